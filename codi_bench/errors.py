@@ -1,0 +1,39 @@
+"""The one family of errors that bad input may raise; the doors (CLI, plugin) turn it into one line and exit status 2."""
+
+from __future__ import annotations
+
+
+class CodiBenchError(ValueError):
+    """Base of every error a user can cause. The message names the file, the field and the mend."""
+
+
+class ProblemError(CodiBenchError):
+    """A problem file or a problem that cannot be used."""
+
+
+class CheckpointError(CodiBenchError):
+    """A folder of weights that cannot be loaded strictly."""
+
+
+class EditError(CodiBenchError):
+    """An edit that is unknown, out of range or an identity."""
+
+
+class UnknownNameError(CodiBenchError):
+    """A model, claim or problem set that nobody registered; carries the nearest known name."""
+
+    def __init__(self, kind: str, name: str, known):
+        import difflib
+
+        known = sorted(known)
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"did you mean '{close[0]}'?" if close else "known: " + ", ".join(known)
+        super().__init__(f"unknown {kind} '{name}': {hint}")
+
+
+class MeasureError(CodiBenchError):
+    """A measurement that its input does not allow (one class only, too few problems): the row is blocked."""
+
+
+class BaselineError(CodiBenchError):
+    """A baseline file that is missing, damaged or breaks the schema."""

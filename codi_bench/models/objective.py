@@ -1,0 +1,91 @@
+"""The CODI training loss: teacher, student and the distillation between them, on one shared backbone.
+
+Source: arXiv 2502.21074 §3 and the released training code. Examples are formatted as published: question; chain of
+thought *without its last step*; `The answer is: N` and eos. The distilled position is the token before the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from codi_bench.models.codi import Codi, feed
+
+CUE = "The answer is:"
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids of one training example: question, chain of thought without its last step, answer sentence with eos."""
+
+    question: list[int]
+    thought: list[int]
+    answer: list[int]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The parts of the loss, each a scalar: student and teacher cross-entropy per token, and the distillation."""
+
+    student: Tensor
+    teacher: Tensor
+    distill: Tensor
+
+    def total(self, *, distill_factor: float = 1.0, teacher_factor: float = 1.0) -> Tensor:
+        return self.student + distill_factor * self.distill + teacher_factor * self.teacher
+
+
+def encode_example(model: Codi, question: str, steps: tuple[str, ...], answer: str) -> Example:
+    """Tokenise one problem in the published training format."""
+    ids = model.tokenizer
+    return Example(
+        ids(question)["input_ids"],
+        ids(" ".join(steps[:-1]))["input_ids"] if len(steps) > 1 else [],
+        [*ids(f"{CUE} {answer}")["input_ids"], model.eos_id],
+    )
+
+
+def codi_losses(model: Codi, batch: list[Example]) -> Losses:
+    """Loss parts of a batch. The question is encoded once and read by teacher and student alike."""
+    cue = len(model.tokenizer(CUE)["input_ids"])
+    ids, mask = model.pad([e.question for e in batch])
+    question = feed(model, None, model.embed(ids), mask, all_layers=True)
+
+    # teacher: chain of thought and answer, in words
+    words = [e.thought + e.answer for e in batch]
+    ids, mask = _pad_right(words, model)
+    teacher = feed(model, question, model.embed(ids), mask, all_layers=True)
+    before = torch.cat([question.hidden[:, -1:], teacher.hidden[:, :-1]], dim=1)  # the state that predicts each word
+    teacher_ce = F.cross_entropy(model.logits(before[mask.bool()]).float(), ids[mask.bool()])
+    at = torch.tensor([len(e.thought) + cue - 1 for e in batch], device=ids.device)
+
+    # student: bot, K latents, eot and the answer
+    state = feed(model, question, model.embed(torch.full((len(batch), 1), model.bot_id, device=ids.device)))
+    for _ in range(model.num_latents):
+        state = feed(model, state, model.projection(state.last).unsqueeze(1))
+    ids, mask = _pad_right([[model.eot_id, *e.answer] for e in batch], model)
+    student = feed(model, state, model.embed(ids), mask, all_layers=True)
+    wanted = mask[:, 1:].bool()
+    student_ce = F.cross_entropy(model.logits(student.hidden[:, :-1][wanted]).float(), ids[:, 1:][wanted])
+
+    distill = torch.stack([
+        _distill(s[:, cue], t[torch.arange(len(batch)), at]) for s, t in zip(student.hidden_states, teacher.hidden_states)
+    ]).mean()
+    return Losses(student_ce, teacher_ce, distill)
+
+
+def _distill(student: Tensor, teacher: Tensor) -> Tensor:
+    """Smooth-L1 of one layer [b, d], divided by the teacher's standard deviation; no gradient into the teacher."""
+    teacher = teacher.detach().float()
+    return F.smooth_l1_loss(student.float(), teacher) / teacher.std()
+
+
+def _pad_right(sequences: list[list[int]], model: Codi) -> tuple[Tensor, Tensor]:
+    longest = max(map(len, sequences))
+    ids = torch.tensor([s + [model.pad_id] * (longest - len(s)) for s in sequences], device=model.device)
+    mask = torch.tensor([[1] * len(s) + [0] * (longest - len(s)) for s in sequences], device=model.device)
+    return ids, mask

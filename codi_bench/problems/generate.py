@@ -1,0 +1,117 @@
+"""Generated English word problems in the GSM8K-Aug shape (question, annotated steps, answer).
+
+Every value is an integer in 0..99 (by rejection, no modulus), so that each number is one token. Train and test are
+disjoint by content: the split is a hash of (template, operands), whatever the names, things or order of facts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Iterator
+
+from codi_bench.errors import ProblemError
+from codi_bench.problems.problem import Problem
+from codi_bench.problems.templates import NAMES, TEMPLATES, THINGS, Template
+
+MAX_VALUE = 99
+TEST_SHARE = 5  # one content in five belongs to the test split
+STEP_WEIGHTS = {1: 4, 2: 5, 3: 5, 4: 3, 5: 3}  # how often a problem has so many steps
+BY_STEPS = {n: [t for t in TEMPLATES if len(t.program) == n] for n in STEP_WEIGHTS}
+
+
+def stream(seed: int, split: str, variants: int = 1) -> Iterator[Problem]:
+    """An endless stream of problems of one split; `variants` retellings of each content in a row, sharing its group."""
+    if split not in ("train", "test"):
+        raise ProblemError(f"unknown split '{split}' of the generated problems: use 'train' or 'test'")
+    rng = random.Random(f"codi-bench:{seed}:{split}")
+    counts, weights = list(STEP_WEIGHTS), list(STEP_WEIGHTS.values())
+    while True:
+        template = rng.choice(BY_STEPS[rng.choices(counts, weights)[0]])
+        operands = _draw(template, split, rng)
+        for _ in range(variants):
+            yield _tell(template, operands, rng)
+
+
+def generate(n: int, *, seed: int = 0, split: str = "test", variants: int = 1) -> list[Problem]:
+    """n problems, every content at most once (so n / variants groups).
+
+    Raises ProblemError if n is not positive or the split holds too few different contents.
+    """
+    if n < 1 or variants < 1:
+        raise ProblemError(f"n and variants must be at least 1, got n={n}, variants={variants}")
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    source, idle = stream(seed, split, variants), 0
+    while len(problems) < n:
+        retellings = [next(source) for _ in range(variants)]
+        if retellings[0].group in seen:
+            idle += 1
+            if idle > 20_000:
+                raise ProblemError(f"the generator has fewer than {n} different {split} problems; ask for fewer")
+            continue
+        idle = 0
+        seen.add(retellings[0].group)
+        problems.extend(retellings)
+    return problems[:n]
+
+
+def split_of(template: str, operands: tuple[int, ...]) -> str:
+    """The split that a content belongs to, from its hash alone."""
+    return "test" if int(_content(template, operands)[:8], 16) % TEST_SHARE == 0 else "train"
+
+
+def run_program(template: Template, operands: dict[str, int]) -> list[tuple[int, str, int, int]] | None:
+    """Each step as (left, operator, right, result), or None where a value leaves 0..99 or a division has a rest."""
+    values, steps = dict(operands), []
+    for number, (operator, left_name, right_name) in enumerate(template.program, start=1):
+        left, right = values[left_name], values[right_name]
+        if operator == "/" and (right == 0 or left % right):
+            return None
+        result = {"+": left + right, "-": left - right, "*": left * right, "/": left // right if right else 0}[operator]
+        if not 0 <= result <= MAX_VALUE:
+            return None
+        values[f"r{number}"] = result
+        steps.append((left, operator, right, result))
+    return steps
+
+
+def vocabulary() -> list[str]:
+    """Every word that the generated problems and their answers use, in a fixed order."""
+    text = " ".join(" ".join((*t.facts, t.question)) for t in TEMPLATES)
+    words = set(re.findall(r"\w+|[^\w\s]", re.sub(r"\{\w\}", " ", text)))
+    words |= set(NAMES) | set(THINGS) | {"The", "answer", "is", ":"}
+    numbers = [str(i) for i in range(MAX_VALUE + 1)]
+    return numbers + ["<<", ">>", "+", "-", "*", "/", "="] + sorted(words)
+
+
+def _content(template: str, operands: tuple[int, ...]) -> str:
+    return hashlib.sha256(f"{template}:{','.join(map(str, operands))}".encode()).hexdigest()
+
+
+def _draw(template: Template, split: str, rng: random.Random) -> dict[str, int]:
+    while True:
+        operands = {letter: rng.randint(low, high) for letter, (low, high) in template.ranges.items()}
+        if run_program(template, operands) is not None and split_of(template.name, tuple(operands.values())) == split:
+            return operands
+
+
+def _tell(template: Template, operands: dict[str, int], rng: random.Random) -> Problem:
+    """Put one content into words: names, things and (where the story allows) the order of facts are drawn."""
+    (person, other), (thing, second) = rng.sample(NAMES, 2), rng.sample(THINGS, 2)
+    facts = list(template.facts)
+    if not template.fixed:
+        rng.shuffle(facts)
+    slots = {"P": person, "Q": other, "x": thing, "y": second, **operands}
+    steps = run_program(template, operands)
+    numbers = tuple(operands.values())
+    return Problem(
+        question=" ".join((*facts, template.question)).format(**slots),
+        steps=tuple(f"<<{left}{op}{right}={result}>>" for left, op, right, result in steps),
+        answer=str(steps[-1][3]),
+        group=_content(template.name, numbers)[:16],
+        template=template.name,
+        operands=numbers,
+        values=tuple(result for *_, result in steps),
+    )

@@ -1,0 +1,74 @@
+"""What a problem is, and how an answer is read from text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, fields
+
+from codi_bench.errors import ProblemError
+
+NUMBER = re.compile(r"-?\d+\.?\d*")
+STEP = re.compile(r"<<([^=<>]+)=([^<>]+)>>")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One word problem with everything that an audit needs.
+
+    steps: the annotated chain, `"<<7+5=12>>"` each, in order. group: shared by variants of one problem (the unit that is
+    split, permuted and resampled). operands: the numbers of the question; values: the result of each step.
+    """
+
+    question: str
+    steps: tuple[str, ...]
+    answer: str
+    group: str
+    template: str = ""
+    operands: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.steps)
+
+    @property
+    def operators(self) -> str:
+        """The operators in the order of the steps, such as `"*-"`."""
+        return "".join(re.search(r"[-+*/]", step[3:]).group() for step in self.steps if re.search(r"[-+*/]", step[3:]))
+
+    def to_json(self) -> str:
+        """One line of a problem file."""
+        row = {field.name: getattr(self, field.name) for field in fields(self)}
+        row["num_steps"] = self.num_steps
+        return json.dumps({k: list(v) if isinstance(v, tuple) else v for k, v in row.items()}, ensure_ascii=False)
+
+
+def parse_number(text: str) -> float | None:
+    """The last number of a text, thousands commas removed; None if there is none.
+
+    The published scoring: `float` of the last match of `-?\\d+\\.?\\d*`.
+    """
+    found = NUMBER.findall(text.replace(",", ""))
+    return float(found[-1]) if found else None
+
+
+def score(prediction: str, gold: str, scoring: str = "published") -> bool:
+    """Is the predicted text right? `published`: equality of floats. `study`: equality of the integer parts."""
+    got, want = parse_number(prediction), parse_number(gold)
+    if got is None or want is None:
+        return False
+    if scoring == "study":
+        return int(got) == int(want)
+    if scoring == "published":
+        return got == want
+    raise ProblemError(f"unknown scoring '{scoring}': use 'published' or 'study'")
+
+
+def problems_hash(problems) -> str:
+    """sha256 over questions, answers and groups in order: equal hash, equal list."""
+    digest = hashlib.sha256()
+    for problem in problems:
+        digest.update(json.dumps([problem.question, problem.answer, problem.group]).encode())
+    return digest.hexdigest()
