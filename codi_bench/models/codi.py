@@ -14,6 +14,11 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+try:
+    from transformers.cache_utils import DynamicLayer
+except ImportError:  # transformers before 4.54 keeps keys and values in two lists
+    DynamicLayer = None
+
 
 class Projection(nn.Sequential):
     """Hidden state → next input: Linear(d, p), GELU, Linear(p, d), LayerNorm(d); keys as published (`1`, `3`, `ln`)."""
@@ -36,6 +41,7 @@ class Codi(nn.Module):
         self.vocab_size, self.num_latents, self.name = vocab_size, num_latents, name
         self.pad_id, self.bot_id, self.eot_id = vocab_size, vocab_size + 1, vocab_size + 2
         self.eos_id = tokenizer.eos_token_id
+        self.fingerprint = ""  # sha256 of the files it was loaded from
 
     @property
     def num_layers(self) -> int:
@@ -115,11 +121,17 @@ def feed(model: Codi, state: State | None, embeds: Tensor, mask: Tensor | None =
 def _cache(state: State | None) -> DynamicCache:
     cache = DynamicCache()
     for i, (keys, values) in enumerate(state.layers if state is not None else ()):
-        cache.update(keys, values, i)
+        if DynamicLayer is None:
+            cache.update(keys, values, i)
+            continue
+        layer = DynamicLayer()  # filled by hand: `update` would copy everything once more
+        layer.keys, layer.values, layer.is_initialized = keys, values, True
+        layer.dtype, layer.device = keys.dtype, keys.device
+        cache.layers.append(layer)
     return cache
 
 
 def _layers(cache: DynamicCache) -> tuple[tuple[Tensor, Tensor], ...]:
     if hasattr(cache, "layers"):
         return tuple((layer.keys, layer.values) for layer in cache.layers)
-    return tuple(zip(cache.key_cache, cache.value_cache))  # transformers before 4.54
+    return tuple(zip(cache.key_cache, cache.value_cache))

@@ -1,0 +1,168 @@
+"""Baseline files, one a (model, claim): what was reported, what we recorded, and how far a number may move.
+
+Three parts that are never merged: `reported` (the only home of a published number), `recorded` (one entry an environment)
+and `tolerance` (with the reason for each number). Files are validated, keys sorted, written whole.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from codi_bench.errors import BaselineError
+from codi_bench.files import write_text
+
+Cell = dict[Literal["layer", "latent_pos"], int | str | None]
+
+
+class Strict(BaseModel):
+    """Unknown fields are errors: a typo must not look like an absent value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Reported(Strict):
+    """A published number: value or range, how exactly it was printed, on how many problems, and where it stands."""
+
+    case: Literal["same-list", "other-list", "stated-range", "fact", "order"] = Field(description="rule of the reproduction")
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = Field(None, ge=1)
+    printed_unit: float = Field(0, ge=0, description="one unit of the last printed digit")
+    cell: Cell | None = None
+    protocol: str
+    source: str
+    place: str
+    note: str = ""
+
+
+class Recorded(Strict):
+    """One measured number that was looked at and accepted. outcomes: packed right/wrong bits, base64, where it is an accuracy."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int = Field(ge=1)
+    cell: Cell | None = None
+    verdict: str | None = None
+    outcomes: str | None = None
+
+
+class Environment(Strict):
+    """What a number may depend on besides its inputs."""
+
+    device: str = Field(description="cpu, or the name of the GPU")
+    instructions: str = Field(description="CPU instruction set that PyTorch uses")
+    torch: str = Field(description="major.minor")
+    dtype: str
+
+
+class Record(Strict):
+    """Everything recorded for one environment."""
+
+    environment: Environment
+    protocol: str
+    seeds: dict[str, int]
+    weights: str
+    problems: str
+    code: str
+    date: str
+    reason: str
+    metrics: dict[str, Recorded]
+
+
+class Tolerance(Strict):
+    """How far a number may move: in the same environment, and in another. kind `outcomes`: problem by problem (McNemar)."""
+
+    kind: Literal["outcomes", "value"]
+    deterministic: float = Field(ge=0)
+    device: float = Field(ge=0)
+    why: str
+
+
+class Baseline(Strict):
+    """One baseline file."""
+
+    format: Literal[1] = Field(1, alias="schema")
+    model: str
+    claim: str
+    reported: dict[str, Reported] = {}
+    recorded: list[Record] = []
+    tolerance: dict[str, Tolerance] = {}
+
+    def nearest(self, environment: Environment) -> tuple[Record | None, bool]:
+        """The record of this environment and True, or else the one that shares most with it and False."""
+        if not self.recorded:
+            return None, False
+        wanted = environment.model_dump()
+        return max(((r, r.environment == environment) for r in self.recorded),
+                   key=lambda pair: sum(getattr(pair[0].environment, k) == v for k, v in wanted.items()))
+
+
+def path_of(folder: Path, model: str, claim: str) -> Path:
+    """`<folder>/<model>/<claim>.json`."""
+    return folder / model / f"{claim}.json"
+
+
+def load_baseline(folder: Path, model: str, claim: str) -> Baseline:
+    """The baseline of (model, claim), empty if there is no file.
+
+    Raises BaselineError naming file and field if it breaks the schema or speaks of another model or claim.
+    """
+    path = path_of(folder, model, claim)
+    if not path.is_file():
+        return Baseline(schema=1, model=model, claim=claim)
+    try:
+        baseline = Baseline.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise BaselineError(f"{path}: {field}: {first['msg']}; mend it by hand or restore it with git") from error
+    if (baseline.model, baseline.claim) != (model, claim):
+        raise BaselineError(f"{path}: fields model and claim say ({baseline.model}, {baseline.claim}); rename the file or mend them")
+    return baseline
+
+
+def save_baseline(folder: Path, baseline: Baseline) -> Path:
+    """Write a baseline with sorted keys, whole or not at all."""
+    path = path_of(folder, baseline.model, baseline.claim)
+    write_text(path, json.dumps(baseline.model_dump(by_alias=True, exclude_none=True), indent=1, sort_keys=True) + "\n")
+    return path
+
+
+def json_schema() -> str:
+    """The JSON Schema of a baseline file, as `baselines/schema.json` holds it."""
+    return json.dumps(Baseline.model_json_schema(by_alias=True), indent=1, sort_keys=True) + "\n"
+
+
+def orphans(folder: Path, claims, models) -> list[str]:
+    """Files below `folder` that belong to no registered (model, claim): nothing would ever check them."""
+    found = []
+    for path in sorted(folder.glob("*/*.json")):
+        if not path.parent.name.startswith("_") and (path.stem not in claims or path.parent.name not in models):
+            found.append(f"{path}: no registered claim '{path.stem}' for model '{path.parent.name}'; remove or rename the file")
+    return found
+
+
+def pack_bits(outcomes: np.ndarray | None) -> str | None:
+    """Right/wrong bits as base64 text."""
+    return None if outcomes is None else base64.b64encode(np.packbits(np.asarray(outcomes, bool)).tobytes()).decode()
+
+
+def unpack_bits(text: str | None, n: int) -> np.ndarray | None:
+    """The inverse of `pack_bits`; raises BaselineError if the text does not hold n bits."""
+    if text is None:
+        return None
+    try:
+        packed = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
+    except ValueError as error:
+        raise BaselineError(f"field outcomes is not base64 ({error})") from error
+    if len(packed) != -(-n // 8):
+        raise BaselineError(f"field outcomes holds {8 * len(packed)} bits, but n is {n}")
+    return np.unpackbits(packed, count=n).astype(bool)

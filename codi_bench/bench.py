@@ -1,0 +1,111 @@
+"""The bench of one model: what claims may ask for, computed once and kept in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from codi_bench.claims.claim import Captured
+from codi_bench.errors import ProblemError
+from codi_bench.files import code_hash
+from codi_bench.models import codi, edits, loop
+from codi_bench.models.edits import Edit
+from codi_bench.models.model import Model
+from codi_bench.problems import Problem, generate, problems_hash, score
+from codi_bench.thoughts.store import Store, pack_answers, pack_thoughts, unpack_answers, unpack_thoughts
+
+GENERATED_SEED = 0
+
+
+@dataclass(frozen=True)
+class ModelBench:
+    """A `claims.Bench` over a loaded model.
+
+    given: problems from a file, used in order instead of generated ones. Scoring is the study's (integer parts agree).
+    """
+
+    model: Model
+    store: Store
+    given: tuple[Problem, ...] = ()
+    n: int | None = None
+    batch_size: int = 64
+    max_new_tokens: int = 256
+    seen: dict = field(default_factory=dict, repr=False)  # results of `once`
+
+    @property
+    def family(self) -> str:
+        return self.model.entry.family
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return self.model.entry.layers
+
+    @property
+    def sae_layers(self) -> tuple[int, ...]:
+        return self.model.entry.sae_layers
+
+    @property
+    def num_latents(self) -> int:
+        return self.model.num_latents
+
+    def once(self, name: str, compute: Callable):
+        """`compute()` the first time a claim asks for that name; what it raised is raised again."""
+        if name not in self.seen:
+            try:
+                self.seen[name] = (compute(), None)
+            except ValueError as error:
+                self.seen[name] = (None, error)
+        value, error = self.seen[name]
+        if error is not None:
+            raise error
+        return value
+
+    def problems(self, n: int, variants: int = 1) -> list[Problem]:
+        """The first n test problems; raises ProblemError if a given file has fewer."""
+        n = min(n, self.n or n)
+        if not self.given:
+            return generate(n, seed=GENERATED_SEED, split="test", variants=variants)
+        if len(self.given) < n:
+            raise ProblemError(f"this claim's protocol takes {n} problems and the file has {len(self.given)}; give more, or --n {len(self.given)}")
+        return list(self.given[:n])
+
+    def captured(self, n: int, *, num_latents: int, variants: int = 1) -> Captured:
+        def compute():
+            problems = self.problems(n, variants)
+            questions = [p.question for p in problems]
+            key = self._key("think", problems, num_latents)
+            thoughts = unpack_thoughts(self.store.fetch(key, lambda: pack_thoughts(self.model.think(
+                questions, num_latents=num_latents, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens))))
+            right = [score(text, p.answer, "study") for text, p in zip(thoughts.answers.texts, problems, strict=True)]
+            return Captured(problems, thoughts, np.array(right))
+
+        return self.once(f"captured {n} {num_latents} {variants}", compute)
+
+    def right_under(self, n: int, conditions: Sequence[Sequence[Edit]], *, num_latents: int) -> np.ndarray:
+        problems = self.problems(n)
+        questions = [p.question for p in problems]
+
+        def compute():
+            found = self.model.answer_conditions(questions, conditions, num_latents=num_latents, batch_size=self.batch_size,
+                                                 max_new_tokens=self.max_new_tokens)
+            return {f"{c}.{name}": a for c, answers in enumerate(found) for name, a in pack_answers(answers).items()}
+
+        key = self._key("answer", problems, num_latents, conditions=[[str(e) for e in c] for c in conditions])
+        held = self.store.fetch(key, compute)
+        rows = []
+        for c in range(len(conditions)):
+            answers = unpack_answers({k.split(".", 1)[1]: v for k, v in held.items() if k.startswith(f"{c}.")})
+            rows.append([score(text, p.answer, "study") for text, p in zip(answers.texts, problems, strict=True)])
+        return np.array(rows)
+
+    def facts(self) -> dict[str, int]:
+        inner = self.model.codi
+        return {"parameters": inner.num_parameters, "layers": inner.num_layers, "width": inner.width}
+
+    def _key(self, what: str, problems: list[Problem], num_latents: int, **more) -> dict:
+        """Everything the arrays depend on. Batch size is no part of it: results do not depend on it."""
+        return {"what": what, "weights": self.model.fingerprint, "problems": problems_hash(problems), "num_latents": num_latents,
+                "padding": "masked", "max_new_tokens": self.max_new_tokens, "device": self.model.device, "dtype": self.model.dtype,
+                "code": code_hash(codi, loop, edits), **more}

@@ -1,0 +1,18 @@
+"""Claims: what was claimed, by whom, under which protocol. One module a source; a new source is named here."""
+
+from codi_bench.claims import seed_study
+from codi_bench.claims.claim import Bench, Captured, Claim, Measured
+from codi_bench.errors import UnknownNameError
+
+CLAIMS = {claim.id: claim for source in (seed_study,) for claim in source.CLAIMS}
+FAMILIES = tuple(dict.fromkeys(claim.family for claim in CLAIMS.values()))
+
+
+def claim(name: str) -> Claim:
+    """The claim of that id; raises UnknownNameError with the nearest one."""
+    if name not in CLAIMS:
+        raise UnknownNameError("claim", name, CLAIMS)
+    return CLAIMS[name]
+
+
+__all__ = ["CLAIMS", "FAMILIES", "Bench", "Captured", "Claim", "Measured", "claim"]

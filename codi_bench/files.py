@@ -1,0 +1,59 @@
+"""Files written whole or not at all, hashes of files and of code, and the folders that travel with the package."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+import tokenize
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file whole or not at all: `write(temporary_path)` in the same folder, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        write(Path(name))
+        os.chmod(name, 0o644)  # mkstemp makes files that only their owner can read
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text whole or not at all."""
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def file_hash(*paths: Path) -> str:
+    """sha256 over the contents of some files, in order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def code_hash(*modules) -> str:
+    """sha256 over what some modules do: their source without comments, docstrings and layout."""
+    digest = hashlib.sha256()
+    layout = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING)
+    for module in modules:
+        starts = True  # at the start of a statement a bare string is a docstring
+        for token in tokenize.generate_tokens(io.StringIO(Path(module.__file__).read_text(encoding="utf-8")).readline):
+            if token.type in layout:
+                starts = starts or token.type != tokenize.COMMENT
+                continue
+            if not (starts and token.type == tokenize.STRING):
+                digest.update(token.string.encode())
+            starts = False
+    return digest.hexdigest()
+
+
+def package_folder(name: str) -> Path:
+    """`benchmarks` or `baselines`: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    return next((folder for folder in (package / name, package.parent / name) if folder.is_dir()), package.parent / name)

@@ -1,0 +1,25 @@
+"""Measures: arrays in, numbers out. No model, no file, no claim."""
+
+from codi_bench.measures.ablation import Criticality, criticality, drops
+from codi_bench.measures.probes import GridSummary, InSampleProbes, balanced_sample, grid_summary, in_sample_probes
+from codi_bench.measures.sae import ErrorPrediction, Sae, SaeQuality, predict_errors, sae_quality, train_relu_sae
+from codi_bench.measures.spread import Spread, spread
+
+__all__ = [
+    "Criticality",
+    "ErrorPrediction",
+    "GridSummary",
+    "InSampleProbes",
+    "Sae",
+    "SaeQuality",
+    "Spread",
+    "balanced_sample",
+    "criticality",
+    "drops",
+    "grid_summary",
+    "in_sample_probes",
+    "predict_errors",
+    "sae_quality",
+    "spread",
+    "train_relu_sae",
+]

@@ -1,0 +1,210 @@
+"""Sparse autoencoders and error prediction from their features, as the first study ran them.
+
+Source: GusSand/CoT_Exploration, `gpt2_sae_training/scripts/run_sae_full.py` (GPT-2: l1_kind "mean", l1 0.001, lr 1e-3) and
+`sae_error_analysis/train_sae_l12_l16.py`, `train_classifier_l12_l16.py` (LLaMA: l1_kind "sum", l1 0.0005, lr 3e-4).
+The study trained on every vector, those of the classifier's test problems included, and fixed no seed for the training.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from torch.nn.functional import linear
+
+from codi_bench.errors import MeasureError
+
+QUALITY_CHUNK = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Sae:
+    """Linear-ReLU-Linear: encoder_weight [F, d], encoder_bias [F], decoder_weight [d, F], decoder_bias [d], float32 tensors."""
+
+    encoder_weight: torch.Tensor
+    encoder_bias: torch.Tensor
+    decoder_weight: torch.Tensor
+    decoder_bias: torch.Tensor
+
+    def encode(self, x):
+        """Features [..., F], none negative, of vectors [..., d]: an array for an array, a tensor for a tensor."""
+        return self._run(x, lambda v: linear(v, self.encoder_weight, self.encoder_bias).relu_())
+
+    def decode(self, features):
+        """Vectors [..., d] of features [..., F]: an array for an array, a tensor for a tensor."""
+        return self._run(features, lambda f: linear(f, self.decoder_weight, self.decoder_bias))
+
+    @torch.no_grad()
+    def _run(self, values, function):
+        out = function(_tensor(values).to(self.encoder_weight.device))
+        return out if isinstance(values, torch.Tensor) else out.cpu().numpy()
+
+
+@dataclass(frozen=True)
+class SaeQuality:
+    """Fractions explained_variance, explained_variance_pooled and dead; l0: mean number of active features a vector.
+
+    explained_variance: 1 - sum of squared errors / sum of squares around the mean of each dimension.
+    explained_variance_pooled: the study's formula, 1 - var(error) / var(x), each around one mean over all elements. It is
+    higher wherever dimensions have different means, which a decoder bias alone reproduces.
+    """
+
+    explained_variance: float
+    explained_variance_pooled: float
+    l0: float
+    dead: float
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorPrediction:
+    """Fractions. precision_*: share of right ones among the test predictions of that class; None where it is never predicted; called_*: how many those predictions are.
+
+    test_index int64 [n_test]: rows of the test split; test_right bool [n_test]: predicted correctly, in the same order.
+    """
+
+    train_accuracy: float
+    test_accuracy: float
+    precision_correct: float | None
+    precision_incorrect: float | None
+    called_correct: int
+    called_incorrect: int
+    test_index: np.ndarray
+    test_right: np.ndarray
+
+
+def train_relu_sae(
+    x, *, features: int, l1: float, l1_kind: str, epochs: int = 25, batch_size: int = 256, lr: float = 1e-3, seed: int
+) -> Sae:
+    """A ReLU autoencoder trained by Adam on x, float32 [m, d], an array or a tensor; it lives on the device of x.
+
+    Loss: squared error, mean over all elements, + l1 * penalty. l1_kind "mean": mean of the features over batch and features
+    (weaker by the factor F, and so nearly none); "sum": sum over features, mean over the batch. Decoder norms are free.
+    Initialisation (that of `nn.Linear`) and order of the batches come from one CPU generator seeded with `seed`.
+    Raises MeasureError for x that is not [m, d] or not finite, an unknown l1_kind, no features, or training that diverges.
+    """
+    x = _vectors(x)
+    if l1_kind not in ("mean", "sum"):
+        raise MeasureError(f"unknown l1_kind '{l1_kind}': use 'mean' or 'sum'")
+    if features < 1:
+        raise MeasureError(f"an autoencoder needs at least one feature, got {features}")
+    generator = torch.Generator().manual_seed(seed)
+    d = x.shape[1]
+
+    def draw(*shape, fan_in):
+        values = torch.empty(shape, dtype=torch.float32).uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
+        return values.to(x.device).requires_grad_()
+
+    encoder_weight, encoder_bias = draw(features, d, fan_in=d), draw(features, fan_in=d)
+    decoder_weight, decoder_bias = draw(d, features, fan_in=features), draw(d, fan_in=features)
+    weights = (encoder_weight, encoder_bias, decoder_weight, decoder_bias)
+    optimizer = torch.optim.Adam(weights, lr=lr)
+    with torch.enable_grad():
+        for _ in range(epochs):
+            for rows in torch.randperm(len(x), generator=generator).split(batch_size):
+                batch = x[rows.to(x.device)]  # [b, d]
+                active = linear(batch, encoder_weight, encoder_bias).relu()  # [b, F]
+                error = linear(active, decoder_weight, decoder_bias) - batch
+                penalty = active.mean() if l1_kind == "mean" else active.sum(dim=1).mean()
+                loss = error.square().mean() + l1 * penalty
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+    if not all(weight.isfinite().all() for weight in weights):
+        raise MeasureError(f"the autoencoder diverged at learning rate {lr}")
+    return Sae(*(weight.detach() for weight in weights))
+
+
+@torch.no_grad()
+def sae_quality(sae: Sae, x, *, l0_above: float = 0.0) -> SaeQuality:
+    """How well and how sparsely an SAE describes x, float32 [m, d].
+
+    l0_above: a feature counts as active above this value; the study's L0 takes 0.001. Dead: never above 0 on x (the study:
+    never above 1e-6). Sums are taken in float64, QUALITY_CHUNK vectors at a time.
+    Raises MeasureError for x that is not [m, d], not finite, or constant.
+    """
+    x = _vectors(x)
+    mean = x.mean(dim=0, dtype=torch.float64)  # [d]
+    total = squared = summed = 0.0
+    active, alive = 0, torch.zeros(len(sae.encoder_bias), dtype=torch.bool, device=sae.encoder_bias.device)
+    for chunk in x.split(QUALITY_CHUNK):
+        features = sae.encode(chunk)
+        error = (sae.decode(features).to(chunk.device) - chunk).double()
+        total += (chunk - mean).square().sum().item()
+        squared += error.square().sum().item()
+        summed += error.sum().item()
+        active += (features > l0_above).sum().item()
+        alive |= (features > 0).any(dim=0)
+    if total == 0.0:
+        raise MeasureError("explained variance needs vectors that differ, all of them are equal")
+    pooled_total = total + len(x) * (mean - mean.mean()).square().sum().item()
+    return SaeQuality(
+        explained_variance=1 - squared / total,
+        explained_variance_pooled=1 - (squared - summed**2 / x.numel()) / pooled_total,
+        l0=active / len(x),
+        dead=1 - alive.double().mean().item(),
+    )
+
+
+def predict_errors(features, correct, *, test_share: float = 0.2, seed: int = 42) -> ErrorPrediction:
+    """Is a problem answered correctly? LogisticRegression (C = 1, max_iter 1000) on unscaled features, one stratified split.
+
+    features: [n, F], the SAE features of all vectors of a problem concatenated; correct: bool [n]. The split ignores groups.
+    The fit runs in float64 as the study's did; that copy is the memory it takes (8 n F bytes).
+    Raises MeasureError for shapes that do not fit, values that are not finite, or classes too small to be split.
+    """
+    features, correct = np.asarray(features), np.asarray(correct)
+    if features.ndim != 2 or correct.shape != features.shape[:1] or correct.dtype != bool:
+        raise MeasureError(
+            f"error prediction needs features [n, F] and correct bool [n], got {list(features.shape)} and "
+            f"{correct.dtype} {list(correct.shape)}"
+        )
+    if correct.all() or not correct.any():
+        raise MeasureError(f"error prediction needs two classes, all {len(correct)} problems are of one")
+    try:
+        train, test = train_test_split(np.arange(len(correct)), test_size=test_share, random_state=seed, stratify=correct)
+    except ValueError as error:
+        raise MeasureError(f"{correct.sum()} correct and {(~correct).sum()} incorrect cannot be split: {error}") from error
+
+    # Rows are picked before the cast: lbfgs would otherwise cast the whole float32 matrix at every step.
+    x = features[train].astype(np.float64)
+    if not np.isfinite(x).all() or not np.isfinite(features[test]).all():
+        raise MeasureError("features contain values that are not finite")
+    model = LogisticRegression(C=1.0, max_iter=1000)
+    with warnings.catch_warnings():
+        # max_iter belongs to the protocol: a fit that stops there is the study's number, and nothing the user can mend.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x, correct[train])
+    predicted = model.predict(features[test].astype(np.float64))
+    right = predicted == correct[test]
+    return ErrorPrediction(
+        train_accuracy=float(np.mean(model.predict(x) == correct[train])),
+        test_accuracy=float(right.mean()),
+        precision_correct=float(right[predicted].mean()) if predicted.any() else None,
+        precision_incorrect=float(right[~predicted].mean()) if not predicted.all() else None,
+        called_correct=int(predicted.sum()),
+        called_incorrect=int((~predicted).sum()),
+        test_index=test,
+        test_right=right,
+    )
+
+
+def _vectors(x) -> torch.Tensor:
+    """x as a float32 tensor [m, d] on its own device, checked."""
+    x = _tensor(x)
+    if x.ndim != 2 or 0 in x.shape:
+        raise MeasureError(f"an autoencoder needs vectors [m, d], got {list(x.shape)}")
+    if not x.isfinite().all():
+        raise MeasureError("vectors contain values that are not finite")
+    return x
+
+
+def _tensor(x) -> torch.Tensor:
+    if isinstance(x, torch.Tensor):
+        return x.float()
+    # "W" copies read-only arrays (memory-mapped files), about which torch would warn.
+    return torch.from_numpy(np.require(x, np.float32, ["C", "W"]))

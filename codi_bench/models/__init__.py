@@ -1,0 +1,1 @@
+"""Models: load, think, answer, edit, train. The only room that knows transformers."""

@@ -1,0 +1,101 @@
+"""Edits: replace the input at one place of the loop; what follows is recomputed.
+
+A place is `bot` or a latent position 0..K-1; `all` stands for every latent position. Means, donors and noise never come
+from the problems being scored but from a `Reference` of other problems.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codi_bench.errors import EditError
+
+BOT = "bot"
+KINDS = ("zero", "mean", "resample", "noise", "self")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Replace the input at `place` (a latent position, `bot` or `all`) by what `kind` says."""
+
+    place: int | str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.place}={self.kind}"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Where means and donors come from: latents [m, K + 1, d] of other problems, their answers and groups [m]."""
+
+    latents: np.ndarray
+    answers: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
+def parse_edit(text: str, num_latents: int) -> Edit:
+    """Read `WHERE=KIND` of the command line. Raises EditError for an unknown place or kind, and for identities."""
+    where, _, kind = text.partition("=")
+    place: int | str = int(where) if where.isdigit() else where
+    check_edit(Edit(place, kind), num_latents)
+    return Edit(place, kind)
+
+
+def check_edit(edit: Edit, num_latents: int) -> None:
+    """Raises EditError unless the edit is known, inside the loop and no identity."""
+    if edit.kind not in KINDS:
+        raise EditError(f"edit '{edit}': unknown kind '{edit.kind}', use one of {', '.join(KINDS)}")
+    if edit.place not in (BOT, "all") and not (isinstance(edit.place, int) and 0 <= edit.place < num_latents):
+        raise EditError(f"edit '{edit}': unknown place, use a latent position 0..{num_latents - 1}, 'bot' or 'all'")
+    if edit.place == BOT and edit.kind in ("mean", "resample"):
+        raise EditError(f"edit '{edit}': the bot input is the same in every problem, so this is an identity; use 0..{num_latents - 1}")
+
+
+def needs_reference(edits) -> bool:
+    """Do some of these edits take their values from other problems?"""
+    return any(edit.kind in ("mean", "resample") for edit in edits)
+
+
+def replacements(edits, *, num_latents: int, width: int, n: int, reference: Reference | None, answers, groups,
+                 rng: np.random.Generator) -> dict[int | str, np.ndarray | None]:
+    """The value to feed at each edited place for n problems: [n, d], or None for the model's own input (`self`).
+
+    Noise comes as unit vectors: the loop gives them the norm of the thought they replace. Donors are drawn from another
+    group with another answer. Every draw is made here, for all problems at once, so batches cannot change it.
+    Raises EditError where a reference is missing, too small, or two edits name one place.
+    """
+    values: dict[int | str, np.ndarray | None] = {}
+    for edit in edits:
+        check_edit(edit, num_latents)
+        for place in range(num_latents) if edit.place == "all" else (edit.place,):
+            if place in values:
+                raise EditError(f"edit '{edit}': place {place} is edited twice")
+            if edit.kind in ("mean", "resample") and reference is None:
+                raise EditError(f"edit '{edit}' needs reference problems: give --reference FILE (or reference=)")
+            if edit.kind == "zero":
+                values[place] = np.zeros((n, width), np.float32)
+            elif edit.kind == "mean":
+                mean = reference.latents[:, place].astype(np.float64).mean(0).astype(np.float32)
+                values[place] = np.broadcast_to(mean, (n, width))
+            elif edit.kind == "resample":
+                values[place] = reference.latents[_donors(reference, answers, groups, rng), place]
+            elif edit.kind == "noise":
+                direction = rng.standard_normal((n, width)).astype(np.float32)
+                values[place] = direction / np.linalg.norm(direction, axis=1, keepdims=True)
+            else:
+                values[place] = None
+    return values
+
+
+def _donors(reference: Reference, answers, groups, rng: np.random.Generator) -> np.ndarray:
+    donor_answers, donor_groups = np.array(reference.answers), np.array(reference.groups)
+    chosen = []
+    for answer, group in zip(answers, groups, strict=True):
+        allowed = np.flatnonzero((donor_answers != answer) & (donor_groups != group))
+        if allowed.size == 0:
+            raise EditError("resample: no reference problem has another group and another answer; give more reference problems")
+        chosen.append(allowed[rng.integers(allowed.size)])
+    return np.array(chosen)

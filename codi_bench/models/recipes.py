@@ -1,0 +1,61 @@
+"""How the embedded pair was made: architecture, optimisation, and the trials that taught something."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import GPT2Config, LlamaConfig, PretrainedConfig
+
+from codi_bench.errors import UnknownNameError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run. width d, inner: projection width p; distill_factor weighs the distillation loss (teacher: 1)."""
+
+    name: str
+    family: str
+    width: int
+    layers: int
+    heads: int
+    inner: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    distill_factor: float
+    num_latents: int = 6
+    train_problems: int = 300_000
+    warmup: int = 200
+    weight_decay: float = 0.01
+    initializer_range: float = 0.05
+    notes: tuple[str, ...] = ()
+
+    def config(self, vocab_size: int) -> PretrainedConfig:
+        """The Hugging Face configuration for V + 3 embedding rows."""
+        shared = {"vocab_size": vocab_size + 3, "bos_token_id": 1, "eos_token_id": 1, "initializer_range": self.initializer_range,
+                  "tie_word_embeddings": True}
+        if self.family == "gpt2":
+            # gelu_pytorch_tanh is gelu_new in one kernel
+            return GPT2Config(n_embd=self.width, n_layer=self.layers, n_head=self.heads, n_positions=160, resid_pdrop=0.0,
+                              embd_pdrop=0.0, attn_pdrop=0.0, activation_function="gelu_pytorch_tanh", **shared)
+        return LlamaConfig(hidden_size=self.width, num_hidden_layers=self.layers, num_attention_heads=self.heads,
+                           num_key_value_heads=self.heads, intermediate_size=8 * self.width // 3 // 8 * 8,
+                           max_position_embeddings=256, rms_norm_eps=1e-6, **shared)
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("gpt2-mini", "gpt2", width=112, layers=4, heads=4, inner=112, steps=9000, batch_size=64, learning_rate=2e-3,
+               distill_factor=5.0),
+        Recipe("llama-mini", "llama", width=192, layers=6, heads=4, inner=192, steps=3600, batch_size=64, learning_rate=1.5e-3,
+               distill_factor=5.0),
+    )
+}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name; raises UnknownNameError with the nearest one."""
+    if name not in RECIPES:
+        raise UnknownNameError("recipe", name, RECIPES)
+    return RECIPES[name]

@@ -1,0 +1,81 @@
+"""The models codi-bench knows by name. Adding one is one entry here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from codi_bench.errors import UnknownNameError
+
+EMBEDDED_FOLDER = Path(__file__).resolve().parent.parent / "embedded"
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A registered model.
+
+    family: whose study protocol applies (`gpt2` or `llama`). layers: the three probed `hidden_states` indices and
+    sae_layers those that the SAE reads, stored so that nobody recomputes them. hub: the published checkpoint, None for
+    an embedded model. reported: are the study's figures about this very model?
+    """
+
+    name: str
+    family: str
+    layers: tuple[int, ...]
+    sae_layers: tuple[int, ...]
+    hub: str | None = None
+    base: str | None = None
+
+    @property
+    def embedded(self) -> bool:
+        return self.hub is None
+
+    @property
+    def folder(self) -> Path:
+        """Where an embedded model lies."""
+        return EMBEDDED_FOLDER / self.name
+
+
+REGISTRY = {
+    entry.name: entry
+    for entry in (
+        ModelEntry("gpt2-mini", "gpt2", layers=(1, 2, 3), sae_layers=(1, 2, 3)),
+        # the study's layers 8, 14, 15 of 16 and, for the SAE, its last five, at the like depth of six
+        ModelEntry("llama-mini", "llama", layers=(3, 4, 5), sae_layers=(2, 3, 4, 5, 6)),
+        ModelEntry("gpt2", "gpt2", layers=(4, 8, 11), sae_layers=(4, 8, 11), hub="zen-E/CODI-gpt2", base="gpt2"),
+        ModelEntry("llama-3.2-1b", "llama", layers=(8, 14, 15), sae_layers=(12, 13, 14, 15, 16),
+                   hub="zen-E/CODI-llama3.2-1b-Instruct", base="meta-llama/Llama-3.2-1B-Instruct"),
+    )
+}
+EMBEDDED = tuple(name for name, entry in REGISTRY.items() if entry.embedded)
+PUBLISHED = tuple(name for name, entry in REGISTRY.items() if not entry.embedded)
+
+
+def entry(name: str) -> ModelEntry:
+    """The registered model of that name; raises UnknownNameError with the nearest one."""
+    if name not in REGISTRY:
+        raise UnknownNameError("model", name, REGISTRY)
+    return REGISTRY[name]
+
+
+def entry_for(name: str, family: str, num_layers: int) -> ModelEntry:
+    """An entry for a user's own model: the study's relative depths, distinct, inside 1..L-1.
+
+    Raises ValueError for fewer than four layers, where three distinct inner layers do not exist.
+    """
+    if num_layers < 4:
+        raise ValueError(f"model '{name}' has {num_layers} layers; three distinct probed layers inside 1..L-1 need at least 4")
+    depths = (4 / 12, 8 / 12, 11 / 12) if family == "gpt2" else (8 / 16, 14 / 16, 15 / 16)
+    layers = inner_layers(depths, num_layers)
+    last_five = tuple(range(max(1, num_layers - 4), num_layers + 1))
+    return ModelEntry(name, family, layers, layers if family == "gpt2" else last_five)
+
+
+def inner_layers(depths: tuple[float, ...], num_layers: int) -> tuple[int, ...]:
+    """Relative depths as distinct rising layers inside 1..L-1: rounded, then pushed apart from the deepest down."""
+    layers = [min(max(round(depth * num_layers), 1), num_layers - 1) for depth in depths]
+    for i in range(len(layers) - 2, -1, -1):
+        layers[i] = min(layers[i], layers[i + 1] - 1)
+    for i in range(len(layers)):  # pushed below 1: shift up again
+        layers[i] = max(layers[i], i + 1)
+    return tuple(layers)

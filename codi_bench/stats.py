@@ -1,0 +1,153 @@
+"""Intervals, paired tests, corrections and random streams: arrays in, numbers out.
+
+Everything is a fraction (0.437, never 43.7); differences are fractions too, and only text shows them as points.
+Rules and measured coverage: VERDICTS.md, sections 1, 4 and 5.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+from codi_bench.errors import MeasureError
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval; low and high are None where no sound interval exists (max, min and range over cells)."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def bits(values) -> np.ndarray:
+    """Right/wrong outcomes as bool [n]; raises MeasureError for anything but 0 and 1, or for none at all."""
+    array = np.asarray(values)
+    if array.ndim != 1 or not array.size:
+        raise MeasureError(f"outcomes need the shape [n] with n >= 1, not {list(array.shape)}")
+    # NaN is truthy: a cast alone would count a missing outcome as right.
+    if not np.isin(array, (0, 1)).all():
+        raise MeasureError("outcomes must be 0 or 1 (False or True), one a problem")
+    return array.astype(bool)
+
+
+def paired_counts(before, after) -> tuple[int, int, int, int]:
+    """(both right, right then wrong, wrong then right, both wrong) on the same n problems."""
+    before, after = bits(before), bits(after)
+    if len(before) != len(after):
+        raise MeasureError(f"paired outcomes need the same problems: {len(before)} before, {len(after)} after")
+    cells = (before & after, before & ~after, ~before & after, ~before & ~after)
+    return tuple(int(cell.sum()) for cell in cells)
+
+
+def wilson(successes: float, n: float, level: float = 0.95) -> Estimate:
+    """A rate with its Wilson score interval.
+
+    n may be fractional: a cross-validated accuracy passes successes / phi and n / phi (VERDICTS.md, section 5).
+    Raises MeasureError for n < 1 or successes outside 0..n.
+    """
+    if not (np.isfinite(n) and n >= 1):
+        raise MeasureError(f"a rate needs at least one problem, not n = {n}")
+    if not 0 <= successes <= n:
+        raise MeasureError(f"{successes} successes are not within 0..{n}")
+    value = successes / n
+    low, high = proportion_confint(successes, n, alpha=1 - level, method="wilson")
+    # At 0 and n the limit equals the rate, but only up to rounding.
+    return Estimate(float(value), float(min(low, value)), float(max(high, value)))
+
+
+def newcombe_limits(both, lost, gained, neither, level: float = 0.95):
+    """Limits of the paired difference (lost - gained) / n from the four counts; scalars or arrays of one shape.
+
+    Source: Newcombe 1998, Stat. Med. 17:2635, method 10: Wilson limits of both rates, squared and added with phi; a positive
+    numerator of phi is reduced by n/2 (not below 0), and phi = 0 where a margin is empty.
+    """
+    both, lost, gained, neither = (np.asarray(cell, float) for cell in (both, lost, gained, neither))
+    n = both + lost + gained + neither
+    first, second = (both + lost) / n, (both + gained) / n
+    first_low, first_high = proportion_confint(both + lost, n, alpha=1 - level, method="wilson")
+    second_low, second_high = proportion_confint(both + gained, n, alpha=1 - level, method="wilson")
+    product = both * neither - lost * gained
+    product = np.where(product > 0, np.maximum(product - n / 2, 0), product)
+    margins = (both + lost) * (gained + neither) * (both + gained) * (lost + neither)
+    phi = np.where(margins > 0, product / np.sqrt(np.where(margins > 0, margins, 1)), 0)
+
+    def reach(one, other):
+        return np.sqrt(np.maximum(one**2 - 2 * phi * one * other + other**2, 0))
+
+    low = first - second - reach(first - first_low, second_high - second)
+    high = first - second + reach(first_high - first, second - second_low)
+    return np.maximum(low, -1), np.minimum(high, 1)
+
+
+def newcombe_paired(before, after, level: float = 0.95) -> Estimate:
+    """mean(before) - mean(after), the drop, with Newcombe's interval for pairs; bool [n] each, the same problems."""
+    both, lost, gained, neither = paired_counts(before, after)
+    low, high = newcombe_limits(both, lost, gained, neither, level)
+    return Estimate((lost - gained) / (both + lost + gained + neither), float(low), float(high))
+
+
+def mcnemar_exact(before, after, alternative: str = "two-sided") -> float:
+    """Exact McNemar p: binomial test on the discordant pairs, 1.0 if there are none.
+
+    alternative: `greater` asks whether the rate before is the greater one (a loss), `less` whether it is the smaller one.
+    """
+    if alternative not in ("two-sided", "greater", "less"):
+        raise MeasureError(f"unknown alternative '{alternative}': use two-sided, greater or less")
+    _, lost, gained, _ = paired_counts(before, after)
+    return float(binomtest(lost, lost + gained, 0.5, alternative).pvalue) if lost + gained else 1.0
+
+
+def holm(p_values) -> np.ndarray:
+    """Holm-adjusted p values [m], in the given order; raises MeasureError for none, or for one outside 0..1."""
+    p_values = np.asarray(p_values, float)
+    # NaN fails the comparison, so a test that gave no p is an error instead of shrinking the family.
+    if p_values.ndim != 1 or not p_values.size or not ((p_values >= 0) & (p_values <= 1)).all():
+        raise MeasureError("Holm needs p values [m] within 0..1, m >= 1")
+    return multipletests(p_values, method="holm")[1]
+
+
+def bootstrap_mean(outcomes, *, rng, draws: int = 2000, groups=None, phi: float = 1.0, level: float = 0.95) -> Estimate:
+    """Mean over cells of the mean over problems, with the percentile bootstrap over groups.
+
+    outcomes: [n, cells] (or [n]), numbers or right/wrong. groups: [n] labels; a group is drawn whole (default: each
+    problem alone). phi: deviations are widened by sqrt(phi) where outcomes are cross-validated (VERDICTS.md, section 5).
+    Raises MeasureError for fewer than two groups, a gap in the outcomes, or group labels of another length.
+    """
+    array = np.asarray(outcomes, float)
+    if array.ndim not in (1, 2) or not array.size:
+        raise MeasureError(f"outcomes need the shape [n, cells], not {list(array.shape)}")
+    if not np.isfinite(array).all():
+        raise MeasureError("outcomes have gaps: every problem needs a finite number in every cell")
+    scores = array.reshape(len(array), -1).mean(axis=1)
+    labels = np.arange(len(scores)) if groups is None else np.asarray(groups)
+    if labels.shape != scores.shape:
+        raise MeasureError(f"{len(scores)} problems need as many group labels, not {list(labels.shape)}")
+    _, member = np.unique(labels, return_inverse=True)
+    sizes, sums = np.bincount(member), np.bincount(member, weights=scores)
+    if len(sizes) < 2:
+        raise MeasureError("a bootstrap over groups needs at least two of them")
+    # Sorted, so that the order of the problems does not change what a draw picks.
+    order = np.lexsort((sizes, sums))
+    sizes, sums = sizes[order], sums[order]
+    picks = rng.integers(len(sizes), size=(draws, len(sizes)))
+    means = sums[picks].sum(axis=1) / sizes[picks].sum(axis=1)
+    value = float(scores.mean())
+    low, high = value + (np.quantile(means, [(1 - level) / 2, (1 + level) / 2]) - value) * np.sqrt(phi)
+    return Estimate(value, float(low), float(high))
+
+
+def stream(seed: int, *names: str) -> np.random.Generator:
+    """The random stream of (seed, names), such as (0, claim, model, metric), whatever else has been drawn before.
+
+    PCG64 by name, because numpy may change what default_rng means.
+    """
+    digest = hashlib.sha256(json.dumps([int(seed), *map(str, names)]).encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))

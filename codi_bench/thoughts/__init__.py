@@ -1,0 +1,1 @@
+"""Captured thoughts: the record, and the store that keeps what was captured."""
