@@ -13,7 +13,7 @@ from codi_bench.files import code_hash
 from codi_bench.models import codi, edits, loop
 from codi_bench.models.edits import Edit
 from codi_bench.models.model import Model
-from codi_bench.problems import Problem, generate, problems_hash, score
+from codi_bench.problems import Problem, generate, generator, problem, problems_hash, score, templates
 from codi_bench.thoughts.store import Store, pack_answers, pack_thoughts, unpack_answers, unpack_thoughts
 
 GENERATED_SEED = 0
@@ -62,6 +62,16 @@ class ModelBench:
             raise error
         return value
 
+    @property
+    def problems_hash(self) -> str:
+        """Names the problem set: its first thousand problems (the generator's code, which makes the rest, is hashed too)."""
+        return self.once("problems hash", lambda: problems_hash(self.given or generate(min(1000, self.n or 1000), seed=GENERATED_SEED)))
+
+    @property
+    def code(self) -> tuple:
+        """The modules that turn weights and problems into answers."""
+        return codi, loop, edits, problem, generator, templates
+
     def problems(self, n: int, variants: int = 1) -> list[Problem]:
         """The first n test problems; raises ProblemError if a given file has fewer."""
         n = min(n, self.n or n)
@@ -108,4 +118,4 @@ class ModelBench:
         """Everything the arrays depend on. Batch size is no part of it: results do not depend on it."""
         return {"what": what, "weights": self.model.fingerprint, "problems": problems_hash(problems), "num_latents": num_latents,
                 "padding": "masked", "max_new_tokens": self.max_new_tokens, "device": self.model.device, "dtype": self.model.dtype,
-                "code": code_hash(codi, loop, edits), **more}
+                "code": code_hash(*self.code), **more}

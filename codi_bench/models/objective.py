@@ -39,14 +39,15 @@ class Losses:
         return self.student + distill_factor * self.distill + teacher_factor * self.teacher
 
 
-def encode_example(model: Codi, question: str, steps: tuple[str, ...], answer: str) -> Example:
-    """Tokenise one problem in the published training format."""
-    ids = model.tokenizer
-    return Example(
-        ids(question)["input_ids"],
-        ids(" ".join(steps[:-1]))["input_ids"] if len(steps) > 1 else [],
-        [*ids(f"{CUE} {answer}")["input_ids"], model.eos_id],
-    )
+def encode_examples(model: Codi, problems) -> list[Example]:
+    """Tokenise problems in the published training format."""
+    def ids(texts):
+        return model.tokenizer(texts)["input_ids"]
+
+    questions = ids([p.question for p in problems])
+    thoughts = ids([" ".join(p.steps[:-1]) for p in problems])
+    answers = ids([f"{CUE} {p.answer}" for p in problems])
+    return [Example(q, t, [*a, model.eos_id]) for q, t, a in zip(questions, thoughts, answers)]
 
 
 def codi_losses(model: Codi, batch: list[Example]) -> Losses:

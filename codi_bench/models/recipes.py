@@ -24,7 +24,7 @@ class Recipe:
     learning_rate: float
     distill_factor: float
     num_latents: int = 6
-    train_problems: int = 300_000
+    train_problems: int = 200_000
     warmup: int = 200
     weight_decay: float = 0.01
     initializer_range: float = 0.05
@@ -36,20 +36,20 @@ class Recipe:
                   "tie_word_embeddings": True}
         if self.family == "gpt2":
             # gelu_pytorch_tanh is gelu_new in one kernel
-            return GPT2Config(n_embd=self.width, n_layer=self.layers, n_head=self.heads, n_positions=160, resid_pdrop=0.0,
+            return GPT2Config(n_embd=self.width, n_layer=self.layers, n_head=self.heads, n_positions=128, resid_pdrop=0.0,
                               embd_pdrop=0.0, attn_pdrop=0.0, activation_function="gelu_pytorch_tanh", **shared)
         return LlamaConfig(hidden_size=self.width, num_hidden_layers=self.layers, num_attention_heads=self.heads,
                            num_key_value_heads=self.heads, intermediate_size=8 * self.width // 3 // 8 * 8,
-                           max_position_embeddings=256, rms_norm_eps=1e-6, **shared)
+                           max_position_embeddings=128, rms_norm_eps=1e-6, **shared)
 
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("gpt2-mini", "gpt2", width=112, layers=4, heads=4, inner=112, steps=9000, batch_size=64, learning_rate=2e-3,
-               distill_factor=5.0),
-        Recipe("llama-mini", "llama", width=192, layers=6, heads=4, inner=192, steps=3600, batch_size=64, learning_rate=1.5e-3,
-               distill_factor=5.0),
+        Recipe("gpt2-mini", "gpt2", width=104, layers=4, heads=4, inner=104, steps=9000, batch_size=64, learning_rate=2e-3,
+               distill_factor=10.0),
+        Recipe("llama-mini", "llama", width=200, layers=5, heads=4, inner=200, steps=3400, batch_size=64, learning_rate=1.5e-3,
+               distill_factor=10.0),
     )
 }
 

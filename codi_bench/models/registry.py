@@ -40,8 +40,8 @@ REGISTRY = {
     entry.name: entry
     for entry in (
         ModelEntry("gpt2-mini", "gpt2", layers=(1, 2, 3), sae_layers=(1, 2, 3)),
-        # the study's layers 8, 14, 15 of 16 and, for the SAE, its last five, at the like depth of six
-        ModelEntry("llama-mini", "llama", layers=(3, 4, 5), sae_layers=(2, 3, 4, 5, 6)),
+        # the study's layers 8, 14, 15 of 16 at the like depth of five, made distinct; its SAE read the last five
+        ModelEntry("llama-mini", "llama", layers=(2, 3, 4), sae_layers=(1, 2, 3, 4, 5)),
         ModelEntry("gpt2", "gpt2", layers=(4, 8, 11), sae_layers=(4, 8, 11), hub="zen-E/CODI-gpt2", base="gpt2"),
         ModelEntry("llama-3.2-1b", "llama", layers=(8, 14, 15), sae_layers=(12, 13, 14, 15, 16),
                    hub="zen-E/CODI-llama3.2-1b-Instruct", base="meta-llama/Llama-3.2-1B-Instruct"),

@@ -23,7 +23,7 @@ from codi_bench.errors import CheckpointError
 from codi_bench.files import write_text, write_whole
 from codi_bench.models.checkpoint import save_folder
 from codi_bench.models.codi import Codi, Projection
-from codi_bench.models.objective import Example, codi_losses, encode_example
+from codi_bench.models.objective import Example, codi_losses, encode_examples
 from codi_bench.models.recipes import Recipe
 from codi_bench.models.tokenizer import write_tokenizer
 from codi_bench.problems import Problem, problems_hash, stream, vocabulary
@@ -54,7 +54,7 @@ def train(recipe: Recipe, work: Path, *, seed: int = 0, device: str = "cpu", dty
     problems = _train_problems(recipe, seed)
     digest = problems_hash(problems)
     model = _new_model(recipe, work, seed).to(device)
-    examples = [encode_example(model, p.question, p.steps, p.answer) for p in problems]
+    examples = encode_examples(model, problems)
     optimizer = _optimizer(model, recipe)
     identity = {"recipe": {**asdict(recipe), "notes": ()}, "seed": seed, "problems": digest}
     done, seconds, log = _resume(work, model, optimizer, identity)
@@ -70,6 +70,7 @@ def train(recipe: Recipe, work: Path, *, seed: int = 0, device: str = "cpu", dty
             sums, since = {k: sums[k] + parts[k] for k in PARTS}, since + 1
             if (step + 1) % log_every == 0 or step + 1 == recipe.steps:
                 log.append({"step": step + 1, "seconds": round(time.monotonic() - start, 1), **{k: sums[k] / since for k in PARTS}})
+                write_text(work / "loss.jsonl", "".join(json.dumps(line) + "\n" for line in log))
                 progress.update(bar, losses=" ".join(f"{k} {log[-1][k]:.3f}" for k in PARTS))
                 sums, since = dict.fromkeys(PARTS, 0.0), 0
             if (step + 1) % save_every == 0 or step + 1 == recipe.steps:

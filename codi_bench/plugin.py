@@ -1,0 +1,186 @@
+"""The pytest plugin: options, one test a (model, claim), and the table after the run.
+
+It is idle unless a collected test carries the marker `claims`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+
+from codi_bench.errors import CodiBenchError
+from codi_bench.files import package_folder
+
+GATED = ("gpu", "slow", "perf", "calibration")
+UNJUDGED = ("not-run", "blocked", "unchecked")
+SUITE, OUTCOME = pytest.StashKey(), pytest.StashKey()
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("codi-bench", "claims about continuous-thought models")
+    group.addoption("--model", action="append", default=[], metavar="NAME[=PATH]", help="measure only this registered model, or add (re-point) one in a folder")
+    group.addoption("--claim", action="append", default=[], metavar="ID", help="measure only this claim (repeatable)")
+    group.addoption("--problems", action="append", default=[], metavar="NAME=PATH", help="problems from a file of JSON lines instead of generated ones")
+    group.addoption("--n", type=int, default=None, help="use at most this many problems; nothing is compared with the records then")
+    group.addoption("--device", default="auto", help="cpu, cuda or auto (default)")
+    group.addoption("--dtype", default="auto", help="float32 (default), bfloat16 or float16")
+    group.addoption("--batch-size", type=int, default=64, help="problems a batch; results do not depend on it")
+    group.addoption("--report", default="report", metavar="DIR", help="where table and results.json go (default: report)")
+    group.addoption("--baselines", default=None, metavar="DIR", help="baseline files (default: those of the package)")
+    group.addoption("--update-baselines", action="store_true", help="propose what was measured as recorded; never passes")
+    # --strict is pytest's own option; here blocked, unchecked and not-run claims fail under it too
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "claims(family): benchmarks of a claim family, one test a model and claim")
+    for name in GATED:
+        config.addinivalue_line("markers", f"{name}: deselected unless -m names it")
+    if not hasattr(config, "workerinput"):  # under xdist the controller alone writes the report
+        config.pluginmanager.register(Reporter(config), "codi-bench-reporter")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """`pytest benchmarks` works from any folder: without such a folder here, the packaged one is meant."""
+    if not Path("benchmarks").exists() and package_folder("benchmarks").is_dir():
+        config.args[:] = [re.sub(r"^benchmarks(?=$|/|::)", lambda _: str(package_folder("benchmarks")), arg) for arg in config.args]
+
+
+def pytest_generate_tests(metafunc):
+    marker = metafunc.definition.get_closest_marker("claims")
+    if marker is None:
+        return
+    suite = suite_of(metafunc.config)
+    metafunc.parametrize("pair", [
+        pytest.param((asked, claim), id=f"{asked.name}-{claim.id}", marks=[pytest.mark.gpu] if asked.needs_gpu else [])
+        for asked in suite.asked_models for claim in suite.asked_claims if claim.family == marker.args[0]])
+
+
+def pytest_collection_modifyitems(config, items):
+    asked = re.findall(r"\w+", config.option.markexpr or "")
+    drop = [item for item in items if any(item.get_closest_marker(name) and name not in asked for name in GATED)]
+    if drop:
+        config.hook.pytest_deselected(items=drop)
+        items[:] = [item for item in items if item not in drop]
+
+
+def suite_of(config):
+    """The suite of this run; what is wrong with the arguments ends it here, before anything is measured, with status 2."""
+    if SUITE not in config.stash:
+        from codi_bench.suite import Suite  # torch and transformers take seconds: only runs that measure load them
+
+        option = config.option
+        try:
+            config.stash[SUITE] = Suite(models=option.model, claims=option.claim, problems=option.problems, n=option.n, device=option.device,
+                                        dtype=option.dtype, batch_size=option.batch_size, report=Path(option.report), baselines=option.baselines)
+        except CodiBenchError as error:
+            pytest.exit(f"codi-bench: {error}", returncode=2)
+    return config.stash[SUITE]
+
+
+@pytest.fixture
+def judged(request, pair):
+    """One claim measured on one model and compared; the test is NOT RUN, BLOCKED or UNCHECKED where nothing can be judged."""
+    asked, claim = pair
+    found = suite_of(request.config).measure(asked, claim)
+    word, lines = found.word, found.lines
+    if request.config.option.update_baselines and found.proposal is not None:
+        word, lines = "proposed", [f"{claim.id} on {asked.name}: proposed, not accepted", *changes(found)]
+    request.node.stash[OUTCOME] = {
+        "word": word, "lines": lines, "rows": [asdict(row) for row in found.rows],
+        "proposal": found.proposal.model_dump_json() if word == "proposed" else None}
+    if word in UNJUDGED:
+        text = f"{word.upper().replace('-', ' ')}: {claim.id} on {asked.name}: {lines[0]}"
+        pytest.fail(text, pytrace=False) if request.config.option.strict else pytest.skip(text)
+    return Check(word, lines)
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a benchmark asserts: nothing recorded has moved, and nothing is merely proposed."""
+
+    word: str
+    lines: list[str]
+
+    def assert_holds(self):
+        """Fails with one line a number that moved: claim, model, stored, measured, tolerance."""
+        if self.word in ("red", "proposed"):
+            pytest.fail("\n".join(self.lines), pytrace=False)
+
+
+def changes(found) -> list[str]:
+    """Old → new of every metric of a proposal."""
+    lines = []
+    for row in found.rows:
+        if row.measured is not None:
+            old = "nothing" if row.recorded is None else f"{row.recorded['value']:.6g}"
+            lines.append(f"  {row.metric}: {old} → {row.measured['value']:.6g}")
+    return lines
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    if call.when == "setup" and OUTCOME in item.stash:  # on the report, so that a worker's rows reach the controller
+        outcome.get_result().codi_bench = json.dumps(item.stash[OUTCOME])
+
+
+def pytest_report_teststatus(report, config):
+    """NOT RUN, BLOCKED and UNCHECKED are counted apart from passed and from skipped."""
+    if report.when == "setup" and getattr(report, "codi_bench", None):
+        word = json.loads(report.codi_bench)["word"]
+        if report.skipped:
+            return word.replace("-", " "), word[0].upper(), word.replace("-", " ").upper()
+        if report.failed:  # --strict: not an error of the harness but a claim that could not be judged
+            return "failed", "F", f"FAILED ({word.replace('-', ' ').upper()})"
+    return None
+
+
+class Reporter:
+    """Gathers the rows of a run and writes table and results when it ends."""
+
+    def __init__(self, config):
+        self.config, self.outcomes, self.stray = config, {}, []
+
+    def pytest_runtest_logreport(self, report):
+        if getattr(report, "codi_bench", None):
+            self.outcomes[report.nodeid] = json.loads(report.codi_bench)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session, exitstatus):
+        if SUITE in self.config.stash and self.outcomes:
+            self.stray = suite_of(self.config).stray_files()
+            if self.stray and exitstatus == 0:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter):
+        if not self.outcomes:
+            return
+        from codi_bench.report.render import render
+        from codi_bench.results import Row, write_results
+        from codi_bench.engine import winners
+
+        suite = suite_of(self.config)
+        rows = [Row(**row) for outcome in self.outcomes.values() for row in outcome["rows"]]
+        found = winners(rows)
+        rows += suite.not_selected(rows)
+        folder, environment = Path(self.config.option.report), {**suite.environment(), "winners": found}
+        write_results(folder / "results.json", environment, rows)
+        self._propose(folder)
+        terminalreporter.write_line("")
+        terminalreporter.write(render(rows, environment, folder))
+        for line in self.stray:
+            terminalreporter.write_line(f"RED {line}", red=True)
+
+    def _propose(self, folder: Path) -> None:
+        from codi_bench.files import write_text
+
+        for outcome in self.outcomes.values():
+            if outcome["proposal"]:
+                row = outcome["rows"][0]
+                write_text(folder / "proposals" / row["model"] / f"{row['claim']}.json", json.dumps(
+                    {"record": json.loads(outcome["proposal"]), "units": {r["metric"]: r["unit"] for r in outcome["rows"]}}, indent=1) + "\n")
