@@ -33,6 +33,7 @@ class Reported(Strict):
     value: float | None = None
     low: float | None = None
     high: float | None = None
+    unit: Literal["fraction", "points", "features", "count"]
     n: int | None = Field(None, ge=1)
     printed_unit: float = Field(0, ge=0, description="one unit of the last printed digit")
     cell: Cell | None = None

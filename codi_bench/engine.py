@@ -19,7 +19,7 @@ from codi_bench.errors import CodiBenchError
 from codi_bench.files import code_hash
 from codi_bench.results import BLOCKED, NOT_RUN, OK, Row
 from codi_bench.stats import Estimate
-from codi_bench.verdicts import Outcome, Regression, equivalence_margin, regression_count, regression_value, reproduce, winner
+from codi_bench.verdicts import Outcome, Regression, equivalence_margin, regression_count, regression_value, regression_verdict, reproduce, winner
 
 PROTOCOL = "reported"
 DRIFTED = Regression.DRIFTED.value
@@ -63,8 +63,8 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
 
 def not_run(model: str, claim: Claim, baseline: Baseline, reason: str) -> list[Row]:
     """Rows of a claim that was not measured, one a reported metric, with the reason."""
-    return [Row(claim.id, model, metric, PROTOCOL, NOT_RUN, reported=_number(baseline.reported[metric]), n=baseline.reported[metric].n,
-                cell=baseline.reported[metric].cell, reason=reason) for metric in sorted(baseline.reported)]
+    return [Row(claim.id, model, metric, PROTOCOL, NOT_RUN, unit=reported.unit, n=reported.n, reported=_number(reported), cell=reported.cell,
+                reason=reason) for metric, reported in sorted(baseline.reported.items())]
 
 
 def winners(rows: list[Row]) -> dict[str, dict]:
@@ -136,6 +136,9 @@ def _compare(measured: Measured, held: Recorded, tolerance: Tolerance | None, sa
         return DRIFTED, f"{stored}: n stored {held.n}, measured {measured.n}, tolerance 0"
     if same and held.cell != measured.cell:
         return DRIFTED, f"{stored}: cell stored {held.cell}, measured {measured.cell}, tolerance 0"
+    verdict = regression_verdict(held.verdict, None)  # no protocol of this version gives a validity yet
+    if verdict.word == DRIFTED:
+        return DRIFTED, f"{stored}: {verdict.why}, tolerance 0"
     if tolerance.kind == "outcomes":
         if measured.outcomes is None or held.outcomes is None:
             return DRIFTED, f"{stored}, but the outcomes a problem are missing on one side"

@@ -131,7 +131,8 @@ class Suite:
         dtype = "float32" if self.dtype == "auto" else self.dtype
         texts = {each.id: {"family": each.family, "sentence": each.sentence, "source": each.source, "protocol": each.protocol}
                  for each in CLAIMS.values()}
-        return {**engine.environment(device, dtype).model_dump(), **engine.versions(), "claims": texts}
+        layers = {name: list(each.layers) for name, each in REGISTRY.items()} | {n: list(b.layers) for n, b in self.benches.items()}
+        return {**engine.environment(device, dtype).model_dump(), **engine.versions(), "claims": texts, "layers": layers}
 
     def _unrecorded(self, asked: Asked, wanted: Claim, found: engine.Finding) -> Judged:
         where = f"{wanted.id} on {asked.name}"

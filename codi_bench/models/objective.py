@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from codi_bench.models.codi import Codi, feed
+from codi_bench.models.codi import Codi, State, feed
 
 CUE = "The answer is:"
 IGNORE = -100
@@ -53,19 +53,8 @@ def encode_examples(model: Codi, problems) -> list[Example]:
 def codi_losses(model: Codi, batch: list[Example]) -> Losses:
     """Loss parts of a batch. The question is encoded once and read by teacher and student alike."""
     cue = len(model.tokenizer(CUE)["input_ids"])
-    ids, mask = model.pad([e.question for e in batch])
-    question = feed(model, None, model.embed(ids), mask, all_layers=True)
-
-    # teacher: chain of thought and answer, in words
-    words = [e.thought + e.answer for e in batch]
-    ids, mask = _pad_right(words, model)
-    teacher = feed(model, question, model.embed(ids), mask, all_layers=True)
-    before = torch.cat([question.hidden[:, -1:], teacher.hidden[:, :-1]], dim=1)  # the state that predicts each word
-    teacher_ce = F.cross_entropy(model.logits(before[mask.bool()]).float(), ids[mask.bool()])
-    at = torch.tensor([len(e.thought) + cue - 1 for e in batch], device=ids.device)
-
-    # student: bot, K latents, eot and the answer
-    state = feed(model, question, model.embed(torch.full((len(batch), 1), model.bot_id, device=ids.device)))
+    question, teacher, teacher_ce = _teach(model, batch)
+    state = feed(model, question, model.embed(torch.full((len(batch), 1), model.bot_id, device=model.device)))
     for _ in range(model.num_latents):
         state = feed(model, state, model.projection(state.last).unsqueeze(1))
     ids, mask = _pad_right([[model.eot_id, *e.answer] for e in batch], model)
@@ -73,10 +62,25 @@ def codi_losses(model: Codi, batch: list[Example]) -> Losses:
     wanted = mask[:, 1:].bool()
     student_ce = F.cross_entropy(model.logits(student.hidden[:, :-1][wanted]).float(), ids[:, 1:][wanted])
 
-    distill = torch.stack([
-        _distill(s[:, cue], t[torch.arange(len(batch)), at]) for s, t in zip(student.hidden_states, teacher.hidden_states)
-    ]).mean()
-    return Losses(student_ce, teacher_ce, distill)
+    rows = torch.arange(len(batch))
+    at = torch.tensor([len(e.thought) + cue - 1 for e in batch])
+    distill = [_distill(s[:, cue], t[rows, at]) for s, t in zip(student.hidden_states, teacher.hidden_states)]
+    return Losses(student_ce, teacher_ce, torch.stack(distill).mean())
+
+
+def teacher_loss(model: Codi, batch: list[Example]) -> Tensor:
+    """The teacher's part alone: chain of thought and answer in words."""
+    return _teach(model, batch)[2]
+
+
+def _teach(model: Codi, batch: list[Example]) -> tuple[State, State, Tensor]:
+    """States after the question and after the teacher's words, and the teacher's cross-entropy."""
+    ids, mask = model.pad([e.question for e in batch])
+    question = feed(model, None, model.embed(ids), mask, all_layers=True)
+    ids, mask = _pad_right([e.thought + e.answer for e in batch], model)
+    teacher = feed(model, question, model.embed(ids), mask, all_layers=True)
+    before = torch.cat([question.hidden[:, -1:], teacher.hidden[:, :-1]], dim=1)  # the state that predicts each word
+    return question, teacher, F.cross_entropy(model.logits(before[mask.bool()]).float(), ids[mask.bool()])
 
 
 def _distill(student: Tensor, teacher: Tensor) -> Tensor:

@@ -11,7 +11,11 @@ from codi_bench.errors import UnknownNameError
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run. width d, inner: projection width p; distill_factor weighs the distillation loss (teacher: 1)."""
+    """One training run. width d, inner: projection width p; distill_factor weighs the distillation loss (teacher: 1).
+
+    teacher_steps: how many steps the teacher learns alone before the student joins. The published models start from a
+    pretrained backbone; these start from nothing, and a student that distils an ignorant teacher learns to ignore its thoughts.
+    """
 
     name: str
     family: str
@@ -19,6 +23,7 @@ class Recipe:
     layers: int
     heads: int
     inner: int
+    teacher_steps: int
     steps: int
     batch_size: int
     learning_rate: float
@@ -46,10 +51,10 @@ class Recipe:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("gpt2-mini", "gpt2", width=104, layers=4, heads=4, inner=104, steps=9000, batch_size=64, learning_rate=2e-3,
-               distill_factor=10.0),
-        Recipe("llama-mini", "llama", width=200, layers=5, heads=4, inner=200, steps=3400, batch_size=64, learning_rate=1.5e-3,
-               distill_factor=10.0),
+        Recipe("gpt2-mini", "gpt2", width=104, layers=4, heads=4, inner=104, teacher_steps=3000, steps=8000, batch_size=64,
+               learning_rate=2e-3, distill_factor=5.0),
+        Recipe("llama-mini", "llama", width=200, layers=5, heads=4, inner=200, teacher_steps=1500, steps=3800, batch_size=64,
+               learning_rate=1.5e-3, distill_factor=5.0),
     )
 }
 

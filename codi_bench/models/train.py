@@ -23,13 +23,12 @@ from codi_bench.errors import CheckpointError
 from codi_bench.files import write_text, write_whole
 from codi_bench.models.checkpoint import save_folder
 from codi_bench.models.codi import Codi, Projection
-from codi_bench.models.objective import Example, codi_losses, encode_examples
+from codi_bench.models.objective import Example, codi_losses, encode_examples, teacher_loss
 from codi_bench.models.recipes import Recipe
 from codi_bench.models.tokenizer import write_tokenizer
 from codi_bench.problems import Problem, problems_hash, stream, vocabulary
 
 POOL = 8  # batches that are formed together, so that questions of like length share a batch
-PARTS = ("student", "teacher", "distill")
 
 
 @dataclass(frozen=True)
@@ -63,16 +62,15 @@ def train(recipe: Recipe, work: Path, *, seed: int = 0, device: str = "cpu", dty
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[losses]}")
     with Progress(*columns) as progress:
         bar = progress.add_task(f"training {recipe.name}", total=recipe.steps, completed=done, losses="")
-        sums, since, start = dict.fromkeys(PARTS, 0.0), 0, time.monotonic() - seconds
+        recent, start = [], time.monotonic() - seconds
         for step in range(done, recipe.steps):
             batch = [examples[i] for i in batch_indices(examples, recipe.batch_size, seed, step)]
-            parts = _step(model, worker, optimizer, batch, recipe, step)
-            sums, since = {k: sums[k] + parts[k] for k in PARTS}, since + 1
+            recent.append(_step(model, worker, optimizer, batch, recipe, step))
             if (step + 1) % log_every == 0 or step + 1 == recipe.steps:
-                log.append({"step": step + 1, "seconds": round(time.monotonic() - start, 1), **{k: sums[k] / since for k in PARTS}})
+                log.append({"step": step + 1, "seconds": round(time.monotonic() - start, 1), **_means(recent)})
                 write_text(work / "loss.jsonl", "".join(json.dumps(line) + "\n" for line in log))
-                progress.update(bar, losses=" ".join(f"{k} {log[-1][k]:.3f}" for k in PARTS))
-                sums, since = dict.fromkeys(PARTS, 0.0), 0
+                progress.update(bar, losses=" ".join(f"{k} {v:.3f}" for k, v in _means(recent).items()))
+                recent = []
             if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
                 _save(work, model, optimizer, {**identity, "step": step + 1, "seconds": time.monotonic() - start, "log": log})
             progress.advance(bar)
@@ -98,11 +96,17 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 def _step(model: Codi, worker: Codi, optimizer, batch: list[Example], recipe: Recipe, step: int) -> dict[str, float]:
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(recipe, step)
-    losses = codi_losses(worker, batch)
-    losses.total(distill_factor=recipe.distill_factor).backward()
+    if step < recipe.teacher_steps:
+        parts = {"teacher": teacher_loss(worker, batch)}
+        loss = parts["teacher"]
+    else:
+        losses = codi_losses(worker, batch)
+        parts = {"student": losses.student, "teacher": losses.teacher, "distill": losses.distill}
+        loss = losses.total(distill_factor=recipe.distill_factor)
+    loss.backward()
     if worker is not model:
         for master, half in zip(model.parameters(), worker.parameters(), strict=True):
-            master.grad, half.grad = half.grad.float(), None
+            master.grad, half.grad = None if half.grad is None else half.grad.float(), None  # None: the projection, before the student
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
@@ -110,7 +114,12 @@ def _step(model: Codi, worker: Codi, optimizer, batch: list[Example], recipe: Re
         with torch.no_grad():
             for master, half in zip(model.parameters(), worker.parameters(), strict=True):
                 half.copy_(master)
-    return {part: getattr(losses, part).item() for part in PARTS}
+    return {part: value.item() for part, value in parts.items()}
+
+
+def _means(recent: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of each loss part over the steps that had it."""
+    return {part: sum(p[part] for p in recent if part in p) / sum(part in p for p in recent) for part in recent[-1]}
 
 
 def _train_problems(recipe: Recipe, seed: int) -> list[Problem]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 NAMES = ("Mia", "Omar", "Nora", "Ivan", "Lena", "Raj", "Sara", "Tom", "Uma", "Paul", "Ana", "Kofi")
 THINGS = ("apples", "books", "stamps", "marbles", "pens", "cards", "shells", "coins", "lemons", "ribbons", "nuts", "stickers")
 
-SMALL = (2, 9)  # factors and divisors
+SMALL = (2, 6)  # factors and divisors
 PART = (2, 9)  # things added or taken away
-MANY = (10, 50)  # things there are to begin with
+MANY = (8, 30)  # things there are to begin with
 
 
 @dataclass(frozen=True)
@@ -32,26 +32,26 @@ class Template:
 TEMPLATES: tuple[Template, ...] = (
     # one step
     Template("buy", ("{P} has {a} {x} at home.", "{P} buys {b} more {x}."), "How many {x} does {P} have now?",
-             (("+", "a", "b"),), {"a": (2, 50), "b": (2, 9)}),
+             (("+", "a", "b"),), {"a": (2, 30), "b": (2, 9)}),
     Template("give", ("{P} had {a} {x}.", "{P} gave {b} {x} to {Q}."), "How many {x} does {P} still have?",
              (("-", "a", "b"),), {"a": MANY, "b": (2, 9)}),
     Template("boxes", ("There are {a} boxes.", "Each box holds {b} {x}."), "How many {x} are there?",
-             (("*", "a", "b"),), {"a": (2, 12), "b": (2, 12)}),
+             (("*", "a", "b"),), {"a": (2, 9), "b": (2, 9)}),
     Template("share", ("{b} children share {a} {x} equally.",), "How many {x} does each child get?",
-             (("/", "a", "b"),), {"a": (4, 81), "b": SMALL}),
+             (("/", "a", "b"),), {"a": (4, 60), "b": (2, 9)}),
     Template("walk", ("{P} walks {a} km a day.", "The walk takes {b} days."), "How many km does {P} walk?",
-             (("*", "a", "b"),), {"a": (2, 12), "b": (2, 12)}),
+             (("*", "a", "b"),), {"a": (2, 9), "b": (2, 9)}),
     Template("price", ("The price fell by {b} dollars.", "A lamp did cost {a} dollars."), "What does a lamp cost now?",
              (("-", "a", "b"),), {"a": MANY, "b": (2, 9)}),
     # two steps
     Template("bags", ("{P} has {a} bags with {b} {x} each.", "{P} loses {c} {x}."), "How many {x} does {P} still have?",
              (("*", "a", "b"), ("-", "r1", "c")), {"a": SMALL, "b": SMALL, "c": PART}),
     Template("day", ("In the morning {P} has {a} {x}.", "At noon {P} buys {b} {x}.", "In the evening {P} gives {c} {x} away."),
-             "How many {x} does {P} have at night?", (("+", "a", "b"), ("-", "r1", "c")), {"a": (5, 40), "b": PART, "c": PART}),
+             "How many {x} does {P} have at night?", (("+", "a", "b"), ("-", "r1", "c")), {"a": (2, 30), "b": PART, "c": PART}),
     Template("tank", ("A pump moves {a} liters an hour into a tank.", "The pump runs for {b} hours.", "The tank held {c} liters before."),
              "How many liters does the tank hold now?", (("*", "a", "b"), ("+", "r1", "c")), {"a": SMALL, "b": SMALL, "c": PART}),
     Template("change", ("{P} pays with {c} dollars.", "{P} buys {b} {x} for {a} dollars each."), "How many dollars does {P} get back?",
-             (("*", "b", "a"), ("-", "c", "r1")), {"a": SMALL, "b": SMALL, "c": (12, 60)}),
+             (("*", "b", "a"), ("-", "c", "r1")), {"a": SMALL, "b": SMALL, "c": (8, 40)}),
     Template("pack", ("{P} picks {a} {x}.", "{Q} picks {b} {x}.", "They pack all {x} into bags of {c}."), "How many bags do they fill?",
              (("+", "a", "b"), ("/", "r1", "c")), {"a": PART, "b": PART, "c": SMALL}, fixed=True),
     Template("teams", ("{b} children went home.", "There were {a} children at the camp.", "The others form {c} equal teams."),
@@ -70,14 +70,14 @@ TEMPLATES: tuple[Template, ...] = (
              {"a": SMALL, "b": SMALL, "c": (2, 9), "d": (2, 9)}),
     Template("trip", ("The whole trip is {c} km long.", "{P} drives {a} km an hour for {b} hours.", "The rest is walked in {d} equal days."),
              "How many km does {P} walk a day?", (("*", "a", "b"), ("-", "c", "r1"), ("/", "r2", "d")),
-             {"a": SMALL, "b": SMALL, "c": (12, 60), "d": (2, 6)}),
+             {"a": SMALL, "b": SMALL, "c": (8, 40), "d": (2, 6)}),
     Template("seats", ("{c} men and {d} women take a seat.", "A train has {a} cars with {b} seats each."), "How many seats are free?",
-             (("*", "a", "b"), ("+", "c", "d"), ("-", "r1", "r2")), {"a": SMALL, "b": (4, 9), "c": (2, 9), "d": (2, 9)}),
+             (("*", "a", "b"), ("+", "c", "d"), ("-", "r1", "r2")), {"a": SMALL, "b": (3, 8), "c": (2, 9), "d": (2, 9)}),
     # four steps
     Template("cinema", ("{a} men and {b} women go to the cinema.", "Each ticket costs {c} dollars.", "The cinema pays {d} dollars for rent.",
                         "The rest is shared by {e} owners."), "How many dollars does each owner get?",
              (("+", "a", "b"), ("*", "r1", "c"), ("-", "r2", "d"), ("/", "r3", "e")),
-             {"a": SMALL, "b": SMALL, "c": (2, 9), "d": (2, 9), "e": (2, 6)}, fixed=True),
+             {"a": SMALL, "b": SMALL, "c": (2, 5), "d": (2, 9), "e": (2, 6)}, fixed=True),
     Template("farm", ("{a} hens lay {b} eggs each.", "{c} ducks lay {d} eggs each.", "{e} eggs break."), "How many eggs are left?",
              (("*", "a", "b"), ("*", "c", "d"), ("+", "r1", "r2"), ("-", "r3", "e")),
              {"a": SMALL, "b": SMALL, "c": SMALL, "d": SMALL, "e": (2, 9)}),

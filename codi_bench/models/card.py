@@ -1,0 +1,106 @@
+"""The model card: what was trained, how, and what came out, measured after the rounding to fp16."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+
+import numpy as np
+import torch
+from tabulate import tabulate
+
+from codi_bench.files import write_text
+from codi_bench.models.edits import Edit
+from codi_bench.models.model import load
+from codi_bench.models.recipes import Recipe
+from codi_bench.models.train import Run
+from codi_bench.problems import Problem, generate, score
+from codi_bench.stats import holm, mcnemar_exact, newcombe_paired, wilson
+
+HELD_OUT, REFERENCE = 1000, 500
+MAX_NEW_TOKENS = 64
+
+
+def evaluate(folder: Path, *, batch_size: int = 64) -> dict:
+    """Accuracy of teacher, student and student under edits on 1000 held-out problems, read from the saved folder.
+
+    Means come from 500 training problems. Positions: exact McNemar against the clean run, Holm over K.
+    """
+    model = load(folder)
+    problems = generate(HELD_OUT, seed=0, split="test")
+    reference = generate(REFERENCE, seed=1, split="train")
+    questions = [p.question for p in problems]
+    means = model.reference([p.question for p in reference], [p.answer for p in reference], [p.group for p in reference])
+    conditions = [[], [Edit("all", "mean")], *([Edit(k, "mean")] for k in range(model.num_latents))]
+    answers = model.answer_conditions(questions, conditions, reference=means, max_new_tokens=MAX_NEW_TOKENS, batch_size=batch_size)
+    clean, all_mean, *single = (_right(found.texts, problems) for found in answers)
+    no_latents = _right(model.answer(questions, num_latents=0, max_new_tokens=MAX_NEW_TOKENS).texts, problems)
+    teacher = _right(model.explain(questions, max_new_tokens=MAX_NEW_TOKENS).texts, problems)
+    several = np.array([p.num_steps > 1 for p in problems])
+    corrected = holm([mcnemar_exact(clean, right) for right in single])
+    drop = newcombe_paired(clean[several], all_mean[several])
+    return {
+        "n": HELD_OUT,
+        "parameters": model.codi.num_parameters,
+        "accuracy": {name: _by_steps(right, problems) for name, right in (
+            ("teacher, chain of thought in words", teacher), ("student, 6 latents", clean), ("student, no latents (K = 0)", no_latents),
+            ("student, every latent at its mean", all_mean))},
+        "drop_all_mean_on_2_and_more_steps": {"points": 100 * drop.value, "low": 100 * drop.low, "high": 100 * drop.high, "n": int(several.sum())},
+        "positions": [{"latent_pos": k, "drop": 100 * float(clean.mean() - right.mean()), "p_holm": float(p)}
+                      for k, (right, p) in enumerate(zip(single, corrected))],
+    }
+
+
+def write_card(folder: Path, recipe: Recipe, run: Run, *, seed: int, dtype: str, command: str) -> None:
+    """Write `training.json` (figures) and `README.md` (the card) beside the weights."""
+    figures = {
+        "command": command, "seed": seed, "dtype": dtype, "problems_sha256": run.problems_hash, "train_problems": recipe.train_problems,
+        "steps": run.steps, "teacher_steps": recipe.teacher_steps, "batch_size": recipe.batch_size, "learning_rate": recipe.learning_rate,
+        "distill_factor": recipe.distill_factor, "seconds": round(run.seconds), "machine": f"{platform.machine()} {platform.system()}, "
+        f"{torch.get_num_threads()} CPU thread(s)" if str(run.model.device) == "cpu" else torch.cuda.get_device_name(),
+        "torch": torch.__version__, "losses": run.log, "held_out": evaluate(folder),
+    }
+    write_text(folder / "training.json", json.dumps(figures, indent=1, sort_keys=True) + "\n")
+    write_text(folder / "README.md", card(recipe, figures))
+
+
+def card(recipe: Recipe, figures: dict) -> str:
+    """The card as Markdown."""
+    held = figures["held_out"]
+    accuracy = [[name, *(f"{100 * cell['value']:.1f} %" for cell in row.values())] for name, row in held["accuracy"].items()]
+    steps = list(next(iter(held["accuracy"].values())))
+    curve = figures["losses"][:: max(1, len(figures["losses"]) // 20)]
+    losses = [[line["step"], *(f"{line[p]:.3f}" if p in line else "" for p in ("teacher", "student", "distill"))] for line in curve]
+    drop = held["drop_all_mean_on_2_and_more_steps"]
+    facts = ("command", "seed", "dtype", "steps", "teacher_steps", "batch_size", "learning_rate", "distill_factor", "train_problems",
+             "problems_sha256", "seconds", "machine", "torch")
+    return "\n".join([
+        f"# {recipe.name}", "",
+        f"A CODI model of {held['parameters']:,} parameters ({recipe.family} architecture, {recipe.layers} layers, width {recipe.width}, "
+        f"K = {recipe.num_latents}), trained from nothing on generated word problems; fp16 weights, computed in fp32.", "",
+        tabulate([[name, f"`{figures[name]}`"] for name in facts], ["", ""], tablefmt="github"), "",
+        f"## Accuracy by number of steps ({held['n']} held-out problems, after the rounding)", "",
+        tabulate(accuracy, ["", *steps], tablefmt="github"), "",
+        f"With every latent replaced by its mean, accuracy on problems of two and more steps drops by {drop['points']:.1f} points "
+        f"[{drop['low']:.1f}, {drop['high']:.1f}] (n = {drop['n']}).", "",
+        "One latent at its mean (exact McNemar, Holm over K):", "",
+        tabulate([[p["latent_pos"], f"{p['drop']:.1f}", f"{p['p_holm']:.2g}"] for p in held["positions"]],
+                 ["latent_pos", "drop in points", "p"], tablefmt="github"), "",
+        "## Loss", "", tabulate(losses, ["step", "teacher", "student", "distill"], tablefmt="github"), "",
+        "## Trials that taught something", "", *(f"- {note}" for note in recipe.notes), ""])
+
+
+def _right(texts, problems: list[Problem]) -> np.ndarray:
+    return np.array([score(text, p.answer) for text, p in zip(texts, problems, strict=True)])
+
+
+def _by_steps(right: np.ndarray, problems: list[Problem]) -> dict[str, dict]:
+    """Accuracy with Wilson intervals, for each number of steps and for all."""
+    steps = np.array([p.num_steps for p in problems])
+    groups = {str(k): steps == k for k in sorted(set(steps.tolist()))} | {"all": steps > 0}
+    found = {}
+    for name, mine in groups.items():
+        rate = wilson(int(right[mine].sum()), int(mine.sum()))
+        found[name] = {"value": rate.value, "low": rate.low, "high": rate.high, "n": int(mine.sum())}
+    return found
