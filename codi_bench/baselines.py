@@ -102,8 +102,10 @@ class Baseline(Strict):
         if not self.recorded:
             return None, False
         wanted = environment.model_dump()
-        return max(((r, r.environment == environment) for r in self.recorded),
-                   key=lambda pair: sum(getattr(pair[0].environment, k) == v for k, v in wanted.items()))
+        return max(
+            ((r, r.environment == environment) for r in self.recorded),
+            key=lambda pair: sum(getattr(pair[0].environment, k) == v for k, v in wanted.items()),
+        )
 
 
 def path_of(folder: Path, model: str, claim: str) -> Path:
@@ -126,7 +128,9 @@ def load_baseline(folder: Path, model: str, claim: str) -> Baseline:
         field = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BaselineError(f"{path}: {field}: {first['msg']}; mend it by hand or restore it with git") from error
     if (baseline.model, baseline.claim) != (model, claim):
-        raise BaselineError(f"{path}: fields model and claim say ({baseline.model}, {baseline.claim}); rename the file or mend them")
+        raise BaselineError(
+            f"{path}: fields model and claim say ({baseline.model}, {baseline.claim}); rename the file or mend them"
+        )
     return baseline
 
 

@@ -65,7 +65,9 @@ class ModelBench:
     @property
     def problems_hash(self) -> str:
         """Names the problem set: its first thousand problems (the generator's code, which makes the rest, is hashed too)."""
-        return self.once("problems hash", lambda: problems_hash(self.given or generate(min(1000, self.n or 1000), seed=GENERATED_SEED)))
+        return self.once(
+            "problems hash", lambda: problems_hash(self.given or generate(min(1000, self.n or 1000), seed=GENERATED_SEED))
+        )
 
     @property
     def code(self) -> tuple:
@@ -78,7 +80,10 @@ class ModelBench:
         if not self.given:
             return generate(n, seed=GENERATED_SEED, split="test", variants=variants)
         if len(self.given) < n:
-            raise ProblemError(f"this claim's protocol takes {n} problems and the file has {len(self.given)}; give more, or --n {len(self.given)}")
+            raise ProblemError(
+                f"this claim's protocol takes {n} problems and the file has {len(self.given)}; "
+                f"give more, or --n {len(self.given)}"
+            )
         return list(self.given[:n])
 
     def captured(self, n: int, *, num_latents: int, variants: int = 1) -> Captured:
@@ -86,8 +91,16 @@ class ModelBench:
             problems = self.problems(n, variants)
             questions = [p.question for p in problems]
             key = self._key("think", problems, num_latents)
-            thoughts = unpack_thoughts(self.store.fetch(key, lambda: pack_thoughts(self.model.think(
-                questions, num_latents=num_latents, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens))))
+            thoughts = unpack_thoughts(
+                self.store.fetch(
+                    key,
+                    lambda: pack_thoughts(
+                        self.model.think(
+                            questions, num_latents=num_latents, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens
+                        )
+                    ),
+                )
+            )
             right = [score(text, p.answer, "study") for text, p in zip(thoughts.answers.texts, problems, strict=True)]
             return Captured(problems, thoughts, np.array(right))
 
@@ -98,8 +111,9 @@ class ModelBench:
         questions = [p.question for p in problems]
 
         def compute():
-            found = self.model.answer_conditions(questions, conditions, num_latents=num_latents, batch_size=self.batch_size,
-                                                 max_new_tokens=self.max_new_tokens)
+            found = self.model.answer_conditions(
+                questions, conditions, num_latents=num_latents, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens
+            )
             return {f"{c}.{name}": a for c, answers in enumerate(found) for name, a in pack_answers(answers).items()}
 
         key = self._key("answer", problems, num_latents, conditions=[[str(e) for e in c] for c in conditions])
@@ -116,6 +130,15 @@ class ModelBench:
 
     def _key(self, what: str, problems: list[Problem], num_latents: int, **more) -> dict:
         """Everything the arrays depend on. Batch size is no part of it: results do not depend on it."""
-        return {"what": what, "weights": self.model.fingerprint, "problems": problems_hash(problems), "num_latents": num_latents,
-                "padding": "masked", "max_new_tokens": self.max_new_tokens, "device": self.model.device, "dtype": self.model.dtype,
-                "code": code_hash(*self.code), **more}
+        return {
+            "what": what,
+            "weights": self.model.fingerprint,
+            "problems": problems_hash(problems),
+            "num_latents": num_latents,
+            "padding": "masked",
+            "max_new_tokens": self.max_new_tokens,
+            "device": self.model.device,
+            "dtype": self.model.dtype,
+            "code": code_hash(*self.code),
+            **more,
+        }

@@ -19,13 +19,30 @@ from codi_bench.errors import CodiBenchError
 from codi_bench.files import code_hash
 from codi_bench.results import BLOCKED, NOT_RUN, OK, Row
 from codi_bench.stats import Estimate
-from codi_bench.verdicts import Outcome, Regression, equivalence_margin, regression_count, regression_value, regression_verdict, reproduce, winner
+from codi_bench.verdicts import (
+    Outcome,
+    Regression,
+    equivalence_margin,
+    regression_count,
+    regression_value,
+    regression_verdict,
+    reproduce,
+    winner,
+)
 
 PROTOCOL = "reported"
 DRIFTED = Regression.DRIFTED.value
 # A float may differ by rounding alone; one answered problem of 100 is 0.01, a hundred thousand times more.
 DETERMINISTIC = 1e-6
 DEVICE = {"fraction": 0.02, "points": 2.0, "features": 2.0, "count": 0.0}
+WHY_OUTCOMES = (
+    "same environment: greedy answers are deterministic, so no flip; another one: exact McNemar on the same problems (VERDICTS 4)"
+)
+WHY_VALUE = (
+    "same environment: the computation is deterministic, 1e-6 is rounding; another one: rounding may flip problems, two of the "
+    "100 behind a probe cell or a drop are 2 points (not calibrated yet)"
+)
+WHY_COUNT = "a count is exact everywhere"
 
 
 @dataclass(frozen=True)
@@ -49,22 +66,52 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
         now = _record(bench, claim, found)
     except CodiBenchError as error:
         metrics = sorted({*baseline.reported, *(m for record in baseline.recorded for m in record.metrics)}) or ["-"]
-        return Finding([Row(claim.id, name, metric, PROTOCOL, BLOCKED, reported=_number(baseline.reported.get(metric)), reason=str(error))
-                        for metric in metrics], [])
+        return Finding(
+            [
+                Row(claim.id, name, metric, PROTOCOL, BLOCKED, reported=_number(baseline.reported.get(metric)), reason=str(error))
+                for metric in metrics
+            ],
+            [],
+        )
     before, same = baseline.nearest(now.environment) if compare else (None, False)
     changed = _identity_changes(baseline, before, now) if before else []
     rows = [_row(bench, claim, measured, baseline, before, same, changed) for measured in found]
     for metric in sorted(set(before.metrics if before else ()) - set(now.metrics)):
-        rows.append(Row(claim.id, name, metric, PROTOCOL, BLOCKED, recorded=_number(before.metrics[metric]), regression=DRIFTED,
-                        reason=f"metric '{metric}' is recorded and was not measured"))
-    red = list(dict.fromkeys([*changed, *(row.reason for row in rows if row.regression == DRIFTED and row.reason not in changed)]))
+        rows.append(
+            Row(
+                claim.id,
+                name,
+                metric,
+                PROTOCOL,
+                BLOCKED,
+                recorded=_number(before.metrics[metric]),
+                regression=DRIFTED,
+                reason=f"metric '{metric}' is recorded and was not measured",
+            )
+        )
+    red = list(
+        dict.fromkeys([*changed, *(row.reason for row in rows if row.regression == DRIFTED and row.reason not in changed)])
+    )
     return Finding(rows, [f"{claim.id} on {name}: {line}" for line in red], now)
 
 
 def not_run(model: str, claim: Claim, baseline: Baseline, reason: str) -> list[Row]:
     """Rows of a claim that was not measured, one a reported metric, with the reason."""
-    return [Row(claim.id, model, metric, PROTOCOL, NOT_RUN, unit=reported.unit, n=reported.n, reported=_number(reported), cell=reported.cell,
-                reason=reason) for metric, reported in sorted(baseline.reported.items())]
+    return [
+        Row(
+            claim.id,
+            model,
+            metric,
+            PROTOCOL,
+            NOT_RUN,
+            unit=reported.unit,
+            n=reported.n,
+            reported=_number(reported),
+            cell=reported.cell,
+            reason=reason,
+        )
+        for metric, reported in sorted(baseline.reported.items())
+    ]
 
 
 def winners(rows: list[Row]) -> dict[str, dict]:
@@ -81,14 +128,24 @@ def winners(rows: list[Row]) -> dict[str, dict]:
             one, two = held[a], held[b]
             if one.detail["problems"] == two.detail["problems"] and one.n == two.n:
                 word, p = winner(*(unpack_bits(row.detail["outcomes"], row.n) for row in (one, two)), tests=tests)
-                found[f"{claim.id}: {a} / {b}"] = {"claim": claim.id, "models": [a, b], "winner": {"a": a, "b": b}.get(word), "p": p}
+                found[f"{claim.id}: {a} / {b}"] = {
+                    "claim": claim.id,
+                    "models": [a, b],
+                    "winner": {"a": a, "b": b}.get(word),
+                    "p": p,
+                }
     return found
 
 
 def environment(device: str, dtype: str) -> Environment:
     """The key under which numbers are recorded."""
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
-    return Environment(device=name, instructions=torch.backends.cpu.get_cpu_capability(), torch=".".join(torch.__version__.split(".")[:2]), dtype=dtype)
+    return Environment(
+        device=name,
+        instructions=torch.backends.cpu.get_cpu_capability(),
+        torch=".".join(torch.__version__.split(".")[:2]),
+        dtype=dtype,
+    )
 
 
 def versions() -> dict[str, str]:
@@ -96,13 +153,20 @@ def versions() -> dict[str, str]:
     import sklearn
     import transformers
 
-    return {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
-            "scikit-learn": sklearn.__version__, "platform": platform.platform(), "threads": str(torch.get_num_threads()),
-            "cores": str(os.cpu_count())}
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "scikit-learn": sklearn.__version__,
+        "platform": platform.platform(),
+        "threads": str(torch.get_num_threads()),
+        "cores": str(os.cpu_count()),
+    }
 
 
-def _row(bench: ModelBench, claim: Claim, measured: Measured, baseline: Baseline, before: Record | None, same: bool,
-         changed: list[str]) -> Row:
+def _row(
+    bench: ModelBench, claim: Claim, measured: Measured, baseline: Baseline, before: Record | None, same: bool, changed: list[str]
+) -> Row:
     held = before.metrics.get(measured.metric) if before else None
     if before is None:
         word, why = "UNCHECKED", "nothing is recorded for this"
@@ -122,9 +186,23 @@ def _row(bench: ModelBench, claim: Claim, measured: Measured, baseline: Baseline
     if reproduction:
         detail["reproduction"] = reproduction.why
     return Row(
-        claim.id, bench.model.name, measured.metric, PROTOCOL, OK, unit=measured.unit, n=measured.n, reported=_number(reported),
-        measured=_number(measured), recorded=_number(held), cell=measured.cell, seeds=claim.seeds,
-        reproduction=reproduction.word.value if reproduction else None, regression=word, reason=why, detail=detail)
+        claim.id,
+        bench.model.name,
+        measured.metric,
+        PROTOCOL,
+        OK,
+        unit=measured.unit,
+        n=measured.n,
+        reported=_number(reported),
+        measured=_number(measured),
+        recorded=_number(held),
+        cell=measured.cell,
+        seeds=claim.seeds,
+        reproduction=reproduction.word.value if reproduction else None,
+        regression=word,
+        reason=why,
+        detail=detail,
+    )
 
 
 def _compare(measured: Measured, held: Recorded, tolerance: Tolerance | None, same: bool, family_size: int) -> tuple[str, str]:
@@ -152,36 +230,50 @@ def _compare(measured: Measured, held: Recorded, tolerance: Tolerance | None, sa
 
 def _identity_changes(baseline: Baseline, before: Record, now: Record) -> list[str]:
     """What must be equal before two numbers are compared, both ways: protocol, seeds, weights, problems, code, metrics."""
-    changes = [f"{field}: stored {getattr(before, field)}, now {getattr(now, field)}, tolerance 0"
-               for field in ("protocol", "seeds", "weights", "problems", "code") if getattr(before, field) != getattr(now, field)]
-    return changes + [f"metric '{metric}' has a tolerance and no record" for metric in sorted(set(baseline.tolerance) - set(before.metrics))]
+    changes = [
+        f"{field}: stored {getattr(before, field)}, now {getattr(now, field)}, tolerance 0"
+        for field in ("protocol", "seeds", "weights", "problems", "code")
+        if getattr(before, field) != getattr(now, field)
+    ]
+    return changes + [
+        f"metric '{metric}' has a tolerance and no record" for metric in sorted(set(baseline.tolerance) - set(before.metrics))
+    ]
 
 
 def _record(bench: ModelBench, claim: Claim, found: list[Measured]) -> Record:
     measures = [module for name, module in sorted(sys.modules.items()) if name.startswith("codi_bench.measures.")]
     return Record(
-        environment=environment(bench.model.device, bench.model.dtype), protocol=claim.protocol, seeds=claim.seeds,
-        weights=bench.model.fingerprint, problems=bench.problems_hash,
-        code=code_hash(sys.modules[claim.measure.__module__], stats, *measures, *bench.code), date=datetime.date.today().isoformat(), reason="",
-        metrics={m.metric: Recorded(value=m.value, low=m.low, high=m.high, n=m.n, cell=m.cell, outcomes=pack_bits(m.outcomes)) for m in found})
+        environment=environment(bench.model.device, bench.model.dtype),
+        protocol=claim.protocol,
+        seeds=claim.seeds,
+        weights=bench.model.fingerprint,
+        problems=bench.problems_hash,
+        code=code_hash(sys.modules[claim.measure.__module__], stats, *measures, *bench.code),
+        date=datetime.date.today().isoformat(),
+        reason="",
+        metrics={
+            m.metric: Recorded(value=m.value, low=m.low, high=m.high, n=m.n, cell=m.cell, outcomes=pack_bits(m.outcomes))
+            for m in found
+        },
+    )
 
 
 def accept(baseline: Baseline, proposal: Record, units: dict[str, str], reason: str) -> Baseline:
     """The baseline with a record for the proposal's environment; tolerances of metrics that are gone go too."""
     others = [record for record in baseline.recorded if record.environment != proposal.environment]
     records = sorted([*others, proposal.model_copy(update={"reason": reason})], key=lambda record: str(record.environment))
-    tolerance = {metric: baseline.tolerance.get(metric) or default_tolerance(held, units[metric]) for metric, held in proposal.metrics.items()}
+    tolerance = {
+        metric: baseline.tolerance.get(metric) or default_tolerance(held, units[metric])
+        for metric, held in proposal.metrics.items()
+    }
     return baseline.model_copy(update={"recorded": records, "tolerance": tolerance})
 
 
 def default_tolerance(held: Recorded, unit: str) -> Tolerance:
     """What a newly recorded metric may move by."""
     if held.outcomes is not None:
-        return Tolerance(kind="outcomes", deterministic=DETERMINISTIC, device=0.0, why=(
-            "same environment: greedy answers are deterministic, no flip; another: exact McNemar on the same problems (VERDICTS 4)"))
-    return Tolerance(kind="value", deterministic=DETERMINISTIC, device=DEVICE[unit], why=(
-        "same environment: the computation is deterministic, 1e-6 is rounding; another: a cell of 100 problems moves by 1 point a flipped "
-        "problem and trained SAEs differ in rounding, so two of those" if DEVICE[unit] else "a count is exact everywhere"))
+        return Tolerance(kind="outcomes", deterministic=DETERMINISTIC, device=0.0, why=WHY_OUTCOMES)
+    return Tolerance(kind="value", deterministic=DETERMINISTIC, device=DEVICE[unit], why=WHY_VALUE if DEVICE[unit] else WHY_COUNT)
 
 
 def _number(value) -> dict | None:

@@ -38,18 +38,22 @@ def file_hash(*paths: Path) -> str:
 
 
 def code_hash(*modules) -> str:
-    """sha256 over what some modules do: their source without comments, docstrings and layout."""
+    """sha256 over what some modules do: their source without comments, docstrings and the layout inside a statement."""
     digest = hashlib.sha256()
-    layout = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING)
+    blocks = {tokenize.NEWLINE: ";", tokenize.INDENT: "{", tokenize.DEDENT: "}"}  # a statement in another block is other code
     for module in modules:
-        starts = True  # at the start of a statement a bare string is a docstring
+        before, held = tokenize.NEWLINE, ""  # held: a string that opens a statement, a docstring if nothing follows
         for token in tokenize.generate_tokens(io.StringIO(Path(module.__file__).read_text(encoding="utf-8")).readline):
-            if token.type in layout:
-                starts = starts or token.type != tokenize.COMMENT
+            if token.type in (tokenize.COMMENT, tokenize.NL):
                 continue
-            if not (starts and token.type == tokenize.STRING):
-                digest.update(token.string.encode())
-            starts = False
+            if token.type == tokenize.STRING and before in blocks:
+                held = token.string
+            elif held and token.type == tokenize.NEWLINE:
+                held = ""
+            else:
+                digest.update(f"{held}{blocks.get(token.type, token.string)} ".encode())
+                held = ""
+            before = token.type
     return digest.hexdigest()
 
 

@@ -22,10 +22,24 @@ SUITE, OUTCOME = pytest.StashKey(), pytest.StashKey()
 
 def pytest_addoption(parser):
     group = parser.getgroup("codi-bench", "claims about continuous-thought models")
-    group.addoption("--model", action="append", default=[], metavar="NAME[=PATH]", help="measure only this registered model, or add (re-point) one in a folder")
+    group.addoption(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME[=PATH]",
+        help="measure only this registered model, or add (re-point) one in a folder",
+    )
     group.addoption("--claim", action="append", default=[], metavar="ID", help="measure only this claim (repeatable)")
-    group.addoption("--problems", action="append", default=[], metavar="NAME=PATH", help="problems from a file of JSON lines instead of generated ones")
-    group.addoption("--n", type=int, default=None, help="use at most this many problems; nothing is compared with the records then")
+    group.addoption(
+        "--problems",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="problems from a file of JSON lines instead of generated ones",
+    )
+    group.addoption(
+        "--n", type=int, default=None, help="use at most this many problems; nothing is compared with the records then"
+    )
     group.addoption("--device", default="auto", help="cpu, cuda or auto (default)")
     group.addoption("--dtype", default="auto", help="float32 (default), bfloat16 or float16")
     group.addoption("--batch-size", type=int, default=64, help="problems a batch; results do not depend on it")
@@ -47,7 +61,9 @@ def pytest_configure(config):
 def pytest_cmdline_main(config):
     """`pytest benchmarks` works from any folder: without such a folder here, the packaged one is meant."""
     if not Path("benchmarks").exists() and package_folder("benchmarks").is_dir():
-        config.args[:] = [re.sub(r"^benchmarks(?=$|/|::)", lambda _: str(package_folder("benchmarks")), arg) for arg in config.args]
+        config.args[:] = [
+            re.sub(r"^benchmarks(?=$|/|::)", lambda _: str(package_folder("benchmarks")), arg) for arg in config.args
+        ]
 
 
 def pytest_generate_tests(metafunc):
@@ -55,14 +71,24 @@ def pytest_generate_tests(metafunc):
     if marker is None:
         return
     suite = suite_of(metafunc.config)
-    metafunc.parametrize("pair", [
-        pytest.param((asked, claim), id=f"{asked.name}-{claim.id}", marks=[pytest.mark.gpu] if asked.needs_gpu else [])
-        for asked in suite.asked_models for claim in suite.asked_claims if claim.family == marker.args[0]])
+    metafunc.parametrize(
+        "pair",
+        [
+            pytest.param((asked, claim), id=f"{asked.name}-{claim.id}", marks=[pytest.mark.gpu] if asked.needs_gpu else [])
+            for asked in suite.asked_models
+            for claim in suite.asked_claims
+            if claim.family == marker.args[0]
+        ],
+    )
 
 
 def pytest_collection_modifyitems(config, items):
     asked = re.findall(r"\w+", config.option.markexpr or "")
-    drop = [item for item in items if any(item.get_closest_marker(name) and name not in asked for name in GATED) or _nothing_asked(item)]
+    drop = [
+        item
+        for item in items
+        if any(item.get_closest_marker(name) and name not in asked for name in GATED) or _nothing_asked(item)
+    ]
     if drop:
         config.hook.pytest_deselected(items=drop)
         items[:] = [item for item in items if item not in drop]
@@ -80,8 +106,17 @@ def suite_of(config):
 
         option = config.option
         try:
-            config.stash[SUITE] = Suite(models=option.model, claims=option.claim, problems=option.problems, n=option.n, device=option.device,
-                                        dtype=option.dtype, batch_size=option.batch_size, report=Path(option.report), baselines=option.baselines)
+            config.stash[SUITE] = Suite(
+                models=option.model,
+                claims=option.claim,
+                problems=option.problems,
+                n=option.n,
+                device=option.device,
+                dtype=option.dtype,
+                batch_size=option.batch_size,
+                report=Path(option.report),
+                baselines=option.baselines,
+            )
         except CodiBenchError as error:
             pytest.exit(f"codi-bench: {error}", returncode=2)
     return config.stash[SUITE]
@@ -96,8 +131,11 @@ def judged(request, pair):
     if request.config.option.update_baselines and found.proposal is not None:
         word, lines = "proposed", [f"{claim.id} on {asked.name}: proposed, not accepted", *changes(found)]
     request.node.stash[OUTCOME] = {
-        "word": word, "lines": lines, "rows": [asdict(row) for row in found.rows],
-        "proposal": found.proposal.model_dump_json() if word == "proposed" else None}
+        "word": word,
+        "lines": lines,
+        "rows": [asdict(row) for row in found.rows],
+        "proposal": found.proposal.model_dump_json() if word == "proposed" else None,
+    }
     if word in UNJUDGED:
         text = f"{word.upper().replace('-', ' ')}: {claim.id} on {asked.name}: {lines[0]}"
         pytest.fail(text, pytrace=False) if strict(request.config) else pytest.skip(text)
@@ -173,9 +211,9 @@ class Reporter:
     def pytest_terminal_summary(self, terminalreporter):
         if not self.outcomes:
             return
+        from codi_bench.engine import winners
         from codi_bench.report.render import render
         from codi_bench.results import Row, write_results
-        from codi_bench.engine import winners
 
         suite = suite_of(self.config)
         rows = [Row(**row) for outcome in self.outcomes.values() for row in outcome["rows"]]
@@ -195,5 +233,11 @@ class Reporter:
         for outcome in self.outcomes.values():
             if outcome["proposal"]:
                 row = outcome["rows"][0]
-                write_text(folder / "proposals" / row["model"] / f"{row['claim']}.json", json.dumps(
-                    {"record": json.loads(outcome["proposal"]), "units": {r["metric"]: r["unit"] for r in outcome["rows"]}}, indent=1) + "\n")
+                write_text(
+                    folder / "proposals" / row["model"] / f"{row['claim']}.json",
+                    json.dumps(
+                        {"record": json.loads(outcome["proposal"]), "units": {r["metric"]: r["unit"] for r in outcome["rows"]}},
+                        indent=1,
+                    )
+                    + "\n",
+                )

@@ -72,7 +72,9 @@ class Suite:
     def __post_init__(self):
         self.baselines = Path(self.baselines) if self.baselines else package_folder("baselines")
         if not self.baselines.is_dir():
-            raise CodiBenchError(f"{self.baselines}: no such folder; --baselines needs the folder that holds <model>/<claim>.json")
+            raise CodiBenchError(
+                f"{self.baselines}: no such folder; --baselines needs the folder that holds <model>/<claim>.json"
+            )
         self.asked_claims: list[Claim] = [claim(name) for name in self.claims] or list(CLAIMS.values())
         self.asked_models = self._models()
         self.given: tuple[Problem, ...] = self._problems()
@@ -89,7 +91,11 @@ class Suite:
         try:
             baseline = load_baseline(self.baselines, asked.name, wanted.id)
         except BaselineError as error:
-            return Judged([Row(wanted.id, asked.name, "-", engine.PROTOCOL, BLOCKED, regression=engine.DRIFTED, reason=str(error))], "red", [str(error)])
+            return Judged(
+                [Row(wanted.id, asked.name, "-", engine.PROTOCOL, BLOCKED, regression=engine.DRIFTED, reason=str(error))],
+                "red",
+                [str(error)],
+            )
         if asked.needs_gpu:
             reason = self._why_not(asked)
             return Judged(engine.not_run(asked.name, wanted, baseline, reason), NOT_RUN, [reason])
@@ -115,23 +121,33 @@ class Suite:
             for each in CLAIMS.values():
                 if (each.id, name) in have:
                     continue
-                reason = "not selected in this run" if name not in PUBLISHED else f"not asked for: `pytest benchmarks -m gpu`, or --model {name}=FOLDER"
+                reason = (
+                    "not selected in this run"
+                    if name not in PUBLISHED
+                    else f"not asked for: `pytest benchmarks -m gpu`, or --model {name}=FOLDER"
+                )
                 try:
                     baseline = load_baseline(self.baselines, name, each.id)
                 except BaselineError as error:
                     reason = str(error)
                     missing.append(Row(each.id, name, "-", engine.PROTOCOL, NOT_RUN, reason=reason))
                     continue
-                missing += engine.not_run(name, each, baseline, reason) or [Row(each.id, name, "-", engine.PROTOCOL, NOT_RUN, reason=reason)]
+                missing += engine.not_run(name, each, baseline, reason) or [
+                    Row(each.id, name, "-", engine.PROTOCOL, NOT_RUN, reason=reason)
+                ]
         return missing
 
     def environment(self) -> dict:
         """Device, versions and threads of this run, and the claims in words, so that a report needs no model room."""
         device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
         dtype = "float32" if self.dtype == "auto" else self.dtype
-        texts = {each.id: {"family": each.family, "sentence": each.sentence, "source": each.source, "protocol": each.protocol}
-                 for each in CLAIMS.values()}
-        layers = {name: list(each.layers) for name, each in REGISTRY.items()} | {n: list(b.layers) for n, b in self.benches.items()}
+        texts = {
+            each.id: {"family": each.family, "sentence": each.sentence, "source": each.source, "protocol": each.protocol}
+            for each in CLAIMS.values()
+        }
+        layers = {name: list(each.layers) for name, each in REGISTRY.items()} | {
+            n: list(b.layers) for n, b in self.benches.items()
+        }
         return {**engine.environment(device, dtype).model_dump(), **engine.versions(), "claims": texts, "layers": layers}
 
     def _unrecorded(self, asked: Asked, wanted: Claim, found: engine.Finding) -> Judged:
@@ -140,11 +156,26 @@ class Suite:
             return Judged(found.rows, "unchecked", [f"{where}: --n {self.n} is not what was recorded"], found.proposal)
         reported = [row for row in found.rows if row.reproduction]
         if any(row.reproduction == "NOT REPRODUCED" for row in reported):
-            return Judged(found.rows, "red", [f"{where}: {row.metric}: NOT REPRODUCED, {row.detail['reproduction']}" for row in reported
-                                              if row.reproduction == "NOT REPRODUCED"], found.proposal)
+            return Judged(
+                found.rows,
+                "red",
+                [
+                    f"{where}: {row.metric}: NOT REPRODUCED, {row.detail['reproduction']}"
+                    for row in reported
+                    if row.reproduction == "NOT REPRODUCED"
+                ],
+                found.proposal,
+            )
         if asked.registered is not None and asked.registered.embedded:
-            return Judged(found.rows, "red", [f"{where}: nothing is recorded for this embedded model; "
-                                              "look at `pytest benchmarks --update-baselines`, then accept it"], found.proposal)
+            return Judged(
+                found.rows,
+                "red",
+                [
+                    f"{where}: nothing is recorded for this embedded model; "
+                    "look at `pytest benchmarks --update-baselines`, then accept it"
+                ],
+                found.proposal,
+            )
         return Judged(found.rows, OK, [], found.proposal)
 
     def _bench(self, asked: Asked) -> ModelBench:
@@ -191,6 +222,8 @@ def _check_writable(folder: Path) -> None:
         with tempfile.NamedTemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise CodiBenchError(f"{folder}: the report cannot be written there ({error.strerror or error}); give --report DIR") from error
+        raise CodiBenchError(
+            f"{folder}: the report cannot be written there ({error.strerror or error}); give --report DIR"
+        ) from error
     if not os.access(folder, os.W_OK):
         raise CodiBenchError(f"{folder}: the report cannot be written there (read-only); give --report DIR")

@@ -63,9 +63,14 @@ def test_sweep_beats_the_plain_loop(name, benchmark):
     plain = plain_loop(model, sample, places)
     each = (time.perf_counter() - start) / len(sample)
     for found, wanted in zip(answers, plain, strict=True):
-        assert list(found.tokens[:len(sample)]) == wanted
+        assert list(found.tokens[: len(sample)]) == wanted
 
     ratio = each * N / float(np.median(benchmark.stats.stats.data))
-    benchmark.extra_info.update(ratio=ratio, plain_loop=f"timed on {len(sample)} of {N} problems and scaled", threads=torch.get_num_threads())
-    print(f"\n{name}: {N} problems x {len(places)} conditions, {ratio:.1f} times the plain loop (timed on {len(sample)} problems and scaled)")
+    benchmark.extra_info.update(
+        ratio=ratio, plain_loop=f"timed on {len(sample)} of {N} problems and scaled", threads=torch.get_num_threads()
+    )
+    print(
+        f"\n{name}: {N} problems x {len(places)} conditions, {ratio:.1f} times the plain loop "
+        f"(timed on {len(sample)} problems and scaled)"
+    )
     assert ratio >= FACTOR

@@ -21,21 +21,29 @@ from codi_bench.measures import (
     grid_summary,
     in_sample_probes,
     predict_errors,
-    sae_quality as measure_sae,
     spread,
     train_relu_sae,
+)
+from codi_bench.measures import (
+    sae_quality as measure_sae,
 )
 from codi_bench.models.edits import BOT, Edit
 from codi_bench.stats import bootstrap_mean, newcombe_paired, stream, wilson
 
 SOURCE = "GPT-2 vs LLaMA CODI: Comparative Analysis, 2025-10-24"
 DECODING = "bot-first, so bot and five latents; greedy, at most 256 tokens; right if the integer part of the last number agrees"
-PROBING = ("50 right and 50 wrong problems; three layers x six tokens (bot, latents 0-4); per cell StandardScaler on all 100, "
-           "LogisticRegressionCV over six C, then the accuracy on the same 100: no problem is held out")
-SAE = ("ReLU SAE with L1 trained on all problems, test problems included; features of all vectors of a problem concatenated; "
-       "LogisticRegression, one 80/20 stratified split that ignores variants")
-ABLATION = ("first 100 problems; token t's input zeroed and the next input not recomputed, so zeros are fed at t and t+1 "
-            "(token t zeroes latents t-1 and t; token 0: bot and latent 0; token 5: latent 4)")
+PROBING = (
+    "50 right and 50 wrong problems; three layers x six tokens (bot, latents 0-4); per cell StandardScaler on all 100, "
+    "LogisticRegressionCV over six C, then the accuracy on the same 100: no problem is held out"
+)
+SAE = (
+    "ReLU SAE with L1 trained on all problems, test problems included; features of all vectors of a problem concatenated; "
+    "LogisticRegression, one 80/20 stratified split that ignores variants"
+)
+ABLATION = (
+    "first 100 problems; token t's input zeroed and the next input not recomputed, so zeros are fed at t and t+1 "
+    "(token t zeroes latents t-1 and t; token 0: bot and latent 0; token 5: latent 4)"
+)
 NO_INTERVAL = "extremes and spreads over cells have no honest interval"
 NUM_PROBLEMS, NUM_PROBED, NUM_ABLATED = 1000, 100, 100
 STUDY_ACTIVE = 0.001  # a feature counts in L0 above this value
@@ -78,7 +86,9 @@ def probes(bench: Bench) -> tuple[InSampleProbes, np.ndarray]:
 
     def compute():
         found = captured(bench, NUM_PROBLEMS)
-        chosen = balanced_sample(found.right, per_class=NUM_PROBED // 2, shuffle=bench.family == "gpt2")  # the LLaMA script did not shuffle
+        chosen = balanced_sample(
+            found.right, per_class=NUM_PROBED // 2, shuffle=bench.family == "gpt2"
+        )  # the LLaMA script did not shuffle
         states = found.thoughts.hidden_states[chosen][:, :, list(bench.layers)]  # [100, tokens, layers, d]
         cells = states.transpose(0, 2, 1, 3).reshape(NUM_PROBED, -1, states.shape[-1])
         fitted = in_sample_probes(cells, found.right[chosen])
@@ -96,10 +106,15 @@ def errors(bench: Bench) -> tuple[ErrorPrediction, SaeQuality, int]:
         states = found.thoughts.hidden_states[:, :, list(bench.sae_layers)]  # [n, tokens, layers, d]
         vectors = states.reshape(-1, states.shape[-1])
         features = round(protocol.widen * states.shape[-1])
-        sae = train_relu_sae(vectors, features=features, l1=protocol.l1, l1_kind=protocol.l1_kind, lr=protocol.lr,
-                              seed=SAMPLE["sae"])
+        sae = train_relu_sae(
+            vectors, features=features, l1=protocol.l1, l1_kind=protocol.l1_kind, lr=protocol.lr, seed=SAMPLE["sae"]
+        )
         encoded = sae.encode(vectors).reshape(len(states), -1)
-        return predict_errors(encoded, found.right, seed=SAMPLE["split"]), measure_sae(sae, vectors, l0_above=STUDY_ACTIVE), features
+        return (
+            predict_errors(encoded, found.right, seed=SAMPLE["split"]),
+            measure_sae(sae, vectors, l0_above=STUDY_ACTIVE),
+            features,
+        )
 
     return bench.once("errors", compute)
 
@@ -109,7 +124,7 @@ def ablated(bench: Bench) -> tuple[np.ndarray, np.ndarray]:
 
     def compute():
         tokens = places(bench)
-        carried = [[Edit(p, "zero") for p in tokens[t:t + 2]] for t in range(len(tokens))]
+        carried = [[Edit(p, "zero") for p in tokens[t : t + 2]] for t in range(len(tokens))]
         right = bench.right_under(NUM_ABLATED, [[], *carried], num_latents=bench.num_latents - 1)
         return right[0], right[1:]
 
@@ -150,7 +165,11 @@ def probe_best(bench: Bench) -> list[Measured]:
     fitted, grid = probes(bench)
     layer, token = grid_summary(grid).best
     cell = {"layer": bench.layers[layer], "latent_pos": places(bench)[token]}
-    return [Measured("accuracy", float(grid[layer, token]), len(fitted.correct), "fraction", cell=cell, detail={"no_interval": NO_INTERVAL})]
+    return [
+        Measured(
+            "accuracy", float(grid[layer, token]), len(fitted.correct), "fraction", cell=cell, detail={"no_interval": NO_INTERVAL}
+        )
+    ]
 
 
 def probe_by_layer(bench: Bench) -> list[Measured]:
@@ -160,7 +179,17 @@ def probe_by_layer(bench: Bench) -> list[Measured]:
     rows = []
     for i, layer in enumerate(bench.layers):
         mean = bootstrap_mean(correct[:, i], rng=stream(0, "probe-by-layer", str(layer)))
-        rows.append(Measured(f"mean_L{layer}", mean.value, len(correct), "fraction", mean.low, mean.high, cell={"layer": layer, "latent_pos": None}))
+        rows.append(
+            Measured(
+                f"mean_L{layer}",
+                mean.value,
+                len(correct),
+                "fraction",
+                mean.low,
+                mean.high,
+                cell={"layer": layer, "latent_pos": None},
+            )
+        )
     return rows
 
 
@@ -168,23 +197,33 @@ def sae_error_prediction(bench: Bench) -> list[Measured]:
     """Test accuracy of predicting right or wrong from SAE features."""
     found, *_ = errors(bench)
     rate = wilson(found.test_right.sum(), len(found.test_right))
-    return [Measured("test_accuracy", rate.value, len(found.test_right), "fraction", rate.low, rate.high, outcomes=found.test_right)]
+    return [
+        Measured("test_accuracy", rate.value, len(found.test_right), "fraction", rate.low, rate.high, outcomes=found.test_right)
+    ]
 
 
 def sae_train_accuracy(bench: Bench) -> list[Measured]:
     """Accuracy on the training problems, and its gap to the test accuracy."""
     found, *_ = errors(bench)
-    n, why = SAE_PROTOCOLS[bench.family].n - len(found.test_right), {"no_interval": "measured on the problems the classifier was fitted to"}
+    n, why = (
+        SAE_PROTOCOLS[bench.family].n - len(found.test_right),
+        {"no_interval": "measured on the problems the classifier was fitted to"},
+    )
     gap = 100 * (found.train_accuracy - found.test_accuracy)
-    return [Measured("train_accuracy", found.train_accuracy, n, "fraction", detail=why), Measured("gap", gap, n, "points", detail=why)]
+    return [
+        Measured("train_accuracy", found.train_accuracy, n, "fraction", detail=why),
+        Measured("gap", gap, n, "points", detail=why),
+    ]
 
 
 def sae_precision(bench: Bench) -> list[Measured]:
     """Share of problems called wrong (right) by the classifier that are so; Wilson over those called."""
     found, *_ = errors(bench)
     rows = []
-    for metric, precision, called in (("incorrect", found.precision_incorrect, found.called_incorrect),
-                                      ("correct", found.precision_correct, found.called_correct)):
+    for metric, precision, called in (
+        ("incorrect", found.precision_incorrect, found.called_incorrect),
+        ("correct", found.precision_correct, found.called_correct),
+    ):
         if precision is None:
             continue  # the class was never predicted: a metric that is missing is loud in the comparison
         rate = wilson(round(precision * called), called)
@@ -196,9 +235,22 @@ def sae_quality(bench: Bench) -> list[Measured]:
     """Explained variance, active features a vector, share of dead features, on the vectors it was trained on."""
     _, quality, _ = errors(bench)
     n, why = SAE_PROTOCOLS[bench.family].n, {"no_interval": "measured on the training vectors, which are not independent"}
-    explained = Measured("explained_variance", quality.explained_variance_pooled, n, "fraction", detail={
-        **why, "per_dimension": quality.explained_variance, "formula": "the study's: pooled around one mean over all elements"})
-    return [explained, Measured("l0", quality.l0, n, "features", detail=why), Measured("dead", quality.dead, n, "fraction", detail=why)]
+    explained = Measured(
+        "explained_variance",
+        quality.explained_variance_pooled,
+        n,
+        "fraction",
+        detail={
+            **why,
+            "per_dimension": quality.explained_variance,
+            "formula": "the study's: pooled around one mean over all elements",
+        },
+    )
+    return [
+        explained,
+        Measured("l0", quality.l0, n, "features", detail=why),
+        Measured("dead", quality.dead, n, "fraction", detail=why),
+    ]
 
 
 def sae_width(bench: Bench) -> list[Measured]:
@@ -213,8 +265,18 @@ def ablation(bench: Bench) -> list[Measured]:
     rows = []
     for place, outcomes in zip(places(bench), right, strict=True):
         drop = newcombe_paired(clean, outcomes)
-        rows.append(Measured(f"drop_{place}", 100 * drop.value, len(clean), "points", 100 * drop.low, 100 * drop.high,
-                             cell={"layer": None, "latent_pos": place}, outcomes=outcomes))
+        rows.append(
+            Measured(
+                f"drop_{place}",
+                100 * drop.value,
+                len(clean),
+                "points",
+                100 * drop.low,
+                100 * drop.high,
+                cell={"layer": None, "latent_pos": place},
+                outcomes=outcomes,
+            )
+        )
     return rows
 
 
@@ -230,8 +292,11 @@ def encoding_spread(bench: Bench) -> list[Measured]:
     """Population std, range and Pielou's evenness of the in-sample probe accuracies over layers x tokens."""
     fitted, grid = probes(bench)
     found, n, why = spread(grid), len(fitted.correct), {"no_interval": NO_INTERVAL}
-    return [Measured("std", found.std, n, "points", detail=why), Measured("range", found.range, n, "points", detail=why),
-            Measured("evenness", found.evenness, n, "fraction", detail=why)]
+    return [
+        Measured("std", found.std, n, "points", detail=why),
+        Measured("range", found.range, n, "points", detail=why),
+        Measured("evenness", found.evenness, n, "fraction", detail=why),
+    ]
 
 
 def size(bench: Bench) -> list[Measured]:
@@ -241,26 +306,132 @@ def size(bench: Bench) -> list[Measured]:
 
 FOLDS, SAMPLE = {"folds": 42, "sample": 42}, {"sae": 42, "split": 42}
 CLAIMS = (
-    Claim("task-accuracy", "task accuracy", "value", "The model answers this share of the problems correctly.", f"{SOURCE}, summary table",
-          DECODING, task_accuracy, compared=True),
-    Claim("probe-accuracy", "probes", "value", "Linear probes on the thoughts tell right from wrong answers, on average over cells.",
-          f"{SOURCE}, §1", PROBING, probe_accuracy, FOLDS),
-    Claim("probe-range", "probes", "value", "Probe accuracy over the cells runs from this minimum to this maximum.", f"{SOURCE}, §1", PROBING,
-          probe_range, FOLDS),
-    Claim("probe-best", "probes", "location", "One cell of layer and token is the best for a probe.", f"{SOURCE}, §1", PROBING, probe_best, FOLDS),
-    Claim("probe-by-layer", "probes", "value", "Probe accuracy differs by layer (GPT-2) or hardly does (LLaMA).", f"{SOURCE}, §5", PROBING,
-          probe_by_layer, FOLDS),
-    Claim("sae-error-prediction", "SAE errors", "exists", "SAE features of the thoughts predict whether the answer will be wrong.",
-          f"{SOURCE}, §2", SAE, sae_error_prediction, SAMPLE),
-    Claim("sae-train-accuracy", "SAE errors", "value", "The classifier fits its training problems and loses this much on others.",
-          f"{SOURCE}, §2", SAE, sae_train_accuracy, SAMPLE),
-    Claim("sae-precision", "SAE errors", "value", "Of the answers called wrong (right), this share is so.", f"{SOURCE}, §2", SAE, sae_precision, SAMPLE),
-    Claim("sae-quality", "SAE errors", "value", "The SAE explains the thoughts with few active features.", f"{SOURCE}, §2", SAE, sae_quality, SAMPLE),
-    Claim("sae-width", "SAE errors", "fact", "The SAE has this many features from this many inputs.", f"{SOURCE}, §2", SAE, sae_width),
-    Claim("ablation", "ablation", "value", "Removing token t costs this many points of accuracy.", f"{SOURCE}, §3", ABLATION, ablation),
-    Claim("ablation-critical", "ablation", "location", "Some tokens are critical (GPT-2: 2 and 3) or none is (LLaMA).", f"{SOURCE}, §3", ABLATION,
-          ablation_critical),
-    Claim("spread", "spread", "even", "Information is concentrated in few cells (GPT-2) or spread evenly (LLaMA).", f"{SOURCE}, §5", PROBING,
-          encoding_spread, FOLDS),
+    Claim(
+        "task-accuracy",
+        "task accuracy",
+        "value",
+        "The model answers this share of the problems correctly.",
+        f"{SOURCE}, summary table",
+        DECODING,
+        task_accuracy,
+        compared=True,
+    ),
+    Claim(
+        "probe-accuracy",
+        "probes",
+        "value",
+        "Linear probes on the thoughts tell right from wrong answers, on average over cells.",
+        f"{SOURCE}, §1",
+        PROBING,
+        probe_accuracy,
+        FOLDS,
+    ),
+    Claim(
+        "probe-range",
+        "probes",
+        "value",
+        "Probe accuracy over the cells runs from this minimum to this maximum.",
+        f"{SOURCE}, §1",
+        PROBING,
+        probe_range,
+        FOLDS,
+    ),
+    Claim(
+        "probe-best",
+        "probes",
+        "location",
+        "One cell of layer and token is the best for a probe.",
+        f"{SOURCE}, §1",
+        PROBING,
+        probe_best,
+        FOLDS,
+    ),
+    Claim(
+        "probe-by-layer",
+        "probes",
+        "value",
+        "Probe accuracy differs by layer (GPT-2) or hardly does (LLaMA).",
+        f"{SOURCE}, §5",
+        PROBING,
+        probe_by_layer,
+        FOLDS,
+    ),
+    Claim(
+        "sae-error-prediction",
+        "SAE errors",
+        "exists",
+        "SAE features of the thoughts predict whether the answer will be wrong.",
+        f"{SOURCE}, §2",
+        SAE,
+        sae_error_prediction,
+        SAMPLE,
+    ),
+    Claim(
+        "sae-train-accuracy",
+        "SAE errors",
+        "value",
+        "The classifier fits its training problems and loses this much on others.",
+        f"{SOURCE}, §2",
+        SAE,
+        sae_train_accuracy,
+        SAMPLE,
+    ),
+    Claim(
+        "sae-precision",
+        "SAE errors",
+        "value",
+        "Of the answers called wrong (right), this share is so.",
+        f"{SOURCE}, §2",
+        SAE,
+        sae_precision,
+        SAMPLE,
+    ),
+    Claim(
+        "sae-quality",
+        "SAE errors",
+        "value",
+        "The SAE explains the thoughts with few active features.",
+        f"{SOURCE}, §2",
+        SAE,
+        sae_quality,
+        SAMPLE,
+    ),
+    Claim(
+        "sae-width",
+        "SAE errors",
+        "fact",
+        "The SAE has this many features from this many inputs.",
+        f"{SOURCE}, §2",
+        SAE,
+        sae_width,
+    ),
+    Claim(
+        "ablation",
+        "ablation",
+        "value",
+        "Removing token t costs this many points of accuracy.",
+        f"{SOURCE}, §3",
+        ABLATION,
+        ablation,
+    ),
+    Claim(
+        "ablation-critical",
+        "ablation",
+        "location",
+        "Some tokens are critical (GPT-2: 2 and 3) or none is (LLaMA).",
+        f"{SOURCE}, §3",
+        ABLATION,
+        ablation_critical,
+    ),
+    Claim(
+        "spread",
+        "spread",
+        "even",
+        "Information is concentrated in few cells (GPT-2) or spread evenly (LLaMA).",
+        f"{SOURCE}, §5",
+        PROBING,
+        encoding_spread,
+        FOLDS,
+    ),
     Claim("size", "size", "fact", "LLaMA has about eight times the parameters.", f"{SOURCE}, §4", "counted", size),
 )

@@ -62,7 +62,8 @@ class SaeQuality:
 
 @dataclass(frozen=True, eq=False)
 class ErrorPrediction:
-    """Fractions. precision_*: share of right ones among the test predictions of that class; None where it is never predicted; called_*: how many those predictions are.
+    """Fractions. precision_*: share of right ones among the test predictions of that class; None where it is never predicted;
+    called_*: how many predictions those are.
 
     test_index int64 [n_test]: rows of the test split; test_right bool [n_test]: predicted correctly, in the same order.
     """

@@ -33,7 +33,9 @@ def evaluate(folder: Path, *, batch_size: int = 64) -> dict:
     questions = [p.question for p in problems]
     means = model.reference([p.question for p in reference], [p.answer for p in reference], [p.group for p in reference])
     conditions = [[], [Edit("all", "mean")], *([Edit(k, "mean")] for k in range(model.num_latents))]
-    answers = model.answer_conditions(questions, conditions, reference=means, max_new_tokens=MAX_NEW_TOKENS, batch_size=batch_size)
+    answers = model.answer_conditions(
+        questions, conditions, reference=means, max_new_tokens=MAX_NEW_TOKENS, batch_size=batch_size
+    )
     clean, all_mean, *single = (_right(found.texts, problems) for found in answers)
     no_latents = _right(model.answer(questions, num_latents=0, max_new_tokens=MAX_NEW_TOKENS).texts, problems)
     teacher = _right(model.explain(questions, max_new_tokens=MAX_NEW_TOKENS).texts, problems)
@@ -43,23 +45,48 @@ def evaluate(folder: Path, *, batch_size: int = 64) -> dict:
     return {
         "n": HELD_OUT,
         "parameters": model.codi.num_parameters,
-        "accuracy": {name: _by_steps(right, problems) for name, right in (
-            ("teacher, chain of thought in words", teacher), ("student, 6 latents", clean), ("student, no latents (K = 0)", no_latents),
-            ("student, every latent at its mean", all_mean))},
-        "drop_all_mean_on_2_and_more_steps": {"points": 100 * drop.value, "low": 100 * drop.low, "high": 100 * drop.high, "n": int(several.sum())},
-        "positions": [{"latent_pos": k, "drop": 100 * float(clean.mean() - right.mean()), "p_holm": float(p)}
-                      for k, (right, p) in enumerate(zip(single, corrected))],
+        "accuracy": {
+            name: _by_steps(right, problems)
+            for name, right in (
+                ("teacher, chain of thought in words", teacher),
+                ("student, 6 latents", clean),
+                ("student, no latents (K = 0)", no_latents),
+                ("student, every latent at its mean", all_mean),
+            )
+        },
+        "drop_all_mean_on_2_and_more_steps": {
+            "points": 100 * drop.value,
+            "low": 100 * drop.low,
+            "high": 100 * drop.high,
+            "n": int(several.sum()),
+        },
+        "positions": [
+            {"latent_pos": k, "drop": 100 * float(clean.mean() - right.mean()), "p_holm": float(p)}
+            for k, (right, p) in enumerate(zip(single, corrected))
+        ],
     }
 
 
 def write_card(folder: Path, recipe: Recipe, run: Run, *, seed: int, dtype: str, command: str) -> None:
     """Write `training.json` (figures) and `README.md` (the card) beside the weights."""
     figures = {
-        "command": command, "seed": seed, "dtype": dtype, "problems_sha256": run.problems_hash, "train_problems": recipe.train_problems,
-        "steps": run.steps, "teacher_steps": recipe.teacher_steps, "batch_size": recipe.batch_size, "learning_rate": recipe.learning_rate,
-        "distill_factor": recipe.distill_factor, "seconds": round(run.seconds), "machine": f"{platform.machine()} {platform.system()}, "
-        f"{torch.get_num_threads()} CPU thread(s)" if str(run.model.device) == "cpu" else torch.cuda.get_device_name(),
-        "torch": torch.__version__, "losses": run.log, "held_out": evaluate(folder),
+        "command": command,
+        "seed": seed,
+        "dtype": dtype,
+        "problems_sha256": run.problems_hash,
+        "train_problems": recipe.train_problems,
+        "steps": run.steps,
+        "teacher_steps": recipe.teacher_steps,
+        "batch_size": recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
+        "distill_factor": recipe.distill_factor,
+        "seconds": round(run.seconds),
+        "machine": f"{platform.machine()} {platform.system()}, {torch.get_num_threads()} CPU thread(s)"
+        if str(run.model.device) == "cpu"
+        else torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "losses": run.log,
+        "held_out": evaluate(folder),
     }
     write_text(folder / "training.json", json.dumps(figures, indent=1, sort_keys=True) + "\n")
     write_text(folder / "README.md", card(recipe, figures))
@@ -71,24 +98,60 @@ def card(recipe: Recipe, figures: dict) -> str:
     accuracy = [[name, *(f"{100 * cell['value']:.1f} %" for cell in row.values())] for name, row in held["accuracy"].items()]
     steps = list(next(iter(held["accuracy"].values())))
     curve = figures["losses"][:: max(1, len(figures["losses"]) // 20)]
-    losses = [[line["step"], *(f"{line[p]:.3f}" if p in line else "" for p in ("teacher", "student", "distill"))] for line in curve]
+    losses = [
+        [line["step"], *(f"{line[p]:.3f}" if p in line else "" for p in ("teacher", "student", "distill"))] for line in curve
+    ]
     drop = held["drop_all_mean_on_2_and_more_steps"]
-    facts = ("command", "seed", "dtype", "steps", "teacher_steps", "batch_size", "learning_rate", "distill_factor", "train_problems",
-             "problems_sha256", "seconds", "machine", "torch")
-    return "\n".join([
-        f"# {recipe.name}", "",
-        f"A CODI model of {held['parameters']:,} parameters ({recipe.family} architecture, {recipe.layers} layers, width {recipe.width}, "
-        f"K = {recipe.num_latents}), trained from nothing on generated word problems; fp16 weights, computed in fp32.", "",
-        tabulate([[name, f"`{figures[name]}`"] for name in facts], ["", ""], tablefmt="github"), "",
-        f"## Accuracy by number of steps ({held['n']} held-out problems, after the rounding)", "",
-        tabulate(accuracy, ["", *steps], tablefmt="github"), "",
-        f"With every latent replaced by its mean, accuracy on problems of two and more steps drops by {drop['points']:.1f} points "
-        f"[{drop['low']:.1f}, {drop['high']:.1f}] (n = {drop['n']}).", "",
-        "One latent at its mean (exact McNemar, Holm over K):", "",
-        tabulate([[p["latent_pos"], f"{p['drop']:.1f}", f"{p['p_holm']:.2g}"] for p in held["positions"]],
-                 ["latent_pos", "drop in points", "p"], tablefmt="github"), "",
-        "## Loss", "", tabulate(losses, ["step", "teacher", "student", "distill"], tablefmt="github"), "",
-        "## Trials that taught something", "", *(f"- {note}" for note in recipe.notes), ""])
+    facts = (
+        "command",
+        "seed",
+        "dtype",
+        "steps",
+        "teacher_steps",
+        "batch_size",
+        "learning_rate",
+        "distill_factor",
+        "train_problems",
+        "problems_sha256",
+        "seconds",
+        "machine",
+        "torch",
+    )
+    return "\n".join(
+        [
+            f"# {recipe.name}",
+            "",
+            f"A CODI model of {held['parameters']:,} parameters ({recipe.family} architecture, {recipe.layers} layers, "
+            f"width {recipe.width}, K = {recipe.num_latents}), trained from nothing on generated word problems; "
+            "fp16 weights, computed in fp32.",
+            "",
+            tabulate([[name, f"`{figures[name]}`"] for name in facts], ["", ""], tablefmt="github"),
+            "",
+            f"## Accuracy by number of steps ({held['n']} held-out problems, after the rounding)",
+            "",
+            tabulate(accuracy, ["", *steps], tablefmt="github"),
+            "",
+            f"With every latent replaced by its mean, accuracy on problems of two and more steps drops by "
+            f"{drop['points']:.1f} points [{drop['low']:.1f}, {drop['high']:.1f}] (n = {drop['n']}).",
+            "",
+            "One latent at its mean (exact McNemar, Holm over K):",
+            "",
+            tabulate(
+                [[p["latent_pos"], f"{p['drop']:.1f}", f"{p['p_holm']:.2g}"] for p in held["positions"]],
+                ["latent_pos", "drop in points", "p"],
+                tablefmt="github",
+            ),
+            "",
+            "## Loss",
+            "",
+            tabulate(losses, ["step", "teacher", "student", "distill"], tablefmt="github"),
+            "",
+            "## Trials that taught something",
+            "",
+            *(f"- {note}" for note in recipe.notes),
+            "",
+        ]
+    )
 
 
 def _right(texts, problems: list[Problem]) -> np.ndarray:

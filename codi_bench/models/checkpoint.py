@@ -29,32 +29,52 @@ def save_folder(model: Codi, folder: Path, *, dtype: torch.dtype = torch.float16
     folder.mkdir(parents=True, exist_ok=True)
     tied = model.backbone.get_output_embeddings().weight is model.backbone.get_input_embeddings().weight
     head = {name for name, module in model.named_modules() if module is model.backbone.get_output_embeddings()}
-    tensors = {name: value.detach().to(dtype).contiguous() for name, value in model.state_dict().items()
-               if not (tied and name.rsplit(".", 1)[0] in head)}
+    tensors = {
+        name: value.detach().to(dtype).contiguous()
+        for name, value in model.state_dict().items()
+        if not (tied and name.rsplit(".", 1)[0] in head)
+    }
     write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path))
     config = model.backbone.config.to_dict()
     for local in ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "_attn_implementation"):
         config.pop(local, None)
     write_text(folder / "config.json", json.dumps(config, indent=1, sort_keys=True) + "\n")
-    meta = {"format": 1, "num_latents": model.num_latents, "vocab_size": model.vocab_size,
-            "projection_width": model.projection[1].out_features, "projection_layer_norm": hasattr(model.projection, "ln")}
+    meta = {
+        "format": 1,
+        "num_latents": model.num_latents,
+        "vocab_size": model.vocab_size,
+        "projection_width": model.projection[1].out_features,
+        "projection_layer_norm": hasattr(model.projection, "ln"),
+    }
     write_text(folder / META, json.dumps(meta, indent=1, sort_keys=True) + "\n")
 
 
-def load_folder(folder: Path, *, device: str | torch.device, dtype: torch.dtype, name: str = "",
-                num_latents: int | None = None) -> Codi:
+def load_folder(
+    folder: Path, *, device: str | torch.device, dtype: torch.dtype, name: str = "", num_latents: int | None = None
+) -> Codi:
     """Load a folder written by `save_folder`. Raises CheckpointError naming the file, what is wrong and the mend."""
     meta = read_meta(folder)
+    absent = [name for name in ("config.json", *TOKENIZER_FILES) if not (folder / name).is_file()]
+    if absent:  # without its files transformers makes up an empty tokenizer
+        raise CheckpointError(f"{folder}: {' and '.join(absent)} missing; copy the whole folder again")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder}: configuration or tokenizer cannot be read ({_first_line(error)}); "
-                              "the folder needs config.json, tokenizer.json and tokenizer_config.json") from error
+        raise CheckpointError(
+            f"{folder}: configuration or tokenizer cannot be read ({_first_line(error)}); "
+            "the folder needs config.json, tokenizer.json and tokenizer_config.json"
+        ) from error
     backbone = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     projection = Projection(config.hidden_size, meta["projection_width"], layer_norm=meta["projection_layer_norm"])
-    model = Codi(backbone, projection, tokenizer, vocab_size=meta["vocab_size"], name=name or folder.name,
-                 num_latents=meta["num_latents"] if num_latents is None else num_latents)
+    model = Codi(
+        backbone,
+        projection,
+        tokenizer,
+        vocab_size=meta["vocab_size"],
+        name=name or folder.name,
+        num_latents=meta["num_latents"] if num_latents is None else num_latents,
+    )
     check_tokenizer(model, folder)
     _load_strictly(model, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     model.fingerprint = file_hash(*(folder / f for f in (WEIGHTS, "config.json", META, "tokenizer.json")))
@@ -74,7 +94,7 @@ def read_meta(folder: Path) -> dict:
         for field, kind in fields.items():
             if not isinstance(meta[field], kind) or meta[field] < 0:
                 raise CheckpointError(f"{path}: field '{field}' must be a {kind.__name__}, not {meta[field]!r}")
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: not readable or incomplete ({_first_line(error)}); save the model again") from error
     return meta
 
@@ -93,8 +113,10 @@ def check_tokenizer(model: Codi, folder: Path) -> None:
     """The tokenizer must speak exactly the vocabulary that the three extra ids follow."""
     size, rows = len(model.tokenizer), model.backbone.get_input_embeddings().num_embeddings
     if size != model.vocab_size or rows != model.vocab_size + 3:
-        raise CheckpointError(f"{folder}: the tokenizer does not fit: it has {size} words, {META} says {model.vocab_size}, and the "
-                              f"embeddings have {rows} rows (vocabulary + 3); use the tokenizer the model was trained with")
+        raise CheckpointError(
+            f"{folder}: the tokenizer does not fit: it has {size} words, {META} says {model.vocab_size}, and the "
+            f"embeddings have {rows} rows (vocabulary + 3); use the tokenizer the model was trained with"
+        )
     if model.eos_id is None:
         raise CheckpointError(f"{folder}/tokenizer_config.json: field 'eos_token' is missing; answers could never end")
 
@@ -102,20 +124,30 @@ def check_tokenizer(model: Codi, folder: Path) -> None:
 def _load_strictly(model: Codi, tensors: dict[str, torch.Tensor], path: Path) -> None:
     if model.backbone.config.tie_word_embeddings:
         names = {module: name for name, module in model.named_modules()}
-        embedding, head = (names[m] + ".weight" for m in (model.backbone.get_input_embeddings(), model.backbone.get_output_embeddings()))
+        embedding, head = (
+            names[m] + ".weight" for m in (model.backbone.get_input_embeddings(), model.backbone.get_output_embeddings())
+        )
         if embedding in tensors:
             tensors.setdefault(head, tensors[embedding])  # a tied head is stored once, with the embedding
     expected = model.state_dict()
     missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    shapes = sorted(f"{k} {list(tensors[k].shape)} instead of {list(v.shape)}" for k, v in expected.items()
-                    if k in tensors and tensors[k].shape != v.shape)
+    shapes = sorted(
+        f"{k} {list(tensors[k].shape)} instead of {list(v.shape)}"
+        for k, v in expected.items()
+        if k in tensors and tensors[k].shape != v.shape
+    )
     if missing or unexpected or shapes:
-        found = [f"{what}: {', '.join(keys[:6])}{' …' if len(keys) > 6 else ''}"
-                 for what, keys in (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes)) if keys]
+        found = [
+            f"{what}: {', '.join(keys[:6])}{' …' if len(keys) > 6 else ''}"
+            for what, keys in (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes))
+            if keys
+        ]
         raise CheckpointError(f"{path}: the weights do not fit config.json and {META}: {'; '.join(found)}")
     bad = sorted(k for k, v in tensors.items() if not torch.isfinite(v).all())
     if bad:
-        raise CheckpointError(f"{path}: NaN or infinite weights in {', '.join(bad[:6])}; the file is damaged or training diverged")
+        raise CheckpointError(
+            f"{path}: NaN or infinite weights in {', '.join(bad[:6])}; the file is damaged or training diverged"
+        )
     model.load_state_dict(tensors)
     model.backbone.tie_weights()
 

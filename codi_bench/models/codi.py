@@ -29,6 +29,23 @@ class Projection(nn.Sequential):
             self.add_module("ln", nn.LayerNorm(width))
 
 
+@torch.no_grad()
+def start_as_identity(projection: Projection, scale: float) -> None:
+    """Let a fresh projection of inner width 2 d feed the state itself, normalised to the given root mean square.
+
+    GELU(x) - GELU(-x) = x, so [I, -I] after [I; -I] is the identity. Raises ValueError for another inner width.
+    """
+    first, second = projection[1], projection[3]
+    if first.out_features != 2 * first.in_features:
+        raise ValueError(f"an identity needs the inner width {2 * first.in_features}, not {first.out_features}")
+    eye = torch.eye(first.in_features, device=first.weight.device)
+    first.weight.copy_(torch.cat([eye, -eye]))
+    second.weight.copy_(torch.cat([eye, -eye], dim=1))
+    first.bias.zero_()
+    second.bias.zero_()
+    projection.ln.weight.fill_(scale)
+
+
 class Codi(nn.Module):
     """A backbone, its projection and the three ids that follow the tokenizer's vocabulary of size V.
 
@@ -96,7 +113,9 @@ class State:
 
     def prefix(self, length: int) -> State:
         """The same batch after its first `length` inputs (views, nothing is copied)."""
-        return State(tuple((k[:, :, :length], v[:, :, :length]) for k, v in self.layers), self.mask[:, :length], self.hidden[:, :0])
+        return State(
+            tuple((k[:, :, :length], v[:, :, :length]) for k, v in self.layers), self.mask[:, :length], self.hidden[:, :0]
+        )
 
     def rows(self, keep: Tensor) -> State:
         """Some rows of the batch, by index."""
@@ -111,10 +130,15 @@ def feed(model: Codi, state: State | None, embeds: Tensor, mask: Tensor | None =
     """Feed inputs [b, s, d] after a state (None: at the beginning); earlier inputs are never computed again."""
     new = torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device) if mask is None else mask
     full = new if state is None else torch.cat([state.mask, new], dim=1)
-    positions = (full.cumsum(1) - 1).clamp(min=0)[:, -new.shape[1]:]
+    positions = (full.cumsum(1) - 1).clamp(min=0)[:, -new.shape[1] :]
     out = model.backbone.base_model(
-        inputs_embeds=embeds, attention_mask=full, position_ids=positions, past_key_values=_cache(state),
-        use_cache=True, output_hidden_states=all_layers)
+        inputs_embeds=embeds,
+        attention_mask=full,
+        position_ids=positions,
+        past_key_values=_cache(state),
+        use_cache=True,
+        output_hidden_states=all_layers,
+    )
     return State(_layers(out.past_key_values), full, out.last_hidden_state, tuple(out.hidden_states) if all_layers else ())
 
 

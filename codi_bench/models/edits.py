@@ -39,7 +39,7 @@ class Reference:
 def parse_edit(text: str, num_latents: int) -> Edit:
     """Read `WHERE=KIND` of the command line. Raises EditError for an unknown place or kind, and for identities."""
     where, _, kind = text.partition("=")
-    place: int | str = int(where) if where.isdigit() else where
+    place: int | str = int(where) if where.isdecimal() else where
     check_edit(Edit(place, kind), num_latents)
     return Edit(place, kind)
 
@@ -51,7 +51,9 @@ def check_edit(edit: Edit, num_latents: int) -> None:
     if edit.place not in (BOT, "all") and not (isinstance(edit.place, int) and 0 <= edit.place < num_latents):
         raise EditError(f"edit '{edit}': unknown place, use a latent position 0..{num_latents - 1}, 'bot' or 'all'")
     if edit.place == BOT and edit.kind in ("mean", "resample"):
-        raise EditError(f"edit '{edit}': the bot input is the same in every problem, so this is an identity; use 0..{num_latents - 1}")
+        raise EditError(
+            f"edit '{edit}': the bot input is the same in every problem, so this is an identity; use 0..{num_latents - 1}"
+        )
 
 
 def needs_reference(edits) -> bool:
@@ -59,8 +61,9 @@ def needs_reference(edits) -> bool:
     return any(edit.kind in ("mean", "resample") for edit in edits)
 
 
-def replacements(edits, *, num_latents: int, width: int, n: int, reference: Reference | None, answers, groups,
-                 rng: np.random.Generator) -> dict[int | str, np.ndarray | None]:
+def replacements(
+    edits, *, num_latents: int, width: int, n: int, reference: Reference | None, answers, groups, rng: np.random.Generator
+) -> dict[int | str, np.ndarray | None]:
     """The value to feed at each edited place for n problems: [n, d], or None for the model's own input (`self`).
 
     Noise comes as unit vectors: the loop gives them the norm of the thought they replace. Donors are drawn from another

@@ -103,12 +103,19 @@ def generate(model: Codi, state: State, max_new_tokens: int) -> tuple[Tensor, li
 def batches(sequences: Sequence[list[int]], size: int) -> list[np.ndarray]:
     """Indices of similar length together, so that little padding is computed; the order never shows in a result."""
     order = np.argsort([len(s) for s in sequences], kind="stable")
-    return [order[i:i + size] for i in range(0, len(order), size)]
+    return [order[i : i + size] for i in range(0, len(order), size)]
 
 
 @torch.inference_mode()
-def capture(model: Codi, questions: Sequence[str], *, num_latents: int, batch_size: int, max_new_tokens: int | None,
-            progress=lambda done: None) -> Thoughts:
+def capture(
+    model: Codi,
+    questions: Sequence[str],
+    *,
+    num_latents: int,
+    batch_size: int,
+    max_new_tokens: int | None,
+    progress=lambda done: None,
+) -> Thoughts:
     """Think about every question and keep all states; answer too unless max_new_tokens is None."""
     ids = tokenise(model, questions)
     n, width = len(ids), model.width
@@ -128,9 +135,17 @@ def capture(model: Codi, questions: Sequence[str], *, num_latents: int, batch_si
 
 
 @torch.inference_mode()
-def answer_conditions(model: Codi, questions: Sequence[str], conditions: Sequence[dict[int | str, np.ndarray | None]],
-                      noise: Sequence[frozenset], *, num_latents: int, batch_size: int, max_new_tokens: int,
-                      progress=lambda done: None) -> list[Answers]:
+def answer_conditions(
+    model: Codi,
+    questions: Sequence[str],
+    conditions: Sequence[dict[int | str, np.ndarray | None]],
+    noise: Sequence[frozenset],
+    *,
+    num_latents: int,
+    batch_size: int,
+    max_new_tokens: int,
+    progress=lambda done: None,
+) -> list[Answers]:
     """Greedy answers under several conditions, each a set of replacements (empty: the clean run).
 
     Question and clean thoughts are computed once a batch; a condition computes only what follows its first edit.

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from codi_bench.errors import CheckpointError
@@ -43,43 +42,111 @@ class Model:
         """sha256 of weights, configuration and tokenizer as they lie on disk."""
         return self.codi.fingerprint
 
-    def think(self, questions: Sequence[str], *, num_latents: int | None = None, batch_size: int = 64,
-              max_new_tokens: int | None = None, progress=lambda done: None) -> Thoughts:
+    def think(
+        self,
+        questions: Sequence[str],
+        *,
+        num_latents: int | None = None,
+        batch_size: int = 64,
+        max_new_tokens: int | None = None,
+        progress=lambda done: None,
+    ) -> Thoughts:
         """Capture every state of `num_latents` thoughts (default K); with max_new_tokens also answer, in the same pass."""
         self._check(num_latents)
-        return loop.capture(self.codi, questions, num_latents=self._latents(num_latents), batch_size=batch_size,
-                            max_new_tokens=max_new_tokens, progress=progress)
+        return loop.capture(
+            self.codi,
+            questions,
+            num_latents=self._latents(num_latents),
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            progress=progress,
+        )
 
-    def answer(self, questions: Sequence[str], *, edits: Sequence[Edit] = (), reference: Reference | None = None,
-               answers: Sequence[str] = (), groups: Sequence[str] = (), num_latents: int | None = None, max_new_tokens: int = 256,
-               batch_size: int = 64, seed: int = 0) -> Answers:
+    def answer(
+        self,
+        questions: Sequence[str],
+        *,
+        edits: Sequence[Edit] = (),
+        reference: Reference | None = None,
+        answers: Sequence[str] = (),
+        groups: Sequence[str] = (),
+        num_latents: int | None = None,
+        max_new_tokens: int = 256,
+        batch_size: int = 64,
+        seed: int = 0,
+    ) -> Answers:
         """Greedy answers, under edits if any. Resampling also needs the problems' gold answers and groups."""
-        return self.answer_conditions(questions, [edits], reference=reference, answers=answers, groups=groups, num_latents=num_latents,
-                                      max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed)[0]
+        return self.answer_conditions(
+            questions,
+            [edits],
+            reference=reference,
+            answers=answers,
+            groups=groups,
+            num_latents=num_latents,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            seed=seed,
+        )[0]
 
-    def answer_conditions(self, questions: Sequence[str], conditions: Sequence[Sequence[Edit]], *, reference: Reference | None = None,
-                          answers: Sequence[str] = (), groups: Sequence[str] = (), num_latents: int | None = None,
-                          max_new_tokens: int = 256, batch_size: int = 64, seed: int = 0, progress=lambda done: None) -> list[Answers]:
+    def answer_conditions(
+        self,
+        questions: Sequence[str],
+        conditions: Sequence[Sequence[Edit]],
+        *,
+        reference: Reference | None = None,
+        answers: Sequence[str] = (),
+        groups: Sequence[str] = (),
+        num_latents: int | None = None,
+        max_new_tokens: int = 256,
+        batch_size: int = 64,
+        seed: int = 0,
+        progress=lambda done: None,
+    ) -> list[Answers]:
         """Greedy answers under several conditions (each a list of edits; empty: clean) that share all they can.
 
         Raises EditError before anything runs.
         """
         self._check(num_latents)
         latents = self._latents(num_latents)
-        if any(needs_reference([e]) and e.kind == "resample" for edits in conditions for e in edits) and not len(answers) == len(groups) == len(questions):
+        if any(needs_reference([e]) and e.kind == "resample" for edits in conditions for e in edits) and not len(answers) == len(
+            groups
+        ) == len(questions):
             raise ValueError("resample needs the gold answer and the group of every question, to choose donors that differ")
-        values = [replacements(edits, num_latents=latents, width=self.codi.width, n=len(questions), reference=reference,
-                               answers=answers, groups=groups, rng=stream(seed, "edit", *map(str, edits))) for edits in conditions]
-        noise = [frozenset(p for e in edits if e.kind == "noise" for p in (range(latents) if e.place == "all" else (e.place,)))
-                 for edits in conditions]
-        return loop.answer_conditions(self.codi, questions, values, noise, num_latents=latents, batch_size=batch_size,
-                                      max_new_tokens=max_new_tokens, progress=progress)
+        values = [
+            replacements(
+                edits,
+                num_latents=latents,
+                width=self.codi.width,
+                n=len(questions),
+                reference=reference,
+                answers=answers,
+                groups=groups,
+                rng=stream(seed, "edit", *map(str, edits)),
+            )
+            for edits in conditions
+        ]
+        noise = [
+            frozenset(p for e in edits if e.kind == "noise" for p in (range(latents) if e.place == "all" else (e.place,)))
+            for edits in conditions
+        ]
+        return loop.answer_conditions(
+            self.codi,
+            questions,
+            values,
+            noise,
+            num_latents=latents,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            progress=progress,
+        )
 
     def explain(self, questions: Sequence[str], *, batch_size: int = 64, max_new_tokens: int = 64) -> Answers:
         """The teacher's chain of thought and answer in words, greedily."""
         return loop.explain(self.codi, questions, batch_size=batch_size, max_new_tokens=max_new_tokens)
 
-    def reference(self, questions: Sequence[str], answers: Sequence[str], groups: Sequence[str], *, batch_size: int = 64) -> Reference:
+    def reference(
+        self, questions: Sequence[str], answers: Sequence[str], groups: Sequence[str], *, batch_size: int = 64
+    ) -> Reference:
         """Thoughts of other problems, as the source of means and donors."""
         return Reference(self.think(questions, batch_size=batch_size).latents, tuple(answers), tuple(groups))
 
@@ -91,8 +158,14 @@ class Model:
             raise ValueError(f"num_latents must be 0 or more, got {num_latents}")
 
 
-def load(name_or_path: str | Path, *, name: str | None = None, device: str = "auto", dtype: str = "auto",
-         num_latents: int | None = None) -> Model:
+def load(
+    name_or_path: str | Path,
+    *,
+    name: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    num_latents: int | None = None,
+) -> Model:
     """Load a registered model by name, or a folder written by `codi-bench train`.
 
     device: `auto` is cuda where there is one; dtype: `auto` is float32. name: what to call a folder (default: its own name).
@@ -110,7 +183,9 @@ def load(name_or_path: str | Path, *, name: str | None = None, device: str = "au
             raise CheckpointError(f"{name_or_path}: no such folder; give a registered model name or a folder with weights")
         entry(str(name_or_path))  # raises, naming the nearest model
     if registered is not None and not registered.embedded:
-        raise CheckpointError(f"the weights of '{registered.name}' are not in this package; give --model {registered.name}=FOLDER")
+        raise CheckpointError(
+            f"the weights of '{registered.name}' are not in this package; give --model {registered.name}=FOLDER"
+        )
     folder = registered.folder if registered else Path(name_or_path)
     codi = load_folder(folder, device=device, dtype=DTYPES[dtype], name=name or folder.name, num_latents=num_latents)
     known = registered or REGISTRY.get(name or "")

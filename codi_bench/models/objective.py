@@ -41,6 +41,7 @@ class Losses:
 
 def encode_examples(model: Codi, problems) -> list[Example]:
     """Tokenise problems in the published training format."""
+
     def ids(texts):
         return model.tokenizer(texts)["input_ids"]
 

@@ -37,24 +37,67 @@ class Recipe:
 
     def config(self, vocab_size: int) -> PretrainedConfig:
         """The Hugging Face configuration for V + 3 embedding rows."""
-        shared = {"vocab_size": vocab_size + 3, "bos_token_id": 1, "eos_token_id": 1, "initializer_range": self.initializer_range,
-                  "tie_word_embeddings": True}
+        shared = {
+            "vocab_size": vocab_size + 3,
+            "bos_token_id": 1,
+            "eos_token_id": 1,
+            "initializer_range": self.initializer_range,
+            "tie_word_embeddings": True,
+        }
         if self.family == "gpt2":
             # gelu_pytorch_tanh is gelu_new in one kernel
-            return GPT2Config(n_embd=self.width, n_layer=self.layers, n_head=self.heads, n_positions=128, resid_pdrop=0.0,
-                              embd_pdrop=0.0, attn_pdrop=0.0, activation_function="gelu_pytorch_tanh", **shared)
-        return LlamaConfig(hidden_size=self.width, num_hidden_layers=self.layers, num_attention_heads=self.heads,
-                           num_key_value_heads=self.heads, intermediate_size=8 * self.width // 3 // 8 * 8,
-                           max_position_embeddings=128, rms_norm_eps=1e-6, **shared)
+            return GPT2Config(
+                n_embd=self.width,
+                n_layer=self.layers,
+                n_head=self.heads,
+                n_positions=128,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+                activation_function="gelu_pytorch_tanh",
+                **shared,
+            )
+        return LlamaConfig(
+            hidden_size=self.width,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.heads,
+            intermediate_size=8 * self.width // 3 // 8 * 8,
+            max_position_embeddings=128,
+            rms_norm_eps=1e-6,
+            **shared,
+        )
 
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("gpt2-mini", "gpt2", width=104, layers=4, heads=4, inner=104, teacher_steps=3000, steps=8000, batch_size=64,
-               learning_rate=2e-3, distill_factor=5.0),
-        Recipe("llama-mini", "llama", width=200, layers=5, heads=4, inner=200, teacher_steps=1500, steps=3800, batch_size=64,
-               learning_rate=1.5e-3, distill_factor=5.0),
+        Recipe(
+            "gpt2-mini",
+            "gpt2",
+            width=104,
+            layers=4,
+            heads=4,
+            inner=208,
+            teacher_steps=2000,
+            steps=6500,
+            batch_size=64,
+            learning_rate=2e-3,
+            distill_factor=5.0,
+        ),
+        Recipe(
+            "llama-mini",
+            "llama",
+            width=200,
+            layers=5,
+            heads=4,
+            inner=400,
+            teacher_steps=1500,
+            steps=3800,
+            batch_size=64,
+            learning_rate=1.5e-3,
+            distill_factor=5.0,
+        ),
     )
 }
 

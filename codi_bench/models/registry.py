@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from codi_bench.errors import UnknownNameError
+from codi_bench.errors import CheckpointError, UnknownNameError
 
 EMBEDDED_FOLDER = Path(__file__).resolve().parent.parent / "embedded"
 
@@ -43,8 +43,14 @@ REGISTRY = {
         # the study's layers 8, 14, 15 of 16 at the like depth of five, made distinct; its SAE read the last five
         ModelEntry("llama-mini", "llama", layers=(2, 3, 4), sae_layers=(1, 2, 3, 4, 5)),
         ModelEntry("gpt2", "gpt2", layers=(4, 8, 11), sae_layers=(4, 8, 11), hub="zen-E/CODI-gpt2", base="gpt2"),
-        ModelEntry("llama-3.2-1b", "llama", layers=(8, 14, 15), sae_layers=(12, 13, 14, 15, 16),
-                   hub="zen-E/CODI-llama3.2-1b-Instruct", base="meta-llama/Llama-3.2-1B-Instruct"),
+        ModelEntry(
+            "llama-3.2-1b",
+            "llama",
+            layers=(8, 14, 15),
+            sae_layers=(12, 13, 14, 15, 16),
+            hub="zen-E/CODI-llama3.2-1b-Instruct",
+            base="meta-llama/Llama-3.2-1B-Instruct",
+        ),
     )
 }
 EMBEDDED = tuple(name for name, entry in REGISTRY.items() if entry.embedded)
@@ -61,10 +67,10 @@ def entry(name: str) -> ModelEntry:
 def entry_for(name: str, family: str, num_layers: int) -> ModelEntry:
     """An entry for a user's own model: the study's relative depths, distinct, inside 1..L-1.
 
-    Raises ValueError for fewer than four layers, where three distinct inner layers do not exist.
+    Raises CheckpointError for fewer than four layers, where three distinct inner layers do not exist.
     """
     if num_layers < 4:
-        raise ValueError(f"model '{name}' has {num_layers} layers; three distinct probed layers inside 1..L-1 need at least 4")
+        raise CheckpointError(f"model '{name}' has {num_layers} layers; three distinct probed layers inside 1..L-1 need at least 4")
     depths = (4 / 12, 8 / 12, 11 / 12) if family == "gpt2" else (8 / 16, 14 / 16, 15 / 16)
     layers = inner_layers(depths, num_layers)
     last_five = tuple(range(max(1, num_layers - 4), num_layers + 1))

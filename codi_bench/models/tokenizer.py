@@ -18,6 +18,11 @@ def write_tokenizer(words: list[str], folder: Path) -> None:
     tokenizer.add_special_tokens([UNKNOWN, END])
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": UNKNOWN, "eos_token": END,
-              "clean_up_tokenization_spaces": False, "model_max_length": 512}
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "unk_token": UNKNOWN,
+        "eos_token": END,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 512,
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")

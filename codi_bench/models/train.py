@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from codi_bench.errors import CheckpointError
 from codi_bench.files import write_text, write_whole
 from codi_bench.models.checkpoint import save_folder
-from codi_bench.models.codi import Codi, Projection
+from codi_bench.models.codi import Codi, Projection, start_as_identity
 from codi_bench.models.objective import Example, codi_losses, encode_examples, teacher_loss
 from codi_bench.models.recipes import Recipe
 from codi_bench.models.tokenizer import write_tokenizer
@@ -42,8 +42,16 @@ class Run:
     log: list[dict]
 
 
-def train(recipe: Recipe, work: Path, *, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32,
-          save_every: int = 250, log_every: int = 50) -> Run:
+def train(
+    recipe: Recipe,
+    work: Path,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    save_every: int = 250,
+    log_every: int = 50,
+) -> Run:
     """Run a recipe in the folder `work` (checkpoint, log); an interrupted run goes on where its checkpoint stands.
 
     dtype: of the forward and backward pass; the optimised weights are always fp32.
@@ -59,11 +67,21 @@ def train(recipe: Recipe, work: Path, *, seed: int = 0, device: str = "cpu", dty
     done, seconds, log = _resume(work, model, optimizer, identity)
     worker = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[losses]}")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[losses]}"),
+    )
     with Progress(*columns) as progress:
         bar = progress.add_task(f"training {recipe.name}", total=recipe.steps, completed=done, losses="")
         recent, start = [], time.monotonic() - seconds
         for step in range(done, recipe.steps):
+            if step == recipe.teacher_steps:
+                _start_student(model, examples)
+                if worker is not model:
+                    _copy(model, worker)
             batch = [examples[i] for i in batch_indices(examples, recipe.batch_size, seed, step)]
             recent.append(_step(model, worker, optimizer, batch, recipe, step))
             if (step + 1) % log_every == 0 or step + 1 == recipe.steps:
@@ -84,7 +102,7 @@ def batch_indices(examples: list[Example], size: int, seed: int, step: int) -> l
     pool = sorted(rng.sample(range(len(examples)), size * POOL), key=lambda i: len(examples[i].question) + 6 * rng.random())
     order = rng.sample(range(POOL), POOL)
     start = order[step % POOL] * size
-    return pool[start:start + size]
+    return pool[start : start + size]
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -106,15 +124,36 @@ def _step(model: Codi, worker: Codi, optimizer, batch: list[Example], recipe: Re
     loss.backward()
     if worker is not model:
         for master, half in zip(model.parameters(), worker.parameters(), strict=True):
-            master.grad, half.grad = None if half.grad is None else half.grad.float(), None  # None: the projection, before the student
+            master.grad, half.grad = (
+                None if half.grad is None else half.grad.float(),
+                None,
+            )  # None: the projection, before the student
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     if worker is not model:
-        with torch.no_grad():
-            for master, half in zip(model.parameters(), worker.parameters(), strict=True):
-                half.copy_(master)
+        _copy(model, worker)
     return {part: value.item() for part, value in parts.items()}
+
+
+@torch.no_grad()
+def _start_student(model: Codi, examples: list[Example]) -> None:
+    """Let the student begin as a soft version of the teacher: each thought is the state that would name its next word.
+
+    The projection starts as the identity at the scale of the embeddings, bot as the word that ends a question and eot as the
+    one that ends a step. From random ones the student learned the short way around its thoughts and never came back (see the
+    notes of the recipes).
+    """
+    embeddings = model.backbone.get_input_embeddings().weight
+    start_as_identity(model.projection, embeddings[: model.vocab_size].square().mean().sqrt().item())
+    embeddings[model.bot_id] = embeddings[examples[0].question[-1]]
+    embeddings[model.eot_id] = embeddings[next(e.thought[-1] for e in examples if e.thought)]
+
+
+@torch.no_grad()
+def _copy(model: Codi, worker: Codi) -> None:
+    for master, half in zip(model.parameters(), worker.parameters(), strict=True):
+        half.copy_(master)
 
 
 def _means(recent: list[dict[str, float]]) -> dict[str, float]:
@@ -133,8 +172,14 @@ def _new_model(recipe: Recipe, work: Path, seed: int) -> Codi:
     torch.manual_seed(seed)
     # on a CPU the plain attention is the faster one to train in bf16
     backbone = AutoModelForCausalLM.from_config(recipe.config(len(tokenizer)), attn_implementation="eager")
-    return Codi(backbone, Projection(recipe.width, recipe.inner), tokenizer, vocab_size=len(tokenizer),
-                num_latents=recipe.num_latents, name=recipe.name).train()
+    return Codi(
+        backbone,
+        Projection(recipe.width, recipe.inner),
+        tokenizer,
+        vocab_size=len(tokenizer),
+        num_latents=recipe.num_latents,
+        name=recipe.name,
+    ).train()
 
 
 def _optimizer(model: Codi, recipe: Recipe) -> torch.optim.AdamW:

@@ -4,4 +4,15 @@ from codi_bench.problems.files import load_problems, read_problems
 from codi_bench.problems.generator import generate, split_of, stream, vocabulary
 from codi_bench.problems.problem import Problem, parse_number, problems_hash, score
 
-__all__ = ["Problem", "generate", "load_problems", "parse_number", "problems_hash", "read_problems", "score", "split_of", "stream", "vocabulary"]
+__all__ = [
+    "Problem",
+    "generate",
+    "load_problems",
+    "parse_number",
+    "problems_hash",
+    "read_problems",
+    "score",
+    "split_of",
+    "stream",
+    "vocabulary",
+]

@@ -12,7 +12,9 @@ from codi_bench.problems.problem import STEP, Problem, parse_number
 NAMES = ("generated",)
 
 
-def load_problems(name: str = "generated", *, path: str | Path | None = None, n: int | None = None, split: str = "test", seed: int = 0) -> list[Problem]:
+def load_problems(
+    name: str = "generated", *, path: str | Path | None = None, n: int | None = None, split: str = "test", seed: int = 0
+) -> list[Problem]:
     """n problems of a set, in order; with a path from that file (JSON lines), whatever the name.
 
     Raises ProblemError naming file, line and field for a broken file, and UnknownNameError for an unknown set.
@@ -27,7 +29,7 @@ def load_problems(name: str = "generated", *, path: str | Path | None = None, n:
 def read_problems(path: Path) -> list[Problem]:
     """Every problem of a file of JSON lines: `question` and `answer`; `steps` (or annotated text), `group` and more if there."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines also cuts at U+2028 and its like, inside a question
     except (OSError, UnicodeDecodeError) as error:
         raise ProblemError(f"{path}: cannot be read as text ({error}); give a file of JSON lines") from error
     problems = [_read(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
@@ -56,5 +58,7 @@ def _read(line: str, where: str) -> Problem:
         numbers[field] = row.get(field, [])
         if not isinstance(numbers[field], list) or not all(isinstance(v, (int, float)) for v in numbers[field]):
             raise ProblemError(f"{where}: field '{field}' must be a list of numbers")
-    return Problem(question, tuple(steps), answer, str(row.get("group") or where), str(row.get("template", "")),
-                   tuple(numbers["operands"]), tuple(numbers["values"]))
+    group = where if row.get("group") in (None, "") else str(row["group"])  # 0 is a group
+    return Problem(
+        question, tuple(steps), answer, group, str(row.get("template", "")), tuple(numbers["operands"]), tuple(numbers["values"])
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass, fields
 
@@ -60,7 +61,7 @@ def score(prediction: str, gold: str, scoring: str = "published") -> bool:
     if got is None or want is None:
         return False
     if scoring == "study":
-        return int(got) == int(want)
+        return got == want or (math.isfinite(got) and math.isfinite(want) and int(got) == int(want))
     if scoring == "published":
         return got == want
     raise ProblemError(f"unknown scoring '{scoring}': use 'published' or 'study'")

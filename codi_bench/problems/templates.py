@@ -29,6 +29,7 @@ class Template:
     fixed: bool = False
 
 
+# fmt: off
 TEMPLATES: tuple[Template, ...] = (
     # one step
     Template("buy", ("{P} has {a} {x} at home.", "{P} buys {b} more {x}."), "How many {x} does {P} have now?",
@@ -103,3 +104,4 @@ TEMPLATES: tuple[Template, ...] = (
              (("*", "a", "b"), ("+", "r1", "c"), ("-", "r2", "d"), ("+", "r3", "e"), ("/", "r4", "f")),
              {"a": SMALL, "b": SMALL, "c": (2, 9), "d": (2, 9), "e": (2, 9), "f": (2, 6)}, fixed=True),
 )
+# fmt: on

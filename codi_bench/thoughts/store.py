@@ -68,21 +68,29 @@ def pack_answers(answers: Answers) -> dict[str, np.ndarray]:
     """Ragged token ids and texts as flat arrays."""
     lengths = np.array([len(t) for t in answers.tokens], np.int32)
     texts = [t.encode() for t in answers.texts]
-    return {"token_lengths": lengths, "tokens": np.array([i for t in answers.tokens for i in t], np.int32),
-            "text_lengths": np.array([len(t) for t in texts], np.int32), "texts": np.frombuffer(b"".join(texts), np.uint8)}
+    return {
+        "token_lengths": lengths,
+        "tokens": np.array([i for t in answers.tokens for i in t], np.int32),
+        "text_lengths": np.array([len(t) for t in texts], np.int32),
+        "texts": np.frombuffer(b"".join(texts), np.uint8),
+    }
 
 
 def unpack_answers(arrays: dict[str, np.ndarray]) -> Answers:
     """The inverse of `pack_answers`."""
-    tokens = np.split(arrays["tokens"], np.cumsum(arrays["token_lengths"])[:-1])
-    texts = np.split(arrays["texts"], np.cumsum(arrays["text_lengths"])[:-1])
+    tokens = np.split(arrays["tokens"], np.cumsum(arrays["token_lengths"]))[:-1]  # what follows the last length is empty
+    texts = np.split(arrays["texts"], np.cumsum(arrays["text_lengths"]))[:-1]
     return Answers(tuple(tuple(t.tolist()) for t in tokens), tuple(t.tobytes().decode() for t in texts))
 
 
 def pack_thoughts(thoughts: Thoughts) -> dict[str, np.ndarray]:
     """Hidden states are kept in half precision: they are large, and every measure reads them from here."""
-    return {"hidden_states": thoughts.hidden_states.astype(np.float16), "latents": thoughts.latents,
-            "first_logits": thoughts.first_logits, **pack_answers(thoughts.answers)}
+    return {
+        "hidden_states": thoughts.hidden_states.astype(np.float16),
+        "latents": thoughts.latents,
+        "first_logits": thoughts.first_logits,
+        **pack_answers(thoughts.answers),
+    }
 
 
 def unpack_thoughts(arrays: dict[str, np.ndarray]) -> Thoughts:

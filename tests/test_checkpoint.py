@@ -1,0 +1,291 @@
+"""Model folders: saved and loaded exactly, and every damage is one clear line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+import codi_bench
+from codi_bench.errors import CheckpointError, UnknownNameError
+from codi_bench.models.checkpoint import save_folder
+from codi_bench.models.codi import Codi
+from codi_bench.models.model import load
+from codi_bench.models.registry import PUBLISHED, REGISTRY, entry_for, inner_layers
+from codi_bench.problems import generate
+
+WEIGHTS = "model.safetensors"
+QUESTIONS = [p.question for p in generate(8, seed=6)]
+FAMILIES = pytest.mark.parametrize("family", ["gpt2", "llama"])
+
+
+@pytest.fixture
+def folder(tiny_folders, tmp_path):
+    """A copy of a tiny model to damage."""
+    return shutil.copytree(tiny_folders["gpt2"], tmp_path / "mine")
+
+
+def edit_json(path, **changes):
+    held = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({k: v for k, v in held.items() if v is not None}))
+
+
+def edit_weights(folder, change):
+    tensors = load_file(folder / WEIGHTS)
+    change(tensors)
+    save_file(tensors, folder / WEIGHTS)
+
+
+# Round trip
+
+
+@FAMILIES
+def test_what_is_loaded_is_what_was_saved_rounded_to_half(tiny_folders, tmp_path, family):
+    first = load(tiny_folders[family], device="cpu").codi
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter.mul_(1 + 2**-14)  # no longer a half-precision number
+    shutil.copytree(tiny_folders[family], tmp_path / "m")
+    save_folder(first, tmp_path / "m")
+    again = load(tmp_path / "m", device="cpu").codi
+    assert again.state_dict().keys() == first.state_dict().keys()
+    for name, value in again.state_dict().items():
+        assert value.dtype == torch.float32 and torch.equal(value, first.state_dict()[name].half().float()), name
+    assert any(not torch.equal(value, first.state_dict()[name]) for name, value in again.state_dict().items())
+    assert again.backbone.get_output_embeddings().weight is again.backbone.get_input_embeddings().weight
+    save_folder(again, tmp_path / "m")
+    assert (tmp_path / "m" / WEIGHTS).read_bytes() and load(tmp_path / "m", device="cpu").fingerprint == again.fingerprint
+
+
+@FAMILIES
+def test_size_and_names(tiny_folders, family):
+    model = load(tiny_folders[family], device="cpu")
+    assert (model.name, model.num_latents, model.codi.num_layers, model.codi.width) == (f"tiny-{family}", 6, 4, 32)
+    assert (model.entry.family, model.entry.layers, model.entry.embedded) == (family, (1, 2, 3), True)
+    assert model.codi.num_parameters == sum(v.numel() for v in load_file(tiny_folders[family] / WEIGHTS).values())
+    assert load(tiny_folders[family], name="mine", num_latents=3).name == "mine"
+    assert load(tiny_folders[family], num_latents=3).num_latents == 3
+    assert codi_bench.load(tiny_folders[family]).fingerprint == model.fingerprint
+
+
+def test_the_fingerprint_changes_with_weights_and_settings(folder, tiny_folders):
+    first = load(folder).fingerprint
+    assert first == load(tiny_folders["gpt2"]).fingerprint and len(first) == 64
+    edit_json(folder / "codi.json", num_latents=5)
+    second = load(folder).fingerprint
+    edit_weights(folder, lambda t: t["projection.1.bias"].add_(1e-3))
+    assert len({first, second, load(folder).fingerprint, load(tiny_folders["llama"]).fingerprint}) == 4
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_other_dtypes_are_near(tiny_folders, dtype):
+    model = load(tiny_folders["gpt2"], device="cpu", dtype=dtype)
+    assert {p.dtype for p in model.codi.parameters()} == {getattr(torch, dtype)}
+    exact = load(tiny_folders["gpt2"], device="cpu").think(QUESTIONS).hidden_states
+    error = abs(model.think(QUESTIONS).hidden_states - exact)
+    assert 0 < error[:, 0].max() < 0.5
+
+
+# Damage
+
+
+def remove_weights(folder):
+    (folder / WEIGHTS).unlink()
+
+
+def truncate(folder):
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
+
+
+def garbage(folder):
+    (folder / WEIGHTS).write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+
+
+def wrong_shape(folder):
+    edit_weights(folder, lambda t: t.update({"projection.1.weight": torch.zeros(64, 31)}))
+
+
+def missing_key(folder):
+    edit_weights(folder, lambda t: t.pop("projection.ln.bias"))
+
+
+def missing_embedding(folder):
+    edit_weights(folder, lambda t: t.pop("backbone.transformer.wte.weight"))
+
+
+def unexpected_key(folder):
+    edit_weights(folder, lambda t: t.update({"projection.9.bias": torch.zeros(2)}))
+
+
+def nan(folder):
+    edit_weights(folder, lambda t: t["projection.3.bias"].__setitem__(0, float("nan")))
+
+
+def infinite(folder):
+    edit_weights(folder, lambda t: t["projection.3.bias"].__setitem__(0, float("inf")))
+
+
+def another_tokenizer(folder):
+    held = json.loads((folder / "tokenizer.json").read_text())
+    held["model"]["vocab"]["surplus"] = len(held["model"]["vocab"])
+    (folder / "tokenizer.json").write_text(json.dumps(held))
+
+
+def another_vocabulary(folder):
+    edit_json(folder / "codi.json", vocab_size=7)
+
+
+def other_layers(folder):
+    edit_json(folder / "config.json", n_layer=3)
+
+
+def no_eos(folder):
+    edit_json(folder / "tokenizer_config.json", eos_token=None)
+
+
+def no_config(folder):
+    (folder / "config.json").unlink()
+
+
+def no_tokenizer(folder):
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
+
+
+def broken_tokenizer(folder):
+    (folder / "tokenizer.json").write_text('{"model":')
+
+
+def unknown_architecture(folder):
+    edit_json(folder / "config.json", model_type="gpt9")
+
+
+def no_meta(folder):
+    (folder / "codi.json").unlink()
+
+
+def broken_meta(folder):
+    (folder / "codi.json").write_text('{"num_latents": 6,')
+
+
+def binary_meta(folder):
+    (folder / "codi.json").write_bytes(b"\xff\xfe\x00")
+
+
+def list_meta(folder):
+    (folder / "codi.json").write_text("[6]")
+
+
+def half_meta(folder):
+    edit_json(folder / "codi.json", vocab_size=None)
+
+
+def text_meta(folder):
+    edit_json(folder / "codi.json", num_latents="6")
+
+
+def negative_meta(folder):
+    edit_json(folder / "codi.json", num_latents=-1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (remove_weights, "no weights (model.safetensors is missing)"),
+        (truncate, "model.safetensors: not a whole safetensors file"),
+        (garbage, "model.safetensors: not a whole safetensors file"),
+        (wrong_shape, "wrong shape: projection.1.weight [64, 31] instead of [64, 32]"),
+        (missing_key, "missing: projection.ln.bias"),
+        (missing_embedding, "missing: backbone.lm_head.weight, backbone.transformer.wte.weight"),
+        (unexpected_key, "unexpected: projection.9.bias"),
+        (nan, "NaN or infinite weights in projection.3.bias"),
+        (infinite, "NaN or infinite weights in projection.3.bias"),
+        (another_tokenizer, "the tokenizer does not fit"),
+        (another_vocabulary, "codi.json says 7"),
+        (other_layers, "unexpected: backbone.transformer.h.3."),
+        (no_eos, "tokenizer_config.json: field 'eos_token' is missing"),
+        (no_config, "config.json missing"),
+        (no_tokenizer, "tokenizer.json and tokenizer_config.json missing"),
+        (broken_tokenizer, "configuration or tokenizer cannot be read"),
+        (unknown_architecture, "configuration or tokenizer cannot be read"),
+        (no_meta, "no codi.json, so this is not a model folder"),
+        (broken_meta, "codi.json: not readable or incomplete"),
+        (binary_meta, "codi.json: not readable or incomplete"),
+        (list_meta, "codi.json: not readable or incomplete"),
+        (half_meta, "codi.json: not readable or incomplete ('vocab_size')"),
+        (text_meta, "field 'num_latents' must be a int, not '6'"),
+        (negative_meta, "field 'num_latents' must be a int, not -1"),
+    ],
+    ids=lambda x: getattr(x, "__name__", ""),
+)
+def test_a_damaged_folder_is_one_clear_line(folder, damage, message):
+    damage(folder)
+    with pytest.raises(CheckpointError) as caught:
+        load(folder, device="cpu")
+    text = str(caught.value)
+    assert message in text and text.startswith(str(folder)) and "\n" not in text
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    for path in (tmp_path / "none", "./none"):
+        with pytest.raises(CheckpointError, match="none: no such folder; give a registered model name or a folder"):
+            load(path)
+
+
+def test_names_that_cannot_be_loaded():
+    with pytest.raises(UnknownNameError, match="unknown model 'gpt2-min': did you mean 'gpt2-mini'"):
+        load("gpt2-min")
+    for name in PUBLISHED:
+        with pytest.raises(CheckpointError, match=f"weights of '{name}' are not in this package; give --model {name}=FOLDER"):
+            load(name)
+
+
+def test_an_unknown_dtype(folder):
+    with pytest.raises(CheckpointError, match="unknown dtype 'fp8': use one of float32, bfloat16, float16"):
+        load(folder, dtype="fp8")
+
+
+def test_a_gpu_that_is_not_there(folder):
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here: nothing to refuse")
+    with pytest.raises(CheckpointError, match="device 'cuda' was asked for, but PyTorch sees no GPU"):
+        load(folder, device="cuda")
+
+
+def test_left_padding_says_where_the_words_are(tiny):
+    ids, mask = Codi.pad(tiny.codi, [[5, 6, 7], [8]])
+    pad = tiny.codi.vocab_size
+    assert ids.tolist() == [[5, 6, 7], [pad, pad, 8]] and mask.tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+# Probed layers
+
+
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=3).map(sorted), st.integers(4, 40))
+def test_probed_layers_are_distinct_and_inside(depths, layers):
+    found = inner_layers(tuple(depths), layers)
+    assert len(found) == 3 and 1 <= found[0] < found[1] < found[2] <= layers - 1
+
+
+@pytest.mark.parametrize(
+    ("family", "wanted"), [("gpt2", {12: (4, 8, 11), 4: (1, 2, 3)}), ("llama", {16: (8, 14, 15), 5: (2, 3, 4), 4: (1, 2, 3)})]
+)
+def test_a_user_s_model_is_probed_where_the_study_probed(family, wanted):
+    for layers in range(4, 41):
+        mine = entry_for("mine", family, layers)
+        assert 1 <= mine.layers[0] < mine.layers[1] < mine.layers[2] <= layers - 1
+        assert mine.layers == wanted.get(layers, mine.layers)
+        assert mine.sae_layers == (mine.layers if family == "gpt2" else tuple(range(max(1, layers - 4), layers + 1)))
+    for name, layers in (("gpt2-mini", 4), ("gpt2", 12), ("llama-mini", 5), ("llama-3.2-1b", 16)):
+        held, mine = REGISTRY[name], entry_for(name, REGISTRY[name].family, layers)
+        assert (held.layers, held.sae_layers) == (mine.layers, mine.sae_layers)
+
+
+def test_a_model_with_too_few_layers_is_refused():
+    with pytest.raises(ValueError, match="'mine' has 3 layers.*at least 4"):
+        entry_for("mine", "gpt2", 3)

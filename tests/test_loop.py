@@ -1,0 +1,348 @@
+"""The latent loop against a plain one: no batch, no cache, no padding; and what edits change and what they never change."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codi_bench.errors import EditError
+from codi_bench.models import loop
+from codi_bench.models.codi import Codi
+from codi_bench.models.edits import Edit, Reference, parse_edit, replacements
+from codi_bench.problems import generate
+
+K, NEW = 6, 6
+PLACES = ("bot", *range(K))
+PROBLEMS = generate(64, seed=3)
+QUESTIONS = [p.question for p in PROBLEMS]
+SOME = [QUESTIONS[i] for i in (0, 7, 20, 41)]
+OTHERS = generate(40, seed=4, split="train")
+
+
+def own(problems):
+    return {"answers": [p.answer for p in problems], "groups": [p.group for p in problems]}
+
+
+@pytest.fixture(scope="module")
+def clean(tiny):
+    """Thoughts and answers of all questions, one at a time."""
+    return tiny.think(QUESTIONS, batch_size=1, max_new_tokens=NEW)
+
+
+@pytest.fixture(scope="module")
+def reference(tiny):
+    return tiny.reference([p.question for p in OTHERS], **own(OTHERS))
+
+
+@torch.inference_mode()
+def plain(codi, question, replaced=None, latents=K, words=False):
+    """One problem, everything computed anew at every step: hidden states, latents, first logits, tokens."""
+    replaced = replaced or {}
+    table = codi.backbone.get_input_embeddings().weight
+    fed = [table[i] for i in codi.tokenizer(question)["input_ids"]]
+
+    def step():
+        out = codi.backbone(inputs_embeds=torch.stack(fed)[None], output_hidden_states=True, use_cache=False)
+        return torch.stack([h[0, -1] for h in out.hidden_states]), out.logits[0, -1, :-1]  # eot is the last id
+
+    hidden, thoughts, value = [], [], table[codi.vocab_size + 1]
+    for place in PLACES[: 0 if words else 1 + latents]:
+        fed.append(replaced.get(place, value))
+        states, _ = step()
+        value = codi.projection(states[-1])
+        hidden.append(states)
+        thoughts.append(value)
+    if not words:
+        fed.append(table[codi.vocab_size + 2])
+    first = logits = step()[1]
+    tokens = [int(logits.argmax())]
+    while tokens[-1] != codi.tokenizer.eos_token_id and len(tokens) < NEW:
+        fed.append(table[tokens[-1]])
+        logits = step()[1]
+        tokens.append(int(logits.argmax()))
+    return (
+        None if words else torch.stack(hidden).numpy(),
+        None if words else torch.stack(thoughts).numpy(),
+        first.numpy(),
+        tuple(tokens),
+    )
+
+
+class Fed:
+    """What the backbone is fed: one tensor [b, s, d] a call."""
+
+    def __init__(self, codi):
+        self.inputs = []
+        self.handle = codi.backbone.base_model.register_forward_pre_hook(self.note, with_kwargs=True)
+
+    def note(self, module, args, kwargs):
+        self.inputs.append(kwargs["inputs_embeds"].detach().clone())
+
+    def __enter__(self):
+        return self.inputs
+
+    def __exit__(self, *error):
+        self.handle.remove()
+
+
+# The clean run
+
+
+def test_the_loop_is_the_plain_one(tiny):
+    found = tiny.think(SOME, batch_size=4, max_new_tokens=NEW)
+    assert found.hidden_states.shape == (4, 1 + K, 5, 32) and found.latents.shape == (4, K + 1, 32)
+    assert found.first_logits.shape == (4, tiny.codi.vocab_size + 2)
+    for i, question in enumerate(SOME):
+        hidden, latents, first, tokens = plain(tiny.codi, question)
+        np.testing.assert_allclose(found.hidden_states[i], hidden, atol=1e-4)
+        np.testing.assert_allclose(found.latents[i], latents, atol=1e-4)
+        np.testing.assert_allclose(found.first_logits[i], first, atol=1e-4)
+        assert found.answers.tokens[i] == tokens
+
+
+def test_layer_0_is_the_input_and_the_last_is_what_the_projection_reads(tiny, clean):
+    with torch.inference_mode():
+        projected = tiny.codi.projection(torch.from_numpy(clean.hidden_states[:, :, -1])).numpy()
+    np.testing.assert_allclose(projected, clean.latents, atol=1e-5)
+    if tiny.entry.family == "llama":  # GPT-2 adds its position embedding
+        np.testing.assert_allclose(clean.hidden_states[:, 1:, 0], clean.latents[:, :-1], atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [7, 64])
+def test_the_batch_size_changes_nothing(tiny, clean, size):
+    found = tiny.think(QUESTIONS, batch_size=size, max_new_tokens=NEW)
+    assert found.answers == clean.answers
+    assert len(set(clean.answers.tokens)) > 20  # or nothing could have differed
+    np.testing.assert_allclose(found.hidden_states, clean.hidden_states, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(found.latents, clean.latents, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(found.first_logits, clean.first_logits, atol=1e-5, rtol=0)
+    assert tiny.answer(QUESTIONS, max_new_tokens=NEW, batch_size=size) == clean.answers
+
+
+@given(st.lists(st.integers(0, 63), min_size=1, max_size=12), st.integers(1, 12))
+def test_the_neighbours_of_a_problem_do_not_matter(tiny, clean, chosen, size):
+    found = tiny.think([QUESTIONS[i] for i in chosen], batch_size=size, max_new_tokens=NEW)
+    assert found.answers.tokens == tuple(clean.answers.tokens[i] for i in chosen)
+    assert found.answers.texts == tuple(clean.answers.texts[i] for i in chosen)
+    np.testing.assert_allclose(found.hidden_states, clean.hidden_states[chosen], atol=1e-5, rtol=0)
+
+
+def test_answers_end_at_eos_and_finished_problems_leave_the_batch(tiny, monkeypatch):
+    monkeypatch.setattr(tiny.codi, "eos_id", -1)
+    endless = tiny.answer(QUESTIONS, max_new_tokens=NEW).tokens
+    assert {len(t) for t in endless} == {NEW}
+    ends = max(range(tiny.codi.vocab_size), key=lambda i: sum(i in t[1:-1] for t in endless))
+    monkeypatch.setattr(tiny.codi, "eos_id", ends)
+    with Fed(tiny.codi) as fed:
+        found = tiny.answer(QUESTIONS, max_new_tokens=NEW, batch_size=64)
+    assert found.tokens == tuple(t[: t.index(ends) + 1] if ends in t else t for t in endless)
+    sizes = [len(inputs) for inputs in fed[K + 2 :]]
+    assert sizes == [sum(len(t) > i for t in found.tokens) if i else 64 for i in range(len(sizes))] and sizes[-1] < 64
+
+
+@pytest.mark.parametrize("new", [1, 3])
+def test_answers_stop_at_max_new_tokens(tiny, clean, new):
+    assert tiny.answer(QUESTIONS, max_new_tokens=new).tokens == tuple(t[:new] for t in clean.answers.tokens)
+
+
+def test_eot_is_never_generated(tiny, clean, monkeypatch):
+    logits = Codi.logits
+
+    def eager(self, hidden):
+        values = logits(self, hidden).clone()
+        values[..., self.eot_id] = 1e6
+        return values
+
+    monkeypatch.setattr(Codi, "logits", eager)
+    found = tiny.think(QUESTIONS, max_new_tokens=NEW)
+    assert found.answers == clean.answers and found.first_logits.max() < 1e5
+
+
+def test_double_spaces_are_collapsed(tiny, clean):
+    assert tiny.answer([f"  {QUESTIONS[0].replace(' ', '  ')} "], max_new_tokens=NEW).tokens == clean.answers.tokens[:1]
+
+
+def test_without_thoughts(tiny):
+    found = tiny.think(SOME, num_latents=0, batch_size=4, max_new_tokens=NEW)
+    assert found.hidden_states.shape == (4, 1, 5, 32) and found.latents.shape == (4, 1, 32)
+    for i, question in enumerate(SOME):
+        hidden, latents, first, tokens = plain(tiny.codi, question, latents=0)
+        np.testing.assert_allclose(found.hidden_states[i], hidden, atol=1e-4)
+        np.testing.assert_allclose(found.latents[i], latents, atol=1e-4)
+        assert found.answers.tokens[i] == tokens
+    assert tiny.answer(SOME, num_latents=0, max_new_tokens=NEW) == found.answers
+    with pytest.raises(ValueError, match="num_latents must be 0 or more"):
+        tiny.think(SOME, num_latents=-1)
+
+
+def test_fewer_thoughts_are_the_first_ones(tiny, clean):
+    found = tiny.think(QUESTIONS, num_latents=3)
+    np.testing.assert_allclose(found.hidden_states, clean.hidden_states[:, :4], atol=1e-5)
+    assert found.answers is None
+
+
+def test_explain_is_plain_and_batch_invariant(tiny):
+    found = tiny.explain(QUESTIONS, batch_size=64, max_new_tokens=NEW)
+    assert found == tiny.explain(QUESTIONS, batch_size=7, max_new_tokens=NEW)
+    assert [found.tokens[QUESTIONS.index(q)] for q in SOME] == [plain(tiny.codi, q, words=True)[3] for q in SOME]
+    assert len(set(found.tokens)) > 10
+
+
+# Edits
+
+
+@torch.inference_mode()
+def edited_logits(tiny, question, replaced):
+    """First logits and tokens under replacements, through the loop's own pieces."""
+    codi = tiny.codi
+    thinking = loop.think(codi, loop.encode(codi, loop.tokenise(codi, [question])), K)
+    first, tokens = loop.decode(codi, loop.rethink(codi, thinking, {p: v[None] for p, v in replaced.items()}), NEW)
+    return first[0].numpy(), tuple(tokens[0])
+
+
+@pytest.mark.parametrize("places", [(3,), ("bot", 0), ("bot",), (5,), (1, 4), tuple(range(K))], ids=str)
+def test_edits_are_the_plain_loop_with_another_input(tiny, clean, places):
+    answers = tiny.answer(SOME, edits=[Edit(p, "zero") for p in places], max_new_tokens=NEW, batch_size=4)
+    values = torch.randn(len(places), 32, generator=torch.Generator().manual_seed(0))
+    for i, question in enumerate(SOME):
+        assert answers.tokens[i] == plain(tiny.codi, question, dict.fromkeys(places, torch.zeros(32)))[3]
+        replaced = dict(zip(places, values))
+        first, tokens = edited_logits(tiny, question, replaced)
+        _, _, wanted, wanted_tokens = plain(tiny.codi, question, replaced)
+        np.testing.assert_allclose(first, wanted, atol=1e-4)
+        assert tokens == wanted_tokens
+        assert abs(first - clean.first_logits[QUESTIONS.index(question)]).max() > 1e-3  # the edit did something
+
+
+def test_replacing_an_input_by_itself_changes_nothing(tiny, clean):
+    conditions = [[Edit(p, "self")] for p in (*PLACES, "all")] + [[Edit("bot", "self"), Edit("all", "self")]]
+    assert tiny.answer_conditions(QUESTIONS, conditions, max_new_tokens=NEW) == [clean.answers] * len(conditions)
+
+
+def test_all_replaces_each_latent_position_and_no_other(tiny):
+    with Fed(tiny.codi) as fed:
+        found = tiny.answer(QUESTIONS, edits=[Edit("all", "zero")], max_new_tokens=NEW)
+    assert found == tiny.answer(QUESTIONS, edits=[Edit(k, "zero") for k in range(K)], max_new_tokens=NEW)
+    assert [not inputs.any() for inputs in fed[: 2 + 2 * K]] == [False] * (2 + K) + [True] * K
+
+
+def test_the_mean_is_that_of_the_reference(tiny, reference):
+    values = replacements([Edit(2, "mean")], num_latents=K, width=32, n=4, reference=reference, answers=(), groups=(), rng=None)
+    mean = tiny.think([p.question for p in OTHERS], batch_size=1).latents[:, 2].mean(0)
+    np.testing.assert_allclose(values[2], np.tile(mean, (4, 1)), atol=1e-5)
+    found = tiny.answer(SOME, edits=[Edit(2, "mean")], reference=reference, max_new_tokens=NEW)
+    assert list(found.tokens) == [plain(tiny.codi, q, {2: torch.from_numpy(mean)})[3] for q in SOME]
+
+
+def test_resampled_thoughts_are_those_of_donors_at_the_same_place(tiny, reference):
+    with Fed(tiny.codi) as fed:
+        tiny.answer(QUESTIONS, edits=[Edit(4, "resample")], reference=reference, **own(PROBLEMS), max_new_tokens=1)
+    (replaced,) = [x[:, 0].numpy() for x in fed[2 + K :][:1]]
+    distance = abs(replaced[:, None] - reference.latents[None, :, 4]).max(-1)
+    assert (distance.min(1) == 0).all() and len(set(distance.argmin(1))) > 10
+
+
+@given(st.lists(st.tuples(st.sampled_from("123"), st.sampled_from("abc")), min_size=1), st.integers(0, 2**31))
+def test_donors_have_another_group_and_another_answer(rows, seed):
+    donors = [("1", "a"), ("2", "b"), ("3", "c"), ("1", "b"), ("2", "a")]
+    index = np.broadcast_to(np.arange(5, dtype=np.float32)[:, None, None], (5, K + 1, 1))
+    reference = Reference(index, *map(tuple, zip(*donors)))
+    answers, groups = zip(*rows)
+    values = replacements(
+        [Edit("all", "resample")],
+        num_latents=K,
+        width=1,
+        n=len(rows),
+        reference=reference,
+        answers=answers,
+        groups=groups,
+        rng=np.random.default_rng(seed),
+    )
+    assert values.keys() == set(range(K))
+    for place in range(K):
+        for row, donor in zip(rows, values[place][:, 0].astype(int), strict=True):
+            assert row[0] != donors[donor][0] and row[1] != donors[donor][1]
+
+
+@pytest.mark.parametrize("kind", ["resample", "noise"])
+def test_draws_depend_on_the_seed_and_not_on_the_batches(tiny, reference, kind):
+    conditions = [[Edit(0, kind)], [Edit("all", kind)]]
+    options = {"reference": reference, **own(PROBLEMS), "max_new_tokens": NEW}
+    found = tiny.answer_conditions(QUESTIONS, conditions, batch_size=64, **options)
+    assert found == tiny.answer_conditions(QUESTIONS, conditions, batch_size=7, **options)
+    assert found == [tiny.answer(QUESTIONS, edits=edits, **options) for edits in conditions]  # nor on the other conditions
+    assert found != tiny.answer_conditions(QUESTIONS, conditions, seed=1, **options)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_noise_has_the_norm_it_replaces(tiny, place):
+    with Fed(tiny.codi) as fed:
+        tiny.answer(QUESTIONS, edits=[Edit(place, "noise")], max_new_tokens=1)
+    at = PLACES.index(place)
+    original, noise = fed[1 + at][:, 0], fed[2 + K][:, 0]
+    torch.testing.assert_close(noise.norm(dim=1), original.norm(dim=1))
+    assert torch.cosine_similarity(noise, original).abs().mean() < 0.4
+    assert len(noise.unique(dim=0)) == 64
+
+
+def test_conditions_share_everything_before_their_edit(tiny):
+    conditions = [[], *([Edit(k, "zero")] for k in range(K))]
+    ids = tiny.codi.tokenizer(QUESTIONS[0])["input_ids"]
+    with Fed(tiny.codi) as fed:
+        tiny.answer_conditions(QUESTIONS[:1] * 3, conditions, max_new_tokens=1, batch_size=8)
+    assert [tuple(x.shape[:2]) for x in fed] == [(3, len(ids))] + [(3, 1)] * (1 + K + 1 + sum(K - k + 1 for k in range(K)))
+    rest = fed[2 + K + 1 :]
+    for k in range(K):
+        assert not rest[0].any()  # the first thing fed after the shared part is the edit
+        rest = rest[K - k + 1 :]
+    assert not rest
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("edits", "message"),
+    [
+        ([Edit("bot", "mean")], "'bot=mean'.*identity"),
+        ([Edit("bot", "resample")], "'bot=resample'.*identity"),
+        ([Edit(0, "zeros")], "'0=zeros': unknown kind 'zeros', use one of zero, mean"),
+        ([Edit(K, "zero")], "'6=zero': unknown place, use a latent position 0..5"),
+        ([Edit(-1, "zero")], "unknown place"),
+        ([Edit("eot", "zero")], "'eot=zero': unknown place"),
+        ([Edit(0, "mean")], "'0=mean' needs reference problems"),
+        ([Edit("all", "resample")], "'all=resample' needs reference problems"),
+        ([Edit(1, "zero"), Edit(1, "self")], "place 1 is edited twice"),
+        ([Edit("all", "zero"), Edit(5, "zero")], "place 5 is edited twice"),
+    ],
+)
+def test_edits_are_checked_before_anything_runs(tiny, edits, message):
+    with Fed(tiny.codi) as fed, pytest.raises(EditError, match=message):
+        tiny.answer(SOME, edits=edits, **own(PROBLEMS[:4]))
+    assert not fed
+
+
+def test_resampling_needs_answers_groups_and_a_fitting_donor(tiny, reference):
+    with pytest.raises(ValueError, match="resample needs the gold answer and the group"):
+        tiny.answer(SOME, edits=[Edit(0, "resample")], reference=reference)
+    alone = Reference(reference.latents[:1], reference.answers[:1], reference.groups[:1])
+    with pytest.raises(EditError, match="no reference problem has another group and another answer"):
+        tiny.answer(SOME[:1], edits=[Edit(0, "resample")], reference=alone, answers=alone.answers, groups=("other",))
+
+
+@pytest.mark.parametrize(
+    ("text", "edit"), [("3=zero", Edit(3, "zero")), ("bot=noise", Edit("bot", "noise")), ("all=mean", Edit("all", "mean"))]
+)
+def test_edits_are_read_as_written(text, edit):
+    assert parse_edit(text, K) == edit and str(edit) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["6=zero", "-1=zero", "²=zero", "=zero", "zero", "3", "3=", "3=Zero", "bot=mean", "1.0=zero", ""]
+)
+def test_other_texts_are_no_edits(text):
+    with pytest.raises(EditError, match="^edit '"):
+        parse_edit(text, K)

@@ -1,0 +1,185 @@
+"""The plugin as a user meets it: colours, counts, exit statuses; every kind of damage to a baseline is provoked."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from codi_bench.cli import app
+from codi_bench.files import package_folder
+from codi_bench.models.registry import REGISTRY
+
+MODEL = "gpt2-mini"
+
+
+@pytest.fixture
+def baselines(tmp_path):
+    """A copy of the package's baselines that a test may damage."""
+    return Path(shutil.copytree(package_folder("baselines"), tmp_path / "baselines"))
+
+
+@pytest.fixture
+def suite(pytester, baselines):
+    """`pytest benchmarks` from an empty folder on one embedded model, with the copied baselines."""
+
+    def run(*args, model=("--model", MODEL)):
+        return pytester.runpytest_inprocess("benchmarks", "--baselines", baselines, *model, *args)
+
+    return run
+
+
+def damage(baselines, claim, change):
+    path = baselines / MODEL / f"{claim}.json"
+    held = json.loads(path.read_text())
+    change(held)
+    path.write_text(json.dumps(held))
+
+
+def recorded(held):
+    return held["recorded"][0]
+
+
+def test_recorded_numbers_come_out_again_and_the_table_is_written(suite, pytester):
+    result = suite("--claim", "size", "--claim", "ablation")
+    assert result.ret == 0
+    result.assert_outcomes(passed=2)
+    results = json.loads((pytester.path / "report" / "results.json").read_text())
+    rows = {(r["claim"], r["model"], r["metric"]): r for r in results["rows"]}
+    assert results["schema"] == 1 and rows["size", MODEL, "layers"]["measured"]["value"] == 4
+    assert rows["ablation", MODEL, "drop_bot"]["regression"] == "SAME"
+    not_here = rows["ablation", "gpt2", "drop_2"]
+    assert not_here["status"] == "not-run" and not_here["reported"]["value"] == 20
+    assert "| ablation" in (pytester.path / "report" / "report.md").read_text()
+    result.stdout.fnmatch_lines(["*drop_2, points*20.0*"])
+
+
+CHANGES = {
+    "value": lambda h: recorded(h)["metrics"]["drop_0"].update(value=recorded(h)["metrics"]["drop_0"]["value"] + 1),
+    "n": lambda h: recorded(h)["metrics"]["drop_0"].update(n=101),
+    "outcome": lambda h: recorded(h)["metrics"]["drop_0"].update(outcomes="A" * 18 + "=="),
+    "cell": lambda h: recorded(h)["metrics"]["drop_0"].update(cell={"layer": None, "latent_pos": 3}),
+    "verdict": lambda h: recorded(h)["metrics"]["drop_0"].update(verdict="SUPPORTED"),
+    "seed": lambda h: recorded(h).update(seeds={"fold": 1}),
+    "weights": lambda h: recorded(h).update(weights="0" * 64),
+    "problems": lambda h: recorded(h).update(problems="0" * 64),
+    "code": lambda h: recorded(h).update(code="0" * 64),
+    "protocol": lambda h: recorded(h).update(protocol="another"),
+    "metric deleted": lambda h: recorded(h)["metrics"].pop("drop_1"),
+    "metric added": lambda h: recorded(h)["metrics"].update(drop_9=recorded(h)["metrics"]["drop_1"]),
+    "tolerance deleted": lambda h: h["tolerance"].pop("drop_1"),
+    "all records deleted": lambda h: h.update(recorded=[]),
+    "schema broken": lambda h: h.update(recorded="yes"),
+    "unknown field": lambda h: h.update(recordet=[]),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_damaged_baseline_reddens_its_own_test_and_no_other(what, suite, baselines):
+    damage(baselines, "ablation", CHANGES[what])
+    result = suite("--claim", "size", "--claim", "ablation")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines([f"FAILED *{MODEL}-ablation*"])
+    if what in ("value", "n", "cell", "verdict", "seed", "weights"):
+        line = next(line for line in result.outlines if line.startswith(f"ablation on {MODEL}: "))
+        assert "stored" in line and ("measured" in line or "now" in line) and "tolerance" in line
+
+
+def test_a_moved_value_within_its_tolerance_stays_green(suite, baselines):
+    def change(held):
+        held["tolerance"]["inputs"].update(deterministic=1.5)
+        recorded(held)["metrics"]["inputs"]["value"] += 1
+
+    damage(baselines, "sae-width", change)
+    suite("--claim", "sae-width").assert_outcomes(passed=1)
+
+
+def test_a_baseline_without_a_claim_is_red(suite, baselines):
+    (baselines / MODEL / "forgotten.json").write_text("{}")
+    result = suite("--claim", "size")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["RED*forgotten.json*no registered claim*"])
+
+
+def test_weights_of_another_seed_are_red(suite, tmp_path):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(shutil.copytree(REGISTRY[MODEL].folder, tmp_path / "other"))
+    weights = load_file(folder / "model.safetensors")
+    generator = torch.Generator().manual_seed(1)
+    moved = {k: (v.float() + 0.01 * torch.randn(v.shape, generator=generator)).half() for k, v in weights.items()}
+    save_file(moved, folder / "model.safetensors")
+    result = suite("--claim", "size", model=("--model", f"{MODEL}={folder}"))
+    result.assert_outcomes(failed=1, passed=1)  # size of llama-mini passes beside it
+    result.stdout.fnmatch_lines([f"*size on {MODEL}: weights: stored *, now *"])
+
+
+def test_update_baselines_proposes_prints_old_and_new_and_never_passes(suite, baselines, pytester):
+    damage(baselines, "size", lambda h: recorded(h)["metrics"]["layers"].update(value=5))
+    before = (baselines / MODEL / "size.json").read_text()
+    result = suite("--claim", "size", "--update-baselines")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*layers: 5 → 4*"])
+    assert (baselines / MODEL / "size.json").read_text() == before
+    report = str(pytester.path / "report")
+    shown = CliRunner().invoke(app, ["baselines", "diff", "--report", report, "--baselines", str(baselines)])
+    assert f"{MODEL} size layers: 5 → 4" in shown.output
+    CliRunner().invoke(app, ["baselines", "accept", "--reason", "a test", "--report", report, "--baselines", str(baselines)])
+    held = json.loads((baselines / MODEL / "size.json").read_text())
+    assert recorded(held)["reason"] == "a test" and recorded(held)["metrics"]["layers"]["value"] == 4
+    suite("--claim", "size").assert_outcomes(passed=1)
+
+
+def test_gpu_claims_are_not_run_here_and_say_why(pytester):
+    result = pytester.runpytest_inprocess("benchmarks", "-m", "gpu", "--claim", "size")
+    assert result.ret == 0
+    assert "2 not run" in result.outlines[-1] and "passed" not in result.outlines[-1]
+    assert any("zen-E/CODI-gpt2" in line and "--model gpt2=FOLDER" in line for line in result.outlines)
+
+
+def test_strict_makes_not_run_red(pytester):
+    result = pytester.runpytest_inprocess("benchmarks", "-m", "gpu", "--claim", "size", "--strict")
+    assert result.ret == 1 and "NOT RUN" in result.stdout.str()
+
+
+def test_a_smaller_n_is_unchecked_never_passed(suite):
+    result = suite("--claim", "task-accuracy", "--n", "20")
+    assert "1 unchecked" in result.outlines[-1] and "passed" not in result.outlines[-1]
+
+
+def test_a_claim_that_cannot_be_measured_is_blocked_and_the_rest_goes_on(suite, tmp_path):
+    problems = tmp_path / "wrong.jsonl"
+    problems.write_text("".join(json.dumps({"question": f"What is {i} ?", "answer": "-7"}) + "\n" for i in range(1000)))
+    result = suite("--claim", "probe-accuracy", "--claim", "size", "--problems", f"generated={problems}", "--n", "1000")
+    assert "1 blocked" in result.outlines[-1] and "1 unchecked" in result.outlines[-1]
+    assert any("blocked gpt2-mini" in line and "class" in line for line in result.outlines)
+
+
+BAD = {
+    "unknown model": (["--model", "gpt2-mini", "--model", "lama-mini"], "did you mean 'llama-mini'?"),
+    "unknown claim": (["--claim", "probe-acuracy"], "did you mean 'probe-accuracy'?"),
+    "folder missing": (["--model", "mine=nowhere"], "nowhere: no such folder"),
+    "model without path": (["--model", "mine="], "write NAME=FOLDER"),
+    "problem set": (["--problems", "generatd=x.jsonl"], "did you mean 'generated'?"),
+    "problem file missing": (["--problems", "generated=x.jsonl"], "x.jsonl: cannot be read"),
+    "baselines": (["--baselines", "nowhere"], "nowhere: no such folder"),
+    "n": (["--n", "0"], "--n must be at least 1"),
+    "dtype": (["--model", f"mine={REGISTRY[MODEL].folder}", "--dtype", "float8"], "unknown dtype 'float8'"),
+    "report": (["--report", "/proc/report"], "/proc/report: the report cannot be written there"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_arguments_end_the_run_before_it_starts(what, pytester):
+    args, message = BAD[what]
+    result = pytester.runpytest_inprocess("benchmarks", *args)
+    text = result.stdout.str() + result.stderr.str()
+    assert result.ret == 2 and message in text and "Traceback" not in text
+
+
+def test_a_broken_problem_line_is_named(pytester):
+    pytester.path.joinpath("p.jsonl").write_text('{"question": "a", "answer": "1"}\n{"question": \n')
+    result = pytester.runpytest_inprocess("benchmarks", "--problems", "generated=p.jsonl")
+    assert result.ret == 2 and "p.jsonl, line 2: not JSON" in result.stdout.str() + result.stderr.str()

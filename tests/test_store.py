@@ -1,0 +1,209 @@
+"""What was computed once is read again, exactly; damage is noticed; files are whole; the code hash sees code only."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codi_bench.files import code_hash, file_hash, write_text, write_whole
+from codi_bench.thoughts.record import Answers, Thoughts
+from codi_bench.thoughts.store import Store, default_folder, pack_answers, pack_thoughts, unpack_answers, unpack_thoughts
+
+answers = st.lists(st.tuples(st.lists(st.integers(0, 2**31 - 1)), st.text(st.characters(exclude_categories=["Cs"])))).map(
+    lambda rows: Answers(tuple(tuple(ids) for ids, _ in rows), tuple(text for _, text in rows))
+)
+
+
+class Counting:
+    """A computation that counts its calls and gives another array each time."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        return {"a": np.full((2, 3), self.calls, np.float32), "b": np.arange(6)[::2]}
+
+
+def entries(folder):
+    return sorted(folder.glob("*.safetensors"))
+
+
+# Fetching
+
+
+def test_fetch_computes_once_and_then_reads(tmp_path):
+    compute = Counting()
+    cold = Store(tmp_path).fetch({"model": "m", "n": 3}, compute)
+    warm = Store(tmp_path).fetch({"n": 3, "model": "m"}, compute)  # the order of a key is nothing
+    assert compute.calls == 1
+    for held in (cold, warm):
+        assert held.keys() == {"a", "b"} and (held["a"] == 1).all() and held["b"].tolist() == [0, 2, 4]
+        assert held["a"].dtype == np.float32 and held["b"].dtype == np.int64
+
+
+@pytest.mark.parametrize("other", [{"model": "m", "n": 4}, {"model": "m"}, {"model": "m", "n": "3"}])
+def test_another_key_computes_again(tmp_path, other):
+    compute, store = Counting(), Store(tmp_path)
+    store.fetch({"model": "m", "n": 3}, compute)
+    assert (store.fetch(other, compute)["a"] == 2).all() and len(entries(tmp_path)) == 2
+    assert (store.fetch({"model": "m", "n": 3}, compute)["a"] == 1).all()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda b: b[:-4], lambda b: b[:20], lambda b: b"", lambda b: b"\0" * len(b)],
+    ids=["short", "header cut", "empty", "zeros"],
+)
+def test_a_damaged_entry_is_computed_again_with_a_warning(tmp_path, caplog, damage):
+    compute, store = Counting(), Store(tmp_path)
+    store.fetch({"k": 1}, compute)
+    (path,) = entries(tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    with caplog.at_level(logging.WARNING):
+        assert (store.fetch({"k": 1}, compute)["a"] == 2).all()
+    assert [r.levelname for r in caplog.records] == ["WARNING"] and f"{path} is damaged" in caplog.text
+    store.fetch({"k": 1}, compute)
+    assert compute.calls == 2
+
+
+def test_an_entry_of_another_key_under_this_name_is_computed_again(tmp_path, caplog):
+    compute, store = Counting(), Store(tmp_path)
+    store.fetch({"k": 1}, compute)
+    (first,) = entries(tmp_path)
+    store.fetch({"k": 2}, compute)
+    (second,) = set(entries(tmp_path)) - {first}
+    shutil.copy(first, second)
+    with caplog.at_level(logging.WARNING):
+        assert (store.fetch({"k": 2}, compute)["a"] == 3).all()
+    assert "another key" in caplog.text
+
+
+def test_a_computation_that_fails_leaves_no_entry(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        Store(tmp_path).fetch({"k": 1}, lambda: 1 // 0)
+    assert not entries(tmp_path)
+    assert (Store(tmp_path).fetch({"k": 1}, Counting())["a"] == 1).all()
+
+
+def test_the_folder_can_be_chosen(tmp_path, monkeypatch):
+    monkeypatch.setenv("CODI_BENCH_CACHE", str(tmp_path))
+    assert default_folder() == tmp_path / "store"
+    monkeypatch.delenv("CODI_BENCH_CACHE")
+    assert tmp_path not in default_folder().parents
+
+
+# Packing
+
+
+@given(answers)
+def test_answers_are_unpacked_as_they_were(found):
+    assert unpack_answers(pack_answers(found)) == found
+
+
+@pytest.mark.parametrize("found", [Answers((), ()), Answers(((),), ("",)), Answers(((), (1, 2), ()), ("é𝟙", "", "中"))])
+def test_answers_survive_the_store(tmp_path, found):
+    store = Store(tmp_path)
+    assert unpack_answers(store.fetch({}, lambda: pack_answers(found))) == unpack_answers(store.fetch({}, dict)) == found
+
+
+def test_thoughts_are_unpacked_up_to_half_precision():
+    rng = np.random.default_rng(0)
+    thoughts = Thoughts(
+        *(rng.standard_normal(s).astype(np.float32) for s in ((2, 3, 4, 5), (2, 3, 5), (2, 9))),
+        Answers(((1,), (2, 3)), ("a", "b")),
+    )
+    found = unpack_thoughts(pack_thoughts(thoughts))
+    assert np.array_equal(found.hidden_states, thoughts.hidden_states.astype(np.float16).astype(np.float32))
+    assert found.hidden_states.dtype == np.float32
+    assert np.array_equal(found.latents, thoughts.latents) and np.array_equal(found.first_logits, thoughts.first_logits)
+    assert found.answers == thoughts.answers
+
+
+# Files
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    write_text(path, "old é")
+
+    def broken(temporary):
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(path, broken)
+    assert path.read_text(encoding="utf-8") == "old é" and list(path.parent.iterdir()) == [path]
+    write_text(path, "new")
+    assert path.read_text() == "new" and list(path.parent.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_file_hash_depends_on_contents_and_order(tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b"
+    write_text(a, "1")
+    write_text(b, "2")
+    first = file_hash(a, b)
+    assert first != file_hash(b, a)
+    write_text(b, "3")
+    assert first != file_hash(a, b)
+
+
+CODE = '''"""Module."""
+LIST = [
+    "first",
+    "second",
+]
+
+
+def f(x):
+    """What f does."""
+    if x:
+        x += 1
+    return f"{x} a" + "b"  # why
+'''
+
+
+def hash_of(tmp_path, text):
+    path = tmp_path / "m.py"
+    path.write_text(text)
+    return code_hash(SimpleNamespace(__file__=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("  # why", ""),
+        ('"""Module."""\n', ""),
+        ('"""Module."""', "'''Other\nlines.'''\n# and a remark"),
+        ('    """What f does."""\n', ""),
+        ("\n\n\ndef", "\n\n\n\n\n# a remark\ndef"),
+        ('"first",\n    "second",\n', '"first", "second",\n'),
+        ("    return", "    # so\n    return"),
+    ],
+)
+def test_the_code_hash_ignores_comments_docstrings_and_layout(tmp_path, old, new):
+    assert CODE.count(old) == 1
+    assert hash_of(tmp_path, CODE.replace(old, new)) == hash_of(tmp_path, CODE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("x += 1", "x += 2"),
+        ('"second"', '"third"'),
+        ('+ "b"', '+ "c"'),
+        ("{x} a", "{x} c"),
+        ("    return", "        return"),
+        ("f(x)", "g(x)"),
+    ],
+)
+def test_the_code_hash_sees_code(tmp_path, old, new):
+    assert CODE.count(old) == 1
+    assert hash_of(tmp_path, CODE.replace(old, new)) != hash_of(tmp_path, CODE)
