@@ -140,11 +140,8 @@ def train(
         str, typer.Option(help="of the forward and backward pass: bfloat16 is faster where the CPU has it")
     ] = "bfloat16",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="instead of the recipe's")] = None,
 ) -> None:
     """Train a recipe (gpt2-mini, llama-mini) and write model and card; interrupted, the same command goes on."""
-    from dataclasses import replace
-
     import torch
 
     from codi_bench.models.card import write_card
@@ -156,19 +153,13 @@ def train(
     chosen = recipe(name)
     if dtype not in DTYPES:
         raise CodiBenchError(f"unknown dtype '{dtype}': use one of {', '.join(DTYPES)}")
-    if steps is not None:
-        chosen = replace(chosen, steps=steps, teacher_steps=min(chosen.teacher_steps, steps // 2))
     if threads is not None:
         torch.set_num_threads(threads)
     folder = out or Path("runs") / name
     done = run_training(chosen, work or folder / "work", seed=seed, device=device, dtype=DTYPES[dtype])
     export(done, folder)
-    options = "".join(
-        f" --{key} {value}"
-        for key, value in (("seed", seed), ("device", device), ("dtype", dtype), ("steps", steps))
-        if value is not None
-    )
-    write_card(folder, chosen, done, seed=seed, dtype=dtype, command=f"codi-bench train {name}{options}")
+    command = f"codi-bench train {name} --seed {seed} --device {device} --dtype {dtype}"
+    write_card(folder, chosen, done, seed=seed, dtype=dtype, command=command)
     print(f"{folder}: model, card (README.md) and figures (training.json)")
 
 

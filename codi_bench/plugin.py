@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
 
 from codi_bench.errors import CodiBenchError
-from codi_bench.files import package_folder
+from codi_bench.files import package_folder, write_text
 
 GATED = ("gpu", "slow", "perf", "calibration")
 UNJUDGED = ("not-run", "blocked", "unchecked")
@@ -203,7 +204,7 @@ class Reporter:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session, exitstatus):
-        if SUITE in self.config.stash and self.outcomes:
+        if self.outcomes:
             self.stray = suite_of(self.config).stray_files()
             if self.stray and exitstatus == 0:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -228,8 +229,7 @@ class Reporter:
             terminalreporter.write_line(f"RED {line}", red=True)
 
     def _propose(self, folder: Path) -> None:
-        from codi_bench.files import write_text
-
+        shutil.rmtree(folder / "proposals", ignore_errors=True)  # those of an earlier run may no longer be true
         for outcome in self.outcomes.values():
             if outcome["proposal"]:
                 row = outcome["rows"][0]

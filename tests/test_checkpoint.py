@@ -253,7 +253,7 @@ def test_an_unknown_dtype(folder):
 def test_a_gpu_that_is_not_there(folder):
     if torch.cuda.is_available():
         pytest.skip("a GPU is here: nothing to refuse")
-    with pytest.raises(CheckpointError, match="device 'cuda' was asked for, but PyTorch sees no GPU"):
+    with pytest.raises(CheckpointError, match="device 'cuda' was asked for, but PyTorch does not see it"):
         load(folder, device="cuda")
 
 

@@ -13,8 +13,12 @@ FILES = ("ablation", "probes", "sae", "size", "spread", "task_accuracy")
 def run(folder, cache, *files):
     """`pytest benchmarks` in a process of its own; its results."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *files, "-p", "no:cacheprovider"], cwd=folder, capture_output=True, text=True,
-        env={**os.environ, "CODI_BENCH_CACHE": str(cache)})
+        [sys.executable, "-m", "pytest", *files, "-p", "no:cacheprovider"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CODI_BENCH_CACHE": str(cache)},
+    )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     return done.stdout, json.loads((folder / "report" / "results.json").read_text())["rows"]
 

@@ -142,9 +142,12 @@ def test_batches_are_a_function_of_seed_and_step(codi):
 
 
 def test_the_learning_rate_rises_and_falls(tiny_recipe):
-    run = tiny_recipe("gpt2", steps=100, warmup=10, learning_rate=1.0)
+    shape = {"phases": (("both", 100),), "warmup": 10, "learning_rate": 1.0, "horizon": 100}
+    cosine, run = tiny_recipe("gpt2", **shape, cooldown=0), tiny_recipe("gpt2", **shape, cooldown=20)
+    assert training.learning_rate(cosine, 99) == pytest.approx(0.05, abs=0.001)
     rates = [training.learning_rate(run, step) for step in range(100)]
-    assert rates[0] < 0.11 and max(rates) > 0.95 and rates[-1] == pytest.approx(0.05, abs=0.001)
+    assert rates[:81] == [training.learning_rate(cosine, step) for step in range(81)]
+    assert rates[0] < 0.11 and max(rates) > 0.95 and rates[-1] == pytest.approx(training.learning_rate(cosine, 99) / 20)
     top = rates.index(max(rates))
     assert 8 <= top <= 10 and rates == sorted(rates[:top]) + sorted(rates[top:], reverse=True)
 
@@ -213,7 +216,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny_recip
 
 
 def test_a_work_folder_of_another_run_is_refused(tiny_recipe, tmp_path):
-    mine = tiny_recipe("gpt2", steps=1, teacher_steps=0)
+    mine = tiny_recipe("gpt2", phases=(("both", 1),))
     first = training.train(mine, tmp_path)
     with pytest.raises(
         CheckpointError, match=r"belongs to another run \(seed, problems differ\); train into an empty --work folder"
@@ -227,16 +230,19 @@ def test_a_work_folder_of_another_run_is_refused(tiny_recipe, tmp_path):
 
 @FAMILIES
 def test_the_losses_fall(tiny_recipe, tmp_path, family):
-    run = training.train(tiny_recipe(family, steps=30, teacher_steps=0, initializer_range=0.05), tmp_path, log_every=5)
+    run = training.train(tiny_recipe(family, phases=(("both", 30),), horizon=30, initializer_range=0.05), tmp_path, log_every=5)
     assert [line["step"] for line in run.log] == list(range(5, 31, 5)) and run.steps == 30
     first, last = run.log[0], run.log[-1]
     assert last["student"] < first["student"] - 0.5 and last["teacher"] < first["teacher"] - 0.5
     assert [json.loads(line) for line in (tmp_path / "loss.jsonl").read_text().splitlines()] == run.log
 
 
-def test_the_teacher_learns_alone_first(tiny_recipe, tmp_path):
-    run = training.train(tiny_recipe("gpt2", steps=4, teacher_steps=2), tmp_path, log_every=1)
-    assert [set(line) - {"step", "seconds"} for line in run.log] == [{"teacher"}] * 2 + [{"student", "teacher", "distill"}] * 2
+def test_the_student_learns_in_its_phases_alone(tiny_recipe, tmp_path):
+    recipe = tiny_recipe("gpt2", phases=(("teacher", 2), ("both", 2), ("teacher", 1), ("both", 1)))
+    run = training.train(recipe, tmp_path, log_every=1)
+    alone, both = {"teacher"}, {"student", "teacher", "distill"}
+    assert [set(line) - {"step", "seconds"} for line in run.log] == [alone, alone, both, both, alone, both]
+    assert recipe.steps == 6 and recipe.student_starts == 2
 
 
 def test_the_student_starts_as_a_soft_teacher(codi):

@@ -77,7 +77,7 @@ def load_folder(
     )
     check_tokenizer(model, folder)
     _load_strictly(model, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
-    model.fingerprint = file_hash(*(folder / f for f in (WEIGHTS, "config.json", META, "tokenizer.json")))
+    model.fingerprint = file_hash(*(folder / f for f in (WEIGHTS, "config.json", META, *TOKENIZER_FILES)))
     return model.to(device=device, dtype=dtype).eval()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,8 +176,10 @@ def load(
     dtype = "float32" if dtype == "auto" else dtype
     if dtype not in DTYPES:
         raise CheckpointError(f"unknown dtype '{dtype}': use one of {', '.join(DTYPES)}")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise CheckpointError(f"device '{device}' was asked for, but PyTorch sees no GPU here; use --device cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise CheckpointError(f"unknown device '{device}': use cpu, cuda, cuda:N or auto")
+    if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
+        raise CheckpointError(f"device '{device}' was asked for, but PyTorch does not see it here; use --device cpu")
     registered = REGISTRY.get(str(name_or_path))
     if registered is None and not Path(name_or_path).is_dir():
         if "/" in str(name_or_path) or str(name_or_path).startswith("."):

@@ -13,8 +13,10 @@ from codi_bench.errors import UnknownNameError
 class Recipe:
     """One training run. width d, inner: projection width p; distill_factor weighs the distillation loss (teacher: 1).
 
-    teacher_steps: how many steps the teacher learns alone before the student joins. The published models start from a
-    pretrained backbone; these start from nothing, and a student that distils an ignorant teacher learns to ignore its thoughts.
+    phases: (who learns, steps) in order; "teacher" alone or "both". The published models start from a pretrained backbone; these
+    start from nothing, and a student that distils an ignorant teacher learns to ignore its thoughts.
+    horizon, cooldown: the learning rate follows a cosine over `horizon` steps and falls linearly to nothing over the last
+    `cooldown`.
     """
 
     name: str
@@ -23,8 +25,9 @@ class Recipe:
     layers: int
     heads: int
     inner: int
-    teacher_steps: int
-    steps: int
+    phases: tuple[tuple[str, int], ...]
+    horizon: int
+    cooldown: int
     batch_size: int
     learning_rate: float
     distill_factor: float
@@ -34,6 +37,23 @@ class Recipe:
     weight_decay: float = 0.01
     initializer_range: float = 0.05
     notes: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        return sum(steps for _, steps in self.phases)
+
+    @property
+    def student_starts(self) -> int:
+        """The first step of the student."""
+        return next(step for step in range(self.steps) if self.student_learns(step))
+
+    def student_learns(self, step: int) -> bool:
+        """Is this a step of both, or of the teacher alone?"""
+        for who, steps in self.phases:
+            if step < steps:
+                return who == "both"
+            step -= steps
+        return False
 
     def config(self, vocab_size: int) -> PretrainedConfig:
         """The Hugging Face configuration for V + 3 embedding rows."""
@@ -79,8 +99,9 @@ RECIPES = {
             layers=4,
             heads=4,
             inner=208,
-            teacher_steps=2000,
-            steps=6500,
+            phases=(("teacher", 2000), ("both", 1750), ("teacher", 500), ("both", 150)),
+            horizon=6500,
+            cooldown=400,
             batch_size=64,
             learning_rate=2e-3,
             distill_factor=5.0,
@@ -92,8 +113,9 @@ RECIPES = {
             layers=5,
             heads=4,
             inner=400,
-            teacher_steps=1500,
-            steps=3800,
+            phases=(("teacher", 1500), ("both", 1250), ("teacher", 400), ("both", 150)),
+            horizon=3800,
+            cooldown=400,
             batch_size=64,
             learning_rate=1.5e-3,
             distill_factor=5.0,

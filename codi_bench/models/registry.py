@@ -70,7 +70,9 @@ def entry_for(name: str, family: str, num_layers: int) -> ModelEntry:
     Raises CheckpointError for fewer than four layers, where three distinct inner layers do not exist.
     """
     if num_layers < 4:
-        raise CheckpointError(f"model '{name}' has {num_layers} layers; three distinct probed layers inside 1..L-1 need at least 4")
+        raise CheckpointError(
+            f"model '{name}' has {num_layers} layers; three distinct probed layers inside 1..L-1 need at least 4"
+        )
     depths = (4 / 12, 8 / 12, 11 / 12) if family == "gpt2" else (8 / 16, 14 / 16, 15 / 16)
     layers = inner_layers(depths, num_layers)
     last_five = tuple(range(max(1, num_layers - 4), num_layers + 1))

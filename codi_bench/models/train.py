@@ -78,7 +78,7 @@ def train(
         bar = progress.add_task(f"training {recipe.name}", total=recipe.steps, completed=done, losses="")
         recent, start = [], time.monotonic() - seconds
         for step in range(done, recipe.steps):
-            if step == recipe.teacher_steps:
+            if step == recipe.student_starts:
                 _start_student(model, examples)
                 if worker is not model:
                     _copy(model, worker)
@@ -106,15 +106,15 @@ def batch_indices(examples: list[Example], size: int, seed: int, step: int) -> l
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then a cosine down to 5 % at the last step."""
-    warm = min(1.0, (step + 1) / recipe.warmup)
-    return recipe.learning_rate * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
+    """Linear warm-up, a cosine down to 5 % at the horizon, and a linear cool-down to nothing at the last step."""
+    warm, cool = min(1.0, (step + 1) / recipe.warmup), min(1.0, (recipe.steps - step) / max(1, recipe.cooldown))
+    return recipe.learning_rate * warm * cool * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / recipe.horizon))))
 
 
 def _step(model: Codi, worker: Codi, optimizer, batch: list[Example], recipe: Recipe, step: int) -> dict[str, float]:
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(recipe, step)
-    if step < recipe.teacher_steps:
+    if not recipe.student_learns(step):
         parts = {"teacher": teacher_loss(worker, batch)}
         loss = parts["teacher"]
     else:

@@ -19,8 +19,13 @@ def load_problems(
 
     Raises ProblemError naming file, line and field for a broken file, and UnknownNameError for an unknown set.
     """
+    if n is not None and n < 1:
+        raise ProblemError(f"n must be at least 1, got {n}")
     if path is not None:
-        return read_problems(Path(path))[:n]
+        problems = read_problems(Path(path))
+        if n is not None and len(problems) < n:
+            raise ProblemError(f"{path}: holds {len(problems)} problems, {n} were asked for")
+        return problems[:n]
     if name not in NAMES:
         raise UnknownNameError("problem set", name, NAMES)
     return generate(1000 if n is None else n, seed=seed, split=split)
