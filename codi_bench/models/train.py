@@ -10,6 +10,7 @@ import json
 import math
 import random
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,6 +43,17 @@ class Run:
     log: list[dict]
 
 
+@contextmanager
+def _flushed_denormals():
+    """Tiny gradients would slow a CPU down several times; the setting is the process's, so it is taken back."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@_flushed_denormals()
 def train(
     recipe: Recipe,
     work: Path,
@@ -57,7 +69,6 @@ def train(
     dtype: of the forward and backward pass; the optimised weights are always fp32.
     Raises CheckpointError if the folder holds a run of another recipe or seed.
     """
-    torch.set_flush_denormal(True)  # tiny gradients would slow a CPU down several times
     problems = _train_problems(recipe, seed)
     digest = problems_hash(problems)
     model = _new_model(recipe, work, seed).to(device)
