@@ -18,7 +18,7 @@ from codi_bench.files import package_folder, write_text
 
 GATED = ("gpu", "slow", "perf", "calibration")
 UNJUDGED = ("not-run", "blocked", "unchecked")
-SUITE, OUTCOME = pytest.StashKey(), pytest.StashKey()
+SUITE, OUTCOME, REFUSED = pytest.StashKey(), pytest.StashKey(), pytest.StashKey()
 
 
 def pytest_addoption(parser):
@@ -71,7 +71,12 @@ def pytest_generate_tests(metafunc):
     marker = metafunc.definition.get_closest_marker("claims")
     if marker is None:
         return
-    suite = suite_of(metafunc.config)
+    try:
+        suite = suite_of(metafunc.config)
+    except CodiBenchError as error:
+        metafunc.config.stash[REFUSED] = error  # said once, after the collection
+        metafunc.parametrize("pair", [])
+        return
     metafunc.parametrize(
         "pair",
         [
@@ -83,7 +88,10 @@ def pytest_generate_tests(metafunc):
     )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
+    if REFUSED in config.stash:
+        pytest.exit(f"codi-bench: {config.stash[REFUSED]}", returncode=2)
     asked = re.findall(r"\w+", config.option.markexpr or "")
     drop = [
         item
@@ -101,25 +109,24 @@ def _nothing_asked(item) -> bool:
 
 
 def suite_of(config):
-    """The suite of this run; what is wrong with the arguments ends it here, before anything is measured, with status 2."""
+    """The suite of this run, made once. Raises CodiBenchError for arguments or files that cannot be used."""
+    if REFUSED in config.stash:
+        raise config.stash[REFUSED]
     if SUITE not in config.stash:
         from codi_bench.suite import Suite  # torch and transformers take seconds: only runs that measure load them
 
         option = config.option
-        try:
-            config.stash[SUITE] = Suite(
-                models=option.model,
-                claims=option.claim,
-                problems=option.problems,
-                n=option.n,
-                device=option.device,
-                dtype=option.dtype,
-                batch_size=option.batch_size,
-                report=Path(option.report),
-                baselines=option.baselines,
-            )
-        except CodiBenchError as error:
-            pytest.exit(f"codi-bench: {error}", returncode=2)
+        config.stash[SUITE] = Suite(
+            models=option.model,
+            claims=option.claim,
+            problems=option.problems,
+            n=option.n,
+            device=option.device,
+            dtype=option.dtype,
+            batch_size=option.batch_size,
+            report=Path(option.report),
+            baselines=option.baselines,
+        )
     return config.stash[SUITE]
 
 

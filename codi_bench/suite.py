@@ -142,8 +142,14 @@ class Suite:
         device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
         dtype = "float32" if self.dtype == "auto" else self.dtype
         texts = {
-            each.id: {"family": each.family, "sentence": each.sentence, "source": each.source, "protocol": each.protocol}
-            for each in CLAIMS.values()
+            each.id: {
+                "position": i,
+                "family": each.family,
+                "sentence": each.sentence,
+                "source": each.source,
+                "protocol": each.protocol,
+            }
+            for i, each in enumerate(CLAIMS.values())
         }
         layers = {name: list(each.layers) for name, each in REGISTRY.items()} | {
             n: list(b.layers) for n, b in self.benches.items()

@@ -180,9 +180,9 @@ def load(
         raise CheckpointError(f"unknown device '{device}': use cpu, cuda, cuda:N or auto")
     if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
         raise CheckpointError(f"device '{device}' was asked for, but PyTorch does not see it here; use --device cpu")
-    registered = REGISTRY.get(str(name_or_path))
+    registered = None if isinstance(name_or_path, Path) else REGISTRY.get(name_or_path)
     if registered is None and not Path(name_or_path).is_dir():
-        if "/" in str(name_or_path) or str(name_or_path).startswith("."):
+        if isinstance(name_or_path, Path) or "/" in name_or_path or name_or_path.startswith("."):
             raise CheckpointError(f"{name_or_path}: no such folder; give a registered model name or a folder with weights")
         entry(str(name_or_path))  # raises, naming the nearest model
     if registered is not None and not registered.embedded:
