@@ -1,0 +1,1 @@
+"""Reports: rows → table. Needs neither torch nor a model."""
