@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from codi_bench.errors import MeasureError
 from codi_bench.measures import (
@@ -404,3 +405,14 @@ def test_spread_gives_the_published_llama_std_and_range():
 def test_spread_refuses(grid, message):
     with pytest.raises(MeasureError, match=message):
         spread(grid)
+
+
+def test_error_prediction_does_not_depend_on_the_number_of_threads():
+    rng = np.random.default_rng(0)
+    features = np.maximum(rng.standard_normal((200, 3000)), 0).astype(np.float32)
+    correct = rng.random(200) < 0.5
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(limits=threads):
+            found.append(predict_errors(features, correct))
+    assert found[0].train_accuracy == found[1].train_accuracy and (found[0].test_right == found[1].test_right).all()

@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from codi_bench.errors import MeasureError
 
@@ -118,7 +119,8 @@ def _fit_cell(x, labels) -> tuple[np.ndarray, float]:
         max_iter=1000,
         **_L2_ONLY,
     )
-    with warnings.catch_warnings():
+    # One thread: how BLAS splits a sum over threads changes its last bits, lbfgs stops elsewhere, and predictions flip.
+    with warnings.catch_warnings(), threadpool_limits(limits=1):
         # max_iter belongs to the protocol: a fit that stops there is the study's number, and nothing the user can mend.
         warnings.simplefilter("ignore", ConvergenceWarning)
         probe.fit(x, labels)

@@ -15,6 +15,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
+from threadpoolctl import threadpool_limits
 from torch.nn.functional import linear
 
 from codi_bench.errors import MeasureError
@@ -176,7 +177,8 @@ def predict_errors(features, correct, *, test_share: float = 0.2, seed: int = 42
     if not np.isfinite(x).all() or not np.isfinite(features[test]).all():
         raise MeasureError("features contain values that are not finite")
     model = LogisticRegression(C=1.0, max_iter=1000)
-    with warnings.catch_warnings():
+    # One thread: how BLAS splits a sum over threads changes its last bits, lbfgs stops elsewhere, and predictions flip.
+    with warnings.catch_warnings(), threadpool_limits(limits=1):
         # max_iter belongs to the protocol: a fit that stops there is the study's number, and nothing the user can mend.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(x, correct[train])

@@ -30,7 +30,12 @@ def terminal(rows: list[Row], environment: dict, folder: Path) -> str:
     width = max(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
     console = Console(width=width, force_terminal=sys.stdout.isatty(), color_system="auto" if sys.stdout.isatty() else None)
     with console.capture() as captured:
-        shown = Table(title="Reported by the first study, and measured here under its own protocol", pad_edge=False, box=None, padding=(0, 1, 0, 0))
+        shown = Table(
+            title="Reported by the first study, and measured here under its own protocol",
+            pad_edge=False,
+            box=None,
+            padding=(0, 1, 0, 0),
+        )
         shown.add_column("claim, metric", no_wrap=True)
         shown.add_column("n", justify="right")
         for name in REPORTING.values():
@@ -55,36 +60,77 @@ def terminal(rows: list[Row], environment: dict, folder: Path) -> str:
         for text in blocked_or_not_run(rows):
             console.print(text, markup=False)
         found = counts(rows)
-        console.print(", ".join(f"{count} {word}" for word, count in found.items()) + f"; {folder / 'report.md'}, {folder / 'results.json'}",
-                      markup=False)
+        console.print(
+            ", ".join(f"{count} {word}" for word, count in found.items())
+            + f"; {folder / 'report.md'}, {folder / 'results.json'}",
+            markup=False,
+        )
     return captured.get()
 
 
 def markdown(rows: list[Row], environment: dict) -> str:
     """The table, the protocols in words, and everything that was not measured, for a paper, an issue or a README."""
     models, lines = table(rows, environment)
-    head = ["claim", "metric", "n", *(f"{name} reported" for name in REPORTING.values()), *(f"{m} measured" for m in models), "winner"]
+    head = [
+        "claim",
+        "metric",
+        "n",
+        *(f"{name} reported" for name in REPORTING.values()),
+        *(f"{m} measured" for m in models),
+        "winner",
+    ]
     body, previous = [], ""
     for line in lines:
         first = line.claim != previous
-        body.append([line.claim if first else "", line.metric, line.n, *(line.reported.get(name, "") for name in REPORTING),
-                     *(line.measured[m] for m in models), line.winner if first else ""])
+        body.append(
+            [
+                line.claim if first else "",
+                line.metric,
+                line.n,
+                *(line.reported.get(name, "") for name in REPORTING),
+                *(line.measured[m] for m in models),
+                line.winner if first else "",
+            ]
+        )
         previous = line.claim
-    parts = ["# codi-bench: claims of the first study", "",
-             tabulate(body, head, tablefmt="github", disable_numparse=True), "",
-             f"{LEGEND}. Intervals are 95 %; quantities without an honest interval have none. Measured under the `reported` protocol: what the "
-             "source did, quirks included. A reproduction is judged only for the source's own models; these columns are other models.", ""]
+    parts = [
+        "# codi-bench: claims of the first study",
+        "",
+        tabulate(body, head, tablefmt="github", disable_numparse=True),
+        "",
+        f"{LEGEND}. Intervals are 95 %; quantities without an honest interval have none. Measured under the `reported` "
+        "protocol: what the "
+        "source did, quirks included. A reproduction is judged only for the source's own models; these columns are other models.",
+        "",
+    ]
     reproduced = [row for row in rows if row.reproduction]
     if reproduced:
-        parts += ["## Reproduction", "", tabulate([[r.claim, r.model, r.metric, r.reproduction, r.detail.get("reproduction", "")] for r in reproduced],
-                                                  ["claim", "model", "metric", "outcome", "why"], tablefmt="github"), ""]
+        parts += [
+            "## Reproduction",
+            "",
+            tabulate(
+                [[r.claim, r.model, r.metric, r.reproduction, r.detail.get("reproduction", "")] for r in reproduced],
+                ["claim", "model", "metric", "outcome", "why"],
+                tablefmt="github",
+            ),
+            "",
+        ]
     parts += ["## Protocols", ""]
     for name in in_order(environment["claims"]):
         text = environment["claims"][name]
         parts.append(f"- **{name}** ({text['family']}): {text['sentence']} *{text['protocol']}* ({text['source']})")
     parts.append("")
     drifted = [f"- {row.claim} on {row.model}: {row.reason}" for row in rows if row.regression == "DRIFTED"]
-    parts += ["## Drifted", "", *(drifted or ["nothing"]), "", "## Not measured", "", *(f"- {text}" for text in blocked_or_not_run(rows)), ""]
+    parts += [
+        "## Drifted",
+        "",
+        *(drifted or ["nothing"]),
+        "",
+        "## Not measured",
+        "",
+        *(f"- {text}" for text in blocked_or_not_run(rows)),
+        "",
+    ]
     versions = {k: v for k, v in environment.items() if isinstance(v, str)}
     parts += ["## Environment", "", ", ".join(f"{k} {v}" for k, v in versions.items()), ""]
     return "\n".join(parts)

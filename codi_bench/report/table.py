@@ -26,16 +26,26 @@ class Line:
 
 def table(rows: list[Row], environment: dict) -> tuple[list[str], list[Line]]:
     """The measured models in column order, and the lines in the order of the claims."""
-    models = sorted({row.model for row in rows if row.status != NOT_RUN and row.model not in REPORTING}
-                    | {row.model for row in rows if row.status == OK})
+    models = sorted(
+        {row.model for row in rows if row.status != NOT_RUN and row.model not in REPORTING}
+        | {row.model for row in rows if row.status == OK}
+    )
     lines = []
     for claim in in_order(environment["claims"]):
         mine = [row for row in rows if row.claim == claim]
-        stopped = {row.model: row for row in mine if row.metric == "-"}  # a claim without any number: its status stands on every line
-        for metric in dict.fromkeys(_label(row, environment) for row in sorted(mine, key=_metric_order) if row.metric != "-") or ["-"]:
+        stopped = {
+            row.model: row for row in mine if row.metric == "-"
+        }  # a claim without any number: its status stands on every line
+        for metric in dict.fromkeys(_label(row, environment) for row in sorted(mine, key=_metric_order) if row.metric != "-") or [
+            "-"
+        ]:
             same = {row.model: row for row in mine if _label(row, environment) == metric}
-            measured = {model: cell(same.get(model) or stopped[model]) if model in same or model in stopped else "" for model in models}
-            reported = {name: number(row.reported, row.unit, row.cell) for name in REPORTING if (row := same.get(name)) and row.reported}
+            measured = {
+                model: cell(same.get(model) or stopped[model]) if model in same or model in stopped else "" for model in models
+            }
+            reported = {
+                name: number(row.reported, row.unit, row.cell) for name in REPORTING if (row := same.get(name)) and row.reported
+            }
             unit = next((row.unit for row in same.values() if row.unit), "")
             count = "/".join(dict.fromkeys(str(row.n) for name, row in same.items() if name in models and row.n and row.n > 1))
             lines.append(Line(claim, metric + UNITS.get(unit, ""), count, reported, measured, _winner(claim, environment)))
@@ -102,7 +112,11 @@ def _label(row: Row, environment: dict) -> str:
 
 def _metric_order(row: Row) -> tuple:
     order = ("accuracy", "mean", "std", "min", "max", "test_accuracy", "train_accuracy", "gap", "drop_bot")
-    return order.index(row.metric) if row.metric in order else len(order), row.metric.startswith("mean_L") and int(row.metric[6:]), row.metric
+    return (
+        order.index(row.metric) if row.metric in order else len(order),
+        row.metric.startswith("mean_L") and int(row.metric[6:]),
+        row.metric,
+    )
 
 
 def _cell(where: dict) -> str:
