@@ -25,9 +25,9 @@ def render(rows: list[Row], environment: dict, folder: Path) -> str:
 
 
 def terminal(rows: list[Row], environment: dict, folder: Path) -> str:
-    """The table as text of 100 columns (or the terminal's, if wider); colour only where somebody watches."""
+    """The table as text of 100 columns (more for a wider terminal or a third model); colour only where somebody watches."""
     models, lines = table(rows, environment)
-    width = max(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+    width = max(WIDTH, 52 + 24 * len(models), shutil.get_terminal_size((WIDTH, 24)).columns)
     console = Console(width=width, force_terminal=sys.stdout.isatty(), color_system="auto" if sys.stdout.isatty() else None)
     with console.capture() as captured:
         shown = Table(
