@@ -139,6 +139,6 @@ class ModelBench:
             "max_new_tokens": self.max_new_tokens,
             "device": self.model.device,
             "dtype": self.model.dtype,
-            "code": code_hash(*self.code),
+            "code": self.once("code", lambda: code_hash(*self.code)),
             **more,
         }

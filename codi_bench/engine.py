@@ -242,13 +242,14 @@ def _identity_changes(baseline: Baseline, before: Record, now: Record) -> list[s
 
 def _record(bench: ModelBench, claim: Claim, found: list[Measured]) -> Record:
     measures = [module for name, module in sorted(sys.modules.items()) if name.startswith("codi_bench.measures.")]
+    source = sys.modules[claim.measure.__module__]
     return Record(
         environment=environment(bench.model.device, bench.model.dtype),
         protocol=claim.protocol,
         seeds=claim.seeds,
         weights=bench.model.fingerprint,
         problems=bench.problems_hash,
-        code=code_hash(sys.modules[claim.measure.__module__], stats, *measures, *bench.code),
+        code=bench.once(f"code of {source.__name__}", lambda: code_hash(source, stats, *measures, *bench.code)),
         date=datetime.date.today().isoformat(),
         reason="",
         metrics={

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,12 +15,13 @@ from codi_bench.bench import ModelBench
 from codi_bench.claims import CLAIMS, Claim, claim
 from codi_bench.errors import CodiBenchError, UnknownNameError
 from codi_bench.files import package_folder
-from codi_bench.models.model import load
+from codi_bench.models.model import load, resolve
 from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY, ModelEntry, entry
 from codi_bench.problems import Problem, load_problems
 from codi_bench.problems.files import NAMES
 from codi_bench.results import BLOCKED, NOT_RUN, OK, Row
 from codi_bench.thoughts.store import Store, default_folder
+from codi_bench.verdicts import Reproduction
 
 
 @dataclass(frozen=True)
@@ -90,16 +90,17 @@ class Suite:
         """Measure one claim on one model; whatever goes wrong while measuring is a row, not an exception."""
         try:
             baseline = load_baseline(self.baselines, asked.name, wanted.id)
-        except BaselineError as error:
+            bench = None if asked.needs_gpu else self._bench(asked)
+        except CodiBenchError as error:  # a damaged baseline or damaged embedded weights
             return Judged(
                 [Row(wanted.id, asked.name, "-", engine.PROTOCOL, BLOCKED, regression=engine.DRIFTED, reason=str(error))],
                 "red",
                 [str(error)],
             )
-        if asked.needs_gpu:
+        if bench is None:
             reason = self._why_not(asked)
             return Judged(engine.not_run(asked.name, wanted, baseline, reason), NOT_RUN, [reason])
-        found = engine.measure_claim(self._bench(asked), wanted, baseline, compare=self.n is None)
+        found = engine.measure_claim(bench, wanted, baseline, compare=self.n is None)
         blocked = [row.reason for row in found.rows if row.status == BLOCKED]
         if found.red:
             return Judged(found.rows, "red", found.red, found.proposal)
@@ -139,8 +140,7 @@ class Suite:
 
     def environment(self) -> dict:
         """Device, versions and threads of this run, and the claims in words, so that a report needs no model room."""
-        device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-        dtype = "float32" if self.dtype == "auto" else self.dtype
+        device, dtype = resolve(self.device, self.dtype)
         texts = {
             each.id: {
                 "position": i,
@@ -160,18 +160,10 @@ class Suite:
         where = f"{wanted.id} on {asked.name}"
         if self.n is not None:
             return Judged(found.rows, "unchecked", [f"{where}: --n {self.n} is not what was recorded"], found.proposal)
-        reported = [row for row in found.rows if row.reproduction]
-        if any(row.reproduction == "NOT REPRODUCED" for row in reported):
-            return Judged(
-                found.rows,
-                "red",
-                [
-                    f"{where}: {row.metric}: NOT REPRODUCED, {row.detail['reproduction']}"
-                    for row in reported
-                    if row.reproduction == "NOT REPRODUCED"
-                ],
-                found.proposal,
-            )
+        missed = [row for row in found.rows if row.reproduction == Reproduction.NOT_REPRODUCED]
+        if missed:
+            lines = [f"{where}: {row.metric}: {row.reproduction}, {row.detail['reproduction']}" for row in missed]
+            return Judged(found.rows, "red", lines, found.proposal)
         if asked.registered is not None and asked.registered.embedded:
             return Judged(
                 found.rows,
@@ -231,5 +223,3 @@ def _check_writable(folder: Path) -> None:
         raise CodiBenchError(
             f"{folder}: the report cannot be written there ({error.strerror or error}); give --report DIR"
         ) from error
-    if not os.access(folder, os.W_OK):
-        raise CodiBenchError(f"{folder}: the report cannot be written there (read-only); give --report DIR")

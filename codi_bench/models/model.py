@@ -13,7 +13,7 @@ from codi_bench.errors import CheckpointError
 from codi_bench.models import loop
 from codi_bench.models.checkpoint import load_folder
 from codi_bench.models.codi import Codi
-from codi_bench.models.edits import Edit, Reference, needs_reference, replacements
+from codi_bench.models.edits import Edit, Reference, replacements
 from codi_bench.models.registry import REGISTRY, ModelEntry, entry, entry_for
 from codi_bench.stats import stream
 from codi_bench.thoughts.record import Answers, Thoughts
@@ -109,9 +109,8 @@ class Model:
         """
         self._check(num_latents)
         latents = self._latents(num_latents)
-        if any(needs_reference([e]) and e.kind == "resample" for edits in conditions for e in edits) and not len(answers) == len(
-            groups
-        ) == len(questions):
+        resampled = any(edit.kind == "resample" for edits in conditions for edit in edits)
+        if resampled and not len(answers) == len(groups) == len(questions):
             raise ValueError("resample needs the gold answer and the group of every question, to choose donors that differ")
         values = [
             replacements(
@@ -159,6 +158,13 @@ class Model:
             raise ValueError(f"num_latents must be 0 or more, got {num_latents}")
 
 
+def resolve(device: str, dtype: str) -> tuple[str, str]:
+    """What `auto` means here: cuda where there is one, and float32."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return device, "float32" if dtype == "auto" else dtype
+
+
 def load(
     name_or_path: str | Path,
     *,
@@ -172,8 +178,7 @@ def load(
     device: `auto` is cuda where there is one; dtype: `auto` is float32. name: what to call a folder (default: its own name).
     Raises CheckpointError or UnknownNameError with one line that says what to do.
     """
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    dtype = "float32" if dtype == "auto" else dtype
+    device, dtype = resolve(device, dtype)
     if dtype not in DTYPES:
         raise CheckpointError(f"unknown dtype '{dtype}': use one of {', '.join(DTYPES)}")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):

@@ -33,12 +33,10 @@ def table(rows: list[Row], environment: dict) -> tuple[list[str], list[Line]]:
     lines = []
     for claim in in_order(environment["claims"]):
         mine = [row for row in rows if row.claim == claim]
-        stopped = {
-            row.model: row for row in mine if row.metric == "-"
-        }  # a claim without any number: its status stands on every line
-        for metric in dict.fromkeys(_label(row, environment) for row in sorted(mine, key=_metric_order) if row.metric != "-") or [
-            "-"
-        ]:
+        # a claim without any number on a model: its status stands on every line
+        stopped = {row.model: row for row in mine if row.metric == "-"}
+        named = [row for row in sorted(mine, key=_metric_order) if row.metric != "-"]
+        for metric in dict.fromkeys(_label(row, environment) for row in named) or ["-"]:
             same = {row.model: row for row in mine if _label(row, environment) == metric}
             measured = {
                 model: cell(same.get(model) or stopped[model]) if model in same or model in stopped else "" for model in models
