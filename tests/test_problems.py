@@ -173,6 +173,22 @@ def test_numbers_are_read_with_and_without_commas(number, around):
         ("no", "12", False, False),
         ("12", "no", False, False),
         ("9" * 400, "12", False, False),
+        # Real answers, checked by hand.
+        ("The answer is: 1,234.", "1234", True, True),  # the full stop belongs to the number, the comma is removed
+        ("-5.0", "-5", True, True),  # equal as floats
+        ("3.7", "3", False, True),  # the study compares integer parts
+        ("-3.7", "-3", False, True),  # int() cuts towards zero, it does not floor
+        ("no number", "3", False, False),
+        ("12 apples and 7 pears", "12", False, False),  # the last number counts, here 7
+        ("$18", "18", True, True),
+        ("18.", "18", True, True),
+        ("1e3", "1000", False, False),  # no exponents: read as 1, then 3
+        ("1e3", "3", True, True),
+        ("\u00bd", "0.5", False, False),  # one half as one character is no digit
+        ("1/2", "0.5", False, False),  # a fraction is its denominator, 2
+        ("10-15", "15", False, False),  # the hyphen of a range is read as a sign
+        ("\u22125", "-5", False, False),  # the typographic minus is not
+        ("0.0000020107", "0.0000020107", True, True),  # how GSM-Hard's 2.0107e-06 is written
     ],
 )
 def test_published_and_study_scoring(prediction, gold, published, study):

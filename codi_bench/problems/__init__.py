@@ -1,10 +1,11 @@
-"""Problems: generated word problems, problem files, and how an answer is read and scored."""
+"""Problems: generated word problems, the public sets and problem files, and how an answer is read and scored."""
 
-from codi_bench.problems.files import load_problems, read_problems
+from codi_bench.problems.files import NAMES, load_problems, read_problems
 from codi_bench.problems.generator import generate, split_of, stream, vocabulary
 from codi_bench.problems.problem import Problem, parse_number, problems_hash, score
 
 __all__ = [
+    "NAMES",
     "Problem",
     "generate",
     "load_problems",

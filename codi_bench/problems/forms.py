@@ -1,0 +1,244 @@
+"""The public forms of a problem: one reader per form turns one row, of a file or of the hub, into a `Problem`.
+
+Sources: GSM8K https://github.com/openai/grade-school-math, SVAMP https://github.com/arkilpatel/SVAMP, GSM-Hard
+https://huggingface.co/datasets/reasoning-machines/gsm-hard, MultiArith https://huggingface.co/datasets/ChilleD/MultiArith,
+GSM8K-Aug (question, chain, answer) https://github.com/da03/Internalize_CoT_Step_by_Step.
+
+The groups of these sets are hashes of the story with its numbers masked, so that problems which differ in their numbers only
+(225 of MultiArith's 600, 20 of them exact copies), or in the question after the same story (SVAMP), are never split apart.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import math
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from codi_bench.errors import ProblemError
+from codi_bench.problems.problem import STEP, Problem, parse_number
+
+ANNOTATION = re.compile(r"<<(.*?)>>")
+IN_QUESTION = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?|\.\d+")
+DOCSTRING = re.compile(r'"""(.*?)"""', re.DOTALL)
+OPERATORS = {
+    ast.Add: ("+", operator.add),
+    ast.Sub: ("-", operator.sub),
+    ast.Mult: ("*", operator.mul),
+    ast.Div: ("/", operator.truediv),
+}
+
+
+# The forms
+
+
+def read_own(row: dict, where: str) -> Problem:
+    """The form that `codi-bench problems` writes; only question and answer are needed."""
+    question, answer = _text(row, "question", where), str(row.get("answer", ""))
+    if parse_number(answer) is None:
+        raise ProblemError(f"{where}: field 'answer' is {answer!r}, which holds no number")
+    steps = row.get("steps", [])
+    if not isinstance(steps, list) or not all(isinstance(step, str) and STEP.fullmatch(step) for step in steps):
+        raise ProblemError(f"{where}: field 'steps' must be a list of annotated steps such as \"<<7+5=12>>\"")
+    numbers = {}
+    for field in ("operands", "values"):
+        numbers[field] = row.get(field, [])
+        if not isinstance(numbers[field], list) or not all(isinstance(v, (int, float)) for v in numbers[field]):
+            raise ProblemError(f"{where}: field '{field}' must be a list of numbers")
+    group = where if row.get("group") in (None, "") else str(row["group"])  # 0 is a group
+    return Problem(
+        question, tuple(steps), answer, group, str(row.get("template", "")), tuple(numbers["operands"]), tuple(numbers["values"])
+    )
+
+
+def read_gsm8k(row: dict, where: str) -> Problem:
+    """`answer`: sentences with `<<expression=value>>` annotations, then `#### N`; 113 of the 8,792 have no annotation."""
+    question, solution = _text(row, "question", where).strip(), _text(row, "answer", where)
+    chain, mark, answer = solution.rpartition("####")
+    if not mark:
+        raise ProblemError(f"{where}: field 'answer' does not end in '#### N'")
+    return _problem("gsm8k", question, question, _number(answer, "answer", where), *_annotated(chain))
+
+
+def read_gsm8k_aug(row: dict, where: str) -> Problem:
+    """`cot`: annotated steps, separated by blanks. One in plain words would leave nothing to train on and is an error."""
+    question, cot = _text(row, "question", where).strip(), row.get("cot")
+    steps, values = _annotated(cot) if isinstance(cot, str) else ((), ())
+    if not isinstance(cot, str) or (cot.strip() and not steps):
+        raise ProblemError(f"{where}: field 'cot' needs annotated steps such as \"<<7+5=12>> <<12*2=24>>\"")
+    return _problem("gsm8k", question, question, _number(row.get("answer"), "answer", where), steps, values)
+
+
+def read_svamp(row: dict, where: str) -> Problem:
+    """Body and question joined by one blank, as the hub's `question_concat` is ("... into 93 groups How big is ...").
+
+    `chal-680` is wrong in the source: its equation gives 5, its answer is 1. The answer counts.
+    """
+    body, asked = _text(row, "Body", where).strip(), _text(row, "Question", where).strip()
+    question = _text(row, "question_concat", where).strip() if "question_concat" in row else f"{body} {asked}"
+    answer = _number(row.get("Answer"), "Answer", where)
+    steps = _solved(row.get("Equation", ""), "Equation", where)
+    kind = str(row.get("Type", "")).replace("Divison", "Division")  # spelt so in one row
+    return _problem("svamp", question, body, answer, *steps, template=kind)
+
+
+def read_gsm_hard(row: dict, where: str) -> Problem:
+    """GSM8K's test set with other numbers, in another order: the original is in the docstring of `code` (all rows but one).
+
+    So a problem shares its group with its original (1,316 of 1,319). Steps are left empty.
+    """
+    question, code = _text(row, "input", where).strip(), row.get("code")
+    original = DOCSTRING.search(code) if isinstance(code, str) else None
+    return _problem("gsm8k", question, original.group(1) if original else question, _number(row.get("target"), "target", where))
+
+
+def read_multiarith(row: dict, where: str) -> Problem:
+    """The original file has `sQuestion`, `lEquations`, `lSolutions`; the hub `question` and `final_ans`, and no equation."""
+    if "final_ans" in row:
+        question, answer, steps = _text(row, "question", where).strip(), _number(row["final_ans"], "final_ans", where), ()
+    else:
+        question = _text(row, "sQuestion", where).strip()
+        answer = _number(_only(row, "lSolutions", where), "lSolutions", where)
+        steps = _solved(_only(row, "lEquations", where), "lEquations", where)
+    return _problem("multiarith", question, question, answer, *steps)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How rows of one form are recognised and read. name: the set that they belong to; empty where any set may."""
+
+    name: str
+    fits: Callable[[dict], bool]
+    read: Callable[[dict, str], Problem]
+
+
+OWN = Form("", lambda row: "steps" in row or "group" in row, read_own)
+FORMS = (
+    OWN,
+    Form("", lambda row: "cot" in row, read_gsm8k_aug),
+    Form("gsm8k", lambda row: "question" in row and "####" in str(row.get("answer")), read_gsm8k),
+    Form("svamp", lambda row: "Body" in row and "Question" in row, read_svamp),
+    Form("gsm-hard", lambda row: "input" in row and "target" in row, read_gsm_hard),
+    Form("multiarith", lambda row: "sQuestion" in row or "final_ans" in row, read_multiarith),
+)
+READERS = {form.name: form.read for form in FORMS if form.name}
+
+
+# Numbers and steps
+
+
+def plain(number: int | float) -> str:
+    """A number in plain decimals: no exponent, no trailing zeros; `parse_number` reads the same float back."""
+    text = format(Decimal(repr(number)), "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
+
+
+def solve(equation: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The annotated steps of an arithmetic expression, one per operation in the order of evaluation, and their values.
+
+    Raises ValueError for anything but numbers, + - * / and brackets, and for a value that is not finite.
+    """
+    steps, values = [], []
+
+    def walk(node: ast.expr) -> int | float:
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float) and math.isfinite(node.value):
+            return node.value
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            return -walk(node.operand)
+        if not isinstance(node, ast.BinOp) or type(node.op) not in OPERATORS:
+            raise ValueError("only finite numbers, + - * / and brackets are read")
+        left, right = walk(node.left), walk(node.right)
+        sign, operate = OPERATORS[type(node.op)]
+        value = operate(left, right)
+        if not math.isfinite(value):
+            raise ValueError("a value is not finite")
+        steps.append(f"<<{_short(left)}{sign}{_short(right)}={_short(value)}>>")
+        values.append(_whole(value))
+        return value
+
+    try:
+        walk(ast.parse(equation.strip(), mode="eval").body)
+    except (SyntaxError, ArithmeticError, RecursionError, MemoryError) as error:
+        raise ValueError(getattr(error, "msg", None) or str(error) or type(error).__name__) from error
+    return tuple(steps), tuple(values)
+
+
+def _whole(value: int | float) -> int | float:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _short(value: int | float) -> str:
+    """How a step shows a number: whole ones in full, others to ten digits."""
+    value = _whole(value)
+    return plain(value) if isinstance(value, int) else plain(float(f"{value:.10g}"))
+
+
+def _annotated(text: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The `<<expression=value>>` steps of a text, blanks, $ and commas removed; values empty unless every one is a number."""
+    shown = (re.sub(r"[\s$,]", "", inner) for inner in ANNOTATION.findall(text))
+    found = [STEP.fullmatch(f"<<{inner}>>") for inner in shown]
+    steps = [step for step in found if step]  # an annotation without a result is no step
+    values = [_result(step.group(2)) for step in steps]
+    return tuple(step.group() for step in steps), () if None in values else tuple(values)
+
+
+def _result(text: str) -> int | float | None:
+    """The number behind the `=` of a step, None if there is none; one of GSM8K's is a fraction, 3/4."""
+    try:
+        return _whole(float(text)) if math.isfinite(float(text)) else None
+    except ValueError:
+        pass
+    try:
+        return solve(text)[1][-1]
+    except (ValueError, IndexError):
+        return None
+
+
+def _solved(equation, field: str, where: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    try:
+        return solve(re.sub(r"^\s*[A-Za-z]\s*=", "", equation)) if equation else ((), ())
+    except (TypeError, ValueError) as error:
+        raise ProblemError(f"{where}: field '{field}' is {equation!r}, which is no arithmetic ({error})") from error
+
+
+# Fields
+
+
+def _problem(name: str, question: str, story: str, answer: str, steps=(), values=(), *, template: str = "") -> Problem:
+    masked = IN_QUESTION.sub("#", " ".join(story.split()).lower())
+    group = f"{name}-{hashlib.sha256(masked.encode(errors='surrogatepass')).hexdigest()[:16]}"
+    numbers = (float(number.replace(",", "")) for number in IN_QUESTION.findall(question))
+    operands = (_whole(number) for number in numbers if math.isfinite(number))
+    return Problem(question, steps, answer, group, template, tuple(operands), values)
+
+
+def _text(row: dict, field: str, where: str) -> str:
+    text = row.get(field)
+    if not isinstance(text, str) or not text.strip():
+        raise ProblemError(f"{where}: field '{field}' is missing or empty")
+    return text
+
+
+def _only(row: dict, field: str, where: str):
+    found = row.get(field)
+    if not isinstance(found, list) or len(found) != 1:
+        raise ProblemError(f"{where}: field '{field}' must be a list of one, not {found!r}")
+    return found[0]
+
+
+def _number(value, field: str, where: str) -> str:
+    """A gold answer in plain decimals: 51.0 and "51" are the same answer, 2.0107e-06 is 0.0000020107."""
+    try:
+        if isinstance(value, (bool, type(None))):
+            raise ValueError
+        number = Decimal(value.replace(",", "").strip() if isinstance(value, str) else repr(value))
+        if not math.isfinite(float(number)):
+            raise ValueError
+    except (ArithmeticError, ValueError) as error:
+        raise ProblemError(f"{where}: field '{field}' is {value!r}, which is not a number") from error
+    return plain(int(number) if number == number.to_integral_value() else float(number))
