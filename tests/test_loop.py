@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from codi_bench.errors import EditError
 from codi_bench.models import loop
-from codi_bench.models.codi import Codi
+from codi_bench.models.codi import Codi, feed
 from codi_bench.models.edits import Edit, Reference, parse_edit, replacements
 from codi_bench.problems import generate
 
@@ -140,7 +140,10 @@ def test_answers_end_at_eos_and_finished_problems_leave_the_batch(tiny, monkeypa
         found = tiny.answer(QUESTIONS, max_new_tokens=NEW, batch_size=64)
     assert found.tokens == tuple(t[: t.index(ends) + 1] if ends in t else t for t in endless)
     sizes = [len(inputs) for inputs in fed[K + 2 :]]
-    assert sizes == [sum(len(t) > i for t in found.tokens) if i else 64 for i in range(len(sizes))] and sizes[-1] < 64
+    needed = [sum(len(t) > i for t in found.tokens) for i in range(len(sizes))]
+    assert len(sizes) == max(map(len, found.tokens))
+    assert all(need <= size for need, size in zip(needed, sizes))
+    assert all(0.75 * size < need for need, size in zip(needed[1:], sizes[1:]))  # a quarter may wait before the batch shrinks
 
 
 @pytest.mark.parametrize("new", [1, 3])
@@ -198,9 +201,9 @@ def test_explain_is_plain_and_batch_invariant(tiny):
 def edited_logits(tiny, question, replaced):
     """First logits and tokens under replacements, through the loop's own pieces."""
     codi = tiny.codi
-    thinking = loop.think(codi, loop.encode(codi, loop.tokenise(codi, [question])), K)
-    first, tokens = loop.decode(codi, loop.rethink(codi, thinking, {p: v[None] for p, v in replaced.items()}), NEW)
-    return first[0].numpy(), tuple(tokens[0])
+    thinking = loop.think(codi, loop.tokenise(codi, [question]), K)
+    first, tokens = loop.decode(codi, loop.rethink(codi, thinking, [{p: v[None] for p, v in replaced.items()}]), NEW)
+    return first[0, 0].numpy(), tuple(tokens[0][0])
 
 
 @pytest.mark.parametrize("places", [(3,), ("bot", 0), ("bot",), (5,), (1, 4), tuple(range(K))], ids=str)
@@ -293,12 +296,29 @@ def test_conditions_share_everything_before_their_edit(tiny):
     ids = tiny.codi.tokenizer(QUESTIONS[0])["input_ids"]
     with Fed(tiny.codi) as fed:
         tiny.answer_conditions(QUESTIONS[:1] * 3, conditions, max_new_tokens=1, batch_size=8)
-    assert [tuple(x.shape[:2]) for x in fed] == [(3, len(ids))] + [(3, 1)] * (1 + K + 1 + sum(K - k + 1 for k in range(K)))
-    rest = fed[2 + K + 1 :]
-    for k in range(K):
-        assert not rest[0].any()  # the first thing fed after the shared part is the edit
-        rest = rest[K - k + 1 :]
-    assert not rest
+    together = [(3, k + 1) for k in range(K)] + [(3, len(conditions))]  # the edits of 0..k after place k, and at last eot
+    assert [tuple(x.shape[:2]) for x in fed] == [(3, len(ids))] + [(3, 1)] * (1 + K) + together
+    for k, inputs in enumerate(fed[2 + K : -1]):
+        assert not inputs[:, k].any() and (k == 0 or inputs[:, :k].any())  # the first thing fed after the shared part is the edit
+
+
+@pytest.mark.parametrize("size", [3, 64])
+def test_conditions_together_are_the_conditions_alone(tiny, clean, size):
+    conditions = [[], [Edit("bot", "zero")], [Edit(4, "zero")], [Edit(1, "zero"), Edit(3, "noise")], [Edit("all", "zero")], []]
+    together = tiny.answer_conditions(QUESTIONS, conditions, max_new_tokens=NEW, batch_size=size)
+    assert together == [tiny.answer(QUESTIONS, edits=edits, max_new_tokens=NEW) for edits in conditions]
+    assert together[0] == together[-1] == clean.answers and len({t.tokens for t in together}) == 5
+
+
+def test_branches_of_one_prefix_do_not_write_over_each_other(tiny):
+    codi = tiny.codi
+    with torch.inference_mode():
+        start = loop.think(codi, loop.tokenise(codi, SOME), 2).state
+        one, other = (torch.randn(len(SOME), 1, 32, generator=torch.Generator().manual_seed(i)) for i in (1, 2))
+        wanted = feed(codi, feed(codi, start, one), other).hidden
+        first = feed(codi, start, one)
+        feed(codi, feed(codi, start, other), other)
+        torch.testing.assert_close(feed(codi, first, other).hidden, wanted)
 
 
 # What is refused

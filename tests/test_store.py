@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
 
 from codi_bench.files import code_hash, file_hash, write_text, write_whole
-from codi_bench.thoughts.record import Answers, Thoughts
-from codi_bench.thoughts.store import Store, default_folder, pack_answers, pack_thoughts, unpack_answers, unpack_thoughts
+from codi_bench.thoughts.mapped import START
+from codi_bench.thoughts.record import Answers
+from codi_bench.thoughts.store import Store, default_folder, pack_answers, unpack_answers
 
 answers = st.lists(st.tuples(st.lists(st.integers(0, 2**31 - 1)), st.text(st.characters(exclude_categories=["Cs"])))).map(
     lambda rows: Answers(tuple(tuple(ids) for ids, _ in rows), tuple(text for _, text in rows))
@@ -113,17 +115,33 @@ def test_answers_survive_the_store(tmp_path, found):
     assert unpack_answers(store.fetch({}, lambda: pack_answers(found))) == unpack_answers(store.fetch({}, dict)) == found
 
 
-def test_thoughts_are_unpacked_up_to_half_precision():
-    rng = np.random.default_rng(0)
-    thoughts = Thoughts(
-        *(rng.standard_normal(s).astype(np.float32) for s in ((2, 3, 4, 5), (2, 3, 5), (2, 9))),
-        Answers(((1,), (2, 3)), ("a", "b")),
-    )
-    found = unpack_thoughts(pack_thoughts(thoughts))
-    assert np.array_equal(found.hidden_states, thoughts.hidden_states.astype(np.float16).astype(np.float32))
-    assert found.hidden_states.dtype == np.float32
-    assert np.array_equal(found.latents, thoughts.latents) and np.array_equal(found.first_logits, thoughts.first_logits)
-    assert found.answers == thoughts.answers
+def test_a_large_array_is_filled_in_the_file_and_read_without_loading_it(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((5, 3, 4)).astype(np.float32)
+    calls = []
+
+    def fill(large):
+        assert isinstance(large, np.memmap) and large.dtype == np.float16
+        for i in (3, 0, 4, 1, 2):
+            large[i] = rows[i]
+        calls.append(1)
+        return {"b": np.arange(3), "empty": np.empty(0, np.uint8)}
+
+    cold = Store(tmp_path).fetch_filled({"k": 1}, "states", rows.shape, fill)
+    warm = Store(tmp_path).fetch_filled({"k": 1}, "states", rows.shape, fill)
+    assert len(calls) == 1
+    for held in (cold, warm):
+        assert isinstance(held["states"], np.memmap) and not held["states"].flags.writeable
+        assert np.array_equal(held["states"], rows.astype(np.float16)) and held["b"].tolist() == [0, 1, 2]
+    (path,) = entries(tmp_path)
+    whole = load_file(path)  # safetensors itself reads the same
+    assert whole.keys() == {"states", "b", "empty"} and np.array_equal(whole["states"], cold["states"])
+    assert path.stat().st_size < 2 * rows.size + 2 * START
+
+
+def test_a_fill_that_fails_leaves_no_entry(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        Store(tmp_path).fetch_filled({"k": 1}, "states", (2, 2), lambda large: 1 // 0)
+    assert not entries(tmp_path) and not [p for p in tmp_path.iterdir() if p.suffix != ".lock"]
 
 
 # Files

@@ -10,15 +10,19 @@ import numpy as np
 
 from codi_bench.models.edits import Edit
 from codi_bench.problems import Problem
-from codi_bench.thoughts.record import Thoughts
+from codi_bench.thoughts.record import Answers
 
 
 @dataclass(frozen=True)
 class Captured:
-    """Problems, the thoughts about them, and whether each answer was right (bool [n])."""
+    """Problems, hidden states [n, 1 + K, L + 1, d] of the thoughts about them, answers, and whether each was right (bool [n]).
+
+    The hidden states are what the store holds: half precision, mapped from a file, so take what you need and then compute.
+    """
 
     problems: list[Problem]
-    thoughts: Thoughts
+    hidden_states: np.ndarray
+    answers: Answers
     right: np.ndarray
 
 

@@ -89,7 +89,7 @@ def probes(bench: Bench) -> tuple[InSampleProbes, np.ndarray]:
         chosen = balanced_sample(
             found.right, per_class=NUM_PROBED // 2, shuffle=bench.family == "gpt2"
         )  # the LLaMA script did not shuffle
-        states = found.thoughts.hidden_states[chosen][:, :, list(bench.layers)]  # [100, tokens, layers, d]
+        states = found.hidden_states[chosen][:, :, list(bench.layers)].astype(np.float32)  # [100, tokens, layers, d]
         cells = states.transpose(0, 2, 1, 3).reshape(NUM_PROBED, -1, states.shape[-1])
         fitted = in_sample_probes(cells, found.right[chosen])
         return fitted, fitted.accuracy.reshape(len(bench.layers), -1)
@@ -103,7 +103,7 @@ def errors(bench: Bench) -> tuple[ErrorPrediction, SaeQuality, int]:
     def compute():
         protocol = SAE_PROTOCOLS[bench.family]
         found = captured(bench, protocol.n, protocol.variants)
-        states = found.thoughts.hidden_states[:, :, list(bench.sae_layers)]  # [n, tokens, layers, d]
+        states = found.hidden_states[:, :, list(bench.sae_layers)].astype(np.float32)  # [n, tokens, layers, d]
         vectors = states.reshape(-1, states.shape[-1])
         features = round(protocol.widen * states.shape[-1])
         sae = train_relu_sae(

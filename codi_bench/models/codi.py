@@ -8,16 +8,12 @@ problem's neighbours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
-
-try:
-    from transformers.cache_utils import DynamicLayer
-except ImportError:  # transformers before 4.54 keeps keys and values in two lists
-    DynamicLayer = None
 
 
 class Projection(nn.Sequential):
@@ -49,14 +45,28 @@ def start_as_identity(projection: Projection, scale: float) -> None:
 class Codi(nn.Module):
     """A backbone, its projection and the three ids that follow the tokenizer's vocabulary of size V.
 
-    backbone: Hugging Face causal LM whose embeddings hold V + 3 rows. num_latents: K, the thoughts fed between bot and eot.
+    backbone: Hugging Face causal LM whose embeddings hold V + 3 rows. projection: a `Projection`, or `nn.Identity()` where
+    the hidden state itself is fed (Coconut). num_latents: K, the thoughts fed between bot and eot. extra_ids: (pad, bot, eot),
+    CODI's V, V + 1, V + 2 unless given. question_suffix: text behind every question (Coconut's newline).
     """
 
-    def __init__(self, backbone, projection: nn.Module, tokenizer, *, vocab_size: int, num_latents: int, name: str = ""):
+    def __init__(
+        self,
+        backbone,
+        projection: nn.Module,
+        tokenizer,
+        *,
+        vocab_size: int,
+        num_latents: int,
+        name: str = "",
+        extra_ids: tuple[int, int, int] | None = None,
+        question_suffix: str = "",
+    ):
         super().__init__()
         self.backbone, self.projection, self.tokenizer = backbone, projection, tokenizer
         self.vocab_size, self.num_latents, self.name = vocab_size, num_latents, name
-        self.pad_id, self.bot_id, self.eot_id = vocab_size, vocab_size + 1, vocab_size + 2
+        self.pad_id, self.bot_id, self.eot_id = extra_ids or (vocab_size, vocab_size + 1, vocab_size + 2)
+        self.question_suffix = question_suffix
         self.eos_id = tokenizer.eos_token_id
         self.fingerprint = ""  # sha256 of the files it was loaded from
 
@@ -85,7 +95,19 @@ class Codi(nn.Module):
         """final_normed [..., d] → logits [..., V + 3]."""
         return self.backbone.get_output_embeddings()(final_normed)
 
-    def pad(self, sequences: list[list[int]]) -> tuple[Tensor, Tensor]:
+    def answer_logits(self, final_normed: Tensor) -> Tensor:
+        """final_normed [..., d] → logits [..., V + 2] over every id but eot, which is never generated."""
+        logits = self.logits(final_normed)
+        if self.eot_id == logits.shape[-1] - 1:
+            return logits[..., :-1]
+        return torch.cat([logits[..., : self.eot_id], logits[..., self.eot_id + 1 :]], dim=-1)
+
+    def answer_ids(self, answer_logits: Tensor) -> Tensor:
+        """The greedy ids of `answer_logits`, [...]."""
+        ids = answer_logits.argmax(-1)
+        return ids + (ids >= self.eot_id)
+
+    def pad(self, sequences: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         """Left-padded ids [b, t] and their mask [b, t] (1 where there is a token)."""
         longest = max(len(s) for s in sequences)
         ids = torch.tensor([[self.pad_id] * (longest - len(s)) + list(s) for s in sequences], device=self.device)
@@ -93,16 +115,72 @@ class Codi(nn.Module):
         return ids, mask
 
 
-@dataclass(frozen=True)
-class State:
-    """Where a batch stands: keys and values of what was fed, its mask, and the states of the newest inputs.
+class Tape:
+    """Keys or values [b, heads, capacity, d_head] of one block; the first `filled` inputs are written.
 
-    layers: one (keys, values) [b, heads, t, d_head] a block. mask [b, t]. hidden: `final_normed` of the newest inputs
-    [b, s, d]. hidden_states: the same for every layer, L + 1 entries, or () when not asked for.
+    Appending copies nothing that is there already, except where two histories go on from one prefix.
     """
 
-    layers: tuple[tuple[Tensor, Tensor], ...]
-    mask: Tensor
+    def __init__(self, held: Tensor):
+        self.held, self.filled = held, held.shape[2]
+
+    def append(self, start: int, new: Tensor) -> tuple[Tape, Tensor]:
+        """The tape with `new` behind its first `start` inputs, and everything up to there (a view)."""
+        end = start + new.shape[2]
+        if torch.is_grad_enabled():  # what autograd has saved must not be written over
+            tape = Tape(torch.cat([self.held[:, :, :start], new], dim=2))
+            return tape, tape.held
+        tape = self
+        if start < self.filled or end > self.held.shape[2]:
+            shape = list(self.held.shape)
+            shape[2] = end + max(32, end // 4)
+            tape = Tape(self.held.new_empty(shape))
+            tape.held[:, :, :start] = self.held[:, :, :start]
+        tape.held[:, :, start:end] = new
+        tape.filled = end
+        return tape, tape.held[:, :, :end]
+
+
+class KeyValues(DynamicCache):
+    """The keys and values of everything fed so far, one pair of tapes a block, as the backbone's attention asks for them."""
+
+    def __init__(self, tapes: Sequence[tuple[Tape, Tape]] = (), length: int = 0):
+        super().__init__()
+        self.tapes, self.length = list(tapes), length
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_, **__) -> tuple[Tensor, Tensor]:
+        """Called by block `layer_idx` with its new keys and values [b, heads, s, d_head]; gives all of them."""
+        if layer_idx == len(self.tapes):
+            self.tapes.append((Tape(keys), Tape(values)))
+            return keys, values
+        (keys_tape, keys), (values_tape, values) = (
+            tape.append(self.length, new) for tape, new in zip(self.tapes[layer_idx], (keys, values))
+        )
+        self.tapes[layer_idx] = (keys_tape, values_tape)
+        return keys, values
+
+    def get_seq_length(self, *_, **__) -> int:
+        return self.length
+
+    def select(self, rows: Tensor, slots: Tensor) -> KeyValues:
+        """Some rows of the batch and some of the inputs, by index (copied)."""
+        return KeyValues(
+            [tuple(Tape(tape.held[:, :, : self.length][rows][:, :, slots]) for tape in pair) for pair in self.tapes], len(slots)
+        )
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a batch stands: what was fed, and C branches that go on from it, each seeing its own history.
+
+    sees: which inputs the next one of each branch attends to, bool [b, C, t]. position: its position, [b, C]. hidden:
+    `final_normed` of the newest inputs, [b, s, d]. hidden_states: the same for every layer, L + 1 entries, or () when not
+    asked for.
+    """
+
+    cache: KeyValues
+    sees: Tensor
+    position: Tensor
     hidden: Tensor
     hidden_states: tuple[Tensor, ...] = ()
 
@@ -111,51 +189,89 @@ class State:
         """`final_normed` of the newest input, [b, d]: what the projection and the head read."""
         return self.hidden[:, -1]
 
-    def prefix(self, length: int) -> State:
-        """The same batch after its first `length` inputs (views, nothing is copied)."""
-        return State(
-            tuple((k[:, :, :length], v[:, :, :length]) for k, v in self.layers), self.mask[:, :length], self.hidden[:, :0]
-        )
-
-    def rows(self, keep: Tensor) -> State:
-        """Some rows of the batch, by index."""
-        return State(tuple((k[keep], v[keep]) for k, v in self.layers), self.mask[keep], self.hidden[keep])
-
     @property
     def length(self) -> int:
-        return self.mask.shape[1]
+        """How many inputs were fed, paddings and branches included."""
+        return self.sees.shape[2]
+
+    def all_seen(self) -> State:
+        """The same with paddings attended to from now on."""
+        return replace(self, sees=torch.ones_like(self.sees))
+
+    def rows(self, keep: Tensor) -> State:
+        """Some rows of the batch, by index; inputs that none of them sees are let go."""
+        sees = self.sees[keep]
+        slots = sees.any(dim=(0, 1)).nonzero().squeeze(1)
+        return State(self.cache.select(keep, slots), sees[:, :, slots], self.position[keep], self.hidden[keep])
+
+    def branches(self, keep: Tensor) -> State:
+        """Some branches, by index."""
+        return replace(self, sees=self.sees[:, keep], position=self.position[:, keep])
 
 
-def feed(model: Codi, state: State | None, embeds: Tensor, mask: Tensor | None = None, *, all_layers: bool = False) -> State:
-    """Feed inputs [b, s, d] after a state (None: at the beginning); earlier inputs are never computed again."""
-    new = torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device) if mask is None else mask
-    full = new if state is None else torch.cat([state.mask, new], dim=1)
-    positions = (full.cumsum(1) - 1).clamp(min=0)[:, -new.shape[1] :]
+def feed(
+    model: Codi,
+    state: State | None,
+    embeds: Tensor,
+    mask: Tensor | None = None,
+    *,
+    positions: Tensor | None = None,
+    all_layers: bool = False,
+) -> State:
+    """Feed inputs [b, s, d], one after another, behind a state of one branch (None: at the beginning).
+
+    mask [b, s]: 1 where there is an input, 0 for padding, which nothing attends to. positions [b, s]: counted over the mask
+    unless given.
+    """
+    b, s, _ = embeds.shape
+    new = torch.ones(b, s, dtype=torch.bool, device=embeds.device) if mask is None else mask.bool()
+    if positions is None:
+        start = 0 if state is None else state.position
+        positions = (start + new.cumsum(1) - 1).clamp(min=0)
+    own = new[:, None] & torch.ones(s, s, dtype=torch.bool, device=embeds.device).tril()
+    sees, cache = (own, KeyValues()) if state is None else (torch.cat([state.sees.expand(b, s, -1), own], dim=2), state.cache)
+    after = new[:, None] if state is None else torch.cat([state.sees, new[:, None]], dim=2)
+    return _run(model, cache, embeds, sees, positions, after, positions[:, -1:] + 1, all_layers)
+
+
+def step(model: Codi, state: State, embeds: Tensor, branches: Sequence[int] | None = None) -> State:
+    """Feed one input behind each branch: embeds [b, C, d], or [b, len(branches), d] behind those alone; the others wait.
+
+    The branches of a row share what they share of its keys and values; nothing is computed or kept twice.
+    """
+    count = state.sees.shape[1]
+    which = torch.arange(count, device=embeds.device) if branches is None else torch.tensor(branches, device=embeds.device)
+    b, s = embeds.shape[:2]
+    own = torch.zeros(count, s, dtype=torch.bool, device=embeds.device)
+    own[which, torch.arange(s, device=embeds.device)] = True
+    after = torch.cat([state.sees, own.expand(b, -1, -1)], dim=2)
+    position = state.position.index_add(1, which, torch.ones(b, s, dtype=torch.long, device=embeds.device))
+    return _run(model, state.cache, embeds, after[:, which], state.position[:, which], after, position, False)
+
+
+def _run(
+    model: Codi,
+    cache: KeyValues,
+    embeds: Tensor,
+    sees: Tensor,
+    positions: Tensor,
+    after: Tensor,
+    next_position: Tensor,
+    all_layers: bool,
+) -> State:
+    """One pass of the backbone; sees [b, s, t + s] is the whole attention mask."""
+    if embeds.is_cuda:  # as transformers does there: a padding, which sees nothing, attends to everything; matters to
+        sees = sees | ~sees.any(-1, keepdim=True)  # `unmasked-padding` alone. On a CPU it averages everything: see below.
+    bias = torch.zeros(sees.shape, dtype=embeds.dtype, device=embeds.device)
+    bias.masked_fill_(~sees, torch.finfo(embeds.dtype).min)  # not -inf: a row without anything to see must stay finite
+    cache = KeyValues(cache.tapes, cache.length)
     out = model.backbone.base_model(
         inputs_embeds=embeds,
-        attention_mask=full,
+        attention_mask=bias[:, None],
         position_ids=positions,
-        past_key_values=_cache(state),
+        past_key_values=cache,
         use_cache=True,
         output_hidden_states=all_layers,
     )
-    return State(_layers(out.past_key_values), full, out.last_hidden_state, tuple(out.hidden_states) if all_layers else ())
-
-
-def _cache(state: State | None) -> DynamicCache:
-    cache = DynamicCache()
-    for i, (keys, values) in enumerate(state.layers if state is not None else ()):
-        if DynamicLayer is None:
-            cache.update(keys, values, i)
-            continue
-        layer = DynamicLayer()  # filled by hand: `update` would copy everything once more
-        layer.keys, layer.values, layer.is_initialized = keys, values, True
-        layer.dtype, layer.device = keys.dtype, keys.device
-        cache.layers.append(layer)
-    return cache
-
-
-def _layers(cache: DynamicCache) -> tuple[tuple[Tensor, Tensor], ...]:
-    if hasattr(cache, "layers"):
-        return tuple((layer.keys, layer.values) for layer in cache.layers)
-    return tuple(zip(cache.key_cache, cache.value_cache))
+    cache.length = after.shape[2]
+    return State(cache, after, next_position, out.last_hidden_state, tuple(out.hidden_states) if all_layers else ())

@@ -6,64 +6,96 @@ Every function works on one left-padded batch; `Codi` results are independent of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from codi_bench.models.codi import Codi, State, feed
+from codi_bench.errors import EditError, MeasureError
+from codi_bench.models.codi import Codi, State, feed, step
 from codi_bench.models.edits import BOT
 from codi_bench.thoughts.record import Answers, Thoughts
 
 Replacements = dict[int | str, Tensor | None]
+MASKED, UNMASKED = "masked", "unmasked-padding"
+PADDINGS = (MASKED, UNMASKED)
 
 
 @dataclass(frozen=True)
 class Thinking:
-    """A batch after its thoughts: the state behind the last latent, z_0..z_K [b, K + 1, d], and where bot stands."""
+    """A batch after its thoughts: the state behind the last latent, and z_0..z_K [b, K + 1, d]."""
 
     state: State
     latents: Tensor
-    bot: int
+    padding: str
     hidden_states: Tensor | None = None  # [b, 1 + K, L + 1, d]
 
 
 def encode(model: Codi, questions: Sequence[list[int]]) -> State:
     """Feed the question tokens (bot comes next)."""
-    ids, mask = model.pad(list(questions))
+    ids, mask = model.pad(questions)
     return feed(model, None, model.embed(ids), mask)
 
 
-def think(model: Codi, question: State, num_latents: int, *, all_layers: bool = False) -> Thinking:
-    """Feed bot and `num_latents` thoughts."""
-    bot = model.embed(torch.full((question.mask.shape[0], 1), model.bot_id, device=model.device))
-    state = feed(model, question, bot, all_layers=all_layers)
+def think(
+    model: Codi, questions: Sequence[list[int]], num_latents: int, *, padding: str = MASKED, all_layers: bool = False
+) -> Thinking:
+    """Encode the questions, feed bot and `num_latents` thoughts.
+
+    padding: `masked`, or `unmasked-padding` as in the published evaluation: question and bot in one masked pass whose positions
+    count the paddings too, and no mask after it, so that every thought attends to the paddings.
+    """
+    if padding == MASKED:
+        state = feed(model, encode(model, questions), _bot(model, len(questions)).unsqueeze(1), all_layers=all_layers)
+    else:
+        ids, mask = model.pad([[*question, model.bot_id] for question in questions])
+        counted = torch.arange(ids.shape[1], device=model.device).expand(*ids.shape)
+        state = feed(model, None, model.embed(ids), mask, positions=counted, all_layers=all_layers).all_seen()
     latents, hidden = [model.projection(state.last)], [state.hidden_states]
     for _ in range(num_latents):
         state = feed(model, state, latents[-1].unsqueeze(1), all_layers=all_layers)
         latents.append(model.projection(state.last))
         hidden.append(state.hidden_states)
-    stacked = torch.stack([torch.stack([h[:, -1] for h in step], dim=1) for step in hidden], dim=1) if all_layers else None
-    return Thinking(state, torch.stack(latents, dim=1), question.length, stacked)
+    stacked = torch.stack([torch.stack([h[:, -1] for h in one], dim=1) for one in hidden], dim=1) if all_layers else None
+    return Thinking(state, torch.stack(latents, dim=1), padding, stacked)
 
 
-def rethink(model: Codi, clean: Thinking, edits: Replacements) -> State:
-    """The state behind the last latent when some inputs are replaced; what precedes the first edit is reused as it is.
+def rethink(model: Codi, clean: Thinking, conditions: Sequence[Replacements]) -> State:
+    """The state behind the last latent under each condition: C branches of one state.
 
-    edits: place → value [b, d], or None to feed the model's own input again. A unit-norm value is not special: scale
-    noise with `noise_like` first.
+    A condition maps places to the value fed there [b, d], or to None for the model's own input; without any it is the clean
+    run. What precedes a condition's first edit is the clean run's own; what follows is computed for all conditions together.
+    Raises EditError for an edit of bot under `unmasked-padding`, where paddings have read bot and all of it would change.
     """
-    num_latents = clean.latents.shape[1] - 1
-    places = [BOT, *range(num_latents)]
-    first = min(places.index(place) for place in edits)
-    state = clean.state.prefix(clean.bot + first)
-    own = clean.latents[:, first - 1] if first else _bot(model, len(clean.latents))
-    for place in places[first:]:
-        value = edits.get(place)
-        state = feed(model, state, (own if value is None else value.to(own.dtype)).unsqueeze(1))
-        own = model.projection(state.last)
+    places = [BOT, *range(clean.latents.shape[1] - 1)]
+    first = [min(map(places.index, edits), default=len(places)) for edits in conditions]
+    if clean.padding == UNMASKED and 0 in first:
+        raise EditError("an edit of bot is not defined under unmasked-padding: paddings there attend to bot; use masked")
+    state = _forked(clean, first, len(places))
+    own = torch.stack([_bot(model, len(clean.latents)), *clean.latents[:, :-1].unbind(1)], dim=1)[
+        :, [min(f, len(places) - 1) for f in first]
+    ]  # what each condition would feed next, [b, C, d]
+    for p, place in enumerate(places):
+        going = [c for c, f in enumerate(first) if f <= p]
+        if not going:
+            continue
+        values = [conditions[c].get(place) for c in going]
+        inputs = [own[:, c] if v is None else v.to(own.dtype) for c, v in zip(going, values)]
+        state = step(model, state, torch.stack(inputs, dim=1), going)
+        own = own.clone()
+        own[:, going] = model.projection(state.hidden)
     return state
+
+
+def _forked(clean: Thinking, first: Sequence[int], num_places: int) -> State:
+    """Branches of the clean run, each cut off before its place number `first` (bot is 0)."""
+    bot = clean.state.length - num_places
+    sees = clean.state.sees.repeat(1, len(first), 1)
+    for c, place in enumerate(first):
+        sees[:, c, bot + place :] = False
+    cut = torch.tensor(first, device=sees.device) - num_places
+    return State(clean.state.cache, sees, clean.state.position + cut, clean.state.hidden)
 
 
 def noise_like(model: Codi, directions: Tensor, clean: Thinking, place: int | str) -> Tensor:
@@ -72,37 +104,47 @@ def noise_like(model: Codi, directions: Tensor, clean: Thinking, place: int | st
     return directions * original.norm(dim=-1, keepdim=True)
 
 
-def decode(model: Codi, state: State, max_new_tokens: int) -> tuple[Tensor, list[list[int]]]:
-    """Feed eot, then answer: logits at eot [b, V + 2], and greedy ids up to and including eos."""
-    eot = model.embed(torch.full((state.mask.shape[0], 1), model.eot_id, device=model.device))
-    return generate(model, feed(model, state, eot), max_new_tokens)
+def decode(model: Codi, state: State, max_new_tokens: int) -> tuple[Tensor, list[list[list[int]]]]:
+    """Feed eot behind each branch, then answer: logits at eot [b, C, V + 2], and greedy ids [b][C] up to and including eos."""
+    eot = model.embed(torch.full(state.position.shape, model.eot_id, device=model.device))
+    return generate(model, step(model, state, eot), max_new_tokens)
 
 
-def generate(model: Codi, state: State, max_new_tokens: int) -> tuple[Tensor, list[list[int]]]:
-    """Greedy ids after the newest input of a state, and the logits [b, V + 2] of the first.
+def generate(model: Codi, state: State, max_new_tokens: int) -> tuple[Tensor, list[list[list[int]]]]:
+    """Greedy ids [b][C] after the newest inputs of C branches, and the logits [b, C, V + 2] of the first.
 
-    eot (the last id) is never generated, as in the published decoding.
+    eot is never generated, as in the published decoding. A branch whose problems have all ended is not computed any more, and
+    problems leave the batch when a quarter of it has ended.
     """
-    rows = torch.arange(state.mask.shape[0], device=model.device)
-    tokens: list[list[int]] = [[] for _ in rows]
-    first = logits = model.logits(state.last)[:, :-1]
-    for count in range(max_new_tokens):
-        ids = logits.argmax(-1)
-        for row, token in zip(rows.tolist(), ids.tolist()):
-            tokens[row].append(token)
-        going = ids != model.eos_id
-        if not going.any() or count + 1 == max_new_tokens:
+    b, count = state.position.shape
+    rows, columns = torch.arange(b, device=model.device), torch.arange(count, device=model.device)
+    tokens: list[list[list[int]]] = [[[] for _ in range(count)] for _ in range(b)]
+    going = torch.ones(b, count, dtype=torch.bool, device=model.device)
+    first = logits = model.answer_logits(state.hidden[:, -count:])
+    for produced in range(1, max_new_tokens + 1):
+        ids = model.answer_ids(logits)
+        for row, line, alive in zip(rows.tolist(), ids.tolist(), going.tolist()):
+            for column, token, active in zip(columns.tolist(), line, alive):
+                if active:
+                    tokens[row][column].append(token)
+        going &= ids != model.eos_id
+        if produced == max_new_tokens or not going.any():
             break
-        if not going.all():  # finished problems leave the batch
-            rows, ids, state = rows[going], ids[going], state.rows(going)
-        state = feed(model, state, model.embed(ids.unsqueeze(1)))
-        logits = model.logits(state.last)[:, :-1]
+        open_columns, open_rows = (going.any(dim).nonzero().squeeze(1) for dim in (0, 1))
+        if len(open_columns) < len(columns):
+            state, columns = state.branches(open_columns), columns[open_columns]
+            ids, going = ids[:, open_columns], going[:, open_columns]
+        if len(open_rows) <= 0.75 * len(rows):  # moving keys and values costs a little
+            state, rows, ids, going = state.rows(open_rows), rows[open_rows], ids[open_rows], going[open_rows]
+        state = step(model, state, model.embed(ids))
+        logits = model.answer_logits(state.hidden)
     return first, tokens
 
 
-def batches(sequences: Sequence[list[int]], size: int) -> list[np.ndarray]:
-    """Indices of similar length together, so that little padding is computed; the order never shows in a result."""
-    order = np.argsort([len(s) for s in sequences], kind="stable")
+def batches(sequences: Sequence[list[int]], size: int, padding: str = MASKED) -> list[np.ndarray]:
+    """Indices a batch: of similar length together, so that little padding is computed and the order never shows in a result;
+    in the given order where padding shows."""
+    order = np.argsort([len(s) for s in sequences], kind="stable") if padding == MASKED else np.arange(len(sequences))
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
@@ -114,24 +156,29 @@ def capture(
     num_latents: int,
     batch_size: int,
     max_new_tokens: int | None,
+    padding: str = MASKED,
     progress=lambda done: None,
 ) -> Thoughts:
     """Think about every question and keep all states; answer too unless max_new_tokens is None."""
-    ids = tokenise(model, questions)
-    n, width = len(ids), model.width
-    hidden = np.empty((n, 1 + num_latents, model.num_layers + 1, width), np.float32)
-    latents = np.empty((n, num_latents + 1, width), np.float32)
-    logits = np.empty((n, model.vocab_size + 2), np.float32)
-    tokens: list[list[int]] = [[] for _ in ids]
-    for rows in batches(ids, batch_size):
-        clean = think(model, encode(model, [ids[i] for i in rows]), num_latents, all_layers=True)
-        hidden[rows], latents[rows] = _numpy(clean.hidden_states), _numpy(clean.latents)
-        first, found = decode(model, clean.state, max_new_tokens or 0)
-        logits[rows] = _numpy(first)
-        for i, row in enumerate(rows):
-            tokens[row] = found[i]
-        progress(len(rows))
-    return Thoughts(hidden, latents, logits, texts(model, tokens) if max_new_tokens else None)
+    n, width = len(questions), model.width
+    kept = Thoughts(
+        np.empty((n, 1 + num_latents, model.num_layers + 1, width), np.float32),
+        np.empty((n, num_latents + 1, width), np.float32),
+        np.empty((n, model.vocab_size + 2), np.float32),
+    )
+    (answers,) = answer_conditions(
+        model,
+        questions,
+        [{}],
+        [frozenset()],
+        num_latents=num_latents,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens or 0,
+        padding=padding,
+        keep=kept,
+        progress=progress,
+    )
+    return replace(kept, answers=answers if max_new_tokens else None)
 
 
 @torch.inference_mode()
@@ -144,28 +191,44 @@ def answer_conditions(
     num_latents: int,
     batch_size: int,
     max_new_tokens: int,
+    padding: str = MASKED,
+    keep: Thoughts | None = None,
     progress=lambda done: None,
 ) -> list[Answers]:
     """Greedy answers under several conditions, each a set of replacements (empty: the clean run).
 
-    Question and clean thoughts are computed once a batch; a condition computes only what follows its first edit.
-    noise: for each condition the places whose values are unit vectors to be scaled to the norm they replace.
+    Question and clean thoughts are computed once a batch; a condition computes only what follows its first edit, and all
+    conditions go through the backbone together. noise: for each condition the places whose values are unit vectors to be
+    scaled to the norm they replace. keep: arrays that the clean run's states go to batch by batch (first_logits: those of the
+    first condition). Raises MeasureError if a state is beyond the range of its array.
     """
     ids = tokenise(model, questions)
     tokens: list[list[list[int]]] = [[[] for _ in ids] for _ in conditions]
-    for rows in batches(ids, batch_size):
-        clean = think(model, encode(model, [ids[i] for i in rows]), num_latents)
-        for c, values in enumerate(conditions):
-            edits: Replacements = {}
-            for place, value in values.items():
-                edits[place] = None if value is None else torch.as_tensor(value[rows], device=model.device)
-                if place in noise[c]:
-                    edits[place] = noise_like(model, edits[place], clean, place)
-            _, found = decode(model, rethink(model, clean, edits) if edits else clean.state, max_new_tokens)
-            for i, row in enumerate(rows):
-                tokens[c][row] = found[i]
+    for rows in batches(ids, batch_size, padding):
+        clean = think(model, [ids[i] for i in rows], num_latents, padding=padding, all_layers=keep is not None)
+        edits: list[Replacements] = []
+        for values, noisy in zip(conditions, noise):
+            fed = {p: None if v is None else torch.as_tensor(v[rows], device=model.device) for p, v in values.items()}
+            edits.append({p: noise_like(model, v, clean, p) if p in noisy else v for p, v in fed.items()})
+        first, found = decode(model, rethink(model, clean, edits), max_new_tokens)
+        for i, row in enumerate(rows):
+            for c in range(len(conditions)):
+                tokens[c][row] = found[i][c]
+        if keep is not None:
+            _fill(keep.hidden_states, rows, clean.hidden_states)
+            _fill(keep.latents, rows, clean.latents)
+            _fill(keep.first_logits, rows, first[:, 0])
         progress(len(rows))
     return [texts(model, t) for t in tokens]
+
+
+def _fill(kept: np.ndarray | None, rows: np.ndarray, values: Tensor) -> None:
+    if kept is None:
+        return
+    found = values.float().cpu().numpy()
+    if kept.dtype == np.float16 and np.abs(found).max() > np.finfo(np.float16).max:
+        raise MeasureError(f"states reach {np.abs(found).max():.3g}, beyond the range of the half precision they are kept in")
+    kept[rows] = found
 
 
 @torch.inference_mode()
@@ -176,13 +239,13 @@ def explain(model: Codi, questions: Sequence[str], *, batch_size: int, max_new_t
     for rows in batches(ids, batch_size):
         _, found = generate(model, encode(model, [ids[i] for i in rows]), max_new_tokens)
         for i, row in enumerate(rows):
-            tokens[row] = found[i]
+            tokens[row] = found[i][0]
     return texts(model, tokens)
 
 
 def tokenise(model: Codi, questions: Sequence[str]) -> list[list[int]]:
     """Question ids in the published form: stripped, double spaces collapsed."""
-    return [model.tokenizer(q.strip().replace("  ", " "))["input_ids"] for q in questions]
+    return [model.tokenizer(q.strip().replace("  ", " ") + model.question_suffix)["input_ids"] for q in questions]
 
 
 def texts(model: Codi, tokens: Sequence[list[int]]) -> Answers:
@@ -193,7 +256,3 @@ def texts(model: Codi, tokens: Sequence[list[int]]) -> Answers:
 
 def _bot(model: Codi, rows: int) -> Tensor:
     return model.embed(torch.full((rows,), model.bot_id, device=model.device))
-
-
-def _numpy(values: Tensor) -> np.ndarray:
-    return values.float().cpu().numpy()

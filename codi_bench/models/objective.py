@@ -2,18 +2,24 @@
 
 Source: arXiv 2502.21074 §3 and the released training code. Examples are formatted as published: question; chain of
 thought *without its last step*; `The answer is: N` and eos. The distilled position is the token before the answer.
+
+The released code drops the mask of the question after encoding it, and has a flag that gives it back to the answer alone:
+`unmasked-padding` and `fixed-mask` here. The default masks paddings everywhere, so that a batch does not change a loss.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from codi_bench.models.codi import Codi, State, feed
+from codi_bench.models.loop import MASKED, UNMASKED, think
 
+FIXED = "fixed-mask"
+MASKS = (MASKED, UNMASKED, FIXED)
 CUE = "The answer is:"
 IGNORE = -100
 
@@ -40,26 +46,23 @@ class Losses:
 
 
 def encode_examples(model: Codi, problems) -> list[Example]:
-    """Tokenise problems in the published training format."""
-
-    def ids(texts):
-        return model.tokenizer(texts)["input_ids"]
-
-    questions = ids([p.question for p in problems])
-    thoughts = ids([" ".join(p.steps[:-1]) for p in problems])
-    answers = ids([f"{CUE} {p.answer}" for p in problems])
+    """Tokenise problems in the published training format; a begin-of-text token stands before the question alone."""
+    questions = model.tokenizer([p.question for p in problems])["input_ids"]
+    thoughts = _bare_ids(model, [" ".join(p.steps[:-1]) for p in problems])
+    answers = _bare_ids(model, [f"{CUE} {p.answer}" for p in problems])
     return [Example(q, t, [*a, model.eos_id]) for q, t, a in zip(questions, thoughts, answers)]
 
 
-def codi_losses(model: Codi, batch: list[Example]) -> Losses:
-    """Loss parts of a batch. The question is encoded once and read by teacher and student alike."""
-    cue = len(model.tokenizer(CUE)["input_ids"])
+def codi_losses(model: Codi, batch: list[Example], *, masks: str = MASKED, answer_shift: int = 0) -> Losses:
+    """Loss parts of a batch.
+
+    masks: `masked`, `unmasked-padding` or `fixed-mask`. answer_shift: how much further than the last token of the cue the
+    distilled position is; the released code has 1 for Llama, whose tokenizer makes the blank before a number a token.
+    """
+    cue = len(_bare_ids(model, [CUE])[0]) + answer_shift
     question, teacher, teacher_ce = _teach(model, batch)
-    state = feed(model, question, model.embed(torch.full((len(batch), 1), model.bot_id, device=model.device)))
-    for _ in range(model.num_latents):
-        state = feed(model, state, model.projection(state.last).unsqueeze(1))
     ids, mask = _pad_right([[model.eot_id, *e.answer] for e in batch], model)
-    student = feed(model, state, model.embed(ids), mask, all_layers=True)
+    student = feed(model, _thought(model, batch, question, masks), model.embed(ids), mask, all_layers=True)
     wanted = mask[:, 1:].bool()
     student_ce = F.cross_entropy(model.logits(student.hidden[:, :-1][wanted]).float(), ids[:, 1:][wanted])
 
@@ -74,6 +77,21 @@ def teacher_loss(model: Codi, batch: list[Example]) -> Tensor:
     return _teach(model, batch)[2]
 
 
+def _thought(model: Codi, batch: list[Example], question: State, masks: str) -> State:
+    """The student's state behind the last latent. Masked, it goes on from the question that the teacher has read too."""
+    if masks != MASKED:
+        state = think(model, [e.question for e in batch], model.num_latents, padding=UNMASKED).state
+        if masks == FIXED:
+            _, mask = model.pad([[*e.question, model.bot_id] for e in batch])
+            after = state.sees[:, :, mask.shape[1] :]
+            state = replace(state, sees=torch.cat([mask[:, None].bool(), after], dim=2))
+        return state
+    state = feed(model, question, model.embed(torch.full((len(batch), 1), model.bot_id, device=model.device)))
+    for _ in range(model.num_latents):
+        state = feed(model, state, model.projection(state.last).unsqueeze(1))
+    return state
+
+
 def _teach(model: Codi, batch: list[Example]) -> tuple[State, State, Tensor]:
     """States after the question and after the teacher's words, and the teacher's cross-entropy."""
     ids, mask = model.pad([e.question for e in batch])
@@ -82,6 +100,10 @@ def _teach(model: Codi, batch: list[Example]) -> tuple[State, State, Tensor]:
     teacher = feed(model, question, model.embed(ids), mask, all_layers=True)
     before = torch.cat([question.hidden[:, -1:], teacher.hidden[:, :-1]], dim=1)  # the state that predicts each word
     return question, teacher, F.cross_entropy(model.logits(before[mask.bool()]).float(), ids[mask.bool()])
+
+
+def _bare_ids(model: Codi, texts: list[str]) -> list[list[int]]:
+    return model.tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
 def _distill(student: Tensor, teacher: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from codi_bench.files import write_whole
-from codi_bench.thoughts.record import Answers, Thoughts
+from codi_bench.thoughts.mapped import map_file, write_filled
+from codi_bench.thoughts.record import Answers
 
 logger = logging.getLogger(__name__)
 
@@ -39,14 +40,30 @@ class Store:
 
     def fetch(self, key: dict, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """The arrays of that key, computed and written if they are not there; one process computes, others wait."""
+
+        def write(path: Path, text: str) -> None:
+            arrays = {name: np.ascontiguousarray(array) for name, array in compute().items()}
+            save_file(arrays, path, metadata={"key": text})
+
+        return self._fetch(key, write)
+
+    def fetch_filled(
+        self, key: dict, name: str, shape: tuple[int, ...], fill: Callable[[np.ndarray], dict[str, np.ndarray]]
+    ) -> dict[str, np.ndarray]:
+        """The same with one large array in half precision, which `fill` writes part by part into the file.
+
+        fill: takes that array, gives the other arrays of the entry. Neither writing nor reading holds the large one in memory.
+        """
+        return self._fetch(key, lambda path, text: write_filled(path, name, shape, np.float16, fill, {"key": text}))
+
+    def _fetch(self, key: dict, write: Callable[[Path, str], None]) -> dict[str, np.ndarray]:
         text = json.dumps(key, sort_keys=True)
         path = self.folder / f"{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             held = _read(path, text)
             if held is None:
-                arrays = {name: np.ascontiguousarray(array) for name, array in compute().items()}
-                write_whole(path, lambda temporary: save_file(arrays, temporary, metadata={"key": text}))
+                write_whole(path, lambda temporary: write(temporary, text))
                 held = _read(path, text)
         return held
 
@@ -58,7 +75,7 @@ def _read(path: Path, key: str) -> dict[str, np.ndarray] | None:
         with safe_open(path, framework="numpy") as file:
             if (file.metadata() or {}).get("key") != key:
                 raise SafetensorError("the entry belongs to another key")
-            return {name: file.get_tensor(name) for name in file.keys()}
+        return map_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         logger.warning("%s is damaged (%s) and is computed again", path, error)
         return None
@@ -81,18 +98,3 @@ def unpack_answers(arrays: dict[str, np.ndarray]) -> Answers:
     tokens = np.split(arrays["tokens"], np.cumsum(arrays["token_lengths"]))[:-1]  # what follows the last length is empty
     texts = np.split(arrays["texts"], np.cumsum(arrays["text_lengths"]))[:-1]
     return Answers(tuple(tuple(t.tolist()) for t in tokens), tuple(t.tobytes().decode() for t in texts))
-
-
-def pack_thoughts(thoughts: Thoughts) -> dict[str, np.ndarray]:
-    """Hidden states are kept in half precision: they are large, and every measure reads them from here."""
-    return {
-        "hidden_states": thoughts.hidden_states.astype(np.float16),
-        "latents": thoughts.latents,
-        "first_logits": thoughts.first_logits,
-        **pack_answers(thoughts.answers),
-    }
-
-
-def unpack_thoughts(arrays: dict[str, np.ndarray]) -> Thoughts:
-    """The inverse of `pack_thoughts`, up to the rounding of hidden states."""
-    return Thoughts(arrays["hidden_states"].astype(np.float32), arrays["latents"], arrays["first_logits"], unpack_answers(arrays))
