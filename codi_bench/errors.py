@@ -15,6 +15,10 @@ class CheckpointError(CodiBenchError):
     """A folder of weights that cannot be loaded strictly."""
 
 
+class MissingError(CheckpointError):
+    """Weights that are not here and cannot be had: the rows of the model are not-run."""
+
+
 class EditError(CodiBenchError):
     """An edit that is unknown, out of range or an identity."""
 

@@ -9,13 +9,13 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from safetensors.torch import save_file
+from torch import nn
 
 from codi_bench.errors import CheckpointError
 from codi_bench.files import file_hash, write_text, write_whole
 from codi_bench.models.codi import Codi, Projection
+from codi_bench.models.strict import build, check, embedding_names, fill, first_line, read_safetensors, read_words, without_memory
 
 WEIGHTS, META = "model.safetensors", "codi.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -39,13 +39,19 @@ def save_folder(model: Codi, folder: Path, *, dtype: torch.dtype = torch.float16
     for local in ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "_attn_implementation"):
         config.pop(local, None)
     write_text(folder / "config.json", json.dumps(config, indent=1, sort_keys=True) + "\n")
+    identity = isinstance(model.projection, nn.Identity)
     meta = {
         "format": 1,
         "num_latents": model.num_latents,
         "vocab_size": model.vocab_size,
-        "projection_width": model.projection[1].out_features,
+        "projection_width": 0 if identity else model.projection[1].out_features,
         "projection_layer_norm": hasattr(model.projection, "ln"),
     }
+    ids = [model.pad_id, model.bot_id, model.eot_id]
+    if ids != [model.vocab_size + i for i in range(3)]:
+        meta["extra_ids"] = ids
+    if model.question_suffix:
+        meta["question_suffix"] = model.question_suffix
     write_text(folder / META, json.dumps(meta, indent=1, sort_keys=True) + "\n")
 
 
@@ -57,16 +63,14 @@ def load_folder(
     absent = [name for name in ("config.json", *TOKENIZER_FILES) if not (folder / name).is_file()]
     if absent:  # without its files transformers makes up an empty tokenizer
         raise CheckpointError(f"{folder}: {' and '.join(absent)} missing; copy the whole folder again")
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{folder}: configuration or tokenizer cannot be read ({_first_line(error)}); "
-            "the folder needs config.json, tokenizer.json and tokenizer_config.json"
-        ) from error
-    backbone = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
-    projection = Projection(config.hidden_size, meta["projection_width"], layer_norm=meta["projection_layer_norm"])
+    config, tokenizer = read_words(folder, "config.json, tokenizer.json and tokenizer_config.json")
+    with without_memory():
+        backbone = build(config, folder)
+        projection = (
+            Projection(config.hidden_size, meta["projection_width"], layer_norm=meta["projection_layer_norm"])
+            if meta["projection_width"]
+            else nn.Identity()
+        )
     model = Codi(
         backbone,
         projection,
@@ -74,11 +78,22 @@ def load_folder(
         vocab_size=meta["vocab_size"],
         name=name or folder.name,
         num_latents=meta["num_latents"] if num_latents is None else num_latents,
+        extra_ids=tuple(meta["extra_ids"]) if "extra_ids" in meta else None,
+        question_suffix=meta.get("question_suffix", ""),
     )
     check_tokenizer(model, folder)
-    _load_strictly(model, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    embedding, head = (f"backbone.{name}" for name in embedding_names(backbone))
+    tied = config.tie_word_embeddings
+    tensors = check(
+        read_tensors(folder / WEIGHTS),
+        {name: value.shape for name, value in model.state_dict().items()},
+        shared=(embedding, head) if tied else (),
+        path=folder / WEIGHTS,
+        against=f"config.json and {META}",
+    )
+    weights = ((name, value) for name, value in tensors.items() if not (tied and name == head))
     model.fingerprint = file_hash(*(folder / f for f in (WEIGHTS, "config.json", META, *TOKENIZER_FILES)))
-    return model.to(device=device, dtype=dtype).eval()
+    return fill(model, weights, device=device, dtype=dtype, path=folder / WEIGHTS)
 
 
 def read_meta(folder: Path) -> dict:
@@ -87,15 +102,25 @@ def read_meta(folder: Path) -> dict:
         raise CheckpointError(f"{folder}: no such folder; give a registered model name or a folder with weights")
     path = folder / META
     if not path.is_file():
-        raise CheckpointError(f"{folder}: no {META}, so this is not a model folder of codi-bench; see `codi-bench train`")
+        raise CheckpointError(
+            f"{folder}: no {META}, so this is not a model folder of codi-bench (see `codi-bench train`), and neither "
+            "model.safetensors nor pytorch_model.bin, so it is no published checkpoint"
+        )
     try:
         meta = json.loads(path.read_text())
         fields = {"num_latents": int, "vocab_size": int, "projection_width": int, "projection_layer_norm": bool}
         for field, kind in fields.items():
             if not isinstance(meta[field], kind) or meta[field] < 0:
                 raise CheckpointError(f"{path}: field '{field}' must be a {kind.__name__}, not {meta[field]!r}")
+        extra = [meta["vocab_size"] + i for i in range(3)]
+        if sorted(meta.get("extra_ids", extra)) != extra:
+            raise CheckpointError(f"{path}: field 'extra_ids' must be {extra} in some order, not {meta['extra_ids']!r}")
+        if not isinstance(meta.get("question_suffix", ""), str):
+            raise CheckpointError(f"{path}: field 'question_suffix' must be a str, not {meta['question_suffix']!r}")
+        if meta["projection_layer_norm"] and not meta["projection_width"]:
+            raise CheckpointError(f"{path}: field 'projection_width' is 0 (no projection), but projection_layer_norm is true")
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: not readable or incomplete ({_first_line(error)}); save the model again") from error
+        raise CheckpointError(f"{path}: not readable or incomplete ({first_line(error)}); save the model again") from error
     return meta
 
 
@@ -103,10 +128,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """All tensors of a safetensors file, in fp32."""
     if not path.is_file():
         raise CheckpointError(f"{path.parent}: no weights ({path.name} is missing); copy the whole folder again")
-    try:
-        return {name: value.float() for name, value in load_file(path).items()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a whole safetensors file ({_first_line(error)}); copy it again") from error
+    return {name: value.float() for name, value in read_safetensors(path).items()}
 
 
 def check_tokenizer(model: Codi, folder: Path) -> None:
@@ -117,40 +139,3 @@ def check_tokenizer(model: Codi, folder: Path) -> None:
             f"{folder}: the tokenizer does not fit: it has {size} words, {META} says {model.vocab_size}, and the "
             f"embeddings have {rows} rows (vocabulary + 3); use the tokenizer the model was trained with"
         )
-    if model.eos_id is None:
-        raise CheckpointError(f"{folder}/tokenizer_config.json: field 'eos_token' is missing; answers could never end")
-
-
-def _load_strictly(model: Codi, tensors: dict[str, torch.Tensor], path: Path) -> None:
-    if model.backbone.config.tie_word_embeddings:
-        names = {module: name for name, module in model.named_modules()}
-        embedding, head = (
-            names[m] + ".weight" for m in (model.backbone.get_input_embeddings(), model.backbone.get_output_embeddings())
-        )
-        if embedding in tensors:
-            tensors.setdefault(head, tensors[embedding])  # a tied head is stored once, with the embedding
-    expected = model.state_dict()
-    missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    shapes = sorted(
-        f"{k} {list(tensors[k].shape)} instead of {list(v.shape)}"
-        for k, v in expected.items()
-        if k in tensors and tensors[k].shape != v.shape
-    )
-    if missing or unexpected or shapes:
-        found = [
-            f"{what}: {', '.join(keys[:6])}{' …' if len(keys) > 6 else ''}"
-            for what, keys in (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes))
-            if keys
-        ]
-        raise CheckpointError(f"{path}: the weights do not fit config.json and {META}: {'; '.join(found)}")
-    bad = sorted(k for k, v in tensors.items() if not torch.isfinite(v).all())
-    if bad:
-        raise CheckpointError(
-            f"{path}: NaN or infinite weights in {', '.join(bad[:6])}; the file is damaged or training diverged"
-        )
-    model.load_state_dict(tensors)
-    model.backbone.tie_weights()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

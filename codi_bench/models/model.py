@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from codi_bench.errors import CheckpointError
-from codi_bench.models import loop
+from codi_bench.errors import CheckpointError, UnknownNameError
+from codi_bench.models import hub, loop
 from codi_bench.models.checkpoint import load_folder
 from codi_bench.models.codi import Codi
 from codi_bench.models.edits import Edit, Reference, replacements
-from codi_bench.models.registry import REGISTRY, ModelEntry, entry, entry_for
+from codi_bench.models.published import is_published, load_published
+from codi_bench.models.registry import PUBLISHED, REGISTRY, ModelEntry, entry, entry_for
 from codi_bench.stats import stream
 from codi_bench.thoughts.record import Answers, Thoughts
 
@@ -50,16 +53,21 @@ class Model:
         num_latents: int | None = None,
         batch_size: int = 64,
         max_new_tokens: int | None = None,
+        protocol: str = loop.MASKED,
         progress=lambda done: None,
     ) -> Thoughts:
-        """Capture every state of `num_latents` thoughts (default K); with max_new_tokens also answer, in the same pass."""
-        self._check(num_latents)
+        """Capture every state of `num_latents` thoughts (default K); with max_new_tokens also answer, in the same pass.
+
+        protocol: `masked`, or `unmasked-padding` as the published evaluation has it, where batch_size and order show.
+        """
+        self._check(num_latents, protocol)
         return loop.capture(
             self.codi,
             questions,
             num_latents=self._latents(num_latents),
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
+            padding=protocol,
             progress=progress,
         )
 
@@ -74,6 +82,7 @@ class Model:
         num_latents: int | None = None,
         max_new_tokens: int = 256,
         batch_size: int = 64,
+        protocol: str = loop.MASKED,
         seed: int = 0,
     ) -> Answers:
         """Greedy answers, under edits if any. Resampling also needs the problems' gold answers and groups."""
@@ -86,6 +95,7 @@ class Model:
             num_latents=num_latents,
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
+            protocol=protocol,
             seed=seed,
         )[0]
 
@@ -100,14 +110,17 @@ class Model:
         num_latents: int | None = None,
         max_new_tokens: int = 256,
         batch_size: int = 64,
+        protocol: str = loop.MASKED,
         seed: int = 0,
+        hidden_states: np.ndarray | None = None,
         progress=lambda done: None,
     ) -> list[Answers]:
         """Greedy answers under several conditions (each a list of edits; empty: clean) that share all they can.
 
+        hidden_states: an array [n, 1 + K, L + 1, d] to fill with the clean run's, such as a file mapped into memory.
         Raises EditError before anything runs.
         """
-        self._check(num_latents)
+        self._check(num_latents, protocol)
         latents = self._latents(num_latents)
         resampled = any(edit.kind == "resample" for edits in conditions for edit in edits)
         if resampled and not len(answers) == len(groups) == len(questions):
@@ -137,6 +150,8 @@ class Model:
             num_latents=latents,
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
+            padding=protocol,
+            keep=None if hidden_states is None else Thoughts(hidden_states),
             progress=progress,
         )
 
@@ -145,17 +160,25 @@ class Model:
         return loop.explain(self.codi, questions, batch_size=batch_size, max_new_tokens=max_new_tokens)
 
     def reference(
-        self, questions: Sequence[str], answers: Sequence[str], groups: Sequence[str], *, batch_size: int = 64
+        self,
+        questions: Sequence[str],
+        answers: Sequence[str],
+        groups: Sequence[str],
+        *,
+        batch_size: int = 64,
+        protocol: str = loop.MASKED,
     ) -> Reference:
         """Thoughts of other problems, as the source of means and donors."""
-        return Reference(self.think(questions, batch_size=batch_size).latents, tuple(answers), tuple(groups))
+        return Reference(self.think(questions, batch_size=batch_size, protocol=protocol).latents, tuple(answers), tuple(groups))
 
     def _latents(self, num_latents: int | None) -> int:
         return self.num_latents if num_latents is None else num_latents
 
-    def _check(self, num_latents: int | None) -> None:
+    def _check(self, num_latents: int | None, protocol: str) -> None:
         if num_latents is not None and num_latents < 0:
             raise ValueError(f"num_latents must be 0 or more, got {num_latents}")
+        if protocol not in loop.PADDINGS:
+            raise UnknownNameError("protocol", protocol, loop.PADDINGS)
 
 
 def resolve(device: str, dtype: str) -> tuple[str, str]:
@@ -168,14 +191,18 @@ def resolve(device: str, dtype: str) -> tuple[str, str]:
 def load(
     name_or_path: str | Path,
     *,
+    base: str | Path | None = None,
     name: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
     num_latents: int | None = None,
+    lora_alpha: float | None = None,
 ) -> Model:
-    """Load a registered model by name, or a folder written by `codi-bench train`.
+    """Load a registered model by name, a folder (ours, or a checkpoint as published), or `org/name` on the hub.
 
-    device: `auto` is cuda where there is one; dtype: `auto` is float32. name: what to call a folder (default: its own name).
+    base: folder or hub name of the language model under a published checkpoint; a registered one knows its own. name: what to
+    call a folder (default: its own name). device: `auto` is cuda where there is one; dtype: `auto` is float32. num_latents (K)
+    and lora_alpha: training settings that published files do not hold; default: the registered ones, else 6 and 32.
     Raises CheckpointError or UnknownNameError with one line that says what to do.
     """
     device, dtype = resolve(device, dtype)
@@ -185,17 +212,82 @@ def load(
         raise CheckpointError(f"unknown device '{device}': use cpu, cuda, cuda:N or auto")
     if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
         raise CheckpointError(f"device '{device}' was asked for, but PyTorch does not see it here; use --device cpu")
-    registered = None if isinstance(name_or_path, Path) else REGISTRY.get(name_or_path)
-    if registered is None and not Path(name_or_path).is_dir():
-        if isinstance(name_or_path, Path) or "/" in name_or_path or name_or_path.startswith("."):
-            raise CheckpointError(f"{name_or_path}: no such folder; give a registered model name or a folder with weights")
-        entry(str(name_or_path))  # raises, naming the nearest model
-    if registered is not None and not registered.embedded:
-        raise CheckpointError(
-            f"the weights of '{registered.name}' are not in this package; give --model {registered.name}=FOLDER"
-        )
-    folder = registered.folder if registered else Path(name_or_path)
-    codi = load_folder(folder, device=device, dtype=DTYPES[dtype], name=name or folder.name, num_latents=num_latents)
+    if num_latents is not None and num_latents < 0:
+        raise CheckpointError(f"num_latents must be 0 or more, got {num_latents}")
+    if lora_alpha is not None and not 0 < lora_alpha < float("inf"):
+        raise CheckpointError(f"lora_alpha must be a positive number, got {lora_alpha}")
+    folder, registered = _find(name_or_path)
     known = registered or REGISTRY.get(name or "")
+    called = name or (registered.name if registered else Path(name_or_path).name)
+    if is_published(folder):
+        codi = load_published(
+            folder,
+            _find_base(folder, base, called, known),
+            device=device,
+            dtype=DTYPES[dtype],
+            name=called,
+            **_settings(called, known, num_latents, lora_alpha),
+        )
+    elif base is not None or lora_alpha is not None:
+        raise CheckpointError(
+            f"{folder}: a folder of codi-bench is whole, without base or LoRA; leave out --base and --lora-alpha"
+        )
+    else:
+        codi = load_folder(folder, device=device, dtype=DTYPES[dtype], name=called, num_latents=num_latents)
     family = "gpt2" if codi.backbone.config.model_type == "gpt2" else "llama"
-    return Model(codi, known or entry_for(name or folder.name, family, codi.num_layers), device, dtype)
+    if known is None or known.family != family or max(known.layers) >= codi.num_layers:  # another model under a known name
+        known = entry_for(known.name if known else called, family, codi.num_layers)
+    return Model(codi, known, device, dtype)
+
+
+def _find(name_or_path: str | Path) -> tuple[Path, ModelEntry | None]:
+    """The folder of a model, downloaded if need be, and its entry if it was asked for by its registered or hub name."""
+    text = name_or_path if isinstance(name_or_path, str) else ""
+    registered = REGISTRY.get(text)
+    if registered is None and Path(name_or_path).is_dir():
+        return Path(name_or_path), None
+    registered = registered or next((each for each in REGISTRY.values() if each.hub == text), None)
+    if registered is not None and registered.embedded:
+        return registered.folder, registered
+    if registered is not None or hub.is_repository(text):
+        repository = registered.hub if registered else text
+        mend = _mend(registered) if registered else ""
+        return hub.fetch(repository, patterns=hub.BESIDE_WEIGHTS, one_of=hub.WEIGHT_FILES, mend=mend), registered
+    if not text or "/" in text or text.startswith("."):
+        raise CheckpointError(f"{name_or_path}: no such folder; give a registered model name or a folder with weights")
+    entry(text)  # raises, naming the nearest model
+    raise AssertionError("an entry is either embedded or on the hub")
+
+
+def _find_base(folder: Path, base: str | Path | None, called: str, known: ModelEntry | None) -> Path:
+    """The folder of the language model under a published checkpoint."""
+    if base is not None:
+        return hub.locate(base, patterns=hub.BASE_FILES)
+    if known is None or known.base is None:
+        raise CheckpointError(
+            f"{folder}: no codi.json, so this is not a model folder of codi-bench; a published checkpoint needs the language "
+            f"model it was trained over: give --base {called}=FOLDER (or its hub name)"
+        )
+    return hub.fetch(known.base, patterns=hub.BASE_FILES, mend=_mend(known))
+
+
+def _mend(known: ModelEntry) -> str:
+    return (
+        f"run `hf download {known.hub}` and `hf download {known.base}` where there is a network, or give --model "
+        f"{known.name}=FOLDER --base {known.name}=FOLDER"
+    )
+
+
+def _settings(called: str, known: ModelEntry | None, num_latents: int | None, lora_alpha: float | None) -> dict:
+    """K and alpha of a published checkpoint; assuming them is said."""
+    taken = known if known and not known.embedded else REGISTRY[PUBLISHED[0]]
+    if taken is not known and None in (num_latents, lora_alpha):
+        assumed = {"--num-latents": (num_latents, taken.num_latents), "--lora-alpha": (lora_alpha, taken.lora_alpha)}
+        said = [f"{flag} {default}" for flag, (given, default) in assumed.items() if given is None]
+        logging.getLogger(__name__).warning(
+            "%s: the checkpoint does not say how it was trained; assuming %s, as published", called, " and ".join(said)
+        )
+    return {
+        "num_latents": taken.num_latents if num_latents is None else num_latents,
+        "lora_alpha": taken.lora_alpha if lora_alpha is None else lora_alpha,
+    }

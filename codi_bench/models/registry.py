@@ -16,7 +16,8 @@ class ModelEntry:
 
     family: whose study protocol applies (`gpt2` or `llama`). layers: the three probed `hidden_states` indices and
     sae_layers those that the SAE reads, stored so that nobody recomputes them. hub: the published checkpoint, None for
-    an embedded model. reported: are the study's figures about this very model?
+    an embedded model. num_latents, lora_alpha: training settings of a published checkpoint, which its files do not hold
+    (the training scripts of github.com/zhenyi4/codi; the rank, 128 there, is read off the weights).
     """
 
     name: str
@@ -25,6 +26,8 @@ class ModelEntry:
     sae_layers: tuple[int, ...]
     hub: str | None = None
     base: str | None = None
+    num_latents: int = 6
+    lora_alpha: float = 32
 
     @property
     def embedded(self) -> bool:
@@ -34,6 +37,16 @@ class ModelEntry:
     def folder(self) -> Path:
         """Where an embedded model lies."""
         return EMBEDDED_FOLDER / self.name
+
+    @property
+    def probed(self) -> tuple[int, ...]:
+        """`layers`; raises CheckpointError for a model too shallow for the suite (it can still think and answer)."""
+        if not self.layers:
+            raise CheckpointError(
+                f"model '{self.name}' has too few layers for the suite: three distinct probed layers inside 1..L-1 need at "
+                "least 4; `codi-bench think` and `answer` take it"
+            )
+        return self.layers
 
 
 REGISTRY = {
@@ -67,12 +80,10 @@ def entry(name: str) -> ModelEntry:
 def entry_for(name: str, family: str, num_layers: int) -> ModelEntry:
     """An entry for a user's own model: the study's relative depths, distinct, inside 1..L-1.
 
-    Raises CheckpointError for fewer than four layers, where three distinct inner layers do not exist.
+    Fewer than four layers have no three distinct inner ones: `layers` is empty then, and `probed` raises.
     """
     if num_layers < 4:
-        raise CheckpointError(
-            f"model '{name}' has {num_layers} layers; three distinct probed layers inside 1..L-1 need at least 4"
-        )
+        return ModelEntry(name, family, (), ())
     depths = (4 / 12, 8 / 12, 11 / 12) if family == "gpt2" else (8 / 16, 14 / 16, 15 / 16)
     layers = inner_layers(depths, num_layers)
     last_five = tuple(range(max(1, num_layers - 4), num_layers + 1))

@@ -1,0 +1,87 @@
+"""Where a model lies: a folder, or a repository of the Hugging Face hub by way of its local cache.
+
+The hub library is imported when something is looked up there; HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE and tokens are its own
+business. Every failure is one CheckpointError that says what to run or which folder to give.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from codi_bench.errors import CheckpointError, MissingError
+
+BASE_FILES = ("config.json", "tokenizer.json", "tokenizer*", "vocab*", "merges*", "special_tokens*", "added_tokens*")
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # the first that a repository has, as the published code prefers
+BESIDE_WEIGHTS = ("codi.json*", "config.json*", "tokenizer*.json", "*.index.json")
+
+
+def is_repository(name: object) -> bool:
+    """Could this be `org/name` on the hub? (Bare words are names of our own registry.)"""
+    return isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) is not None
+
+
+def locate(name_or_path: str | Path, *, patterns: Sequence[str], mend: str = "") -> Path:
+    """The folder of that path if there is one, otherwise the snapshot of the hub repository of that name (`gpt2`, `org/name`).
+
+    patterns: files to download; those without a `*` must be there. mend: what the user can do, for the errors.
+    Raises CheckpointError.
+    """
+    if Path(name_or_path).is_dir():
+        return Path(name_or_path)
+    if not (is_repository(name_or_path) or isinstance(name_or_path, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*", name_or_path)):
+        raise CheckpointError(f"{name_or_path}: no such folder; give a folder with {_words(patterns)}, or a name on the hub")
+    return fetch(name_or_path, patterns=patterns, mend=mend)
+
+
+def fetch(repository: str, *, patterns: Sequence[str], one_of: Sequence[str] = (), mend: str = "") -> Path:
+    """The local snapshot of a hub repository with the files of `patterns` and the first of `one_of` that it has.
+
+    Raises MissingError: not cached and offline, out of reach, gated, no such repository, or a file is missing there.
+    """
+    from huggingface_hub import constants
+
+    mend = mend or f"run `hf download {repository}` where there is a network, or give a folder in its place"
+    for last in one_of or ("",):
+        wanted = [*patterns, last] if last else list(patterns)
+        folder = _snapshot(repository, wanted, mend)
+        if all((folder / file).is_file() for file in wanted if "*" not in file):
+            return folder
+    where = (
+        "in the local cache, and HF_HUB_OFFLINE forbids the network"
+        if constants.HF_HUB_OFFLINE
+        else "in the repository (or in the local cache, if there is no network)"
+    )
+    raise MissingError(f"{repository}: {_words(patterns) or _words(one_of, ' or ')} not found {where}; {mend}")
+
+
+def _snapshot(repository: str, wanted: list[str], mend: str) -> Path:
+    from huggingface_hub import constants, errors, snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=wanted))
+    except errors.GatedRepoError as error:  # a kind of RepositoryNotFoundError: first
+        raise MissingError(
+            f"{repository}: gated: accept its licence on https://huggingface.co/{repository} and log in "
+            f"(`hf auth login`, or a token in HF_TOKEN), then {mend}"
+        ) from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise MissingError(
+            f"{repository}: no such folder and no such repository on the hub (or a private one); {mend}"
+        ) from error
+    except Exception as error:  # requests, httpx and xet each have their own
+        partial = getattr(error, "snapshot_path", None)  # IncompleteSnapshotError: what is needed may still be there
+        if partial is not None:
+            return Path(partial)
+        if constants.HF_HUB_OFFLINE:
+            why = "not in the local cache, and HF_HUB_OFFLINE forbids the network"
+        elif isinstance(error, errors.LocalEntryNotFoundError):
+            why = "not in the local cache, and the hub cannot be reached"
+        else:
+            why = f"cannot be downloaded ({(str(error).strip() or type(error).__name__).splitlines()[0]})"
+        raise MissingError(f"{repository}: {why}; {mend}") from error
+
+
+def _words(files: Sequence[str], between: str = " and ") -> str:
+    return between.join(file for file in files if "*" not in file)

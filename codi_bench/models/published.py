@@ -1,0 +1,286 @@
+"""Published checkpoints: a whole state dict in one file, over the configuration and tokenizer of its base model.
+
+CODI (github.com/zhenyi4/codi, `src/model.py`): `codi.base_model.model.<key>` with peft's LoRA beside frozen weights, or
+`codi.<key>` after full fine-tuning; `prj.1`, `prj.3` and `prj.ln`, or no projection at all. The ids pad, bot, eot follow V.
+Coconut (github.com/facebookresearch/coconut, `coconut.py`): `base_causallm.<key>` and the embedding once more; the ids
+start-latent, end-latent, latent follow V; a newline ends the question; the hidden state itself is fed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from codi_bench.errors import CheckpointError
+from codi_bench.models.codi import Codi, Projection
+from codi_bench.models.hub import WEIGHT_FILES
+from codi_bench.models.strict import (
+    build,
+    check,
+    embedding_names,
+    fill,
+    first_line,
+    other_file,
+    read_safetensors,
+    read_words,
+    without_memory,
+)
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model")  # one of them is the vocabulary
+TOKENIZER_PARTS = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+TRUNK = {"gpt2": "transformer.", "llama": "model."}  # how the keys of each architecture begin
+LORA_MODULES = {
+    "gpt2": ("c_attn", "c_proj", "c_fc"),
+    "llama": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+}
+# The only keys that may differ: these buffers are no weights, and a tied head or embedding may be stored once (see `shared`)
+IGNORED = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
+PREFIXES = ("codi.base_model.model.", "codi.", "base_causallm.")  # what stands before the backbone's own keys
+
+
+def is_published(folder: Path) -> bool:
+    """Is this a published checkpoint: weights, whole or in shards, and no `codi.json` as our own folders have?"""
+    names = [*WEIGHT_FILES, *(f"{name}.index.json" for name in WEIGHT_FILES)]
+    return not (folder / "codi.json").exists() and any((folder / name).exists() for name in names)
+
+
+def load_published(
+    checkpoint: Path,
+    base: Path,
+    *,
+    num_latents: int,
+    lora_alpha: float,
+    device: str | torch.device,
+    dtype: torch.dtype,
+    name: str = "",
+) -> Codi:
+    """Load a published checkpoint strictly; LoRA is merged in fp32, W + alpha / r B A, before the weights become dtype.
+
+    checkpoint: folder with `model.safetensors` or `pytorch_model.bin`. base: folder with `config.json` and tokenizer of the
+    language model it was trained over, whose own weights are not read. num_latents, lora_alpha: K and alpha of the training,
+    which the files do not hold; the rank r is read off every module.
+    Raises CheckpointError with one line that names the file, what is wrong and the mend.
+    """
+    config, tokenizer = _read_base(base)
+    path = _weights_file(checkpoint)
+    tensors = {key: value for key, value in _read_state_dict(path).items() if not key.endswith(IGNORED)}
+    prefix = _prefix(tensors, config.model_type, path, base)
+    vocab_size = _vocabulary(tensors, prefix, config, tokenizer, path, base)
+    coconut = prefix == "base_causallm."
+
+    config.vocab_size = vocab_size + 3
+    with without_memory():
+        backbone = build(config, base)
+        projection = nn.Identity() if coconut else _projection(tensors, config.hidden_size)
+    loras = _loras(tensors, backbone, prefix, config.model_type, path)
+    embedding, head = (prefix + key for key in embedding_names(backbone))
+    shared = (embedding, *((head,) if config.tie_word_embeddings else ()), *(("embedding.weight",) if coconut else ()))
+    expected = _expected(backbone, projection, prefix, loras)
+    if coconut:
+        expected["embedding.weight"] = expected[embedding]
+    against = f"{base / 'config.json'} and the published layout"
+    tensors = check(tensors, expected, shared=shared, path=path, against=against)
+
+    model = Codi(
+        backbone,
+        projection,
+        tokenizer,
+        vocab_size=vocab_size,
+        num_latents=num_latents,
+        name=name or checkpoint.name,
+        extra_ids=(vocab_size + 2, vocab_size, vocab_size + 1) if coconut else None,
+        question_suffix="\n" if coconut else "",
+    )
+    left_out = {name for name in shared if name != embedding}  # `fill` ties the head, and Coconut's second embedding is none
+    weights = _merged({k: v for k, v in tensors.items() if k not in left_out}, prefix, loras, lora_alpha)
+    words = [f for f in (base / n for n in ("config.json", *TOKENIZER_FILES, *TOKENIZER_PARTS)) if f.is_file()]
+    model.fingerprint = _fingerprint([path, *words], f"published 1 alpha {float(lora_alpha)}")
+    return fill(model, weights, device=device, dtype=dtype, path=path)
+
+
+def _read_base(base: Path):
+    """(configuration, tokenizer) of the base model."""
+    if not base.is_dir():
+        raise CheckpointError(
+            f"{base}: no such folder; the base is a folder with config.json and tokenizer of the language model"
+        )
+    if not (base / "config.json").is_file() or not any((base / name).is_file() for name in TOKENIZER_FILES):
+        raise CheckpointError(
+            f"{base}: config.json or tokenizer.json missing; the base is a folder with both, of the language model that the "
+            "checkpoint was trained over"
+        )
+    config, tokenizer = read_words(base, "config.json, tokenizer.json and tokenizer_config.json")
+    if config.model_type not in TRUNK:
+        raise CheckpointError(f"{base / 'config.json'}: the base is {config.model_type}; known are {' and '.join(TRUNK)}")
+    return config, tokenizer
+
+
+def _weights_file(checkpoint: Path) -> Path:
+    for name in WEIGHT_FILES:
+        if (checkpoint / name).is_file():
+            return checkpoint / name
+    for name in WEIGHT_FILES:
+        if (checkpoint / f"{name}.index.json").exists():
+            raise CheckpointError(
+                f"{checkpoint / name}.index.json: the weights lie in shards; save them in one file, {' or '.join(WEIGHT_FILES)}"
+            )
+    raise CheckpointError(f"{checkpoint}: no weights ({' or '.join(WEIGHT_FILES)} is missing); download the checkpoint again")
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name, as they are on disk. Nothing of a pickle is executed."""
+    held = read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    if not isinstance(held, dict) or not held:
+        what = "nothing" if isinstance(held, dict) else f"a {type(held).__name__}"
+        raise CheckpointError(f"{path}: holds {what}; expected are weights by name, so save the state dict alone")
+    for key, value in held.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor) or not value.is_floating_point():
+            if isinstance(key, str) and key.endswith(IGNORED):
+                continue
+            what = f"a tensor of {str(value.dtype)[6:]}" if isinstance(value, Tensor) else type(value).__name__
+            raise CheckpointError(
+                f"{path}: {' '.join(str(key).split())[:200]} is {what}; expected are floating-point weights by name, so save "
+                "the state dict alone"
+            )
+        if value.layout != torch.strided or value.device.type != "cpu":
+            raise CheckpointError(f"{path}: {' '.join(key.split())[:200]} is not a plain dense tensor; save the state dict again")
+    return {key: value.detach() for key, value in held.items() if isinstance(value, Tensor)}
+
+
+def _read_pickle(path: Path) -> object:
+    """What a file of `torch.save` holds, by the reader that builds tensors and plain containers alone."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4)
+        whole = zipfile.is_zipfile(path)  # files from before PyTorch 1.6 are bare pickles and cannot be mapped
+        what = other_file(path)
+        if not what and not whole:
+            what = "its end is missing" if head == b"PK\x03\x04" else "" if head[:1] == b"\x80" else "neither a zip nor a pickle"
+        if not what:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=whole)
+    except Exception as error:  # UnpicklingError, but damaged files raise almost anything
+        if refused := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise CheckpointError(
+                f"{path}: a pickle of more than tensors ({refused[1]}), nothing of it was executed; save the state dict alone, "
+                "best as model.safetensors"
+            ) from error
+        unpickling = isinstance(error, pickle.UnpicklingError)  # torch would advise to load it all the same
+        what = "a damaged pickle or one of more than tensors, nothing executed" if unpickling else first_line(error)
+    raise CheckpointError(f"{path}: not a whole PyTorch file of tensors ({what}); download it again")
+
+
+def _prefix(tensors: dict[str, Tensor], base_type: str, path: Path, base: Path) -> str:
+    """What stands before the backbone's keys; raises for a plain language model and for the other architecture."""
+    prefix = next((p for p in PREFIXES if any(key.startswith(p) for key in tensors)), "")
+    kinds = {kind for kind, trunk in TRUNK.items() if any(key.startswith(prefix + trunk) for key in tensors)}
+    if not prefix and (kinds or any(key.startswith(("h.0.", "layers.0.")) for key in tensors)):
+        raise CheckpointError(
+            f"{path}: the weights of a plain language model, not of a CODI checkpoint (no key begins with codi. or "
+            "base_causallm.); give the CODI checkpoint here and this folder as --base"
+        )
+    if not prefix:
+        raise CheckpointError(
+            f"{path}: not a CODI checkpoint: no key begins with codi. or base_causallm., the first is "
+            f"{' '.join(min(tensors).split())[:200]}"
+        )
+    if kinds and base_type not in kinds:
+        raise CheckpointError(
+            f"{path}: holds {' and '.join(sorted(kinds))} weights, the base is {base_type} ({base / 'config.json'}); give the "
+            "base that the checkpoint was trained over"
+        )
+    return prefix
+
+
+def _vocabulary(tensors: dict[str, Tensor], prefix: str, config, tokenizer, path: Path, base: Path) -> int:
+    """V, on which configuration, tokenizer and embeddings (V + 3 rows) must agree."""
+    names = (*(prefix + n for n in ("transformer.wte.weight", "model.embed_tokens.weight", "lm_head.weight")), "embedding.weight")
+    rows = next((len(tensors[name]) for name in names if name in tensors and tensors[name].dim()), None)
+    if len(tokenizer) != config.vocab_size or rows not in (config.vocab_size + 3, None):
+        held = "" if rows is None else f" and the checkpoint has {rows} rows ({config.vocab_size} words and 3 ids would be right)"
+        raise CheckpointError(
+            f"{path}: the vocabulary does not match {base}: config.json there says {config.vocab_size} words, the tokenizer has "
+            f"{len(tokenizer)}{held}; give the base that the checkpoint was trained over"
+        )
+    return config.vocab_size
+
+
+def _projection(tensors: dict[str, Tensor], width: int) -> nn.Module:
+    """The projection that the `prj` keys describe; the strict comparison follows."""
+    if not any(key.startswith("prj.") for key in tensors):
+        return nn.Identity()
+    inner = next((len(t) for t in (tensors.get("prj.1.weight"), tensors.get("prj.1.bias")) if t is not None and t.dim()), 1)
+    return Projection(width, max(inner, 1), layer_norm=any(key.startswith("prj.ln.") for key in tensors))
+
+
+@dataclass(frozen=True)
+class Lora:
+    """One adapted module. transposed: the base weight is [in, out] (transformers' Conv1D) and not [out, in]."""
+
+    rank: int
+    transposed: bool
+
+
+def _loras(tensors: dict[str, Tensor], backbone: nn.Module, prefix: str, family: str, path: Path) -> dict[str, Lora]:
+    """Adapted modules by their file name; raises for one that must not be adapted."""
+    modules = {prefix + name: module for name, module in backbone.named_modules() if name.endswith(LORA_MODULES[family])}
+    adapted = {m[1] for key in tensors if key.startswith(prefix) and (m := re.match(r"(.+?)\.(?:lora_|base_layer\.)", key))}
+    strange = sorted(name for name in adapted if not name.endswith(LORA_MODULES[family]))
+    if strange:
+        more = f" and {len(strange) - 1} more" if strange[1:] else ""
+        raise CheckpointError(
+            f"{path}: LoRA on {' '.join(strange[0].split())[:200]}{more}; of this base only "
+            f"{', '.join(LORA_MODULES[family])} may have it"
+        )
+    loras = {}
+    for name in sorted(adapted & modules.keys()):  # another depth's modules are unexpected keys
+        a, b = (tensors.get(f"{name}.lora_{ab}.default.weight") for ab in "AB")
+        rank = len(a) if a is not None and a.dim() else b.shape[-1] if b is not None and b.dim() else 1
+        loras[name] = Lora(max(rank, 1), not isinstance(modules[name], nn.Linear))
+    return loras
+
+
+def _expected(backbone: nn.Module, projection: nn.Module, prefix: str, loras: dict[str, Lora]) -> dict[str, tuple[int, ...]]:
+    """Every key that the file must have, with its shape."""
+    expected = {f"prj.{key}": tuple(value.shape) for key, value in projection.state_dict().items()}
+    for key, value in backbone.state_dict().items():
+        module, _, kind = (prefix + key).rpartition(".")
+        expected[f"{module}.base_layer.{kind}" if module in loras else prefix + key] = tuple(value.shape)
+        if module in loras and kind == "weight":
+            lora = loras[module]
+            n_out, n_in = value.shape[::-1] if lora.transposed else value.shape
+            expected[f"{module}.lora_A.default.weight"] = (lora.rank, n_in)
+            expected[f"{module}.lora_B.default.weight"] = (n_out, lora.rank)
+    return expected
+
+
+def _merged(tensors: dict[str, Tensor], prefix: str, loras: dict[str, Lora], alpha: float) -> Iterator[tuple[str, Tensor]]:
+    """(name in `Codi`, weight) one after the other, so that only one is held in fp32 beside the result."""
+    for key, value in tensors.items():
+        module, adapted, kind = key.rpartition(".base_layer.")
+        if ".lora_" in key:
+            continue
+        if adapted and kind == "weight":
+            a, b = (tensors[f"{module}.lora_{ab}.default.weight"].float() for ab in "AB")
+            change = alpha / loras[module].rank * (b @ a)
+            value = value.float() + (change.T if loras[module].transposed else change)
+        name = f"{module}.{kind}" if adapted else key
+        yield f"projection.{name[4:]}" if name.startswith("prj.") else f"backbone.{name.removeprefix(prefix)}", value
+
+
+def _fingerprint(files: list[Path], facts: str) -> str:
+    """sha256 over facts, names and contents; the weights need not fit into memory."""
+    digest = hashlib.sha256(facts.encode())
+    for path in files:
+        digest.update(f"\n{path.name}\n".encode())
+        with open(path, "rb") as file:
+            while block := file.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest()

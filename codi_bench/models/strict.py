@@ -1,0 +1,152 @@
+"""What own and published checkpoints share: reading files without running them, and comparing weights strictly.
+
+Nothing here knows a layout. Every failure is one CheckpointError of one line that names the file and the mend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from codi_bench.errors import CheckpointError
+from codi_bench.models.codi import Codi
+
+SHOWN = 6  # keys of each kind that an error lists
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def read_words(folder: Path, needs: str):
+    """(configuration, tokenizer) of a Hugging Face folder; needs: the files it ought to have, for the error."""
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        raise CheckpointError(
+            f"{folder}: configuration or tokenizer cannot be read ({first_line(error)}); the folder needs {needs}"
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise CheckpointError(f"{folder}/tokenizer_config.json: field 'eos_token' is missing; answers could never end")
+    return config, tokenizer
+
+
+def build(config, folder: Path) -> nn.Module:
+    """The causal LM of a configuration; inside `without_memory` it has shapes alone."""
+    try:
+        return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    except Exception as error:  # whatever a wrong number makes the constructors do
+        raise CheckpointError(f"{folder / 'config.json'}: no model can be built from it ({first_line(error)})") from error
+
+
+@contextmanager
+def without_memory():
+    """Parameters made inside have a shape, no memory and no random start; buffers (rotary frequencies) are real."""
+    register = nn.Module.register_parameter
+
+    def on_meta(module, name, parameter):
+        register(module, name, parameter)
+        if parameter is not None and not parameter.is_meta:  # one that is there already is being tied: keep its identity
+            module._parameters[name] = nn.Parameter(parameter.to("meta"))
+
+    nn.Module.register_parameter = on_meta
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file as they are on disk."""
+    try:
+        return load_file(path)
+    except Exception as error:  # SafetensorError, OSError, and KeyError for a dtype that it does not know
+        what = other_file(path) or first_line(error)
+        raise CheckpointError(f"{path}: not a whole safetensors file ({what}); copy it again") from error
+
+
+def other_file(path: Path) -> str:
+    """What commonly lies in the place of weights: said in words, '' if it is none of that."""
+    with open(path, "rb") as file:
+        head = file.read(512)
+    if not head:
+        return "it is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer: the weights were not downloaded, run `git lfs pull`"
+    return "it is a text file" if all(byte >= 32 or byte in b"\t\n\r" for byte in head) else ""
+
+
+def embedding_names(backbone: nn.Module) -> tuple[str, str]:
+    """State dict names of input embeddings and head."""
+    names = {module: name for name, module in backbone.named_modules()}
+    return tuple(f"{names[m]}.weight" for m in (backbone.get_input_embeddings(), backbone.get_output_embeddings()))
+
+
+def check(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Sequence[int]], *, shared: Sequence[str], path: Path, against: str
+) -> dict[str, Tensor]:
+    """The tensors, if their names and shapes are exactly the expected ones and every number is finite.
+
+    shared: names of one tensor; whichever is there serves for those that are not. against: what the weights must fit.
+    Raises one CheckpointError that lists missing, unexpected and wrongly shaped keys, or NaN, or shared ones that differ.
+    """
+    there = [name for name in shared if name in tensors]
+    tensors = {**{name: tensors[there[0]] for name in shared if there}, **tensors}
+    found = {
+        "missing": expected.keys() - tensors.keys(),
+        "unexpected": tensors.keys() - expected.keys(),
+        "wrong shape": {
+            f"{name} {list(tensors[name].shape)} instead of {list(shape)}"
+            for name, shape in expected.items()
+            if name in tensors and tuple(tensors[name].shape) != tuple(shape)
+        },
+    }
+    if any(found.values()):
+        said = "; ".join(f"{what}: {_listed(keys)}" for what, keys in found.items() if keys)
+        raise CheckpointError(f"{path}: the weights do not fit {against}: {said}")
+    bad = {name for name, value in tensors.items() if not _finite(value)}
+    if bad:
+        raise CheckpointError(f"{path}: NaN or infinite weights in {_listed(bad)}; the file is damaged or training diverged")
+    for name in there[1:]:
+        if not torch.equal(tensors[name], tensors[there[0]]):
+            raise CheckpointError(
+                f"{path}: {there[0]} and {name} are one tied tensor by config.json, but they differ; "
+                "set tie_word_embeddings to false there if the model was trained so, or save it again"
+            )
+    return tensors
+
+
+def fill(
+    model: Codi, weights: Iterable[tuple[str, Tensor]], *, device: str | torch.device, dtype: torch.dtype, path: Path
+) -> Codi:
+    """Give a model built `without_memory` its (name, tensor) pairs in dtype; a tied head takes the embedding's.
+
+    Buffers keep their precision: rotary frequencies in half precision would turn late positions wrongly.
+    """
+    state = {}
+    for name, value in weights:
+        state[name] = value.to(dtype, copy=True, memory_format=torch.contiguous_format)
+        if not _finite(state[name]):
+            raise CheckpointError(f"{path}: {name} does not fit into {str(dtype)[6:]}; use --dtype float32")
+    model.load_state_dict(state, assign=True, strict=False)
+    if model.backbone.config.tie_word_embeddings:
+        model.backbone.get_output_embeddings().weight = model.backbone.get_input_embeddings().weight
+    assert not any(p.is_meta for p in model.parameters()), "`check` lets no missing weight pass"
+    return model.to(device).eval()
+
+
+def _finite(value: Tensor) -> bool:
+    return bool(torch.isfinite(value if value.element_size() > 1 else value.float()).all())
+
+
+def _listed(keys: Iterable[str]) -> str:
+    keys = [" ".join(key.split())[:200] for key in sorted(keys)]
+    return ", ".join(keys[:SHOWN]) + (f" … ({len(keys)} in all)" if len(keys) > SHOWN else "")
