@@ -14,7 +14,7 @@ from codi_bench.models import codi, edits, loop
 from codi_bench.models.edits import Edit
 from codi_bench.models.model import Model
 from codi_bench.problems import Problem, generate, generator, problem, problems_hash, score, templates
-from codi_bench.thoughts.store import Store, pack_answers, pack_thoughts, unpack_answers, unpack_thoughts
+from codi_bench.thoughts.store import Store, pack_answers, unpack_answers
 
 GENERATED_SEED = 0
 
@@ -23,7 +23,8 @@ GENERATED_SEED = 0
 class ModelBench:
     """A `claims.Bench` over a loaded model.
 
-    given: problems from a file, used in order instead of generated ones. Scoring is the study's (integer parts agree).
+    given: problems of a real set or a file, used in order instead of generated ones. Scoring is the study's (integer parts
+    agree).
     """
 
     model: Model
@@ -34,13 +35,16 @@ class ModelBench:
     max_new_tokens: int = 256
     seen: dict = field(default_factory=dict, repr=False)  # results of `once`
 
+    def __post_init__(self):
+        _ = self.layers  # a model too shallow for the suite is refused before anything runs
+
     @property
     def family(self) -> str:
         return self.model.entry.family
 
     @property
     def layers(self) -> tuple[int, ...]:
-        return self.model.entry.layers
+        return self.model.entry.probed
 
     @property
     def sae_layers(self) -> tuple[int, ...]:
@@ -90,19 +94,24 @@ class ModelBench:
         def compute():
             problems = self.problems(n, variants)
             questions = [p.question for p in problems]
-            key = self._key("think", problems, num_latents)
-            thoughts = unpack_thoughts(
-                self.store.fetch(
-                    key,
-                    lambda: pack_thoughts(
-                        self.model.think(
-                            questions, num_latents=num_latents, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens
-                        )
-                    ),
+            inner = self.model.codi
+            shape = (len(problems), 1 + num_latents, inner.num_layers + 1, inner.width)
+
+            def fill(hidden_states: np.ndarray) -> dict[str, np.ndarray]:
+                (answers,) = self.model.answer_conditions(
+                    questions,
+                    [[]],
+                    num_latents=num_latents,
+                    batch_size=self.batch_size,
+                    max_new_tokens=self.max_new_tokens,
+                    hidden_states=hidden_states,
                 )
-            )
-            right = [score(text, p.answer, "study") for text, p in zip(thoughts.answers.texts, problems, strict=True)]
-            return Captured(problems, thoughts, np.array(right))
+                return pack_answers(answers)
+
+            held = self.store.fetch_filled(self._key("think", problems, num_latents), "hidden_states", shape, fill)
+            answers = unpack_answers(held)
+            right = [score(text, p.answer, "study") for text, p in zip(answers.texts, problems, strict=True)]
+            return Captured(problems, held["hidden_states"], answers, np.array(right))
 
         return self.once(f"captured {n} {num_latents} {variants}", compute)
 

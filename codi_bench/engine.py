@@ -17,7 +17,7 @@ from codi_bench.bench import ModelBench
 from codi_bench.claims import CLAIMS, Claim, Measured
 from codi_bench.errors import CodiBenchError
 from codi_bench.files import code_hash
-from codi_bench.results import BLOCKED, NOT_RUN, OK, Row
+from codi_bench.results import BLOCKED, OK, Row
 from codi_bench.stats import Estimate
 from codi_bench.verdicts import (
     Outcome,
@@ -65,17 +65,10 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
         found = claim.measure(bench)
         now = _record(bench, claim, found)
     except CodiBenchError as error:
-        metrics = sorted({*baseline.reported, *(m for record in baseline.recorded for m in record.metrics)}) or ["-"]
-        return Finding(
-            [
-                Row(claim.id, name, metric, PROTOCOL, BLOCKED, reported=_number(baseline.reported.get(metric)), reason=str(error))
-                for metric in metrics
-            ],
-            [],
-        )
+        return Finding(unmeasured(name, claim, baseline, BLOCKED, str(error)), [])
     before, same = baseline.nearest(now.environment) if compare else (None, False)
     changed = _identity_changes(baseline, before, now) if before else []
-    rows = [_row(bench, claim, measured, baseline, before, same, changed) for measured in found]
+    rows = [_row(bench, claim, measured, baseline, before, same, changed, compare) for measured in found]
     for metric in sorted(set(before.metrics if before else ()) - set(now.metrics)):
         rows.append(
             Row(
@@ -95,23 +88,15 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
     return Finding(rows, [f"{claim.id} on {name}: {line}" for line in red], now)
 
 
-def not_run(model: str, claim: Claim, baseline: Baseline, reason: str) -> list[Row]:
-    """Rows of a claim that was not measured, one a reported metric, with the reason."""
-    return [
-        Row(
-            claim.id,
-            model,
-            metric,
-            PROTOCOL,
-            NOT_RUN,
-            unit=reported.unit,
-            n=reported.n,
-            reported=_number(reported),
-            cell=reported.cell,
-            reason=reason,
-        )
-        for metric, reported in sorted(baseline.reported.items())
-    ]
+def unmeasured(model: str, claim: Claim, baseline: Baseline, status: str, reason: str) -> list[Row]:
+    """Rows of a claim that was not measured (not-run) or must not count (blocked), one a known metric, with the reason."""
+    metrics = sorted({*baseline.reported, *(m for record in baseline.recorded for m in record.metrics)}) or ["-"]
+    rows = []
+    for metric in metrics:
+        reported = baseline.reported.get(metric)
+        known = {"unit": reported.unit, "n": reported.n, "cell": reported.cell} if reported else {}
+        rows.append(Row(claim.id, model, metric, PROTOCOL, status, reported=_number(reported), reason=reason, **known))
+    return rows
 
 
 def winners(rows: list[Row]) -> dict[str, dict]:
@@ -135,6 +120,11 @@ def winners(rows: list[Row]) -> dict[str, dict]:
                     "p": p,
                 }
     return found
+
+
+def available(device: str) -> bool:
+    """Is that device here? (`auto` always is.)"""
+    return not device.startswith("cuda") or torch.cuda.is_available()
 
 
 def environment(device: str, dtype: str) -> Environment:
@@ -165,7 +155,14 @@ def versions() -> dict[str, str]:
 
 
 def _row(
-    bench: ModelBench, claim: Claim, measured: Measured, baseline: Baseline, before: Record | None, same: bool, changed: list[str]
+    bench: ModelBench,
+    claim: Claim,
+    measured: Measured,
+    baseline: Baseline,
+    before: Record | None,
+    same: bool,
+    changed: list[str],
+    compare: bool,
 ) -> Row:
     held = before.metrics.get(measured.metric) if before else None
     if before is None:
@@ -182,7 +179,7 @@ def _row(
     if measured.outcomes is not None:
         detail |= {"outcomes": pack_bits(measured.outcomes), "problems": bench.problems_hash}
     reported = baseline.reported.get(measured.metric)
-    reproduction = _reproduction(measured, reported) if reported and bench.given else None
+    reproduction = _reproduction(measured, reported) if reported and compare else None
     if reproduction:
         detail["reproduction"] = reproduction.why
     return Row(
@@ -282,7 +279,7 @@ def _number(value) -> dict | None:
 
 
 def _reproduction(measured: Measured, reported: Reported) -> Outcome:
-    """The rule of VERDICTS §2 that the baseline names; only for the source's own model on problems that the user gave."""
+    """The rule of VERDICTS §2 that the baseline names; only the source's own models have reported numbers."""
     scale = 0.01 if measured.unit == "points" else 1.0
     value, low, high = (None if v is None else scale * v for v in (measured.value, measured.low, measured.high))
     if reported.case == "stated-range":

@@ -28,20 +28,33 @@ def pytest_addoption(parser):
         action="append",
         default=[],
         metavar="NAME[=PATH]",
-        help="measure only this registered model, or add (re-point) one in a folder",
+        help="measure only this registered model, or add (re-point) one in a folder or on the hub",
     )
+    group.addoption(
+        "--base",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="the language model under a published checkpoint given with --model NAME=PATH: a folder or a hub name",
+    )
+    group.addoption("--num-latents", type=int, default=None, help="K of the models given with --model NAME=PATH, if not 6")
+    group.addoption("--lora-alpha", type=float, default=None, help="LoRA alpha of published checkpoints given so, if not 32")
     group.addoption("--claim", action="append", default=[], metavar="ID", help="measure only this claim (repeatable)")
     group.addoption(
         "--problems",
         action="append",
         default=[],
         metavar="NAME=PATH",
-        help="problems from a file of JSON lines instead of generated ones",
+        help="where a problem set lies: gsm8k=FILE, svamp=FILE, gsm-hard=FILE, multiarith=FILE or generated=FILE",
     )
     group.addoption(
         "--n", type=int, default=None, help="use at most this many problems; nothing is compared with the records then"
     )
-    group.addoption("--device", default="auto", help="cpu, cuda or auto (default)")
+    group.addoption(
+        "--device",
+        default="auto",
+        help="cpu, cuda or auto (default: cpu for the embedded pair, cuda under -m gpu and if it is there)",
+    )
     group.addoption("--dtype", default="auto", help="float32 (default), bfloat16 or float16")
     group.addoption("--batch-size", type=int, default=64, help="problems a batch; results do not depend on it")
     group.addoption("--report", default="report", metavar="DIR", help="where table and results.json go (default: report)")
@@ -80,7 +93,7 @@ def pytest_generate_tests(metafunc):
     metafunc.parametrize(
         "pair",
         [
-            pytest.param((asked, claim), id=f"{asked.name}-{claim.id}", marks=[pytest.mark.gpu] if asked.needs_gpu else [])
+            pytest.param((asked, claim), id=f"{asked.name}-{claim.id}", marks=[pytest.mark.gpu] * (suite.gpu or asked.from_hub))
             for asked in suite.asked_models
             for claim in suite.asked_claims
             if claim.family == marker.args[0]
@@ -118,8 +131,12 @@ def suite_of(config):
         option = config.option
         config.stash[SUITE] = Suite(
             models=option.model,
+            bases=option.base,
             claims=option.claim,
             problems=option.problems,
+            num_latents=option.num_latents,
+            lora_alpha=option.lora_alpha,
+            gpu=_gpu_asked(option.markexpr),
             n=option.n,
             device=option.device,
             dtype=option.dtype,
@@ -128,6 +145,11 @@ def suite_of(config):
             baselines=option.baselines,
         )
     return config.stash[SUITE]
+
+
+def _gpu_asked(expression: str) -> bool:
+    """Does `-m` ask for the marker gpu? The models of such a run, the embedded pair too, are measured on cuda."""
+    return bool(re.search(r"\bgpu\b", re.sub(r"\bnot\s+gpu\b", "", expression or "")))
 
 
 @pytest.fixture

@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from codi_bench import engine
 from codi_bench.baselines import BaselineError, Record, load_baseline, orphans
 from codi_bench.bench import ModelBench
 from codi_bench.claims import CLAIMS, Claim, claim
-from codi_bench.errors import CodiBenchError, UnknownNameError
+from codi_bench.errors import CodiBenchError, MissingError, ProblemError, UnknownNameError
 from codi_bench.files import package_folder
 from codi_bench.models.model import load, resolve
 from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY, ModelEntry, entry
+from codi_bench.preflight import preflight
 from codi_bench.problems import Problem, load_problems
 from codi_bench.problems.files import NAMES
 from codi_bench.results import BLOCKED, NOT_RUN, OK, Row
@@ -26,19 +25,20 @@ from codi_bench.verdicts import Reproduction
 
 @dataclass(frozen=True)
 class Asked:
-    """A model of this run: its name, and its folder where the user gave one."""
+    """A model of this run: its name, and where it lies if the user said so (a folder or a hub name, with its base)."""
 
     name: str
-    folder: Path | None = None
+    path: str | None = None
+    base: str | None = None
 
     @property
     def registered(self) -> ModelEntry | None:
         return REGISTRY.get(self.name)
 
     @property
-    def needs_gpu(self) -> bool:
-        """Published checkpoints from the hub are measured under `-m gpu` alone."""
-        return self.folder is None and not self.registered.embedded
+    def from_hub(self) -> bool:
+        """A published checkpoint that nobody gave a folder for: measured under `-m gpu` alone."""
+        return self.path is None and not self.registered.embedded
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,17 @@ class Judged:
 class Suite:
     """Everything that a run was asked for, checked before anything is measured.
 
-    models, problems: `NAME=PATH` (or a bare model NAME to measure only that one). Raises CodiBenchError.
+    models, bases, problems: `NAME=PATH` (or a bare model NAME to measure only that one). num_latents, lora_alpha: of the models
+    that the user gave, where their files do not say. gpu: measure on cuda, the embedded pair too. Raises CodiBenchError.
     """
 
     models: Sequence[str] = ()
+    bases: Sequence[str] = ()
     claims: Sequence[str] = ()
     problems: Sequence[str] = ()
+    num_latents: int | None = None
+    lora_alpha: float | None = None
+    gpu: bool = False
     n: int | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -68,6 +73,7 @@ class Suite:
     report: Path = Path("report")
     baselines: Path | None = None
     benches: dict[str, ModelBench] = field(default_factory=dict, repr=False)
+    stopped: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)  # model → (status, why nothing of it counts)
 
     def __post_init__(self):
         self.baselines = Path(self.baselines) if self.baselines else package_folder("baselines")
@@ -77,29 +83,29 @@ class Suite:
             )
         self.asked_claims: list[Claim] = [claim(name) for name in self.claims] or list(CLAIMS.values())
         self.asked_models = self._models()
-        self.given: tuple[Problem, ...] = self._problems()
+        self.given: dict[str, tuple[Problem, ...]] = self._problems()
         for name, value in (("--n", self.n), ("--batch-size", self.batch_size)):
             if value is not None and value < 1:
                 raise CodiBenchError(f"{name} must be at least 1, got {value}")
         _check_writable(Path(self.report))
         for asked in self.asked_models:
-            if asked.folder is not None:
+            if asked.path is not None:
                 self._bench(asked)  # a folder that cannot be loaded must not cost a minute of measuring first
 
     def measure(self, asked: Asked, wanted: Claim) -> Judged:
         """Measure one claim on one model; whatever goes wrong while measuring is a row, not an exception."""
         try:
             baseline = load_baseline(self.baselines, asked.name, wanted.id)
-            bench = None if asked.needs_gpu else self._bench(asked)
+            status, why = self._checked(asked)
         except CodiBenchError as error:  # a damaged baseline or damaged embedded weights
             return Judged(
                 [Row(wanted.id, asked.name, "-", engine.PROTOCOL, BLOCKED, regression=engine.DRIFTED, reason=str(error))],
                 "red",
                 [str(error)],
             )
-        if bench is None:
-            reason = self._why_not(asked)
-            return Judged(engine.not_run(asked.name, wanted, baseline, reason), NOT_RUN, [reason])
+        if status != OK:
+            return Judged(engine.unmeasured(asked.name, wanted, baseline, status, why), status, [why])
+        bench = self._bench(asked)
         found = engine.measure_claim(bench, wanted, baseline, compare=self.n is None)
         blocked = [row.reason for row in found.rows if row.status == BLOCKED]
         if found.red:
@@ -125,7 +131,7 @@ class Suite:
                 reason = (
                     "not selected in this run"
                     if name not in PUBLISHED
-                    else f"not asked for: `pytest benchmarks -m gpu`, or --model {name}=FOLDER"
+                    else f"not asked for: `pytest benchmarks -m gpu`, or --model {name}=FOLDER --base {name}=FOLDER"
                 )
                 try:
                     baseline = load_baseline(self.baselines, name, each.id)
@@ -133,14 +139,15 @@ class Suite:
                     reason = str(error)
                     missing.append(Row(each.id, name, "-", engine.PROTOCOL, NOT_RUN, reason=reason))
                     continue
-                missing += engine.not_run(name, each, baseline, reason) or [
+                missing += engine.unmeasured(name, each, baseline, NOT_RUN, reason) or [
                     Row(each.id, name, "-", engine.PROTOCOL, NOT_RUN, reason=reason)
                 ]
         return missing
 
     def environment(self) -> dict:
         """Device, versions and threads of this run, and the claims in words, so that a report needs no model room."""
-        device, dtype = resolve(self.device, self.dtype)
+        device, dtype = resolve(self._device(self.asked_models[0]), self.dtype)
+        device = device if engine.available(device) else "cpu"
         texts = {
             each.id: {
                 "position": i,
@@ -176,42 +183,96 @@ class Suite:
             )
         return Judged(found.rows, OK, [], found.proposal)
 
+    def _checked(self, asked: Asked) -> tuple[str, str]:
+        """Whether this model can be measured, and if not, why: found out once a run."""
+        if asked.name not in self.stopped:
+            self.stopped[asked.name] = self._check(asked)
+        return self.stopped[asked.name]
+
+    def _check(self, asked: Asked) -> tuple[str, str]:
+        device, known = self._device(asked), asked.registered
+        where = ""
+        if known and known.hub:
+            where = f"download {known.hub} and {known.base}, or give --model {known.name}=FOLDER --base {known.name}=FOLDER"
+        if not engine.available(device):
+            otherwise = "`--device cpu` measures on the CPU" if where else "`pytest benchmarks` measures it on the CPU"
+            return NOT_RUN, f"no GPU here{where and f'; with one, {where}'}; {otherwise}"
+        if known is not None and known.embedded:
+            bench = self._bench(asked)  # weights that came with the package: what is wrong with them is red
+            return (BLOCKED, why) if device != "cpu" and (why := preflight(bench, None)) else (OK, "")
+        try:
+            bench = self._bench(asked)
+        except (MissingError, ProblemError) as error:
+            return NOT_RUN, str(error)
+        except CodiBenchError as error:
+            return BLOCKED, f"preflight: {error}"
+        reported = load_baseline(self.baselines, asked.name, "task-accuracy").reported.get("accuracy")
+        why = preflight(bench, reported)
+        return (BLOCKED, why) if why else (OK, "")
+
     def _bench(self, asked: Asked) -> ModelBench:
         if asked.name not in self.benches:
-            model = load(asked.folder or asked.name, name=asked.name, device=self.device, dtype=self.dtype)
-            self.benches[asked.name] = ModelBench(model, Store(default_folder()), self.given, self.n, self.batch_size)
+            own = asked.path is not None
+            model = load(
+                asked.path or asked.name,
+                base=asked.base,
+                name=asked.name,
+                device=self._device(asked),
+                dtype=self.dtype,
+                num_latents=self.num_latents if own else None,
+                lora_alpha=self.lora_alpha if own else None,
+            )
+            store = Store(default_folder())
+            self.benches[asked.name] = ModelBench(model, store, self._set(asked), self.n, self.batch_size)
         return self.benches[asked.name]
 
+    def _device(self, asked: Asked) -> str:
+        """`auto`: the embedded pair is recorded on the CPU and measured there unless `-m gpu` asks; published models on cuda."""
+        if self.device != "auto":
+            return self.device
+        if self.gpu or asked.from_hub:
+            return "cuda"
+        return "cpu" if asked.path is None else "auto"
+
+    def _set(self, asked: Asked) -> tuple[Problem, ...]:
+        """The problems of a model, () for generated ones: GSM8K for the published models, for a user's own what was given."""
+        known = asked.registered
+        if known is not None and known.embedded:
+            return self.given.get("generated", ())
+        if known is not None:
+            return self.given.get("gsm8k") or tuple(load_problems("gsm8k"))
+        return next(reversed(self.given.values()), ())
+
     def _models(self) -> list[Asked]:
+        bases = dict(self._named("--base", text) for text in self.bases)
         only, more = [], []
         for text in self.models:
-            name, separator, path = text.partition("=")
-            if separator and not (name and path):
-                raise CodiBenchError(f"--model {text}: write NAME=FOLDER")
-            if separator:
-                more.append(Asked(name, Path(path)))
+            if "=" in text:
+                name, path = self._named("--model", text)
+                more.append(Asked(name, path, bases.pop(name, None)))
             else:
-                only.append(Asked(entry(name).name))
+                only.append(Asked(entry(text).name))
+        if bases:
+            name, base = bases.popitem()
+            raise CodiBenchError(f"--base {name}={base}: belongs to no model of this run; give --model {name}=FOLDER too")
         known = only or [Asked(name) for name in (*EMBEDDED, *PUBLISHED)]
         again = {asked.name for asked in more}
         return [asked for asked in known if asked.name not in again] + more
 
-    def _problems(self) -> tuple[Problem, ...]:
-        given: tuple[Problem, ...] = ()
+    def _problems(self) -> dict[str, tuple[Problem, ...]]:
+        given = {}
         for text in self.problems:
-            name, separator, path = text.partition("=")
-            if not separator:
-                raise CodiBenchError(f"--problems {text}: write NAME=FILE")
+            name, path = self._named("--problems", text)
             if name not in NAMES:
                 raise UnknownNameError("problem set", name, NAMES)
-            given = tuple(load_problems(name, path=path))
+            given[name] = tuple(load_problems(name, path=path))
         return given
 
-    def _why_not(self, asked: Asked) -> str:
-        give = f"give --model {asked.name}=FOLDER"
-        if not torch.cuda.is_available():
-            return f"no GPU here, and the weights of {asked.registered.hub} are not in this package; {give}"
-        return f"the weights of {asked.registered.hub} are not in this package; {give}"
+    def _named(self, option: str, text: str) -> tuple[str, str]:
+        name, separator, path = text.partition("=")
+        if not (name and separator and path):
+            raise CodiBenchError(f"{option} {text}: write NAME=PATH")
+        return name, path
 
 
 def _check_writable(folder: Path) -> None:

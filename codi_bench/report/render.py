@@ -12,7 +12,7 @@ from rich.table import Table
 from tabulate import tabulate
 
 from codi_bench.files import write_text
-from codi_bench.report.table import LEGEND, REPORTING, blocked_or_not_run, counts, in_order, table
+from codi_bench.report.table import LEGEND, REPORTING, blocked_or_not_run, counts, in_order, notes, reproductions, table
 from codi_bench.results import Row
 
 WIDTH = 100
@@ -57,7 +57,7 @@ def terminal(rows: list[Row], environment: dict, folder: Path) -> str:
         console.print(LEGEND, style="dim")
         for claim, winner in dict.fromkeys((line.claim, line.winner) for line in lines if line.winner):
             console.print(f"winner, {claim}: {winner}, exact McNemar on the same problems", markup=False)
-        for text in blocked_or_not_run(rows):
+        for text in (*notes(rows), *reproductions(rows), *blocked_or_not_run(rows)):
             console.print(text, markup=False)
         found = counts(rows)
         console.print(
@@ -100,7 +100,9 @@ def markdown(rows: list[Row], environment: dict) -> str:
         "",
         f"{LEGEND}. Intervals are 95 %; quantities without an honest interval have none. Measured under the `reported` "
         "protocol: what the "
-        "source did, quirks included. A reproduction is judged only for the source's own models; these columns are other models.",
+        "source did, quirks included. A reproduction is judged only for the source's own models; the embedded pair are others.",
+        "",
+        *(f"- {text}" for text in notes(rows)),
         "",
     ]
     reproduced = [row for row in rows if row.reproduction]

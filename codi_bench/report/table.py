@@ -79,6 +79,23 @@ def number(value: dict | None, unit: str, where: dict | None = None) -> str:
     return text + (f" {_cell(where)}" if where and where.get("layer") is not None and where.get("latent_pos") is not None else "")
 
 
+def notes(rows: list[Row]) -> list[str]:
+    """What has to be said beside a number."""
+    return [f"note, {row.claim} on {row.model}: {row.metric}: {row.detail['note']}" for row in rows if row.detail.get("note")]
+
+
+def reproductions(rows: list[Row]) -> list[str]:
+    """For each of the source's own models, which published numbers came out and which did not."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        if row.reproduction:
+            found.setdefault(row.model, {}).setdefault(row.reproduction, []).append(f"{row.claim} {row.metric}")
+    return [
+        f"reproduction, {model}: " + "; ".join(f"{word}: {', '.join(what)}" for word, what in sorted(words.items()))
+        for model, words in found.items()
+    ]
+
+
 def blocked_or_not_run(rows: list[Row]) -> list[str]:
     """One line a reason, with what it stopped: nothing that was not measured may be forgotten."""
     reasons: dict[tuple[str, str, str], list[str]] = {}
