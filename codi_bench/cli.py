@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from codi_bench.errors import CodiBenchError
 from codi_bench.files import package_folder, write_text, write_whole
+from codi_bench.options import Base, BatchSize, Device, Dtype, LoraAlpha, ModelName, NumLatents, Out, ProblemFile, Protocol
+from codi_bench.training_commands import losses, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,13 +26,6 @@ app = typer.Typer(
 )
 baselines_app = typer.Typer(no_args_is_help=True, help="Compare proposals with the recorded numbers, and accept them.")
 app.add_typer(baselines_app, name="baselines")
-
-Device = Annotated[str, typer.Option(help="cpu, cuda or auto")]
-Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto (float32)")]
-BatchSize = Annotated[int, typer.Option(min=1, help="problems a batch; results do not depend on it")]
-ModelName = Annotated[str, typer.Option("--model", help="a registered model, or a folder written by `codi-bench train`")]
-Out = Annotated[Path, typer.Option(help="file to write")]
-ProblemFile = Annotated[Path, typer.Option("--problems", help="JSON lines with question and answer")]
 
 
 def main() -> None:
@@ -41,15 +38,25 @@ def main() -> None:
 
 
 @app.command()
-def problems(name: str, n: int = 1000, seed: int = 0, split: str = "test", variants: int = 1, out: Path | None = None) -> None:
-    """Write problems of a set as JSON lines (to the terminal without --out)."""
-    from codi_bench.errors import UnknownNameError
-    from codi_bench.problems import generate
-    from codi_bench.problems.files import NAMES
+def problems(
+    name: str,
+    n: Annotated[int | None, typer.Option(help="how many (default: the whole set; 1000 generated ones)")] = None,
+    seed: int = 0,
+    split: str = "test",
+    variants: int = 1,
+    path: Annotated[Path | None, typer.Option(help="the set's own file, instead of the hub")] = None,
+    out: Path | None = None,
+) -> None:
+    """Write problems of a set as JSON lines (to the terminal without --out): generated ones, or gsm8k, svamp … from the hub."""
+    from codi_bench.problems import generate, load_problems
 
-    if name not in NAMES:
-        raise UnknownNameError("problem set", name, NAMES)
-    text = "".join(problem.to_json() + "\n" for problem in generate(n, seed=seed, split=split, variants=variants))
+    if name == "generated":
+        found = generate(1000 if n is None else n, seed=seed, split=split, variants=variants)
+    elif variants != 1:
+        raise CodiBenchError(f"--variants {variants}: only generated problems come in several tellings, not {name}")
+    else:
+        found = load_problems(name, path=path, n=n, split=split)
+    text = "".join(problem.to_json() + "\n" for problem in found)
     print(text, end="") if out is None else write_text(out, text)
 
 
@@ -58,10 +65,14 @@ def think(
     model: ModelName,
     problems: ProblemFile,
     out: Out,
+    base: Base = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_size: BatchSize = 64,
-    num_latents: int | None = None,
+    protocol: Protocol = "masked",
+    num_latents: NumLatents = None,
+    lora_alpha: LoraAlpha = None,
+    seed: Annotated[int, typer.Option(help="taken as `answer` takes it; thinking draws nothing")] = 0,
 ) -> None:
     """Capture hidden_states, latents and first_logits of every problem into a safetensors file."""
     from safetensors.numpy import save_file
@@ -70,9 +81,9 @@ def think(
     from codi_bench.problems import read_problems
 
     asked = read_problems(problems)
-    found = load(model, device=device, dtype=dtype, num_latents=num_latents).think(
-        [p.question for p in asked], batch_size=batch_size
-    )
+    loaded = load(model, base=base, device=device, dtype=dtype, num_latents=num_latents, lora_alpha=lora_alpha)
+    with _progress(f"thinking about {len(asked)} problems", len(asked)) as advance:
+        found = loaded.think([p.question for p in asked], batch_size=batch_size, protocol=protocol, progress=advance)
     arrays = {"hidden_states": found.hidden_states, "latents": found.latents, "first_logits": found.first_logits}
     write_whole(out, lambda path: save_file(arrays, path))
 
@@ -82,6 +93,7 @@ def answer(
     model: ModelName,
     problems: ProblemFile,
     out: Out,
+    base: Base = None,
     edit: Annotated[
         list[str] | None,
         typer.Option(
@@ -92,75 +104,74 @@ def answer(
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_size: BatchSize = 64,
-    num_latents: int | None = None,
+    protocol: Protocol = "masked",
+    num_latents: NumLatents = None,
+    lora_alpha: LoraAlpha = None,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
     seed: int = 0,
 ) -> None:
-    """Answer every problem greedily, under edits if any: one JSON line a problem."""
+    """Answer every problem greedily, under edits if any: one JSON line a problem.
+
+    `correct` is the published scoring (the last number, equal as a float); where the study's (equal integer parts) differs, the
+    line has `correct_study` too.
+    """
     from codi_bench.models.edits import needs_reference, parse_edit
     from codi_bench.models.model import load
     from codi_bench.problems import parse_number, read_problems, score
 
     asked, others = read_problems(problems), read_problems(reference) if reference else []
-    loaded = load(model, device=device, dtype=dtype, num_latents=num_latents)
+    loaded = load(model, base=base, device=device, dtype=dtype, num_latents=num_latents, lora_alpha=lora_alpha)
     edits = [parse_edit(text, loaded.num_latents) for text in edit or ()]
     donors = None
     if needs_reference(edits) and others:
         donors = loaded.reference(
-            [p.question for p in others], [p.answer for p in others], [p.group for p in others], batch_size=batch_size
+            [p.question for p in others],
+            [p.answer for p in others],
+            [p.group for p in others],
+            batch_size=batch_size,
+            protocol=protocol,
         )
-    found = loaded.answer(
-        [p.question for p in asked],
-        edits=edits,
-        reference=donors,
-        answers=[p.answer for p in asked],
-        groups=[p.group for p in asked],
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        seed=seed,
+    with _progress(f"answering {len(asked)} problems", len(asked)) as advance:
+        (found,) = loaded.answer_conditions(
+            [p.question for p in asked],
+            [edits],
+            reference=donors,
+            answers=[p.answer for p in asked],
+            groups=[p.group for p in asked],
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            protocol=protocol,
+            seed=seed,
+            progress=advance,
+        )
+    lines, right = [], {"published": 0, "study": 0}
+    for tokens, text, p in zip(found.tokens, found.texts, asked, strict=True):
+        correct = {scoring: score(text, p.answer, scoring) for scoring in right}
+        right = {scoring: count + correct[scoring] for scoring, count in right.items()}
+        line = {"tokens": list(tokens), "text": text, "answer": parse_number(text), "correct": correct["published"]}
+        lines.append(line if len(set(correct.values())) == 1 else {**line, "correct_study": correct["study"]})
+    write_text(out, "".join(json.dumps(line) + "\n" for line in lines))
+    counts = [f"{count} of {len(asked)} right by the {scoring} scoring" for scoring, count in right.items()]
+    print(
+        "; ".join(
+            counts
+            if len(set(right.values())) > 1
+            else [counts[0].replace("published scoring", "published scoring and the study's")]
+        )
     )
-    write_text(
-        out,
-        "".join(
-            json.dumps({"tokens": list(tokens), "text": text, "answer": parse_number(text), "correct": score(text, p.answer)})
-            + "\n"
-            for tokens, text, p in zip(found.tokens, found.texts, asked, strict=True)
-        ),
-    )
 
 
-@app.command()
-def train(
-    name: str,
-    out: Path | None = None,
-    work: Path | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    dtype: Annotated[
-        str, typer.Option(help="of the forward and backward pass: bfloat16 is faster where the CPU has it")
-    ] = "bfloat16",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
-) -> None:
-    """Train a recipe (gpt2-mini, llama-mini) and write model and card; interrupted, the same command goes on."""
-    import torch
+@contextmanager
+def _progress(text: str, total: int):
+    """A bar on the error stream, where somebody watches; gives the function to tell it of problems done."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda done: bar.advance(task, done)
 
-    from codi_bench.models.card import write_card
-    from codi_bench.models.model import DTYPES
-    from codi_bench.models.recipes import recipe
-    from codi_bench.models.train import export
-    from codi_bench.models.train import train as run_training
 
-    chosen = recipe(name)
-    if dtype not in DTYPES:
-        raise CodiBenchError(f"unknown dtype '{dtype}': use one of {', '.join(DTYPES)}")
-    if threads is not None:
-        torch.set_num_threads(threads)
-    folder = out or Path("runs") / name
-    done = run_training(chosen, work or folder / "work", seed=seed, device=device, dtype=DTYPES[dtype])
-    export(done, folder)
-    command = f"codi-bench train {name} --seed {seed} --device {device} --dtype {dtype}"
-    write_card(folder, chosen, done, seed=seed, dtype=dtype, command=command)
-    print(f"{folder}: model, card (README.md) and figures (training.json)")
+app.command()(train)
+app.command()(losses)
 
 
 @app.command()

@@ -1,9 +1,10 @@
-"""The model card: what was trained, how, and what came out, measured after the rounding to fp16."""
+"""The model card: what was trained, how, and what came out, measured after the rounding of the weights."""
 
 from __future__ import annotations
 
 import json
 import platform
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from tabulate import tabulate
 
 from codi_bench.files import write_text
 from codi_bench.models.edits import Edit
-from codi_bench.models.model import load
+from codi_bench.models.lora import Finetuned
+from codi_bench.models.model import Model, load
 from codi_bench.models.recipes import Recipe
 from codi_bench.models.train import Run
-from codi_bench.problems import Problem, generate, score
+from codi_bench.problems import Problem, generate, problems_hash, score
 from codi_bench.stats import holm, mcnemar_exact, newcombe_paired, wilson
 
 HELD_OUT, REFERENCE = 1000, 500
@@ -82,27 +84,72 @@ def write_card(folder: Path, recipe: Recipe, run: Run, *, seed: int, dtype: str,
         "batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,
         "distill_factor": recipe.distill_factor,
-        "seconds": round(run.seconds),
-        "machine": f"{platform.machine()} {platform.system()}, {torch.get_num_threads()} CPU thread(s)"
-        if str(run.model.device) == "cpu"
-        else torch.cuda.get_device_name(),
-        "torch": torch.__version__,
-        "losses": run.log,
+        **_circumstances(run),
         "held_out": evaluate(folder),
     }
+    _write(folder, figures, card(recipe, figures))
+
+
+def write_lora_card(folder: Path, done: Finetuned, *, command: str, weights: Path, held_out: list[Problem] | None) -> None:
+    """The same for a model over a backbone. weights: the folder that was exported, to measure it on held-out problems if any."""
+    recipe, run = done.recipe, done.run
+    trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
+    figures = {
+        **{k: v for k, v in asdict(recipe).items() if k not in ("notes", "epochs" if recipe.steps else "steps")},
+        "command": command,
+        "modules": list(recipe.modules),
+        "base_sha256": done.base_hash,
+        "problems_sha256": run.problems_hash,
+        "examples": done.used,
+        "skipped": done.skipped,
+        "steps": run.steps,
+        "trained_parameters": trained,
+        "parameters": run.model.num_parameters - sum(p.numel() for n, p in run.model.named_parameters() if ".lora_" in n),
+        **_circumstances(run),
+        "held_out": None if held_out is None else _measured(weights, done, held_out),
+    }
+    _write(folder, figures, lora_card(done, figures, weights.relative_to(folder)))
+
+
+def _measured(weights: Path, done: Finetuned, problems: list[Problem]) -> dict:
+    """Accuracy of teacher and student as they load from their folder, every batch masked."""
+    recipe, device = done.recipe, str(done.run.model.device)
+    published = {} if weights.joinpath("codi.json").exists() else {"base": done.base, "lora_alpha": recipe.alpha}
+    model: Model = load(weights, device=device, num_latents=recipe.num_latents, **published)
+    questions = [p.question for p in problems]
+    longest = max(map(len, model.codi.tokenizer(questions)["input_ids"])) + 2 + recipe.num_latents
+    new = max(1, min(256, model.codi.backbone.config.max_position_embeddings - longest))
+    texts = {
+        "teacher, chain of thought in words": model.explain(questions, max_new_tokens=new).texts,
+        f"student, {recipe.num_latents} latents": model.answer(questions, max_new_tokens=new).texts,
+        "student, no latents (K = 0)": model.answer(questions, num_latents=0, max_new_tokens=new).texts,
+    }
+    return {
+        "n": len(problems),
+        "max_new_tokens": new,
+        "problems_sha256": problems_hash(problems),
+        "accuracy": {name: _by_steps(_right(found, problems), problems) for name, found in texts.items()},
+    }
+
+
+def _circumstances(run: Run) -> dict:
+    cpu = f"{platform.machine()} {platform.system()}, {torch.get_num_threads()} CPU thread(s)"
+    return {
+        "seconds": round(run.seconds),
+        "machine": cpu if str(run.model.device) == "cpu" else torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "losses": run.log,
+    }
+
+
+def _write(folder: Path, figures: dict, text: str) -> None:
     write_text(folder / "training.json", json.dumps(figures, indent=1, sort_keys=True) + "\n")
-    write_text(folder / "README.md", card(recipe, figures))
+    write_text(folder / "README.md", text)
 
 
 def card(recipe: Recipe, figures: dict) -> str:
     """The card as Markdown."""
     held = figures["held_out"]
-    accuracy = [[name, *(f"{100 * cell['value']:.1f} %" for cell in row.values())] for name, row in held["accuracy"].items()]
-    steps = list(next(iter(held["accuracy"].values())))
-    curve = figures["losses"][:: max(1, len(figures["losses"]) // 20)]
-    losses = [
-        [line["step"], *(f"{line[p]:.3f}" if p in line else "" for p in ("teacher", "student", "distill"))] for line in curve
-    ]
     drop = held["drop_all_mean_on_2_and_more_steps"]
     facts = (
         "command",
@@ -129,11 +176,11 @@ def card(recipe: Recipe, figures: dict) -> str:
             f"width {recipe.width}, K = {recipe.num_latents}), trained from nothing on generated word problems; "
             "fp16 weights, computed in fp32.",
             "",
-            tabulate([[name, f"`{figures[name]}`"] for name in facts], ["", ""], tablefmt="github"),
+            _facts(figures, facts),
             "",
             f"## Accuracy by number of steps ({held['n']} held-out problems, after the rounding)",
             "",
-            tabulate(accuracy, ["", *steps], tablefmt="github"),
+            _accuracy(held["accuracy"]),
             "",
             f"With every latent replaced by its mean, accuracy on problems of two and more steps drops by "
             f"{drop['points']:.1f} points [{drop['low']:.1f}, {drop['high']:.1f}] (n = {drop['n']}).",
@@ -148,7 +195,7 @@ def card(recipe: Recipe, figures: dict) -> str:
             "",
             "## Loss",
             "",
-            tabulate(losses, ["step", "teacher", "student", "distill"], tablefmt="github"),
+            _losses(figures["losses"]),
             "",
             "## Trials that taught something",
             "",
@@ -158,6 +205,67 @@ def card(recipe: Recipe, figures: dict) -> str:
     )
 
 
+def lora_card(done: Finetuned, figures: dict, weights: Path) -> str:
+    """The card of a model over a backbone, as Markdown."""
+    recipe, held = done.recipe, figures["held_out"]
+    load_options = f" --base {recipe.base} --num-latents {recipe.num_latents} --lora-alpha {recipe.alpha:g}"
+    if weights == Path("."):
+        how = "LoRA is merged into the weights; the folder loads by itself: `--model FOLDER`."
+    else:
+        how = f"LoRA lies beside the frozen weights, in the published layout: `--model FOLDER/{weights}{load_options}`."
+    facts = [name for name in figures if name not in ("name", "command", "losses", "held_out", "parameters")]
+    measured = (
+        "Not measured: no held-out problems were given (`--eval FILE`)."
+        if held is None
+        else f"{held['n']} problems, sha256 `{held['problems_sha256']}`, read from the exported weights, every batch masked.\n\n"
+        + _accuracy(held["accuracy"])
+    )
+    return "\n".join(
+        [
+            f"# {recipe.name}",
+            "",
+            f"A CODI model of {figures['parameters']:,} parameters over `{recipe.base}`, K = {recipe.num_latents}. Trained were "
+            f"LoRA and the projection, {figures['trained_parameters']:,} parameters; everything else is the backbone's, and the "
+            "three new embeddings stay as they were drawn.",
+            "",
+            how,
+            "",
+            f"    {figures['command']}",
+            "",
+            _facts(figures, facts),
+            "",
+            "## Accuracy by number of steps",
+            "",
+            measured,
+            "",
+            "## Loss",
+            "",
+            "`distill` is shown without its factor.",
+            "",
+            _losses(figures["losses"]),
+            "",
+            *(f"- {note}" for note in recipe.notes),
+        ]
+    )
+
+
+def _facts(figures: dict, names) -> str:
+    return tabulate([[name, f"`{figures[name]}`"] for name in names], ["", ""], tablefmt="github")
+
+
+def _accuracy(rows: dict[str, dict]) -> str:
+    cells = [[name, *(f"{100 * cell['value']:.1f} %" for cell in row.values())] for name, row in rows.items()]
+    return tabulate(cells, ["", *next(iter(rows.values()))], tablefmt="github")
+
+
+def _losses(log: list[dict]) -> str:
+    """At most some twenty lines of the log."""
+    parts = ("teacher", "student", "distill")
+    curve = log[:: max(1, len(log) // 20)]
+    rows = [[line["step"], *(f"{line[p]:.3f}" if p in line else "" for p in parts)] for line in curve]
+    return tabulate(rows, ["step", *parts], tablefmt="github")
+
+
 def _right(texts, problems: list[Problem]) -> np.ndarray:
     return np.array([score(text, p.answer) for text, p in zip(texts, problems, strict=True)])
 
@@ -165,7 +273,7 @@ def _right(texts, problems: list[Problem]) -> np.ndarray:
 def _by_steps(right: np.ndarray, problems: list[Problem]) -> dict[str, dict]:
     """Accuracy with Wilson intervals, for each number of steps and for all."""
     steps = np.array([p.num_steps for p in problems])
-    groups = {str(k): steps == k for k in sorted(set(steps.tolist()))} | {"all": steps > 0}
+    groups = {str(k): steps == k for k in sorted(set(steps.tolist()))} | {"all": steps >= 0}
     found = {}
     for name, mine in groups.items():
         rate = wilson(int(right[mine].sum()), int(mine.sum()))

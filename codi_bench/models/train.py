@@ -10,21 +10,22 @@ import json
 import math
 import random
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from codi_bench.errors import CheckpointError
 from codi_bench.files import write_text, write_whole
 from codi_bench.models.checkpoint import save_folder
 from codi_bench.models.codi import Codi, Projection, start_as_identity
-from codi_bench.models.objective import Example, codi_losses, encode_examples, teacher_loss
+from codi_bench.models.objective import Example, Losses, codi_losses, encode_examples, teacher_loss
 from codi_bench.models.recipes import Recipe
 from codi_bench.models.tokenizer import write_tokenizer
 from codi_bench.problems import Problem, problems_hash, stream, vocabulary
@@ -53,7 +54,28 @@ def _flushed_denormals():
         torch.set_flush_denormal(False)
 
 
-@_flushed_denormals()
+@dataclass(frozen=True)
+class Job:
+    """What the loop needs to know of a run; two kinds of recipe make them.
+
+    parts(step): the examples of a step in parts whose gradients are added up. loss(worker, part, step): the loss and its parts.
+    before(step): called before a step; True where it has changed weights. frozen: tensors that are not trained but belong to
+    the run, by name; they share memory with the model.
+    """
+
+    name: str
+    model: Codi
+    optimizer: torch.optim.Optimizer
+    steps: int
+    identity: dict
+    parts: Callable[[int], list[list[Example]]]
+    loss: Callable[[Codi, list[Example], int], tuple[Tensor, dict[str, Tensor]]]
+    rate: Callable[[int], float]
+    before: Callable[[int], bool]
+    max_norm: float
+    frozen: dict[str, Tensor] = field(default_factory=dict)
+
+
 def train(
     recipe: Recipe,
     work: Path,
@@ -73,11 +95,41 @@ def train(
     digest = problems_hash(problems)
     model = _new_model(recipe, work, seed).to(device)
     examples = encode_examples(model, problems)
-    optimizer = _optimizer(model, recipe)
-    identity = {"recipe": {**asdict(recipe), "notes": ()}, "seed": seed, "problems": digest}
-    done, seconds, log = _resume(work, model, optimizer, identity)
-    worker = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
 
+    def before(step: int) -> bool:
+        if step == recipe.student_starts:
+            _start_student(model, examples)
+        return step == recipe.student_starts
+
+    def loss(worker: Codi, part: list[Example], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        if not recipe.student_learns(step):
+            teacher = teacher_loss(worker, part)
+            return teacher, {"teacher": teacher}
+        losses = codi_losses(worker, part)
+        return losses.total(distill_factor=recipe.distill_factor), loss_parts(losses)
+
+    job = Job(
+        recipe.name,
+        model,
+        adamw(model, recipe.weight_decay, (0.9, 0.98)),
+        recipe.steps,
+        {"recipe": {**asdict(recipe), "notes": ()}, "seed": seed, "problems": digest},
+        lambda step: [[examples[i] for i in batch_indices(examples, recipe.batch_size, seed, step)]],
+        loss,
+        lambda step: learning_rate(recipe, step),
+        before,
+        max_norm=1.0,
+    )
+    seconds, log = run_job(job, work, dtype=dtype, save_every=save_every, log_every=log_every)
+    return Run(model.eval(), recipe.steps, seconds, digest, log)
+
+
+@_flushed_denormals()
+def run_job(job: Job, work: Path, *, dtype: torch.dtype, save_every: int, log_every: int) -> tuple[float, list[dict]]:
+    """Train the job's model; gives the seconds and the log. A run that was killed goes on from its checkpoint, bit by bit."""
+    model = job.model
+    done, seconds, log = _resume(work, job)
+    worker = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -86,25 +138,25 @@ def train(
         TextColumn("{task.fields[losses]}"),
     )
     with Progress(*columns) as progress:
-        bar = progress.add_task(f"training {recipe.name}", total=recipe.steps, completed=done, losses="")
+        bar = progress.add_task(f"training {job.name}", total=job.steps, completed=done, losses="")
         recent, start = [], time.monotonic() - seconds
-        for step in range(done, recipe.steps):
-            if step == recipe.student_starts:
-                _start_student(model, examples)
-                if worker is not model:
-                    _copy(model, worker)
-            batch = [examples[i] for i in batch_indices(examples, recipe.batch_size, seed, step)]
-            recent.append(_step(model, worker, optimizer, batch, recipe, step))
-            if (step + 1) % log_every == 0 or step + 1 == recipe.steps:
+        seen, since = 0, time.monotonic()
+        for step in range(done, job.steps):
+            if job.before(step) and worker is not model:
+                _copy(model, worker)
+            parts = job.parts(step)
+            recent.append(_step(job, worker, parts, step))
+            seen += sum(map(len, parts))
+            if (step + 1) % log_every == 0 or step + 1 == job.steps:
                 log.append({"step": step + 1, "seconds": round(time.monotonic() - start, 1), **_means(recent)})
                 write_text(work / "loss.jsonl", "".join(json.dumps(line) + "\n" for line in log))
-                progress.update(bar, losses=" ".join(f"{k} {v:.3f}" for k, v in _means(recent).items()))
-                recent = []
-            if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
-                _save(work, model, optimizer, {**identity, "step": step + 1, "seconds": time.monotonic() - start, "log": log})
+                losses = " ".join(f"{k} {v:.3f}" for k, v in _means(recent).items())
+                progress.update(bar, losses=f"{losses}, {seen / (time.monotonic() - since):.3g} examples/s")
+                recent, seen, since = [], 0, time.monotonic()
+            if (step + 1) % save_every == 0 or step + 1 == job.steps:
+                _save(work, job, {**job.identity, "step": step + 1, "seconds": time.monotonic() - start, "log": log})
             progress.advance(bar)
-        seconds = time.monotonic() - start
-    return Run(model.eval(), recipe.steps, seconds, digest, log)
+        return time.monotonic() - start, log
 
 
 def batch_indices(examples: list[Example], size: int, seed: int, step: int) -> list[int]:
@@ -122,29 +174,37 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.learning_rate * warm * cool * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / recipe.horizon))))
 
 
-def _step(model: Codi, worker: Codi, optimizer, batch: list[Example], recipe: Recipe, step: int) -> dict[str, float]:
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(recipe, step)
-    if not recipe.student_learns(step):
-        parts = {"teacher": teacher_loss(worker, batch)}
-        loss = parts["teacher"]
-    else:
-        losses = codi_losses(worker, batch)
-        parts = {"student": losses.student, "teacher": losses.teacher, "distill": losses.distill}
-        loss = losses.total(distill_factor=recipe.distill_factor)
-    loss.backward()
-    if worker is not model:
-        for master, half in zip(model.parameters(), worker.parameters(), strict=True):
-            master.grad, half.grad = (
-                None if half.grad is None else half.grad.float(),
-                None,
-            )  # None: the projection, before the student
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    if worker is not model:
-        _copy(model, worker)
-    return {part: value.item() for part, value in parts.items()}
+def _step(job: Job, worker: Codi, parts: list[list[Example]], step: int) -> dict[str, float]:
+    for group in job.optimizer.param_groups:
+        group["lr"] = job.rate(step)
+    count, means = sum(map(len, parts)), {}
+    for part in parts:
+        share = len(part) / count
+        loss, each = job.loss(worker, part, step)
+        (share * loss).backward()
+        if worker is not job.model:
+            _hand_over(job.model, worker)
+        for name, value in each.items():
+            means[name] = means.get(name, 0.0) + share * value.item()
+    nn.utils.clip_grad_norm_(job.model.parameters(), job.max_norm)
+    job.optimizer.step()
+    job.optimizer.zero_grad(set_to_none=True)
+    if worker is not job.model:
+        _copy(job.model, worker)
+    return means
+
+
+def _hand_over(model: Codi, worker: Codi) -> None:
+    """Add the worker's gradients to the model's, in fp32; a frozen parameter has none, nor the projection before the student."""
+    for master, half in zip(model.parameters(), worker.parameters(), strict=True):
+        if half.grad is not None:
+            master.grad = half.grad.float() if master.grad is None else master.grad + half.grad.float()
+            half.grad = None
+
+
+def loss_parts(losses: Losses) -> dict[str, Tensor]:
+    """The parts of a loss as they are logged."""
+    return {"student": losses.student, "teacher": losses.teacher, "distill": losses.distill}
 
 
 @torch.no_grad()
@@ -164,7 +224,8 @@ def _start_student(model: Codi, examples: list[Example]) -> None:
 @torch.no_grad()
 def _copy(model: Codi, worker: Codi) -> None:
     for master, half in zip(model.parameters(), worker.parameters(), strict=True):
-        half.copy_(master)
+        if master.requires_grad:
+            half.copy_(master)
 
 
 def _means(recent: list[dict[str, float]]) -> dict[str, float]:
@@ -193,17 +254,26 @@ def _new_model(recipe: Recipe, work: Path, seed: int) -> Codi:
     ).train()
 
 
-def _optimizer(model: Codi, recipe: Recipe) -> torch.optim.AdamW:
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
+def adamw(model: Codi, weight_decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:
+    """The optimiser of everything that is not frozen; vectors (biases, norms) do not decay."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, betas=betas)
 
 
-def _save(work: Path, model: Codi, optimizer, progress: dict) -> None:
+def _held(job: Job) -> dict[str, Tensor]:
+    """What a checkpoint holds of the model, by its name in the file: everything that is trained, and the run's own rows."""
+    trained = {f"model.{name}": p.detach() for name, p in job.model.named_parameters() if p.requires_grad}
+    return trained | {f"frozen.{name}": value for name, value in job.frozen.items()}
+
+
+def _save(work: Path, job: Job, progress: dict) -> None:
     """Weights and optimiser in one safetensors file that names its step, then the progress that makes it current."""
-    tensors = {f"model.{k}": v.detach().cpu().contiguous() for k, v in model.named_parameters()}
-    for index, state in optimizer.state_dict()["state"].items():
+    tensors = {name: value.cpu().contiguous() for name, value in _held(job).items()}
+    for index, state in job.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v.detach().cpu().contiguous() for k, v in state.items()}
     name = f"checkpoint-{progress['step']}.safetensors"
     write_whole(work / name, lambda path: save_file(tensors, path))
@@ -213,25 +283,24 @@ def _save(work: Path, model: Codi, optimizer, progress: dict) -> None:
             old.unlink()
 
 
-def _resume(work: Path, model: Codi, optimizer, identity: dict) -> tuple[int, float, list[dict]]:
+def _resume(work: Path, job: Job) -> tuple[int, float, list[dict]]:
     path = work / "progress.json"
     if not path.is_file():
         return 0, 0.0, []
     progress = json.loads(path.read_text())
-    wanted = json.loads(json.dumps(identity))
+    wanted = json.loads(json.dumps(job.identity))
     differs = [k for k in wanted if progress.get(k) != wanted[k]]
     if differs:
         raise CheckpointError(f"{path}: belongs to another run ({', '.join(differs)} differ); train into an empty --work folder")
     tensors = load_file(work / progress["checkpoint"])
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[f"model.{name}"])
+    for name, value in _held(job).items():
+        value.copy_(tensors[name])
     state: dict[int, dict] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer."):
-            _, index, field = key.split(".")
-            state.setdefault(int(index), {})[field] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+            _, index, name = key.split(".")
+            state.setdefault(int(index), {})[name] = value
+    job.optimizer.load_state_dict({**job.optimizer.state_dict(), "state": state})
     return progress["step"], progress["seconds"], progress["log"]
 
 

@@ -1,0 +1,327 @@
+"""CODI over a pretrained backbone: LoRA beside its frozen weights, and a projection.
+
+Source: github.com/zhenyi4/codi, `train.py` and `src/model.py`. As there, LoRA and projection are all that is trained: the
+embeddings stay as they are, and so do the three new rows for pad, bot and eot, which transformers draws around the mean of the
+others. Two things differ: one pass of the teacher gives its loss and what is distilled from it (there two passes, each with its
+own dropout), and no part of an example is cut at 256 tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+import random
+import shutil
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from codi_bench.errors import CheckpointError, CodiBenchError, ProblemError
+from codi_bench.files import write_whole
+from codi_bench.models import hub
+from codi_bench.models.checkpoint import TOKENIZER_FILES, WEIGHTS, save_folder
+from codi_bench.models.codi import Codi, Projection
+from codi_bench.models.objective import CUE, Example, codi_losses, encode_examples
+from codi_bench.models.recipes import LoraRecipe
+from codi_bench.models.strict import embedding_names, first_line, read_words
+from codi_bench.models.train import Job, Run, adamw, loss_parts, run_job
+from codi_bench.problems import Problem, problems_hash
+from codi_bench.stats import stream
+
+WORDS = ("tokenizer*", "vocab*", "merges*", "special_tokens*", "added_tokens*")
+PUBLISHED_FOLDER = "codi-checkpoint"
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A finished run with what it was made from. base: the folder of the backbone; used, skipped: examples, and why not."""
+
+    recipe: LoraRecipe
+    run: Run
+    base: Path
+    base_hash: str
+    used: int
+    skipped: dict[str, int]
+
+
+def base_folder(base: str | Path) -> Path:
+    """The folder of a backbone with its weights, from the hub if it is no folder. Raises CheckpointError."""
+    return hub.locate(base, patterns=(*hub.BASE_FILES, "model*.safetensors*"))
+
+
+def base_family(folder: Path) -> str:
+    """The architecture of a backbone: its configuration's model_type. Raises CheckpointError."""
+    return read_words(folder, "config.json, weights and tokenizer")[0].model_type
+
+
+def finetune(
+    recipe: LoraRecipe,
+    problems: Sequence[Problem],
+    work: Path,
+    *,
+    device: str = "cpu",
+    save_every: int = 250,
+    log_every: int = 0,
+) -> Finetuned:
+    """Train a recipe on problems with steps, in the folder `work`; an interrupted run goes on where its checkpoint stands.
+
+    The checkpoint holds what is trained and the three new rows. Weights are optimised in fp32; recipe.dtype is that of the
+    passes, as under autocast. log_every: 0 gives a log of some 500 lines at most.
+    Raises CodiBenchError without peft, CheckpointError for a base that does not fit or a folder of another run, ProblemError
+    where nothing can be trained on.
+    """
+    _peft()
+    if not any(p.steps for p in problems):
+        raise ProblemError("no problem has steps: the teacher needs the chain of thought, field 'cot' (GSM8K-Aug) or 'steps'")
+    folder = base_folder(recipe.base)
+    model = new_model(recipe, folder)
+    kept, skipped = usable(problems, model, recipe)
+    model = model.to(device)
+    examples = encode_examples(model, kept)
+    size = recipe.batch_size * recipe.accumulate
+    steps = recipe.steps or math.ceil(len(examples) / size) * recipe.epochs
+    base_hash = _hash_files(folder)
+    identity = {
+        "recipe": {**json.loads(json.dumps(asdict(recipe))), "base": "", "notes": [], "epochs": 0, "steps": steps},
+        "base": base_hash,
+        "examples": hashlib.sha256("".join(f"{e}\n" for e in examples).encode()).hexdigest(),
+    }
+
+    def parts(step: int) -> list[list[Example]]:
+        mine = step_indices(len(examples), size, recipe.seed, step)
+        return [[examples[i] for i in mine[at : at + recipe.batch_size]] for at in range(0, len(mine), recipe.batch_size)]
+
+    def loss(worker: Codi, part: list[Example], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        losses = codi_losses(worker, part, masks=recipe.masks, answer_shift=recipe.answer_shift)
+        return losses.total(distill_factor=recipe.distill_factor), loss_parts(losses)
+
+    def before(step: int) -> bool:
+        torch.manual_seed(random.Random(f"dropout:{recipe.seed}:{step}").getrandbits(63))
+        return False
+
+    job = Job(
+        recipe.name,
+        model,
+        adamw(model, recipe.weight_decay, (0.9, 0.999)),
+        steps,
+        identity,
+        parts,
+        loss,
+        lambda step: learning_rate(recipe, step, steps),
+        before,
+        recipe.max_norm,
+        frozen=new_rows(model),
+    )
+    every = log_every or max(10, steps // 500)
+    seconds, log = run_job(job, work, dtype=getattr(torch, recipe.dtype), save_every=save_every, log_every=every)
+    run = Run(model.eval(), steps, seconds, problems_hash(problems), log)
+    return Finetuned(recipe, run, folder, base_hash, len(examples), skipped)
+
+
+def new_model(recipe: LoraRecipe, folder: Path) -> Codi:
+    """The backbone of a folder with three more embeddings and fresh LoRA, all of it frozen but LoRA, and a fresh projection."""
+    config, tokenizer = read_words(folder, "config.json, weights and tokenizer")
+    if config.model_type != recipe.family:
+        raise CheckpointError(f"{folder}: the backbone is {config.model_type}, recipe '{recipe.name}' is for {recipe.family}")
+    if len(tokenizer) != config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: config.json says {config.vocab_size} words, the tokenizer has {len(tokenizer)}; they must agree"
+        )
+    peft = _peft()
+    with _quiet():
+        backbone = _read_backbone(folder)
+        torch.manual_seed(recipe.seed)
+        backbone.resize_token_embeddings(config.vocab_size + 3)
+    lora = peft.LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=list(recipe.modules),
+        fan_in_fan_out=recipe.family == "gpt2",  # its maps are stored [in, out]
+    )
+    peft.inject_adapter_in_model(lora, backbone)  # freezes the rest
+    return Codi(
+        backbone,
+        Projection(config.hidden_size, recipe.inner),
+        tokenizer,
+        vocab_size=len(tokenizer),
+        num_latents=recipe.num_latents,
+        name=recipe.name,
+    ).train()
+
+
+def new_rows(model: Codi) -> dict[str, Tensor]:
+    """The rows of pad, bot and eot, of the head too where it is not the embedding. They share memory with the model."""
+    embedding, head = (m.weight.detach() for m in (model.backbone.get_input_embeddings(), model.backbone.get_output_embeddings()))
+    rows = {"embedding": embedding[model.vocab_size :]}
+    return rows if head.data_ptr() == embedding.data_ptr() else {**rows, "head": head[model.vocab_size :]}
+
+
+def usable(problems: Sequence[Problem], model: Codi, recipe: LoraRecipe) -> tuple[list[Problem], dict[str, int]]:
+    """The problems that are trained on, and how many are left out and why.
+
+    As published: no answer that does not begin with a digit, and none longer than max_tokens in question, chain and answer. A
+    backbone with too few positions for that sets a lower limit. Raises ProblemError if nothing is left.
+    """
+    spare = model.num_latents + len(model.tokenizer(CUE, add_special_tokens=False)["input_ids"]) + 8
+    limit = min(recipe.max_tokens, model.backbone.config.max_position_embeddings - spare)
+    texts = [p.question + " ".join(p.steps) + p.answer for p in problems]
+    lengths = [len(ids) for ids in model.tokenizer(texts)["input_ids"]]
+    bare = [not p.answer[:1].isdigit() for p in problems]
+    kept = [p for p, length, without in zip(problems, lengths, bare) if length <= limit and not without]
+    reasons = {
+        "answer does not begin with a digit": sum(bare),
+        f"more than {limit} tokens": sum(length > limit and not without for length, without in zip(lengths, bare)),
+    }
+    skipped = {why: count for why, count in reasons.items() if count}
+    if not kept:
+        said = ", ".join(f"{count}: {why}" for why, count in skipped.items())
+        raise ProblemError(f"none of the {len(problems)} problems can be trained on ({said})")
+    return kept, skipped
+
+
+def step_indices(count: int, size: int, seed: int, step: int) -> list[int]:
+    """The examples of one step: every epoch is cut from an order of its own, and its last step may be smaller."""
+    epoch, part = divmod(step, math.ceil(count / size))
+    return _order(count, seed, epoch)[part * size : (part + 1) * size].tolist()
+
+
+@lru_cache(maxsize=1)
+def _order(count: int, seed: int, epoch: int) -> np.ndarray:
+    return stream(seed, "epoch", epoch).permutation(count)
+
+
+def learning_rate(recipe: LoraRecipe, step: int, steps: int) -> float:
+    """Linear warm-up from nothing, then half a cosine to nothing (transformers' `cosine` schedule)."""
+    warm = math.ceil(recipe.warmup * steps)
+    if step < warm:
+        return recipe.learning_rate * step / warm
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+# Export
+
+
+def merged(model: Codi) -> Codi:
+    """A copy whose LoRA is added to the weights beside it, W + alpha / r B A in fp32: a plain model without peft."""
+    from peft.tuners.lora import LoraLayer
+
+    plain = copy.deepcopy(model)
+    for name, module in list(plain.backbone.named_modules()):
+        if isinstance(module, LoraLayer):
+            module.merge()
+            parent, _, leaf = name.rpartition(".")
+            setattr(plain.backbone.get_submodule(parent), leaf, module.get_base_layer())
+    return plain.requires_grad_(False)
+
+
+def export_own(model: Codi, base: Path, folder: Path, *, dtype: torch.dtype = torch.float16) -> Path:
+    """Write a trained model, merged, as a folder that loads by itself; the tokenizer's files come from the base.
+
+    Raises CheckpointError if a weight is too large for dtype.
+    """
+    plain = merged(model)
+    large = max(float(p.abs().max()) for p in plain.parameters())
+    if large > torch.finfo(dtype).max:
+        raise CheckpointError(f"{folder}: a weight of {large:.3g} does not fit into {str(dtype)[6:]}; use --weights bfloat16")
+    save_folder(plain, folder, dtype=dtype)
+    for path in sorted({path for pattern in WORDS for path in base.glob(pattern) if path.is_file()}):
+        shutil.copyfile(path, folder / path.name)
+    if not all((folder / name).is_file() for name in TOKENIZER_FILES):  # a base with an older tokenizer's files alone
+        model.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def export_published(model: Codi, folder: Path) -> Path:
+    """Write a trained model as the published code does: LoRA beside frozen weights, to be loaded over the base.
+
+    Frozen weights that bf16 holds exactly are stored in it, the rest in fp32. The head is left out where it is the embedding.
+    """
+    embedding, head = embedding_names(model.backbone)
+    tied = model.backbone.get_output_embeddings().weight is model.backbone.get_input_embeddings().weight
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    tensors = {}
+    for name, value in model.state_dict().items():
+        of, _, key = name.partition(".")
+        if of == "projection":
+            tensors[f"prj.{key}"] = value.cpu().contiguous()
+        elif not (tied and key == head):
+            half = value.bfloat16()
+            small = name not in trained and torch.equal(half.to(value.dtype), value)
+            tensors[f"codi.base_model.model.{key}"] = (half if small else value).cpu().contiguous()
+    write_whole(folder / PUBLISHED_FOLDER / WEIGHTS, lambda path: save_file(tensors, path))
+    return folder / PUBLISHED_FOLDER
+
+
+def _peft():
+    try:
+        import peft
+    except ImportError as error:
+        raise CodiBenchError("training over a backbone needs the library peft: pip install codi-bench[train]") from error
+    return peft
+
+
+def _read_backbone(folder: Path) -> nn.Module:
+    """The causal LM of a folder in fp32; nothing may be missing from its weights."""
+    attention = "sdpa" if torch.cuda.is_available() else "eager"  # on a CPU the plain attention is the faster one to train
+    try:
+        backbone, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            local_files_only=True,
+            attn_implementation=attention,
+            torch_dtype=torch.float32,  # `dtype` in newer versions, which take this name too
+            output_loading_info=True,
+        )
+    except Exception as error:  # OSError without weights, SafetensorError, and whatever damaged files make of it
+        raise CheckpointError(f"{folder}: the backbone's weights cannot be loaded ({first_line(error)})") from error
+    lacking = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
+    if lacking:
+        raise CheckpointError(
+            f"{folder}: the backbone's weights do not fit config.json: {', '.join(lacking[:6])} missing or misshapen"
+        )
+    return backbone
+
+
+def _hash_files(folder: Path) -> str:
+    """sha256 over configuration, tokenizer and weights of a backbone; the weights need not fit into memory."""
+    digest = hashlib.sha256()
+    wanted = ("config.json", *WORDS, "model*.safetensors", "pytorch_model*.bin")
+    for path in sorted({path for pattern in wanted for path in folder.glob(pattern) if path.is_file()}):
+        with open(path, "rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _quiet():
+    """Without transformers' bars, and its remarks on freshly drawn embeddings, which are meant."""
+    told = transformers.utils.logging
+    verbosity, bars = told.get_verbosity(), told.is_progress_bar_enabled()
+    told.set_verbosity_error()
+    told.disable_progress_bar()
+    try:
+        yield
+    finally:
+        told.set_verbosity(verbosity)
+        if bars:
+            told.enable_progress_bar()
+
+
+def with_changes(recipe: LoraRecipe, **changes) -> LoraRecipe:
+    """The recipe with every setting that is not None. Raises CodiBenchError for a number that cannot be."""
+    changes = {name: value for name, value in changes.items() if value is not None}
+    for name in ("rank", "alpha", "learning_rate", "inner", "epochs", "steps", "batch_size", "accumulate"):
+        if name in changes and changes[name] <= 0:
+            raise CodiBenchError(f"{name} must be positive, got {changes[name]}")
+    return replace(recipe, **changes)
