@@ -14,6 +14,7 @@ from codi_bench.models import codi, edits, loop
 from codi_bench.models.edits import Edit
 from codi_bench.models.model import Model
 from codi_bench.problems import Problem, generate, generator, problem, problems_hash, score, templates
+from codi_bench.problems.files import is_gsm8k_test
 from codi_bench.thoughts.store import Store, pack_answers, unpack_answers
 
 GENERATED_SEED = 0
@@ -72,6 +73,11 @@ class ModelBench:
         return self.once(
             "problems hash", lambda: problems_hash(self.given or generate(min(1000, self.n or 1000), seed=GENERATED_SEED))
         )
+
+    @property
+    def on_gsm8k(self) -> bool:
+        """Is this the list of problems that published numbers are about?"""
+        return self.once("on gsm8k", lambda: is_gsm8k_test(self.given))
 
     @property
     def code(self) -> tuple:

@@ -179,7 +179,7 @@ def _row(
     if measured.outcomes is not None:
         detail |= {"outcomes": pack_bits(measured.outcomes), "problems": bench.problems_hash}
     reported = baseline.reported.get(measured.metric)
-    reproduction = _reproduction(measured, reported) if reported and compare else None
+    reproduction = _reproduction(measured, reported, bench.on_gsm8k) if reported and compare else None
     if reproduction:
         detail["reproduction"] = reproduction.why
     return Row(
@@ -278,17 +278,21 @@ def _number(value) -> dict | None:
     return None if value is None else {"value": value.value, "low": value.low, "high": value.high}
 
 
-def _reproduction(measured: Measured, reported: Reported) -> Outcome:
-    """The rule of VERDICTS §2 that the baseline names; only the source's own models have reported numbers."""
+def _reproduction(measured: Measured, reported: Reported, same_list: bool) -> Outcome:
+    """The rule of VERDICTS §2 that the baseline names; only the source's own models have reported numbers.
+
+    same_list: were these the source's problems? `same-list` judges no others.
+    """
+    case = "other-list" if reported.case == "same-list" and not same_list else reported.case
     scale = 0.01 if measured.unit == "points" else 1.0
     value, low, high = (None if v is None else scale * v for v in (measured.value, measured.low, measured.high))
-    if reported.case == "stated-range":
-        return reproduce(reported.case, Estimate(value, low, high), low=scale * reported.low, high=scale * reported.high)
-    if reported.case == "same-list":
-        return reproduce(reported.case, value, scale * reported.value, n=measured.n, printed_unit=scale * reported.printed_unit)
-    if reported.case == "other-list":
+    if case == "stated-range":
+        return reproduce(case, Estimate(value, low, high), low=scale * reported.low, high=scale * reported.high)
+    if case == "same-list":
+        return reproduce(case, value, scale * reported.value, n=measured.n, printed_unit=scale * reported.printed_unit)
+    if case == "other-list":
         margin = equivalence_margin(scale * reported.value, drop=measured.unit == "points")
         # only a share of problems has the error p(1-p)/n; other numbers need redraws of their protocol and stay INCONCLUSIVE
         n = (measured.n, reported.n) if measured.outcomes is not None else (None, None)
-        return reproduce(reported.case, value, scale * reported.value, margin=margin, n_measured=n[0], n_reported=n[1])
-    return reproduce(reported.case, measured.value, reported.value, printed_unit=reported.printed_unit)
+        return reproduce(case, value, scale * reported.value, margin=margin, n_measured=n[0], n_reported=n[1])
+    return reproduce(case, measured.value, reported.value, printed_unit=reported.printed_unit)

@@ -13,6 +13,7 @@ from codi_bench.bench import ModelBench
 from codi_bench.claims import CLAIMS, Claim, claim
 from codi_bench.errors import CodiBenchError, MissingError, ProblemError, UnknownNameError
 from codi_bench.files import package_folder
+from codi_bench.models.hub import is_repository
 from codi_bench.models.model import load, resolve
 from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY, ModelEntry, entry
 from codi_bench.preflight import preflight
@@ -213,8 +214,9 @@ class Suite:
     def _bench(self, asked: Asked) -> ModelBench:
         if asked.name not in self.benches:
             own = asked.path is not None
+            where = asked.name if not own else asked.path if is_repository(asked.path) else Path(asked.path)
             model = load(
-                asked.path or asked.name,
+                where,
                 base=asked.base,
                 name=asked.name,
                 device=self._device(asked),

@@ -137,9 +137,12 @@ def test_update_baselines_proposes_prints_old_and_new_and_never_passes(suite, ba
 def test_gpu_claims_are_not_run_here_and_say_why(pytester):
     result = pytester.runpytest_inprocess("benchmarks", "-m", "gpu", "--claim", "size")
     assert result.ret == 0
-    assert "2 not run" in result.outlines[-1] and "passed" not in result.outlines[-1]
+    assert "4 not run" in result.outlines[-1] and "passed" not in result.outlines[-1]
     said = " ".join(result.stdout.str().split())
-    assert "no GPU here, and the weights of zen-E/CODI-gpt2 are not in this package; give --model gpt2=FOLDER" in said
+    give = "or give --model gpt2=FOLDER --base gpt2=FOLDER; `--device cpu` measures on the CPU"
+    give = f"no GPU here; with one, download zen-E/CODI-gpt2 and gpt2, {give}"
+    assert give in said
+    assert "not-run gpt2-mini: 1 claim: no GPU here; `pytest benchmarks` measures it on the CPU" in said
 
 
 def test_strict_makes_not_run_red(pytester):
@@ -164,7 +167,7 @@ BAD = {
     "unknown model": (["--model", "gpt2-mini", "--model", "lama-mini"], "did you mean 'llama-mini'?"),
     "unknown claim": (["--claim", "probe-acuracy"], "did you mean 'probe-accuracy'?"),
     "folder missing": (["--model", "mine=nowhere"], "nowhere: no such folder"),
-    "model without path": (["--model", "mine="], "write NAME=FOLDER"),
+    "model without path": (["--model", "mine="], "write NAME=PATH"),
     "problem set": (["--problems", "generatd=x.jsonl"], "did you mean 'generated'?"),
     "problem file missing": (["--problems", "generated=x.jsonl"], "x.jsonl: cannot be read"),
     "baselines": (["--baselines", "nowhere"], "nowhere: no such folder"),

@@ -138,6 +138,12 @@ def test_a_large_array_is_filled_in_the_file_and_read_without_loading_it(tmp_pat
     assert path.stat().st_size < 2 * rows.size + 2 * START
 
 
+@pytest.mark.parametrize(("layers", "width", "most"), [(13, 768, 145e6), (17, 2048, 500e6)], ids=["gpt2", "llama-3.2-1b"])
+def test_a_thousand_problems_of_a_published_model_fit(tmp_path, layers, width, most):
+    Store(tmp_path).fetch_filled({}, "hidden_states", (1000, 7, layers, width), lambda large: {})  # a file of holes
+    assert entries(tmp_path)[0].stat().st_size <= most
+
+
 def test_a_fill_that_fails_leaves_no_entry(tmp_path):
     with pytest.raises(ZeroDivisionError):
         Store(tmp_path).fetch_filled({"k": 1}, "states", (2, 2), lambda large: 1 // 0)

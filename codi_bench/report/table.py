@@ -122,6 +122,8 @@ def _label(row: Row, environment: dict) -> str:
     if not row.metric.startswith("mean_L"):
         return row.metric
     layers = environment["layers"][row.model]
+    if int(row.metric[6:]) not in layers:  # reported for the registered model, while another lies under its name
+        return row.metric
     return f"mean, layer {layers.index(int(row.metric[6:])) + 1}/{len(layers)}"
 
 

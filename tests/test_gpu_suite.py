@@ -1,0 +1,238 @@
+"""Published checkpoints through the suite: own columns, the hub's cache, and the preflight, each fault of which is planted.
+
+There is no GPU here: `--device cpu` runs what `-m gpu` runs. The published checkpoint is gpt2-mini in the published layout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import codi_bench.suite  # noqa: F401  (pytester forgets modules that were first imported in a run of its own)
+from codi_bench.bench import ModelBench
+from codi_bench.files import package_folder
+from codi_bench.models.codi import Codi
+from codi_bench.models.model import load
+from codi_bench.models.registry import REGISTRY, entry
+from codi_bench.plugin import _gpu_asked
+from codi_bench.preflight import preflight
+from codi_bench.problems import files, generate
+from codi_bench.problems.files import is_gsm8k_test
+from codi_bench.thoughts.store import Store
+
+N = 40
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """(checkpoint, base): gpt2-mini as a published checkpoint without LoRA."""
+    folder = tmp_path_factory.mktemp("published")
+    codi = load("gpt2-mini", device="cpu").codi
+    base = folder / "base"
+    base.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(REGISTRY["gpt2-mini"].folder / name, base)
+    config = json.loads((REGISTRY["gpt2-mini"].folder / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "vocab_size": config["vocab_size"] - 3}))
+    tensors = {f"codi.{k}": v.clone() for k, v in codi.backbone.state_dict().items() if k != "lm_head.weight"}
+    tensors |= {f"prj.{k}": v.clone() for k, v in codi.projection.state_dict().items()}
+    (folder / "checkpoint").mkdir()
+    save_file(tensors, folder / "checkpoint" / "model.safetensors")
+    return folder / "checkpoint", base
+
+
+@pytest.fixture(scope="module")
+def gsm8k(tmp_path_factory):
+    """The generated test problems in GSM8K's own format."""
+    path = tmp_path_factory.mktemp("problems") / "test.jsonl"
+    rows = [{"question": p.question, "answer": "\n".join([*p.steps, f"#### {p.answer}"])} for p in generate(1000)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One store for the runs of this file: what was captured once is not captured again."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def run(pytester, monkeypatch, cache):
+    monkeypatch.setenv("CODI_BENCH_CACHE", str(cache))
+
+    def run(*args):
+        result = pytester.runpytest_inprocess("benchmarks", *args)
+        path = pytester.path / "report" / "results.json"
+        rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+        return result, {(row["claim"], row["model"], row["metric"]): row for row in rows}
+
+    return run
+
+
+@pytest.fixture
+def as_gpt2(monkeypatch, tmp_path):
+    """The registered gpt2 has the depth of gpt2-mini, and a baseline folder whose reported accuracy a test may set."""
+    monkeypatch.setitem(REGISTRY, "gpt2", replace(REGISTRY["gpt2"], layers=(1, 2, 3), sae_layers=(1, 2, 3)))
+    folder = Path(shutil.copytree(package_folder("baselines"), tmp_path / "baselines"))
+
+    def reported(value):
+        path = folder / "gpt2" / "task-accuracy.json"
+        held = json.loads(path.read_text())
+        held["reported"]["accuracy"]["value"] = value
+        path.write_text(json.dumps(held))
+        return folder
+
+    return reported
+
+
+def test_an_own_checkpoint_is_one_more_column(run, published, gsm8k):
+    checkpoint, base = published
+    own = ["--model", f"mine={checkpoint}", "--base", f"mine={base}", "--problems", f"gsm8k={gsm8k}", "--device", "cpu"]
+    result, rows = run(*own, "--claim", "task-accuracy", "--claim", "size", "--n", N)
+    mine, embedded = rows["task-accuracy", "mine", "accuracy"], rows["task-accuracy", "gpt2-mini", "accuracy"]
+    assert mine["measured"] == embedded["measured"] and mine["detail"]["outcomes"] == embedded["detail"]["outcomes"]
+    assert mine["reported"] is None and mine["reproduction"] is None and mine["regression"] == "UNCHECKED"
+    assert rows["size", "mine", "layers"]["measured"]["value"] == 4
+    result.stdout.fnmatch_lines(["*gpt2-mini*llama-mini*mine*"])
+    assert result.ret == 0 and "passed" not in result.outlines[-1]  # --n is unchecked for all
+
+
+def test_an_own_checkpoint_has_nothing_to_be_red_against(run, published, gsm8k):
+    checkpoint, base = published
+    own = ["--model", f"mine={checkpoint}", "--base", f"mine={base}", "--problems", f"gsm8k={gsm8k}"]
+    result, rows = run(*own, "--model", "gpt2-mini", "--claim", "size", "--device", "cpu")
+    result.assert_outcomes(passed=2)
+    result, _ = run(*own, "-m", "gpu", "--device", "cpu", "--claim", "size", "--model", "gpt2")  # in a GPU run it is there too
+    assert "1 passed" in result.outlines[-1]
+
+
+def test_a_published_model_is_measured_against_what_was_reported(run, as_gpt2, published, gsm8k):
+    checkpoint, base = published
+    given = ["--model", f"gpt2={checkpoint}", "--base", f"gpt2={base}", "--problems", f"gsm8k={gsm8k}", "--device", "cpu"]
+    result, rows = run(*given, "-m", "gpu", "--baselines", as_gpt2(0.516), "--claim", "task-accuracy", "--claim", "size")
+    row = rows["task-accuracy", "gpt2", "accuracy"]
+    assert row["status"] == "ok" and row["reproduction"] == "REPRODUCED" and row["regression"] == "UNCHECKED"
+    assert "other list" in row["detail"]["reproduction"]  # the generated problems are not the ones it was reported on
+    assert rows["size", "gpt2", "parameters"]["reproduction"] == "NOT REPRODUCED"  # 0.6 M are not 124 M
+    assert "reproduction, gpt2: NOT REPRODUCED: size layers" in " ".join(result.stdout.str().split())
+    assert result.ret == 1 and "1 failed" in result.outlines[-1]  # nothing is recorded: a number that does not come out is red
+
+
+def test_wrong_accuracy_blocks_everything(run, as_gpt2, published, gsm8k):
+    checkpoint, base = published
+    given = ["--model", f"gpt2={checkpoint}", "--base", f"gpt2={base}", "--problems", f"gsm8k={gsm8k}", "--device", "cpu"]
+    options = ("-m", "gpu", "--baselines", as_gpt2(0.9), "--claim", "task-accuracy", "--claim", "size")
+    result, rows = run(*given, *options, "--model", "llama-3.2-1b")
+    found = [row for key, row in rows.items() if key[1] == "gpt2" and key[0] in ("task-accuracy", "size")]
+    assert {row["status"] for row in found} == {"blocked"} and "2 blocked" in result.outlines[-1]
+    assert all("preflight: task accuracy 51.6 % of 1000 is outside 88.0-91.7 %" in row["reason"] for row in found)
+    assert all(row["measured"] is None and row["reproduction"] is None for row in found)
+    assert rows["task-accuracy", "gpt2", "accuracy"]["reported"]["value"] == 0.9  # the published number stays in the table
+    assert run(*given, *options, "--strict")[0].ret == 1
+
+
+def test_another_model_under_a_published_name_is_blocked(run, published, gsm8k):
+    checkpoint, base = published
+    given = ["--model", f"gpt2={checkpoint}", "--base", f"gpt2={base}", "--problems", f"gsm8k={gsm8k}", "--device", "cpu"]
+    _, rows = run(*given, "-m", "gpu", "--claim", "size", "--model", "gpt2-mini")
+    assert "a gpt2 model of 4 layers is not zen-E/CODI-gpt2" in rows["size", "gpt2", "layers"]["reason"]
+
+
+def test_published_weights_are_found_in_the_hub_cache(run, as_gpt2, published, gsm8k, monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    options = ("-m", "gpu", "--device", "cpu", "--model", "gpt2", "--claim", "task-accuracy", "--baselines", as_gpt2(0.516))
+    result, rows = run(*options, "--problems", f"gsm8k={gsm8k}")
+    assert rows["task-accuracy", "gpt2", "accuracy"]["status"] == "not-run" and result.ret == 0
+    reason = rows["task-accuracy", "gpt2", "accuracy"]["reason"]
+    assert "hf download zen-E/CODI-gpt2" in reason and "--model gpt2=FOLDER --base gpt2=FOLDER" in reason
+
+    for repository, folder in zip(("models--zen-E--CODI-gpt2", "models--gpt2"), published):
+        snapshot = tmp_path / "hub" / repository / "snapshots" / (40 * "a")
+        shutil.copytree(folder, snapshot)
+        (tmp_path / "hub" / repository / "refs").mkdir()
+        (tmp_path / "hub" / repository / "refs" / "main").write_text(40 * "a")
+    _, rows = run(*options, "--problems", f"gsm8k={gsm8k}")
+    assert rows["task-accuracy", "gpt2", "accuracy"]["reproduction"] == "REPRODUCED"
+
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    _, rows = run(*options)  # the weights are there, the problems are not
+    reason = rows["task-accuracy", "gpt2", "accuracy"]["reason"]
+    assert rows["task-accuracy", "gpt2", "accuracy"]["status"] == "not-run" and "--problems gsm8k=FILE" in reason
+
+
+BAD = {
+    "base without model": (["--base", "mine=somewhere"], "--base mine=somewhere: belongs to no model of this run"),
+    "base without path": (["--base", "mine="], "--base mine=: write NAME=PATH"),
+    "published checkpoint without base": (["--model", "mine={checkpoint}"], "give --base mine=FOLDER"),
+    "base missing": (["--model", "mine={checkpoint}", "--base", "mine=no/where/at/all"], "no/where/at/all: no such folder"),
+    "alpha": (["--model", "mine={checkpoint}", "--base", "mine={base}", "--lora-alpha", "-1"], "lora_alpha must be a positive"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_arguments_end_the_run_before_it_starts(what, run, published):
+    args, message = BAD[what]
+    checkpoint, base = published
+    result, _ = run(*(arg.format(checkpoint=checkpoint, base=base) for arg in args))
+    text = result.stdout.str() + result.stderr.str()
+    assert result.ret == 2 and message in text and "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("expression", "asked"), [("gpu", True), ("gpu and slow", True), ("not gpu", False), ("", False), ("perf", False)]
+)
+def test_a_gpu_run_is_one_that_asks_for_it(expression, asked):
+    assert _gpu_asked(expression) is asked
+
+
+# The preflight finds what is planted
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return ModelBench(load("gpt2-mini", device="cpu"), Store(tmp_path), n=N)
+
+
+def test_a_sound_model_passes(bench):
+    assert preflight(bench, None) is None
+
+
+def test_a_batch_that_changes_something_is_found(bench, monkeypatch):
+    pad = Codi.pad
+    monkeypatch.setattr(Codi, "pad", lambda self, sequences: (pad(self, sequences)[0], torch.ones_like(pad(self, sequences)[1])))
+    assert "a batch of 16 moves hidden states" in preflight(bench, None)
+
+
+def test_states_that_are_no_numbers_are_found(bench):
+    with torch.no_grad():
+        bench.model.codi.projection.ln.bias.fill_(float("nan"))
+    assert "not finite" in preflight(bench, None)
+
+
+def test_too_few_problems_are_said(bench):
+    short = replace(bench, given=tuple(generate(3)), n=None)
+    assert "takes 16 problems and the file has 3" in preflight(short, None)
+
+
+def test_the_published_list_is_known_by_its_hash(monkeypatch):
+    problems = generate(1000)
+    assert not is_gsm8k_test(problems) and not is_gsm8k_test([])
+    text = "\n".join(" ".join(p.question.split()) for p in problems)
+    monkeypatch.setattr(files, "GSM8K_TEST", hashlib.sha256(text.encode()).hexdigest())
+    assert (
+        is_gsm8k_test([*problems, *generate(3, seed=1)]) and not is_gsm8k_test(problems[::-1]) and not is_gsm8k_test(problems[1:])
+    )
+
+
+def test_the_registered_depths_are_those_of_the_published_models():
+    assert entry("gpt2").layers == (4, 8, 11) and entry("llama-3.2-1b").layers == (8, 14, 15)
