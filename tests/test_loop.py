@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codi_bench.errors import EditError
+from codi_bench.models import codi as codi_module
 from codi_bench.models import loop
 from codi_bench.models.codi import Codi, feed
 from codi_bench.models.edits import Edit, Reference, parse_edit, replacements
+from codi_bench.models.model import load
 from codi_bench.problems import generate
 
 K, NEW = 6, 6
@@ -308,6 +310,35 @@ def test_conditions_together_are_the_conditions_alone(tiny, clean, size):
     together = tiny.answer_conditions(QUESTIONS, conditions, max_new_tokens=NEW, batch_size=size)
     assert together == [tiny.answer(QUESTIONS, edits=edits, max_new_tokens=NEW) for edits in conditions]
     assert together[0] == together[-1] == clean.answers and len({t.tokens for t in together}) == 5
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["narrow", "wide"])
+def test_what_makes_large_models_fast_changes_nothing(tiny, tiny_folders, clean, monkeypatch, wide):
+    """Groups of questions encoded apart and joined; oneDNN's products and the one-pass GELU of wide models."""
+    conditions = [[], [Edit("bot", "zero")], [Edit(2, "zero")]]
+    wanted = tiny.answer_conditions(QUESTIONS, conditions, max_new_tokens=NEW)
+    groups = []
+
+    def threes(model, lengths):
+        found = [list(range(i, min(i + 3, len(lengths)))) for i in range(0, len(lengths), 3)][::-1]
+        groups.append(len(found))
+        return found
+
+    monkeypatch.setattr(loop, "_similar", threes)
+    monkeypatch.setattr(codi_module, "WIDE", 1 if wide else 10**6)
+    model = load(tiny_folders[tiny.entry.family], device="cpu")
+    states = np.zeros_like(clean.hidden_states)
+    assert model.answer_conditions(QUESTIONS, conditions, max_new_tokens=NEW, hidden_states=states) == wanted
+    np.testing.assert_allclose(states, clean.hidden_states, atol=1e-4, rtol=0)
+    assert max(groups) == 22
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=40))
+def test_questions_are_grouped_by_length_and_none_is_lost(tiny, lengths):
+    groups = loop._similar(tiny.codi, lengths)
+    assert sorted(sum(groups, [])) == list(range(len(lengths)))
+    in_order = [lengths[i] for group in groups for i in group]
+    assert in_order == sorted(lengths)
 
 
 def test_branches_of_one_prefix_do_not_write_over_each_other(tiny):

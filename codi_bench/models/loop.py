@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from codi_bench.errors import EditError, MeasureError
-from codi_bench.models.codi import Codi, State, feed, step
+from codi_bench.models.codi import Codi, State, feed, join, step
 from codi_bench.models.edits import BOT
 from codi_bench.thoughts.record import Answers, Thoughts
 
@@ -33,9 +33,29 @@ class Thinking:
 
 
 def encode(model: Codi, questions: Sequence[list[int]]) -> State:
-    """Feed the question tokens (bot comes next)."""
-    ids, mask = model.pad(questions)
-    return feed(model, None, model.embed(ids), mask)
+    """Feed the question tokens (bot comes next), those of similar length together; `hidden` may hold the last ones alone."""
+    groups = _similar(model, [len(question) for question in questions])
+    if len(groups) == 1 or torch.is_grad_enabled():
+        ids, mask = model.pad(questions)
+        return feed(model, None, model.embed(ids), mask)
+    states = [encode(model, [questions[i] for i in group]) for group in groups]
+    return join(states, torch.tensor(sum(groups, []), device=model.device))
+
+
+def _similar(model: Codi, lengths: Sequence[int]) -> list[list[int]]:
+    """Indices by rising length, a new group wherever its paddings would cost more than another pass of the backbone.
+
+    A pass costs as much as computing this many inputs more: those for which reading the weights takes as long (they are read
+    once a pass), and those that take as long as starting its kernels. Orders of magnitude.
+    """
+    reading, starting = (256, 1e12) if model.device.type == "cuda" else (16, 1e9)
+    affordable = reading + starting / model.num_parameters
+    groups: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if not groups or sum(lengths[i] - lengths[j] for j in groups[-1]) > affordable:
+            groups.append([])
+        groups[-1].append(i)
+    return groups
 
 
 def think(
@@ -45,6 +65,7 @@ def think(
 
     padding: `masked`, or `unmasked-padding` as in the published evaluation: question and bot in one masked pass whose positions
     count the paddings too, and no mask after it, so that every thought attends to the paddings.
+    Raises MeasureError for thoughts that are not finite.
     """
     if padding == MASKED:
         state = feed(model, encode(model, questions), _bot(model, len(questions)).unsqueeze(1), all_layers=all_layers)
@@ -57,6 +78,8 @@ def think(
         state = feed(model, state, latents[-1].unsqueeze(1), all_layers=all_layers)
         latents.append(model.projection(state.last))
         hidden.append(state.hidden_states)
+    if not torch.is_grad_enabled() and not torch.isfinite(latents[-1]).all():  # what follows one is not finite either
+        raise MeasureError(f"the thoughts of {model.name or 'the model'} are not finite; use --dtype float32, or other weights")
     stacked = torch.stack([torch.stack([h[:, -1] for h in one], dim=1) for one in hidden], dim=1) if all_layers else None
     return Thinking(state, torch.stack(latents, dim=1), padding, stacked)
 
