@@ -141,7 +141,8 @@ class ModelBench:
 
     def facts(self) -> dict[str, int]:
         inner = self.model.codi
-        return {"parameters": inner.num_parameters, "layers": inner.num_layers, "width": inner.width}
+        backbone = sum(parameter.numel() for parameter in inner.backbone.parameters())
+        return {"parameters": backbone, "layers": inner.num_layers, "width": inner.width}
 
     def _key(self, what: str, problems: list[Problem], num_latents: int, **more) -> dict:
         """Everything the arrays depend on. Batch size is no part of it: results do not depend on it."""

@@ -11,7 +11,7 @@ from codi_bench.errors import CodiBenchError
 from codi_bench.models.registry import REGISTRY
 from codi_bench.stats import wilson
 
-NUM_PROBLEMS = 16
+NUM_PROBLEMS, NEW_TOKENS = 16, 32
 # Largest relative distance of a hidden state alone from the same one in a batch. float32 differs by rounding; half precision
 # rounds every addition to 8 or 11 bits, and its greedy answers may differ.
 CLOSE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
@@ -40,7 +40,7 @@ def _batches_matter(bench: ModelBench) -> str | None:
     """Sixteen problems alone and together: the same hidden states, and in float32 the same answers."""
     questions = [p.question for p in bench.problems(NUM_PROBLEMS)]
     alone, together = (
-        bench.model.think(questions, batch_size=size, max_new_tokens=bench.max_new_tokens) for size in (1, NUM_PROBLEMS)
+        bench.model.think(questions, batch_size=size, max_new_tokens=NEW_TOKENS) for size in (1, NUM_PROBLEMS)
     )
     distance = np.linalg.norm(alone.hidden_states - together.hidden_states, axis=-1)
     largest = float((distance / np.linalg.norm(alone.hidden_states, axis=-1)).max())

@@ -123,7 +123,7 @@ class Suite:
 
     def not_selected(self, rows: Sequence[Row]) -> list[Row]:
         """Rows for everything registered that this run did not measure, so that the table never loses a claim."""
-        have = {(row.claim, row.model) for row in rows}
+        have, begun = {(row.claim, row.model) for row in rows}, {row.model for row in rows}
         missing = []
         for name in dict.fromkeys([*REGISTRY, *(asked.name for asked in self.asked_models)]):
             for each in CLAIMS.values():
@@ -131,7 +131,7 @@ class Suite:
                     continue
                 reason = (
                     "not selected in this run"
-                    if name not in PUBLISHED
+                    if name not in PUBLISHED or name in begun
                     else f"not asked for: `pytest benchmarks -m gpu`, or --model {name}=FOLDER --base {name}=FOLDER"
                 )
                 try:

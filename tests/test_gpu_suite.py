@@ -120,8 +120,10 @@ def test_a_published_model_is_measured_against_what_was_reported(run, as_gpt2, p
     row = rows["task-accuracy", "gpt2", "accuracy"]
     assert row["status"] == "ok" and row["reproduction"] == "REPRODUCED" and row["regression"] == "UNCHECKED"
     assert "other list" in row["detail"]["reproduction"]  # the generated problems are not the ones it was reported on
+    backbone = load("gpt2-mini", device="cpu").codi.backbone
+    assert rows["size", "gpt2", "parameters"]["measured"]["value"] == sum(p.numel() for p in backbone.parameters())
     assert rows["size", "gpt2", "parameters"]["reproduction"] == "NOT REPRODUCED"  # 0.6 M are not 124 M
-    assert "reproduction, gpt2: NOT REPRODUCED: size layers" in " ".join(result.stdout.str().split())
+    assert "reproduction, gpt2: NOT REPRODUCED: size parameters" in " ".join(result.stdout.str().split())
     assert result.ret == 1 and "1 failed" in result.outlines[-1]  # nothing is recorded: a number that does not come out is red
 
 

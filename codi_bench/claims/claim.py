@@ -41,7 +41,7 @@ class Bench(Protocol):
         """Right or wrong on the first n test problems under each condition, bool [conditions, n]."""
 
     def facts(self) -> dict[str, int]:
-        """parameters, layers, width."""
+        """parameters (of the backbone, as sources count them: without CODI's projection), layers, width."""
 
     def once(self, name: str, compute: Callable):
         """`compute()` the first time a claim asks for that name, the same value ever after."""

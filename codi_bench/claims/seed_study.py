@@ -305,7 +305,7 @@ def encoding_spread(bench: Bench) -> list[Measured]:
 
 
 def size(bench: Bench) -> list[Measured]:
-    """Parameters, layers, width: facts."""
+    """Parameters of the backbone, layers, width: facts."""
     return [Measured(metric, bench.facts()[metric], 1, "count") for metric in ("parameters", "layers", "width")]
 
 
@@ -438,5 +438,5 @@ CLAIMS = (
         encoding_spread,
         FOLDS,
     ),
-    Claim("size", "size", "fact", "LLaMA has about eight times the parameters.", f"{SOURCE}, §4", "counted", size),
+    Claim("size", "size", "fact", "LLaMA has about eight times the parameters.", f"{SOURCE}, §4", "counted, the backbone alone", size),
 )
