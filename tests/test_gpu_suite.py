@@ -11,6 +11,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import datasets  # pytester forgets what a run imports, and pyarrow cannot be told twice of its extensions
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -166,7 +167,7 @@ def test_published_weights_are_found_in_the_hub_cache(run, as_gpt2, published, g
     _, rows = run(*options, "--problems", f"gsm8k={gsm8k}")
     assert rows["task-accuracy", "gpt2", "accuracy"]["reproduction"] == "REPRODUCED"
 
-    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     _, rows = run(*options)  # the weights are there, the problems are not
     reason = rows["task-accuracy", "gpt2", "accuracy"]["reason"]
     assert rows["task-accuracy", "gpt2", "accuracy"]["status"] == "not-run" and "--problems gsm8k=FILE" in reason

@@ -366,7 +366,7 @@ def test_a_hub_out_of_reach_is_one_line_with_the_mend(hub, monkeypatch):
         load_problems("svamp")
     message = str(caught.value)
     assert message.startswith("svamp: codi-bench-tests/no-such-set cannot be loaded from the hub (")
-    assert message.endswith("); give its file with --problems svamp=FILE") and "\n" not in message
+    assert "); give its file with --problems svamp=FILE (or --path FILE" in message and "\n" not in message
 
 
 def test_without_datasets_the_mend_is_named(monkeypatch):
