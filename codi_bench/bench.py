@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 
 import numpy as np
 
 from codi_bench.claims.claim import Captured
+from codi_bench.environment import environment
 from codi_bench.errors import ProblemError
 from codi_bench.files import code_hash
-from codi_bench.models import codi, edits, loop
+from codi_bench.models import checkpoint, codi, edits, loop, published, strict
 from codi_bench.models.edits import Edit
 from codi_bench.models.model import Model
 from codi_bench.problems import Problem, generate, generator, problem, problems_hash, score, templates
@@ -60,7 +62,7 @@ class ModelBench:
         if name not in self.seen:
             try:
                 self.seen[name] = (compute(), None)
-            except ValueError as error:
+            except (ValueError, RuntimeError) as error:
                 self.seen[name] = (None, error)
         value, error = self.seen[name]
         if error is not None:
@@ -71,7 +73,7 @@ class ModelBench:
     def problems_hash(self) -> str:
         """Names the problem set: its first thousand problems (the generator's code, which makes the rest, is hashed too)."""
         return self.once(
-            "problems hash", lambda: problems_hash(self.given or generate(min(1000, self.n or 1000), seed=GENERATED_SEED))
+            "problems hash", lambda: problems_hash(self.given[:1000] or generate(min(1000, self.n or 1000), seed=GENERATED_SEED))
         )
 
     @property
@@ -82,7 +84,7 @@ class ModelBench:
     @property
     def code(self) -> tuple:
         """The modules that turn weights and problems into answers."""
-        return codi, loop, edits, problem, generator, templates
+        return codi, loop, edits, strict, published, checkpoint, problem, generator, templates
 
     def problems(self, n: int, variants: int = 1) -> list[Problem]:
         """The first n test problems; raises ProblemError if a given file has fewer."""
@@ -153,8 +155,10 @@ class ModelBench:
             "num_latents": num_latents,
             "padding": "masked",
             "max_new_tokens": self.max_new_tokens,
-            "device": self.model.device,
-            "dtype": self.model.dtype,
+            "environment": {
+                **environment(self.model.device, self.model.dtype).model_dump(),
+                "transformers": version("transformers"),
+            },
             "code": self.once("code", lambda: code_hash(*self.code)),
             **more,
         }

@@ -50,12 +50,12 @@ def problems(
     """Write problems of a set as JSON lines (to the terminal without --out): generated ones, or gsm8k, svamp … from the hub."""
     from codi_bench.problems import generate, load_problems
 
-    if name == "generated":
+    if name == "generated" and path is None:
         found = generate(1000 if n is None else n, seed=seed, split=split, variants=variants)
     elif variants != 1:
         raise CodiBenchError(f"--variants {variants}: only generated problems come in several tellings, not {name}")
     else:
-        found = load_problems(name, path=path, n=n, split=split)
+        found = load_problems(name, path=path, n=n, split=split, seed=seed)
     text = "".join(problem.to_json() + "\n" for problem in found)
     print(text, end="") if out is None else write_text(out, text)
 

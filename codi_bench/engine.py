@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import datetime
-import os
-import platform
 import sys
 from dataclasses import dataclass
 from itertools import combinations
 
-import torch
-
 from codi_bench import stats
-from codi_bench.baselines import Baseline, Environment, Record, Recorded, Reported, Tolerance, pack_bits, unpack_bits
+from codi_bench.baselines import Baseline, Record, Recorded, Reported, Tolerance, pack_bits, unpack_bits
 from codi_bench.bench import ModelBench
 from codi_bench.claims import CLAIMS, Claim, Measured
-from codi_bench.errors import CodiBenchError
+from codi_bench.environment import environment
+from codi_bench.errors import CodiBenchError, one_line
 from codi_bench.files import code_hash
 from codi_bench.results import BLOCKED, OK, Row
 from codi_bench.stats import Estimate
@@ -64,8 +61,8 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
     try:
         found = claim.measure(bench)
         now = _record(bench, claim, found)
-    except CodiBenchError as error:
-        return Finding(unmeasured(name, claim, baseline, BLOCKED, str(error)), [])
+    except (CodiBenchError, RuntimeError) as error:  # RuntimeError: out of memory, or what a device says
+        return Finding(unmeasured(name, claim, baseline, BLOCKED, one_line(error)), [])
     before, same = baseline.nearest(now.environment) if compare else (None, False)
     changed = _identity_changes(baseline, before, now) if before else []
     rows = [_row(bench, claim, measured, baseline, before, same, changed, compare) for measured in found]
@@ -120,38 +117,6 @@ def winners(rows: list[Row]) -> dict[str, dict]:
                     "p": p,
                 }
     return found
-
-
-def available(device: str) -> bool:
-    """Is that device here? (`auto` always is.)"""
-    return not device.startswith("cuda") or torch.cuda.is_available()
-
-
-def environment(device: str, dtype: str) -> Environment:
-    """The key under which numbers are recorded."""
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
-    return Environment(
-        device=name,
-        instructions=torch.backends.cpu.get_cpu_capability(),
-        torch=".".join(torch.__version__.split(".")[:2]),
-        dtype=dtype,
-    )
-
-
-def versions() -> dict[str, str]:
-    """What else may matter to someone who reads the results."""
-    import sklearn
-    import transformers
-
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "scikit-learn": sklearn.__version__,
-        "platform": platform.platform(),
-        "threads": str(torch.get_num_threads()),
-        "cores": str(os.cpu_count()),
-    }
 
 
 def _row(

@@ -7,6 +7,11 @@ class CodiBenchError(ValueError):
     """Base of every error a user can cause. The message names the file, the field and the mend."""
 
 
+def one_line(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class ProblemError(CodiBenchError):
     """A problem file or a problem that cannot be used."""
 
@@ -15,8 +20,16 @@ class CheckpointError(CodiBenchError):
     """A folder of weights that cannot be loaded strictly."""
 
 
-class MissingError(CheckpointError):
-    """Weights that are not here and cannot be had: the rows of the model are not-run."""
+class MissingError(CodiBenchError):
+    """Something that is not here and cannot be had: the rows of its model are not-run."""
+
+
+class MissingWeightsError(CheckpointError, MissingError):
+    """Weights, configuration or tokenizer that are neither in the cache nor to be downloaded."""
+
+
+class MissingProblemsError(ProblemError, MissingError):
+    """A problem set that is neither in the cache nor to be downloaded."""
 
 
 class EditError(CodiBenchError):

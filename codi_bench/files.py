@@ -33,7 +33,9 @@ def file_hash(*paths: Path) -> str:
     """sha256 over the contents of some files, in order."""
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(path.read_bytes())
+        with open(path, "rb") as file:
+            while block := file.read(1 << 24):
+                digest.update(block)
     return digest.hexdigest()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from codi_bench.baselines import Reported
 from codi_bench.bench import ModelBench
 from codi_bench.claims import CLAIMS
-from codi_bench.errors import CodiBenchError
+from codi_bench.errors import CodiBenchError, one_line
 from codi_bench.models.registry import REGISTRY
 from codi_bench.stats import wilson
 
@@ -24,8 +24,8 @@ def preflight(bench: ModelBench, accuracy: Reported | None) -> str | None:
     """
     try:
         return _not_this_checkpoint(bench) or _batches_matter(bench) or (accuracy and _off(bench, accuracy))
-    except CodiBenchError as error:
-        return str(error)
+    except (CodiBenchError, RuntimeError) as error:
+        return f"preflight: {one_line(error)}"
 
 
 def _not_this_checkpoint(bench: ModelBench) -> str | None:
@@ -33,15 +33,14 @@ def _not_this_checkpoint(bench: ModelBench) -> str | None:
     if known is None or bench.model.entry == known:
         return None
     inner = bench.model.codi
-    return f"preflight: a {bench.family} model of {inner.num_layers} layers is not {known.hub or known.name}"
+    shape = f"{inner.num_layers} layers and width {inner.width}"
+    return f"preflight: a {bench.family} model of {shape} is not {known.hub or known.name}"
 
 
 def _batches_matter(bench: ModelBench) -> str | None:
     """Sixteen problems alone and together: the same hidden states, and in float32 the same answers."""
     questions = [p.question for p in bench.problems(NUM_PROBLEMS)]
-    alone, together = (
-        bench.model.think(questions, batch_size=size, max_new_tokens=NEW_TOKENS) for size in (1, NUM_PROBLEMS)
-    )
+    alone, together = (bench.model.think(questions, batch_size=size, max_new_tokens=NEW_TOKENS) for size in (1, NUM_PROBLEMS))
     distance = np.linalg.norm(alone.hidden_states - together.hidden_states, axis=-1)
     largest = float((distance / np.linalg.norm(alone.hidden_states, axis=-1)).max())
     if not largest <= CLOSE[bench.model.dtype]:  # NaN is not close

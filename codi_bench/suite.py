@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from codi_bench import engine
 from codi_bench.baselines import BaselineError, Record, load_baseline, orphans
 from codi_bench.bench import ModelBench
 from codi_bench.claims import CLAIMS, Claim, claim
-from codi_bench.errors import CodiBenchError, MissingError, ProblemError, UnknownNameError
+from codi_bench.environment import available, environment, versions
+from codi_bench.errors import CodiBenchError, MissingError, UnknownNameError
 from codi_bench.files import package_folder
 from codi_bench.models.hub import is_repository
 from codi_bench.models.model import load, resolve
@@ -88,10 +90,14 @@ class Suite:
         for name, value in (("--n", self.n), ("--batch-size", self.batch_size)):
             if value is not None and value < 1:
                 raise CodiBenchError(f"{name} must be at least 1, got {value}")
+        unused = self.given.keys() - {self._set_name(asked) for asked in self.asked_models}
+        if unused:
+            raise CodiBenchError(f"--problems {min(unused)}=…: no model of this run is measured on {min(unused)}")
         _check_writable(Path(self.report))
         for asked in self.asked_models:
-            if asked.path is not None:
-                self._bench(asked)  # a folder that cannot be loaded must not cost a minute of measuring first
+            if asked.path is not None and available(self._device(asked)):
+                with suppress(MissingError):  # which is said in the rows
+                    self._bench(asked)  # a folder that cannot be loaded must not cost a minute of measuring first
 
     def measure(self, asked: Asked, wanted: Claim) -> Judged:
         """Measure one claim on one model; whatever goes wrong while measuring is a row, not an exception."""
@@ -148,7 +154,7 @@ class Suite:
     def environment(self) -> dict:
         """Device, versions and threads of this run, and the claims in words, so that a report needs no model room."""
         device, dtype = resolve(self._device(self.asked_models[0]), self.dtype)
-        device = device if engine.available(device) else "cpu"
+        device = device if available(device) else "cpu"
         texts = {
             each.id: {
                 "position": i,
@@ -162,13 +168,15 @@ class Suite:
         layers = {name: list(each.layers) for name, each in REGISTRY.items()} | {
             n: list(b.layers) for n, b in self.benches.items()
         }
-        return {**engine.environment(device, dtype).model_dump(), **engine.versions(), "claims": texts, "layers": layers}
+        devices = {name: f"{b.model.device} {b.model.dtype}" for name, b in self.benches.items()}
+        return {"devices": devices, **environment(device, dtype).model_dump(), **versions(), "claims": texts, "layers": layers}
 
     def _unrecorded(self, asked: Asked, wanted: Claim, found: engine.Finding) -> Judged:
         where = f"{wanted.id} on {asked.name}"
         if self.n is not None:
             return Judged(found.rows, "unchecked", [f"{where}: --n {self.n} is not what was recorded"], found.proposal)
         missed = [row for row in found.rows if row.reproduction == Reproduction.NOT_REPRODUCED]
+        came_out = any(row.reproduction == Reproduction.REPRODUCED for row in found.rows)
         if missed:
             lines = [f"{where}: {row.metric}: {row.reproduction}, {row.detail['reproduction']}" for row in missed]
             return Judged(found.rows, "red", lines, found.proposal)
@@ -182,7 +190,9 @@ class Suite:
                 ],
                 found.proposal,
             )
-        return Judged(found.rows, OK, [], found.proposal)
+        if came_out:
+            return Judged(found.rows, OK, [], found.proposal)
+        return Judged(found.rows, "unchecked", [f"{where}: nothing is recorded for this model"], found.proposal)
 
     def _checked(self, asked: Asked) -> tuple[str, str]:
         """Whether this model can be measured, and if not, why: found out once a run."""
@@ -195,7 +205,7 @@ class Suite:
         where = ""
         if known and known.hub:
             where = f"download {known.hub} and {known.base}, or give --model {known.name}=FOLDER --base {known.name}=FOLDER"
-        if not engine.available(device):
+        if not available(device):
             otherwise = "`--device cpu` measures on the CPU" if where else "`pytest benchmarks` measures it on the CPU"
             return NOT_RUN, f"no GPU here{where and f'; with one, {where}'}; {otherwise}"
         if known is not None and known.embedded:
@@ -203,7 +213,7 @@ class Suite:
             return (BLOCKED, why) if device != "cpu" and (why := preflight(bench, None)) else (OK, "")
         try:
             bench = self._bench(asked)
-        except (MissingError, ProblemError) as error:
+        except MissingError as error:
             return NOT_RUN, str(error)
         except CodiBenchError as error:
             return BLOCKED, f"preflight: {error}"
@@ -213,6 +223,7 @@ class Suite:
 
     def _bench(self, asked: Asked) -> ModelBench:
         if asked.name not in self.benches:
+            problems = self._set(asked)
             own = asked.path is not None
             where = asked.name if not own else asked.path if is_repository(asked.path) else Path(asked.path)
             model = load(
@@ -225,7 +236,7 @@ class Suite:
                 lora_alpha=self.lora_alpha if own else None,
             )
             store = Store(default_folder())
-            self.benches[asked.name] = ModelBench(model, store, self._set(asked), self.n, self.batch_size)
+            self.benches[asked.name] = ModelBench(model, store, problems, self.n, self.batch_size)
         return self.benches[asked.name]
 
     def _device(self, asked: Asked) -> str:
@@ -237,13 +248,19 @@ class Suite:
         return "cpu" if asked.path is None else "auto"
 
     def _set(self, asked: Asked) -> tuple[Problem, ...]:
-        """The problems of a model, () for generated ones: GSM8K for the published models, for a user's own what was given."""
+        """The problems of a model, () for generated ones. Raises MissingProblemsError if they are not to be had."""
+        name = self._set_name(asked)
+        return self.given.get(name) or (() if name == "generated" else tuple(load_problems(name)))
+
+    def _set_name(self, asked: Asked) -> str:
+        """GSM8K for the published models, for a user's own what was given, generated ones otherwise."""
         known = asked.registered
-        if known is not None and known.embedded:
-            return self.given.get("generated", ())
         if known is not None:
-            return self.given.get("gsm8k") or tuple(load_problems("gsm8k"))
-        return next(reversed(self.given.values()), ())
+            return "generated" if known.embedded else "gsm8k"
+        real = [name for name in self.given if name != "generated"]
+        if len(real) > 1:
+            raise CodiBenchError(f"--problems: {' and '.join(real)} are given, and {asked.name} is measured on one set; give one")
+        return real[0] if real else "generated"
 
     def _models(self) -> list[Asked]:
         bases = dict(self._named("--base", text) for text in self.bases)

@@ -47,7 +47,7 @@ def train(
     """
     import torch
 
-    from codi_bench.models.model import DTYPES
+    from codi_bench.models.model import DTYPES, check_device, resolve
     from codi_bench.models.recipes import RECIPES, recipe
 
     numbers = {
@@ -69,7 +69,9 @@ def train(
     if base is None and recipe(name) in RECIPES.values() and (files or given):
         extra = ", ".join(f"--{flag}" for flag in {**files, **given})
         raise CodiBenchError(f"{name} is trained from nothing, on its own: leave out {extra}, or give another name and --base")
-    for kind, value, known in (("dtype", dtype, DTYPES), ("dtype", weights, DTYPES), ("format", layout, ("own", "published"))):
+    device, _ = resolve(device, dtype)
+    check_device(device, dtype)
+    for kind, value, known in (("weights", weights, DTYPES), ("format", layout, ("own", "published"))):
         if value not in known:
             raise CodiBenchError(f"unknown {kind} '{value}': use one of {', '.join(known)}")
     if threads is not None:
@@ -110,11 +112,10 @@ def _train_over(
     weights: str,
 ) -> None:
     """files, given: the options of `train` that were given, by their flag."""
-    import torch
 
     from codi_bench.models import lora
     from codi_bench.models.card import write_lora_card
-    from codi_bench.models.model import DTYPES, resolve
+    from codi_bench.models.model import DTYPES
     from codi_bench.models.objective import MASKS
     from codi_bench.models.recipes import LORA_RECIPES, RECIPES, lora_recipe
     from codi_bench.problems import read_problems
@@ -127,9 +128,6 @@ def _train_over(
         raise CodiBenchError(f"unknown masks '{given['masks']}': use one of {', '.join(MASKS)}")
     if "steps" in given and "epochs" in given:
         raise CodiBenchError("--steps and --epochs: give one of them")
-    device, _ = resolve(device, dtype)
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise CodiBenchError(f"device '{device}' was asked for, but PyTorch does not see it here; use --device cpu")
     asked, others = read_problems(files["problems"]), read_problems(files["eval"]) if "eval" in files else None
     base = base or LORA_RECIPES[name].base
     family = lora.base_family(lora.base_folder(base))
@@ -141,7 +139,16 @@ def _train_over(
         written = lora.export_own(done.run.model, done.base, folder, dtype=DTYPES[weights])
     else:
         written = lora.export_published(done.run.model, folder)
-    said = {"base": base, **files, **given, "seed": chosen.seed, "device": device, "dtype": dtype, "format": layout}
+    said = {
+        "base": base,
+        **files,
+        **given,
+        "seed": chosen.seed,
+        "device": device,
+        "dtype": dtype,
+        "format": layout,
+        **({"weights": weights} if layout == "own" else {}),
+    }
     command = " ".join([f"codi-bench train {name}", *(f"--{flag} {value}" for flag, value in said.items())])
     write_lora_card(folder, done, command=command, weights=written, held_out=others)
     print(f"{written}: model; {folder}: card (README.md) and figures (training.json)")

@@ -20,10 +20,10 @@ import codi_bench.suite  # noqa: F401  (pytester forgets modules that were first
 from codi_bench.bench import ModelBench
 from codi_bench.files import package_folder
 from codi_bench.models.codi import Codi
-from codi_bench.models.model import load
+from codi_bench.models.model import Model, load
 from codi_bench.models.registry import REGISTRY, entry
 from codi_bench.plugin import _gpu_asked
-from codi_bench.preflight import preflight
+from codi_bench.preflight import CLOSE, preflight
 from codi_bench.problems import files, generate
 from codi_bench.problems.files import is_gsm8k_test
 from codi_bench.thoughts.store import Store
@@ -79,8 +79,10 @@ def run(pytester, monkeypatch, cache):
 
 @pytest.fixture
 def as_gpt2(monkeypatch, tmp_path):
-    """The registered gpt2 has the depth of gpt2-mini, and a baseline folder whose reported accuracy a test may set."""
-    monkeypatch.setitem(REGISTRY, "gpt2", replace(REGISTRY["gpt2"], layers=(1, 2, 3), sae_layers=(1, 2, 3)))
+    """The registered gpt2 has the shape of gpt2-mini, and a baseline folder whose reported accuracy a test may set."""
+    monkeypatch.setitem(
+        REGISTRY, "gpt2", replace(REGISTRY["gpt2"], layers=(1, 2, 3), sae_layers=(1, 2, 3), num_layers=4, width=104)
+    )
     folder = Path(shutil.copytree(package_folder("baselines"), tmp_path / "baselines"))
 
     def reported(value):
@@ -108,10 +110,33 @@ def test_an_own_checkpoint_is_one_more_column(run, published, gsm8k):
 def test_an_own_checkpoint_has_nothing_to_be_red_against(run, published, gsm8k):
     checkpoint, base = published
     own = ["--model", f"mine={checkpoint}", "--base", f"mine={base}", "--problems", f"gsm8k={gsm8k}"]
-    result, rows = run(*own, "--model", "gpt2-mini", "--claim", "size", "--device", "cpu")
-    result.assert_outcomes(passed=2)
+    for strict in ([], ["--strict"]):
+        result, rows = run(*own, "--model", "gpt2-mini", "--claim", "size", "--device", "cpu", *strict)
+        assert result.ret == 0 and "1 passed" in result.outlines[-1] and "1 unchecked" in result.outlines[-1]
     result, _ = run(*own, "-m", "gpu", "--device", "cpu", "--claim", "size", "--model", "gpt2")  # in a GPU run it is there too
-    assert "1 passed" in result.outlines[-1]
+    assert "1 unchecked" in result.outlines[-1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_given_weights_without_a_gpu_are_not_run_either(run, published, gsm8k):
+    checkpoint, base = published
+    for name in ("mine", "gpt2"):
+        given = ["--model", f"{name}={checkpoint}", "--base", f"{name}={base}", "--problems", f"gsm8k={gsm8k}"]
+        result, rows = run(*given, "-m", "gpu", "--claim", "size")
+        row = rows.get(("size", name, "layers")) or rows["size", name, "-"]
+        assert result.ret == 0 and row["status"] == "not-run" and "no GPU here" in row["reason"]
+
+
+def test_what_goes_wrong_on_a_device_is_a_row(run, monkeypatch):
+    def full(self, *args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nMore lines.")
+
+    monkeypatch.setattr(Model, "answer_conditions", full)
+    monkeypatch.setattr(Store, "fetch_filled", lambda self, key, name, shape, fill: fill(None))
+    result, rows = run("--model", "gpt2-mini", "--claim", "task-accuracy", "--claim", "size")
+    row = rows["task-accuracy", "gpt2-mini", "accuracy"]
+    assert row["status"] == "blocked" and row["reason"] == "CUDA out of memory."
+    assert "1 passed" in result.outlines[-1] and "1 blocked" in result.outlines[-1]
 
 
 def test_a_published_model_is_measured_against_what_was_reported(run, as_gpt2, published, gsm8k):
@@ -145,7 +170,7 @@ def test_another_model_under_a_published_name_is_blocked(run, published, gsm8k):
     checkpoint, base = published
     given = ["--model", f"gpt2={checkpoint}", "--base", f"gpt2={base}", "--problems", f"gsm8k={gsm8k}", "--device", "cpu"]
     _, rows = run(*given, "-m", "gpu", "--claim", "size", "--model", "gpt2-mini")
-    assert "a gpt2 model of 4 layers is not zen-E/CODI-gpt2" in rows["size", "gpt2", "layers"]["reason"]
+    assert "a gpt2 model of 4 layers and width 104 is not zen-E/CODI-gpt2" in rows["size", "gpt2", "layers"]["reason"]
 
 
 def test_published_weights_are_found_in_the_hub_cache(run, as_gpt2, published, gsm8k, monkeypatch, tmp_path):
@@ -177,22 +202,30 @@ BAD = {
     "base without model": (["--base", "mine=somewhere"], "--base mine=somewhere: belongs to no model of this run"),
     "base without path": (["--base", "mine="], "--base mine=: write NAME=PATH"),
     "published checkpoint without base": (["--model", "mine={checkpoint}"], "give --base mine=FOLDER"),
+    "set of no model": (["--problems", "svamp={problems}"], "no model of this run is measured on svamp"),
+    "two sets": (
+        ["--model", "mine={checkpoint}", "--problems", "svamp={problems}", "--problems", "gsm8k={problems}"],
+        "svamp and gsm8k are given, and mine is measured on one set",
+    ),
     "base missing": (["--model", "mine={checkpoint}", "--base", "mine=no/where/at/all"], "no/where/at/all: no such folder"),
     "alpha": (["--model", "mine={checkpoint}", "--base", "mine={base}", "--lora-alpha", "-1"], "lora_alpha must be a positive"),
 }
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_bad_arguments_end_the_run_before_it_starts(what, run, published):
+def test_bad_arguments_end_the_run_before_it_starts(what, run, published, tmp_path):
     args, message = BAD[what]
     checkpoint, base = published
-    result, _ = run(*(arg.format(checkpoint=checkpoint, base=base) for arg in args))
+    problems = tmp_path / "own.jsonl"
+    problems.write_text('{"question": "What is 1 + 1?", "answer": "2"}\n')
+    result, _ = run(*(arg.format(checkpoint=checkpoint, base=base, problems=problems) for arg in args))
     text = result.stdout.str() + result.stderr.str()
     assert result.ret == 2 and message in text and "Traceback" not in text
 
 
 @pytest.mark.parametrize(
-    ("expression", "asked"), [("gpu", True), ("gpu and slow", True), ("not gpu", False), ("", False), ("perf", False)]
+    ("expression", "asked"),
+    [("gpu", True), ("gpu or slow", True), ("not gpu", False), ("", False), ("perf", False), ("not (gpu or slow)", False)],
 )
 def test_a_gpu_run_is_one_that_asks_for_it(expression, asked):
     assert _gpu_asked(expression) is asked
@@ -214,6 +247,18 @@ def test_a_batch_that_changes_something_is_found(bench, monkeypatch):
     pad = Codi.pad
     monkeypatch.setattr(Codi, "pad", lambda self, sequences: (pad(self, sequences)[0], torch.ones_like(pad(self, sequences)[1])))
     assert "a batch of 16 moves hidden states" in preflight(bench, None)
+
+
+def test_an_answer_that_changes_is_found(bench, monkeypatch):
+    pad = Codi.pad
+    monkeypatch.setattr(Codi, "pad", lambda self, sequences: (pad(self, sequences)[0], torch.ones_like(pad(self, sequences)[1])))
+    monkeypatch.setitem(CLOSE, "float32", 1e9)
+    assert "a batch of 16 problems changes an answer" in preflight(bench, None)
+
+
+def test_a_deeper_model_is_not_the_registered_one(bench):
+    deeper = replace(bench.model, entry=replace(bench.model.entry, num_layers=24))
+    assert "width 104 is not gpt2-mini" in preflight(replace(bench, model=deeper, seen={}), None)
 
 
 def test_states_that_are_no_numbers_are_found(bench):

@@ -25,7 +25,7 @@ import torch
 from study_loop import plain_loop
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
 
-from codi_bench.engine import environment, versions
+from codi_bench.environment import environment, versions
 from codi_bench.files import write_text
 from codi_bench.models.codi import Codi, Projection
 from codi_bench.models.edits import Edit

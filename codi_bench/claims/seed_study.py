@@ -201,10 +201,12 @@ def probe_by_layer(bench: Bench) -> list[Measured]:
 def sae_error_prediction(bench: Bench) -> list[Measured]:
     """Test accuracy of predicting right or wrong from SAE features."""
     found, *_ = errors(bench)
-    rate = wilson(found.test_right.sum(), len(found.test_right))
-    return [
-        Measured("test_accuracy", rate.value, len(found.test_right), "fraction", rate.low, rate.high, outcomes=found.test_right)
-    ]
+    rate, protocol = wilson(found.test_right.sum(), len(found.test_right)), SAE_PROTOCOLS[bench.family]
+    groups = len({p.group for p in captured(bench, protocol.n, protocol.variants).problems})
+    alone = protocol.variants > 1 and groups > protocol.n // protocol.variants
+    detail = {"note": f"the study had {protocol.variants} tellings of each problem; these are {groups} problems"} if alone else {}
+    n = len(found.test_right)
+    return [Measured("test_accuracy", rate.value, n, "fraction", rate.low, rate.high, outcomes=found.test_right, detail=detail)]
 
 
 def sae_train_accuracy(bench: Bench) -> list[Measured]:
@@ -438,5 +440,13 @@ CLAIMS = (
         encoding_spread,
         FOLDS,
     ),
-    Claim("size", "size", "fact", "LLaMA has about eight times the parameters.", f"{SOURCE}, §4", "counted, the backbone alone", size),
+    Claim(
+        "size",
+        "size",
+        "fact",
+        "LLaMA has about eight times the parameters.",
+        f"{SOURCE}, §4",
+        "counted, the backbone alone",
+        size,
+    ),
 )

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from codi_bench.errors import CheckpointError
+from codi_bench.errors import CheckpointError, one_line
 from codi_bench.files import file_hash, write_text, write_whole
 from codi_bench.models.codi import Codi, Projection
-from codi_bench.models.strict import build, check, embedding_names, fill, first_line, read_safetensors, read_words, without_memory
+from codi_bench.models.strict import build, check, embedding_names, fill, read_safetensors, read_words, without_memory
 
 WEIGHTS, META = "model.safetensors", "codi.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -120,15 +120,15 @@ def read_meta(folder: Path) -> dict:
         if meta["projection_layer_norm"] and not meta["projection_width"]:
             raise CheckpointError(f"{path}: field 'projection_width' is 0 (no projection), but projection_layer_norm is true")
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: not readable or incomplete ({first_line(error)}); save the model again") from error
+        raise CheckpointError(f"{path}: not readable or incomplete ({one_line(error)}); save the model again") from error
     return meta
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a safetensors file, in fp32."""
+    """All tensors of a safetensors file, as they are on disk. Raises CheckpointError."""
     if not path.is_file():
         raise CheckpointError(f"{path.parent}: no weights ({path.name} is missing); copy the whole folder again")
-    return {name: value.float() for name, value in read_safetensors(path).items()}
+    return read_safetensors(path)
 
 
 def check_tokenizer(model: Codi, folder: Path) -> None:

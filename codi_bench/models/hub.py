@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from codi_bench.errors import CheckpointError, MissingError
+from codi_bench.errors import CheckpointError, MissingWeightsError, one_line
 
 BASE_FILES = ("config.json", "tokenizer.json", "tokenizer*", "vocab*", "merges*", "special_tokens*", "added_tokens*")
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # the first that a repository has, as the published code prefers
@@ -38,7 +38,7 @@ def locate(name_or_path: str | Path, *, patterns: Sequence[str], mend: str = "")
 def fetch(repository: str, *, patterns: Sequence[str], one_of: Sequence[str] = (), mend: str = "") -> Path:
     """The local snapshot of a hub repository with the files of `patterns` and the first of `one_of` that it has.
 
-    Raises MissingError: not cached and offline, out of reach, gated, no such repository, or a file is missing there.
+    Raises MissingWeightsError: not cached and offline, out of reach, gated, no such repository, or a file is missing there.
     """
     from huggingface_hub import constants
 
@@ -53,7 +53,7 @@ def fetch(repository: str, *, patterns: Sequence[str], one_of: Sequence[str] = (
         if constants.HF_HUB_OFFLINE
         else "in the repository (or in the local cache, if there is no network)"
     )
-    raise MissingError(f"{repository}: {_words(patterns) or _words(one_of, ' or ')} not found {where}; {mend}")
+    raise MissingWeightsError(f"{repository}: {_words(patterns) or _words(one_of, ' or ')} not found {where}; {mend}")
 
 
 def _snapshot(repository: str, wanted: list[str], mend: str) -> Path:
@@ -62,12 +62,12 @@ def _snapshot(repository: str, wanted: list[str], mend: str) -> Path:
     try:
         return Path(snapshot_download(repository, allow_patterns=wanted))
     except errors.GatedRepoError as error:  # a kind of RepositoryNotFoundError: first
-        raise MissingError(
+        raise MissingWeightsError(
             f"{repository}: gated: accept its licence on https://huggingface.co/{repository} and log in "
             f"(`hf auth login`, or a token in HF_TOKEN), then {mend}"
         ) from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise MissingError(
+        raise MissingWeightsError(
             f"{repository}: no such folder and no such repository on the hub (or a private one); {mend}"
         ) from error
     except Exception as error:  # requests, httpx and xet each have their own
@@ -79,8 +79,8 @@ def _snapshot(repository: str, wanted: list[str], mend: str) -> Path:
         elif isinstance(error, errors.LocalEntryNotFoundError):
             why = "not in the local cache, and the hub cannot be reached"
         else:
-            why = f"cannot be downloaded ({(str(error).strip() or type(error).__name__).splitlines()[0]})"
-        raise MissingError(f"{repository}: {why}; {mend}") from error
+            why = f"cannot be downloaded ({one_line(error)})"
+        raise MissingWeightsError(f"{repository}: {why}; {mend}") from error
 
 
 def _words(files: Sequence[str], between: str = " and ") -> str:

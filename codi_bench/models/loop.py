@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codi_bench.errors import EditError, MeasureError
+from codi_bench.errors import EditError, MeasureError, ProblemError
 from codi_bench.models.codi import Codi, State, feed, join, step
 from codi_bench.models.edits import BOT
 from codi_bench.thoughts.record import Answers, Thoughts
@@ -225,10 +225,13 @@ def answer_conditions(
     scaled to the norm they replace. keep: arrays that the clean run's states go to batch by batch (first_logits: those of the
     first condition). Raises MeasureError if a state is beyond the range of its array.
     """
+    if not conditions:
+        return []
     ids = tokenise(model, questions)
     tokens: list[list[list[int]]] = [[[] for _ in ids] for _ in conditions]
+    all_layers = keep is not None and keep.hidden_states is not None
     for rows in batches(ids, batch_size, padding):
-        clean = think(model, [ids[i] for i in rows], num_latents, padding=padding, all_layers=keep is not None)
+        clean = think(model, [ids[i] for i in rows], num_latents, padding=padding, all_layers=all_layers)
         edits: list[Replacements] = []
         for values, noisy in zip(conditions, noise):
             fed = {p: None if v is None else torch.as_tensor(v[rows], device=model.device) for p, v in values.items()}
@@ -245,7 +248,7 @@ def answer_conditions(
     return [texts(model, t) for t in tokens]
 
 
-def _fill(kept: np.ndarray | None, rows: np.ndarray, values: Tensor) -> None:
+def _fill(kept: np.ndarray | None, rows: np.ndarray, values: Tensor | None) -> None:
     if kept is None:
         return
     found = values.float().cpu().numpy()
@@ -267,8 +270,11 @@ def explain(model: Codi, questions: Sequence[str], *, batch_size: int, max_new_t
 
 
 def tokenise(model: Codi, questions: Sequence[str]) -> list[list[int]]:
-    """Question ids in the published form: stripped, double spaces collapsed."""
-    return [model.tokenizer(q.strip().replace("  ", " ") + model.question_suffix)["input_ids"] for q in questions]
+    """Question ids in the published form: stripped, double spaces collapsed. Raises ProblemError for one without any."""
+    ids = [model.tokenizer(q.strip().replace("  ", " ") + model.question_suffix)["input_ids"] for q in questions]
+    if not all(ids):
+        raise ProblemError(f"question {list(map(bool, ids)).index(False) + 1} of {len(ids)} is empty")
+    return ids
 
 
 def texts(model: Codi, tokens: Sequence[list[int]]) -> Answers:

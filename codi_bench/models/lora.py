@@ -27,14 +27,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from codi_bench.errors import CheckpointError, CodiBenchError, ProblemError
+from codi_bench.errors import CheckpointError, CodiBenchError, ProblemError, one_line
 from codi_bench.files import write_whole
 from codi_bench.models import hub
 from codi_bench.models.checkpoint import TOKENIZER_FILES, WEIGHTS, save_folder
 from codi_bench.models.codi import Codi, Projection
 from codi_bench.models.objective import CUE, Example, codi_losses, encode_examples
 from codi_bench.models.recipes import LoraRecipe
-from codi_bench.models.strict import embedding_names, first_line, read_words
+from codi_bench.models.strict import embedding_names, read_words
 from codi_bench.models.train import Job, Run, adamw, loss_parts, run_job
 from codi_bench.problems import Problem, problems_hash
 from codi_bench.stats import stream
@@ -284,7 +284,7 @@ def _read_backbone(folder: Path) -> nn.Module:
             output_loading_info=True,
         )
     except Exception as error:  # OSError without weights, SafetensorError, and whatever damaged files make of it
-        raise CheckpointError(f"{folder}: the backbone's weights cannot be loaded ({first_line(error)})") from error
+        raise CheckpointError(f"{folder}: the backbone's weights cannot be loaded ({one_line(error)})") from error
     lacking = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
     if lacking:
         raise CheckpointError(

@@ -59,6 +59,8 @@ class Model:
         """Capture every state of `num_latents` thoughts (default K); with max_new_tokens also answer, in the same pass.
 
         protocol: `masked`, or `unmasked-padding` as the published evaluation has it, where batch_size and order show.
+        Raises ProblemError for an empty question, MeasureError for thoughts that are not finite, ValueError for a negative
+        num_latents, UnknownNameError for an unknown protocol.
         """
         self._check(num_latents, protocol)
         return loop.capture(
@@ -118,7 +120,8 @@ class Model:
         """Greedy answers under several conditions (each a list of edits; empty: clean) that share all they can.
 
         hidden_states: an array [n, 1 + K, L + 1, d] to fill with the clean run's, such as a file mapped into memory.
-        Raises EditError before anything runs.
+        Raises what `think` raises, EditError for edits that cannot be made (before anything runs), and ValueError where
+        resampling lacks answers and groups.
         """
         self._check(num_latents, protocol)
         latents = self._latents(num_latents)
@@ -168,8 +171,21 @@ class Model:
         batch_size: int = 64,
         protocol: str = loop.MASKED,
     ) -> Reference:
-        """Thoughts of other problems, as the source of means and donors."""
-        return Reference(self.think(questions, batch_size=batch_size, protocol=protocol).latents, tuple(answers), tuple(groups))
+        """Thoughts of other problems, as the source of means and donors. Raises what `think` raises."""
+        self._check(None, protocol)
+        kept = Thoughts(latents=np.empty((len(questions), self.num_latents + 1, self.codi.width), np.float32))
+        loop.answer_conditions(
+            self.codi,
+            questions,
+            [{}],
+            [frozenset()],
+            num_latents=self.num_latents,
+            batch_size=batch_size,
+            max_new_tokens=0,
+            padding=protocol,
+            keep=kept,
+        )
+        return Reference(kept.latents, tuple(answers), tuple(groups))
 
     def _latents(self, num_latents: int | None) -> int:
         return self.num_latents if num_latents is None else num_latents
@@ -186,6 +202,16 @@ def resolve(device: str, dtype: str) -> tuple[str, str]:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return device, "float32" if dtype == "auto" else dtype
+
+
+def check_device(device: str, dtype: str) -> None:
+    """Raises CheckpointError unless both are known and the device is here."""
+    if dtype not in DTYPES:
+        raise CheckpointError(f"unknown dtype '{dtype}': use one of {', '.join(DTYPES)}")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise CheckpointError(f"unknown device '{device}': use cpu, cuda, cuda:N or auto")
+    if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
+        raise CheckpointError(f"device '{device}' was asked for, but PyTorch does not see it here; use --device cpu")
 
 
 def load(
@@ -206,12 +232,7 @@ def load(
     Raises CheckpointError or UnknownNameError with one line that says what to do.
     """
     device, dtype = resolve(device, dtype)
-    if dtype not in DTYPES:
-        raise CheckpointError(f"unknown dtype '{dtype}': use one of {', '.join(DTYPES)}")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-        raise CheckpointError(f"unknown device '{device}': use cpu, cuda, cuda:N or auto")
-    if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
-        raise CheckpointError(f"device '{device}' was asked for, but PyTorch does not see it here; use --device cpu")
+    check_device(device, dtype)
     if num_latents is not None and num_latents < 0:
         raise CheckpointError(f"num_latents must be 0 or more, got {num_latents}")
     if lora_alpha is not None and not 0 < lora_alpha < float("inf"):
@@ -235,7 +256,7 @@ def load(
     else:
         codi = load_folder(folder, device=device, dtype=DTYPES[dtype], name=called, num_latents=num_latents)
     family = "gpt2" if codi.backbone.config.model_type == "gpt2" else "llama"
-    if known is None or known.family != family or max(known.layers) >= codi.num_layers:  # another model under a known name
+    if known is None or not known.has_shape(family, codi.num_layers, codi.width):  # another model under a known name
         known = entry_for(known.name if known else called, family, codi.num_layers)
     return Model(codi, known, device, dtype)
 

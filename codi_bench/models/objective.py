@@ -58,6 +58,7 @@ def codi_losses(model: Codi, batch: list[Example], *, masks: str = MASKED, answe
 
     masks: `masked`, `unmasked-padding` or `fixed-mask`. answer_shift: how much further than the last token of the cue the
     distilled position is; the released code has 1 for Llama, whose tokenizer makes the blank before a number a token.
+    Scalars: cross-entropies are means over the tokens of the batch, the distillation a mean over layers.
     """
     cue = len(_bare_ids(model, [CUE])[0]) + answer_shift
     question, teacher, teacher_ce = _teach(model, batch)
@@ -95,7 +96,7 @@ def _thought(model: Codi, batch: list[Example], question: State, masks: str) -> 
 def _teach(model: Codi, batch: list[Example]) -> tuple[State, State, Tensor]:
     """States after the question and after the teacher's words, and the teacher's cross-entropy."""
     ids, mask = model.pad([e.question for e in batch])
-    question = feed(model, None, model.embed(ids), mask, all_layers=True)
+    question = feed(model, None, model.embed(ids), mask)
     ids, mask = _pad_right([e.thought + e.answer for e in batch], model)
     teacher = feed(model, question, model.embed(ids), mask, all_layers=True)
     before = torch.cat([question.hidden[:, -1:], teacher.hidden[:, :-1]], dim=1)  # the state that predicts each word

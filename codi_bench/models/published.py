@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from codi_bench.errors import CheckpointError
+from codi_bench.errors import CheckpointError, one_line
 from codi_bench.models.codi import Codi, Projection
 from codi_bench.models.hub import WEIGHT_FILES
 from codi_bench.models.strict import (
@@ -27,7 +27,6 @@ from codi_bench.models.strict import (
     check,
     embedding_names,
     fill,
-    first_line,
     other_file,
     read_safetensors,
     read_words,
@@ -173,7 +172,7 @@ def _read_pickle(path: Path) -> object:
                 "best as model.safetensors"
             ) from error
         unpickling = isinstance(error, pickle.UnpicklingError)  # torch would advise to load it all the same
-        what = "a damaged pickle or one of more than tensors, nothing executed" if unpickling else first_line(error)
+        what = "a damaged pickle or one of more than tensors, nothing executed" if unpickling else one_line(error)
     raise CheckpointError(f"{path}: not a whole PyTorch file of tensors ({what}); download it again")
 
 

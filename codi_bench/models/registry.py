@@ -26,8 +26,14 @@ class ModelEntry:
     sae_layers: tuple[int, ...]
     hub: str | None = None
     base: str | None = None
+    num_layers: int = 0
+    width: int = 0
     num_latents: int = 6
     lora_alpha: float = 32
+
+    def has_shape(self, family: str, num_layers: int, width: int) -> bool:
+        """Is a backbone of this family, depth and width like the registered one?"""
+        return (self.family, self.num_layers, self.width) == (family, num_layers, width)
 
     @property
     def embedded(self) -> bool:
@@ -52,10 +58,12 @@ class ModelEntry:
 REGISTRY = {
     entry.name: entry
     for entry in (
-        ModelEntry("gpt2-mini", "gpt2", layers=(1, 2, 3), sae_layers=(1, 2, 3)),
+        ModelEntry("gpt2-mini", "gpt2", layers=(1, 2, 3), sae_layers=(1, 2, 3), num_layers=4, width=104),
         # the study's layers 8, 14, 15 of 16 at the like depth of five, made distinct; its SAE read the last five
-        ModelEntry("llama-mini", "llama", layers=(2, 3, 4), sae_layers=(1, 2, 3, 4, 5)),
-        ModelEntry("gpt2", "gpt2", layers=(4, 8, 11), sae_layers=(4, 8, 11), hub="zen-E/CODI-gpt2", base="gpt2"),
+        ModelEntry("llama-mini", "llama", layers=(2, 3, 4), sae_layers=(1, 2, 3, 4, 5), num_layers=5, width=200),
+        ModelEntry(
+            "gpt2", "gpt2", layers=(4, 8, 11), sae_layers=(4, 8, 11), hub="zen-E/CODI-gpt2", base="gpt2", num_layers=12, width=768
+        ),
         ModelEntry(
             "llama-3.2-1b",
             "llama",
@@ -63,6 +71,8 @@ REGISTRY = {
             sae_layers=(12, 13, 14, 15, 16),
             hub="zen-E/CODI-llama3.2-1b-Instruct",
             base="meta-llama/Llama-3.2-1B-Instruct",
+            num_layers=16,
+            width=2048,
         ),
     )
 }

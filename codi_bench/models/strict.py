@@ -14,15 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from codi_bench.errors import CheckpointError
+from codi_bench.errors import CheckpointError, one_line
 from codi_bench.models.codi import Codi
 
 SHOWN = 6  # keys of each kind that an error lists
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception says, in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def read_words(folder: Path, needs: str):
@@ -32,7 +27,7 @@ def read_words(folder: Path, needs: str):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exceptions
         raise CheckpointError(
-            f"{folder}: configuration or tokenizer cannot be read ({first_line(error)}); the folder needs {needs}"
+            f"{folder}: configuration or tokenizer cannot be read ({one_line(error)}); the folder needs {needs}"
         ) from error
     if tokenizer.eos_token_id is None:
         raise CheckpointError(f"{folder}/tokenizer_config.json: field 'eos_token' is missing; answers could never end")
@@ -44,7 +39,7 @@ def build(config, folder: Path) -> nn.Module:
     try:
         return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     except Exception as error:  # whatever a wrong number makes the constructors do
-        raise CheckpointError(f"{folder / 'config.json'}: no model can be built from it ({first_line(error)})") from error
+        raise CheckpointError(f"{folder / 'config.json'}: no model can be built from it ({one_line(error)})") from error
 
 
 @contextmanager
@@ -69,7 +64,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except Exception as error:  # SafetensorError, OSError, and KeyError for a dtype that it does not know
-        what = other_file(path) or first_line(error)
+        what = other_file(path) or one_line(error)
         raise CheckpointError(f"{path}: not a whole safetensors file ({what}); copy it again") from error
 
 

@@ -129,7 +129,7 @@ def run_job(job: Job, work: Path, *, dtype: torch.dtype, save_every: int, log_ev
     """Train the job's model; gives the seconds and the log. A run that was killed goes on from its checkpoint, bit by bit."""
     model = job.model
     done, seconds, log = _resume(work, job)
-    worker = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
+    worker = model if dtype == torch.float32 else _rounded(model, dtype)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -219,6 +219,14 @@ def _start_student(model: Codi, examples: list[Example]) -> None:
     start_as_identity(model.projection, embeddings[: model.vocab_size].square().mean().sqrt().item())
     embeddings[model.bot_id] = embeddings[examples[0].question[-1]]
     embeddings[model.eot_id] = embeddings[next(e.thought[-1] for e in examples if e.thought)]
+
+
+def _rounded(model: Codi, dtype: torch.dtype) -> Codi:
+    """A copy with parameters of dtype. Buffers keep their precision: rounded rotary frequencies turn late positions wrongly."""
+    worker = copy.deepcopy(model)
+    for parameter in worker.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return worker
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from codi_bench.errors import ProblemError, UnknownNameError
+from codi_bench.errors import MissingProblemsError, ProblemError, UnknownNameError, one_line
 from codi_bench.problems.forms import FORMS, OWN, READERS, Form
 from codi_bench.problems.generator import generate
 from codi_bench.problems.problem import Problem
@@ -43,8 +43,8 @@ def load_problems(
 
     seed: draws the generated problems; the real sets are what they are. The hub keeps SVAMP and MultiArith in another order
     than their files, and MultiArith without equations, so without steps.
-    Raises ProblemError naming file, line and field for a broken file, a file of another set, or a hub that cannot be reached,
-    and UnknownNameError for an unknown set.
+    Raises ProblemError naming file, line and field for a broken file or one of another set, MissingProblemsError for a set that
+    cannot be had, and UnknownNameError for an unknown one (a file may have any name).
     """
     if n is not None and n < 1:
         raise ProblemError(f"n must be at least 1, got {n}")
@@ -132,14 +132,13 @@ def _read_hub(name: str, split: str) -> list[Problem]:
     try:
         from datasets import load_dataset
     except ImportError as error:
-        raise ProblemError(f"{name}: {hub.name} is read with `datasets`: pip install datasets, or {mend}") from error
+        raise MissingProblemsError(f"{name}: {hub.name} is read with `datasets`: pip install datasets, or {mend}") from error
     problems = []
     for part in hub.splits[split]:
         try:
             rows = load_dataset(hub.name, hub.config, split=part)
         except Exception as error:  # no network, no cache, gated, moved: every layer below has errors of its own
-            why = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ProblemError(f"{name}: {hub.name} cannot be loaded from the hub ({why}); {mend}") from error
+            raise MissingProblemsError(f"{name}: {hub.name} cannot be loaded from the hub ({one_line(error)}); {mend}") from error
         where = f"{hub.name}, split {part}, row"
         problems += [READERS[name](row, f"{where} {number}") for number, row in enumerate(rows, start=1)]
     return problems

@@ -24,7 +24,7 @@ class Thoughts:
     every id but eot itself. answers: None if none were asked for. What is not kept is None.
     """
 
-    hidden_states: np.ndarray
+    hidden_states: np.ndarray | None = None
     latents: np.ndarray | None = None
     first_logits: np.ndarray | None = None
     answers: Answers | None = None
