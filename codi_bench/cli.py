@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from codi_bench.errors import CodiBenchError
-from codi_bench.files import package_folder, write_text, write_whole
+from codi_bench.errors import CodiBenchError, one_line
+from codi_bench.files import check_writable, package_folder, write_text, write_whole
 from codi_bench.options import Base, BatchSize, Device, Dtype, LoraAlpha, ModelName, NumLatents, Out, ProblemFile, Protocol
 from codi_bench.training_commands import losses, train
 
+OUT = "give --out FILE, in a folder that can be written to"
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -35,6 +36,9 @@ def main() -> None:
     except CodiBenchError as error:
         print(f"codi-bench: {error}", file=sys.stderr)
         sys.exit(2)
+    except MemoryError as error:
+        print(f"codi-bench: out of memory ({one_line(error)}); ask for fewer problems or thoughts at once", file=sys.stderr)
+        sys.exit(2)
 
 
 @app.command()
@@ -50,6 +54,8 @@ def problems(
     """Write problems of a set as JSON lines (to the terminal without --out): generated ones, or gsm8k, svamp … from the hub."""
     from codi_bench.problems import generate, load_problems
 
+    if out is not None:
+        check_writable(out, OUT)
     if name == "generated" and path is None:
         found = generate(1000 if n is None else n, seed=seed, split=split, variants=variants)
     elif variants != 1:
@@ -80,6 +86,7 @@ def think(
     from codi_bench.models.model import load
     from codi_bench.problems import read_problems
 
+    check_writable(out, OUT)
     asked = read_problems(problems)
     loaded = load(model, base=base, device=device, dtype=dtype, num_latents=num_latents, lora_alpha=lora_alpha)
     with _progress(f"thinking about {len(asked)} problems", len(asked)) as advance:
@@ -119,6 +126,7 @@ def answer(
     from codi_bench.models.model import load
     from codi_bench.problems import parse_number, read_problems, score
 
+    check_writable(out, OUT)
     asked, others = read_problems(problems), read_problems(reference) if reference else []
     loaded = load(model, base=base, device=device, dtype=dtype, num_latents=num_latents, lora_alpha=lora_alpha)
     edits = [parse_edit(text, loaded.num_latents) for text in edit or ()]

@@ -10,6 +10,8 @@ import tokenize
 from collections.abc import Callable
 from pathlib import Path
 
+from codi_bench.errors import CodiBenchError
+
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file whole or not at all: `write(temporary_path)` in the same folder, then rename."""
@@ -27,6 +29,21 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write text whole or not at all."""
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def check_writable(path: Path, mend: str) -> None:
+    """Raises CodiBenchError unless a file can be made at that path, before hours are spent on what goes into it.
+
+    Leaves nothing behind: of folders that do not exist yet, the one that they would be made in is tried.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(21, "it is a folder")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CodiBenchError(f"{path}: cannot be written there ({error.strerror or error}); {mend}") from error
 
 
 def file_hash(*paths: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from codi_bench.bench import ModelBench
 from codi_bench.claims import CLAIMS, Claim, claim
 from codi_bench.environment import available, environment, versions
 from codi_bench.errors import CodiBenchError, MissingError, UnknownNameError
-from codi_bench.files import package_folder
+from codi_bench.files import check_writable, package_folder
 from codi_bench.models.hub import is_repository
 from codi_bench.models.model import load, resolve
 from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY, ModelEntry, entry
@@ -76,6 +75,7 @@ class Suite:
     report: Path = Path("report")
     baselines: Path | None = None
     benches: dict[str, ModelBench] = field(default_factory=dict, repr=False)
+    begun: set[tuple[str, str]] = field(default_factory=set, repr=False)
     stopped: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)  # model → (status, why nothing of it counts)
 
     def __post_init__(self):
@@ -93,7 +93,7 @@ class Suite:
         unused = self.given.keys() - {self._set_name(asked) for asked in self.asked_models}
         if unused:
             raise CodiBenchError(f"--problems {min(unused)}=…: no model of this run is measured on {min(unused)}")
-        _check_writable(Path(self.report))
+        check_writable(Path(self.report) / "results.json", "give --report DIR")
         for asked in self.asked_models:
             if asked.path is not None and available(self._device(asked)):
                 with suppress(MissingError):  # which is said in the rows
@@ -101,6 +101,7 @@ class Suite:
 
     def measure(self, asked: Asked, wanted: Claim) -> Judged:
         """Measure one claim on one model; whatever goes wrong while measuring is a row, not an exception."""
+        self.begun.add((wanted.id, asked.name))
         try:
             baseline = load_baseline(self.baselines, asked.name, wanted.id)
             status, why = self._checked(asked)
@@ -136,7 +137,9 @@ class Suite:
                 if (each.id, name) in have:
                     continue
                 reason = (
-                    "not selected in this run"
+                    "crashed while it was measured: see the error of its test"
+                    if (each.id, name) in self.begun
+                    else "not selected in this run"
                     if name not in PUBLISHED or name in begun
                     else f"not asked for: `pytest benchmarks -m gpu`, or --model {name}=FOLDER --base {name}=FOLDER"
                 )
@@ -292,14 +295,3 @@ class Suite:
         if not (name and separator and path):
             raise CodiBenchError(f"{option} {text}: write NAME=PATH")
         return name, path
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise CodiBenchError(
-            f"{folder}: the report cannot be written there ({error.strerror or error}); give --report DIR"
-        ) from error

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from codi_bench.errors import CodiBenchError
+from codi_bench.files import check_writable
 from codi_bench.options import Base, Device, Dtype, LoraAlpha, ModelName, NumLatents, ProblemFile
 
 
@@ -78,6 +79,8 @@ def train(
         torch.set_num_threads(threads)
     folder = out or Path("runs") / name
     work = work or folder / "work"
+    for place, flag in ((folder, "out"), (work, "work")):
+        check_writable(place / "README.md", f"give --{flag} DIR")
     if base is None and name in RECIPES:
         _train_from_nothing(name, folder, work, seed or 0, device, dtype)
     else:
@@ -176,6 +179,8 @@ def losses(
 
     if masks not in MASKS:
         raise CodiBenchError(f"unknown masks '{masks}': use one of {', '.join(MASKS)}")
+    if distill_factor is not None and not 0 <= distill_factor < float("inf"):
+        raise CodiBenchError(f"--distill-factor must be 0 or more, got {distill_factor}")
     asked = read_problems(problems)
     codi = load(model, base=base, device=device, dtype=dtype, num_latents=num_latents, lora_alpha=lora_alpha).codi
     published = lora_recipe(codi.name, codi.backbone.config.model_type)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codi_bench.errors import EditError
+from codi_bench.errors import EditError, ProblemError
 from codi_bench.models import codi as codi_module
 from codi_bench.models import loop
 from codi_bench.models.codi import Codi, feed
@@ -331,6 +331,33 @@ def test_what_makes_large_models_fast_changes_nothing(tiny, tiny_folders, clean,
     assert model.answer_conditions(QUESTIONS, conditions, max_new_tokens=NEW, hidden_states=states) == wanted
     np.testing.assert_allclose(states, clean.hidden_states, atol=1e-4, rtol=0)
     assert max(groups) == 22
+
+
+def test_answers_end_where_the_backbone_has_no_more_positions(tiny, monkeypatch):
+    monkeypatch.setattr(tiny.codi, "eos_id", -1)
+    lengths = [len(tiny.codi.tokenizer(q)["input_ids"]) for q in QUESTIONS]
+    found = tiny.answer(QUESTIONS, max_new_tokens=140).tokens
+    if tiny.entry.family == "llama":  # rotary positions go on
+        assert {len(t) for t in found} == {140}
+        return
+    assert [len(t) for t in found] == [128 - (length + 1 + K + 1) + 1 for length in lengths]  # the last id is not fed
+    assert found == tiny.answer(QUESTIONS, max_new_tokens=140, batch_size=1).tokens  # whatever the neighbours' lengths
+
+
+def test_what_has_no_positions_is_refused(tiny):
+    if tiny.entry.family == "llama":
+        return
+    long = " ".join(["apples"] * 121)
+    with pytest.raises(ProblemError, match=f"question 2 of 2 with bot, thoughts and eot: needs {121 + K + 2} positions"):
+        tiny.answer([QUESTIONS[0], long])
+    with pytest.raises(ProblemError, match="needs 136 positions"):
+        tiny.think(SOME[:1] + [" ".join(["apples"] * 128)], num_latents=6)
+
+
+def test_empty_lists_and_empty_questions(tiny):
+    assert tiny.answer([]).tokens == () and tiny.answer_conditions(QUESTIONS, []) == []
+    with pytest.raises(ProblemError, match="question 2 of 2 is empty"):
+        tiny.answer([QUESTIONS[0], "  "])
 
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=40))

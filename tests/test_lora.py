@@ -22,7 +22,7 @@ from codi_bench.models import lora
 from codi_bench.models import train as training
 from codi_bench.models.loop import answer_conditions
 from codi_bench.models.model import load
-from codi_bench.models.objective import codi_losses, encode_examples
+from codi_bench.models.objective import Losses, codi_losses, encode_examples
 from codi_bench.models.recipes import LORA_RECIPES, lora_recipe, recipe
 from codi_bench.models.tokenizer import write_tokenizer
 from codi_bench.problems import generate, problems_hash, read_problems, vocabulary
@@ -508,3 +508,12 @@ def test_what_the_command_refuses(bases, file, tmp_path):
     assert "cannot be read" in cli("mine", *base, "--problems", tmp_path / "nothing.jsonl")
     nothing = write_problems(tmp_path / "p", generate(3, seed=1), cot=False)
     assert "no problem has steps" in cli("mine", *base, "--problems", nothing, "--out", tmp_path)
+
+
+def test_training_into_nan_stops_and_writes_no_model(bases, file, tmp_path, monkeypatch):
+    monkeypatch.setattr("codi_bench.models.lora.codi_losses", lambda *args, **kwargs: Losses(*[torch.tensor(float("nan"))] * 3))
+    out = tmp_path / "out"
+    args = ["train", "mine", "--base", bases["gpt2"], "--problems", file, "--steps", 2, "--batch-size", 4, "--lora-rank", 4]
+    result = CliRunner().invoke(app, list(map(str, [*args, "--dtype", "float32", "--out", out])))
+    assert isinstance(result.exception, CodiBenchError) and "step 1: the loss is nan" in str(result.exception)
+    assert not (out / "model.safetensors").exists()

@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from codi_bench import load
 from codi_bench.cli import app
+from codi_bench.errors import CodiBenchError
 from codi_bench.models.edits import Edit
 from codi_bench.models.loop import MASKED, UNMASKED
-from codi_bench.problems import generate, parse_number
+from codi_bench.problems import generate, parse_number, read_problems
 
 OFFICIAL = Path(__file__).parent / "fixtures" / "official"
 ARRAYS = ("hidden_states", "latents", "first_logits")
@@ -113,3 +114,29 @@ def test_answers_say_both_scorings_where_they_differ(tmp_path):
     (line,) = [json.loads(text) for text in answers.read_text().splitlines()]
     assert line["correct"] is False and line["correct_study"] is True
     assert "0 of 1 right by the published scoring; 1 of 1 right by the study scoring" in result.output
+
+
+@pytest.mark.parametrize("command", [["think"], ["answer"]])
+@pytest.mark.parametrize("out", ["folder", "file/below"])
+def test_an_output_that_cannot_be_written_is_said_before_anything_runs(tmp_path, monkeypatch, command, out):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    problems = tmp_path / "p.jsonl"
+    problems.write_text('{"question": "Mia has 7 apples .", "answer": "7"}\n')
+    monkeypatch.setattr("codi_bench.models.model.load", lambda *args, **kwargs: pytest.fail("loaded already"))
+    args = [*command, "--model", "gpt2-mini", "--problems", problems, "--out", tmp_path / out]
+    result = CliRunner().invoke(app, list(map(str, args)))
+    assert isinstance(result.exception, CodiBenchError) and "cannot be written there" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"question": "\\ud800 apples", "answer": "5"}', "lone surrogate"),
+        ('{"question": "apples", "answer": [1]}', "holds no number"),
+    ],
+)
+def test_odd_problems_are_refused_with_their_line(tmp_path, line, message):
+    (tmp_path / "p.jsonl").write_text(line + "\n")
+    with pytest.raises(CodiBenchError, match=f"p.jsonl, line 1: .*{message}"):
+        read_problems(tmp_path / "p.jsonl")

@@ -618,7 +618,7 @@ def test_the_layouts_are_told_apart(tiny_gpt2, tiny_folders, tmp_path):
 
 
 def test_a_base_that_is_not_given(tiny_gpt2):
-    with pytest.raises(CheckpointError, match="gpt2: no codi.json.*give --base mine=FOLDER"):
+    with pytest.raises(CheckpointError, match="gpt2: no codi.json.*give --base FOLDER"):
         load(tiny_gpt2[0], name="mine")
     with pytest.raises(CheckpointError, match="^gpt2: not in the local cache.*--base gpt2=FOLDER"):
         load(tiny_gpt2[0], name="gpt2")
@@ -657,7 +657,7 @@ def test_any_repository_with_its_base(cache):
     cached(cache, "some/codi", OFFICIAL / "gpt2-tiny" / "codi-checkpoint")
     cached(cache, "gpt2", OFFICIAL / "gpt2-tiny" / "base-gpt2")
     assert load("some/codi", base="gpt2", **SETTINGS).name == "codi"
-    with pytest.raises(CheckpointError, match="no codi.json.*give --base codi=FOLDER"):
+    with pytest.raises(CheckpointError, match="no codi.json.*give --base FOLDER"):
         load("some/codi", **SETTINGS)
 
 

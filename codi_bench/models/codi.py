@@ -18,6 +18,8 @@ from torch.overrides import TorchFunctionMode
 from transformers import DynamicCache
 from transformers.activations import NewGELUActivation
 
+from codi_bench.errors import ProblemError
+
 WIDE = 512  # narrower models gain nothing from other kernels, and what is recorded of the embedded ones rounds as before
 
 
@@ -108,6 +110,18 @@ class Codi(nn.Module):
     @property
     def width(self) -> int:
         return self.backbone.config.hidden_size
+
+    @property
+    def num_positions(self) -> int | None:
+        """How many positions a table of position embeddings has (GPT-2); None where there is no such table."""
+        config = self.backbone.config
+        return config.max_position_embeddings if config.model_type == "gpt2" else None
+
+    def check_length(self, needed: int, what: str) -> None:
+        """Raises ProblemError if so many inputs have no positions."""
+        if self.num_positions is not None and needed > self.num_positions:
+            name = self.name or "the backbone"
+            raise ProblemError(f"{what}: needs {needed} positions, and {name} has {self.num_positions}")
 
     @property
     def device(self) -> torch.device:
@@ -326,6 +340,8 @@ def _run(
         sees = sees | ~sees.any(-1, keepdim=True)  # `unmasked-padding` alone. On a CPU it averages everything: see below.
     bias = torch.zeros(sees.shape, dtype=embeds.dtype, device=embeds.device)
     bias.masked_fill_(~sees, torch.finfo(embeds.dtype).min)  # not -inf: a row without anything to see must stay finite
+    if model.num_positions is not None:  # rows that have ended may be fed a little longer than they have positions
+        positions = positions.clamp(max=model.num_positions - 1)
     cache = KeyValues(cache.tapes, cache.length)
     with products(embeds):
         out = model.backbone.base_model(

@@ -136,13 +136,14 @@ def decode(model: Codi, state: State, max_new_tokens: int) -> tuple[Tensor, list
 def generate(model: Codi, state: State, max_new_tokens: int) -> tuple[Tensor, list[list[list[int]]]]:
     """Greedy ids [b][C] after the newest inputs of C branches, and the logits [b, C, V + 2] of the first.
 
-    eot is never generated, as in the published decoding. A branch whose problems have all ended is not computed any more, and
-    problems leave the batch when a quarter of it has ended.
+    eot is never generated, as in the published decoding. An answer also ends where the backbone has no more positions. A branch
+    whose problems have all ended is not computed any more, and problems leave the batch when a quarter of it has ended.
     """
     b, count = state.position.shape
     rows, columns = torch.arange(b, device=model.device), torch.arange(count, device=model.device)
     tokens: list[list[list[int]]] = [[[] for _ in range(count)] for _ in range(b)]
     going = torch.ones(b, count, dtype=torch.bool, device=model.device)
+    room = (model.num_positions or 2**62) - state.position + 1  # ids that may come: the last is not fed
     first = logits = model.answer_logits(state.hidden[:, -count:])
     for produced in range(1, max_new_tokens + 1):
         ids = model.answer_ids(logits)
@@ -150,15 +151,16 @@ def generate(model: Codi, state: State, max_new_tokens: int) -> tuple[Tensor, li
             for column, token, active in zip(columns.tolist(), line, alive):
                 if active:
                     tokens[row][column].append(token)
-        going &= ids != model.eos_id
+        going &= (ids != model.eos_id) & (produced < room)
         if produced == max_new_tokens or not going.any():
             break
         open_columns, open_rows = (going.any(dim).nonzero().squeeze(1) for dim in (0, 1))
         if len(open_columns) < len(columns):
             state, columns = state.branches(open_columns), columns[open_columns]
-            ids, going = ids[:, open_columns], going[:, open_columns]
+            ids, going, room = ids[:, open_columns], going[:, open_columns], room[:, open_columns]
         if len(open_rows) <= 0.75 * len(rows):  # moving keys and values costs a little
-            state, rows, ids, going = state.rows(open_rows), rows[open_rows], ids[open_rows], going[open_rows]
+            state, rows = state.rows(open_rows), rows[open_rows]
+            ids, going, room = ids[open_rows], going[open_rows], room[open_rows]
         state = step(model, state, model.embed(ids))
         logits = model.answer_logits(state.hidden)
     return first, tokens
@@ -225,9 +227,11 @@ def answer_conditions(
     scaled to the norm they replace. keep: arrays that the clean run's states go to batch by batch (first_logits: those of the
     first condition). Raises MeasureError if a state is beyond the range of its array.
     """
-    if not conditions:
-        return []
+    if not conditions or not questions:
+        return [Answers((), ()) for _ in conditions]
     ids = tokenise(model, questions)
+    longest = max(range(len(ids)), key=lambda i: len(ids[i]))
+    model.check_length(len(ids[longest]) + num_latents + 2, f"question {longest + 1} of {len(ids)} with bot, thoughts and eot")
     tokens: list[list[list[int]]] = [[[] for _ in ids] for _ in conditions]
     all_layers = keep is not None and keep.hidden_states is not None
     for rows in batches(ids, batch_size, padding):
@@ -261,6 +265,7 @@ def _fill(kept: np.ndarray | None, rows: np.ndarray, values: Tensor | None) -> N
 def explain(model: Codi, questions: Sequence[str], *, batch_size: int, max_new_tokens: int) -> Answers:
     """The teacher: greedy chain of thought in words, straight after the question."""
     ids = tokenise(model, questions)
+    model.check_length(max(map(len, ids), default=0), "the longest question")
     tokens: list[list[int]] = [[] for _ in ids]
     for rows in batches(ids, batch_size):
         _, found = generate(model, encode(model, [ids[i] for i in rows]), max_new_tokens)

@@ -284,7 +284,8 @@ def _read_backbone(folder: Path) -> nn.Module:
             output_loading_info=True,
         )
     except Exception as error:  # OSError without weights, SafetensorError, and whatever damaged files make of it
-        raise CheckpointError(f"{folder}: the backbone's weights cannot be loaded ({one_line(error)})") from error
+        why = "a damaged pickle or one of more than tensors" if "weights_only" in str(error) else one_line(error)
+        raise CheckpointError(f"{folder}: the backbone's weights cannot be loaded ({why}); download them again") from error
     lacking = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
     if lacking:
         raise CheckpointError(
@@ -321,7 +322,11 @@ def _quiet():
 def with_changes(recipe: LoraRecipe, **changes) -> LoraRecipe:
     """The recipe with every setting that is not None. Raises CodiBenchError for a number that cannot be."""
     changes = {name: value for name, value in changes.items() if value is not None}
+    flags = {"rank": "lora-rank", "alpha": "lora-alpha", "inner": "projection-width"}
     for name in ("rank", "alpha", "learning_rate", "inner", "epochs", "steps", "batch_size", "accumulate"):
-        if name in changes and changes[name] <= 0:
-            raise CodiBenchError(f"{name} must be positive, got {changes[name]}")
+        if name in changes and not 0 < changes[name] < math.inf:
+            raise CodiBenchError(f"--{flags.get(name, name.replace('_', '-'))} must be positive, got {changes[name]}")
+    for name in ("distill_factor", "answer_shift", "seed"):
+        if name in changes and not 0 <= changes[name] < 2**63:
+            raise CodiBenchError(f"--{name.replace('_', '-')} must be 0 or more, got {changes[name]}")
     return replace(recipe, **changes)

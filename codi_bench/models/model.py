@@ -249,7 +249,7 @@ def load(
             name=called,
             **_settings(called, known, num_latents, lora_alpha),
         )
-    elif base is not None or lora_alpha is not None:
+    elif (folder / "codi.json").is_file() and not (base is None and lora_alpha is None):
         raise CheckpointError(
             f"{folder}: a folder of codi-bench is whole, without base or LoRA; leave out --base and --lora-alpha"
         )
@@ -287,7 +287,7 @@ def _find_base(folder: Path, base: str | Path | None, called: str, known: ModelE
     if known is None or known.base is None:
         raise CheckpointError(
             f"{folder}: no codi.json, so this is not a model folder of codi-bench; a published checkpoint needs the language "
-            f"model it was trained over: give --base {called}=FOLDER (or its hub name)"
+            f"model it was trained over: give --base FOLDER or its hub name (to pytest: --base {called}=FOLDER)"
         )
     return hub.fetch(known.base, patterns=hub.BASE_FILES, mend=_mend(known))
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from codi_bench.errors import ProblemError
 from codi_bench.models.codi import Codi, State, feed
 from codi_bench.models.loop import MASKED, UNMASKED, think
 
@@ -58,9 +59,14 @@ def codi_losses(model: Codi, batch: list[Example], *, masks: str = MASKED, answe
 
     masks: `masked`, `unmasked-padding` or `fixed-mask`. answer_shift: how much further than the last token of the cue the
     distilled position is; the released code has 1 for Llama, whose tokenizer makes the blank before a number a token.
+    Raises ProblemError for examples longer than the backbone has positions, or an answer_shift outside of an answer.
     Scalars: cross-entropies are means over the tokens of the batch, the distillation a mean over layers.
     """
     cue = len(_bare_ids(model, [CUE])[0]) + answer_shift
+    if not 0 < cue <= min(len(e.answer) for e in batch):
+        raise ProblemError(f"answer_shift {answer_shift} points outside of an answer")
+    longest = max(len(e.question) + max(len(e.thought), model.num_latents + 2) + len(e.answer) for e in batch)
+    model.check_length(longest, "the longest example of the batch")
     question, teacher, teacher_ce = _teach(model, batch)
     ids, mask = _pad_right([[model.eot_id, *e.answer] for e in batch], model)
     student = feed(model, _thought(model, batch, question, masks), model.embed(ids), mask, all_layers=True)

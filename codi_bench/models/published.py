@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from codi_bench.models.strict import (
     other_file,
     read_safetensors,
     read_words,
+    shown,
     without_memory,
 )
 
@@ -146,11 +148,10 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
                 continue
             what = f"a tensor of {str(value.dtype)[6:]}" if isinstance(value, Tensor) else type(value).__name__
             raise CheckpointError(
-                f"{path}: {' '.join(str(key).split())[:200]} is {what}; expected are floating-point weights by name, so save "
-                "the state dict alone"
+                f"{path}: {shown(key)} is {what}; expected are floating-point weights by name, so save the state dict alone"
             )
         if value.layout != torch.strided or value.device.type != "cpu":
-            raise CheckpointError(f"{path}: {' '.join(key.split())[:200]} is not a plain dense tensor; save the state dict again")
+            raise CheckpointError(f"{path}: {shown(key)} is not a plain dense tensor; save the state dict again")
     return {key: value.detach() for key, value in held.items() if isinstance(value, Tensor)}
 
 
@@ -164,7 +165,8 @@ def _read_pickle(path: Path) -> object:
         if not what and not whole:
             what = "its end is missing" if head == b"PK\x03\x04" else "" if head[:1] == b"\x80" else "neither a zip nor a pickle"
         if not what:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=whole)
+            with warnings.catch_warnings(action="ignore"):  # what is wrong is said below, in one line
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=whole)
     except Exception as error:  # UnpicklingError, but damaged files raise almost anything
         if refused := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise CheckpointError(
@@ -187,8 +189,7 @@ def _prefix(tensors: dict[str, Tensor], base_type: str, path: Path, base: Path) 
         )
     if not prefix:
         raise CheckpointError(
-            f"{path}: not a CODI checkpoint: no key begins with codi. or base_causallm., the first is "
-            f"{' '.join(min(tensors).split())[:200]}"
+            f"{path}: not a CODI checkpoint: no key begins with codi. or base_causallm., the first is {shown(min(tensors))}"
         )
     if kinds and base_type not in kinds:
         raise CheckpointError(
@@ -235,8 +236,7 @@ def _loras(tensors: dict[str, Tensor], backbone: nn.Module, prefix: str, family:
     if strange:
         more = f" and {len(strange) - 1} more" if strange[1:] else ""
         raise CheckpointError(
-            f"{path}: LoRA on {' '.join(strange[0].split())[:200]}{more}; of this base only "
-            f"{', '.join(LORA_MODULES[family])} may have it"
+            f"{path}: LoRA on {shown(strange[0])}{more}; of this base only {', '.join(LORA_MODULES[family])} may have it"
         )
     loras = {}
     for name in sorted(adapted & modules.keys()):  # another depth's modules are unexpected keys

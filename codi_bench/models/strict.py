@@ -142,6 +142,11 @@ def _finite(value: Tensor) -> bool:
     return bool(torch.isfinite(value if value.element_size() > 1 else value.float()).all())
 
 
+def shown(key: object) -> str:
+    """A key of a file as text for a terminal: one line, no control characters, not endless."""
+    return "".join(c if c.isprintable() else " " for c in str(key))[:200]
+
+
 def _listed(keys: Iterable[str]) -> str:
-    keys = [" ".join(key.split())[:200] for key in sorted(keys)]
+    keys = [shown(key) for key in sorted(keys)]
     return ", ".join(keys[:SHOWN]) + (f" … ({len(keys)} in all)" if len(keys) > SHOWN else "")

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from codi_bench.errors import CheckpointError
+from codi_bench.errors import CheckpointError, MeasureError
 from codi_bench.files import write_text, write_whole
 from codi_bench.models.checkpoint import save_folder
 from codi_bench.models.codi import Codi, Projection, start_as_identity
@@ -181,6 +181,9 @@ def _step(job: Job, worker: Codi, parts: list[list[Example]], step: int) -> dict
     for part in parts:
         share = len(part) / count
         loss, each = job.loss(worker, part, step)
+        if not math.isfinite(loss.item()):
+            mend = "use a lower --learning-rate or a sound base (the last checkpoint stands)"
+            raise MeasureError(f"step {step + 1}: the loss is {loss.item()}; {mend}")
         (share * loss).backward()
         if worker is not job.model:
             _hand_over(job.model, worker)

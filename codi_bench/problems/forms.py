@@ -38,8 +38,10 @@ OPERATORS = {
 
 def read_own(row: dict, where: str) -> Problem:
     """The form that `codi-bench problems` writes; only question and answer are needed."""
-    question, answer = _text(row, "question", where), str(row.get("answer", ""))
-    if parse_number(answer) is None:
+    question, answer = _text(row, "question", where), row.get("answer", "")
+    if isinstance(answer, (str, int, float)) and not isinstance(answer, bool):
+        answer = str(answer)
+    if not isinstance(answer, str) or parse_number(answer) is None:
         raise ProblemError(f"{where}: field 'answer' is {answer!r}, which holds no number")
     steps = row.get("steps", [])
     if not isinstance(steps, list) or not all(isinstance(step, str) and STEP.fullmatch(step) for step in steps):
@@ -221,6 +223,8 @@ def _text(row: dict, field: str, where: str) -> str:
     text = row.get(field)
     if not isinstance(text, str) or not text.strip():
         raise ProblemError(f"{where}: field '{field}' is missing or empty")
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        raise ProblemError(f"{where}: field '{field}' holds half a character (a lone surrogate); write it as UTF-8")
     return text
 
 
