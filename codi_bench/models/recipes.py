@@ -109,6 +109,8 @@ TRIALS = (
     "phase of the teacher alone, and a few steps of both at the end.",
     "The phases were found while training: the shipped weights come from runs that were stopped and resumed from a checkpoint "
     "under the final recipe, whose schedule is the same up to there. Nobody has repeated them from nothing yet.",
+    "llama-mini was trained while bf16 passes rounded its rotary frequencies too. They keep their precision now, as when "
+    "answering.",
 )
 
 RECIPES = {
