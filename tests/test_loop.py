@@ -333,6 +333,19 @@ def test_what_makes_large_models_fast_changes_nothing(tiny, tiny_folders, clean,
     assert max(groups) == 22
 
 
+def test_the_number_of_threads_changes_no_bit(tiny):
+    found = []
+    for threads in (1, 2):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            found.append(tiny.think(QUESTIONS, max_new_tokens=NEW))
+            assert torch.get_num_threads() == threads  # and it is given back
+        finally:
+            torch.set_num_threads(before)
+    assert np.array_equal(found[0].hidden_states, found[1].hidden_states)
+
+
 def test_answers_end_where_the_backbone_has_no_more_positions(tiny, monkeypatch):
     monkeypatch.setattr(tiny.codi, "eos_id", -1)
     lengths = [len(tiny.codi.tokenizer(q)["input_ids"]) for q in QUESTIONS]

@@ -732,7 +732,7 @@ def test_only_one_file_of_weights_is_downloaded(monkeypatch, tmp_path):
 def test_names_that_are_neither_registered_nor_a_folder(tmp_path):
     with pytest.raises(UnknownNameError, match="did you mean 'gpt2-mini'"):
         load("gpt2-min")
-    for path in ("./a/b", "a/b/c", str(tmp_path / "none"), tmp_path / "none", "../x"):
+    for path in ("./a/b", "a/b/c", str(tmp_path / "none"), tmp_path / "none", "../no-such-folder"):
         with pytest.raises(CheckpointError, match="no such folder; give a registered model name or a folder with weights"):
             load(path)
     with pytest.raises(CheckpointError, match="^runs/mine: not in the local cache"):

@@ -6,6 +6,7 @@ Every function works on one left-padded batch; `Codi` results are independent of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from codi_bench.errors import EditError, MeasureError, ProblemError
-from codi_bench.models.codi import Codi, State, feed, join, step
+from codi_bench.models.codi import WIDE, Codi, State, feed, join, step
 from codi_bench.models.edits import BOT
 from codi_bench.thoughts.record import Answers, Thoughts
 
@@ -235,12 +236,13 @@ def answer_conditions(
     tokens: list[list[list[int]]] = [[[] for _ in ids] for _ in conditions]
     all_layers = keep is not None and keep.hidden_states is not None
     for rows in batches(ids, batch_size, padding):
-        clean = think(model, [ids[i] for i in rows], num_latents, padding=padding, all_layers=all_layers)
-        edits: list[Replacements] = []
-        for values, noisy in zip(conditions, noise):
-            fed = {p: None if v is None else torch.as_tensor(v[rows], device=model.device) for p, v in values.items()}
-            edits.append({p: noise_like(model, v, clean, p) if p in noisy else v for p, v in fed.items()})
-        first, found = decode(model, rethink(model, clean, edits), max_new_tokens)
+        with _steady(model):
+            clean = think(model, [ids[i] for i in rows], num_latents, padding=padding, all_layers=all_layers)
+            edits: list[Replacements] = []
+            for values, noisy in zip(conditions, noise):
+                fed = {p: None if v is None else torch.as_tensor(v[rows], device=model.device) for p, v in values.items()}
+                edits.append({p: noise_like(model, v, clean, p) if p in noisy else v for p, v in fed.items()})
+            first, found = decode(model, rethink(model, clean, edits), max_new_tokens)
         for i, row in enumerate(rows):
             for c in range(len(conditions)):
                 tokens[c][row] = found[i][c]
@@ -250,6 +252,18 @@ def answer_conditions(
             _fill(keep.first_logits, rows, first[:, 0])
         progress(len(rows))
     return [texts(model, t) for t in tokens]
+
+
+@contextmanager
+def _steady(model: Codi):
+    """One thread for narrow models on a CPU: how sums are split over threads rounds them, and an SAE is trained on the states."""
+    threads = torch.get_num_threads()
+    one = model.device.type == "cpu" and model.width < WIDE
+    torch.set_num_threads(1 if one else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _fill(kept: np.ndarray | None, rows: np.ndarray, values: Tensor | None) -> None:
