@@ -44,7 +44,11 @@ class Reported(Strict):
 
 
 class Recorded(Strict):
-    """One measured number that was looked at and accepted. outcomes: packed right/wrong bits, base64, where it is an accuracy."""
+    """One measured number that was looked at and accepted.
+
+    verdict: the word of its validity; fragile: chance or rounding could change it. outcomes: packed right/wrong bits, base64,
+    where the number is an accuracy.
+    """
 
     value: float
     low: float | None = None
@@ -52,6 +56,7 @@ class Recorded(Strict):
     n: int = Field(ge=1)
     cell: Cell | None = None
     verdict: str | None = None
+    fragile: bool = False
     outcomes: str | None = None
 
 
@@ -65,10 +70,10 @@ class Environment(Strict):
 
 
 class Record(Strict):
-    """Everything recorded for one environment."""
+    """Everything recorded for one environment. metrics: by name, those of the sound protocol as `sound <name>`."""
 
     environment: Environment
-    protocol: str
+    protocols: dict[Literal["reported", "sound"], str]
     seeds: dict[str, int]
     weights: str
     problems: str
@@ -106,6 +111,20 @@ class Baseline(Strict):
             ((r, r.environment == environment) for r in self.recorded),
             key=lambda pair: sum(getattr(pair[0].environment, k) == v for k, v in wanted.items()),
         )
+
+
+REPORTED, SOUND = "reported", "sound"
+
+
+def record_key(protocol: str, metric: str) -> str:
+    """The name of a metric in `recorded` and `tolerance`."""
+    return metric if protocol == REPORTED else f"{protocol} {metric}"
+
+
+def of_record_key(key: str) -> tuple[str, str]:
+    """(protocol, metric) of such a name."""
+    protocol, separator, metric = key.partition(" ")
+    return (protocol, metric) if separator else (REPORTED, key)
 
 
 def path_of(folder: Path, model: str, claim: str) -> Path:

@@ -8,18 +8,22 @@ from importlib.metadata import version
 
 import numpy as np
 
-from codi_bench.claims.claim import Captured
+from codi_bench import stats
+from codi_bench.claims.claim import Captured, Effects
+from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS
 from codi_bench.environment import environment
-from codi_bench.errors import ProblemError
+from codi_bench.errors import MissingProblemsError, ProblemError
 from codi_bench.files import code_hash
-from codi_bench.models import checkpoint, codi, edits, loop, published, strict
+from codi_bench.models import checkpoint, codi, edits, loop, objective, published, strict
 from codi_bench.models.edits import Edit
 from codi_bench.models.model import Model
-from codi_bench.problems import Problem, generate, generator, problem, problems_hash, score, templates
+from codi_bench.problems import Problem, generate, generator, load_problems, problem, problems_hash, score, templates
 from codi_bench.problems.files import is_gsm8k_test
+from codi_bench.thoughts.record import Answers
 from codi_bench.thoughts.store import Store, pack_answers, unpack_answers
 
-GENERATED_SEED = 0
+GENERATED_SEED, REFERENCE_SEED = 0, 1
+FEWEST_REFERENCES = 50
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class ModelBench:
     n: int | None = None
     batch_size: int = 64
     max_new_tokens: int = 256
+    permutations: int = DEFAULT_PERMUTATIONS
     seen: dict = field(default_factory=dict, repr=False)  # results of `once`
 
     def __post_init__(self):
@@ -56,6 +61,10 @@ class ModelBench:
     @property
     def num_latents(self) -> int:
         return self.model.num_latents
+
+    @property
+    def device(self) -> str:
+        return self.model.device
 
     def once(self, name: str, compute: Callable):
         """`compute()` the first time a claim asks for that name; what it raised is raised again."""
@@ -131,15 +140,89 @@ class ModelBench:
             found = self.model.answer_conditions(
                 questions, conditions, num_latents=num_latents, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens
             )
-            return {f"{c}.{name}": a for c, answers in enumerate(found) for name, a in pack_answers(answers).items()}
+            return _packed(found)
 
         key = self._key("answer", problems, num_latents, conditions=[[str(e) for e in c] for c in conditions])
         held = self.store.fetch(key, compute)
-        rows = []
-        for c in range(len(conditions)):
-            answers = unpack_answers({k.split(".", 1)[1]: v for k, v in held.items() if k.startswith(f"{c}.")})
-            rows.append([score(text, p.answer, "study") for text, p in zip(answers.texts, problems, strict=True)])
-        return np.array(rows)
+        return _right(held, len(conditions), problems, "study")
+
+    def effects(
+        self,
+        n: int,
+        conditions: Sequence[Sequence[Edit]],
+        *,
+        num_latents: int,
+        reference_n: int = 200,
+        scoring: str = "published",
+        seed: int = 0,
+    ) -> Effects:
+        problems = self.problems(n)
+        others, said = self.references(n, reference_n) if any(map(edits.needs_reference, conditions)) else ([], "")
+
+        def compute():
+            likely = np.empty((len(conditions), len(problems)))
+            found = self.model.answer_conditions(
+                [p.question for p in problems],
+                conditions,
+                reference=self._reference(others, num_latents) if others else None,
+                answers=[p.answer for p in problems],
+                groups=[p.group for p in problems],
+                num_latents=num_latents,
+                batch_size=self.batch_size,
+                max_new_tokens=self.max_new_tokens,
+                seed=seed,
+                log_probabilities=likely,
+            )
+            return {**_packed(found), "log_probability": likely}
+
+        key = self._key(
+            "effects",
+            problems,
+            num_latents,
+            conditions=[[str(e) for e in c] for c in conditions],
+            reference=problems_hash(others),
+            seed=seed,
+            drawing=self.once("drawing", lambda: code_hash(objective, stats)),  # the gold sentence, and the random streams
+        )
+        held = self.store.fetch(key, compute)
+        return Effects(_right(held, len(conditions), problems, scoring), np.array(held["log_probability"]), said)
+
+    def references(self, n: int, most: int) -> tuple[list[Problem], str]:
+        """Up to `most` problems for means and donors where the first n are scored, none of a scored group; and whence, in words.
+
+        Training problems for the generated set, and for GSM8K where its train split is to be had; else the first of the given
+        ones that are not scored. Raises ProblemError if these are too few.
+        """
+
+        def compute():
+            if not self.given:
+                return generate(most, seed=REFERENCE_SEED, split="train"), "generated training problems"
+            scored = {p.group for p in self.problems(n)}
+            if self.on_gsm8k:
+                try:
+                    train = load_problems("gsm8k", split="train")
+                    return [p for p in train if p.group not in scored][:most], "problems of GSM8K's train split"
+                except MissingProblemsError:
+                    pass
+            rest = [p for p in self.given[len(self.problems(n)) :] if p.group not in scored]
+            if len(rest) < FEWEST_REFERENCES:
+                raise ProblemError(
+                    f"means and donors come from {FEWEST_REFERENCES} or more problems that are not scored, and behind the first "
+                    f"{len(self.problems(n))} the file has {len(rest)} of other groups; give more problems, or a smaller --n"
+                )
+            return rest[:most], "given problems that are not scored"
+
+        found, whence = self.once(f"references {n} {most}", compute)
+        return found, f"{len(found)} {whence}"
+
+    def _reference(self, others: list[Problem], num_latents: int) -> edits.Reference:
+        return self.model.reference(
+            [p.question for p in others],
+            [p.answer for p in others],
+            [p.group for p in others],
+            num_latents=num_latents,
+            batch_size=self.batch_size,
+        )
 
     def facts(self) -> dict[str, int]:
         inner = self.model.codi
@@ -162,3 +245,17 @@ class ModelBench:
             "code": self.once("code", lambda: code_hash(*self.code)),
             **more,
         }
+
+
+def _packed(found: Sequence[Answers]) -> dict[str, np.ndarray]:
+    """The answers under each condition as arrays of one entry of the store."""
+    return {f"{c}.{name}": array for c, answers in enumerate(found) for name, array in pack_answers(answers).items()}
+
+
+def _right(held: dict[str, np.ndarray], count: int, problems: list[Problem], scoring: str) -> np.ndarray:
+    """Are the answers of an entry right under each of `count` conditions? bool [count, n]."""
+    rows = []
+    for c in range(count):
+        answers = unpack_answers({k.split(".", 1)[1]: v for k, v in held.items() if k.startswith(f"{c}.")})
+        rows.append([score(text, p.answer, scoring) for text, p in zip(answers.texts, problems, strict=True)])
+    return np.array(rows)

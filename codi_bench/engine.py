@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import datetime
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib import import_module
 from itertools import combinations
+from pkgutil import iter_modules
 
-from codi_bench import stats
-from codi_bench.baselines import Baseline, Record, Recorded, Reported, Tolerance, pack_bits, unpack_bits
+from codi_bench import audits, intervals, measures, stats, validity
+from codi_bench.baselines import (
+    REPORTED,
+    SOUND,
+    Baseline,
+    Record,
+    Recorded,
+    Reported,
+    Tolerance,
+    of_record_key,
+    pack_bits,
+    record_key,
+    unpack_bits,
+)
 from codi_bench.bench import ModelBench
 from codi_bench.claims import CLAIMS, Claim, Measured
 from codi_bench.environment import environment
 from codi_bench.errors import CodiBenchError, one_line
 from codi_bench.files import code_hash
+from codi_bench.problems import features
 from codi_bench.results import BLOCKED, OK, Row
 from codi_bench.stats import Estimate
+from codi_bench.validity import Verdict
 from codi_bench.verdicts import (
     Outcome,
     Regression,
@@ -27,7 +43,7 @@ from codi_bench.verdicts import (
     winner,
 )
 
-PROTOCOL = "reported"
+SCALE = {"points": 0.01}
 DRIFTED = Regression.DRIFTED.value
 # A float may differ by rounding alone; one answered problem of 100 is 0.01, a hundred thousand times more.
 DETERMINISTIC = 1e-6
@@ -51,48 +67,89 @@ class Finding:
     proposal: Record | None = None
 
 
-def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compare: bool = True) -> Finding:
-    """Measure one claim and compare it with what is reported and recorded.
+@dataclass(frozen=True)
+class Judged:
+    """A measured number under one protocol with the word of its validity (verdict: None where no rule gives one)."""
 
-    What goes wrong while measuring gives `blocked` rows, never an exception. compare: False where the user asked for other
-    inputs than the recorded ones (`--n`): the rows are then UNCHECKED.
+    protocol: str
+    measured: Measured
+    verdict: Verdict | None
+
+    @property
+    def key(self) -> str:
+        return record_key(self.protocol, self.measured.metric)
+
+    @property
+    def word(self) -> str | None:
+        return self.verdict.word.value if self.verdict and self.verdict.word else None
+
+
+def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compare: bool = True) -> Finding:
+    """Measure one claim under both protocols and compare it with what is reported and recorded.
+
+    What goes wrong while measuring gives `blocked` rows, never an exception; where the sound protocol alone cannot be measured,
+    its rows alone are blocked. compare: False where the user asked for other inputs than the recorded ones (`--n`): the rows are
+    then UNCHECKED.
     """
     name = bench.model.name
     try:
-        found = claim.measure(bench)
-        now = _record(bench, claim, found)
+        reported = claim.measure(bench)
     except (CodiBenchError, RuntimeError) as error:  # RuntimeError: out of memory, or what a device says
         return Finding(unmeasured(name, claim, baseline, BLOCKED, one_line(error)), [])
+    try:
+        published = {metric: number.low if number.value is None else number.value for metric, number in baseline.reported.items()}
+        found, stopped = judge(reported, claim.sound(bench, published)), []
+    except (CodiBenchError, RuntimeError) as error:
+        found = judge(reported, [])
+        stopped = [Row(claim.id, name, "-", SOUND, BLOCKED, reason=one_line(error))]
+    now = _record(bench, claim, found)
     before, same = baseline.nearest(now.environment) if compare else (None, False)
     changed = _identity_changes(baseline, before, now) if before else []
-    rows = [_row(bench, claim, measured, baseline, before, same, changed, compare) for measured in found]
-    for metric in sorted(set(before.metrics if before else ()) - set(now.metrics)):
+    rows = [_row(bench, claim, each, baseline, before, same, changed, compare) for each in found]
+    for key in sorted(set(before.metrics if before else ()) - set(now.metrics)):
+        protocol, metric = of_record_key(key)
         rows.append(
             Row(
                 claim.id,
                 name,
                 metric,
-                PROTOCOL,
+                protocol,
                 BLOCKED,
-                recorded=_number(before.metrics[metric]),
+                recorded=_number(before.metrics[key]),
                 regression=DRIFTED,
-                reason=f"metric '{metric}' is recorded and was not measured",
+                reason=f"metric '{key}' is recorded and was not measured{f': {stopped[0].reason}' if stopped else ''}",
             )
         )
     red = list(
         dict.fromkeys([*changed, *(row.reason for row in rows if row.regression == DRIFTED and row.reason not in changed)])
     )
-    return Finding(rows, [f"{claim.id} on {name}: {line}" for line in red], now)
+    return Finding([*rows, *stopped], [f"{claim.id} on {name}: {line}" for line in red], now)
+
+
+def judge(reported: list[Measured], sound: list[Measured]) -> list[Judged]:
+    """The words of both protocols: ARTEFACT where the published protocol makes its number itself, else that of the sound row."""
+    words = {each.metric: each.verdict for each in sound}
+    found = []
+    for each in reported:
+        own = None
+        if each.null is not None and each.nominal is not None:
+            scale = SCALE.get(each.unit, 1.0)
+            own = validity.reported(
+                scale * each.value, null_mean=scale * each.null.value, nominal=scale * each.nominal, p_null=each.null.p
+            )
+        found.append(Judged(REPORTED, each, own or words.get(each.metric)))
+    return found + [Judged(SOUND, each, each.verdict) for each in sound]
 
 
 def unmeasured(model: str, claim: Claim, baseline: Baseline, status: str, reason: str) -> list[Row]:
     """Rows of a claim that was not measured (not-run) or must not count (blocked), one a known metric, with the reason."""
-    metrics = sorted({*baseline.reported, *(m for record in baseline.recorded for m in record.metrics)}) or ["-"]
+    known = {*baseline.reported, *(m for record in baseline.recorded for m in record.metrics)}
     rows = []
-    for metric in metrics:
-        reported = baseline.reported.get(metric)
-        known = {"unit": reported.unit, "n": reported.n, "cell": reported.cell} if reported else {}
-        rows.append(Row(claim.id, model, metric, PROTOCOL, status, reported=_number(reported), reason=reason, **known))
+    for key in sorted(known) or ["-"]:
+        protocol, metric = of_record_key(key)
+        reported = baseline.reported.get(key)
+        facts = {"unit": reported.unit, "n": reported.n, "cell": reported.cell} if reported else {}
+        rows.append(Row(claim.id, model, metric, protocol, status, reported=_number(reported), reason=reason, **facts))
     return rows
 
 
@@ -105,7 +162,8 @@ def winners(rows: list[Row]) -> dict[str, dict]:
     tests = sum(claim.compared for claim in CLAIMS.values())
     found = {}
     for claim in (claim for claim in CLAIMS.values() if claim.compared):
-        held = {row.model: row for row in rows if row.claim == claim.id and row.status == OK and "outcomes" in row.detail}
+        held = {row.model: row for row in rows if (row.claim, row.protocol, row.status) == (claim.id, SOUND, OK)}
+        held = {model: row for model, row in held.items() if "outcomes" in row.detail}
         for a, b in combinations(sorted(held), 2):
             one, two = held[a], held[b]
             if one.detail["problems"] == two.detail["problems"] and one.n == two.n:
@@ -122,28 +180,31 @@ def winners(rows: list[Row]) -> dict[str, dict]:
 def _row(
     bench: ModelBench,
     claim: Claim,
-    measured: Measured,
+    judged: Judged,
     baseline: Baseline,
     before: Record | None,
     same: bool,
     changed: list[str],
     compare: bool,
 ) -> Row:
-    held = before.metrics.get(measured.metric) if before else None
+    measured, key = judged.measured, judged.key
+    held = before.metrics.get(key) if before else None
     if before is None:
         word, why = "UNCHECKED", "nothing is recorded for this"
     elif changed:
         word, why = DRIFTED, changed[0]
     elif held is None:
-        word, why = DRIFTED, f"metric '{measured.metric}' was measured ({measured.value:.6g}) and is not recorded"
+        word, why = DRIFTED, f"metric '{key}' was measured ({measured.value:.6g}) and is not recorded"
     else:
-        word, why = _compare(measured, held, baseline.tolerance.get(measured.metric), same, len(before.metrics))
+        word, why = _compare(judged, held, baseline.tolerance.get(key), same, len(before.metrics))
     if before is not None and not same:
         why += f"; compared with the nearest record, of {', '.join(before.environment.model_dump().values())}"
     detail = dict(measured.detail)
     if measured.outcomes is not None:
         detail |= {"outcomes": pack_bits(measured.outcomes), "problems": bench.problems_hash}
-    reported = baseline.reported.get(measured.metric)
+    if judged.verdict is not None:
+        detail |= {"validity": judged.verdict.why, "fragile": judged.verdict.fragile, "decide": judged.verdict.decide}
+    reported = baseline.reported.get(measured.metric) if judged.protocol == REPORTED else None
     reproduction = _reproduction(measured, reported, bench.on_gsm8k) if reported and compare else None
     if reproduction:
         detail["reproduction"] = reproduction.why
@@ -151,32 +212,35 @@ def _row(
         claim.id,
         bench.model.name,
         measured.metric,
-        PROTOCOL,
+        judged.protocol,
         OK,
         unit=measured.unit,
         n=measured.n,
         reported=_number(reported),
         measured=_number(measured),
         recorded=_number(held),
+        null=None if measured.null is None else asdict(measured.null),
         cell=measured.cell,
         seeds=claim.seeds,
         reproduction=reproduction.word.value if reproduction else None,
+        validity=judged.word,
         regression=word,
         reason=why,
         detail=detail,
     )
 
 
-def _compare(measured: Measured, held: Recorded, tolerance: Tolerance | None, same: bool, family_size: int) -> tuple[str, str]:
+def _compare(judged: Judged, held: Recorded, tolerance: Tolerance | None, same: bool, family_size: int) -> tuple[str, str]:
     """DRIFTED or SAME for one metric, and the line that names stored, measured and tolerance."""
-    stored = f"metric '{measured.metric}': stored {held.value:.6g}, measured {measured.value:.6g}"
+    measured = judged.measured
+    stored = f"metric '{judged.key}': stored {held.value:.6g}, measured {measured.value:.6g}"
     if tolerance is None:
         return DRIFTED, f"{stored}, but the baseline has no tolerance for it"
     if held.n != measured.n:
         return DRIFTED, f"{stored}: n stored {held.n}, measured {measured.n}, tolerance 0"
     if same and held.cell != measured.cell:
         return DRIFTED, f"{stored}: cell stored {held.cell}, measured {measured.cell}, tolerance 0"
-    verdict = regression_verdict(held.verdict, None)  # no protocol of this version gives a validity yet
+    verdict = regression_verdict(held.verdict, judged.word, fragile=held.fragile)
     if verdict.word == DRIFTED:
         return DRIFTED, f"{stored}: {verdict.why}, tolerance 0"
     if tolerance.kind == "outcomes":
@@ -194,7 +258,7 @@ def _identity_changes(baseline: Baseline, before: Record, now: Record) -> list[s
     """What must be equal before two numbers are compared, both ways: protocol, seeds, weights, problems, code, metrics."""
     changes = [
         f"{field}: stored {getattr(before, field)}, now {getattr(now, field)}, tolerance 0"
-        for field in ("protocol", "seeds", "weights", "problems", "code")
+        for field in ("protocols", "seeds", "weights", "problems", "code")
         if getattr(before, field) != getattr(now, field)
     ]
     return changes + [
@@ -202,23 +266,36 @@ def _identity_changes(baseline: Baseline, before: Record, now: Record) -> list[s
     ]
 
 
-def _record(bench: ModelBench, claim: Claim, found: list[Measured]) -> Record:
-    measures = [module for name, module in sorted(sys.modules.items()) if name.startswith("codi_bench.measures.")]
-    source = sys.modules[claim.measure.__module__]
+def _record(bench: ModelBench, claim: Claim, found: list[Judged]) -> Record:
     return Record(
         environment=environment(bench.model.device, bench.model.dtype),
-        protocol=claim.protocol,
+        protocols={REPORTED: claim.protocol, SOUND: claim.sound_protocol},
         seeds=claim.seeds,
         weights=bench.model.fingerprint,
         problems=bench.problems_hash,
-        code=bench.once(f"code of {source.__name__}", lambda: code_hash(source, stats, *measures, *bench.code)),
+        code=bench.once(f"code of {claim.measure.__module__}", lambda: code_hash(*_measuring(claim), *bench.code)),
         date=datetime.date.today().isoformat(),
         reason="",
-        metrics={
-            m.metric: Recorded(value=m.value, low=m.low, high=m.high, n=m.n, cell=m.cell, outcomes=pack_bits(m.outcomes))
-            for m in found
-        },
+        metrics={judged.key: _recorded(judged) for judged in found},
     )
+
+
+def _recorded(judged: Judged) -> Recorded:
+    m = judged.measured
+    fragile = judged.verdict is not None and judged.verdict.fragile
+    outcomes = pack_bits(m.outcomes)
+    return Recorded(
+        value=m.value, low=m.low, high=m.high, n=m.n, cell=m.cell, verdict=judged.word, fragile=fragile, outcomes=outcomes
+    )
+
+
+def _measuring(claim: Claim) -> list:
+    """The modules that turn answers and states into numbers and words."""
+    rooms = [
+        import_module(f"{room.__name__}.{found.name}") for room in (measures, audits) for found in iter_modules(room.__path__)
+    ]
+    own = {sys.modules[function.__module__] for function in (claim.measure, claim.sound)}
+    return [stats, intervals, validity, features, *rooms, *sorted(own, key=lambda module: module.__name__)]
 
 
 def accept(baseline: Baseline, proposal: Record, units: dict[str, str], reason: str) -> Baseline:

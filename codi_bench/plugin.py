@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from codi_bench.baselines import record_key
 from codi_bench.errors import CodiBenchError
 from codi_bench.files import package_folder, write_text
 
@@ -49,6 +50,12 @@ def pytest_addoption(parser):
     )
     group.addoption(
         "--n", type=int, default=None, help="use at most this many problems; nothing is compared with the records then"
+    )
+    group.addoption(
+        "--permutations",
+        type=int,
+        default=None,
+        help="label permutations of every null (default: 199); with others nothing is compared with the records",
     )
     group.addoption(
         "--device",
@@ -138,6 +145,7 @@ def suite_of(config):
             lora_alpha=option.lora_alpha,
             gpu=_gpu_asked(option.markexpr),
             n=option.n,
+            permutations=option.permutations,
             device=option.device,
             dtype=option.dtype,
             batch_size=option.batch_size,
@@ -169,6 +177,7 @@ def judged(request, pair):
         "word": word,
         "lines": lines,
         "rows": [asdict(row) for row in found.rows],
+        "units": {record_key(row.protocol, row.metric): row.unit for row in found.rows},
         "proposal": found.proposal.model_dump_json() if word == "proposed" else None,
     }
     if word in UNJUDGED:
@@ -206,7 +215,8 @@ def changes(found) -> list[str]:
     for row in found.rows:
         if row.measured is not None:
             old = "nothing" if row.recorded is None else f"{row.recorded['value']:.6g}"
-            lines.append(f"  {row.metric}: {old} → {row.measured['value']:.6g}")
+            word = f" {row.validity}" if row.validity else ""
+            lines.append(f"  {record_key(row.protocol, row.metric)}: {old} → {row.measured['value']:.6g}{word}")
     return lines
 
 
@@ -256,7 +266,7 @@ class Reporter:
         rows = [Row(**row) for outcome in self.outcomes.values() for row in outcome["rows"]]
         found = winners(rows)
         rows += suite.not_selected(rows)
-        folder, environment = Path(self.config.option.report), {**suite.environment(), "winners": found}
+        folder, environment = Path(self.config.option.report), {**suite.environment(rows), "winners": found}
         write_results(folder / "results.json", environment, rows)
         self._propose(folder)
         terminalreporter.write_line("")
@@ -272,7 +282,7 @@ class Reporter:
                 write_text(
                     folder / "proposals" / row["model"] / f"{row['claim']}.json",
                     json.dumps(
-                        {"record": json.loads(outcome["proposal"]), "units": {r["metric"]: r["unit"] for r in outcome["rows"]}},
+                        {"record": json.loads(outcome["proposal"]), "units": outcome["units"]},
                         indent=1,
                     )
                     + "\n",

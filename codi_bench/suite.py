@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from codi_bench import engine
-from codi_bench.baselines import BaselineError, Record, load_baseline, orphans
+from codi_bench.baselines import REPORTED, SOUND, BaselineError, Record, load_baseline, orphans
 from codi_bench.bench import ModelBench
 from codi_bench.claims import CLAIMS, Claim, claim
+from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS, FAMILY_TESTS
 from codi_bench.environment import available, environment, versions
 from codi_bench.errors import CodiBenchError, MissingError, UnknownNameError
 from codi_bench.files import check_writable, package_folder
@@ -22,7 +23,10 @@ from codi_bench.problems import Problem, load_problems
 from codi_bench.problems.files import NAMES
 from codi_bench.results import BLOCKED, NOT_RUN, OK, Row
 from codi_bench.thoughts.store import Store, default_folder
+from codi_bench.validity import holm_permutations
 from codi_bench.verdicts import Reproduction
+
+FEWEST_PERMUTATIONS = holm_permutations(max(FAMILY_TESTS.values()))
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Suite:
     lora_alpha: float | None = None
     gpu: bool = False
     n: int | None = None
+    permutations: int | None = None
     device: str = "auto"
     dtype: str = "auto"
     batch_size: int = 64
@@ -90,6 +95,11 @@ class Suite:
         for name, value in (("--n", self.n), ("--batch-size", self.batch_size)):
             if value is not None and value < 1:
                 raise CodiBenchError(f"{name} must be at least 1, got {value}")
+        if self.permutations is not None and self.permutations < FEWEST_PERMUTATIONS:
+            raise CodiBenchError(
+                f"--permutations must be at least {FEWEST_PERMUTATIONS}, which Holm over the largest family needs, got "
+                f"{self.permutations}"
+            )
         unused = self.given.keys() - {self._set_name(asked) for asked in self.asked_models}
         if unused:
             raise CodiBenchError(f"--problems {min(unused)}=…: no model of this run is measured on {min(unused)}")
@@ -99,6 +109,12 @@ class Suite:
                 with suppress(MissingError):  # which is said in the rows
                     self._bench(asked)  # a folder that cannot be loaded must not cost a minute of measuring first
 
+    @property
+    def changed(self) -> str:
+        """The options of this run that change every number, "" if there are none."""
+        options = (("--n", self.n), ("--permutations", self.permutations if self.permutations != DEFAULT_PERMUTATIONS else None))
+        return ", ".join(f"{name} {value}" for name, value in options if value is not None)
+
     def measure(self, asked: Asked, wanted: Claim) -> Judged:
         """Measure one claim on one model; whatever goes wrong while measuring is a row, not an exception."""
         self.begun.add((wanted.id, asked.name))
@@ -107,20 +123,20 @@ class Suite:
             status, why = self._checked(asked)
         except CodiBenchError as error:  # a damaged baseline or damaged embedded weights
             return Judged(
-                [Row(wanted.id, asked.name, "-", engine.PROTOCOL, BLOCKED, regression=engine.DRIFTED, reason=str(error))],
+                [Row(wanted.id, asked.name, "-", REPORTED, BLOCKED, regression=engine.DRIFTED, reason=str(error))],
                 "red",
                 [str(error)],
             )
         if status != OK:
             return Judged(engine.unmeasured(asked.name, wanted, baseline, status, why), status, [why])
         bench = self._bench(asked)
-        found = engine.measure_claim(bench, wanted, baseline, compare=self.n is None)
+        found = engine.measure_claim(bench, wanted, baseline, compare=not self.changed)
         blocked = [row.reason for row in found.rows if row.status == BLOCKED]
         if found.red:
             return Judged(found.rows, "red", found.red, found.proposal)
         if blocked:
             return Judged(found.rows, BLOCKED, blocked[:1])
-        if not baseline.recorded or self.n is not None:
+        if not baseline.recorded or self.changed:
             return self._unrecorded(asked, wanted, found)
         return Judged(found.rows, OK, [], found.proposal)
 
@@ -147,14 +163,14 @@ class Suite:
                     baseline = load_baseline(self.baselines, name, each.id)
                 except BaselineError as error:
                     reason = str(error)
-                    missing.append(Row(each.id, name, "-", engine.PROTOCOL, NOT_RUN, reason=reason))
+                    missing.append(Row(each.id, name, "-", REPORTED, NOT_RUN, reason=reason))
                     continue
                 missing += engine.unmeasured(name, each, baseline, NOT_RUN, reason) or [
-                    Row(each.id, name, "-", engine.PROTOCOL, NOT_RUN, reason=reason)
+                    Row(each.id, name, "-", REPORTED, NOT_RUN, reason=reason)
                 ]
         return missing
 
-    def environment(self) -> dict:
+    def environment(self, rows: Sequence[Row] = ()) -> dict:
         """Device, versions and threads of this run, and the claims in words, so that a report needs no model room."""
         device, dtype = resolve(self._device(self.asked_models[0]), self.dtype)
         device = device if available(device) else "cpu"
@@ -165,6 +181,7 @@ class Suite:
                 "sentence": each.sentence,
                 "source": each.source,
                 "protocol": each.protocol,
+                "sound": each.sound_protocol,
             }
             for i, each in enumerate(CLAIMS.values())
         }
@@ -172,12 +189,22 @@ class Suite:
             n: list(b.layers) for n, b in self.benches.items()
         }
         devices = {name: f"{b.model.device} {b.model.dtype}" for name, b in self.benches.items()}
-        return {"devices": devices, **environment(device, dtype).model_dump(), **versions(), "claims": texts, "layers": layers}
+        audited = {(row.model, row.claim) for row in rows if row.protocol == SOUND and row.status == OK}
+        families = {(model, CLAIMS[name].family) for model, name in audited if CLAIMS[name].family in FAMILY_TESTS}
+        found = {"families": len(families), "noise": noise_figures(self.baselines)}
+        return {
+            **found,
+            "devices": devices,
+            **environment(device, dtype).model_dump(),
+            **versions(),
+            "claims": texts,
+            "layers": layers,
+        }
 
     def _unrecorded(self, asked: Asked, wanted: Claim, found: engine.Finding) -> Judged:
         where = f"{wanted.id} on {asked.name}"
-        if self.n is not None:
-            return Judged(found.rows, "unchecked", [f"{where}: --n {self.n} is not what was recorded"], found.proposal)
+        if self.changed:
+            return Judged(found.rows, "unchecked", [f"{where}: {self.changed} is not what was recorded"], found.proposal)
         missed = [row for row in found.rows if row.reproduction == Reproduction.NOT_REPRODUCED]
         came_out = any(row.reproduction == Reproduction.REPRODUCED for row in found.rows)
         if missed:
@@ -239,7 +266,9 @@ class Suite:
                 lora_alpha=self.lora_alpha if own else None,
             )
             store = Store(default_folder())
-            self.benches[asked.name] = ModelBench(model, store, problems, self.n, self.batch_size)
+            self.benches[asked.name] = ModelBench(
+                model, store, problems, self.n, self.batch_size, permutations=self.permutations or DEFAULT_PERMUTATIONS
+            )
         return self.benches[asked.name]
 
     def _device(self, asked: Asked) -> str:

@@ -204,7 +204,8 @@ def edited_logits(tiny, question, replaced):
     """First logits and tokens under replacements, through the loop's own pieces."""
     codi = tiny.codi
     thinking = loop.think(codi, loop.tokenise(codi, [question]), K)
-    first, tokens = loop.decode(codi, loop.rethink(codi, thinking, [{p: v[None] for p, v in replaced.items()}]), NEW)
+    state = loop.rethink(codi, thinking, [{p: v[None] for p, v in replaced.items()}])
+    first, tokens = loop.generate(codi, loop.end_thoughts(codi, state), NEW)
     return first[0, 0].numpy(), tuple(tokens[0][0])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 from codi_bench.models.edits import Edit
 from codi_bench.problems import Problem
 from codi_bench.thoughts.record import Answers
+from codi_bench.validity import Verdict
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,19 @@ class Captured:
     right: np.ndarray
 
 
+@dataclass(frozen=True)
+class Effects:
+    """What conditions do to n problems: right bool [conditions, n], log_probability float64 [conditions, n].
+
+    log_probability: natural, of the sentence with the gold answer and eos, teacher forced. reference: where means and donors
+    come from, in words, "" where none are needed.
+    """
+
+    right: np.ndarray
+    log_probability: np.ndarray
+    reference: str
+
+
 class Bench(Protocol):
     """One model with its problems. What it computes it computes once."""
 
@@ -33,12 +47,31 @@ class Bench(Protocol):
     layers: tuple[int, ...]
     sae_layers: tuple[int, ...]
     num_latents: int
+    permutations: int
+    device: str
 
     def captured(self, n: int, *, num_latents: int, variants: int = 1) -> Captured:
         """The first n test problems (`variants` tellings each), thought about with num_latents thoughts and answered."""
 
     def right_under(self, n: int, conditions: Sequence[Sequence[Edit]], *, num_latents: int) -> np.ndarray:
         """Right or wrong on the first n test problems under each condition, bool [conditions, n]."""
+
+    def effects(
+        self,
+        n: int,
+        conditions: Sequence[Sequence[Edit]],
+        *,
+        num_latents: int,
+        reference_n: int = 200,
+        scoring: str = "published",
+        seed: int = 0,
+    ) -> Effects:
+        """Right or wrong, and the log-probability of the gold answer, on the first n test problems under each condition.
+
+        Means and donors are those of up to reference_n training problems, or of problems that are not scored. A condition that
+        is given again draws other donors and other noise; no condition changes the numbers of another. Raises ProblemError where
+        there are too few problems to take means and donors from.
+        """
 
     def facts(self) -> dict[str, int]:
         """parameters (of the backbone, as sources count them: without CODI's projection), layers, width."""
@@ -48,10 +81,25 @@ class Bench(Protocol):
 
 
 @dataclass(frozen=True)
+class Null:
+    """What a protocol gives where there is nothing: mean and 95 % band of its null draws, and the p of the measured value.
+
+    p: permutation p, or that of an exact test; None where nothing was tested.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+
+
+@dataclass(frozen=True)
 class Measured:
     """One measured number. low, high: 95 % interval, None where there is no honest one (detail says why).
 
     outcomes: right or wrong per problem where the number is an accuracy. cell: {"layer", "latent_pos"} where it has one.
+    nominal: of the reported protocol, the null value that the source compares with (chance, no drop). verdict: of the sound
+    protocol, None where no rule gives a word (detail["no_validity"] says why).
     """
 
     metric: str
@@ -63,14 +111,18 @@ class Measured:
     cell: dict | None = None
     outcomes: np.ndarray | None = None
     detail: dict = field(default_factory=dict)
+    null: Null | None = None
+    nominal: float | None = None
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A reported claim: its sentence, source and protocol in words, and the measurement that makes its metrics.
+    """A reported claim: its sentence and source, both protocols in words, and the measurements that make its metrics.
 
-    kind: value, exists, location, none, even, order or fact (VERDICTS §1). compared: may a paired test on the same problems
-    name a winner between two models?
+    kind: value, exists, location, none, even, order or fact (VERDICTS §1). sound: the same metrics (and further ones) measured as
+    they should have been, with verdicts; `reported` are the published values of these metrics, as fractions or points, where the
+    model is the source's own. compared: may a paired test on the same problems name a winner between two models?
     """
 
     id: str
@@ -80,5 +132,7 @@ class Claim:
     source: str
     protocol: str
     measure: Callable[[Bench], list[Measured]]
+    sound_protocol: str
+    sound: Callable[[Bench, Mapping[str, float]], list[Measured]]
     seeds: dict[str, int] = field(default_factory=dict)
     compared: bool = False

@@ -1,5 +1,8 @@
 """Edits: replace the input at one place of the loop; what follows is recomputed.
 
+So a drop is a total effect, through every later latent as well. The direct effect of a place is an edit there with `kept` at
+every later latent position, which feeds what the clean run fed.
+
 A place is `bot` or a latent position 0..K-1; `all` stands for every latent position. Means, donors and noise never come
 from the problems being scored but from a `Reference` of other problems.
 """
@@ -11,9 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from codi_bench.errors import EditError
+from codi_bench.stats import stream
 
 BOT = "bot"
-KINDS = ("zero", "mean", "resample", "noise", "self")
+KEPT = "kept"  # a kind, and among replacements the mark of what only the loop can fill in
+KINDS = ("zero", "mean", "resample", "noise", "self", KEPT)
+DRAWN = ("resample", "noise")
+
+Replacement = np.ndarray | str | None  # values to feed [n, d], KEPT, or None: the model's own input
 
 
 @dataclass(frozen=True)
@@ -61,16 +69,37 @@ def needs_reference(edits) -> bool:
     return any(edit.kind in ("mean", "resample") for edit in edits)
 
 
+def direct(edit: Edit, num_latents: int) -> list[Edit]:
+    """The condition of an edit's direct effect: every later latent position is fed what the clean run fed.
+
+    Raises EditError for an edit of `all`, behind which there is nothing to keep.
+    """
+    if edit.place == "all":
+        raise EditError(f"edit '{edit}' has no direct effect: no latent position is left to keep; name one place")
+    return [edit, *(Edit(k, KEPT) for k in range(0 if edit.place == BOT else edit.place + 1, num_latents))]
+
+
+def draws(conditions, seed: int) -> list[np.random.Generator]:
+    """The random stream of each condition, whatever other conditions there are.
+
+    A condition that is asked for again gets another draw. The stream is named by the edits that draw, so that a total and a
+    direct effect meet the same donors and the same noise.
+    """
+    texts = [tuple(map(str, edits)) for edits in conditions]
+    drawing = [[str(edit) for edit in edits if edit.kind in DRAWN] for edits in conditions]
+    return [stream(seed, "edit", str(texts[:c].count(text)), *drawing[c]) for c, text in enumerate(texts)]
+
+
 def replacements(
     edits, *, num_latents: int, width: int, n: int, reference: Reference | None, answers, groups, rng: np.random.Generator
-) -> dict[int | str, np.ndarray | None]:
-    """The value to feed at each edited place for n problems: [n, d], or None for the model's own input (`self`).
+) -> dict[int | str, Replacement]:
+    """The value to feed at each edited place for n problems: [n, d], None for the model's own input (`self`), or KEPT.
 
     Noise comes as unit vectors: the loop gives them the norm of the thought they replace. Donors are drawn from another
     group with another answer. Every draw is made here, for all problems at once, so batches cannot change it.
     Raises EditError where a reference is missing, too small, or two edits name one place.
     """
-    values: dict[int | str, np.ndarray | None] = {}
+    values: dict[int | str, Replacement] = {}
     for edit in edits:
         check_edit(edit, num_latents)
         for place in range(num_latents) if edit.place == "all" else (edit.place,):
@@ -88,8 +117,8 @@ def replacements(
             elif edit.kind == "noise":
                 direction = rng.standard_normal((n, width)).astype(np.float32)
                 values[place] = direction / np.linalg.norm(direction, axis=1, keepdims=True)
-            else:
-                values[place] = None
+            else:  # bot has one input, its own and the clean run's
+                values[place] = KEPT if edit.kind == KEPT and place != BOT else None
     return values
 
 

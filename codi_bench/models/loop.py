@@ -5,9 +5,10 @@ Every function works on one left-padded batch; `Codi` results are independent of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -15,12 +16,13 @@ from torch import Tensor
 
 from codi_bench.errors import EditError, MeasureError, ProblemError
 from codi_bench.models.codi import WIDE, Codi, State, feed, join, step
-from codi_bench.models.edits import BOT
+from codi_bench.models.edits import BOT, KEPT, Replacement
 from codi_bench.thoughts.record import Answers, Thoughts
 
 Replacements = dict[int | str, Tensor | None]
 MASKED, UNMASKED = "masked", "unmasked-padding"
 PADDINGS = (MASKED, UNMASKED)
+BRANCHES = 16  # conditions that go through the backbone together: each attends, masked, to the places of all of them
 
 
 @dataclass(frozen=True)
@@ -128,14 +130,35 @@ def noise_like(model: Codi, directions: Tensor, clean: Thinking, place: int | st
     return directions * original.norm(dim=-1, keepdim=True)
 
 
-def decode(model: Codi, state: State, max_new_tokens: int) -> tuple[Tensor, list[list[list[int]]]]:
-    """Feed eot behind each branch, then answer: logits at eot [b, C, V + 2], and greedy ids [b][C] up to and including eos."""
-    eot = model.embed(torch.full(state.position.shape, model.eot_id, device=model.device))
-    return generate(model, step(model, state, eot), max_new_tokens)
+def end_thoughts(model: Codi, state: State) -> State:
+    """Feed eot behind each branch: the state that answers go on from."""
+    return step(model, state, model.embed(torch.full(state.position.shape, model.eot_id, device=model.device)))
+
+
+def log_probability(model: Codi, state: State, golds: Sequence[list[int]]) -> Tensor:
+    """Natural log-probability [b, C], float64, of each problem's gold ids after the newest inputs of C branches.
+
+    Teacher forced, summed over the ids; eot has no probability, as it is never generated.
+    Raises MeasureError where it is not finite.
+    """
+    count = state.position.shape[1]
+    total = torch.zeros(state.position.shape, dtype=torch.float64, device=model.device)
+    lengths = torch.tensor([len(gold) for gold in golds], device=model.device)
+    ids = torch.tensor(list(zip_longest(*golds, fillvalue=model.eos_id)), device=model.device)  # [longest, b]
+    for t in range(len(ids)):
+        if t > 0:
+            state = step(model, state, model.embed(ids[t - 1, :, None].expand(-1, count)))
+        logits = model.answer_logits(state.hidden[:, -count:]).float()
+        at = (ids[t] - (ids[t] > model.eot_id).long())[:, None, None].expand(-1, count, 1)
+        found = logits.gather(2, at).squeeze(2) - logits.logsumexp(2)
+        total += torch.where((t < lengths)[:, None], found.double(), 0.0)
+    if not torch.isfinite(total).all():
+        raise MeasureError(f"log-probabilities of {model.name or 'the model'} are not finite; use --dtype float32")
+    return total
 
 
 def generate(model: Codi, state: State, max_new_tokens: int) -> tuple[Tensor, list[list[list[int]]]]:
-    """Greedy ids [b][C] after the newest inputs of C branches, and the logits [b, C, V + 2] of the first.
+    """Greedy ids [b][C] after the newest inputs of C branches, eos included, and the logits [b, C, V + 2] of the first.
 
     eot is never generated, as in the published decoding. An answer also ends where the backbone has no more positions. A branch
     whose problems have all ended is not computed any more, and problems leave the batch when a quarter of it has ended.
@@ -211,7 +234,7 @@ def capture(
 def answer_conditions(
     model: Codi,
     questions: Sequence[str],
-    conditions: Sequence[dict[int | str, np.ndarray | None]],
+    conditions: Sequence[dict[int | str, Replacement]],
     noise: Sequence[frozenset],
     *,
     num_latents: int,
@@ -219,49 +242,82 @@ def answer_conditions(
     max_new_tokens: int,
     padding: str = MASKED,
     keep: Thoughts | None = None,
+    golds: Sequence[list[int]] | None = None,
+    log_probabilities: np.ndarray | None = None,
     progress=lambda done: None,
 ) -> list[Answers]:
     """Greedy answers under several conditions, each a set of replacements (empty: the clean run).
 
-    Question and clean thoughts are computed once a batch; a condition computes only what follows its first edit, and all
-    conditions go through the backbone together. noise: for each condition the places whose values are unit vectors to be
-    scaled to the norm they replace. keep: arrays that the clean run's states go to batch by batch (first_logits: those of the
-    first condition). Raises MeasureError if a state is beyond the range of its array.
+    Question and clean thoughts are computed once a batch; a condition computes only what follows its first edit, and up to
+    BRANCHES conditions go through the backbone together. noise: for each condition the places whose values are unit vectors to
+    be scaled to the norm they replace. keep: arrays that the clean run's states go to batch by batch (first_logits: those of the
+    first condition). golds: ids of each problem's gold answer, whose `log_probability` goes to log_probabilities [C, n].
+    Raises MeasureError if a state is beyond the range of its array, ProblemError for what has no positions.
     """
     if not conditions or not questions:
         return [Answers((), ()) for _ in conditions]
     ids = tokenise(model, questions)
     longest = max(range(len(ids)), key=lambda i: len(ids[i]))
     model.check_length(len(ids[longest]) + num_latents + 2, f"question {longest + 1} of {len(ids)} with bot, thoughts and eot")
+    for i, gold in enumerate(golds or ()):  # the last id is not fed
+        model.check_length(len(ids[i]) + num_latents + 1 + len(gold), f"question {i + 1} of {len(ids)} with its gold answer")
     tokens: list[list[list[int]]] = [[[] for _ in ids] for _ in conditions]
     all_layers = keep is not None and keep.hidden_states is not None
-    for rows in batches(ids, batch_size, padding):
-        with _steady(model):
-            clean = think(model, [ids[i] for i in rows], num_latents, padding=padding, all_layers=all_layers)
-            edits: list[Replacements] = []
-            for values, noisy in zip(conditions, noise):
-                fed = {p: None if v is None else torch.as_tensor(v[rows], device=model.device) for p, v in values.items()}
-                edits.append({p: noise_like(model, v, clean, p) if p in noisy else v for p, v in fed.items()})
-            first, found = decode(model, rethink(model, clean, edits), max_new_tokens)
-        for i, row in enumerate(rows):
-            for c in range(len(conditions)):
-                tokens[c][row] = found[i][c]
+
+    def answer(rows: np.ndarray) -> None:
+        clean = think(model, [ids[i] for i in rows], num_latents, padding=padding, all_layers=all_layers)
+        for start in range(0, len(conditions), BRANCHES):
+            part = range(start, min(start + BRANCHES, len(conditions)))
+            edits = [{p: _fed(model, clean, rows, p, v, noise[c]) for p, v in conditions[c].items()} for c in part]
+            state = end_thoughts(model, rethink(model, clean, edits))
+            logits, found = generate(model, state, max_new_tokens)
+            for i, row in enumerate(rows):
+                for c, ended in zip(part, found[i]):
+                    tokens[c][row] = ended
+            if golds is not None:
+                likely = log_probability(model, state, [golds[i] for i in rows])
+                log_probabilities[start : part.stop, rows] = likely.T.cpu().numpy()
+            if start == 0:
+                first_logits = logits[:, 0]
         if keep is not None:
             _fill(keep.hidden_states, rows, clean.hidden_states)
             _fill(keep.latents, rows, clean.latents)
-            _fill(keep.first_logits, rows, first[:, 0])
+            _fill(keep.first_logits, rows, first_logits)
         progress(len(rows))
+
+    _each(model, answer, batches(ids, batch_size, padding))
     return [texts(model, t) for t in tokens]
 
 
-@contextmanager
-def _steady(model: Codi):
-    """One thread for narrow models on a CPU: how sums are split over threads rounds them, and an SAE is trained on the states."""
+def _fed(model: Codi, clean: Thinking, rows: np.ndarray, place: int | str, value: Replacement, noisy: frozenset) -> Tensor | None:
+    """What a condition feeds at one place of a batch, [b, d]; None for the model's own input."""
+    if value is None:
+        return None
+    if value is KEPT:
+        return clean.latents[:, place]
+    values = torch.as_tensor(value[rows], device=model.device)
+    return noise_like(model, values, clean, place) if place in noisy else values
+
+
+def _each(model: Codi, function: Callable[[np.ndarray], None], items: Sequence[np.ndarray]) -> None:
+    """Batches one after another; of narrow models on a CPU several at a time, each on one thread.
+
+    How a sum is split over threads rounds it, and an SAE is trained on the states: the number of threads must change no bit.
+    """
+    if model.device.type != "cpu" or model.width >= WIDE:
+        for item in items:
+            function(item)
+        return
     threads = torch.get_num_threads()
-    one = model.device.type == "cpu" and model.width < WIDE
-    torch.set_num_threads(1 if one else threads)
+
+    def alone(item: np.ndarray) -> None:
+        with torch.inference_mode():  # a thread has its own mode
+            function(item)
+
     try:
-        yield
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for _ in pool.map(alone, items):
+                pass
     finally:
         torch.set_num_threads(threads)
 

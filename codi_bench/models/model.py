@@ -15,10 +15,11 @@ from codi_bench.errors import CheckpointError, UnknownNameError
 from codi_bench.models import hub, loop
 from codi_bench.models.checkpoint import load_folder
 from codi_bench.models.codi import Codi
-from codi_bench.models.edits import Edit, Reference, replacements
+from codi_bench.models.edits import Edit, Reference, draws, replacements
+from codi_bench.models.objective import encode_examples
 from codi_bench.models.published import is_published, load_published
 from codi_bench.models.registry import PUBLISHED, REGISTRY, ModelEntry, entry, entry_for
-from codi_bench.stats import stream
+from codi_bench.problems import Problem
 from codi_bench.thoughts.record import Answers, Thoughts
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -115,19 +116,25 @@ class Model:
         protocol: str = loop.MASKED,
         seed: int = 0,
         hidden_states: np.ndarray | None = None,
+        log_probabilities: np.ndarray | None = None,
         progress=lambda done: None,
     ) -> list[Answers]:
         """Greedy answers under several conditions (each a list of edits; empty: clean) that share all they can.
 
+        answers, groups: the gold answer and the group of each question. A condition that is given again draws again.
         hidden_states: an array [n, 1 + K, L + 1, d] to fill with the clean run's, such as a file mapped into memory.
-        Raises what `think` raises, EditError for edits that cannot be made (before anything runs), and ValueError where
-        resampling lacks answers and groups.
+        log_probabilities: an array [conditions, n] to fill with the natural log-probability of the gold answer, in the sentence
+        that CODI is trained to give, with eos.
+        Raises what `think` raises, EditError for edits that cannot be made (before anything runs), MeasureError for
+        log-probabilities that are not finite, and ValueError where resampling lacks answers and groups, or they lack answers.
         """
         self._check(num_latents, protocol)
         latents = self._latents(num_latents)
         resampled = any(edit.kind == "resample" for edits in conditions for edit in edits)
         if resampled and not len(answers) == len(groups) == len(questions):
             raise ValueError("resample needs the gold answer and the group of every question, to choose donors that differ")
+        if log_probabilities is not None and len(answers) != len(questions):
+            raise ValueError("log-probabilities need the gold answer of every question")
         values = [
             replacements(
                 edits,
@@ -137,9 +144,9 @@ class Model:
                 reference=reference,
                 answers=answers,
                 groups=groups,
-                rng=stream(seed, "edit", *map(str, edits)),
+                rng=rng,
             )
-            for edits in conditions
+            for edits, rng in zip(conditions, draws(conditions, seed))
         ]
         noise = [
             frozenset(p for e in edits if e.kind == "noise" for p in (range(latents) if e.place == "all" else (e.place,)))
@@ -155,6 +162,8 @@ class Model:
             max_new_tokens=max_new_tokens,
             padding=protocol,
             keep=None if hidden_states is None else Thoughts(hidden_states),
+            golds=None if log_probabilities is None else self._golds(questions, answers),
+            log_probabilities=log_probabilities,
             progress=progress,
         )
 
@@ -168,24 +177,31 @@ class Model:
         answers: Sequence[str],
         groups: Sequence[str],
         *,
+        num_latents: int | None = None,
         batch_size: int = 64,
         protocol: str = loop.MASKED,
     ) -> Reference:
         """Thoughts of other problems, as the source of means and donors. Raises what `think` raises."""
-        self._check(None, protocol)
-        kept = Thoughts(latents=np.empty((len(questions), self.num_latents + 1, self.codi.width), np.float32))
+        self._check(num_latents, protocol)
+        latents = self._latents(num_latents)
+        kept = Thoughts(latents=np.empty((len(questions), latents + 1, self.codi.width), np.float32))
         loop.answer_conditions(
             self.codi,
             questions,
             [{}],
             [frozenset()],
-            num_latents=self.num_latents,
+            num_latents=latents,
             batch_size=batch_size,
             max_new_tokens=0,
             padding=protocol,
             keep=kept,
         )
         return Reference(kept.latents, tuple(answers), tuple(groups))
+
+    def _golds(self, questions: Sequence[str], answers: Sequence[str]) -> list[list[int]]:
+        """Ids of the gold answers as training has them, with eos."""
+        problems = [Problem(question, (), answer, "") for question, answer in zip(questions, answers, strict=True)]
+        return [example.answer for example in encode_examples(self.codi, problems)]
 
     def _latents(self, num_latents: int | None) -> int:
         return self.num_latents if num_latents is None else num_latents

@@ -1,0 +1,164 @@
+"""Do probes read something in the thoughts: existence against two nulls, accuracy, the best cell, and spread over cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm
+from scipy.stats import t as student
+
+from codi_bench.intervals import Heterogeneity, accuracy_phi, auc_phi, cv_accuracy, cv_auc, fold_auc, heterogeneity
+from codi_bench.measures.probe_grid import CS, ProbeGrid, probe_grid
+from codi_bench.measures.surface import ConditionalNull, added_auc, conditional_null
+from codi_bench.stats import Estimate, bootstrap_mean, stream
+from codi_bench.validity import ALPHA, Verdict, sound, spread_word
+
+AUC_FLOOR = 0.10
+# Accuracy at which normal classes of equal variance and size have an AUC 0.10 over chance: Phi(d'/2), d' = sqrt(2) Phi^-1(0.60).
+ACCURACY_FLOOR = float(norm.cdf(norm.ppf(0.5 + AUC_FLOOR) / np.sqrt(2))) - 0.5
+LABELS, SURFACE, BOT = "labels permuted", "surface", "surface and bot"
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeAudit:
+    """A grid of probes with its nulls and intervals; accuracies and AUCs are fractions, n counts groups.
+
+    conditional: the null given the surface, None without one; beyond_bot: given the surface and what probes at bot read, over the
+    other cells; None where those at bot are not named. correct bool [n, cells]: held out. phi, q: of the permuted accuracies;
+    phi_auc of the AUCs. mean: held-out accuracy over all cells. best: the cell with the highest AUC. best_accuracy, best_auc,
+    best_score [n]: of the cell chosen inside the outer folds by its inner folds, so that choosing costs nothing. added: AUC that
+    it adds to the surface (over the null's mean where there is no surface).
+    """
+
+    grid: ProbeGrid
+    conditional: ConditionalNull | None
+    beyond_bot: ConditionalNull | None
+    correct: np.ndarray
+    n: int
+    permutations: int
+    phi: float
+    q: float
+    phi_auc: float
+    mean: Estimate
+    best: int
+    best_accuracy: Estimate
+    best_auc: Estimate
+    added: Estimate
+    surface_auc: float | None
+    best_score: np.ndarray
+
+    @property
+    def p(self) -> dict[str, float]:
+        """Corrected p of the best cell against every required null."""
+        found = {LABELS: self.grid.p_value_any_auc}
+        return found if self.conditional is None else {**found, SURFACE: self.conditional.p_value_any}
+
+
+def audit_probes(
+    activations,
+    labels,
+    *,
+    surface=None,
+    groups=None,
+    bot=None,
+    permutations: int,
+    seed: int = 0,
+    Cs=CS,
+    folds: int = 5,
+    device: str = "cpu",
+    workers: int | None = None,
+) -> ProbeAudit:
+    """Probes of activations [n, cells, d] for labels bool [n] with null (a), and (b) where there is a surface [n, columns].
+
+    bot: the cells at bot, int [layers]; their scores join the surface in a second conditional null over the other cells.
+    Raises MeasureError as `probe_grid` does.
+    """
+    labels = np.asarray(labels, bool)
+    given = {"groups": groups, "Cs": Cs, "folds": folds, "permutations": permutations, "seed": seed}
+    given |= {"device": device, "workers": workers}
+    grid = probe_grid(activations, labels, in_sample=False, **given)
+    n = len(labels) if groups is None else len(np.unique(groups))
+    correct = grid.held_out_prediction == labels[:, None]
+    phi, q = accuracy_phi(grid.null_held_out, n)
+    phi_auc = auc_phi(grid.null_auc, grid.null_auc_variance)
+    chosen = grid.fold_inner.argmax(1)  # for each outer fold the cell that its training problems prefer
+    best_score = grid.held_out_score[np.arange(len(labels)), chosen[grid.fold]]
+    auc, variance = fold_auc(best_score, labels, grid.fold)
+    smaller = int(min(labels.sum(), (~labels).sum()))
+    best_auc = cv_auc(float(auc), float(variance), phi_auc, smaller_class=smaller)
+    conditional = beyond = surface_auc = None
+    added = _shifted(best_auc, float(grid.null_auc.mean()))
+    if surface is not None:
+        conditional = conditional_null(activations, labels, surface, score=grid.held_out_score, fold=grid.fold, **given)
+        if bot is not None:
+            behind = np.setdiff1d(np.arange(correct.shape[1]), bot)
+            wider = np.column_stack([surface, _within_folds(grid.held_out_score[:, bot], grid.fold)])
+            score = grid.held_out_score[:, behind]
+            beyond = conditional_null(activations[:, behind], labels, wider, score=score, fold=grid.fold, **given)
+        added, surface_auc = added_auc(best_score, labels, surface, grid.fold, phi=phi_auc)
+    return ProbeAudit(
+        grid=grid,
+        conditional=conditional,
+        beyond_bot=beyond,
+        correct=correct,
+        n=n,
+        permutations=permutations,
+        phi=phi,
+        q=q,
+        phi_auc=phi_auc,
+        mean=bootstrap_mean(correct, rng=stream(seed, "mean over cells"), groups=groups, phi=phi),
+        best=int(grid.held_out_auc.argmax()),
+        best_accuracy=cv_accuracy(float(((best_score > 0) == labels).mean()), n, phi),
+        best_auc=best_auc,
+        added=added,
+        surface_auc=surface_auc,
+        best_score=best_score,
+    )
+
+
+def accuracy_word(audit: ProbeAudit, accuracy: Estimate, *, delta: float = ACCURACY_FLOOR, cells: int = 1) -> Verdict:
+    """The word of a `value` claim: accuracy over the mean of the permuted ones; cells: how many it is the best of."""
+    return _word(audit, _shifted(accuracy, audit.q), delta, cells)
+
+
+def exists_word(audit: ProbeAudit, *, delta: float = AUC_FLOOR) -> Verdict:
+    """The word of an `exists` or `location` claim: the AUC that the best cell adds to the surface."""
+    return _word(audit, audit.added, delta, audit.correct.shape[1])
+
+
+def _word(audit: ProbeAudit, theta: Estimate, delta: float, cells: int) -> Verdict:
+    z = float(norm.isf(ALPHA / cells))
+    return sound(theta, delta=delta, p=audit.p, marginal=LABELS, n=audit.n, z=z, permutations=audit.permutations)
+
+
+def spread_of(audit: ProbeAudit) -> tuple[Heterogeneity, str, str]:
+    """How far cells differ beyond sampling error, and the word for it: concentrated, even or mixed, with the reason."""
+    top = audit.correct[:, audit.best].astype(float)
+    rest = np.delete(audit.correct, audit.best, axis=1).mean(1)
+    contrast, n = top - rest, audit.n
+    error = max(float(np.sqrt(audit.phi) * contrast.std(ddof=1) / np.sqrt(n)), 1 / n)
+    word, why = spread_word(
+        audit.correct,
+        phi=audit.phi,
+        cell_p=audit.grid.p_value_auc,
+        top_corrected_p=float(audit.grid.p_value_max_auc[audit.best]),
+        top_contrast_p=float(student.sf(contrast.mean() / error, n - 1)),
+        q=audit.q,
+    )
+    return heterogeneity(audit.correct, audit.phi), word, why
+
+
+def _within_folds(score: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Scores [n, cells] of probes that were fitted fold by fold, on one scale: mean 0 and std 1 in every fold."""
+    scaled = np.array(score, float)
+    for name in np.unique(fold):
+        rows = fold == name
+        scaled[rows] = (scaled[rows] - scaled[rows].mean(0)) / np.maximum(scaled[rows].std(0), 1e-12)
+    return scaled
+
+
+def _shifted(value: Estimate, by: float) -> Estimate:
+    return Estimate(
+        value.value - by, None if value.low is None else value.low - by, None if value.high is None else value.high - by
+    )

@@ -1,0 +1,177 @@
+"""Do SAE features of the thoughts predict errors, and more than what they were made from?
+
+SAE, PCA, scaler and classifier see the training groups only (VERDICTS.md, section 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from codi_bench.intervals import auc_phi, cv_auc, fold_auc
+from codi_bench.measures.probe_grid import Split, inner_folds, permuted_labels, scores
+from codi_bench.measures.sae import Sae
+from codi_bench.measures.sae_heldout import HeldoutQuality, feature_sets, grouped_split, null_precisions, quality
+from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, propensity
+from codi_bench.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
+from codi_bench.validity import Verdict, permutation_p, sound
+
+CS = (0.0001, 0.001, 0.01)  # features of all vectors of a problem together are many thousands: C x width from 1 to 100 and more
+AUC_FLOOR, GAIN_FLOOR, RATE_FLOOR = 0.05, 0.03, 0.05
+LABELS, SURFACE = "labels permuted", "surface"
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureScore:
+    """One feature set on the held-out problems: right bool [n_test], accuracy and AUC with intervals."""
+
+    right: np.ndarray
+    accuracy: Estimate
+    auc: Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class SaeAudit:
+    """Error prediction from the features of one SAE (and of a TopK one) on held-out groups, beside raw, PCA and surface.
+
+    n: held-out groups; fitted: training problems; train_accuracy: on those. sets: by name, "sae" first. p: raw permutation p
+    against each null: of the AUC, and of the precisions (labels permuted). null_*: of the accuracy, AUC and precisions
+    [permutations]. added: AUC that the features add to the surface. called, precision: (incorrect, correct).
+    """
+
+    n: int
+    fitted: int
+    permutations: int
+    labels: np.ndarray
+    sets: dict[str, FeatureScore]
+    train_accuracy: float
+    null_accuracy: np.ndarray
+    null_auc: np.ndarray
+    p_auc: dict[str, float]
+    added: Estimate
+    best_other: str
+    gain: Estimate
+    gain_p: float
+    precision: tuple[Estimate | None, Estimate | None]
+    null_precision: tuple[np.ndarray, np.ndarray]
+    p_precision: tuple[float, float]
+    quality: HeldoutQuality
+    topk_quality: HeldoutQuality
+
+
+def audit_errors(
+    states: np.ndarray,
+    right: np.ndarray,
+    *,
+    groups,
+    surface: np.ndarray,
+    train_sae: Callable[[np.ndarray], Sae],
+    train_topk: Callable[[np.ndarray], Sae],
+    permutations: int,
+    seed: int = 0,
+) -> SaeAudit:
+    """states float32 [n, vectors, d], right bool [n], groups [n], surface [n, columns]; the trainers take vectors [m, d].
+
+    One grouped split of 80 to 20, and of each held-out group its first problem.
+    Raises MeasureError where a side would miss a class.
+    """
+    groups = np.asarray(groups)
+    train, test = grouped_split(groups, right, seed=seed)
+    test = test[np.unique(groups[test], return_index=True)[1]]  # one problem a group: tests and intervals count groups
+    vectors = states[train].reshape(-1, states.shape[-1])
+    sae, topk = train_sae(vectors), train_topk(vectors)
+    features = feature_sets(states, train, sae=sae, surface=surface)
+    features["topk"] = topk.encode(states).reshape(len(states), -1)
+    split = Split(train, np.arange(len(right)), inner_folds(right, train, groups, folds=5, seed=seed))
+    scored = scores(list(features.values()), right[:, None], [split], Cs=CS).score[:, 0]  # [n, sets], training problems too
+    observed = scored[test]
+    known, together = right[test], np.zeros(len(test), int)  # one fold: all held-out problems are ranked together
+
+    fold = np.zeros(len(right), int)
+    fold[test] = 1
+    permuted = permuted_labels(right, fold, groups, permutations=permutations, seed=seed)
+    p_right = propensity(surface, right)
+    drawn = conditional_draws(p_right, groups=groups, draws=permutations, seed=seed)
+    null = scores([features["sae"]], np.concatenate([permuted, drawn]).T, [split], Cs=CS, loose=True).score[test, :, 0].T
+    null_labels = permuted[:, test]
+    null_auc, null_variance = fold_auc(null[:permutations], null_labels, together)
+    phi = auc_phi(null_auc, null_variance)
+
+    auc, variance = fold_auc(observed.T, known, together)
+    smaller = int(min(known.sum(), (~known).sum()))
+    sets = {
+        name: FeatureScore(
+            hit := (observed[:, i] > 0) == known,
+            wilson(hit.sum(), len(hit)),
+            cv_auc(float(auc[i]), float(variance[i]), phi, smaller_class=smaller),
+        )
+        for i, name in enumerate(features)
+    }
+    statistic = conditional_statistic(known, p_right[test], observed[:, 0], together)
+    under_surface = conditional_statistic(drawn[:, test], p_right[test], null[permutations:], together)
+    inner = inner_folds(right, test, groups, folds=5, seed=seed)
+    fold_of = np.empty(len(right), int)
+    for k, (_, part) in enumerate(inner):
+        fold_of[part] = k
+    added, _ = added_auc(observed[:, 0], known, surface[test], fold_of[test], phi=phi)
+    other = max(("raw", "pca"), key=lambda name: sets[name].accuracy.value)
+    said = observed[:, 0] > 0
+    precision, null_precision = _precisions(said, known), null_precisions(null[:permutations] > 0, null_labels)
+    return SaeAudit(
+        n=len(test),
+        fitted=len(train),
+        permutations=permutations,
+        labels=known,
+        sets=sets,
+        train_accuracy=float(((scored[train, 0] > 0) == right[train]).mean()),
+        null_accuracy=((null[:permutations] > 0) == null_labels).mean(1),
+        null_auc=null_auc,
+        p_auc={LABELS: permutation_p(float(auc[0]), null_auc), SURFACE: permutation_p(float(statistic), under_surface)},
+        added=added,
+        best_other=other,
+        gain=newcombe_paired(sets["sae"].right, sets[other].right),
+        gain_p=mcnemar_exact(sets["sae"].right, sets[other].right, "greater"),
+        precision=precision,
+        null_precision=null_precision,
+        p_precision=tuple(
+            1.0 if found is None else permutation_p(found.value, draws)
+            for found, draws in zip(precision, null_precision, strict=True)
+        ),
+        quality=quality(sae, states[train], states[test]),
+        topk_quality=quality(topk, states[train], states[test]),
+    )
+
+
+def explained_over_pca(found: HeldoutQuality, *, seed: int = 0, draws: int = 2000) -> Estimate:
+    """Explained variance over that of a PCA with as many numbers a vector; bootstrap over held-out problems."""
+    rng, n = stream(seed, "explained variance"), len(found.total)
+    picks = rng.integers(n, size=(draws, n))
+    gains = (found.pca_squared_error[picks].sum(1) - found.squared_error[picks].sum(1)) / found.total[picks].sum(1)
+    low, high = np.quantile(gains, [0.025, 0.975])
+    value = found.explained_variance - found.pca_explained_variance
+    return Estimate(value, float(min(low, value)), float(max(high, value)))
+
+
+def exists_word(audit: SaeAudit, p: dict[str, float]) -> Verdict:
+    """Do the features predict errors at all? p: corrected, of both nulls."""
+    return sound(audit.added, delta=AUC_FLOOR, p=p, marginal=LABELS, n=audit.n, permutations=audit.permutations)
+
+
+def gain_word(audit: SaeAudit, p: float) -> Verdict:
+    """Do they predict more than raw activations or their PCA, whichever is better?"""
+    return sound(audit.gain, delta=GAIN_FLOOR, p={audit.best_other: p}, marginal=audit.best_other, n=audit.n)
+
+
+def precision_word(audit: SaeAudit, which: int, p: float, *, delta: float = RATE_FLOOR) -> Verdict:
+    """Is a call of that class right more often than with permuted labels?"""
+    found, base = audit.precision[which], float(np.nanmean(audit.null_precision[which]))
+    theta = Estimate(found.value - base, found.low - base, found.high - base)
+    return sound(theta, delta=delta, p={LABELS: p}, marginal=LABELS, n=audit.n, permutations=audit.permutations)
+
+
+def _precisions(said: np.ndarray, known: np.ndarray) -> tuple[Estimate | None, Estimate | None]:
+    """Of the problems called incorrect (correct), the share that is; None where none is called so."""
+    calls = ((~said, ~known), (said, known))
+    return tuple(wilson((called & true).sum(), called.sum()) if called.any() else None for called, true in calls)

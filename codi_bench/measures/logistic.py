@@ -1,0 +1,150 @@
+"""L2-penalised logistic regression for many label columns at once: the kernel under `probe_grid`.
+
+Minimises C x sum of log-losses + |w|^2 / 2 with a free intercept, as scikit-learn's LogisticRegression does. Everything that does
+not depend on labels is done once a training set: its rows are centred (which only moves the intercept) and rotated into their
+own span, of at most n - 1 dimensions, where the penalty stays as it is and the Hessian at equal weights is diagonal. All label
+columns then share two matrix products an iteration.
+
+Solver: nonlinear conjugate gradients (Polak-Ribiere with restarts), preconditioned by the Hessian with the residual weights
+p(1-p) replaced by their mean over the problems of a column. Its line search takes no matrix product, and its columns leave
+when they have converged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from codi_bench.errors import MeasureError
+
+TIGHT, LOOSE = 1e-5, 3e-4  # relative error of the weights: observed fits (float64), permuted fits (float32)
+MAX_ITERATIONS = 2000
+NEGLIGIBLE = 1e-10  # directions with less than this share of the largest variance are rounding
+NOTHING = 1e-4  # a column of weights that lowers the mean loss by less than this need not be known relative to itself
+COMPACT = 0.8  # converged columns leave when fewer than this share are still going
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """A training set in its own span: train [n, r], test [m, r], variance [r] = diagonal of train' train.
+
+    Weights in the original space are x' train (slope / variance), where x [n, d] are the centred training rows.
+    """
+
+    train: Tensor
+    test: Tensor
+    variance: Tensor
+
+    def to(self, dtype: torch.dtype) -> Design:
+        return Design(*(part.to(dtype) for part in (self.train, self.test, self.variance)))
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """In the span of a design: slope [r, columns], intercept [columns]."""
+
+    slope: Tensor
+    intercept: Tensor
+
+
+def design(x: Tensor, gram: Tensor | None, train: Tensor, test: Tensor) -> Design:
+    """Rows `train` of x [n, d] (float64) in their span, and rows `test` in it; gram [n, n]: x x', needed where d > n alone."""
+    if gram is None:
+        mean = x[train].mean(0)
+        rows = x[train] - mean
+        values, vectors = _spectrum(rows.T @ rows)
+        return Design(rows @ vectors, (x[test] - mean) @ vectors, values)
+    within, across = gram[train][:, train], gram[test][:, train]
+    mean = within.mean(0)
+    values, vectors = _spectrum(within - mean - (mean - mean.mean()).unsqueeze(1))
+    across = across - across.mean(1, keepdim=True) - (mean - mean.mean())
+    return Design(vectors * values.sqrt(), across @ (vectors / values.sqrt()), values)
+
+
+def _spectrum(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    values, vectors = torch.linalg.eigh(matrix)
+    kept = values > NEGLIGIBLE * values[-1].clamp(min=torch.finfo(values.dtype).tiny)
+    return values[kept], vectors[:, kept]
+
+
+def fit(of: Design, signs: Tensor, C: Tensor, *, start: Weights | None = None, tolerance: float = TIGHT) -> Weights:
+    """Weights for every column of labels; signs [n, columns] of +1 and -1 and C [columns], in the dtype of the design.
+
+    start: where to begin, such as the weights of a smaller C. Columns with one class only get slope 0 and an intercept of that
+    sign. Raises MeasureError if a column does not converge.
+    """
+    z, z_t, variance = of.train, of.train.T.contiguous(), of.variance.unsqueeze(1)
+    n, columns = signs.shape
+    if start is None:
+        slope, intercept = z.new_zeros(z.shape[1], columns), z.new_zeros(columns)
+    else:
+        slope, intercept = start.slope.clone(), start.intercept.clone()
+    single = signs.sum(0).abs() == n
+    intercept[single] = signs[0, single]
+    going = (~single).nonzero().squeeze(1)
+    if not going.numel():
+        return Weights(slope, intercept)
+
+    # Divided by C: mean losses weigh 1, the penalty 1/C. `against` holds -y f: how far each problem is on the wrong side.
+    y, w, b, penalty = signs[:, going], slope[:, going], intercept[going], 1 / C[going]
+    against = torch.zeros_like(y) if start is None else torch.addmm(b, z, w).mul_(y).neg_()
+    previous = None
+    for _ in range(MAX_ITERATIONS):
+        wrong = against.sigmoid()  # the probability of the wrong class: no cancellation where the fit is good
+        weight = torch.addcmul(wrong, wrong, wrong, value=-1)
+        pull = y * wrong
+        gradient, gradient_b = torch.addmm(penalty * w, z_t, pull, alpha=-1), -pull.sum(0)
+        curvature = weight.mean(0)
+        scaled, scaled_b = gradient / torch.addcmul(penalty, variance, curvature), gradient_b / (n * curvature)
+        decrement = (gradient * scaled).sum(0) + gradient_b * scaled_b
+
+        still = decrement > tolerance**2 * (penalty * (w * w).sum(0) + NOTHING * n)
+        alive = int(still.sum())
+        if alive < COMPACT * len(going):
+            slope[:, going], intercept[going] = w, b
+            if alive == 0:
+                return Weights(slope, intercept)
+            keep = still.nonzero().squeeze(1)
+            going, penalty, y, w, b, against, wrong, weight, gradient, gradient_b, scaled, scaled_b, decrement = (
+                v.index_select(-1, keep)
+                for v in (going, penalty, y, w, b, against, wrong, weight, gradient, gradient_b, scaled, scaled_b, decrement)
+            )
+            if previous is not None:
+                previous = tuple(v.index_select(-1, keep) for v in previous)
+
+        step, step_b = -scaled, -scaled_b
+        if previous is not None:
+            old_gradient, old_gradient_b, old_decrement, old_step, old_step_b = previous
+            kept = (decrement - (old_gradient * scaled).sum(0) - old_gradient_b * scaled_b) / old_decrement
+            kept.clamp_(min=0)
+            step.addcmul_(old_step, kept), step_b.addcmul_(old_step_b, kept)
+            uphill = (gradient * step).sum(0) + gradient_b * step_b >= 0
+            if uphill.any():
+                step, step_b = torch.where(uphill, -scaled, step), torch.where(uphill, -scaled_b, step_b)
+        moved = torch.addmm(step_b, z, step).mul_(y).neg_()
+        length = _line_search(against, moved, wrong, weight, penalty * (w * step).sum(0), penalty * (step * step).sum(0))
+        w.addcmul_(step, length), b.addcmul_(step_b, length), against.addcmul_(moved, length)
+        previous = (gradient, gradient_b, decrement, step, step_b)
+    raise MeasureError(f"{len(going)} logistic fits did not converge in {MAX_ITERATIONS} iterations")
+
+
+def _line_search(against, moved, wrong, weight, across, squared) -> Tensor:
+    """Two Newton steps along the direction, from 0; the second may not go back behind a tenth or beyond four times the first.
+
+    Overwrites wrong and weight. across, squared [columns]: derivatives of the penalty along the direction.
+    """
+    square, tiny = moved * moved, torch.finfo(moved.dtype).tiny  # tiny: a column that stands still has a step of 0
+    slope = across + wrong.mul_(moved).sum(0)
+    first = -slope / (squared + weight.mul_(square).sum(0)).clamp_(min=tiny)
+    wrong = torch.addcmul(against, moved, first).sigmoid_()
+    curvature = squared + torch.addcmul(wrong, wrong, wrong, value=-1).mul_(square).sum(0)
+    slope = torch.addcmul(across, first, squared) + wrong.mul_(moved).sum(0)
+    second = first - slope / curvature.clamp_(min=tiny)
+    return torch.minimum(torch.maximum(second, 0.1 * first), 4 * first)
+
+
+def decide(of: Design, weights: Weights) -> Tensor:
+    """Decision values [m, columns] of the test rows."""
+    return of.test @ weights.slope + weights.intercept

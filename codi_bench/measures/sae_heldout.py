@@ -1,0 +1,198 @@
+"""The sound SAE protocol: whatever is fitted sees training groups only, and is judged on problems of other groups.
+
+Rules: VERDICTS.md §6, SAE. The classifiers are not here; `feature_sets` gives what they are compared on.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.model_selection import StratifiedGroupKFold
+from threadpoolctl import threadpool_limits
+
+from codi_bench.errors import MeasureError
+from codi_bench.measures.sae import QUALITY_CHUNK, Sae
+
+
+@dataclass(frozen=True, eq=False)
+class HeldoutQuality:
+    """What an SAE explains of held-out vectors, beside a PCA with as many components as the SAE has active features.
+
+    explained_variance: 1 - sum of squared errors / sum of squares around the *training* mean of each dimension.
+    l0: active features a held-out vector; dead: share of features never active on the held-out vectors, dead_train: on the
+    training vectors. A feature can be alive in training and dead here: held-out vectors are fewer.
+    pca_explained_variance: the same of a PCA fitted on the training vectors, with pca_components = round(l0), at least 1, at
+    most its rank. An SAE that explains no more than that has no merit as a description: the PCA has as many numbers a vector.
+    squared_error, pca_squared_error, total: float64 [n], sums over the vectors of one held-out problem, so that
+    1 - squared_error[rows].sum() / total[rows].sum() over resampled problems gives intervals.
+    """
+
+    explained_variance: float
+    pca_explained_variance: float
+    pca_components: int
+    l0: float
+    dead: float
+    dead_train: float
+    squared_error: np.ndarray
+    pca_squared_error: np.ndarray
+    total: np.ndarray
+
+
+def grouped_split(groups, labels, *, test_share: float = 0.2, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows for training and for testing, int64 and sorted: whole groups, classes as evenly as groups allow.
+
+    groups: [n], any values; labels: [n], any values. The test side is the first of round(1 / test_share) folds.
+    Raises MeasureError for shapes that do not fit, a share outside (0, 0.5], fewer groups than folds, or a side without a class.
+    """
+    groups, labels = np.asarray(groups), np.asarray(labels)
+    if groups.ndim != 1 or groups.shape != labels.shape or len(groups) == 0:
+        raise MeasureError(f"a split needs groups [n] and labels [n], got {list(groups.shape)} and {list(labels.shape)}")
+    if not 0 < test_share <= 0.5:
+        raise MeasureError(f"the test share is above 0 and at most 0.5, got {test_share}")
+    folds = round(1 / test_share)
+    names, group = np.unique(groups, return_inverse=True)
+    classes, label = np.unique(labels, return_inverse=True)
+    if len(names) < folds:
+        raise MeasureError(f"{len(names)} groups cannot be split into {folds} folds")
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a class smaller than the folds; whether a side lacks it is what counts
+            train, test = next(splitter.split(label, label, group))
+    except ValueError as error:
+        raise MeasureError(f"{len(labels)} problems in {len(names)} groups cannot be split: {error}") from error
+    for side, rows in (("training", train), ("test", test)):
+        missing = np.setdiff1d(np.arange(len(classes)), label[rows])
+        if len(missing):
+            raise MeasureError(f"no group with class '{classes[missing[0]]}' is left for the {side} side")
+    return np.sort(train), np.sort(test)
+
+
+def pca_features(x_train, x_all, components: int) -> np.ndarray:
+    """Coordinates float32 [m, components] of x_all [m, d] along the first principal axes of x_train [m_train, d].
+
+    Axes and mean come from x_train alone. Never more components than x_train has rows or dimensions.
+    Raises MeasureError for shapes that do not fit, values that are not finite, or no components.
+    """
+    x_train, x_all = _flat(x_train), _flat(x_all)
+    if x_train.shape[1] != x_all.shape[1]:
+        raise MeasureError(f"a PCA of vectors of width {x_train.shape[1]} does not fit vectors of width {x_all.shape[1]}")
+    pca = _pca(x_train, components)
+    with threadpool_limits(limits=1):
+        return np.concatenate([pca.transform(chunk).astype(np.float32) for chunk in _chunks(x_all)])
+
+
+def quality(sae: Sae, train_vectors, test_vectors) -> HeldoutQuality:
+    """How well and how sparsely an SAE describes vectors of held-out problems; sums in float64.
+
+    train_vectors, test_vectors: float32 [problems, vectors, d], or [problems, d].
+    Raises MeasureError for shapes that do not fit, values that are not finite, or held-out vectors that all are that mean.
+    """
+    train, test = _flat(train_vectors), _flat(test_vectors)
+    for name, x in (("training", train), ("held-out", test)):
+        if x.shape[1] != sae.encoder_weight.shape[1]:
+            raise MeasureError(f"{name} vectors have width {x.shape[1]}, the autoencoder {sae.encoder_weight.shape[1]}")
+    _, alive_train = _activity(sae, train)
+    l0, alive = _activity(sae, test)
+    components = max(1, round(l0))
+    pca = _pca(train, components)
+    mean = train.mean(axis=0, dtype=np.float64)  # [d]
+
+    squared, pca_squared, total = [], [], []
+    with threadpool_limits(limits=1):
+        for chunk in _chunks(test):
+            centred = chunk - mean
+            squared.append(np.square(sae.decode(sae.encode(chunk)).astype(np.float64) - chunk).sum(axis=1))
+            pca_squared.append(np.square(centred - centred @ pca.components_.T @ pca.components_).sum(axis=1))
+            total.append(np.square(centred).sum(axis=1))
+    problems = len(test_vectors)
+    squared, pca_squared, total = (
+        np.concatenate(sums).reshape(problems, -1).sum(axis=1) for sums in (squared, pca_squared, total)
+    )
+    if total.sum() == 0.0:
+        raise MeasureError("explained variance needs vectors that differ, all held-out ones equal the training mean")
+    return HeldoutQuality(
+        explained_variance=float(1 - squared.sum() / total.sum()),
+        pca_explained_variance=float(1 - pca_squared.sum() / total.sum()),
+        pca_components=len(pca.components_),
+        l0=l0,
+        dead=float(1 - alive.mean()),
+        dead_train=float(1 - alive_train.mean()),
+        squared_error=squared,
+        pca_squared_error=pca_squared,
+        total=total,
+    )
+
+
+def feature_sets(states, train, *, sae: Sae, surface) -> dict[str, np.ndarray]:
+    """What error prediction is compared on, float32 [n, width] each: "sae", "raw", "pca" and "surface".
+
+    states: float32 [n, vectors, d]; train: int [n_train], the rows that anything may be fitted on (the SAE was, here the PCA
+    is); surface: [n, s], passed through. All but "surface" are concatenated over the vectors of a problem.
+    "pca" is one PCA of all training vectors, applied to each vector as the SAE is, with F components, the SAE's width. Where
+    F >= d that would be "raw" in other axes; there it has round(l0) components, at least 1 and below d, l0 counted on training
+    vectors: as many numbers a vector as the SAE has active features.
+    Raises MeasureError for shapes that do not fit or values that are not finite.
+    """
+    states, surface = np.asarray(states, np.float32), np.asarray(surface, np.float32)
+    if states.ndim != 3 or surface.ndim != 2 or len(surface) != len(states):
+        raise MeasureError(f"features need states [n, vectors, d] and surface [n, s], got {states.shape} and {surface.shape}")
+    n, _, d = states.shape
+    if d != sae.encoder_weight.shape[1]:
+        raise MeasureError(f"states have width {d}, the autoencoder {sae.encoder_weight.shape[1]}")
+    vectors, width = _flat(states[train]), len(sae.encoder_bias)
+    if width >= d:
+        width = max(1, min(round(_activity(sae, vectors)[0]), d - 1))
+    return {
+        "sae": sae.encode(states).reshape(n, -1),
+        "raw": states.reshape(n, -1),
+        "pca": pca_features(vectors, states, width).reshape(n, -1),
+        "surface": surface,
+    }
+
+
+def null_precisions(said: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of problems [draws, n] called incorrect (correct), the share that is, for every draw; where none is called, that of all."""
+    found = []
+    for called, true in ((~said, ~known), (said, known)):
+        count = called.sum(1)
+        found.append(np.where(count > 0, (called & true).sum(1) / np.maximum(count, 1), true.mean(1)))
+    return tuple(found)
+
+
+def _activity(sae: Sae, x: np.ndarray) -> tuple[float, np.ndarray]:
+    """Mean number of active features a vector of x [m, d], and which features are ever active, bool [F]."""
+    active, alive = 0, np.zeros(len(sae.encoder_bias), dtype=bool)
+    for chunk in _chunks(x):
+        features = sae.encode(chunk) > 0
+        active += int(features.sum())
+        alive |= features.any(axis=0)
+    return active / len(x), alive
+
+
+def _pca(x: np.ndarray, components: int) -> PCA:
+    """A PCA of x [m, d] in float64, the exact solver always: the one scikit-learn picks for wide x draws random numbers."""
+    if components < 1:
+        raise MeasureError(f"a PCA needs at least one component, got {components}")
+    m, d = x.shape
+    solver = "covariance_eigh" if m > d else "full"
+    # One thread: how BLAS splits a sum over threads changes its last bits. Errors: a constant x has 0 / 0 explained variance.
+    with threadpool_limits(limits=1), np.errstate(invalid="ignore"):
+        return PCA(min(components, m, d), svd_solver=solver).fit(x.astype(np.float64))
+
+
+def _flat(x) -> np.ndarray:
+    """x [..., d] as float32 [m, d], checked."""
+    x = np.asarray(x, np.float32)
+    if x.ndim < 2 or 0 in x.shape:
+        raise MeasureError(f"vectors are [problems, vectors, d] or [problems, d], got {list(x.shape)}")
+    if not np.isfinite(x).all():
+        raise MeasureError("vectors contain values that are not finite")
+    return x.reshape(-1, x.shape[-1])
+
+
+def _chunks(x: np.ndarray):
+    return (x[start : start + QUALITY_CHUNK] for start in range(0, len(x), QUALITY_CHUNK))

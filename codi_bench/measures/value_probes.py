@@ -1,0 +1,280 @@
+"""Which intermediate value does a thought encode? Softmax probes with many classes, under the protocol of `probe_grid`.
+
+Outer folds hold out whole groups; scaling is fitted to the rest; C is chosen by inner folds inside the rest; the null repeats all
+of that on permuted values, which stay within outer folds and move by whole groups (VERDICTS.md, section 6).
+
+A probe of many classes on a few hundred problems may know the problems rather than the value. The control task (Hewitt & Liang
+2019, arXiv 1909.03368) gives every word type a random label that only memory can tell; the accuracy above that control is the
+probe's selectivity. The type of a thought is here a surface key that the caller names, such as template and operands: every
+distinct key gets a value drawn from the empirical distribution of values, and the same pipeline, on the same folds, learns it.
+A key that recurs on both sides of a fold can be looked up; one that does not cannot, and then the control is at chance and
+selectivity is the gain over chance. So a control by group alone says nothing of memory: groups are never divided.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from torch import Tensor
+
+from codi_bench.errors import MeasureError
+from codi_bench.intervals import accuracy_phi, cv_accuracy
+from codi_bench.measures.logistic import LOOSE, TIGHT, design
+from codi_bench.measures.multinomial import decide, fit
+from codi_bench.measures.probe_grid import Split, _standardised, permuted_labels
+from codi_bench.stats import Estimate
+from codi_bench.validity import permutation_p
+
+CS = (0.001, 0.01, 0.1)
+MIN_PROBLEMS = 40
+AT_ONCE = 500_000  # numbers an elementwise operation works on
+CONTROL_DRAWS = 5  # assignments of random values that a control accuracy is the mean of: one alone is as noisy as a null draw
+
+
+@dataclass(frozen=True, eq=False)
+class ValueProbes:
+    """Probes of every position; shapes in brackets, n counts the problems kept, accuracies are fractions.
+
+    kept bool [problems given]; n, groups: how many problems and groups were kept; classes [k]: the values, rising; majority: the
+    share of the most frequent one. prediction [n, positions] in the dtype of the values; fold [n]: outer fold; fold_C [folds,
+    positions]. accuracy: held out, one estimate a position, Wilson for groups / phi. null [permutations, positions]; phi, chance:
+    what the null says of the variance and the mean of an accuracy. p_value [positions]: (1 + #{null >= observed}) / (B + 1), so
+    0.05 at best with 19 permutations; p_value_max [positions]: against the best position of each permutation; p_value_any: the
+    smallest of those.
+    control [draws, positions]: held-out accuracies of the control task; selectivity [positions]: accuracy less their mean. Both
+    None without control.
+    """
+
+    kept: np.ndarray
+    n: int
+    groups: int
+    classes: np.ndarray
+    majority: float
+    prediction: np.ndarray
+    fold: np.ndarray
+    fold_C: np.ndarray
+    accuracy: tuple[Estimate, ...]
+    null: np.ndarray
+    phi: float
+    chance: float
+    p_value: np.ndarray
+    p_value_max: np.ndarray
+    p_value_any: float
+    control: np.ndarray | None
+    selectivity: np.ndarray | None
+
+
+def value_probes(
+    activations,
+    values,
+    *,
+    groups=None,
+    Cs: Sequence[float] = CS,
+    folds: int = 5,
+    min_count: int | None = None,
+    permutations: int = 19,
+    seed: int,
+    workers: int | None = None,
+    control: bool = True,
+    control_key=None,
+) -> ValueProbes:
+    """Held-out softmax probes of a value at every position, with their null and control task.
+
+    activations [problems, positions, d]; values [problems], numbers; groups [problems]: variants of one problem, never divided.
+    Problems are kept whose value occurs in at least min_count groups (default 2 x folds; without groups every problem is one).
+    control_key [problems]: surface type of a problem, by default its group. workers: threads, one a core by default; they change
+    no result.
+    Raises MeasureError for shapes that do not fit, numbers that are not finite, settings that make no sense, or fewer than two
+    values or 40 problems kept.
+    """
+    x, values, groups, keys = _checked(activations, values, groups, control_key)
+    _check_settings(Cs, folds, min_count, permutations)
+    kept = _frequent(values, groups, 2 * folds if min_count is None else min_count)
+    x, groups, keys = x[kept], groups[kept], keys[kept]
+    classes, y = np.unique(values[kept], return_inverse=True)
+    splits, fold = _nested_splits(y, groups, folds=folds, seed=seed)
+    null_labels = permuted_labels(y, fold, groups, permutations=permutations, seed=seed)
+    control_labels = control_values(y, keys, draws=CONTROL_DRAWS if control else 0, seed=seed)
+
+    run = partial(
+        _predictions,
+        [x[:, cell] for cell in range(x.shape[1])],
+        classes=len(classes),
+        splits=splits,
+        Cs=tuple(Cs),
+        workers=workers,
+    )
+    prediction, chosen = run(y[:, None])
+    drawn_labels = np.concatenate([null_labels, control_labels]).T
+    drawn = (run(drawn_labels, loose=True)[0] == drawn_labels[:, :, None]).mean(0)  # [permutations + draws, positions]
+    null, of_control = drawn[:permutations], drawn[permutations:]
+    accuracy = (prediction[:, 0] == y[:, None]).mean(0)
+    units = len(np.unique(groups))
+    phi, chance = accuracy_phi(null, units)
+    p_max = permutation_p(accuracy, np.broadcast_to(null.max(1, keepdims=True), null.shape))
+    return ValueProbes(
+        kept=kept,
+        n=len(y),
+        groups=units,
+        classes=classes,
+        majority=float(np.bincount(y).max() / len(y)),
+        prediction=classes[prediction[:, 0]],
+        fold=fold,
+        fold_C=chosen[:, 0],
+        accuracy=tuple(cv_accuracy(float(a), units, phi) for a in accuracy),
+        null=null,
+        phi=phi,
+        chance=chance,
+        p_value=permutation_p(accuracy, null),
+        p_value_max=p_max,
+        p_value_any=float(p_max.min()),
+        control=of_control if control else None,
+        selectivity=accuracy - of_control.mean(0) if control else None,
+    )
+
+
+# --- what is asked for -----------------------------------------------------------------------------------------------
+
+
+def _checked(activations, values, groups, keys) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Activations [problems, positions, d], values [problems], and groups and control keys as numbers [problems]."""
+    x, values = np.asarray(activations), np.asarray(values)
+    if x.ndim != 3 or 0 in x.shape or values.shape != x.shape[:1]:
+        raise MeasureError(
+            f"probes need activations [n, positions, d] and values [n], got {list(x.shape)} and {list(values.shape)}"
+        )
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise MeasureError("values must be finite integers or floats")
+    if not np.isfinite(x).all():
+        raise MeasureError("activations contain values that are not finite")
+    groups = np.arange(len(x)) if groups is None else _numbered("groups", groups, len(x))
+    return x, values, groups, groups if keys is None else _numbered("control_key", keys, len(x))
+
+
+def _numbered(name: str, names, n: int) -> np.ndarray:
+    """Names [n] as 0, 1, … in sorted order."""
+    names = np.asarray(names)
+    if names.shape != (n,):
+        raise MeasureError(f"{name} need one name a problem, [{n}], not {list(names.shape)}")
+    return np.unique(names, return_inverse=True)[1]
+
+
+def _check_settings(Cs: Sequence[float], folds: int, min_count: int | None, permutations: int) -> None:
+    if not len(Cs) or sorted(Cs) != list(Cs) or min(Cs) <= 0:
+        raise MeasureError(f"Cs must be positive and rising, got {list(Cs)}")
+    if folds < 2:
+        raise MeasureError(f"nested cross-validation needs at least 2 folds, not {folds}")
+    if permutations < 2:
+        raise MeasureError(f"an interval needs the variance of at least 2 permutations, not {permutations}")
+    if min_count is not None and min_count < folds + 2:
+        # An outer fold takes at most two of folds + 2, and leaves one for each inner fold.
+        raise MeasureError(f"min_count = {min_count}: {folds} folds inside {folds} folds need {folds + 2} of a value")
+
+
+def _frequent(values: np.ndarray, groups: np.ndarray, min_count: int) -> np.ndarray:
+    """Which problems to keep, bool [problems]: their value occurs in at least min_count groups."""
+    pairs = np.unique(np.stack([np.unique(values, return_inverse=True)[1], groups], axis=1), axis=0)
+    occurrences = np.bincount(pairs[:, 0])
+    kept = (occurrences >= min_count)[np.unique(values, return_inverse=True)[1]]
+    found = len(np.unique(values[kept]))
+    if found < 2 or kept.sum() < MIN_PROBLEMS:
+        enough = f"at least 2 values and {MIN_PROBLEMS} problems are needed"
+        raise MeasureError(f"{found} values occur in {min_count} groups or more, in {kept.sum()} problems: {enough}")
+    return kept
+
+
+def control_values(y: np.ndarray, keys: np.ndarray, *, draws: int, seed: int) -> np.ndarray:
+    """Control labels [draws, n]: every distinct key gets the value of a problem drawn at random."""
+    rng = np.random.Generator(np.random.PCG64([seed, 1]))  # another stream than the permutations'
+    _, member = np.unique(keys, return_inverse=True)
+    return y[rng.integers(len(y), size=(draws, member.max() + 1))][:, member]
+
+
+# --- folds -----------------------------------------------------------------------------------------------------------
+
+
+def _nested_splits(y: np.ndarray, groups: np.ndarray, *, folds: int, seed: int) -> tuple[list[Split], np.ndarray]:
+    """Outer splits with their inner folds, and the outer fold of every problem [n]. y int [n]."""
+    splits, fold = [], np.empty(len(y), int)
+    for k, (train, test) in enumerate(_folds(y, groups, folds, seed)):
+        inner = tuple((train[a], train[b]) for a, b in _folds(y[train], groups[train], folds, seed))
+        splits.append(Split(train, test, inner))
+        fold[test] = k
+    return splits, fold
+
+
+def _folds(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    repeated = len(np.unique(groups)) < len(groups)
+    kind = StratifiedGroupKFold if repeated else StratifiedKFold
+    with warnings.catch_warnings():
+        # Whole groups cannot always be dealt evenly; a class that a training set lacks is then one the probe does not know.
+        warnings.filterwarnings("ignore", message="The least populated class")
+        found = list(kind(folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y, groups if repeated else None))
+    if not all(len(train) and len(test) for train, test in found):
+        raise MeasureError(f"{len(np.unique(groups))} groups cannot be dealt into {folds} folds")
+    return found
+
+
+# --- the pipeline ----------------------------------------------------------------------------------------------------
+
+
+def _predictions(
+    cells: Sequence,
+    labels: np.ndarray,
+    *,
+    classes: int,
+    splits: Sequence[Split],
+    Cs: tuple[float, ...],
+    workers: int | None,
+    loose: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pipeline for every cell [n, d] and column of labels int [n, columns]: held-out predictions [n, columns, cells] and the
+    chosen C [splits, columns, cells].
+
+    loose: float32 and a tolerance that moves no more than a prediction in a thousand, for what is drawn at random.
+    """
+    task = partial(_cell, labels=torch.as_tensor(labels), classes=classes, splits=splits, Cs=Cs, loose=loose)
+    threads = torch.get_num_threads()
+    # One thread a cell: how a sum is split over threads would change its last bits.
+    with ThreadPoolExecutor(workers or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        found = list(pool.map(task, cells))
+    torch.set_num_threads(threads)
+    return np.stack([prediction for prediction, _ in found], axis=-1), np.stack([chosen for _, chosen in found], axis=-1)
+
+
+@torch.inference_mode()
+def _cell(
+    x, *, labels: Tensor, classes: int, splits: Sequence[Split], Cs: tuple[float, ...], loose: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    dtype, tolerance = (torch.float32, LOOSE) if loose else (torch.float64, TIGHT)
+    x, grid = torch.as_tensor(np.asarray(x, np.float64)), torch.tensor(Cs, dtype=dtype)
+    prediction, chosen = torch.empty_like(labels), []
+    columns, C = labels.repeat_interleave(len(Cs), 1), grid.repeat(labels.shape[1])
+
+    def solve(train, test, y, C):
+        of = design(scaled, gram, train, test).to(dtype)
+        # Whole vectors of 16 columns: torch's softmax is slow over fewer.
+        chunks = torch.arange(y.shape[1]).split(max(16, AT_ONCE // (len(y) * classes) // 16 * 16))
+        found = [decide(of, fit(of, y[train][:, at], classes, C[at], tolerance=tolerance)).argmax(1) for at in chunks]
+        return torch.cat(found, dim=1)
+
+    for split in splits:
+        train, test = torch.as_tensor(split.train), torch.as_tensor(split.test)
+        scaled = _standardised(x, train)
+        gram = scaled @ scaled.T if x.shape[1] > len(train) else None
+        votes = torch.zeros(columns.shape[1], dtype=torch.float64)
+        for inside, outside in split.inner:
+            inside, outside = torch.as_tensor(inside), torch.as_tensor(outside)
+            votes += (solve(inside, outside, columns, C) == columns[outside]).double().mean(0)
+        best = votes.view(-1, len(Cs)).argmax(1)  # the first of equals: the smallest C
+        chosen.append(np.array(Cs)[best.numpy()])
+        prediction[test] = solve(train, test, labels, grid[best])
+    return prediction.numpy(), np.stack(chosen)

@@ -1,0 +1,154 @@
+"""What the audit says, in sentences: each by a rule from the rows, and none that the rows do not carry."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from codi_bench.report.table import REPORTED, REPORTING, SOUND, WORDS, in_order, measured_models, metric_order, number
+from codi_bench.results import OK, Row
+
+HEADLINE = ("probe-accuracy", "mean")
+ALPHA = 0.025  # of one family, VERDICTS.md section 3
+
+
+def says(rows: Sequence[Row], environment: dict) -> list[str]:
+    """The study's headline numbers, then each measured model: its probes and its words; last, what chance alone would give."""
+    held = {(row.model, row.protocol): row for row in rows if row.claim == HEADLINE[0] and row.metric in (HEADLINE[1], "-")}
+    found = []
+    for model in measured_models(rows):
+        found += probes(model, held.get((model, REPORTED)), held.get((model, SOUND)))
+        found += words(model, [row for row in rows if row.model == model], environment)
+    found = headline(held, environment, others=bool(found)) + found
+    families = environment.get("families")
+    if families and any(row.validity for row in rows):
+        supported = sum(row.validity == "SUPPORTED" for row in rows if row.protocol == SOUND)
+        found.append(
+            f"Expected number of false SUPPORTED: {ALPHA} × {families} families = {ALPHA * families:.2g}; "
+            f"SUPPORTED stands on {supported} sound row{'' if supported == 1 else 's'}."
+        )
+    return found
+
+
+def headline(held: dict[tuple[str, str], Row], environment: dict, *, others: bool) -> list[str]:
+    """The numbers that the study opens with, the protocol behind them, what noise gives under it, and whether they got a word."""
+    printed = {model: row for model in REPORTING if (row := held.get((model, REPORTED))) and row.reported}
+    noise = (environment.get("noise") or {}).get("text")
+    if not printed:
+        return [noise] if noise else []
+    numbers = [f"{_printed(row.reported)} ({REPORTING[model]})" for model, row in printed.items()]
+    plural = len(printed) > 1
+    text = f"The study's headline number{'s are' if plural else ' is'} {' and '.join(numbers)}, mean probe accuracy"
+    sentences = [f"{text}. Its protocol: {environment['claims'][HEADLINE[0]]['protocol']}."]
+    if noise:
+        sentences.append(noise)
+    absent = [REPORTING[model] for model, row in printed.items() if row.status != OK]
+    if absent:
+        many = len(absent) > 1
+        sentences.append(
+            f"{' and '.join(absent)} {'were' if many else 'was'} not measured here: "
+            f"no word is given to {'these numbers' if many else 'that number'}."
+        )
+        if others:
+            sentences.append("What follows is about the models that it names.")
+    return [" ".join(sentences)]
+
+
+def probes(model: str, reported: Row | None, sound: Row | None) -> list[str]:
+    """One model's probes: as the study measured them beside the same protocol on permuted labels, then held out."""
+    parts = []
+    if reported is not None and reported.status == OK:
+        grid = reported.detail.get("grid")
+        text = (
+            f"probes read {_percent(reported.measured)} as the study measured (mean over "
+            f"{f'{sum(map(len, grid))} ' if grid else ''}cells, fitted and scored on the same {reported.n} problems)"
+        )
+        if reported.null:
+            text += f"; permuted labels read {_percent(reported.null)} there{_p(reported)}"
+        if reported.validity == "ARTEFACT" and not _repeats(reported, sound):
+            text += f": {_word(reported)}, the protocol makes the number itself"
+        parts.append(text)
+    if sound is not None and sound.status == OK:
+        against = f" against {_percent(sound.null)} of permuted labels{_p(sound)}" if sound.null else ""
+        parts.append(f"{'Held' if parts else 'held'} out {_percent(sound.measured)} (n = {sound.n}){against}: {_word(sound)}")
+    elif parts:
+        parts.append(f"Held out: {f'{sound.status}, {sound.reason}' if sound else 'not in these results'}")
+    return [f"{model}: {'. '.join(parts)}."] if parts else []
+
+
+def words(model: str, mine: Sequence[Row], environment: dict) -> list[str]:
+    """Which claims of one model got which word, as the study measured them (its own null's ARTEFACT) and soundly.
+
+    Metrics are named where those of a claim got different words, or only some of them got one.
+    """
+    said, lists = list(_own_words(mine, environment)), []
+    for protocol, given, how in ((REPORTED, ("ARTEFACT",), "as the study measured, "), (SOUND, WORDS, "soundly, ")):
+        for word in given:
+            rest = {row.claim for row in mine if row.protocol == protocol and row.validity != word}
+            found = _metrics((row for row in said if (row.protocol, row.validity, row.status) == (protocol, word, OK)), rest)
+            if found:
+                lists.append(f"{how}{word}: {found}")
+                how = ""
+    return [f"{model}, {'; '.join(lists)}."] if lists else []
+
+
+def evidence(rows: Sequence[Row], environment: dict) -> list[tuple[str, str]]:
+    """For every word: claim, metric, protocol and word, and why."""
+    return [
+        (f"{row.claim}, {row.metric}, {row.protocol}: **{_word(row)}**", row.detail.get("validity", ""))
+        for row in _own_words(rows, environment)
+    ]
+
+
+def _own_words(rows: Sequence[Row], environment: dict) -> list[Row]:
+    """Rows with a word, in the order of the claims; without reported rows that only repeat the word of the sound row."""
+    sound = {row.key[:3]: row for row in rows if row.protocol == SOUND}
+    own = [row for row in rows if row.validity and not _repeats(row, sound.get(row.key[:3]))]
+    position = {name: i for i, name in enumerate(in_order(environment["claims"]))}
+    return sorted(own, key=lambda row: (position.get(row.claim, len(position)), metric_order(row), row.protocol))
+
+
+def _repeats(row: Row, sound: Row | None) -> bool:
+    """Is a reported row's word the sound row's? The study's own null gives its ARTEFACT a reason of its own."""
+    same = row.protocol != SOUND and sound is not None and sound.validity == row.validity
+    return same and row.detail.get("validity") in (None, sound.detail.get("validity"))
+
+
+def without_word(rows: Sequence[Row]) -> list[str]:
+    """Measured numbers that no rule gives a word to, a line a reason."""
+    reasons: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.status == OK and not row.validity and row.detail.get("no_validity"):
+            reasons.setdefault(row.detail["no_validity"], []).append(row)
+    return [f"{_metrics(found)}: {why}" for why, found in reasons.items()]
+
+
+def _metrics(rows: Iterable[Row], split: Collection[str] | None = None) -> str:
+    """Claims with their metrics in parentheses; split: only these claims need them."""
+    by_claim: dict[str, list[str]] = {}
+    for row in rows:
+        by_claim.setdefault(row.claim, []).append(row.metric)
+    return ", ".join(
+        f"{claim} ({', '.join(dict.fromkeys(metrics))})" if split is None or claim in split else claim
+        for claim, metrics in by_claim.items()
+    )
+
+
+def _word(row: Row) -> str:
+    if not row.validity:
+        return f"no word ({row.detail['no_validity']})" if row.detail.get("no_validity") else "no word"
+    decide = row.detail.get("decide")
+    more = [f"at least {decide} problems would decide"] * bool(decide) + ["fragile"] * bool(row.detail.get("fragile"))
+    return row.validity + (f" ({', '.join(more)})" if more else "")
+
+
+def _percent(value: dict) -> str:
+    return number(value, "fraction", " %")
+
+
+def _printed(value: dict) -> str:
+    """With the digits that the study printed."""
+    return f"{100 * value['value']:.2f} %" if value["value"] is not None else _percent(value)
+
+
+def _p(row: Row) -> str:
+    return f" (p = {row.null['p']:.2g})" if row.null.get("p") is not None else ""

@@ -1,0 +1,261 @@
+"""Direct effects and the log-probability of gold answers, against a plain loop without batch, cache or padding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from codi_bench import bench as bench_module
+from codi_bench.bench import ModelBench
+from codi_bench.errors import EditError, MeasureError, MissingProblemsError, ProblemError
+from codi_bench.models import loop
+from codi_bench.models.codi import Codi
+from codi_bench.models.edits import KINDS, Edit, direct, draws, parse_edit
+from codi_bench.models.model import Model
+from codi_bench.problems import generate
+from codi_bench.thoughts.store import Store
+
+K, NEW = 6, 6
+PLACES = ("bot", *range(K))
+PROBLEMS = generate(24, seed=3)
+QUESTIONS = [p.question for p in PROBLEMS]
+GOLDS = [p.answer if i % 3 else f"{p.answer} 7 apples" for i, p in enumerate(PROBLEMS)]  # of different lengths
+GROUPS = [p.group for p in PROBLEMS]
+OTHERS = generate(40, seed=4, split="train")
+ZERO = torch.zeros(32)
+
+
+def run(model, conditions, size=64, questions=QUESTIONS, golds=GOLDS, **options):
+    """Answers, and log-probabilities [conditions, n]."""
+    likely = np.full((len(conditions), len(questions)), np.nan)
+    options = {"groups": GROUPS[: len(questions)], "max_new_tokens": NEW, "batch_size": size, **options}
+    return model.answer_conditions(questions, conditions, answers=golds, log_probabilities=likely, **options), likely
+
+
+@torch.inference_mode()
+def plain(codi, question, gold, replaced=None):
+    """The log-probability by one forward over [question, bot, latents, eot, gold], and the latents [K + 1, d]."""
+    table, replaced = codi.backbone.get_input_embeddings().weight, replaced or {}
+    fed = [table[i] for i in codi.tokenizer(question)["input_ids"]]
+    latents, value = [], table[codi.vocab_size + 1]
+    for place in PLACES:
+        fed.append(replaced.get(place, value))
+        value = codi.projection(codi.backbone.base_model(inputs_embeds=torch.stack(fed)[None]).last_hidden_state[0, -1])
+        latents.append(value)
+    ids = [*codi.tokenizer(f"The answer is: {gold}", add_special_tokens=False)["input_ids"], codi.eos_id]
+    begin = len(fed)
+    fed += [table[codi.vocab_size + 2], *(table[i] for i in ids[:-1])]
+    logits = codi.backbone(inputs_embeds=torch.stack(fed)[None]).logits[0, begin:, :-1]  # eot is the last id
+    return float(logits.double().log_softmax(-1)[range(len(ids)), ids].sum()), torch.stack(latents)
+
+
+@pytest.fixture(scope="module")
+def clean(tiny):
+    answers, likely = run(tiny, [[]], size=1)
+    return answers[0], likely[0]
+
+
+@pytest.fixture(scope="module")
+def reference(tiny):
+    return tiny.reference([p.question for p in OTHERS], [p.answer for p in OTHERS], [p.group for p in OTHERS])
+
+
+# Log-probabilities
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_log_probabilities_are_those_of_the_plain_forward(tiny, clean, size):
+    (answers,), likely = run(tiny, [[]], size)
+    wanted = [plain(tiny.codi, question, gold)[0] for question, gold in zip(QUESTIONS, GOLDS)]
+    np.testing.assert_allclose(likely[0], wanted, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(likely[0], clean[1], atol=1e-5, rtol=0)
+    assert answers == tiny.answer(QUESTIONS, max_new_tokens=NEW) and np.ptp(likely) > 1  # it is an output beside the answers
+
+
+def test_eot_has_no_probability(tiny, clean, monkeypatch):
+    logits = Codi.logits
+
+    def eager(self, hidden):
+        values = logits(self, hidden).clone()
+        values[..., self.eot_id] = 1e6
+        return values
+
+    monkeypatch.setattr(Codi, "logits", eager)
+    np.testing.assert_allclose(run(tiny, [[]])[1][0], clean[1], atol=1e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_ids_behind_eot_are_found_where_eot_is_left_out(tiny, monkeypatch):
+    """Coconut's eot is not the last id."""
+    codi, last = tiny.codi, tiny.codi.eot_id
+    monkeypatch.setattr(codi, "eot_id", 2)
+    state = loop.end_thoughts(codi, loop.think(codi, loop.tokenise(codi, QUESTIONS[:2]), K).state)
+    others = [i for i in range(last + 1) if i != 2]
+    wanted = codi.logits(state.hidden)[..., others].double().log_softmax(-1)
+    for gold in (1, 3, last):
+        found = loop.log_probability(codi, state, [[gold], [gold]])
+        torch.testing.assert_close(found, wanted[..., others.index(gold)], atol=1e-5, rtol=0)
+
+
+def test_log_probabilities_that_are_not_finite_are_refused(tiny, monkeypatch):
+    monkeypatch.setattr(Codi, "logits", lambda self, hidden: torch.full((*hidden.shape[:-1], self.vocab_size + 3), torch.nan))
+    with pytest.raises(MeasureError, match="not finite; use --dtype float32"):
+        run(tiny, [[]])
+
+
+def test_gold_answers_are_needed_and_must_have_positions(tiny):
+    with pytest.raises(ValueError, match="need the gold answer of every question"):
+        run(tiny, [[]], golds=GOLDS[:3])
+    if tiny.entry.family == "gpt2":
+        with pytest.raises(ProblemError, match="question 2 of 2 with its gold answer: needs .* positions"):
+            run(tiny, [[]], questions=QUESTIONS[:2], golds=["1", "1 " * 90])
+
+
+# Kept latents
+
+
+@pytest.mark.parametrize("size", [5, 64])
+def test_self_and_kept_change_nothing(tiny, clean, size):
+    conditions = [[Edit(place, kind)] for place in (*PLACES, "all") for kind in ("self", "kept")]
+    answers, likely = run(tiny, [*conditions, direct(Edit("bot", "self"), K), [Edit(2, "kept"), Edit(4, "self")]], size)
+    assert answers == [clean[0]] * len(answers)
+    np.testing.assert_allclose(likely, np.tile(clean[1], (len(likely), 1)), atol=1e-5, rtol=0)
+
+
+def test_kept_changes_nothing_where_paddings_are_attended_to_either(tiny):
+    answers, likely = run(tiny, [[], [Edit(2, "kept")], [Edit("all", "kept")], [Edit(2, "zero")]], protocol=loop.UNMASKED)
+    assert answers[0] == answers[1] == answers[2] != answers[3]
+    np.testing.assert_allclose(likely[1:3], likely[[0, 0]], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_a_direct_effect_is_the_plain_loop_fed_the_clean_latents(tiny, size):
+    edits = [Edit(place, "zero") for place in PLACES]
+    few = {"questions": QUESTIONS[:6], "golds": GOLDS[:6]}
+    answers, likely = run(tiny, [direct(edit, K) for edit in edits], size, **few)
+    totals, total = run(tiny, [[edit] for edit in edits], size, **few)
+    for i, (question, gold) in enumerate(zip(QUESTIONS[:6], GOLDS)):
+        latents = plain(tiny.codi, question, gold)[1]
+        for at, place in enumerate(PLACES):
+            kept = dict(zip(PLACES[at + 1 :], latents[at:]))
+            assert abs(likely[at, i] - plain(tiny.codi, question, gold, {**kept, place: ZERO})[0]) < 1e-4
+            assert abs(total[at, i] - plain(tiny.codi, question, gold, {place: ZERO})[0]) < 1e-4
+    assert (abs(likely - total)[:-1].max(1) > 1e-3).all()  # what is kept was another's input
+
+
+@pytest.mark.parametrize("kind", ["zero", "noise", "resample", "mean"])
+def test_the_last_latent_has_a_direct_effect_alone(tiny, clean, reference, kind):
+    edit = Edit(K - 1, kind)
+    assert direct(edit, K) == [edit]
+    answers, likely = run(tiny, [[edit], [Edit(K - 2, "kept"), edit]], reference=reference)
+    assert answers[0] == answers[1] and abs(likely[0] - clean[1]).max() > 1e-3
+    np.testing.assert_allclose(likely[0], likely[1], atol=1e-5, rtol=0)
+
+
+def test_kept_is_a_kind_with_a_name():
+    assert parse_edit("2=kept", K) == Edit(2, "kept") and direct(Edit(3, "zero"), K)[1:] == [Edit(4, "kept"), Edit(5, "kept")]
+    with pytest.raises(EditError, match=f"unknown kind 'keep', use one of {', '.join(KINDS)}$") as error:
+        parse_edit("2=keep", K)
+    assert "kept" in str(error.value).partition("use one of")[2]
+    with pytest.raises(EditError, match="'all=zero' has no direct effect"):
+        direct(Edit("all", "zero"), K)
+
+
+# Conditions
+
+
+@pytest.mark.parametrize("branches", [2, 16])
+def test_conditions_do_not_influence_each_other(tiny, reference, branches, monkeypatch):
+    edits = [Edit(0, "resample"), Edit(3, "noise"), Edit(1, "mean"), Edit("bot", "zero")]
+    conditions = [c for edit in edits for c in ([edit], direct(edit, K))] + [[]]
+    alone = [run(tiny, [condition], reference=reference) for condition in conditions]
+    monkeypatch.setattr(loop, "BRANCHES", branches)
+    for order in (conditions, conditions[::-1]):
+        answers, likely = run(tiny, order, 5, reference=reference)
+        for condition, found, row in zip(order, answers, likely, strict=True):
+            (wanted,), (wanted_row,) = alone[conditions.index(condition)]
+            assert found == wanted
+            np.testing.assert_allclose(row, wanted_row, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["resample", "noise"])
+def test_a_repeated_condition_is_another_draw_and_a_direct_effect_has_the_same(tiny, reference, kind):
+    edit = Edit(2, kind)
+    first, second, other, same, again = (
+        rng.random() for rng in draws([[edit], [edit], [Edit(3, kind)], *[direct(edit, K)] * 2], 0)
+    )
+    assert first == same and second == again and len({first, second, other}) == 3
+    assert first != draws([[edit]], 1)[0].random()
+    _, likely = run(tiny, [[edit], [edit], [], [edit]], reference=reference)
+    _, shorter = run(tiny, [[edit], [edit]], reference=reference)
+    assert min(abs(likely[0] - likely[1]).max(), abs(likely[0] - likely[3]).max(), abs(likely[1] - likely[3]).max()) > 1e-3
+    np.testing.assert_allclose(likely[:2], shorter, atol=1e-5, rtol=0)
+
+
+# The bench
+
+
+SWEEP = [[], [Edit(0, "resample")], [Edit(0, "resample")], direct(Edit(0, "mean"), K), [Edit("bot", "noise")]]
+
+
+def test_effects_are_computed_once_and_read_again(tiny, tmp_path, monkeypatch):
+    bench = ModelBench(tiny, Store(tmp_path), max_new_tokens=NEW)
+    found = bench.effects(12, SWEEP, num_latents=K, reference_n=60)
+    assert found.right.shape == found.log_probability.shape == (5, 12) and found.right.dtype == bool
+    assert found.reference == "60 generated training problems"
+    problems = bench.problems(12)
+    texts = {"questions": [p.question for p in problems], "golds": [p.answer for p in problems]}
+    np.testing.assert_allclose(found.log_probability[0], run(tiny, [[]], **texts)[1][0], atol=1e-5, rtol=0)
+    assert (found.right[0] == bench.captured(12, num_latents=K).right).all()
+    assert abs(np.diff(found.log_probability, axis=0)).max(1).min() > 1e-3  # no two conditions are one
+
+    other = [
+        bench.effects(12, SWEEP, num_latents=K, reference_n=60, seed=1),
+        bench.effects(12, SWEEP, num_latents=K, reference_n=50),
+    ]
+    assert all((each.log_probability[1:4] != found.log_probability[1:4]).any() for each in other)
+    fewer = bench.effects(12, SWEEP[:2], num_latents=K, reference_n=60)
+    np.testing.assert_allclose(fewer.log_probability, found.log_probability[:2], atol=1e-5, rtol=0)
+
+    monkeypatch.setattr(Model, "answer_conditions", lambda *args, **kwargs: pytest.fail("computed again"))
+    again = ModelBench(tiny, Store(tmp_path), batch_size=5, max_new_tokens=NEW)
+    held = again.effects(12, SWEEP, num_latents=K, reference_n=60)
+    assert (held.log_probability == found.log_probability).all() and (held.right == found.right).all()
+    assert again.effects(12, SWEEP, num_latents=K, reference_n=60, scoring="study").right.shape == (5, 12)
+
+
+@pytest.mark.parametrize("given", [(), tuple(generate(120, seed=5, variants=4))], ids=["generated", "file"])
+def test_reference_problems_are_of_other_groups_than_scored_ones(tiny, tmp_path, given):
+    bench = ModelBench(tiny, Store(tmp_path), given)
+    found, said = bench.references(30, 80)  # the thirtieth is one of four variants
+    scored = bench.problems(30)
+    assert not {p.group for p in found} & {p.group for p in scored} and not {p.question for p in found} & {
+        p.question for p in scored
+    }
+    assert len(found) == 80 and said == f"80 {'given problems that are not scored' if given else 'generated training problems'}"
+
+
+def test_too_few_problems_for_a_reference_say_what_to_give(tiny, tmp_path):
+    bench = ModelBench(tiny, Store(tmp_path), tuple(PROBLEMS), max_new_tokens=NEW)
+    with pytest.raises(
+        ProblemError, match="50 or more .* behind the first 20 the file has 4 .* give more problems, or a smaller --n"
+    ):
+        bench.effects(20, SWEEP, num_latents=K)
+    assert bench.effects(20, [[], [Edit(0, "zero")]], num_latents=K).reference == ""  # nothing is taken from others
+
+
+def test_gsm8k_has_its_train_split_where_it_is_to_be_had(tiny, tmp_path, monkeypatch):
+    given, train = tuple(generate(100, seed=5)), generate(70, seed=6)
+    monkeypatch.setattr(bench_module, "is_gsm8k_test", lambda problems: True)
+    monkeypatch.setattr(bench_module, "load_problems", lambda name, split: {("gsm8k", "train"): [given[0], *train]}[name, split])
+    found, said = ModelBench(tiny, Store(tmp_path), given).references(10, 60)
+    scored = {p.group for p in given[:10]}
+    assert found == [p for p in train if p.group not in scored][:60] and said == "60 problems of GSM8K's train split"
+
+    def missing(name, split):
+        raise MissingProblemsError("no network")
+
+    monkeypatch.setattr(bench_module, "load_problems", missing)
+    found, said = ModelBench(tiny, Store(tmp_path), given).references(10, 60)
+    assert found == list(given[10:70]) and said == "60 given problems that are not scored"

@@ -1,0 +1,451 @@
+"""TopK autoencoders, their quality on held-out problems, and their files: known answers, and what must not be seen."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from codi_bench.errors import CodiBenchError, MeasureError
+from codi_bench.measures.sae import Sae, sae_quality, train_relu_sae, train_topk_sae
+from codi_bench.measures.sae_file import CONFIG, WEIGHTS, load_sae, save_sae
+from codi_bench.measures.sae_heldout import feature_sets, grouped_split, pca_features, quality
+
+FIELDS = ("encoder_weight", "encoder_bias", "decoder_weight", "decoder_bias")
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def identity_sae(d, k=None):
+    """x = relu(x) - relu(-x): 2d features of which d are active, no error."""
+    eye = torch.eye(d)
+    return Sae(torch.cat([eye, -eye]), torch.zeros(2 * d), torch.cat([eye, -eye], dim=1), torch.zeros(d), k)
+
+
+def some_sae(k, *, features=12, d=8, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = ((features, d), (features,), (d, features), (d,))
+    return Sae(*(torch.randn(shape, generator=generator) for shape in shapes), k)
+
+
+def planted(m, *, seed, d=32, atoms=48, active=3):
+    """Vectors [m, d] that are `active` of `atoms` directions with weights in 1..2, around 5; and the directions [atoms, d]."""
+    directions = np.random.default_rng(9).standard_normal((atoms, d))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    rng = np.random.default_rng(seed)
+    chosen = np.argsort(rng.random((m, atoms)), axis=1)[:, :active]
+    weights = rng.uniform(1, 2, (m, active))
+    return ((weights[:, :, None] * directions[chosen]).sum(axis=1) + 5).astype(np.float32), directions
+
+
+def same(one, other):
+    return one.k == other.k and all(torch.equal(getattr(one, name), getattr(other, name)) for name in FIELDS)
+
+
+# TopK
+
+
+def test_topk_keeps_the_k_largest_positive():
+    x = np.array([[3.0, -2.0, 1.0, 0.5], [0.0, 0.0, -1.0, 0.0]], np.float32)
+    assert identity_sae(4, 2).encode(x).tolist() == [[3, 0, 0, 0, 0, 2, 0, 0], [0, 0, 0, 0, 0, 0, 1, 0]]
+    assert (identity_sae(4, 4).decode(identity_sae(4, 4).encode(x)) == x).all()
+    assert (identity_sae(4, 8).encode(x) == identity_sae(4).encode(x)).all()
+    assert identity_sae(4, 2).encode(x.reshape(2, 1, 4)).shape == (2, 1, 8)
+    assert isinstance(identity_sae(4, 2).encode(torch.from_numpy(x)), torch.Tensor)
+
+
+def test_topk_subtracts_the_decoder_bias_and_relu_does_not():
+    bias, x = torch.tensor([1.0, 2.0]), np.array([[4.0, 1.0]], np.float32)
+    assert replace(identity_sae(2, 2), decoder_bias=bias).encode(x).tolist() == [[3, 0, 0, 1]]
+    assert replace(identity_sae(2), decoder_bias=bias).encode(x).tolist() == [[4, 1, 0, 0]]
+
+
+def test_topk_learns_a_planted_dictionary():
+    x, directions = planted(3000, seed=0)
+    sae = train_topk_sae(x, features=96, k=3, epochs=25, batch_size=128, lr=3e-3, seed=0)
+    features = sae.encode(planted(500, seed=1)[0])
+    assert sae.k == 3 and (features >= 0).all() and (features > 0).sum(axis=1).max() <= 3
+    assert sae_quality(sae, planted(500, seed=1)[0]).explained_variance > 0.95
+    torch.testing.assert_close(sae.decoder_weight.norm(dim=0), torch.ones(96), rtol=1e-5, atol=0)
+    assert ((directions @ sae.decoder_weight.numpy()).max(axis=1) > 0.9).mean() > 0.95
+
+
+@pytest.mark.parametrize("aux_k", [None, 0])
+def test_a_topk_seed_is_an_sae_whatever_the_global_state(aux_k):
+    x = noise(300, 8)
+    x.setflags(write=False)
+
+    def train(seed):
+        return train_topk_sae(x, features=64, k=2, epochs=3, lr=1e-2, aux_k=aux_k, dead_after=50, seed=seed)
+
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first = train(5)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        assert same(first, train(5))
+    assert not same(first, train(6))
+    assert not any(getattr(first, name).requires_grad for name in FIELDS)
+
+
+def test_auxk_moves_dead_features_and_only_when_there_are_any():
+    x = noise(400, 8)
+
+    def train(**changes):
+        return train_topk_sae(x, features=64, k=1, epochs=4, batch_size=100, lr=1e-2, seed=0, **changes)
+
+    assert not same(train(dead_after=100), train(dead_after=100, aux_k=0))
+    assert same(train(dead_after=10**9), train(dead_after=10**9, aux_k=0))
+
+
+def test_scaled_vectors_have_the_same_features_scaled():
+    x = noise(300, 8) + 3
+    one, other = (train_topk_sae(s * x, features=16, k=4, epochs=3, seed=0) for s in (1, 1024))
+    assert torch.equal(one.encoder_weight, other.encoder_weight) and torch.equal(one.decoder_weight, other.decoder_weight)
+    assert (1024 * one.encode(x) == other.encode(1024 * x)).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "changed", "message"),
+    [
+        (noise(8), {}, "vectors .m, d."),
+        (np.full((4, 8), np.inf), {}, "not finite"),
+        (np.full((4, 8), 0.1), {}, "all of them are equal"),
+        (noise(4, 8), {"features": 0}, "at least one feature"),
+        (noise(4, 8), {"k": 0}, "1 to 4, got 0"),
+        (noise(4, 8), {"k": 5}, "1 to 4, got 5"),
+        (noise(4, 8), {"lr": 1e30}, "diverged"),
+    ],
+)
+def test_train_topk_sae_refuses(x, changed, message):
+    with pytest.raises(MeasureError, match=message):
+        train_topk_sae(x, **{"features": 4, "k": 2, "epochs": 3, "seed": 0} | changed)
+
+
+# The split
+
+
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=10, max_size=40),
+    seed=st.integers(0, 2**32 - 1),
+    share=st.sampled_from([0.2, 0.25, 0.5]),
+)
+def test_a_split_never_divides_a_group(sizes, seed, share):
+    rng = np.random.default_rng(seed)
+    groups = rng.permutation(np.repeat(np.arange(len(sizes)), sizes)).astype(str)
+    labels = rng.random(len(groups)) < 0.5
+    try:
+        train, test = grouped_split(groups, labels, test_share=share, seed=seed)
+    except MeasureError:
+        return  # a side without a class
+    assert not set(groups[train]) & set(groups[test])
+    assert sorted([*train, *test]) == list(range(len(groups)))
+    assert (np.diff(train) > 0).all() and (np.diff(test) > 0).all()
+    assert set(labels[train]) == set(labels[test]) == set(labels)
+
+
+def test_a_split_holds_out_a_fifth_of_each_class_and_hangs_on_its_seed():
+    groups = np.repeat(np.arange(500), 2)
+    labels = np.repeat(np.random.default_rng(0).random(500) < 0.3, 2)
+    train, test = grouped_split(groups, labels, seed=0)
+    assert len(test) == 200 and abs(labels[test].mean() - labels.mean()) < 0.01
+    assert (grouped_split(groups, labels, seed=0)[1] == test).all()
+    assert (grouped_split(groups, labels, seed=1)[1] != test).any()
+    named = grouped_split([f"g{g:03}" for g in groups], np.where(labels, "wrong", "right"), seed=0)
+    assert len(named[1]) == 200 and abs(labels[named[1]].mean() - labels.mean()) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("groups", "labels", "changed", "message"),
+    [
+        (np.arange(10), np.arange(9) < 5, {}, "groups .n. and labels .n."),
+        (np.zeros(0), np.zeros(0), {}, "groups .n. and labels .n."),
+        (np.arange(10), np.arange(10) < 5, {"test_share": 0.6}, "at most 0.5, got 0.6"),
+        (np.arange(10), np.arange(10) < 5, {"test_share": 0.0}, "above 0"),
+        (np.arange(10) % 4, np.arange(10) < 5, {}, "4 groups cannot be split into 5 folds"),
+        (np.arange(40), np.arange(40) < 1, {}, "no group with class 'True' is left for the"),
+        (np.arange(6), np.arange(6) % 3, {"test_share": 1 / 3}, "cannot be split"),
+    ],
+)
+def test_grouped_split_refuses(groups, labels, changed, message):
+    with pytest.raises(MeasureError, match=message):
+        grouped_split(groups, labels, **{"seed": 0} | changed)
+
+
+# PCA
+
+
+@pytest.mark.parametrize("m", [40, 6])
+def test_pca_features_are_the_principal_coordinates_of_the_training_vectors(m):
+    train, rest = noise(m, 8) * np.arange(1, 9, dtype=np.float32) + 3, noise(20, 8, seed=1)
+    axes = np.linalg.svd(train - train.mean(axis=0), full_matrices=False)[2][:3]
+    found = pca_features(train, rest, 3)
+    assert found.shape == (20, 3) and found.dtype == np.float32
+    np.testing.assert_allclose(np.abs(found), np.abs((rest - train.mean(axis=0)) @ axes.T), rtol=1e-3, atol=1e-4)
+    assert pca_features(train, rest, 100).shape == (20, min(m, 8))
+
+
+@pytest.mark.parametrize(
+    ("train", "rest", "components", "message"),
+    [
+        (noise(4, 8), noise(4, 7), 2, "width 8 does not fit vectors of width 7"),
+        (noise(4, 8), noise(4, 8), 0, "at least one component"),
+        (np.full((4, 8), np.nan), noise(4, 8), 2, "not finite"),
+        (noise(8), noise(4, 8), 2, "vectors are"),
+    ],
+)
+def test_pca_features_refuse(train, rest, components, message):
+    with pytest.raises(MeasureError, match=message):
+        pca_features(train, rest, components)
+
+
+# Quality on held-out problems
+
+
+def test_an_identity_sae_explains_everything_held_out():
+    train, test = noise(30, 5, 8), noise(10, 5, 8, seed=1)
+    train[..., 7] = test[..., 7] = np.abs(test[0, 0, 7])
+    found = quality(identity_sae(8), train, test)
+    assert (found.explained_variance, found.l0, found.pca_components) == (1.0, 8.0, 8)
+    assert found.dead == found.dead_train == 1 / 16
+    assert found.pca_explained_variance == pytest.approx(1.0)
+    assert (found.squared_error == 0).all() and found.total.shape == (10,)
+
+
+@pytest.mark.parametrize("k", [None, 3])
+def test_quality_is_the_plain_formula(k, monkeypatch):
+    train, test = noise(30, 5, 8) + 2, 2 * noise(10, 5, 8, seed=1) + 1
+    sae = replace(some_sae(k), encoder_bias=torch.linspace(-20, 1, 12))
+    features = sae.encode(test)
+    error = (sae.decode(features) - test).astype(np.float64)
+    centred = test - train.reshape(-1, 8).mean(axis=0, dtype=np.float64)
+    l0 = (features > 0).sum(axis=-1).mean()
+    flat = train.reshape(-1, 8).astype(np.float64)
+    axes = np.linalg.svd(flat - flat.mean(axis=0))[2][: max(1, round(l0))]
+    left = centred - centred @ axes.T @ axes
+
+    monkeypatch.setattr("codi_bench.measures.sae_heldout.QUALITY_CHUNK", 7)
+    found = quality(sae, train, test)
+    np.testing.assert_allclose(found.squared_error, (error**2).sum(axis=(1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(found.pca_squared_error, (left**2).sum(axis=(1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(found.total, (centred**2).sum(axis=(1, 2)), rtol=1e-12)
+    assert found.explained_variance == pytest.approx(1 - (error**2).sum() / (centred**2).sum())
+    assert found.pca_explained_variance == pytest.approx(1 - (left**2).sum() / (centred**2).sum())
+    assert (found.l0, found.pca_components) == (l0, len(axes))
+    assert found.dead == 1 - (features > 0).any(axis=(0, 1)).mean() > 0
+    assert found.dead_train == 1 - (sae.encode(train) > 0).any(axis=(0, 1)).mean()
+    rows = quality(sae, train, test.reshape(50, 8))  # a row may be a problem
+    assert rows.total.shape == (50,) and rows.explained_variance == pytest.approx(found.explained_variance)
+
+
+def test_the_training_mean_explains_nothing_and_a_shift_is_an_error():
+    train, test = noise(50, 4), noise(20, 4, seed=1) + 10
+    mean = torch.from_numpy(train.mean(axis=0))
+    silent = Sae(torch.zeros(2, 4), torch.zeros(2), torch.zeros(4, 2), mean)
+    found = quality(silent, train, test)
+    assert found.explained_variance == pytest.approx(0.0, abs=1e-6)
+    assert (found.l0, found.dead, found.dead_train, found.pca_components) == (0.0, 1.0, 1.0, 1)
+
+
+def test_a_topk_sae_beats_a_pca_of_its_budget_on_sparse_vectors_only():
+    train, test = planted(3000, seed=0)[0], planted(500, seed=1)[0]
+    sae = train_topk_sae(train, features=96, k=3, epochs=15, batch_size=128, lr=3e-3, seed=0)
+    found = quality(sae, train.reshape(300, 10, 32), test.reshape(50, 10, 32))
+    assert found.explained_variance > 0.9 > 0.4 > found.pca_explained_variance
+    gaussian = noise(3000, 32) / np.arange(1, 33, dtype=np.float32)
+    sae = train_topk_sae(gaussian[:2500], features=32, k=8, epochs=15, batch_size=128, lr=3e-3, seed=0)
+    found = quality(sae, gaussian[:2500], gaussian[2500:])
+    assert found.explained_variance < found.pca_explained_variance
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        (noise(4, 7), noise(4, 8), "training vectors have width 7, the autoencoder 8"),
+        (noise(4, 8), noise(4, 7), "held-out vectors have width 7"),
+        (noise(4, 8), noise(8), "vectors are"),
+        (noise(4, 8), np.full((4, 8), np.nan), "not finite"),
+        (np.ones((4, 8)), np.ones((4, 8)), "equal the training mean"),
+    ],
+)
+def test_quality_refuses(train, test, message):
+    with pytest.raises(MeasureError, match=message):
+        quality(identity_sae(8), train, test)
+
+
+# What error prediction is compared on
+
+
+def test_feature_sets():
+    states, surface, train = noise(30, 5, 8), noise(30, 3, seed=1), np.arange(20)
+    sets = feature_sets(states, train, sae=some_sae(None), surface=surface)
+    assert {name: values.shape for name, values in sets.items()} == {
+        "sae": (30, 60),
+        "raw": (30, 40),
+        "pca": (30, 5 * round(float((some_sae(None).encode(states[:20]) > 0).sum(axis=-1).mean()))),
+        "surface": (30, 3),
+    }
+    assert all(values.dtype == np.float32 for values in sets.values())
+    np.testing.assert_allclose(sets["sae"][3, 12:24], some_sae(None).encode(states[3, 1]), rtol=1e-5, atol=1e-6)
+    assert (sets["raw"][3, 8:16] == states[3, 1]).all() and (sets["surface"] == surface).all()
+    assert feature_sets(states, train, sae=some_sae(2), surface=surface)["pca"].shape == (30, 5 * 2)
+    narrow = feature_sets(states, train, sae=some_sae(None, features=6), surface=surface)
+    assert narrow["sae"].shape == narrow["pca"].shape == (30, 30)
+    np.testing.assert_allclose(narrow["pca"][:, 6:12], pca_features(states[:20].reshape(-1, 8), states[:, 1], 6), atol=1e-6)
+    never = replace(some_sae(None), encoder_bias=torch.full((12,), -1e6))
+    assert feature_sets(states, train, sae=never, surface=surface)["pca"].shape == (30, 5)
+    assert feature_sets(states, train, sae=identity_sae(8), surface=surface)["pca"].shape == (30, 5 * 7)  # below d
+
+
+@pytest.mark.parametrize(
+    ("states", "surface", "message"),
+    [
+        (noise(30, 8), noise(30, 3), "states .n, vectors, d."),
+        (noise(30, 5, 8), noise(29, 3), "surface .n, s."),
+        (noise(30, 5, 7), noise(30, 3), "states have width 7, the autoencoder 8"),
+        (np.full((30, 5, 8), np.nan), noise(30, 3), "not finite"),
+    ],
+)
+def test_feature_sets_refuse(states, surface, message):
+    with pytest.raises(MeasureError, match=message):
+        feature_sets(states, np.arange(20), sae=identity_sae(8), surface=surface)
+
+
+def test_nothing_that_is_fitted_sees_a_test_row():
+    states, surface = noise(60, 3, 8), noise(60, 2, seed=1)
+    train, test = grouped_split(np.arange(60) // 2, np.arange(60) % 4 < 2, seed=0)
+    other = states.copy()
+    other[test] = 100 * noise(len(test), 3, 8, seed=2)
+
+    def fit(values):
+        x = values[train].reshape(-1, 8)
+        saes = (
+            train_topk_sae(x, features=16, k=3, epochs=3, seed=0),
+            train_relu_sae(x, features=16, l1=0.01, l1_kind="sum", epochs=3, seed=0),
+        )
+        return [
+            (sae, feature_sets(values, train, sae=sae, surface=surface), quality(sae, values[train], values[test]))
+            for sae in saes
+        ]
+
+    for (sae, sets, found), (moved_sae, moved_sets, moved) in zip(fit(states), fit(other)):
+        assert same(sae, moved_sae)
+        assert all((sets[name][train] == moved_sets[name][train]).all() for name in sets)
+        assert found.dead_train == moved.dead_train
+        assert found.explained_variance != moved.explained_variance  # the perturbation is seen where it may be
+
+
+# Files
+
+
+@pytest.mark.parametrize("k", [None, 3])
+def test_a_saved_sae_loads_exactly(tmp_path, k):
+    sae = some_sae(k)
+    save_sae(sae, tmp_path / "new" / "sae", metadata={"hook_name": "blocks.4.hook_resid_post"})
+    assert same(load_sae(tmp_path / "new" / "sae"), sae)
+    assert [path.name for path in sorted((tmp_path / "new").rglob("*"))] == ["sae", CONFIG, WEIGHTS]
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in (tmp_path / "new").rglob("*"))  # others may read it
+    assert json.loads((tmp_path / "new" / "sae" / CONFIG).read_text())["metadata"]["hook_name"] == "blocks.4.hook_resid_post"
+    x = noise(5, 8)
+    assert (load_sae(tmp_path / "new" / "sae").encode(x) == sae.encode(x)).all()
+
+
+def test_saving_never_touches_what_is_there(tmp_path):
+    save_sae(some_sae(3), tmp_path / "sae")
+    with pytest.raises(CodiBenchError, match="sae: cannot be written .*name a new folder"):
+        save_sae(some_sae(None), tmp_path / "sae")
+    assert same(load_sae(tmp_path / "sae"), some_sae(3))
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(CodiBenchError, match="name a new folder"):
+        save_sae(some_sae(3), tmp_path / "file" / "sae")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "sae"]
+
+
+def test_a_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    def no_space(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("codi_bench.measures.sae_file.os.rename", no_space)
+    with pytest.raises(CodiBenchError, match="No space left"):
+        save_sae(some_sae(3), tmp_path / "sae")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("k", [None, 3])
+def test_a_decoder_bias_subtracted_otherwise_goes_into_the_encoder_bias(tmp_path, k):
+    sae, x = some_sae(k), noise(50, 8)
+    save_sae(sae, tmp_path / "sae")
+    config = json.loads((tmp_path / "sae" / CONFIG).read_text())
+    config["apply_b_dec_to_input"] = not config["apply_b_dec_to_input"]
+    (tmp_path / "sae" / CONFIG).write_text(json.dumps(config))
+    before = x @ sae.encoder_weight.numpy().T + sae.encoder_bias.numpy()
+    if k is None:
+        before -= (sae.encoder_weight @ sae.decoder_bias).numpy()
+    expected = np.maximum(before, 0)
+    if k is not None:
+        expected[before < np.sort(before, axis=1)[:, -k][:, None]] = 0
+    np.testing.assert_allclose(load_sae(tmp_path / "sae").encode(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"architecture": "jumprelu"}, "architecture is 'jumprelu'; 'standard' and 'topk' can be loaded"),
+        ({"architecture": None}, "architecture is None"),
+        ({"normalize_activations": "layer_norm"}, "normalize_activations is 'layer_norm'; only 'none'"),
+        ({"rescale_acts_by_decoder_norm": True}, "rescale_acts_by_decoder_norm is True; only False"),
+        ({"activation_fn_str": "topk"}, "activation_fn_str is 'topk'"),
+        ({"apply_b_dec_to_input": "yes"}, "apply_b_dec_to_input is 'yes'"),
+        ({"k": None}, "k is None, not a positive number"),
+        ({"k": 13}, "k is 13, of 12 features"),
+        ({"d_in": "8"}, "d_in is '8', not a positive number"),
+        ({"d_in": 9}, "W_enc is .8, 12., cfg.json says .9, 12."),
+    ],
+)
+def test_a_config_that_cannot_be_computed_is_refused(tmp_path, changed, message):
+    save_sae(some_sae(3), tmp_path / "sae")
+    config = json.loads((tmp_path / "sae" / CONFIG).read_text()) | changed
+    (tmp_path / "sae" / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(CodiBenchError, match=message):
+        load_sae(tmp_path / "sae")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / WEIGHTS).unlink(), "sae_weights.safetensors: cannot be read"),
+        (
+            lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1]),
+            "sae_weights.safetensors: cannot be read",
+        ),
+        (lambda folder: (folder / CONFIG).unlink(), "cfg.json: cannot be read"),
+        (lambda folder: (folder / CONFIG).write_text("{"), "cfg.json: cannot be read"),
+        (lambda folder: (folder / CONFIG).write_bytes(b"\xff"), "cfg.json: cannot be read"),
+        (lambda folder: (folder / CONFIG).write_text("[]"), "not a JSON object"),
+        (lambda folder: change(folder, "b_dec", None), "has .'W_dec', 'W_enc', 'b_enc'., an SAE has"),
+        (lambda folder: change(folder, "threshold", torch.ones(12)), "'threshold'"),
+        (lambda folder: change(folder, "b_enc", torch.ones(11)), "b_enc is .11., cfg.json says .12."),
+        (lambda folder: change(folder, "b_dec", torch.full((8,), torch.nan)), "b_dec contains values that are not finite"),
+    ],
+)
+def test_a_damaged_folder_is_one_clear_error(tmp_path, damage, message):
+    save_sae(some_sae(3), tmp_path / "sae")
+    damage(tmp_path / "sae")
+    with pytest.raises(CodiBenchError, match=message) as error:
+        load_sae(tmp_path / "sae")
+    assert "\n" not in str(error.value)
+
+
+def change(folder, name, tensor):
+    tensors = load_file(folder / WEIGHTS) | {name: tensor}
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, folder / WEIGHTS)
