@@ -45,6 +45,7 @@ from codi_bench.verdicts import (
 
 SCALE = {"points": 0.01}
 DRIFTED = Regression.DRIFTED.value
+BESIDE = ("planted", "sae_file", "multinomial", "value_probes", "values")  # measures that no claim's number comes from
 # A float may differ by rounding alone; one answered problem of 100 is 0.01, a hundred thousand times more.
 DETERMINISTIC = 1e-6
 DEVICE = {"fraction": 0.02, "points": 2.0, "features": 2.0, "count": 0.0}
@@ -98,9 +99,9 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
         return Finding(unmeasured(name, claim, baseline, BLOCKED, one_line(error)), [])
     try:
         published = {metric: number.low if number.value is None else number.value for metric, number in baseline.reported.items()}
-        found, stopped = judge(reported, claim.sound(bench, published)), []
+        found, stopped = judge(reported, claim.sound(bench, published), bench.permutations), []
     except (CodiBenchError, RuntimeError) as error:
-        found = judge(reported, [])
+        found = judge(reported, [], bench.permutations)
         stopped = [Row(claim.id, name, "-", SOUND, BLOCKED, reason=one_line(error))]
     now = _record(bench, claim, found)
     before, same = baseline.nearest(now.environment) if compare else (None, False)
@@ -126,7 +127,7 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
     return Finding([*rows, *stopped], [f"{claim.id} on {name}: {line}" for line in red], now)
 
 
-def judge(reported: list[Measured], sound: list[Measured]) -> list[Judged]:
+def judge(reported: list[Measured], sound: list[Measured], permutations: int) -> list[Judged]:
     """The words of both protocols: ARTEFACT where the published protocol makes its number itself, else that of the sound row."""
     words = {each.metric: each.verdict for each in sound}
     found = []
@@ -134,8 +135,9 @@ def judge(reported: list[Measured], sound: list[Measured]) -> list[Judged]:
         own = None
         if each.null is not None and each.nominal is not None:
             scale = SCALE.get(each.unit, 1.0)
+            null, nominal = scale * each.null.value, scale * each.nominal
             own = validity.reported(
-                scale * each.value, null_mean=scale * each.null.value, nominal=scale * each.nominal, p_null=each.null.p
+                scale * each.value, null_mean=null, nominal=nominal, p_null=each.null.p, permutations=permutations
             )
         found.append(Judged(REPORTED, each, own or words.get(each.metric)))
     return found + [Judged(SOUND, each, each.verdict) for each in sound]
@@ -292,9 +294,13 @@ def _recorded(judged: Judged) -> Recorded:
 def _measuring(claim: Claim) -> list:
     """The modules that turn answers and states into numbers and words."""
     rooms = [
-        import_module(f"{room.__name__}.{found.name}") for room in (measures, audits) for found in iter_modules(room.__path__)
+        import_module(f"{room.__name__}.{found.name}")
+        for room in (measures, audits)
+        for found in iter_modules(room.__path__)
+        if found.name not in BESIDE
     ]
-    own = {sys.modules[function.__module__] for function in (claim.measure, claim.sound)}
+    source = claim.measure.__module__.rpartition("_")[0]  # codi_bench.claims.seed: the modules of one source share that name
+    own = {module for name, module in sys.modules.items() if name.startswith(source)}
     return [stats, intervals, validity, features, *rooms, *sorted(own, key=lambda module: module.__name__)]
 
 

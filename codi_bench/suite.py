@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -324,3 +325,16 @@ class Suite:
         if not (name and separator and path):
             raise CodiBenchError(f"{option} {text}: write NAME=PATH")
         return name, path
+
+
+def noise_figures(baselines: Path) -> dict | None:
+    """What the study's probes read on pure noise, in words, from the recorded calibration; None where there is none."""
+    path = baselines / "_calibration" / "noise-in-sample.json"
+    if not path.is_file():
+        return None
+    cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
+    parts = [f"{100 * case['means']['reads']:.1f} % ({name}; {case['draws']} draws)" for name, case in cases.items()]
+    if not parts:
+        return None
+    read = ", ".join(parts)
+    return {"text": f"On pure noise with labels that mean nothing the same protocol reads {read}, mean over 18 cells."}

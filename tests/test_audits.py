@@ -65,6 +65,15 @@ def test_one_strong_cell_is_supported_named_and_concentrated():
     assert found.best_auc.value == pytest.approx(found.grid.held_out_auc[2])
 
 
+def test_the_best_cell_is_chosen_inside_every_outer_fold():
+    _, found = audited("noise", n=120, cells=3, d=16)
+    chosen = found.grid.fold_inner.argmax(1)
+    assert len(set(chosen)) > 1  # in noise the folds disagree
+    for k, cell in enumerate(chosen):
+        rows = found.grid.fold == k
+        assert np.array_equal(found.best_score[rows], found.grid.held_out_score[rows, cell])
+
+
 def test_even_cells_are_even():
     made, found = audited("signal", n=200, cells=4, d=12, shift=3.0)
     spread, word, why = probes.spread_of(found)
@@ -219,6 +228,16 @@ def test_held_out_groups_never_reach_a_trainer():
         assert np.array_equal(given, states[train].reshape(-1, 5))
         assert not np.isin(given[:, 0], states[test][:, :, 0]).any()
     assert found.fitted == len(train) and found.n == len(np.unique(group[test]))
+
+
+@pytest.mark.parametrize("variants", [1, 3])
+def test_labels_are_permuted_among_held_out_groups_and_among_the_others(variants, monkeypatch):
+    states, right, group, surface = thoughts(1.0, variants=variants)
+    drawn, draw = [], sae.permuted_labels
+    monkeypatch.setattr(sae, "permuted_labels", lambda *given, **how: drawn.append(draw(*given, **how)) or drawn[-1])
+    audit_of(states, right, group, surface)
+    _, test = grouped_split(group, right, seed=0)
+    assert (drawn[0][:, test].sum(1) == right[test].sum()).all() and not (drawn[0][:, test] == right[test]).all()
 
 
 def test_what_is_fitted_does_not_see_held_out_states():

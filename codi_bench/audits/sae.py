@@ -79,6 +79,8 @@ def audit_errors(
     """
     groups = np.asarray(groups)
     train, test = grouped_split(groups, right, seed=seed)
+    side = np.zeros(len(right), int)
+    side[test] = 1  # all of the held-out groups: labels may not cross over
     test = test[np.unique(groups[test], return_index=True)[1]]  # one problem a group: tests and intervals count groups
     vectors = states[train].reshape(-1, states.shape[-1])
     sae, topk = train_sae(vectors), train_topk(vectors)
@@ -89,9 +91,7 @@ def audit_errors(
     observed = scored[test]
     known, together = right[test], np.zeros(len(test), int)  # one fold: all held-out problems are ranked together
 
-    fold = np.zeros(len(right), int)
-    fold[test] = 1
-    permuted = permuted_labels(right, fold, groups, permutations=permutations, seed=seed)
+    permuted = permuted_labels(right, side, groups, permutations=permutations, seed=seed)
     p_right = propensity(surface, right)
     drawn = conditional_draws(p_right, groups=groups, draws=permutations, seed=seed)
     null = scores([features["sae"]], np.concatenate([permuted, drawn]).T, [split], Cs=CS, loose=True).score[test, :, 0].T

@@ -5,7 +5,7 @@ Figures live in `baselines/`, never here.
 
 from __future__ import annotations
 
-from codi_bench.claims import seed_reported, seed_sound
+from codi_bench.claims import seed_reported, seed_sound_ablation, seed_sound_probes, seed_sound_sae
 from codi_bench.claims.claim import Claim
 from codi_bench.claims.seed_reported import FOLDS, SAMPLE
 
@@ -52,7 +52,7 @@ CLAIMS = (
         DECODING,
         seed_reported.task_accuracy,
         SOUND_DECODING,
-        seed_sound.task_accuracy,
+        seed_sound_probes.task_accuracy,
         compared=True,
     ),
     Claim(
@@ -64,7 +64,7 @@ CLAIMS = (
         PROBING,
         seed_reported.probe_accuracy,
         SOUND_PROBING,
-        seed_sound.probe_accuracy,
+        seed_sound_probes.probe_accuracy,
         FOLDS,
     ),
     Claim(
@@ -76,7 +76,7 @@ CLAIMS = (
         PROBING,
         seed_reported.probe_range,
         SOUND_PROBING,
-        seed_sound.probe_range,
+        seed_sound_probes.probe_range,
         FOLDS,
     ),
     Claim(
@@ -88,7 +88,7 @@ CLAIMS = (
         PROBING,
         seed_reported.probe_best,
         SOUND_PROBING,
-        seed_sound.probe_best,
+        seed_sound_probes.probe_best,
         FOLDS,
     ),
     Claim(
@@ -100,7 +100,7 @@ CLAIMS = (
         PROBING,
         seed_reported.probe_by_layer,
         SOUND_PROBING,
-        seed_sound.probe_by_layer,
+        seed_sound_probes.probe_by_layer,
         FOLDS,
     ),
     Claim(
@@ -112,7 +112,7 @@ CLAIMS = (
         SAE,
         seed_reported.sae_error_prediction,
         SOUND_SAE,
-        seed_sound.sae_error_prediction,
+        seed_sound_sae.sae_error_prediction,
         SAMPLE,
     ),
     Claim(
@@ -124,7 +124,7 @@ CLAIMS = (
         SAE,
         seed_reported.sae_train_accuracy,
         SOUND_SAE,
-        seed_sound.sae_train_accuracy,
+        seed_sound_sae.sae_train_accuracy,
         SAMPLE,
     ),
     Claim(
@@ -136,7 +136,7 @@ CLAIMS = (
         SAE,
         seed_reported.sae_precision,
         SOUND_SAE,
-        seed_sound.sae_precision,
+        seed_sound_sae.sae_precision,
         SAMPLE,
     ),
     Claim(
@@ -148,7 +148,7 @@ CLAIMS = (
         SAE,
         seed_reported.sae_quality,
         SOUND_SAE,
-        seed_sound.sae_quality,
+        seed_sound_sae.sae_quality,
         SAMPLE,
     ),
     Claim(
@@ -160,7 +160,7 @@ CLAIMS = (
         SAE,
         seed_reported.sae_width,
         SAME,
-        seed_sound.sae_width,
+        seed_sound_sae.sae_width,
     ),
     Claim(
         "ablation",
@@ -171,7 +171,7 @@ CLAIMS = (
         ABLATION,
         seed_reported.ablation,
         SOUND_ABLATION,
-        seed_sound.ablation,
+        seed_sound_ablation.ablation,
     ),
     Claim(
         "ablation-critical",
@@ -182,7 +182,7 @@ CLAIMS = (
         ABLATION,
         seed_reported.ablation_critical,
         SOUND_ABLATION,
-        seed_sound.ablation_critical,
+        seed_sound_ablation.ablation_critical,
     ),
     Claim(
         "spread",
@@ -193,7 +193,7 @@ CLAIMS = (
         PROBING,
         seed_reported.encoding_spread,
         SOUND_SPREAD,
-        seed_sound.encoding_spread,
+        seed_sound_probes.encoding_spread,
         FOLDS,
     ),
     Claim(
@@ -205,6 +205,6 @@ CLAIMS = (
         "counted, the backbone alone",
         seed_reported.size,
         SAME,
-        seed_sound.size,
+        seed_sound_probes.size,
     ),
 )

@@ -111,7 +111,7 @@ def probe_grid(
     no result.
     Raises MeasureError for shapes that do not fit, values that are not finite, or classes too small for the folds.
     """
-    x, y, classes = checked(activations, labels)
+    x, y, classes = checked(activations, labels, groups)
     splits, fold = nested_splits(y, groups, folds=folds, seed=seed)
     whole = in_sample_split(y, groups, folds=folds, seed=seed)
     if null_labels is None:
@@ -169,7 +169,7 @@ def in_sample_null(
 
     Labels move within the study's cross-validation folds, so that the folds are as stratified as the study's were.
     """
-    x, y, _ = checked(activations, labels)
+    x, y, _ = checked(activations, labels, groups)
     whole = in_sample_split(y, groups, folds=folds, seed=seed)
     fold = np.empty(len(y), int)
     for k, (_, test) in enumerate(whole.inner):
@@ -206,6 +206,8 @@ def in_sample_split(y: np.ndarray, groups=None, *, folds: int, seed: int) -> Spl
 
 
 def _folds(y, groups, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    if folds < 2:
+        raise MeasureError(f"cross-validation needs at least two folds, not {folds}")
     repeated = groups is not None and len(np.unique(groups)) < len(groups)
     units = (
         len(np.unique(np.asarray(groups)[y])) if repeated else y.sum(),
@@ -237,7 +239,7 @@ def permuted_labels(y: np.ndarray, fold: np.ndarray, groups=None, *, permutation
     return drawn
 
 
-def checked(activations, labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def checked(activations, labels, groups=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Activations [n, positions, d], labels as bool [n] (True: the second class), and the two classes."""
     x, labels = np.asarray(activations), np.asarray(labels)
     if x.ndim != 3 or 0 in x.shape or labels.shape != x.shape[:1]:
@@ -247,6 +249,8 @@ def checked(activations, labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     classes = np.unique(labels)
     if len(classes) != 2:
         raise MeasureError(f"a probe needs two classes, the labels have {len(classes)}: {classes[:5].tolist()}")
+    if groups is not None and np.shape(groups) != labels.shape:
+        raise MeasureError(f"groups: {len(labels)} problems need as many names, not {list(np.shape(groups))}")
     if not np.isfinite(x).all():
         raise MeasureError("activations contain values that are not finite")
     return x, labels == classes[1], classes
@@ -279,7 +283,7 @@ def scores(
     loose: float32 and a tolerance that moves fewer than a prediction in a thousand, for nulls. scale: to mean 0 and std 1 of
     the training rows. A split without inner folds takes the only C.
     """
-    if sorted(Cs) != list(Cs) or not len(Cs) or min(Cs) <= 0:
+    if not len(Cs) or not np.isfinite(Cs).all() or min(Cs) <= 0 or (np.diff(Cs) <= 0).any():
         raise MeasureError(f"Cs must be positive and rising, got {list(Cs)}")
     signs = torch.as_tensor(np.where(labels, 1.0, -1.0), device=device)
     task = partial(_cell, signs=signs, splits=splits, Cs=tuple(Cs), loose=loose, scale=scale)

@@ -10,6 +10,7 @@ which holds problems out, is in `sae_heldout.py`.
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch.nn.functional import linear
 from codi_bench.errors import MeasureError
 
 QUALITY_CHUNK = 4096
+SMALL = 2**20  # weights of an encoder
 AUX_WEIGHT = 1 / 32  # Gao et al., appendix A.2
 
 
@@ -115,7 +117,7 @@ def train_relu_sae(
     decoder_weight, decoder_bias = draw(d, features, fan_in=features), draw(d, fan_in=features)
     weights = (encoder_weight, encoder_bias, decoder_weight, decoder_bias)
     optimizer = torch.optim.Adam(weights, lr=lr)
-    with torch.enable_grad():
+    with torch.enable_grad(), _threads(features * d):
         for _ in range(epochs):
             for rows in torch.randperm(len(x), generator=generator).split(batch_size):
                 batch = x[rows.to(x.device)]  # [b, d]
@@ -180,7 +182,7 @@ def train_topk_sae(
     weights = (encoder_weight, encoder_bias, decoder_weight, decoder_bias)
     optimizer = torch.optim.Adam(weights, lr=lr)
     silent = torch.zeros(features, dtype=torch.int64, device=x.device)  # vectors since a feature was last active
-    with torch.enable_grad():
+    with torch.enable_grad(), _threads(features * d):
         for _ in range(epochs):
             for rows in torch.randperm(m, generator=generator).split(batch_size):
                 batch = x[rows.to(x.device)] / scale  # [b, d]
@@ -291,6 +293,20 @@ def _largest(values: torch.Tensor, k: int) -> torch.Tensor:
 def _unit_columns(weight: torch.Tensor) -> torch.Tensor:
     """weight [d, F] with columns of norm 1."""
     return weight / weight.norm(dim=0).clamp_min(1e-12)
+
+
+@contextmanager
+def _threads(size: int):
+    """One thread for a small autoencoder: its products gain nothing from more, whose split of a sum would show in the weights.
+
+    Where other work takes a core, waiting for the second thread would even cost many times the training.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if size < SMALL else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _vectors(x) -> torch.Tensor:

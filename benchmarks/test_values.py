@@ -1,0 +1,112 @@
+"""Which value of the annotated chain does a thought encode? Softmax probes of every step's value at the study's cells.
+
+Slow: `pytest benchmarks/test_values.py -m slow`. Generated test problems, thought about with all latents. That a value can be
+read there is not that the model computes with it.
+
+Two control tasks: random values by the step's own expression (12/4), which is what fixes a value, and by the template. A thought
+tells its template nearly without error, so that random values by template are easier than the true ones and selectivity against
+them is negative: it is reported, and only the one by expression is asserted.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codi_bench.audits.values import StepValues, audit_step
+from codi_bench.claims.seed_reported import places
+from codi_bench.claims.seed_sound import captured
+from codi_bench.errors import MeasureError
+from codi_bench.files import write_text
+from codi_bench.models.registry import EMBEDDED
+from codi_bench.plugin import suite_of
+from codi_bench.results import OK
+from codi_bench.validity import passes
+
+pytestmark = pytest.mark.slow
+STEPS = (1, 2, 3, 4)
+PERMUTATIONS = 39  # the smallest p, 1/40, is just alpha
+FEWEST = 2  # permutations where only the control is read
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_values(name, request):
+    suite = suite_of(request.config)
+    asked = next((each for each in suite.asked_models if each.name == name), None)
+    if asked is None:
+        pytest.skip(f"--model leaves {name} out")
+    status, why = suite._checked(asked)
+    if status != OK:
+        pytest.skip(f"{name}: {why}")
+    bench = suite._bench(asked)
+    cells = [{"layer": layer, "latent_pos": place} for layer in bench.layers for place in places(bench)]
+    found = {step: values_of(bench, step) for step in STEPS}
+    by_template = {step: values_of(bench, step, key="template", permutations=FEWEST) for step in STEPS}
+    shuffled = values_of(bench, 1, shuffle=True)
+    kept = {
+        "model": name,
+        "problems": len(captured(bench).problems),
+        "permutations": PERMUTATIONS,
+        "cells": cells,
+        "steps": [numbers(found[step]) | template_control(by_template[step]) for step in STEPS],
+        "shuffled": numbers(shuffled),
+    }
+    write_text(Path(suite.report) / f"values-{name}.json", json.dumps(kept, indent=1) + "\n")
+    print(f"\n{name}", *table(found, by_template, cells), sep="\n")
+
+    assert isinstance(shuffled, StepValues), shuffled
+    assert not passes(shuffled.p_value_any), "a probe reads values that were dealt out at random"
+    assert isinstance(found[1], StepValues), found[1]
+    assert found[1].decodable, "no cell tells the value of step 1"
+
+
+def values_of(
+    bench, step: int, *, key: str = "expression", permutations: int = PERMUTATIONS, shuffle: bool = False
+) -> StepValues | str:
+    """The probes of one step at the study's cells; in words why there are none, where too few problems have it."""
+    given, layers, tokens = captured(bench), list(bench.layers), len(places(bench))
+    states = given.hidden_states[:, :tokens, layers].astype(np.float32)  # [n, tokens, layers, d]
+    templates = [p.template for p in given.problems]
+    expressions = [p.steps[step - 1] if p.num_steps >= step else "" for p in given.problems]
+    try:
+        return audit_step(
+            states.transpose(0, 2, 1, 3).reshape(len(states), -1, states.shape[-1]),
+            [p.values for p in given.problems],
+            step=step,
+            groups=[p.group for p in given.problems],
+            templates=templates,
+            control_key={"expression": expressions, "template": templates}[key],
+            permutations=permutations,
+            shuffle=shuffle,
+        )
+    except MeasureError as error:
+        return str(error)
+
+
+def numbers(found: StepValues | str) -> dict:
+    return {"left_out": found} if isinstance(found, str) else asdict(found)
+
+
+def template_control(found: StepValues | str) -> dict:
+    """Control and selectivity of each cell where the key is the template."""
+    if isinstance(found, str):
+        return {}
+    return {"template_key": [{"control": cell.control, "selectivity": cell.selectivity} for cell in found.cells]}
+
+
+def table(found: dict[int, StepValues | str], by_template: dict[int, StepValues | str], cells: list[dict]) -> list[str]:
+    """A line a step: its most accurate cell beside what needs no thought, and selectivity by expression and by template."""
+    lines = ["step   n  values  best cell    accuracy  control  selective  (template)  majority  template  p"]
+    for step, each in found.items():
+        if isinstance(each, str):
+            lines.append(f"{step:4}  {each}")
+            continue
+        cell, at, other = each.cells[each.best], cells[each.best], by_template[step].cells[each.best]
+        where = f"layer {at['layer']}, {at['latent_pos']}"
+        lines.append(
+            f"{step:4} {each.n:4} {len(each.classes):6}  {where:13}{cell.accuracy.value:8.3f} {cell.control:8.3f} "
+            f"{cell.selectivity:10.3f} {other.selectivity:11.3f} {each.majority:9.3f} {each.by_template:9.3f}  {cell.p:.3f}"
+        )
+    return lines

@@ -1,0 +1,102 @@
+"""Which value of the annotated chain can be read from a thought? One softmax probe a cell, for one step at a time.
+
+Three things stand beside the accuracy of a cell. Its null: the values permuted (corrected over the cells). Its control: random
+values by a surface key that the caller names, which memory alone can tell. And the template: who knows only which story is told
+guesses that story's most frequent value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from codi_bench.measures.value_probes import ValueProbes, value_probes
+from codi_bench.stats import Estimate, stream
+from codi_bench.validity import passes
+
+
+@dataclass(frozen=True)
+class ValueCell:
+    """Held-out accuracy of one cell, control accuracy (mean of its draws), their difference, and p corrected over the cells."""
+
+    accuracy: Estimate
+    control: float
+    selectivity: float
+    p: float
+
+
+@dataclass(frozen=True)
+class StepValues:
+    """One step (from 1) on the n problems kept of those that have it; classes: the values kept.
+
+    majority: share of the most frequent value; by_template: held-out accuracy of the template's most frequent one.
+    """
+
+    step: int
+    n: int
+    classes: tuple[float, ...]
+    majority: float
+    by_template: float
+    p_value_any: float
+    cells: tuple[ValueCell, ...]
+
+    @property
+    def best(self) -> int:
+        """The most accurate cell."""
+        return int(np.argmax([cell.accuracy.value for cell in self.cells]))
+
+    @property
+    def decodable(self) -> bool:
+        """Is there a cell that passes the corrected test and beats its control?"""
+        return any(passes(cell.p) and cell.selectivity > 0 for cell in self.cells)
+
+
+def audit_step(
+    states: np.ndarray,
+    values: Sequence[Sequence[float]],
+    *,
+    step: int,
+    groups: Sequence[str],
+    templates: Sequence[str],
+    control_key: Sequence[str],
+    permutations: int,
+    seed: int = 0,
+    shuffle: bool = False,
+) -> StepValues:
+    """states float32 [n, cells, d]; values: the results of each problem's steps; the rest one name a problem.
+
+    Only problems with that step count. shuffle: permute its values over them first, so that nothing is there to be found.
+    Raises MeasureError where too few problems have the step with a value that is frequent enough.
+    """
+    has = np.array([len(each) >= step for each in values])
+    value = np.array([each[step - 1] for each in values if len(each) >= step])
+    if shuffle:
+        value = stream(seed, "values shuffled", str(step)).permutation(value)
+    groups, templates, control_key = (np.asarray(each)[has] for each in (groups, templates, control_key))
+    found = value_probes(states[has], value, groups=groups, control_key=control_key, permutations=permutations, seed=seed)
+    control = found.control.mean(0)
+    return StepValues(
+        step=step,
+        n=found.n,
+        classes=tuple(found.classes.tolist()),
+        majority=found.majority,
+        by_template=template_accuracy(value[found.kept], templates[found.kept], found),
+        p_value_any=found.p_value_any,
+        cells=tuple(
+            ValueCell(accuracy, float(control[i]), float(found.selectivity[i]), float(found.p_value_max[i]))
+            for i, accuracy in enumerate(found.accuracy)
+        ),
+    )
+
+
+def template_accuracy(values: np.ndarray, templates: np.ndarray, found: ValueProbes) -> float:
+    """Share right by the value that a template most often has outside the fold; the smallest of equals; wrong if it is new."""
+    right = np.zeros(len(values), bool)
+    for name, fold in set(zip(templates.tolist(), found.fold.tolist(), strict=True)):
+        inside, outside = (templates == name) & (found.fold == fold), (templates == name) & (found.fold != fold)
+        if outside.any():
+            seen, counts = np.unique(values[outside], return_counts=True)
+            right[inside] = values[inside] == seen[counts.argmax()]
+    return float(right.mean())
