@@ -104,7 +104,7 @@ def answer(
     edit: Annotated[
         list[str] | None,
         typer.Option(
-            help="WHERE=KIND (repeatable): WHERE a latent position, bot or all; KIND zero, mean, resample, noise or self"
+            help="WHERE=KIND (repeatable): WHERE a latent position, bot or all; KIND zero, mean, resample, noise, self or kept"
         ),
     ] = None,
     reference: Annotated[Path | None, typer.Option(help="problems that means and donors come from")] = None,

@@ -72,7 +72,7 @@ def run(pytester, monkeypatch, cache):
         result = pytester.runpytest_inprocess("benchmarks", *args)
         path = pytester.path / "report" / "results.json"
         rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-        return result, {(row["claim"], row["model"], row["metric"]): row for row in rows}
+        return result, {(row["claim"], row["model"], row["metric"]): row for row in reversed(rows)}  # reported before sound
 
     return run
 

@@ -347,9 +347,6 @@ def test_the_null_is_complete_and_does_not_fit_the_observed_twice():
     assert np.array_equal(alone.propensity, propensity(design, y))
 
 
-@pytest.mark.xfail(
-    strict=True, raises=MeasureError, reason="logistic.fit gives NaN for a cell without variance and labels that balance exactly"
-)
 def test_a_cell_without_any_score_takes_no_part():
     x, y, surface, _ = study(1, signal=2.0)
     x = x.copy()
