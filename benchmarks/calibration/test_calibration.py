@@ -1,6 +1,6 @@
 """How often each verdict is wrong, at full size: pytest benchmarks/calibration -m calibration.
 
-What comes out is written to baselines/_calibration, where tests/test_calibration.py looks for it.
+What comes out is written to baselines/_calibration, where tests/test_auditor.py looks for it.
 """
 
 import pytest
