@@ -20,7 +20,6 @@ from codi_bench.measures.sae import train_relu_sae, train_topk_sae
 from codi_bench.measures.sae_heldout import grouped_split
 from codi_bench.models.registry import EMBEDDED
 from codi_bench.plugin import suite_of
-from codi_bench.results import OK
 
 pytestmark = pytest.mark.slow
 SEEDS = range(5)  # of the splits, and of the SAEs on each
@@ -43,13 +42,9 @@ class Folds:
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_sae_folds(name, request):
     suite = suite_of(request.config)
-    asked = next((each for each in suite.asked_models if each.name == name), None)
-    if asked is None:
-        pytest.skip(f"--model leaves {name} out")
-    status, why = suite._checked(asked)
-    if status != OK:
-        pytest.skip(f"{name}: {why}")
-    bench = suite._bench(asked)
+    bench, why = suite.bench_of(name)
+    if bench is None:
+        pytest.skip(why)
     found = folds(bench)
     claimed = seed_sound_sae.errors(bench).sets["sae"].auc.value  # the claim's own number: split 0, the study's SAE seed
     kept = {

@@ -22,7 +22,6 @@ from codi_bench.errors import MeasureError
 from codi_bench.files import write_text
 from codi_bench.models.registry import EMBEDDED
 from codi_bench.plugin import suite_of
-from codi_bench.results import OK
 from codi_bench.validity import passes
 
 pytestmark = pytest.mark.slow
@@ -34,13 +33,9 @@ FEWEST = 2  # permutations where only the control is read
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_values(name, request):
     suite = suite_of(request.config)
-    asked = next((each for each in suite.asked_models if each.name == name), None)
-    if asked is None:
-        pytest.skip(f"--model leaves {name} out")
-    status, why = suite._checked(asked)
-    if status != OK:
-        pytest.skip(f"{name}: {why}")
-    bench = suite._bench(asked)
+    bench, why = suite.bench_of(name)
+    if bench is None:
+        pytest.skip(why)
     cells = [{"layer": layer, "latent_pos": place} for layer in bench.layers for place in places(bench)]
     found = {step: values_of(bench, step) for step in STEPS}
     by_template = {step: values_of(bench, step, key="template", permutations=FEWEST) for step in STEPS}

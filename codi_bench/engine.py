@@ -43,7 +43,7 @@ from codi_bench.verdicts import (
     winner,
 )
 
-SCALE = {"points": 0.01}
+SCALE = {"points": 0.01}  # rules count in fractions
 DRIFTED = Regression.DRIFTED.value
 BESIDE = ("planted", "sae_file", "multinomial", "value_probes", "values")  # measures that no claim's number comes from
 # A float may differ by rounding alone; one answered problem of 100 is 0.01, a hundred thousand times more.
@@ -332,7 +332,7 @@ def _reproduction(measured: Measured, reported: Reported, same_list: bool) -> Ou
     same_list: were these the source's problems? `same-list` judges no others.
     """
     case = "other-list" if reported.case == "same-list" and not same_list else reported.case
-    scale = 0.01 if measured.unit == "points" else 1.0
+    scale = SCALE.get(measured.unit, 1.0)
     value, low, high = (None if v is None else scale * v for v in (measured.value, measured.low, measured.high))
     if case == "stated-range":
         return reproduce(case, Estimate(value, low, high), low=scale * reported.low, high=scale * reported.high)

@@ -141,6 +141,14 @@ class Suite:
             return self._unrecorded(asked, wanted, found)
         return Judged(found.rows, OK, [], found.proposal)
 
+    def bench_of(self, name: str) -> tuple[ModelBench | None, str]:
+        """The bench of a model for what is no claim, or None and why it cannot be measured in this run."""
+        asked = next((each for each in self.asked_models if each.name == name), None)
+        if asked is None:
+            return None, f"--model leaves {name} out"
+        status, why = self._checked(asked)
+        return (self._bench(asked), "") if status == OK else (None, f"{name}: {why}")
+
     def stray_files(self) -> list[str]:
         """Baseline files that no registered (model, claim) would ever check."""
         return orphans(self.baselines, CLAIMS, {*REGISTRY, *(asked.name for asked in self.asked_models)})

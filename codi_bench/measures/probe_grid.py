@@ -106,9 +106,8 @@ def probe_grid(
 
     activations [n, positions, d]; labels [n] of two classes; groups [n]: variants of one problem, never divided. null_labels
     [permutations, n]: label draws to be used instead of permutations (a conditional null). in_sample: False leaves those two
-    out (None); in_sample_null: also refit the
-    in-sample probes to every permutation (a fifth more work). workers: threads on the CPU, one a core by default; they change
-    no result.
+    out (None); in_sample_null: also refit the in-sample probes to every permutation (a fifth more work). workers: threads on the
+    CPU, one a core by default; they change no result.
     Raises MeasureError for shapes that do not fit, values that are not finite, or classes too small for the folds.
     """
     x, y, classes = checked(activations, labels, groups)
