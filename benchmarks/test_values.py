@@ -12,7 +12,6 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from codi_bench.audits.values import StepValues, audit_step
@@ -61,13 +60,12 @@ def values_of(
     bench, step: int, *, key: str = "expression", permutations: int = PERMUTATIONS, shuffle: bool = False
 ) -> StepValues | str:
     """The probes of one step at the study's cells; in words why there are none, where too few problems have it."""
-    given, layers, tokens = captured(bench), list(bench.layers), len(places(bench))
-    states = given.hidden_states[:, :tokens, layers].astype(np.float32)  # [n, tokens, layers, d]
+    given = captured(bench)
     templates = [p.template for p in given.problems]
     expressions = [p.steps[step - 1] if p.num_steps >= step else "" for p in given.problems]
     try:
         return audit_step(
-            states.transpose(0, 2, 1, 3).reshape(len(states), -1, states.shape[-1]),
+            given.cells(slice(None), len(places(bench)), bench.layers),
             [p.values for p in given.problems],
             step=step,
             groups=[p.group for p in given.problems],

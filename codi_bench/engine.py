@@ -6,7 +6,6 @@ import datetime
 import sys
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from itertools import combinations
 from pkgutil import iter_modules
 
 from codi_bench import audits, intervals, measures, stats, validity
@@ -24,7 +23,8 @@ from codi_bench.baselines import (
     unpack_bits,
 )
 from codi_bench.bench import ModelBench
-from codi_bench.claims import CLAIMS, Claim, Measured
+from codi_bench.claims import Claim, Measured
+from codi_bench.comparison import packed
 from codi_bench.environment import environment
 from codi_bench.errors import CodiBenchError, one_line
 from codi_bench.files import code_hash
@@ -40,7 +40,6 @@ from codi_bench.verdicts import (
     regression_value,
     regression_verdict,
     reproduce,
-    winner,
 )
 
 SCALE = {"points": 0.01}  # rules count in fractions
@@ -155,30 +154,6 @@ def unmeasured(model: str, claim: Claim, baseline: Baseline, status: str, reason
     return rows
 
 
-def winners(rows: list[Row]) -> dict[str, dict]:
-    """For each compared claim: who is better on the same problems, with the corrected p.
-
-    An exact McNemar test on the outcomes that the rows carry, corrected for all winner rows of a model pair (their number is
-    fixed by the registry); no winner where it does not say so, or where the two were not asked the same problems.
-    """
-    tests = sum(claim.compared for claim in CLAIMS.values())
-    found = {}
-    for claim in (claim for claim in CLAIMS.values() if claim.compared):
-        held = {row.model: row for row in rows if (row.claim, row.protocol, row.status) == (claim.id, SOUND, OK)}
-        held = {model: row for model, row in held.items() if "outcomes" in row.detail}
-        for a, b in combinations(sorted(held), 2):
-            one, two = held[a], held[b]
-            if one.detail["problems"] == two.detail["problems"] and one.n == two.n:
-                word, p = winner(*(unpack_bits(row.detail["outcomes"], row.n) for row in (one, two)), tests=tests)
-                found[f"{claim.id}: {a} / {b}"] = {
-                    "claim": claim.id,
-                    "models": [a, b],
-                    "winner": {"a": a, "b": b}.get(word),
-                    "p": p,
-                }
-    return found
-
-
 def _row(
     bench: ModelBench,
     claim: Claim,
@@ -204,6 +179,8 @@ def _row(
     detail = dict(measured.detail)
     if measured.outcomes is not None:
         detail |= {"outcomes": pack_bits(measured.outcomes), "problems": bench.problems_hash}
+    if measured.ranked is not None:
+        detail |= {"ranked": packed(measured.ranked), "problems": bench.problems_hash}
     if judged.verdict is not None:
         detail |= {"validity": judged.verdict.why, "fragile": judged.verdict.fragile, "decide": judged.verdict.decide}
     reported = baseline.reported.get(measured.metric) if judged.protocol == REPORTED else None

@@ -258,7 +258,7 @@ class Reporter:
     def pytest_terminal_summary(self, terminalreporter):
         if not self.outcomes:
             return
-        from codi_bench.engine import winners
+        from codi_bench.comparison import winners
         from codi_bench.report.render import render
         from codi_bench.results import Row, write_results
 

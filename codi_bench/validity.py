@@ -101,6 +101,23 @@ def check_permutations(B: int, m: int) -> None:
         raise MeasureError(f"{B} permutations cannot carry Holm over {m} tests: at least {holm_permutations(m)} are needed")
 
 
+def check_permuted(null_auc) -> None:
+    """The control of every label null [B] or [B, cells]: permuted labels must not be told better than by chance.
+
+    With labels permuted inside the folds the AUC of every draw is 0.5 in expectation, whatever the scores; a pipeline that leaks
+    lifts it. The band: four standard errors of the mean over draws, and one point, since groups of a size of their own cannot be
+    permuted. Raises MeasureError, which blocks the rows.
+    """
+    draws = np.asarray(null_auc, float)
+    draws = draws.reshape(len(draws), -1).mean(axis=1)
+    mean, error = float(draws.mean()), float(draws.std(ddof=1)) / math.sqrt(len(draws))
+    if mean - 0.5 > max(0.01, 4 * error):
+        raise MeasureError(
+            f"a control fails: permuted labels have an AUC of {mean:.3f} in the mean, 0.5 +- {max(0.01, 4 * error):.3f} was "
+            "expected; something of the labels leaks, or most groups have a size of their own and cannot be permuted"
+        )
+
+
 def holm_p(p_values: Mapping[str, float], size: int) -> dict[str, float]:
     """Holm-corrected p values by name, within a family of declared size.
 
@@ -292,13 +309,32 @@ def order(difference: Estimate, *, unit: str = "points") -> Verdict:
 # Spread (section 6).
 
 
+@dataclass(frozen=True)
+class SpreadWord:
+    """word: concentrated, even or mixed, with the reason; fragile, decide: as in `Verdict`, decide whatever the word is."""
+
+    word: str
+    why: str
+    fragile: bool
+    decide: int | None
+
+
 def spread_word(
-    correct, *, phi: float, cell_p, top_corrected_p: float, top_contrast_p: float, q: float | Sequence[float]
-) -> tuple[str, str]:
-    """("concentrated", "even" or "mixed", why) for held-out right/wrong [n, cells].
+    correct,
+    *,
+    phi: float,
+    cell_p,
+    top_corrected_p: float,
+    top_contrast_p: float,
+    q: float | Sequence[float],
+    permutations: int | None = None,
+) -> SpreadWord:
+    """The word for held-out right/wrong [n, cells].
 
     phi, q: of the permutations (intervals.accuracy_phi). cell_p: [cells], each cell alone against its marginal null. Of the best
-    cell: top_corrected_p from the max-statistic, top_contrast_p from its contrast with the other cells.
+    cell: top_corrected_p from the max-statistic, top_contrast_p from its contrast with the other cells. permutations: behind
+    cell_p and top_corrected_p. decide: the n at which tau's upper end would lie below half the mean effect if cells were equal,
+    None where the mean effect is not above 0.
     """
     found = heterogeneity(correct, phi)
     accuracy, cell_p, q = np.asarray(correct, float).mean(axis=0), np.asarray(cell_p, float), np.asarray(q, float)
@@ -307,15 +343,23 @@ def spread_word(
     if q.shape not in ((), accuracy.shape) or not ((q >= 0) & (q <= 1)).all():
         raise MeasureError(f"spread needs q within 0..1, one or {len(accuracy)}, not {list(q.shape)}")
     _finite(0, 1, top_corrected_p=top_corrected_p, top_contrast_p=top_contrast_p)
-    passing, half = sum(map(passes, cell_p)), float((accuracy - q).mean()) / 2
-    top = passes(top_corrected_p) and passes(top_contrast_p)
-    word = "mixed"
-    if found.p <= HETEROGENEOUS and top and 2 * passing <= len(accuracy):
-        word = "concentrated"
-    elif passing == len(accuracy) and found.tau.high < half:
-        word = "even"
+    half = float((accuracy - q).mean()) / 2
+
+    def rule(best_passes: bool, passing: int, small: bool) -> str:
+        if found.p <= HETEROGENEOUS and best_passes and passes(top_contrast_p) and 2 * passing <= len(cell_p):
+            return "concentrated"
+        return "even" if passing == len(cell_p) and small else "mixed"
+
+    answers = [_answers(passes(p), p - ALPHA, 2 * _monte_carlo(p, permutations)) for p in (top_corrected_p, *cell_p)]
+    passing, tau_is_small = sum(map(passes, cell_p)), found.tau.high < half
+    word = rule(passes(top_corrected_p), passing, tau_is_small)
+    counts = range(sum(each == {True} for each in answers[1:]), sum(True in each for each in answers[1:]) + 1)
+    others = product(answers[0], counts, _answers(tau_is_small, found.tau.high - half, NUMERIC))
+    fragile = any(rule(*other) != word for other in others)
+    se = (found.tau.high - found.tau.value) / Z95
     tau = f"tau {100 * found.tau.value:.1f} [{100 * found.tau.low:.1f}, {100 * found.tau.high:.1f}] points"
-    return word, (
+    why = (
         f"Q = {found.q:.1f} (p = {found.p:.2g}), best cell p = {top_corrected_p:.2g}, its contrast {top_contrast_p:.2g}; "
         f"{passing} of {len(accuracy)} cells pass alone; {tau} against half the mean effect, {100 * half:.1f}"
     )
+    return SpreadWord(word, why, fragile, _decide(len(np.asarray(correct)), se, half, Z95) if half > 0 else None)

@@ -252,15 +252,9 @@ def regression_verdict(recorded: str | None, measured: str | None, *, fragile: b
     return Outcome(Regression.SAME, f"{change}; recorded as fragile") if fragile else Outcome(Regression.DRIFTED, change)
 
 
-def winner(a, b, *, tests: int) -> tuple[str | None, float]:
-    """("a", "b" or None, corrected p) of two models on the same problems, bool [n] each; exact McNemar, two-sided 0.05.
-
-    tests: winner rows of the model pair. With one p known the correction is p x tests, at most 1: Holm's for the smallest p and
-    never less than Holm's for the others, so that a partial run can miss a winner but not invent one.
-    """
-    _at_least(1, tests=tests)
-    _, only_a, only_b, _ = paired_counts(a, b)
-    p = min(1.0, mcnemar_exact(a, b) * tests)
-    if p > WINNER_LEVEL:
-        return None, p
-    return ("a" if only_a > only_b else "b"), p
+def winner(difference: float, p: float) -> str | None:
+    """ "a" or "b", whichever the difference a - b is in favour of, where the corrected two-sided p is at most 0.05; else None."""
+    _finite(difference=difference, p=p)
+    if p > WINNER_LEVEL or difference == 0:
+        return None
+    return "a" if difference > 0 else "b"

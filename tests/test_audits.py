@@ -58,10 +58,10 @@ def test_one_strong_cell_is_supported_named_and_concentrated():
     assert made.carriers == (found.best,) == (2,)
     assert probes.exists_word(found).word is SUPPORTED and found.p[probes.LABELS] == 1 / 80
     assert probes.accuracy_word(found, found.best_accuracy, cells=4).word is SUPPORTED
-    spread, word, why = probes.spread_of(found)
-    assert word == "concentrated" and spread.tau.low > 0, why
+    spread, says = probes.spread_of(found)
+    assert says.word == "concentrated" and spread.tau.low > 0, says.why
     # The cell that counts was chosen inside the outer folds: here always the strong one.
-    assert np.array_equal(found.best_score, found.grid.held_out_score[:, 2])
+    assert np.array_equal(found.ranked.score, found.grid.held_out_score[:, 2])
     assert found.best_auc.value == pytest.approx(found.grid.held_out_auc[2])
 
 
@@ -71,13 +71,13 @@ def test_the_best_cell_is_chosen_inside_every_outer_fold():
     assert len(set(chosen)) > 1  # in noise the folds disagree
     for k, cell in enumerate(chosen):
         rows = found.grid.fold == k
-        assert np.array_equal(found.best_score[rows], found.grid.held_out_score[rows, cell])
+        assert np.array_equal(found.ranked.score[rows], found.grid.held_out_score[rows, cell])
 
 
 def test_even_cells_are_even():
     made, found = audited("signal", n=200, cells=4, d=12, shift=3.0)
-    spread, word, why = probes.spread_of(found)
-    assert probes.exists_word(found).word is SUPPORTED and word == "even", why
+    says = probes.spread_of(found)[1]
+    assert probes.exists_word(found).word is SUPPORTED and says.word == "even", says.why
     assert (found.grid.p_value_auc == 1 / 80).all()
 
 
@@ -186,7 +186,9 @@ def test_errors_that_features_tell_are_supported():
     assert found.train_accuracy == found.sets["sae"].accuracy.value == found.sets["sae"].auc.value == 1
     assert found.sets["surface"].accuracy.value < 0.8
     assert list(found.sets) == ["sae", "raw", "pca", "surface", "topk"]
-    assert found.n == len(found.labels) == 24 and found.fitted == 192  # a problem a held-out group, all problems of the others
+    assert (
+        found.n == len(found.ranked.labels) == 24 and found.fitted == 192
+    )  # a problem a held-out group, all problems of the others
 
 
 def test_features_that_are_the_activations_gain_nothing():
@@ -259,7 +261,7 @@ def test_a_class_that_is_never_called_has_no_precision():
     right = stream(0, "rare").permutation(len(group)) < 24  # 10 % right: the classifier always says wrong
     found = audit_of(np.full_like(states, 3.0) + states / 1e3, right, group, surface)
     assert found.precision[1] is None and found.p_precision[1] == 1
-    assert found.precision[0].value == (~found.labels).mean() and found.p_precision[0] > 0.025
+    assert found.precision[0].value == (~found.ranked.labels).mean() and found.p_precision[0] > 0.025
 
 
 # Ablations

@@ -258,17 +258,26 @@ def test_markup_in_rows_is_text():
 
 
 def test_winners_notes_and_reproductions_stay():
-    winner = {"a / b": {"claim": "task-accuracy", "models": ["a", "b"], "winner": "b", "p": 0.001}}
+    accuracy = {"claim": "task-accuracy", "metric": "accuracy", "unit": "fraction", "test": "McNemar"}
+    lost = accuracy | {"models": ["a", "b"], "winner": "b", "p": 0.001, "difference": value(-0.052, -0.1, -0.01)}
+    equal = accuracy | {"models": ["a", "c"], "winner": None, "p": 0.5, "difference": value(0.001, -0.04, 0.05)}
+    tau = {"claim": "spread", "metric": "tau", "unit": "points", "test": "two estimates", "models": ["a", "b"], "winner": None}
+    tau |= {"p": None, "difference": value(1.5, -2.0, 3.5)}
+    auc = accuracy | {"metric": "auc", "claim": "probe-best", "models": ["a", "b"], "winner": "a", "p": 0.01}
+    auc |= {"difference": value(0.052, 0.01, 0.1)}
+    winner = {"1": lost, "2": tau, "3": auc}
     rows = [
         replace(HELD_OUT, detail={"note": "one split"}),
         row(model="gpt2", reported=value(0.9206), reproduction="INCONCLUSIVE", detail={"reproduction": "too few"}),
     ]
     for text in ("\n".join(lines_of(rows, winners=winner)), markdown(rows, environment(winners=winner))):
-        assert "winner, task-accuracy: b (p = 0.001), exact McNemar on the same problems" in text
+        assert "winner, task-accuracy accuracy: b (a - b = -5.2 [-10.0, -1.0] points, p = 0.001); McNemar" in text
+        assert "winner, spread tau: none (a - b = +1.5 [-2.0, +3.5] points); two estimates" in text
+        assert "winner, probe-best auc: a (a - b = +0.052 [+0.010, +0.100], p = 0.01)" in text
         assert "note, probe-accuracy on gpt2-mini: mean, soundly: one split" in text
         assert "INCONCLUSIVE" in text
-    winner["a / c"] = {"claim": "task-accuracy", "models": ["a", "c"], "winner": None, "p": 0.5}
-    assert any("b of a, b (p = 0.001); none of a, c (p = 0.5)" in line for line in lines_of(rows, winners=winner))
+    pairs = lines_of(rows, winners=winner | {"4": equal})
+    assert "points, p = 0.001); none (a - c = +0.1 [-4.0, +5.0] points, p = 0.5)" in " ".join(" ".join(pairs).split())
 
 
 # --- what the audit says ---------------------------------------------------------------------------------------------

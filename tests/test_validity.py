@@ -17,6 +17,7 @@ from codi_bench.validity import (
     Validity,
     Verdict,
     check_permutations,
+    check_permuted,
     half_effect,
     holm_p,
     holm_permutations,
@@ -286,23 +287,52 @@ def cells(rates, n=400):
 def test_spread_is_concentrated_in_a_cell_that_stands_out():
     grid, p = cells([0.8] + [0.5] * 11), [0.001] + [0.5] * 11
     rule = {"phi": 1.5, "q": 0.5, "top_corrected_p": 0.001, "top_contrast_p": 0.001}
-    word, why = spread_word(grid, cell_p=p, **rule)
-    assert word == "concentrated" and "1 of 12 cells pass alone" in why and "\n" not in why
-    assert spread_word(grid, cell_p=[0.001] * 6 + [0.5] * 6, **rule)[0] == "concentrated"
-    assert spread_word(grid, cell_p=[0.001] * 7 + [0.5] * 5, **rule)[0] == "mixed"
-    assert spread_word(grid, cell_p=p, **rule | {"top_corrected_p": 0.03})[0] == "mixed"
-    assert spread_word(grid, cell_p=p, **rule | {"top_contrast_p": 0.03})[0] == "mixed"
-    assert spread_word(grid, cell_p=p, **rule | {"phi": 100})[0] == "mixed"  # Q finds nothing any more
+    found = spread_word(grid, cell_p=p, **rule)
+    assert found.word == "concentrated" and "1 of 12 cells pass alone" in found.why and "\n" not in found.why
+    assert spread_word(grid, cell_p=[0.001] * 6 + [0.5] * 6, **rule).word == "concentrated"
+    assert spread_word(grid, cell_p=[0.001] * 7 + [0.5] * 5, **rule).word == "mixed"
+    assert spread_word(grid, cell_p=p, **rule | {"top_corrected_p": 0.03}).word == "mixed"
+    assert spread_word(grid, cell_p=p, **rule | {"top_contrast_p": 0.03}).word == "mixed"
+    assert spread_word(grid, cell_p=p, **rule | {"phi": 100}).word == "mixed"  # Q finds nothing any more
 
 
 def test_spread_is_even_where_all_cells_pass_and_tau_is_small():
     grid = cells([0.75] * 12)
     rule = {"phi": 1.5, "q": 0.5, "top_corrected_p": 0.001, "top_contrast_p": 0.5}
-    assert spread_word(grid, cell_p=[0.001] * 12, **rule)[0] == "even"
-    assert spread_word(grid, cell_p=[0.001] * 11 + [0.03], **rule)[0] == "mixed"
-    assert spread_word(grid, cell_p=[0.001] * 12, **rule | {"q": np.full(12, 0.74)})[0] == "mixed"  # tau against half a point
+    assert spread_word(grid, cell_p=[0.001] * 12, **rule).word == "even"
+    assert spread_word(grid, cell_p=[0.001] * 11 + [0.03], **rule).word == "mixed"
+    assert spread_word(grid, cell_p=[0.001] * 12, **rule | {"q": np.full(12, 0.74)}).word == "mixed"  # tau against half a point
     wide = cells([0.9] * 6 + [0.6] * 6)
-    assert spread_word(wide, cell_p=[0.001] * 12, **rule)[0] == "mixed"
+    assert spread_word(wide, cell_p=[0.001] * 12, **rule).word == "mixed"
+
+
+def test_a_spread_that_monte_carlo_error_could_change_is_fragile():
+    grid, rule = cells([0.75] * 12), {"phi": 1.5, "q": 0.5, "top_corrected_p": 0.001, "top_contrast_p": 0.5}
+    firm, near = [0.005] * 12, [0.005] * 11 + [0.03]
+    assert not spread_word(grid, cell_p=firm, permutations=199, **rule).fragile
+    assert spread_word(grid, cell_p=near, permutations=199, **rule).fragile  # one draw fewer would have been even
+    assert not spread_word(grid, cell_p=near, permutations=None, **rule).fragile
+    alone = {"phi": 1.5, "q": 0.5, "top_corrected_p": 0.03, "top_contrast_p": 0.001, "cell_p": [0.03] + [0.5] * 11}
+    assert spread_word(cells([0.8] + [0.5] * 11), permutations=199, **alone).fragile
+
+
+def test_a_spread_says_how_many_problems_would_decide():
+    """At that many, tau of equal cells stays below half the mean effect; without an effect none would."""
+    rule = {"phi": 1.5, "q": 0.5, "top_corrected_p": 0.001, "top_contrast_p": 0.5, "cell_p": [0.001] * 11 + [0.5]}
+    few, many = (spread_word(cells([0.7] * 12, n), **rule) for n in (60, 400))
+    assert few.decide > 60 and many.decide == 401
+    assert spread_word(cells([0.4] * 12), **rule).decide is None
+
+
+def test_permuted_labels_that_are_told_block_the_row():
+    rng = stream(0, "permuted")
+    chance = rng.normal(0.5, 0.05, (199, 4))
+    check_permuted(chance)
+    check_permuted(chance - 0.1)  # below chance is what too small folds give, and lends no claim anything
+    with pytest.raises(MeasureError, match="permuted labels have an AUC of 0.5[45]"):
+        check_permuted(chance + 0.05)
+    with pytest.raises(MeasureError, match="a control fails"):
+        check_permuted(chance[:, 0] + 0.05)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from codi_bench.errors import MeasureError, UnknownNameError
-from codi_bench.stats import Estimate, mcnemar_exact, stream, wilson
+from codi_bench.stats import Estimate, stream, wilson
 from codi_bench.verdicts import (
     Regression,
     Reproduction,
@@ -196,7 +196,8 @@ def test_the_dispatcher_finds_each_rule_and_names_the_nearest():
         lambda: regression_value(1.0, 1.0, math.inf),
         lambda: regression_count([1, 0], [1, 0, 1], same_environment=True, family_size=1),
         lambda: regression_count([1, 0], [1, 0], same_environment=True, family_size=0),
-        lambda: winner([1, 0], [0, 1], tests=0),
+        lambda: winner(NAN, 0.01),
+        lambda: winner(0.1, NAN),
     ],
 )
 def test_numbers_that_decide_nothing_are_refused(call):
@@ -287,24 +288,5 @@ def test_a_changed_verdict_drifts_unless_it_was_fragile():
 
 
 def test_winner_needs_the_corrected_p():
-    a, b = pair(40, 30, 10, 20)
-    p = mcnemar_exact(a, b)
-    assert winner(a, b, tests=1) == ("a", p) and winner(b, a, tests=1) == ("b", p)
-    assert winner(a, b, tests=100) == (None, pytest.approx(100 * p))
-    assert winner(a, b, tests=1000) == (None, 1.0)
-    assert winner(a, a, tests=1) == (None, 1.0)
-
-
-def test_43_2_against_55_6_is_decided_by_300_shared_problems():
-    """VERDICTS.md, section 6: discordant 40 %, 12.4 points net: 90 % power by n = 300."""
-    rng = stream(0, "winner power")
-    draws = [winner(*pair(*rng.multinomial(300, [0.294, 0.262, 0.138, 0.306])), tests=1)[0] for _ in range(300)]
-    assert draws.count("a") >= 0.86 * 300 and "b" not in draws
-
-
-@quick
-@given(outcome_pairs, st.integers(1, 20))
-def test_winner_turns_around_with_the_pair(pairs, tests):
-    a, b = zip(*pairs, strict=True)
-    (name, p), (other, same_p) = winner(a, b, tests=tests), winner(b, a, tests=tests)
-    assert p == same_p and other == {"a": "b", "b": "a", None: None}[name]
+    assert winner(0.1, 0.05) == "a" and winner(-0.1, 0.05) == "b"
+    assert winner(0.1, 0.0501) is None and winner(0.0, 0.01) is None

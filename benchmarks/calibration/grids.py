@@ -65,7 +65,7 @@ def audited(make, rng, *, permutations, folds, Cs, grouped=True, look=0, **setti
         folds=folds,
         workers=1,
     )
-    return {"word": str(exists_word(audit).word), "named": audit.best, "spread": spread_of(audit)[1]} | _numbers(audit, look)
+    return {"word": str(exists_word(audit).word), "named": audit.best, "spread": spread_of(audit)[1].word} | _numbers(audit, look)
 
 
 def _numbers(audit: ProbeAudit, look: int) -> dict:

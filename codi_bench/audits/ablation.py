@@ -14,7 +14,7 @@ import numpy as np
 from codi_bench.errors import MeasureError
 from codi_bench.measures.ablation import PositionEffects, position_effects
 from codi_bench.stats import Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream
-from codi_bench.validity import Validity, Verdict, none_stands_out, sound
+from codi_bench.validity import Z95, Validity, Verdict, none_stands_out, sound
 
 MAIN = "mean"
 KINDS = (MAIN, "zero", "noise", "resample")
@@ -96,5 +96,5 @@ def critical_word(found: PositionEffects, *, n: int, claimed: Sequence[int] | No
 
 def none_word(found: PositionEffects, *, n: int) -> Verdict:
     """Is no position critical? By the simultaneous upper bounds of the contrasts."""
-    se = max((c.high - c.low) / (2 * 1.96) for c in found.contrasts)
+    se = max((c.high - c.low) / (2 * Z95) for c in found.contrasts)
     return none_stands_out(found.upper, margin=CONTRAST_FLOOR, deviates=bool(found.critical), n=n, se=se)

@@ -8,11 +8,11 @@ import numpy as np
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from codi_bench.intervals import Heterogeneity, accuracy_phi, auc_phi, cv_accuracy, cv_auc, fold_auc, heterogeneity
+from codi_bench.intervals import Heterogeneity, Ranked, accuracy_phi, auc_phi, cv_accuracy, cv_auc, fold_auc, heterogeneity
 from codi_bench.measures.probe_grid import CS, ProbeGrid, probe_grid
-from codi_bench.measures.surface import ConditionalNull, added_auc, conditional_null
+from codi_bench.measures.surface import ConditionalNull, added_auc, conditional_null, standardised
 from codi_bench.stats import Estimate, bootstrap_mean, stream
-from codi_bench.validity import ALPHA, Verdict, sound, spread_word
+from codi_bench.validity import ALPHA, SpreadWord, Verdict, check_permuted, sound, spread_word
 
 AUC_FLOOR = 0.10
 # Accuracy at which normal classes of equal variance and size have an AUC 0.10 over chance: Phi(d'/2), d' = sqrt(2) Phi^-1(0.60).
@@ -27,7 +27,7 @@ class ProbeAudit:
     conditional: the null given the surface, None without one; beyond_bot: given the surface and what probes at bot read, over the
     other cells; None where those at bot are not named. correct bool [n, cells]: held out. phi, q: of the permuted accuracies;
     phi_auc of the AUCs. mean: held-out accuracy over all cells. best: the cell with the highest AUC. best_accuracy, best_auc,
-    best_score [n]: of the cell chosen inside the outer folds by its inner folds, so that choosing costs nothing. added: AUC that
+    ranked: of the cell chosen inside the outer folds by its inner folds, so that choosing costs nothing. added: AUC that
     it adds to the surface (over the null's mean where there is no surface).
     """
 
@@ -46,7 +46,7 @@ class ProbeAudit:
     best_auc: Estimate
     added: Estimate
     surface_auc: float | None
-    best_score: np.ndarray
+    ranked: Ranked
 
     @property
     def p(self) -> dict[str, float]:
@@ -82,6 +82,7 @@ def audit_probes(
     correct = grid.held_out_prediction == labels[:, None]
     phi, q = accuracy_phi(grid.null_held_out, n)
     phi_auc = auc_phi(grid.null_auc, grid.null_auc_variance)
+    check_permuted(grid.null_auc)
     chosen = grid.fold_inner.argmax(1)  # for each outer fold the cell that its training problems prefer
     best_score = grid.held_out_score[np.arange(len(labels)), chosen[grid.fold]]
     auc, variance = fold_auc(best_score, labels, grid.fold)
@@ -93,7 +94,7 @@ def audit_probes(
         conditional = conditional_null(activations, labels, surface, score=grid.held_out_score, fold=grid.fold, **given)
         if bot is not None:
             behind = np.setdiff1d(np.arange(correct.shape[1]), bot)
-            wider = np.column_stack([surface, _within_folds(grid.held_out_score[:, bot], grid.fold)])
+            wider = np.column_stack([surface, standardised(grid.held_out_score[:, bot], grid.fold)])
             score = grid.held_out_score[:, behind]
             beyond = conditional_null(activations[:, behind], labels, wider, score=score, fold=grid.fold, **given)
         added, surface_auc = added_auc(best_score, labels, surface, grid.fold, phi=phi_auc)
@@ -113,7 +114,7 @@ def audit_probes(
         best_auc=best_auc,
         added=added,
         surface_auc=surface_auc,
-        best_score=best_score,
+        ranked=Ranked(best_score, labels, grid.fold, np.arange(len(labels)) if groups is None else np.asarray(groups), phi_auc),
     )
 
 
@@ -132,30 +133,22 @@ def _word(audit: ProbeAudit, theta: Estimate, delta: float, cells: int) -> Verdi
     return sound(theta, delta=delta, p=audit.p, marginal=LABELS, n=audit.n, z=z, permutations=audit.permutations)
 
 
-def spread_of(audit: ProbeAudit) -> tuple[Heterogeneity, str, str]:
-    """How far cells differ beyond sampling error, and the word for it: concentrated, even or mixed, with the reason."""
+def spread_of(audit: ProbeAudit) -> tuple[Heterogeneity, SpreadWord]:
+    """How far cells differ beyond sampling error, and the word for it."""
     top = audit.correct[:, audit.best].astype(float)
     rest = np.delete(audit.correct, audit.best, axis=1).mean(1)
     contrast, n = top - rest, audit.n
     error = max(float(np.sqrt(audit.phi) * contrast.std(ddof=1) / np.sqrt(n)), 1 / n)
-    word, why = spread_word(
+    found = spread_word(
         audit.correct,
         phi=audit.phi,
         cell_p=audit.grid.p_value_auc,
         top_corrected_p=float(audit.grid.p_value_max_auc[audit.best]),
         top_contrast_p=float(student.sf(contrast.mean() / error, n - 1)),
         q=audit.q,
+        permutations=audit.permutations,
     )
-    return heterogeneity(audit.correct, audit.phi), word, why
-
-
-def _within_folds(score: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Scores [n, cells] of probes that were fitted fold by fold, on one scale: mean 0 and std 1 in every fold."""
-    scaled = np.array(score, float)
-    for name in np.unique(fold):
-        rows = fold == name
-        scaled[rows] = (scaled[rows] - scaled[rows].mean(0)) / np.maximum(scaled[rows].std(0), 1e-12)
-    return scaled
+    return heterogeneity(audit.correct, audit.phi), found
 
 
 def _shifted(value: Estimate, by: float) -> Estimate:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codi_bench.intervals import auc_phi, cv_auc, fold_auc
+from codi_bench.intervals import Ranked, auc_phi, cv_auc, fold_auc
 from codi_bench.measures.probe_grid import Split, inner_folds, permuted_labels, scores
 from codi_bench.measures.sae import Sae
 from codi_bench.measures.sae_heldout import HeldoutQuality, feature_sets, grouped_split, null_precisions, quality
 from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, propensity
 from codi_bench.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
-from codi_bench.validity import Verdict, permutation_p, sound
+from codi_bench.validity import Verdict, check_permuted, permutation_p, sound
 
 CS = (0.0001, 0.001, 0.01)  # features of all vectors of a problem together are many thousands: C x width from 1 to 100 and more
 AUC_FLOOR, GAIN_FLOOR, RATE_FLOOR = 0.05, 0.03, 0.05
@@ -36,7 +36,8 @@ class FeatureScore:
 class SaeAudit:
     """Error prediction from the features of one SAE (and of a TopK one) on held-out groups, beside raw, PCA and surface.
 
-    n: held-out groups; fitted: training problems; train_accuracy: on those. sets: by name, "sae" first. p: raw permutation p
+    n: held-out groups; fitted: training problems; train_accuracy: on those. ranked: what the features say of each held-out
+    problem. sets: by name, "sae" first. p: raw permutation p
     against each null: of the AUC, and of the precisions (labels permuted). null_*: of the accuracy, AUC and precisions
     [permutations]. added: AUC that the features add to the surface. called, precision: (incorrect, correct).
     """
@@ -44,7 +45,7 @@ class SaeAudit:
     n: int
     fitted: int
     permutations: int
-    labels: np.ndarray
+    ranked: Ranked
     sets: dict[str, FeatureScore]
     train_accuracy: float
     null_accuracy: np.ndarray
@@ -98,6 +99,7 @@ def audit_errors(
     null_labels = permuted[:, test]
     null_auc, null_variance = fold_auc(null[:permutations], null_labels, together)
     phi = auc_phi(null_auc, null_variance)
+    check_permuted(null_auc)
 
     auc, variance = fold_auc(observed.T, known, together)
     smaller = int(min(known.sum(), (~known).sum()))
@@ -123,7 +125,7 @@ def audit_errors(
         n=len(test),
         fitted=len(train),
         permutations=permutations,
-        labels=known,
+        ranked=Ranked(observed[:, 0], known, together, groups[test], phi),
         sets=sets,
         train_accuracy=float(((scored[train, 0] > 0) == right[train]).mean()),
         null_accuracy=((null[:permutations] > 0) == null_labels).mean(1),

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from codi_bench.intervals import Ranked
 from codi_bench.models.edits import Edit
 from codi_bench.problems import Problem
 from codi_bench.thoughts.record import Answers
@@ -25,6 +26,11 @@ class Captured:
     hidden_states: np.ndarray
     answers: Answers
     right: np.ndarray
+
+    def cells(self, rows, places: int, layers: Sequence[int]) -> np.ndarray:
+        """What probes read of the chosen rows: float32 [n, layers x places, d], the first places of each layer in turn."""
+        states = self.hidden_states[rows][:, :places, list(layers)].astype(np.float32)  # [n, places, layers, d]
+        return states.transpose(0, 2, 1, 3).reshape(len(states), -1, states.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -84,22 +90,32 @@ class Bench(Protocol):
 class Null:
     """What a protocol gives where there is nothing: mean and 95 % band of its null draws, and the p of the measured value.
 
-    p: permutation p, or that of an exact test; None where nothing was tested.
+    p: permutation p, or that of an exact test; None where nothing was tested. quantiles: of its draws, 0 to 100 % in steps of 5,
+    to be drawn; () where there are none.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    quantiles: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, draws, p: float | None = None) -> Null:
+        """The null that draws [n] make."""
+        draws = np.asarray(draws, float)
+        low, high = np.quantile(draws, [0.025, 0.975])
+        quantiles = np.quantile(draws, np.linspace(0, 1, 21))
+        return cls(float(draws.mean()), float(low), float(high), p, tuple(quantiles.tolist()))
 
 
 @dataclass(frozen=True)
 class Measured:
     """One measured number. low, high: 95 % interval, None where there is no honest one (detail says why).
 
-    outcomes: right or wrong per problem where the number is an accuracy. cell: {"layer", "latent_pos"} where it has one.
-    nominal: of the reported protocol, the null value that the source compares with (chance, no drop). verdict: of the sound
-    protocol, None where no rule gives a word (detail["no_validity"] says why).
+    outcomes: right or wrong per problem where the number is an accuracy; ranked: the scores where it is an AUC. cell: {"layer",
+    "latent_pos"} where it has one. nominal: of the reported protocol, the null value that the source compares with (chance, no
+    drop). verdict: of the sound protocol, None where no rule gives a word (detail["no_validity"] says why).
     """
 
     metric: str
@@ -110,6 +126,7 @@ class Measured:
     high: float | None = None
     cell: dict | None = None
     outcomes: np.ndarray | None = None
+    ranked: Ranked | None = None
     detail: dict = field(default_factory=dict)
     null: Null | None = None
     nominal: float | None = None
@@ -122,7 +139,7 @@ class Claim:
 
     kind: value, exists, location, none, even, order or fact (VERDICTS §1). sound: the same metrics (and further ones) measured as
     they should have been, with verdicts; `reported` are the published values of these metrics, as fractions or points, where the
-    model is the source's own. compared: may a paired test on the same problems name a winner between two models?
+    model is the source's own. compared: the metric, soundly measured, by which two models are compared.
     """
 
     id: str
@@ -135,4 +152,4 @@ class Claim:
     sound_protocol: str
     sound: Callable[[Bench, Mapping[str, float]], list[Measured]]
     seeds: dict[str, int] = field(default_factory=dict)
-    compared: bool = False
+    compared: str | None = None

@@ -26,6 +26,7 @@ from codi_bench.measures import (
     sae_quality as measure_sae,
 )
 from codi_bench.measures.probe_grid import Split, in_sample_null, permuted_labels, scores
+from codi_bench.measures.sae import Sae
 from codi_bench.measures.sae_heldout import null_precisions
 from codi_bench.models.edits import BOT, Edit
 from codi_bench.problems import score
@@ -60,10 +61,7 @@ SAE_PROTOCOLS = {
 
 def against(value: float, draws, nominal: float) -> dict:
     """`null` and `nominal` of a measured value, from the values [permutations] that permuted labels give."""
-    draws = np.asarray(draws, float)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    null = Null(float(draws.mean()), float(low), float(high), permutation_p(value, draws))
-    return {"null": null, "nominal": float(nominal)}
+    return {"null": Null.of(draws, permutation_p(value, draws)), "nominal": float(nominal)}
 
 
 # --- what several claims share ---------------------------------------------------------------------------------------
@@ -97,8 +95,7 @@ def probes(bench: Bench) -> Probed:
         chosen = balanced_sample(
             found.right, per_class=NUM_PROBED // 2, shuffle=bench.family == "gpt2"
         )  # the LLaMA script did not shuffle
-        states = found.hidden_states[chosen][:, :, list(bench.layers)].astype(np.float32)  # [100, tokens, layers, d]
-        cells = states.transpose(0, 2, 1, 3).reshape(NUM_PROBED, -1, states.shape[-1])
+        cells = found.cells(chosen, len(places(bench)), bench.layers)
         right, shape = found.right[chosen], (len(bench.layers), -1)
         fitted = in_sample_probes(cells, right)
         groups = [found.problems[i].group for i in chosen]
@@ -131,7 +128,8 @@ def errors(bench: Bench) -> Predicted:
         protocol = SAE_PROTOCOLS[bench.family]
         given = captured(bench, protocol.n, protocol.variants)
         states = given.hidden_states[:, :, list(bench.sae_layers)].astype(np.float32)  # [n, tokens, layers, d]
-        sae, vectors = study_sae(bench, states.reshape(-1, states.shape[-1]))
+        vectors = states.reshape(-1, states.shape[-1])
+        sae = study_sae(bench, vectors)
         encoded = sae.encode(vectors).reshape(len(states), -1)
         found = predict_errors(encoded, given.right, seed=SAMPLE["split"])
         right, test = given.right, found.test_index
@@ -157,12 +155,12 @@ def errors(bench: Bench) -> Predicted:
     return bench.once("errors", compute)
 
 
-def study_sae(bench: Bench, vectors: np.ndarray):
-    """The family's SAE trained on vectors [m, d], and the vectors."""
+def study_sae(bench: Bench, vectors: np.ndarray) -> Sae:
+    """The family's SAE trained on vectors [m, d]."""
     protocol = SAE_PROTOCOLS[bench.family]
     features = round(protocol.widen * vectors.shape[-1])
     kind = {"l1": protocol.l1, "l1_kind": protocol.l1_kind, "lr": protocol.lr, "seed": SAMPLE["sae"]}
-    return train_relu_sae(vectors, features=features, **kind), vectors
+    return train_relu_sae(vectors, features=features, **kind)
 
 
 def ablated(bench: Bench) -> tuple[np.ndarray, np.ndarray]:

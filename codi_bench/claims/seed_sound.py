@@ -1,4 +1,4 @@
-"""What the sound protocols of the first study's claims share: problems, surface, sizes and the shape of a null."""
+"""What the sound protocols of the first study's claims share: problems, surface and sizes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from codi_bench.claims.claim import Bench, Captured, Null
+from codi_bench.claims.claim import Bench, Captured
 from codi_bench.measures.surface import surface_design
 from codi_bench.problems.features import PRIORITY, surface_table
 from codi_bench.stats import Estimate
@@ -20,6 +20,7 @@ SEED = 0
 DEFAULT_PERMUTATIONS = 199  # of every null: carries Holm over five tests (VERDICTS.md, section 1)
 # Tests a (source, model, claim family), corrected together by Holm. The grid of probes is one max-statistic, so one test.
 FAMILY_TESTS = {"task accuracy": 1, "probes": 1, "SAE errors": 4, "ablation": 1, "spread": 1}
+WINNER_TESTS = 3  # of two models: task accuracy, the AUC of the best probe, the AUC of SAE errors
 NO_BOUND = "an extreme over cells has no honest interval; its null band is printed"
 
 
@@ -33,13 +34,6 @@ def surface(found: Captured, n: int) -> np.ndarray:
     problems = found.problems[:n]
     table = surface_table(problems)
     return surface_design(table.numeric, table.categorical, len({p.group for p in problems}), priority=PRIORITY)
-
-
-def band(draws, p: float | None = None) -> Null:
-    """Mean and 95 % band of null draws."""
-    draws = np.asarray(draws, float)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Null(float(draws.mean()), float(low), float(high), p)
 
 
 def effect_over(reported: Mapping[str, float], metric: str, nominal: float, floor: float) -> float:

@@ -24,7 +24,6 @@ from codi_bench.claims.seed_sound import (
     PROBE_CS,
     SEED,
     as_points,
-    band,
     captured,
     effect_over,
     ends,
@@ -33,7 +32,7 @@ from codi_bench.claims.seed_sound import (
 )
 from codi_bench.measures.spread import spread
 from codi_bench.stats import Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream, wilson
-from codi_bench.validity import HETEROGENEOUS, Validity, Verdict, passes, sound
+from codi_bench.validity import HETEROGENEOUS, SpreadWord, Validity, Verdict, passes, sound
 
 
 def probes(bench: Bench) -> ProbeAudit:
@@ -42,14 +41,13 @@ def probes(bench: Bench) -> ProbeAudit:
     def compute():
         found = captured(bench)
         n = min(NUM_PROBED, len(found.right))
-        tokens, layers = len(places(bench)), list(bench.layers)
-        states = found.hidden_states[:n, :tokens, layers].astype(np.float32)  # [n, tokens, layers, d]
+        tokens = len(places(bench))
         return probing.audit_probes(
-            states.transpose(0, 2, 1, 3).reshape(n, -1, states.shape[-1]),
+            found.cells(slice(n), tokens, bench.layers),
             found.right[:n],
             surface=surface(found, n),
             groups=[p.group for p in found.problems[:n]],
-            bot=np.arange(len(layers)) * tokens if bench.permutations > DEFAULT_PERMUTATIONS else None,
+            bot=np.arange(len(bench.layers)) * tokens if bench.permutations > DEFAULT_PERMUTATIONS else None,
             permutations=bench.permutations,
             seed=SEED,
             Cs=PROBE_CS,
@@ -109,9 +107,17 @@ def probe_accuracy(bench: Bench, reported: Mapping[str, float]) -> list[Measured
     std, mean = 100 * grid.std(), found.mean
     return [
         Measured(
-            "mean", mean.value, found.n, "fraction", mean.low, mean.high, detail=detail, null=band(draws.mean(1)), verdict=verdict
+            "mean",
+            mean.value,
+            found.n,
+            "fraction",
+            mean.low,
+            mean.high,
+            detail=detail,
+            null=Null.of(draws.mean(1)),
+            verdict=verdict,
         ),
-        Measured("std", std, found.n, "points", detail=without_word("see spread: tau"), null=band(100 * draws.std(1))),
+        Measured("std", std, found.n, "points", detail=without_word("see spread: tau"), null=Null.of(100 * draws.std(1))),
     ]
 
 
@@ -123,8 +129,8 @@ def probe_range(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     verdict = probing.accuracy_word(found, found.best_accuracy, delta=delta, cells=len(grid))
     detail = {"no_interval": NO_BOUND, "validity_of": "the cell chosen inside the outer folds"}
     return [
-        Measured("min", float(grid.min()), found.n, "fraction", detail=without_word(NO_BOUND), null=band(draws.min(1))),
-        Measured("max", float(grid.max()), found.n, "fraction", detail=detail, null=band(draws.max(1)), verdict=verdict),
+        Measured("min", float(grid.min()), found.n, "fraction", detail=without_word(NO_BOUND), null=Null.of(draws.min(1))),
+        Measured("max", float(grid.max()), found.n, "fraction", detail=detail, null=Null.of(draws.max(1)), verdict=verdict),
     ]
 
 
@@ -147,7 +153,7 @@ def probe_best(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
             accuracy.low,
             accuracy.high,
             cell=cell,
-            null=band(found.grid.null_held_out.max(1)),
+            null=Null.of(found.grid.null_held_out.max(1)),
             verdict=word,
         ),
         Measured(
@@ -158,8 +164,9 @@ def probe_best(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
             auc.low,
             auc.high,
             cell=cell,
+            ranked=found.ranked,
             detail=detail,
-            null=band(found.grid.null_auc.max(1), found.grid.p_value_any_auc),
+            null=Null.of(found.grid.null_auc.max(1), found.grid.p_value_any_auc),
             verdict=probing.exists_word(found),
         ),
     ]
@@ -180,7 +187,7 @@ def probe_by_layer(bench: Bench, reported: Mapping[str, float]) -> list[Measured
         delta = effect_over(reported, f"mean_L{layer}", seed_reported.CHANCE, probing.ACCURACY_FLOOR)
         theta = Estimate(mean.value - found.q, mean.low - found.q, mean.high - found.q)
         verdict = sound(theta, delta=delta, p=p, marginal=probing.LABELS, n=found.n, permutations=found.permutations)
-        cell, null = {"layer": layer, "latent_pos": None}, band(draws[:, i].mean(1))
+        cell, null = {"layer": layer, "latent_pos": None}, Null.of(draws[:, i].mean(1))
         rows.append(
             Measured(
                 f"mean_L{layer}", mean.value, found.n, "fraction", mean.low, mean.high, cell=cell, null=null, verdict=verdict
@@ -192,16 +199,16 @@ def probe_by_layer(bench: Bench, reported: Mapping[str, float]) -> list[Measured
 def encoding_spread(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """tau, the spread over cells beyond sampling error, and the word for it; std, range and evenness beside their null bands."""
     found = probes(bench)
-    measured, word, why = probing.spread_of(found)
+    measured, spread_word = probing.spread_of(found)
     tau = as_points(measured.tau)
-    verdict = _spread_verdict(bench.family, word, why, measured.p)
+    verdict = _spread_verdict(bench.family, spread_word, measured.p)
     draws, grid = found.grid.null_held_out, found.grid.held_out_accuracy
     summary = spread(_grid(bench, grid), chance=min(found.q, float(grid.max()) - 1e-9))
     no_word = without_word("see tau: spreads of measured cells hold sampling error")
     sampling = 100 * float(np.sqrt(measured.variance))
     return [
         Measured("std", summary.std, found.n, "points", detail=no_word | {"null": "sampling error alone"}, null=Null(sampling)),
-        Measured("range", summary.range, found.n, "points", detail=no_word, null=band(100 * np.ptp(draws, axis=1))),
+        Measured("range", summary.range, found.n, "points", detail=no_word, null=Null.of(100 * np.ptp(draws, axis=1))),
         Measured("evenness", summary.evenness, found.n, "fraction", detail=no_word),
         Measured(
             "tau",
@@ -209,7 +216,7 @@ def encoding_spread(bench: Bench, reported: Mapping[str, float]) -> list[Measure
             found.n,
             "points",
             *tau[1:],
-            detail={"note": f"spread: {word}"},
+            detail={"note": f"spread: {spread_word.word}"},
             null=Null(0.0, p=measured.p),
             verdict=verdict,
         ),
@@ -239,9 +246,13 @@ def _difficulty(found: ProbeAudit) -> str:
     return f"of the thoughts, beyond surface and bot: p = {p:.2g}" + ("" if passes(p) else ", so not shown")
 
 
-def _spread_verdict(family: str, word: str, why: str, q_p: float) -> Verdict:
+def _spread_verdict(family: str, found: SpreadWord, q_p: float) -> Verdict:
     """GPT-2's claim is `concentrated`, LLaMA's `even`; the other one of the two refutes it, for `even` any heterogeneity does."""
     claimed = "concentrated" if family == "gpt2" else "even"
-    refuted = word == "even" if claimed == "concentrated" else q_p <= HETEROGENEOUS
-    found = Validity.SUPPORTED if word == claimed else Validity.REFUTED if refuted else Validity.UNDERPOWERED
-    return Verdict(found, f"{word}, claimed {claimed}: {why}")
+    why = f"{found.word}, claimed {claimed}: {found.why}"
+    if found.word == claimed:
+        return Verdict(Validity.SUPPORTED, why, found.fragile)
+    if found.word == "even" if claimed == "concentrated" else q_p <= HETEROGENEOUS:
+        return Verdict(Validity.REFUTED, why, found.fragile)
+    at_least = "" if found.decide is None else f": at least {found.decide} problems would decide"
+    return Verdict(Validity.UNDERPOWERED, why + at_least, found.fragile, found.decide)

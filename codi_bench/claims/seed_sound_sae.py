@@ -22,7 +22,6 @@ from codi_bench.claims.seed_sound import (
     SEED,
     TOPK_EPOCHS,
     as_points,
-    band,
     captured,
     effect_over,
     ends,
@@ -30,7 +29,7 @@ from codi_bench.claims.seed_sound import (
     without_word,
 )
 from codi_bench.measures.sae import train_topk_sae
-from codi_bench.validity import holm_p, sound
+from codi_bench.validity import check_permutations, holm_p, sound
 
 
 def errors(bench: Bench) -> SaeAudit:
@@ -48,7 +47,7 @@ def errors(bench: Bench) -> SaeAudit:
             found.right,
             groups=[p.group for p in found.problems],
             surface=surface(found, len(found.problems)),
-            train_sae=lambda x: study_sae(bench, x)[0],
+            train_sae=lambda x: study_sae(bench, x),
             train_topk=lambda x: train_topk_sae(x, features=width, k=max(8, d // 16), epochs=TOPK_EPOCHS, seed=SEED),
             permutations=bench.permutations,
             seed=SEED,
@@ -60,6 +59,7 @@ def errors(bench: Bench) -> SaeAudit:
 def sae_tests(bench: Bench, null: str) -> dict[str, float]:
     """Corrected p of the family's four tests, that of the AUC against one of its two nulls: both must be passed."""
     found = errors(bench)
+    check_permutations(bench.permutations, FAMILY_TESTS["SAE errors"])
     p = {"auc": found.p_auc[null], "gain": found.gain_p, "incorrect": found.p_precision[0], "correct": found.p_precision[1]}
     return holm_p(p, FAMILY_TESTS["SAE errors"])
 
@@ -82,7 +82,7 @@ def sae_error_prediction(bench: Bench, reported: Mapping[str, float]) -> list[Me
             accuracy.high,
             outcomes=features.right,
             detail=detail,
-            null=band(found.null_accuracy),
+            null=Null.of(found.null_accuracy),
             verdict=word,
         ),
         Measured(
@@ -92,7 +92,8 @@ def sae_error_prediction(bench: Bench, reported: Mapping[str, float]) -> list[Me
             "fraction",
             auc.low,
             auc.high,
-            null=band(found.null_auc, max(found.p_auc.values())),
+            ranked=found.ranked,
+            null=Null.of(found.null_auc, max(found.p_auc.values())),
             verdict=word,
         ),
         Measured(
@@ -128,7 +129,7 @@ def sae_precision(bench: Bench, reported: Mapping[str, float]) -> list[Measured]
             continue  # the class was never predicted: a metric that is missing is loud in the comparison
         delta = effect_over(reported, metric, float(draws.mean()), encoding.RATE_FLOOR)
         verdict = encoding.precision_word(found, which, p[metric], delta=delta)
-        null = band(draws, found.p_precision[which])
+        null = Null.of(draws, found.p_precision[which])
         rows.append(Measured(metric, rate.value, found.n, "fraction", rate.low, rate.high, null=null, verdict=verdict))
     return rows
 

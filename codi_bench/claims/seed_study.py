@@ -53,7 +53,7 @@ CLAIMS = (
         seed_reported.task_accuracy,
         SOUND_DECODING,
         seed_sound_probes.task_accuracy,
-        compared=True,
+        compared="accuracy",
     ),
     Claim(
         "probe-accuracy",
@@ -90,6 +90,7 @@ CLAIMS = (
         SOUND_PROBING,
         seed_sound_probes.probe_best,
         FOLDS,
+        compared="auc",
     ),
     Claim(
         "probe-by-layer",
@@ -114,6 +115,7 @@ CLAIMS = (
         SOUND_SAE,
         seed_sound_sae.sae_error_prediction,
         SAMPLE,
+        compared="auc",
     ),
     Claim(
         "sae-train-accuracy",
@@ -195,6 +197,7 @@ CLAIMS = (
         SOUND_SPREAD,
         seed_sound_probes.encoding_spread,
         FOLDS,
+        compared="tau",
     ),
     Claim(
         "size",

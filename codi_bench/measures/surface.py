@@ -320,7 +320,7 @@ def added_auc(score, labels, design, fold, *, phi: float) -> tuple[Estimate, flo
     with threadpool_limits(limits=1):
         limit = math.log(2 * len(y) - 1)
         surface = _held_out(x, y, fold).clip(-limit, limit)
-        both = _held_out(np.column_stack([surface, _standardised(s, fold)]), y, fold)
+        both = _held_out(np.column_stack([surface, standardised(s, fold)]), y, fold)
     auc = float(fold_auc(surface, y, fold)[0])
     theta, variance = _paired_auc(both, surface, y, fold)
     if variance == 0:
@@ -340,13 +340,14 @@ def _held_out(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
     return found
 
 
-def _standardised(s: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Scores with mean 0 and std 1 in each fold; 0 where they are constant."""
+def standardised(s: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Scores [n] or [n, cells] of models fitted fold by fold, on one scale: mean 0 and std 1 in each fold, 0 where constant."""
     found = np.empty_like(s)
     for name in np.unique(fold):
         part = s[fold == name]
-        std = part.std()
-        found[fold == name] = (part - part.mean()) / std if std > 1e-6 * np.abs(part).max() else 0
+        std = part.std(axis=0)
+        varies = std > 1e-6 * np.abs(part).max(axis=0)
+        found[fold == name] = np.where(varies, (part - part.mean(axis=0)) / np.where(varies, std, 1), 0)
     return found
 
 

@@ -154,15 +154,22 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 
 def winners(environment: dict) -> list[str]:
-    """Who is better on the same problems, with p; with more than two models one entry a pair."""
+    """How two models differ and who is better, with p; with more than two models one entry a pair."""
     found = list(environment.get("winners", {}).values())
     lines = []
     for claim in dict.fromkeys(each["claim"] for each in found):
         pairs = [each for each in found if each["claim"] == claim]
-        among = [f" of {', '.join(each['models'])}" if len(pairs) > 1 else "" for each in pairs]
-        text = "; ".join(f"{each['winner'] or 'none'}{of} (p = {each['p']:.2g})" for each, of in zip(pairs, among))
-        lines.append(f"winner, {claim}: {text}, exact McNemar on the same problems")
+        lines.append(f"winner, {claim} {pairs[0]['metric']}: {'; '.join(map(_pair, pairs))}; {pairs[0]['test']}")
     return lines
+
+
+def _pair(each: dict) -> str:
+    """Who is better, and by how much: an AUC in its own unit, all else in points."""
+    value, low, high = (each["difference"][key] for key in ("value", "low", "high"))
+    scale, digits, unit = (1, 3, "") if each["metric"] == "auc" else (1 if each["unit"] == "points" else 100, 1, " points")
+    interval = "" if low is None else f" [{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]"
+    p = "" if each["p"] is None else f", p = {each['p']:.2g}"
+    return f"{each['winner'] or 'none'} ({' - '.join(each['models'])} = {scale * value:+.{digits}f}{interval}{unit}{p})"
 
 
 def reproductions(rows: Sequence[Row]) -> list[str]:
