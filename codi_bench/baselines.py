@@ -43,20 +43,32 @@ class Reported(Strict):
     note: str = ""
 
 
-class Recorded(Strict):
-    """One measured number that was looked at and accepted.
+class Band(Strict):
+    """A null: its mean, the 95 % band of its draws, and the p of the measured number."""
 
-    verdict: the word of its validity; fragile: chance or rounding could change it. outcomes: packed right/wrong bits, base64,
-    where the number is an accuracy.
+    value: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+
+
+class Recorded(Strict):
+    """One measured number that was looked at and accepted, with the null beside it.
+
+    verdict: the word of its validity; fragile: chance or rounding could change it; decide: the n that would decide. outcomes:
+    packed right/wrong bits, base64, where the number is an accuracy.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
+    unit: Literal["fraction", "points", "features", "count"]
     n: int = Field(ge=1)
     cell: Cell | None = None
+    null: Band | None = None
     verdict: str | None = None
     fragile: bool = False
+    decide: int | None = None
     outcomes: str | None = None
 
 

@@ -217,7 +217,7 @@ def report(results: Annotated[Path, typer.Argument(help="a results.json")] = Pat
 @baselines_app.command()
 def diff(report: Path = Path("report"), baselines: Path | None = None) -> None:
     """What the proposals of the last `pytest benchmarks --update-baselines` would change."""
-    for _, before, record, _ in _proposals(report, baselines):
+    for _, before, record in _proposals(report, baselines):
         held, _ = before.nearest(record.environment)
         for metric, new in record.metrics.items():
             old = held.metrics.get(metric) if held else None
@@ -235,12 +235,12 @@ def accept(
     from codi_bench.baselines import save_baseline
     from codi_bench.engine import accept as accepted
 
-    for folder, before, record, units in _proposals(report, baselines):
-        print(save_baseline(folder, accepted(before, record, units, reason)))
+    for folder, before, record in _proposals(report, baselines):
+        print(save_baseline(folder, accepted(before, record, reason)))
 
 
 def _proposals(report: Path, baselines: Path | None):
-    """(baselines folder, baseline, proposed record, units) of every proposal of a run."""
+    """(baselines folder, baseline, proposed record) of every proposal of a run."""
     from codi_bench.baselines import Record, load_baseline
 
     folder = baselines or package_folder("baselines")
@@ -248,8 +248,7 @@ def _proposals(report: Path, baselines: Path | None):
     if not files:
         raise CodiBenchError(f"{report / 'proposals'}: nothing is proposed; run `pytest benchmarks --update-baselines` first")
     for path in files:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        yield folder, load_baseline(folder, path.parent.name, path.stem), Record.model_validate(held["record"]), held["units"]
+        yield folder, load_baseline(folder, path.parent.name, path.stem), Record.model_validate_json(path.read_bytes())
 
 
 def _list(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -12,6 +12,7 @@ from codi_bench import audits, intervals, measures, stats, validity
 from codi_bench.baselines import (
     REPORTED,
     SOUND,
+    Band,
     Baseline,
     Record,
     Recorded,
@@ -261,10 +262,19 @@ def _record(bench: ModelBench, claim: Claim, found: list[Judged]) -> Record:
 
 def _recorded(judged: Judged) -> Recorded:
     m = judged.measured
-    fragile = judged.verdict is not None and judged.verdict.fragile
-    outcomes = pack_bits(m.outcomes)
+    verdict = judged.verdict or Verdict(None, "")
     return Recorded(
-        value=m.value, low=m.low, high=m.high, n=m.n, cell=m.cell, verdict=judged.word, fragile=fragile, outcomes=outcomes
+        value=m.value,
+        low=m.low,
+        high=m.high,
+        unit=m.unit,
+        n=m.n,
+        cell=m.cell,
+        null=None if m.null is None else Band(value=m.null.value, low=m.null.low, high=m.null.high, p=m.null.p),
+        verdict=judged.word,
+        fragile=verdict.fragile,
+        decide=verdict.decide,
+        outcomes=pack_bits(m.outcomes),
     )
 
 
@@ -281,22 +291,21 @@ def _measuring(claim: Claim) -> list:
     return [stats, intervals, validity, features, *rooms, *sorted(own, key=lambda module: module.__name__)]
 
 
-def accept(baseline: Baseline, proposal: Record, units: dict[str, str], reason: str) -> Baseline:
+def accept(baseline: Baseline, proposal: Record, reason: str) -> Baseline:
     """The baseline with a record for the proposal's environment; tolerances of metrics that are gone go too."""
     others = [record for record in baseline.recorded if record.environment != proposal.environment]
     records = sorted([*others, proposal.model_copy(update={"reason": reason})], key=lambda record: str(record.environment))
-    tolerance = {
-        metric: baseline.tolerance.get(metric) or default_tolerance(held, units[metric])
-        for metric, held in proposal.metrics.items()
-    }
+    tolerance = {metric: baseline.tolerance.get(metric) or default_tolerance(held) for metric, held in proposal.metrics.items()}
     return baseline.model_copy(update={"recorded": records, "tolerance": tolerance})
 
 
-def default_tolerance(held: Recorded, unit: str) -> Tolerance:
+def default_tolerance(held: Recorded) -> Tolerance:
     """What a newly recorded metric may move by."""
     if held.outcomes is not None:
         return Tolerance(kind="outcomes", deterministic=DETERMINISTIC, device=0.0, why=WHY_OUTCOMES)
-    return Tolerance(kind="value", deterministic=DETERMINISTIC, device=DEVICE[unit], why=WHY_VALUE if DEVICE[unit] else WHY_COUNT)
+    return Tolerance(
+        kind="value", deterministic=DETERMINISTIC, device=DEVICE[held.unit], why=WHY_VALUE if DEVICE[held.unit] else WHY_COUNT
+    )
 
 
 def _number(value) -> dict | None:

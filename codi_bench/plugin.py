@@ -177,7 +177,6 @@ def judged(request, pair):
         "word": word,
         "lines": lines,
         "rows": [asdict(row) for row in found.rows],
-        "units": {record_key(row.protocol, row.metric): row.unit for row in found.rows},
         "proposal": found.proposal.model_dump_json() if word == "proposed" else None,
     }
     if word in UNJUDGED:
@@ -281,9 +280,5 @@ class Reporter:
                 row = outcome["rows"][0]
                 write_text(
                     folder / "proposals" / row["model"] / f"{row['claim']}.json",
-                    json.dumps(
-                        {"record": json.loads(outcome["proposal"]), "units": outcome["units"]},
-                        indent=1,
-                    )
-                    + "\n",
+                    json.dumps(json.loads(outcome["proposal"]), indent=1) + "\n",
                 )

@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
-from codi_bench import engine
+from codi_bench import __version__, engine
 from codi_bench.baselines import REPORTED, SOUND, BaselineError, Record, load_baseline, orphans
 from codi_bench.bench import ModelBench
 from codi_bench.claims import CLAIMS, Claim, claim
@@ -187,6 +188,7 @@ class Suite:
             each.id: {
                 "position": i,
                 "family": each.family,
+                "kind": each.kind,
                 "sentence": each.sentence,
                 "source": each.source,
                 "protocol": each.protocol,
@@ -198,12 +200,16 @@ class Suite:
             n: list(b.layers) for n, b in self.benches.items()
         }
         devices = {name: f"{b.model.device} {b.model.dtype}" for name, b in self.benches.items()}
+        inputs = {name: {"weights": b.model.fingerprint, "problems": b.problems_hash} for name, b in self.benches.items()}
         audited = {(row.model, row.claim) for row in rows if row.protocol == SOUND and row.status == OK}
         families = {(model, CLAIMS[name].family) for model, name in audited if CLAIMS[name].family in FAMILY_TESTS}
         found = {"families": len(families), "noise": noise_figures(self.baselines)}
         return {
             **found,
             "devices": devices,
+            "inputs": inputs,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "codi-bench": __version__,
             **environment(device, dtype).model_dump(),
             **versions(),
             "claims": texts,
