@@ -1,7 +1,8 @@
 """Which value of the annotated chain does a thought encode? Softmax probes of every step's value at the study's cells.
 
-Slow: `pytest benchmarks/test_values.py -m slow`. Generated test problems, thought about with all latents. That a value can be
-read there is not that the model computes with it.
+Slow: `pytest benchmarks/test_values.py -m slow`; with `--update-baselines` what it finds goes into baselines/_values too, which
+reports of the same weights and problems show as a figure. Generated test problems, thought about with all latents. That a value
+can be read there is not that the model computes with it.
 
 Two control tasks: random values by the step's own expression (12/4), which is what fixes a value, and by the template. A thought
 tells its template nearly without error, so that random values by template are easier than the true ones and selectivity against
@@ -10,6 +11,7 @@ them is negative: it is reported, and only the one by expression is asserted.
 
 import json
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ import pytest
 from codi_bench.audits.values import StepValues, audit_step
 from codi_bench.claims.seed_reported import places
 from codi_bench.claims.seed_sound import captured
+from codi_bench.environment import environment
 from codi_bench.errors import MeasureError
 from codi_bench.files import write_text
 from codi_bench.models.registry import EMBEDDED
@@ -41,6 +44,9 @@ def test_values(name, request):
     shuffled = values_of(bench, 1, shuffle=True)
     kept = {
         "model": name,
+        "inputs": {"weights": bench.model.fingerprint, "problems": bench.problems_hash},
+        "date": date.today().isoformat(),
+        "environment": environment(bench.model.device, bench.model.dtype).model_dump(),
         "problems": len(captured(bench).problems),
         "permutations": PERMUTATIONS,
         "cells": cells,
@@ -48,6 +54,8 @@ def test_values(name, request):
         "shuffled": numbers(shuffled),
     }
     write_text(Path(suite.report) / f"values-{name}.json", json.dumps(kept, indent=1) + "\n")
+    if request.config.option.update_baselines:
+        write_text(suite.baselines / "_values" / f"{name}.json", json.dumps(kept, indent=1) + "\n")
     print(f"\n{name}", *table(found, by_template, cells), sep="\n")
 
     assert isinstance(shuffled, StepValues), shuffled

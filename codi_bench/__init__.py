@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 __version__ = "0.1.0"
-__all__ = ["load", "load_problems"]
+__all__ = ["load", "load_problems", "run"]
+
+DOORS = {"load": "codi_bench.models.model", "load_problems": "codi_bench.problems", "run": "codi_bench.notebook"}
 
 
 def __getattr__(name: str):
     """The public doors, loaded when first used: the pytest plugin imports this package in every run of pytest."""
-    if name == "load":
-        from codi_bench.models.model import load
-
-        return load
-    if name == "load_problems":
-        from codi_bench.problems import load_problems
-
-        return load_problems
+    if name in DOORS:
+        return getattr(import_module(DOORS[name]), name)
     raise AttributeError(f"module 'codi_bench' has no attribute '{name}'")

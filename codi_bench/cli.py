@@ -205,13 +205,30 @@ def claims() -> None:
 
 
 @app.command()
-def report(results: Annotated[Path, typer.Argument(help="a results.json")] = Path("report/results.json")) -> None:
-    """Draw the table again from a results file."""
-    from codi_bench.report.render import render
-    from codi_bench.results import read_results
+def report(
+    results: Annotated[
+        list[Path] | None, typer.Argument(help="a results.json, or several to compare (default: report/results.json)")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for what is written (default: that of the first results)")] = None,
+) -> None:
+    """Draw the report again from a results file, or lay several side by side: what moved, and is it more than noise?"""
+    from codi_bench.report.side_by_side import compare, read_run
 
-    environment, rows = read_results(results)
-    print(render(rows, environment, results.parent), end="")
+    files = results or [Path("report/results.json")]
+    folder = out or files[0].parent
+    runs = [read_run(path) for path in files]
+    if len(runs) == 1:
+        from codi_bench.report.render import render
+
+        check_writable(folder / "report.md", "give --out DIR")
+        print(render(runs[0][2], runs[0][1], folder), end="")
+        return
+    from codi_bench.report.differences import markdown, terminal
+
+    check_writable(folder / "comparison.md", "give --out DIR")
+    found = compare(runs)
+    write_text(folder / "comparison.md", markdown(found))
+    print(terminal(found, colour=sys.stdout.isatty()) + f"{folder / 'comparison.md'}")
 
 
 @baselines_app.command()
@@ -237,6 +254,22 @@ def accept(
 
     for folder, before, record in _proposals(report, baselines):
         print(save_baseline(folder, accepted(before, record, reason)))
+
+
+@baselines_app.command()
+def readme(
+    file: Annotated[Path, typer.Argument(help="where the table stands")] = Path("README.md"),
+    baselines: Path | None = None,
+    check: Annotated[bool, typer.Option("--check", help="write nothing; exit 1 where the file says something else")] = False,
+) -> None:
+    """Draw the table and the figure of README.md from the recorded baselines."""
+    from codi_bench.readme import readme_of
+
+    asked = readme_of(file, baselines or package_folder("baselines"))
+    stale = asked.outdated() if check else asked.update()
+    print("\n".join(f"{path}: {'not what is recorded' if check else 'written'}" for path in stale) or f"{file}: as recorded")
+    if check and stale:
+        raise typer.Exit(1)
 
 
 def _proposals(report: Path, baselines: Path | None):

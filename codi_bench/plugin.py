@@ -16,6 +16,7 @@ import pytest
 from codi_bench.baselines import record_key
 from codi_bench.errors import CodiBenchError
 from codi_bench.files import package_folder, write_text
+from codi_bench.progress import LiveLine, Schedule, load_timings, save_timings
 
 GATED = ("gpu", "slow", "perf", "calibration")
 UNJUDGED = ("not-run", "blocked", "unchecked")
@@ -238,21 +239,50 @@ def pytest_report_teststatus(report, config):
 
 
 class Reporter:
-    """Gathers the rows of a run and writes table and results when it ends."""
+    """Gathers the rows of a run, says how far it is, and writes table and results when it ends."""
 
     def __init__(self, config):
         self.config, self.outcomes, self.stray = config, {}, []
+        self.names, self.schedule, self.live = {}, Schedule([], {}), LiveLine()
+
+    def pytest_collection_finish(self, session):
+        """Before long work: how much there is to do, and about how long it takes."""
+        pairs = {item.nodeid: item.callspec.params["pair"] for item in session.items if item.get_closest_marker("claims")}
+        self.names = {name: f"{claim.id} on {asked.name}" for name, (asked, claim) in pairs.items()}
+        if not pairs or self.config.option.collectonly:
+            return
+        from codi_bench.thoughts.store import default_folder
+
+        known = load_timings(default_folder().parent) if not suite_of(self.config).changed else {}
+        self.schedule = Schedule(list(self.names.values()), known)
+        self._line(f"codi-bench: {self.schedule.says('to measure, a claim on a model each')}")
+
+    def pytest_runtest_logstart(self, nodeid):
+        if nodeid in self.names and not self.config.pluginmanager.hasplugin("dsession"):
+            self._line("")
+            self.live.show(f"{self.names[nodeid]}; {self.schedule.says()}")
 
     def pytest_runtest_logreport(self, report):
         if getattr(report, "codi_bench", None):
+            self.live.hide()
             self.outcomes[report.nodeid] = json.loads(report.codi_bench)
+            if report.nodeid in self.names:  # under xdist the workers alone collect
+                self.schedule.taken[self.names[report.nodeid]] = report.duration
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session, exitstatus):
+        self.live.hide()
         if self.outcomes:
+            self._keep_timings()
             self.stray = suite_of(self.config).stray_files()
             if self.stray and exitstatus == 0:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _keep_timings(self) -> None:
+        from codi_bench.thoughts.store import default_folder
+
+        if not suite_of(self.config).changed:
+            save_timings(default_folder().parent, self.schedule.taken)
 
     def pytest_terminal_summary(self, terminalreporter):
         if not self.outcomes:
@@ -272,6 +302,14 @@ class Reporter:
         terminalreporter.write(render(rows, environment, folder))
         for line in self.stray:
             terminalreporter.write_line(f"RED {line}", red=True)
+
+    def _line(self, text: str) -> None:
+        """Write a line of its own where pytest's letters go; an empty one only ends what was begun, where the live line comes."""
+        terminal = self.config.pluginmanager.getplugin("terminalreporter")
+        if terminal is not None and (text or self.live.watched):
+            terminal.ensure_newline()
+            if text:
+                terminal.write_line(text)
 
     def _propose(self, folder: Path) -> None:
         shutil.rmtree(folder / "proposals", ignore_errors=True)  # those of an earlier run may no longer be true

@@ -12,7 +12,7 @@ from pathlib import Path
 from codi_bench import __version__, engine
 from codi_bench.baselines import REPORTED, SOUND, BaselineError, Record, load_baseline, orphans
 from codi_bench.bench import ModelBench
-from codi_bench.claims import CLAIMS, Claim, claim
+from codi_bench.claims import CLAIMS, Claim, claim, in_words
 from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS, FAMILY_TESTS
 from codi_bench.environment import available, environment, versions
 from codi_bench.errors import CodiBenchError, MissingError, UnknownNameError
@@ -184,18 +184,6 @@ class Suite:
         """Device, versions and threads of this run, and the claims in words, so that a report needs no model room."""
         device, dtype = resolve(self._device(self.asked_models[0]), self.dtype)
         device = device if available(device) else "cpu"
-        texts = {
-            each.id: {
-                "position": i,
-                "family": each.family,
-                "kind": each.kind,
-                "sentence": each.sentence,
-                "source": each.source,
-                "protocol": each.protocol,
-                "sound": each.sound_protocol,
-            }
-            for i, each in enumerate(CLAIMS.values())
-        }
         layers = {name: list(each.layers) for name, each in REGISTRY.items()} | {
             n: list(b.layers) for n, b in self.benches.items()
         }
@@ -208,11 +196,12 @@ class Suite:
             **found,
             "devices": devices,
             "inputs": inputs,
+            "values": step_values(self.baselines, inputs),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "codi-bench": __version__,
             **environment(device, dtype).model_dump(),
             **versions(),
-            "claims": texts,
+            "claims": in_words(),
             "layers": layers,
         }
 
@@ -339,6 +328,17 @@ class Suite:
         if not (name and separator and path):
             raise CodiBenchError(f"{option} {text}: write NAME=PATH")
         return name, path
+
+
+def step_values(baselines: Path, inputs: dict[str, dict]) -> dict[str, dict]:
+    """By model, which step's value its thoughts tell, as benchmarks/test_values.py recorded it on these weights and problems."""
+    found = {}
+    for name, mine in inputs.items():
+        path = baselines / "_values" / f"{name}.json"
+        held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if held and held["inputs"] == mine:
+            found[name] = held
+    return found
 
 
 def noise_figures(baselines: Path) -> dict | None:

@@ -1,6 +1,8 @@
 """Tables and sentences from rows: every word and status is provoked, and no sentence says more than its rows."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +10,21 @@ import pytest
 
 from codi_bench.report import render as rendering
 from codi_bench.report.audit import evidence, says, without_word
-from codi_bench.report.render import markdown, render, terminal
-from codi_bench.report.table import LEGEND, SYMBOLS, WORDS, WORDS_LEGEND, blocked_or_not_run, counts, number, place, table
+from codi_bench.report.render import markdown, next_steps, render, terminal
+from codi_bench.report.table import (
+    CAME_OUT,
+    CAME_OUT_LEGEND,
+    LEGEND,
+    SYMBOLS,
+    WORDS,
+    WORDS_LEGEND,
+    blocked_or_not_run,
+    counts,
+    number,
+    place,
+    table,
+)
+from codi_bench.report.takeaways import FALLS, HOLDS, OPEN, takeaways
 from codi_bench.results import Row, read_results, write_results
 
 HERE = Path("report")
@@ -91,10 +106,9 @@ def test_a_line_has_the_study_s_number_what_it_did_and_what_is_sound():
         "88.7",
         "[85.1,",
         "91.9]",
-        "=",
-        *"85.1 [82.0, 88.0] 100 ≈ ARTEFACT".split(),
+        *"85.1 [82.0, 88.0] 100 ≈ ARTEFACT =".split(),
     ]
-    assert shown[at + 2].split() == [*"soundly 54.0 [48.1, 59.9] =".split(), *"52.0 [44.0, 59.0] 400 ⊘ REFUTED".split()]
+    assert shown[at + 2].split() == "soundly 54.0 [48.1, 59.9] 52.0 [44.0, 59.0] 400 ⊘ REFUTED =".split()
 
 
 def test_every_model_has_its_table_beside_its_counterpart():
@@ -109,15 +123,15 @@ def test_every_model_has_its_table_beside_its_counterpart():
 @pytest.mark.parametrize("word", WORDS)
 def test_every_word_is_shown_as_a_word_with_its_sign(word):
     rows = [replace(HELD_OUT, validity=word)]
-    assert any(line.endswith(f"{WORDS[word]} {word}") for line in lines_of(rows))
+    assert any(" ".join(line.split()).endswith(f"{WORDS[word]} {word} =") for line in lines_of(rows))
     assert f"{WORDS[word]} {word}" in markdown(rows, environment())
     assert f"{WORDS[word]} {word}" in WORDS_LEGEND
 
 
 def test_no_two_things_share_a_sign():
-    signs = [*SYMBOLS.values(), *WORDS.values(), "*"]
+    signs = [*SYMBOLS.values(), *WORDS.values(), *CAME_OUT.values(), "*"]
     assert len(set(signs)) == len(signs)
-    assert all(sign in LEGEND + WORDS_LEGEND for sign in signs)
+    assert all(sign in LEGEND + WORDS_LEGEND + CAME_OUT_LEGEND for sign in signs)
 
 
 def test_underpowered_says_the_n_and_fragile_is_marked():
@@ -147,9 +161,10 @@ def test_every_status_is_shown_under_both_protocols(mark, protocol):
     rows = [PROBES, replace(HELD_OUT, metric="std")]
     bad = row(metric="max", protocol=protocol, **MARKS[mark])
     line = next(line for line in lines_of([*rows, bad]) if line.strip().startswith("max"))
-    assert f" {mark}" in line and ("soundly" in line) == (protocol == "sound")
+    assert line.endswith(f" {mark}") and ("soundly" in line) == (protocol == "sound")
     text = markdown([*rows, bad], environment())
-    assert any(mark in cells_of(line)[4] for line in text.splitlines() if "| max, %" in line)
+    said = bad.status.upper() if bad.status != "ok" else bad.regression
+    assert any(cells_of(line)[-1].startswith(f"{mark} {said}") for line in text.splitlines() if "| max, %" in line)
     how = ", soundly" if protocol == "sound" else ""
     if "✗" in mark:
         assert f"- probe-accuracy on gpt2-mini{how}: {bad.reason}" in text
@@ -189,7 +204,7 @@ def test_a_place_is_named_unless_the_metric_says_it():
     shown = lines_of([best])
     at = next(i for i, line in enumerate(shown) if "accuracy, %" in line)
     assert shown[at + 1].strip() == "L1 latent 3"
-    assert "@ L1 latent 3 =" in markdown([best], environment())
+    assert "@ L1 latent 3" in markdown([best], environment())
 
 
 def test_numbers_are_written_as_people_read_them():
@@ -252,9 +267,12 @@ def test_piped_text_has_no_colours(force, monkeypatch):
 
 
 def test_markup_in_rows_is_text():
-    rows = [replace(PROBES, detail={"note": "a [red]note[/] [85.1]"}), row(status="blocked", metric="max", reason="[bold]why")]
+    rows = [
+        replace(PROBES, detail={"note": "a [red]note[/] [85.1] :100:"}),
+        row(status="blocked", metric="max", reason="[bold]why"),
+    ]
     text = "\n".join(lines_of(rows))
-    assert "a [red]note[/] [85.1]" in text and "[bold]why" in text
+    assert "a [red]note[/] [85.1] :100:" in text and "[bold]why" in text
 
 
 def test_winners_notes_and_reproductions_stay():
@@ -364,13 +382,13 @@ def test_what_has_no_word_says_why():
 
 def test_the_page_has_evidence_and_both_protocols():
     text = markdown([printed(), PROBES, HELD_OUT], environment())
-    assert "| claim          | metric   | protocol   | GPT-2 reported   |" in text
+    assert "| family   | claim          | metric   | protocol   | GPT-2 reported   |" in text
     table_lines = [cells_of(line) for line in text.splitlines() if line.startswith("|")]
     assert table_lines[2] == [
-        *("probe-accuracy", "mean, %", "reported", "92.1", "88.7 [85.1, 91.9] ="),
-        *("85.1 [82.0, 88.0], p = 0.12", "100", "≈ ARTEFACT"),
+        *("a family", "probe-accuracy", "mean, %", "reported", "92.1", "88.7 [85.1, 91.9]"),
+        *("85.1 [82.0, 88.0], p = 0.12", "100", "≈ ARTEFACT", "= SAME"),
     ]
-    assert table_lines[3][:3] == ["", "mean, %", "sound"] and table_lines[3][-1] == "⊘ REFUTED"
+    assert table_lines[3][:4] == ["", "", "mean, %", "sound"] and table_lines[3][-2:] == ["⊘ REFUTED", "= SAME"]
     assert "- probe-accuracy, mean, sound: **REFUTED**: effect +2.0 points, Delta +21.0" in text
     assert "*probe-accuracy as published: no problem is held out*" in text and "  - soundly: *probe-accuracy, held out*" in text
     for head in ("## gpt2-mini", "## What the audit says", "## Evidence", "## Protocols", "## Drifted", "## Not measured"):
@@ -386,8 +404,8 @@ def test_an_older_run_without_sound_rows_still_renders(tmp_path):
     assert json.loads((tmp_path / "results.json").read_text())["schema"] == 1
     held, read = read_results(tmp_path / "results.json")
     shown = render(read, held, tmp_path)
-    assert "soundly" not in shown and "null" not in shown and "verdict" not in shown and WORDS_LEGEND not in shown
-    assert "mean, % 92.1 88.7 [85.1, 91.9] = 100" in " ".join(shown.split())
+    assert "soundly" not in shown and "null" not in shown and "validity" not in shown and WORDS_LEGEND not in shown
+    assert "mean, % 92.1 88.7 [85.1, 91.9] 100 =" in " ".join(shown.split())
     page = (tmp_path / "report.md").read_text()
     assert "## Evidence" not in page and "soundly:" not in page and "| layers" in page
 
@@ -397,4 +415,137 @@ def test_nothing_measured_shows_what_the_study_printed():
     shown = lines_of(rows)
     assert "Claims of the first study, measured on: nothing" in shown
     assert ["mean,", "%", "92.1", "97.6"] in [line.split() for line in shown]
-    assert "2 not-run" in shown[-1] and "## Nothing was measured" in markdown(rows, environment())
+    assert any(line.endswith(", 2 not-run") for line in shown) and "## Nothing was measured" in markdown(rows, environment())
+
+
+# --- what the reader can do, and what to take away -------------------------------------------------------------------
+
+
+def test_claims_stand_under_their_family_with_its_winner():
+    known = environment(winners={"1": {"claim": "ablation", "metric": "auc", "unit": "fraction", "models": ["gpt2-mini", "b"]}})
+    known["winners"]["1"] |= {"winner": None, "p": 0.16, "difference": value(0.034, 0.001, 0.07), "test": "bootstrap"}
+    for name in ("probe-accuracy", "ablation"):
+        known["claims"][name]["family"] = name.split("-")[0]
+    known["claims"]["spread"]["family"] = "probe"  # apart from its family in the source's order
+    rows = [row(), row("spread", metric="std", unit="points"), row("ablation", metric="drop_0", unit="points")]
+    shown = terminal(rows, known, HERE).splitlines()
+    heads = [i for i, line in enumerate(shown) if line.startswith("── ")]
+    assert [shown[i].split()[1] for i in heads] == ["probe", "ablation"]
+    assert shown[heads[0] + 1] == "probe-accuracy" and "spread" in shown[heads[0] : heads[1]]
+    assert shown[heads[1] + 1] == "winner by auc (ablation): none, gpt2-mini - b = +0.034, p = 0.16"
+    assert not any("winner by" in line for line in terminal([row(model="c")], known, HERE).splitlines())
+
+
+@pytest.mark.parametrize("word", CAME_OUT)
+def test_a_reproduction_is_shown_where_there_is_one_and_no_number_is_cut(word):
+    far = value(-0.999, -1.0, -0.998)
+    wide = {"n": 1319, "measured": far, "null": {**far, "p": 0.001}, "reported": value(0.98), "validity": "UNDERPOWERED"}
+    wide |= {"cell": {"layer": 15, "latent_pos": "bot"}, "detail": {"decide": 123456, "fragile": True}}
+    rows = [row("probe-best", "gpt2", "explained_variance", how, reproduction=word, **wide) for how in ("reported", "sound")]
+    rows.append(row("ablation", "gpt2", "drop_all", "sound", unit="points", **wide))
+    shown = lines_of(rows)
+    assert max(map(len, shown)) <= 100
+    text = " ".join(" ".join(shown).split())
+    assert f"{CAME_OUT[word]} {word.split()[0]}" in text and word.split()[-1] in text and "reproduction" in text
+    for number_ in ("-99.9", "-1.0", "[-100.0, -99.8]", "1319", "n ≥ 123456", "… UNDERPOWERED*"):
+        assert number_ in text
+    assert "reproduction" not in "\n".join(lines_of([PROBES, HELD_OUT]))
+
+
+def test_what_is_to_be_done_follows_from_the_rows():
+    assert next_steps([row()]) == ["next: nothing is to be done"]
+    commands = ["pytest benchmarks --update-baselines", "codi-bench baselines diff", "codi-bench baselines accept"]
+    for regression, said in (("DRIFTED", "only if the new ones are right"), ("UNCHECKED", "nothing is recorded")):
+        found = next_steps([row(), row(regression=regression)])
+        assert regression in found[0] and said in found[0]
+        assert all(line.strip().startswith(command) for line, command in zip(found[1:], commands, strict=True))
+    no_gpu = row(status="not-run", regression="UNCHECKED", reason="no GPU here; use a CPU")
+    assert next_steps([no_gpu]) == ["next, NOT RUN for want of a GPU: nothing is to be done on this machine"]
+    assert [line.split(":")[0] for line in next_steps([no_gpu, printed()])] == [
+        "next, NOT RUN for want of a GPU",
+        "next, NOT RUN",
+    ]
+    assert "BLOCKED: mend" in next_steps([row(status="blocked", regression="UNCHECKED")])[0]
+    red = [row(metric=f"m{i}", regression="DRIFTED", reason=f"why {i}") for i in range(20)]
+    assert sum("DRIFTED probe-accuracy" in line for line in lines_of(red)) == 12
+    assert any("and 8 more in report/report.md" in line for line in lines_of(red))
+
+
+def taken(*rows, kind="value"):
+    known = environment()
+    for text in known["claims"].values():
+        text["kind"] = kind
+    return takeaways(rows, known)
+
+
+@pytest.mark.parametrize("word, group", [("SUPPORTED", HOLDS), ("ARTEFACT", FALLS), ("REFUTED", FALLS), ("UNDERPOWERED", OPEN)])
+def test_a_takeaway_names_claim_model_number_null_and_n(word, group):
+    found = taken(replace(HELD_OUT, validity=word, detail={"decide": 1140} if word == "UNDERPOWERED" else {}))
+    assert [(each.group, each.claim, each.models) for each in found] == [(group, "probe-accuracy", ("gpt2-mini",))]
+    assert found[0].text.startswith(f"“probe-accuracy holds.” {word}")
+    assert "gpt2-mini: mean 54.0 % [48.1, 59.9] (null 52.0 [44.0, 59.0]); n = 400" in found[0].text
+    assert ("at least 1140 problems would decide" in found[0].text) == (word == "UNDERPOWERED")
+
+
+def test_a_takeaway_of_the_reported_protocol_says_that_the_protocol_makes_the_number():
+    (one,) = taken(PROBES)
+    assert one.group == FALLS and "the reported protocol makes the number itself: gpt2-mini: mean 88.7 %" in one.text
+    assert [each.group for each in taken(replace(PROBES, validity="SUPPORTED"), HELD_OUT)] == [
+        FALLS
+    ]  # the sound row's word alone
+    repeated = replace(PROBES, detail=HELD_OUT.detail)
+    assert "reported protocol" not in taken(repeated, replace(HELD_OUT, validity="ARTEFACT"))[0].text
+
+
+def test_metrics_of_a_claim_share_a_takeaway():
+    def drop(i, **more):
+        return replace(HELD_OUT, claim="ablation", metric=f"drop_{i}", unit="points", validity="UNDERPOWERED", detail=more)
+
+    (one,) = taken(drop(0, decide=300), drop(1, decide=900, fragile=True), replace(drop(2), regression="UNCHECKED"))
+    assert one.text.count("UNDERPOWERED") == one.text.count("n = 400") == one.text.count("“") == 1
+    assert one.text.endswith("n = 400; at least 300 to 900 problems, by metric, would decide drop_0, drop_1.")
+    assert "0.6]; fragile), drop_2" in one.text and "0.6]; nothing recorded to check it against); n" in one.text
+    (both,) = taken(HELD_OUT, replace(HELD_OUT, model="mine", n=7))
+    assert both.models == ("gpt2-mini", "mine") and "n = 400. mine: mean" in both.text and both.text.endswith("n = 7.")
+
+
+def test_where_no_null_tells_it_the_evidence_does():
+    found = replace(HELD_OUT, claim="spread", metric="tau", detail={"validity": "even, claimed concentrated: Q = 23.8"})
+    (one,) = taken(found, kind="even")
+    assert "(even, claimed concentrated: Q = 23.8); n = 400" in one.text and "smallest that counts" not in one.text
+    assert "smallest that counts" in taken(found)[0].text
+
+
+def test_what_was_not_measured_gives_no_takeaway_but_is_named():
+    text = {each.group: each.text for each in taken(printed())}
+    assert set(text) == {OPEN} and "not run, not asked for" in text[OPEN]
+    assert taken(printed())[0].text.startswith("Nothing was measured") and taken()[0].text.startswith("Nothing was measured")
+    assert "no number has a verdict" in taken(row())[0].text
+    stopped = row(status="blocked", reason="a control fails", protocol="sound", regression="UNCHECKED", validity="SUPPORTED")
+    (one,) = taken(stopped, replace(HELD_OUT, claim="size", validity=None))[1:]
+    assert (one.group, one.text) == (OPEN, "gpt2-mini: probe-accuracy, soundly: blocked, a control fails.")
+    page = markdown([printed()], environment())
+    assert page.index("## Key takeaways") < page.index("## Nothing was measured")
+    assert "### What holds\n\n- Nothing, in these results." in page
+    assert "GPT-2 and LLaMA-1B, which the study is about, were not measured" in page
+    assert "LLaMA-1B, which the study is about, was not measured" in markdown([row(model="gpt2")], environment())
+
+
+def test_the_report_needs_neither_torch_nor_a_model():
+    """In a process of its own: the other tests import everything."""
+    rooms = ("torch", "transformers", "codi_bench.claims", "codi_bench.models", "codi_bench.engine", "codi_bench.suite")
+    rooms += ("matplotlib", "jinja2")  # a run that draws nothing does not pay for them
+    code = "import sys, codi_bench.report.render; print(*[name for name in sys.argv[1:] if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code, *rooms], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
+
+
+def test_every_file_lies_beside_the_results(tmp_path):
+    shown = render([PROBES, HELD_OUT], environment(), tmp_path)
+    written = {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()}
+    assert set(written) >= {"report.html", "report.md", "report.csv", "report.tex"} and all(
+        "54" in text for text in written.values()
+    )
+    assert all(name in shown for name in ("report.html", "report.md", "report.csv", "report.tex", "figures/"))
+    assert "results.json" not in shown  # there is none here
+    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".svg", ".png"}

@@ -15,4 +15,20 @@ def claim(name: str) -> Claim:
     return CLAIMS[name]
 
 
-__all__ = ["CLAIMS", "FAMILIES", "Bench", "Captured", "Claim", "Measured", "claim"]
+def in_words() -> dict[str, dict]:
+    """Every claim as a report needs it, by id, with its position: a report has no other way to know them."""
+    return {
+        each.id: {
+            "position": i,
+            "family": each.family,
+            "kind": each.kind,
+            "sentence": each.sentence,
+            "source": each.source,
+            "protocol": each.protocol,
+            "sound": each.sound_protocol,
+        }
+        for i, each in enumerate(CLAIMS.values())
+    }
+
+
+__all__ = ["CLAIMS", "FAMILIES", "Bench", "Captured", "Claim", "Measured", "claim", "in_words"]

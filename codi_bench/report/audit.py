@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from codi_bench.report.table import REPORTED, REPORTING, SOUND, WORDS, in_order, measured_models, metric_order, number
+from codi_bench.report.table import REPORTED, REPORTING, SOUND, WORDS, in_order, known, measured_models, metric_order, number
 from codi_bench.results import OK, Row
 
 HEADLINE = ("probe-accuracy", "mean")
 ALPHA = 0.025  # of one family, VERDICTS.md section 3
 
 
-def says(rows: Sequence[Row], environment: dict) -> list[str]:
-    """The study's headline numbers, then each measured model: its probes and its words; last, what chance alone would give."""
+def says(rows: Sequence[Row], environment: dict, *, listed: bool = True) -> list[str]:
+    """The study's headline numbers, then each measured model: its probes and its words; last, what chance alone would give.
+
+    listed: with the claims by word, a paragraph a model; not where the takeaways, which name them, stand beside it.
+    """
     held = {(row.model, row.protocol): row for row in rows if row.claim == HEADLINE[0] and row.metric in (HEADLINE[1], "-")}
     found = []
     for model in measured_models(rows):
         found += probes(model, held.get((model, REPORTED)), held.get((model, SOUND)))
-        found += words(model, [row for row in rows if row.model == model], environment)
+        if listed:
+            found += words(model, [row for row in rows if row.model == model], environment)
     found = headline(held, environment, others=bool(found)) + found
     families = environment.get("families")
     if families and any(row.validity for row in rows):
@@ -38,7 +42,8 @@ def headline(held: dict[tuple[str, str], Row], environment: dict, *, others: boo
     numbers = [f"{_printed(row.reported)} ({REPORTING[model]})" for model, row in printed.items()]
     plural = len(printed) > 1
     text = f"The study's headline number{'s are' if plural else ' is'} {' and '.join(numbers)}, mean probe accuracy"
-    sentences = [f"{text}. Its protocol: {environment['claims'][HEADLINE[0]]['protocol']}."]
+    protocol = (environment.get("claims") or {}).get(HEADLINE[0], {}).get("protocol")
+    sentences = [f"{text}." + (f" Its protocol: {protocol}." if protocol else "")]
     if noise:
         sentences.append(noise)
     absent = [REPORTING[model] for model, row in printed.items() if row.status != OK]
@@ -80,7 +85,7 @@ def words(model: str, mine: Sequence[Row], environment: dict) -> list[str]:
 
     Metrics are named where those of a claim got different words, or only some of them got one.
     """
-    said, lists = list(_own_words(mine, environment)), []
+    said, lists = list(own_words(mine, environment)), []
     for protocol, given, how in ((REPORTED, ("ARTEFACT",), "as the study measured, "), (SOUND, WORDS, "soundly, ")):
         for word in given:
             rest = {row.claim for row in mine if row.protocol == protocol and row.validity != word}
@@ -95,15 +100,15 @@ def evidence(rows: Sequence[Row], environment: dict) -> list[tuple[str, str]]:
     """For every word: claim, metric, protocol and word, and why."""
     return [
         (f"{row.claim}, {row.metric}, {row.protocol}: **{_word(row)}**", row.detail.get("validity", ""))
-        for row in _own_words(rows, environment)
+        for row in own_words(rows, environment)
     ]
 
 
-def _own_words(rows: Sequence[Row], environment: dict) -> list[Row]:
+def own_words(rows: Sequence[Row], environment: dict) -> list[Row]:
     """Rows with a word, in the order of the claims; without reported rows that only repeat the word of the sound row."""
     sound = {row.key[:3]: row for row in rows if row.protocol == SOUND}
     own = [row for row in rows if row.validity and not _repeats(row, sound.get(row.key[:3]))]
-    position = {name: i for i, name in enumerate(in_order(environment["claims"]))}
+    position = {name: i for i, name in enumerate(in_order(environment.get("claims") or {}))}
     return sorted(own, key=lambda row: (position.get(row.claim, len(position)), metric_order(row), row.protocol))
 
 
@@ -151,4 +156,4 @@ def _printed(value: dict) -> str:
 
 
 def _p(row: Row) -> str:
-    return f" (p = {row.null['p']:.2g})" if row.null.get("p") is not None else ""
+    return f" (p = {row.null['p']:.2g})" if known(row.null.get("p")) else ""

@@ -1,184 +1,258 @@
-"""The tables in the terminal (rich) and in Markdown (tabulate)."""
+"""The report of a run: tables and sentences for the terminal (rich), and the files beside `results.json`."""
 
 from __future__ import annotations
 
+import re
 import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from tabulate import tabulate
 
 from codi_bench.files import write_text
-from codi_bench.report.audit import evidence, says, without_word
+from codi_bench.report.audit import says
+from codi_bench.report.export import csv_text, latex, markdown
+from codi_bench.report.figures import figures, write_figures
+from codi_bench.report.page import page
 from codi_bench.report.table import (
+    CAME_OUT_LEGEND,
     LEGEND,
     REPORTED,
     REPORTING,
     SOUND,
+    SYMBOLS,
     WORDS_LEGEND,
     Line,
     blocked_or_not_run,
     counterparts,
     counts,
     drifted,
-    in_order,
     measured_models,
     notes,
     reproductions,
     table,
     winners,
+    winners_among,
 )
-from codi_bench.results import Row
+from codi_bench.results import BLOCKED, NOT_RUN, OK, Row
 
 WIDTH = 100
+SHOWN_RED = 12  # lines of what drifted; all of them are in report.md
 COLOURS = {"✗": "red", "■": "magenta", "?": "yellow", "=": "green", "✓": "green", "≈": "magenta", "⊘": "red", "…": "yellow"}
+COLOURS |= {"●": "green", "○": "red", "◐": "yellow"}
+RECORD = (
+    "pytest benchmarks --update-baselines",
+    "codi-bench baselines diff",
+    'codi-bench baselines accept --reason "why they are right"',
+)
+PAGE = "report.html"
+FILES = {"report.md": markdown, "report.csv": csv_text, "report.tex": latex}  # each (rows, environment) -> str
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a terminal table: head and cells, of one or more lines each, in rich's markup; side: left or right."""
+
+    head: str
+    cells: list[str]
+    side: str
+    width: int
 
 
 def render(rows: list[Row], environment: dict, folder: Path) -> str:
-    """Write `report.md` beside the results and give the same tables as text for a terminal."""
-    write_text(folder / "report.md", markdown(rows, environment))
+    """Write the report's files and figures beside the results, and give the same tables as text for a terminal."""
+    drawn = figures(rows, environment)
+    write_figures(drawn, folder)
+    write_text(folder / PAGE, page(rows, environment, drawn))
+    for name, text in FILES.items():
+        write_text(folder / name, text(rows, environment))
     return terminal(rows, environment, folder)
 
 
 def terminal(rows: list[Row], environment: dict, folder: Path) -> str:
-    """The tables as text of 100 columns; colour only where somebody watches, and never alone."""
+    """The tables as text of 100 columns, and what to do next; colour only where somebody watches, and never alone."""
     watched = sys.stdout.isatty()
-    console = Console(width=WIDTH, force_terminal=watched, color_system="auto" if watched else None, highlight=False)
-    models = measured_models(rows)
+    console = Console(width=WIDTH, force_terminal=watched, color_system="auto" if watched else None, highlight=False, emoji=False)
     with console.capture() as captured:
-        console.print(f"Claims of the first study, measured on: {', '.join(models) or 'nothing'}", markup=False)
-        if any(row.protocol == SOUND for row in rows):
-            console.print("A metric's own line: as the study measured it. 'soundly': under the sound protocol.", style="dim")
-        for model in models or [""]:
-            console.print()
-            console.print(_terminal_table(model, table(rows, environment, model)))
-        console.print(LEGEND, style="dim")
-        if any(row.validity for row in rows):
-            console.print(WORDS_LEGEND, style="dim")
-        for text in (*winners(environment), *notes(rows), *reproductions(rows), *blocked_or_not_run(rows)):
-            console.print(text, markup=False)
-        if said := says(rows, environment):
-            console.print("\nWhat the audit says", style="bold")
-            for text in said:
-                console.print(f"- {text}", markup=False)
-            console.print()
-        found = counts(rows)
-        console.print(
-            ", ".join(f"{count} {word}" for word, count in found.items())
-            + f"; {folder / 'report.md'}, {folder / 'results.json'}",
-            markup=False,
-        )
-    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+        _print_report(console, rows, environment)
+        console.print()
+        for text in _ending(rows, folder):
+            _say(console, text)
+    return _stripped(captured.get())
 
 
-def markdown(rows: list[Row], environment: dict) -> str:
-    """The tables, what the audit says, evidence, protocols in words, and everything that was not measured."""
-    parts = ["# codi-bench: claims of the first study", ""]
-    for model in measured_models(rows) or [""]:
-        parts += [f"## {model or 'Nothing was measured'}", "", _markdown_table(model, table(rows, environment, model)), ""]
-    legend = " ".join(f"{LEGEND}. {WORDS_LEGEND}.".split()) if any(row.validity for row in rows) else f"{LEGEND}."
-    parts += [
-        f"{legend} Intervals and bands of nulls are 95 %; quantities without an honest interval have none. The `reported` "
-        "protocol is what the source did, quirks included; `sound` is what it should have been. A reproduction is judged only "
-        "for the source's own models; the embedded pair are others.",
-        "",
-        *_list([*winners(environment), *notes(rows)]),
-    ]
+def tables(rows: list[Row], environment: dict) -> str:
+    """The tables alone, with what has to be said beside them, as plain text of 100 columns."""
+    console = Console(width=WIDTH, color_system=None, highlight=False, emoji=False, force_terminal=False, force_jupyter=False)
+    with console.capture() as captured:
+        _print_report(console, rows, environment)
+    return _stripped(captured.get())
+
+
+def _stripped(text: str) -> str:
+    return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+
+
+def _print_report(console: Console, rows: list[Row], environment: dict) -> None:
+    models = measured_models(rows)
+    _say(console, f"Claims of the first study, measured on: {', '.join(models) or 'nothing'}")
+    if any(row.protocol == SOUND for row in rows):
+        _say(console, "A metric's own line: as the study measured it. 'soundly': under the sound protocol.", style="dim")
+    for model in models or [""]:
+        _print_table(console, model, table(rows, environment, model), environment)
+    console.print()
+    for text in _legends(rows):
+        console.print(text, style="dim", markup=False)
+    for text in (*winners(environment), *notes(rows), *reproductions(rows), *blocked_or_not_run(rows)):
+        _say(console, text)
     if said := says(rows, environment):
-        parts += ["## What the audit says", "", *_list(said)]
-    if any(row.validity for row in rows):
-        parts += ["## Evidence", ""]
-        for model in measured_models(rows):
-            mine = [row for row in rows if row.model == model]
-            lines = [f"{what}: {why}" if why else what for what, why in evidence(mine, environment)]
-            if lines := [*lines, *(f"no word: {text}" for text in without_word(mine))]:
-                parts += [f"### {model}", "", *_list(lines)]
-    reproduced = [row for row in rows if row.reproduction]
-    if reproduced:
-        parts += [
-            "## Reproduction",
-            "",
-            tabulate(
-                [[r.claim, r.model, r.metric, r.reproduction, r.detail.get("reproduction", "")] for r in reproduced],
-                ["claim", "model", "metric", "outcome", "why"],
-                tablefmt="github",
-            ),
-            "",
-        ]
-    parts += ["## Protocols", ""]
-    for name in in_order(environment["claims"]):
-        text = environment["claims"][name]
-        parts.append(f"- **{name}** ({text['family']}): {text['sentence']} *{text['protocol']}* ({text['source']})")
-        if text.get("sound"):
-            parts.append(f"  - soundly: *{text['sound']}*")
-    parts += ["", "## Drifted", "", *_list(drifted(rows) or ["nothing"])]
-    parts += ["## Not measured", "", *_list(blocked_or_not_run(rows))]
-    versions = {k: v for k, v in environment.items() if isinstance(v, str)}
-    parts += ["## Environment", "", ", ".join(f"{k} {v}" for k, v in versions.items()), ""]
-    return "\n".join(parts)
+        console.print("\nWhat the audit says", style="bold")
+        for text in said:
+            _say(console, f"- {text}")
 
 
-def _terminal_table(model: str, lines: list[Line]) -> Table:
-    shown = Table(pad_edge=False, box=None, padding=(0, 1, 0, 0), header_style="bold")
-    shown.add_column(f"{escape(model)}\nclaim, metric", no_wrap=True)
-    for name in counterparts(model):
-        shown.add_column(f"{REPORTING[name]}\nreported", justify="right")
-    band = len(counterparts(model)) == 1  # beside two of the study's models there is no room for it; report.md has it
-    columns = {
-        "measured\n[95 %]": [_lines(escape(line.measured), _coloured(line.mark), escape(line.place)) for line in lines],
-        "null\n[95 %]" if band else "null": [escape(line.null if band else line.null.partition(" [")[0]) for line in lines],
-        "n": [line.n for line in lines],
-        "verdict": [_lines(_coloured(line.word), "", line.decide) for line in lines],
-    }
-    columns = {head: cells for head, cells in columns.items() if any(cells)}  # an older run has neither nulls nor words
-    for head in columns:  # a number may be wrapped at its interval, never cut
-        shown.add_column(head, justify="left" if head == "verdict" else "right", no_wrap=head in ("n", "verdict"))
-    claim = metric = ""
-    for i, line in enumerate(lines):
-        if line.claim != claim:
-            shown.add_row(f"[bold]{line.claim}[/]")
-            metric = ""
-        label = f"  {line.metric}"
-        if line.protocol != REPORTED:
-            how = "soundly" if line.protocol == SOUND else line.protocol
-            label = f"    {how}" if line.metric == metric else f"{label}, {how}"
-        study = [_lines(escape(text), "", escape(place)) for text, place in _study(line, model)]
-        shown.add_row(label, *study, *(cells[i] for cells in columns.values()))
-        claim, metric = line.claim, line.metric
+def _print_table(console: Console, model: str, lines: list[Line], environment: dict) -> None:
+    """One model: a table a family of claims, all with the same columns, under the family's name and its winners."""
+    lines = _headed(lines)
+    columns = _columns(model, lines)
+    width = sum(column.width for column in columns) + len(columns) - 1
+    console.print()
+    console.print(_grid(columns, [[escape(column.head) for column in columns]], style="bold"))
+    for family, those in groupby(range(len(lines)), key=lambda i: lines[i].family):
+        those = list(those)
+        console.print(f"── {family} {'─' * max(3, width - len(family) - 4)}", style="bold", markup=False)
+        for text in winners_among(environment, list(dict.fromkeys(lines[i].claim for i in those)), model):
+            _say(console, text, style="dim")
+        console.print(_grid(columns, [[column.cells[i] for column in columns] for i in those]))
+
+
+def _headed(lines: list[Line]) -> list[Line]:
+    """With a line of its own for each claim, before its metrics."""
+    found = []
+    for claim, those in groupby(lines, key=lambda line: line.claim):
+        those = list(those)
+        found += [Line(claim, "", "", {}, family=those[0].family), *those]
+    return found
+
+
+def _grid(columns: Sequence[Column], body: Sequence[Sequence[str]], style: str | None = None) -> Table:
+    shown = Table(pad_edge=False, box=None, padding=(0, 1, 0, 0), show_header=False)
+    for column in columns:
+        shown.add_column(justify=column.side, width=column.width, overflow="fold")
+    for cells in body:
+        shown.add_row(*cells, style=style)
     return shown
 
 
-def _markdown_table(model: str, lines: list[Line]) -> str:
-    beside = [f"{REPORTING[name]} reported" for name in counterparts(model)]
-    body, claim = [], ""
+def _columns(model: str, lines: list[Line]) -> list[Column]:
+    """The columns that have anything, narrowed step by step until they fit: names and intervals are broken, no number is cut."""
+    for step in range(5):
+        columns = _columns_at(step, model, lines)
+        over = sum(column.width for column in columns) + len(columns) - 1 - WIDTH
+        if over <= 0:
+            return columns
+    return [replace(columns[0], width=max(columns[0].width - over, 12)), *columns[1:]]
+
+
+def _columns_at(step: int, model: str, lines: list[Line]) -> list[Column]:
+    """Step 1 writes 'soundly' under names, 2 a null's band under it, 3 intervals under numbers; 4 leaves bands to report.md."""
+
+    def stacked(text: str, since: int) -> str:
+        return text.replace(" [", "\n[") if step >= since else text
+
+    texts = {f"{model}\nclaim, metric": _labels(lines, broken=step >= 1)}
+    for name in counterparts(model):
+        texts[f"{REPORTING[name]}\nreported"] = [_lines(*line.study.get(name, ("", ""))) for line in lines]
+    null = [line.null.partition(" [")[0] if step >= 4 else stacked(line.null, 2) for line in lines]
+    texts |= {
+        "measured\n[95 %]": [_lines(stacked(line.measured, 3), line.place) for line in lines],
+        "null\n" if step >= 4 else "null\n[95 %]": null,
+        "n\n": [line.n for line in lines],
+        "reproduction\n": [line.reproduction.replace("NOT ", "NOT\n") for line in lines],
+        "validity\n": [_lines(line.word, line.decide) for line in lines],
+        "rec.\n": [line.mark for line in lines],
+    }
+    found = []
+    for i, (head, cells) in enumerate(texts.items()):
+        if i == 0 or any(cells):  # an older run has neither nulls nor words
+            words = head in ("reproduction\n", "validity\n", "rec.\n")
+            shown = [(_coloured if words else escape)(text) for text in cells]
+            if i == 0:
+                shown = [text if line.metric else f"[bold]{text}[/]" for text, line in zip(shown, lines, strict=True)]
+            width = max(len(part) for text in (head, *cells) for part in text.split("\n"))
+            found.append(Column(head.rstrip("\n"), shown, "left" if words or i == 0 else "right", width))
+    return found
+
+
+def _labels(lines: list[Line], *, broken: bool) -> list[str]:
+    """A claim's name, and under it its metrics; broken: of what exists soundly alone, the long ones say so under their names."""
+    widest = max(len(line.metric) for line in lines) if broken else WIDTH
+    found, metric = [], ""
     for line in lines:
-        study = [" @ ".join(filter(None, pair)) for pair in _study(line, model)]
-        measured = " ".join(filter(None, [line.measured, line.place and f"@ {line.place}", line.mark]))
-        null = line.null + (f", p = {line.p}" if line.p else "")
-        verdict = ", ".join(filter(None, [line.word.replace("*", r"\*"), line.decide]))
-        body.append(
-            [line.claim if line.claim != claim else "", line.metric, line.protocol, *study, measured, null, line.n, verdict]
-        )
-        claim = line.claim
-    head = ["claim", "metric", "protocol", *beside, "measured", "null", "n", "verdict"]
-    return tabulate(body, head, tablefmt="github", disable_numparse=True)
+        label = f"  {line.metric}" if line.metric else line.claim
+        if line.protocol not in ("", REPORTED):
+            how = "soundly" if line.protocol == SOUND else line.protocol
+            gap = " " if len(f"{line.metric}, {how}") <= widest else "\n    "
+            label = f"    {how}" if line.metric == metric else f"{label},{gap}{how}"
+        found.append(label)
+        metric = line.metric
+    return found
 
 
-def _study(line: Line, model: str) -> list[tuple[str, str]]:
-    return [line.study.get(name, ("", "")) for name in counterparts(model)]
+def _legends(rows: Sequence[Row]) -> list[str]:
+    found = [f"rec.: {LEGEND}"]
+    found += [CAME_OUT_LEGEND] if any(row.reproduction for row in rows) else []
+    return found + ([WORDS_LEGEND] if any(row.validity for row in rows) else [])
 
 
-def _lines(text: str, mark: str, below: str) -> str:
-    """A cell: number and mark, and under them where it was found or what would decide."""
-    return "\n".join(filter(None, [" ".join(filter(None, [text, mark])), below]))
+def _ending(rows: Sequence[Row], folder: Path) -> list[str]:
+    """What is red and why, the counts, what can be done about each that is no pass, and where the files are."""
+    red = drifted(rows)
+    found = [f"{SYMBOLS['DRIFTED']} DRIFTED {text}" for text in red[:SHOWN_RED]]
+    if len(red) > SHOWN_RED:
+        found.append(f"{SYMBOLS['DRIFTED']} and {len(red) - SHOWN_RED} more in {folder / 'report.md'}")
+    found.append(", ".join(f"{count} {word}" for word, count in counts(rows).items()))
+    beside = [*FILES, "figures/", *(["results.json"] if (folder / "results.json").exists() else [])]
+    return [*found, *next_steps(rows), f"the page, with figures and evidence: {folder / PAGE}; beside it {', '.join(beside)}"]
 
 
-def _list(texts: list[str]) -> list[str]:
-    return [*(f"- {text}" for text in texts), ""]
+def next_steps(rows: Sequence[Row]) -> list[str]:
+    """What a maintainer can do, for each outcome that is no pass; commands on lines of their own."""
+    red = any(row.regression == "DRIFTED" for row in rows)
+    unchecked = any(row.status == OK and row.regression == "UNCHECKED" for row in rows)
+    absent = {row.reason for row in rows if row.status == NOT_RUN}
+    no_gpu = {reason for reason in absent if reason.startswith("no GPU")}
+    steps = {
+        "BLOCKED: mend what the reason says and run those claims again; until then nothing is said about them": any(
+            row.status == BLOCKED for row in rows
+        ),
+        "NOT RUN for want of a GPU: nothing is to be done on this machine": no_gpu,
+        "NOT RUN: see the reasons above; what was not run counts as nothing": absent - no_gpu,
+        "DRIFTED: find what moved the numbers; only if the new ones are right, record them": red,
+        "UNCHECKED: nothing is recorded to check these numbers against; look at them, then record them": unchecked,
+    }
+    found = [f"next, {text}" for text, needed in steps.items() if needed]
+    return found + [f"    {command}" for command in RECORD] * (red or unchecked) or ["next: nothing is to be done"]
+
+
+def _lines(text: str, below: str) -> str:
+    """A cell: a number or word, and under it where it was found or what would decide."""
+    return "\n".join(filter(None, [text, below]))
 
 
 def _coloured(text: str) -> str:
     """A mark or word, coloured by its symbols."""
-    return " ".join(f"[{COLOURS[part]}]{part}[/]" if part in COLOURS else escape(part) for part in text.split(" "))
+    return re.sub("|".join(map(re.escape, COLOURS)), lambda found: f"[{COLOURS[found[0]]}]{found[0]}[/]", escape(text))
+
+
+def _say(console: Console, text: str, style: str | None = None) -> None:
+    """A sentence, broken between words, its further lines indented; a number stays with its sign."""
+    held = re.sub(r" (?=%|points)|(?<=\b[pn]) = ", lambda found: found[0].replace(" ", "\xa0"), text)
+    further = " " * (len(text) - len(text.lstrip()) + 2)
+    broken = textwrap.fill(held, WIDTH, subsequent_indent=further, break_on_hyphens=False).replace("\xa0", " ")
+    console.print(broken, style=style, markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ WORDS_LEGEND = (
     "✓ SUPPORTED   ≈ ARTEFACT (a null makes the number)   ⊘ REFUTED   … UNDERPOWERED (n would decide)\n"
     "* fragile: draws of the null or rounding could change the word   no word: a fact or no honest test"
 )
+CAME_OUT = {"REPRODUCED": "●", "NOT REPRODUCED": "○", "INCONCLUSIVE": "◐"}
+CAME_OUT_LEGEND = "does the published number come out?   ● REPRODUCED   ○ NOT REPRODUCED   ◐ INCONCLUSIVE"
 UNITS = {"fraction": ", %", "points": ", points", "nats": ", nats"}
 REPORTING = {"gpt2": "GPT-2", "llama-3.2-1b": "LLaMA-1B"}  # the models that the first study is about
 REPORTED, SOUND = "reported", "sound"
@@ -25,7 +28,8 @@ class Line:
     """One metric of one claim under one protocol on one model, as text; "" where there is nothing.
 
     study: what the source printed, by the study's model, and its place. mark: of the regression, or of the status. place: the
-    cell that a number belongs to. word: the verdict, with its symbol; decide: the n that would decide.
+    cell that a number belongs to. word: the verdict, with its symbol; decide: the n that would decide. family: of the claim.
+    reproduction: its word with its symbol. regression: the mark with its word.
     """
 
     claim: str
@@ -40,6 +44,9 @@ class Line:
     p: str = ""
     word: str = ""
     decide: str = ""
+    family: str = ""
+    reproduction: str = ""
+    regression: str = ""
 
 
 def measured_models(rows: Sequence[Row]) -> list[str]:
@@ -54,10 +61,10 @@ def counterparts(model: str) -> list[str]:
 
 
 def table(rows: Sequence[Row], environment: dict, model: str) -> list[Line]:
-    """The lines of one model in the order of the claims; of no model (""), what the study printed."""
+    """The lines of one model, family after family of claims; of no model (""), what the study printed."""
     beside, lines = counterparts(model), []
     protocols = list(dict.fromkeys([REPORTED, *(row.protocol for row in rows if row.model == model)]))
-    for claim in in_order(environment["claims"]):
+    for claim, family in by_family(rows, environment):
         mine = [row for row in rows if row.claim == claim and row.model == model]
         printed = [row for row in rows if row.claim == claim and row.model in beside and row.protocol == REPORTED]
         # a claim without any number under a protocol: its status stands on every line
@@ -66,19 +73,22 @@ def table(rows: Sequence[Row], environment: dict, model: str) -> list[Line]:
         for label in dict.fromkeys(_label(row, environment) for row in named) or ["-"]:
             same = {row.protocol: row for row in mine if _label(row, environment) == label}
             by_name = {row.model: row for row in printed if _label(row, environment) == label}
-            unit = next((_unit(row) for row in [*same.values(), *by_name.values()] if row.unit), "")
+            unit = next((shown_unit(row) for row in [*same.values(), *by_name.values()] if row.unit), "")
             study = {name: (number(row.reported, unit), place(row)) for name, row in by_name.items() if row.reported}
             for protocol in protocols:
                 row = same.get(protocol) or stopped.get(protocol)
                 shown = study if protocol == REPORTED else {}
                 if row or shown:
-                    lines.append(_line(claim, label + UNITS.get(unit, ""), protocol, shown, row))
+                    lines.append(_line(claim, label + UNITS.get(unit, ""), protocol, shown, row, family))
     return lines
 
 
-def _line(claim: str, metric: str, protocol: str, study: dict, row: Row | None) -> Line:
-    if row is None or row.status != OK:
-        return Line(claim, metric, protocol, study, mark=mark(row) if row else "")
+def _line(claim: str, metric: str, protocol: str, study: dict, row: Row | None, family: str) -> Line:
+    if row is None:
+        return Line(claim, metric, protocol, study, family=family)
+    status = {"mark": mark(row), "regression": outcome(row)}
+    if row.status != OK:
+        return Line(claim, metric, protocol, study, family=family, **status)
     decide = row.detail.get("decide") if protocol != REPORTED else None  # what decides is more problems, soundly
     return Line(
         claim,
@@ -86,19 +96,30 @@ def _line(claim: str, metric: str, protocol: str, study: dict, row: Row | None) 
         protocol,
         study,
         n=str(row.n) if row.n and row.n > 1 else "",
-        measured=number(row.measured, _unit(row)),
+        measured=number(row.measured, shown_unit(row)),
         place=place(row),
-        mark=mark(row),
-        null=number(row.null, _unit(row)),
-        p=f"{row.null['p']:.2g}" if row.null and row.null.get("p") is not None else "",
+        null=number(row.null, shown_unit(row)),
+        p=f"{row.null['p']:.2g}" if row.null and known(row.null.get("p")) else "",
         word=f"{word(row.validity)}{'*' if row.detail.get('fragile') else ''}" if row.validity else "",
         decide=f"n ≥ {decide}" if decide else "",
+        family=family,
+        reproduction=f"{CAME_OUT[row.reproduction]} {row.reproduction}" if row.reproduction else "",
+        **status,
     )
+
+
+def by_family(rows: Sequence[Row], environment: dict) -> list[tuple[str, str]]:
+    """Claims with their families, a family at a time, in the source's order; claims that only rows know come last."""
+    claims = environment.get("claims") or {}
+    names = list(dict.fromkeys([*in_order(claims), *(row.claim for row in rows)]))
+    family = {name: claims.get(name, {}).get("family", "other claims") for name in names}
+    order = list(dict.fromkeys(family.values()))
+    return sorted(family.items(), key=lambda item: order.index(item[1]))
 
 
 def in_order(claims: dict[str, dict]) -> list[str]:
     """The ids of the claims as their source tells them (JSON objects have no order of their own)."""
-    return sorted(claims, key=lambda name: claims[name]["position"])
+    return sorted(claims, key=lambda name: claims[name].get("position", 0))
 
 
 def mark(row: Row) -> str:
@@ -106,6 +127,19 @@ def mark(row: Row) -> str:
     if row.status == OK:
         return SYMBOLS[row.regression]
     return SYMBOLS[row.status] + (f" {SYMBOLS['DRIFTED']}" if row.regression == "DRIFTED" else "")
+
+
+def outcome(row: Row) -> str:
+    """The mark with its word: `= SAME`, `■ BLOCKED`, `■ ✗ BLOCKED, DRIFTED`."""
+    if row.status == OK:
+        return f"{mark(row)} {row.regression}"
+    also = ", DRIFTED" if row.regression == "DRIFTED" else ""
+    return f"{mark(row)} {row.status.upper().replace('-', ' ')}{also}"
+
+
+def known(x: float | None) -> bool:
+    """Is it a number? NaN is none: nothing that is not a number is printed as one."""
+    return x is not None and not math.isnan(x)
 
 
 def word(validity: str) -> str:
@@ -129,9 +163,10 @@ def number(value: dict | None, unit: str, sign: str = "") -> str:
         return f"{round(100 * x if unit == 'fraction' else x, 1) + 0.0:.1f}"  # never -0.0
 
     low, high = value.get("low"), value.get("high")
-    if value.get("value") is None:
-        return f"{show(low)}–{show(high)}{sign}" if None not in (low, high) else ""
-    return show(value["value"]) + sign + (f" [{show(low)}, {show(high)}]" if None not in (low, high) else "")
+    bounded = known(low) and known(high)
+    if not known(value.get("value")):
+        return f"{show(low)}–{show(high)}{sign}" if bounded else ""
+    return show(value["value"]) + sign + (f" [{show(low)}, {show(high)}]" if bounded else "")
 
 
 def place(row: Row) -> str:
@@ -155,7 +190,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 def winners(environment: dict) -> list[str]:
     """How two models differ and who is better, with p; with more than two models one entry a pair."""
-    found = list(environment.get("winners", {}).values())
+    found = list((environment.get("winners") or {}).values())
     lines = []
     for claim in dict.fromkeys(each["claim"] for each in found):
         pairs = [each for each in found if each["claim"] == claim]
@@ -163,13 +198,27 @@ def winners(environment: dict) -> list[str]:
     return lines
 
 
+def winners_among(environment: dict, claims: Sequence[str], model: str) -> list[str]:
+    """The same in short, a line a pair: what concerns one model and some claims; its interval only where there is no p."""
+    return [
+        f"winner by {each['metric']} ({each['claim']}): {each['winner'] or 'none'}, "
+        + _difference(each, interval=not known(each.get("p")))
+        for each in (environment.get("winners") or {}).values()
+        if each["claim"] in claims and model in each["models"]
+    ]
+
+
 def _pair(each: dict) -> str:
-    """Who is better, and by how much: an AUC in its own unit, all else in points."""
+    return f"{each['winner'] or 'none'} ({_difference(each)})"
+
+
+def _difference(each: dict, *, interval: bool = True) -> str:
+    """By how much two models differ, with p: an AUC in its own unit, all else in points."""
     value, low, high = (each["difference"][key] for key in ("value", "low", "high"))
     scale, digits, unit = (1, 3, "") if each["metric"] == "auc" else (1 if each["unit"] == "points" else 100, 1, " points")
-    interval = "" if low is None else f" [{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]"
-    p = "" if each["p"] is None else f", p = {each['p']:.2g}"
-    return f"{each['winner'] or 'none'} ({' - '.join(each['models'])} = {scale * value:+.{digits}f}{interval}{unit}{p})"
+    between = f" [{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]" if interval and known(low) and known(high) else ""
+    p = f", p = {each['p']:.2g}" if known(each.get("p")) else ""
+    return f"{' - '.join(each['models'])} = {scale * value:+.{digits}f}{between}{unit}{p}"
 
 
 def reproductions(rows: Sequence[Row]) -> list[str]:
@@ -186,21 +235,29 @@ def reproductions(rows: Sequence[Row]) -> list[str]:
 
 def blocked_or_not_run(rows: Sequence[Row]) -> list[str]:
     """One line a reason, with what it stopped: nothing that was not measured may be forgotten."""
+    return [
+        f"{SYMBOLS[status]} {status} {model}: {len(claims)} claim{'s' * (len(claims) > 1)}{', soundly' * soundly}"
+        + (f": {reason}" if reason else "")
+        for status, model, claims, soundly, reason in stopped(rows)
+    ]
+
+
+def stopped(rows: Sequence[Row]) -> list[tuple[str, str, list[str], bool, str]]:
+    """Status, model, claims, whether only the sound protocol was stopped, and why: once a reason."""
     reasons: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         if row.status != OK:
             reasons.setdefault((row.status, row.model, row.reason), []).append(row)
-    lines = []
-    for (status, model, reason), stopped in reasons.items():
-        count = len({row.claim for row in stopped})
-        only = ", soundly" if all(row.protocol == SOUND for row in stopped) else ""
-        lines.append(f"{SYMBOLS[status]} {status} {model}: {count} claim{'s' if count > 1 else ''}{only}: {reason}")
-    return lines
+    return [
+        (status, model, list(dict.fromkeys(row.claim for row in those)), all(row.protocol == SOUND for row in those), reason)
+        for (status, model, reason), those in reasons.items()
+    ]
 
 
 def drifted(rows: Sequence[Row]) -> list[str]:
-    """What is red, and why."""
-    return [f"{row.claim} on {row.model}{_soundly(row)}: {row.reason}" for row in rows if row.regression == "DRIFTED"]
+    """What is red, and why, once a reason."""
+    red = [f"{row.claim} on {row.model}{_soundly(row)}: {row.reason}" for row in rows if row.regression == "DRIFTED"]
+    return list(dict.fromkeys(red))
 
 
 def counts(rows: Sequence[Row]) -> dict[str, int]:
@@ -215,7 +272,7 @@ def _soundly(row: Row) -> str:
     return ", soundly" if row.protocol == SOUND else ""
 
 
-def _unit(row: Row) -> str:
+def shown_unit(row: Row) -> str:
     """An AUC is no share of problems: it is not shown in percent."""
     return "auc" if row.metric == "auc" or row.metric.endswith("_auc") else row.unit
 
@@ -224,8 +281,10 @@ def _label(row: Row, environment: dict) -> str:
     """The metric's name; `mean_L<l>` of models with other depths share a line by the rank of the layer among the probed ones."""
     if not row.metric.startswith("mean_L"):
         return row.metric
-    layers = environment["layers"].get(row.model, [])
-    if int(row.metric[6:]) not in layers:  # reported for the registered model, while another lies under its name
+    layers = (environment.get("layers") or {}).get(row.model, [])
+    if (
+        not row.metric[6:].isdigit() or int(row.metric[6:]) not in layers
+    ):  # reported for the registered model, while another lies under its name
         return row.metric
     return f"mean, layer {layers.index(int(row.metric[6:])) + 1}/{len(layers)}"
 
@@ -234,6 +293,6 @@ def metric_order(row: Row) -> tuple:
     """Where a metric stands within its claim: the known ones first, layers by depth."""
     return (
         ORDER.index(row.metric) if row.metric in ORDER else len(ORDER),
-        row.metric.startswith("mean_L") and int(row.metric[6:]),
+        int(row.metric[6:]) if row.metric.startswith("mean_L") and row.metric[6:].isdigit() else 0,
         row.metric,
     )

@@ -1,0 +1,242 @@
+"""Pictures of panels of numbers: dots with intervals, bars, curves, heatmaps. Knows how to draw, not what it means.
+
+Colours are Okabe-Ito and cividis; markers, hatches and grey levels differ as well, so that no colour has to be seen.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from html import escape
+
+from codi_bench.report.marks import Band, Grid, Mark, Panel, shown
+
+WIDTH, DPI = 7.0, 160  # inches, the text width of a page; 8 pt is the smallest letter
+INK, BAND, MIDDLE = "#222222", "#DEDEDE", "#B4B4B4"
+LETTERS = 104  # of 8 pt in that width
+# colour, marker, hatch, dashes: by the place of a series in its panel
+STYLES = (
+    ("#0072B2", "o", "", "-"),
+    ("#E69F00", "s", "////", "--"),
+    ("#56B4E9", "^", "", "-."),
+    ("#D55E00", "v", "xxxx", ":"),
+    ("#F0E442", "P", "----", "--"),
+    ("#000000", "D", "", "-"),
+)
+RC = {
+    "font.family": ["DejaVu Sans", "sans-serif"],
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+    "grid.color": "#E6E6E6",
+    "hatch.linewidth": 0.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.fonttype": "none",
+}
+
+
+def picture(name: str, title: str, height: float, draw: Callable, alt: str) -> tuple[str, bytes]:
+    """`draw(figure)` under a title as SVG to be inlined (ids begin with the name, no size of its own) and as PNG."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({**RC, "svg.hashsalt": name}):
+        figure = Figure((WIDTH, height), facecolor="white", layout="constrained")
+        figure.get_layout_engine().set(h_pad=0.06, w_pad=0.06)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=8.5, fontweight="bold", color=INK)
+        draw(figure)
+        text, image = io.StringIO(), io.BytesIO()
+        # straight to the canvas: savefig would draw everything once more for its layout
+        FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})
+        figure.set_layout_engine("none")  # what was laid out for the one stands for the other
+        figure.dpi = DPI
+        FigureCanvasAgg(figure).print_png(image, metadata={"Software": None})
+    return _inlined(text.getvalue(), f"figure-{name}", alt), image.getvalue()
+
+
+def _inlined(svg: str, prefix: str, alt: str) -> str:
+    """Without prolog, metadata and size; ids and style rules that cannot meet those of another picture in the same page."""
+    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+    svg = svg.replace("*{", f"#{prefix} *{{", 1)
+    head, rest = svg.split(">", 1)
+    head = re.sub(r'\s(width|height)="[^"]*"', "", head)
+    return f'{head} id="{prefix}" role="img" aria-label="{escape(alt)}">{rest}'.rstrip()
+
+
+def dots(figure, panels: Sequence[Panel], columns: int = 1) -> None:
+    """A place a row, numbers along: intervals, null bands behind them, number and word at the right edge."""
+    rows = -(-len(panels) // columns)
+    ratios = [max(len(panel.places) for panel in panels[i * columns : (i + 1) * columns]) + 0.6 for i in range(rows)]
+    # in columns the same is measured of several models
+    all_axes = figure.subplots(rows, columns, squeeze=False, height_ratios=ratios, sharex="col" if columns > 1 else False).flat
+    for i, (axes, panel) in enumerate(zip(all_axes, panels, strict=True)):
+        axes.set_title(panel.title)
+        axes.set_xlabel(panel.axis)
+        axes.grid(axis="x")
+        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="x", labelbottom=True)
+        axes.set_ylim(len(panel.places) - 0.5, -0.5)
+        axes.set_yticks(range(len(panel.places)), panel.places if i % columns == 0 else [""] * len(panel.places))
+        if panel.band:
+            _band(axes, panel.band, (len(panel.places) - 1) / 2, len(panel.places))
+        for label, value in panel.levels:
+            axes.axvline(value, color=INK, linewidth=1, label=label)
+        for j, series in enumerate(panel.series):
+            there = [(mark, at) for at, mark in enumerate(series.marks) if mark]
+            for mark, at in there:
+                if mark.band:
+                    _band(axes, mark.band, at, 0.72)
+                text = f"{mark.text or shown(mark.value, panel.unit)}\N{NO-BREAK SPACE} {mark.said}"
+                axes.text(1.02, at, text.rstrip(), transform=axes.get_yaxis_transform(), va="center")
+            if there:
+                values, ends = [mark.value for mark, _ in there], _ends([mark for mark, _ in there])
+                style = _marker(j, series.hollow) | {"markersize": 6, "capsize": 2.5}
+                axes.errorbar(values, [at for _, at in there], xerr=ends, zorder=3, **style)
+    _legend(figure)
+
+
+def bars(figure, panels: Sequence[Panel]) -> None:
+    """One panel below the other: bars of every series side by side at each place, hollow series as markers after them."""
+    for i, axes in enumerate(figure.subplots(len(panels), 1, sharey=True, squeeze=False).flat):
+        panel = panels[i]
+        _upright(axes, panel)
+        axes.set_xlabel(panel.across if i == len(panels) - 1 else "")
+        axes.axhline(0, color=INK, linewidth=0.8)
+        width = 0.86 / len(panel.series)
+        for j, series in enumerate(panel.series):
+            shift = width * (j - (len(panel.series) - 1) / 2)
+            there = [(at + shift, mark) for at, mark in enumerate(series.marks) if mark]
+            if not there:
+                continue
+            places, values, ends = [x for x, _ in there], [mark.value for _, mark in there], _ends([mark for _, mark in there])
+            if series.hollow:
+                style = _marker(j, hollow=True) | {"markersize": 5, "capsize": 2, "elinewidth": 1}
+                axes.errorbar(places, values, yerr=ends, label=series.label, zorder=3, **style)
+            else:
+                colour, _, hatch, _ = STYLES[j % len(STYLES)]
+                box = {"color": colour, "hatch": hatch, "edgecolor": INK, "linewidth": 0.6, "label": series.label}
+                axes.bar(places, values, width, yerr=ends, error_kw={"elinewidth": 0.9, "ecolor": INK, "capsize": 1.5}, **box)
+    _legend(figure)
+
+
+def curves(figure, panels: Sequence[Panel], columns: int = 1) -> None:
+    """Series along their places, with intervals; levels as horizontal lines."""
+    all_axes = figure.subplots(-(-len(panels) // columns), columns, sharey=True, squeeze=False).flat
+    for i, (axes, panel) in enumerate(zip(all_axes, panels, strict=True)):
+        if panel.empty:
+            axes.set_title(panel.title)
+            axes.text(0.5, 0.5, panel.empty, transform=axes.transAxes, ha="center", va="center")
+            axes.set_axis_off()
+            continue
+        _upright(axes, panel)
+        axes.set_ylabel("" if i % columns else panel.axis)
+        for level, (label, value) in enumerate(panel.levels):
+            axes.axhline(value, color=INK, linestyle=(":", "-.")[level % 2], linewidth=1.2, label=label)
+        for j, series in enumerate(panel.series):
+            shift = 0.1 * (j - (len(panel.series) - 1) / 2)
+            there = [(at + shift, mark) for at, mark in enumerate(series.marks) if mark]
+            if not there:
+                continue
+            places, values, ends = [x for x, _ in there], [mark.value for _, mark in there], _ends([mark for _, mark in there])
+            style = _marker(j, series.hollow) | {"markersize": 4.5, "capsize": 2, "linestyle": STYLES[j % len(STYLES)][3]}
+            axes.errorbar(places, values, yerr=ends, label=series.label, linewidth=1.2, zorder=3, **style)
+            for x, mark in there:
+                if mark.said:
+                    top = mark.value if mark.high is None else mark.high
+                    axes.annotate(mark.said, (x, top), (0, 3), textcoords="offset points", ha="center")
+        axes.margins(y=0.16 if any(mark and mark.said for series in panel.series for mark in series.marks) else 0.05)
+    figure.axes[0].set_ylim(bottom=0)  # rates, on one scale
+    _legend(figure)
+
+
+def heatmaps(figure, grids: Sequence[Grid], note: str) -> None:
+    """Two grids a row on one colour scale, every cell with its number; the note says what a star means."""
+    known = [cell for grid in grids for line in grid.cells for cell in line if cell is not None]
+    low, high = min(known) // 5 * 5, max(-(-max(known) // 5) * 5, min(known) // 5 * 5 + 5)
+    all_axes = figure.subplots(-(-len(grids) // 2), 2, squeeze=False)
+    for i, (axes, grid) in enumerate(zip(all_axes.flat, grids, strict=True)):
+        axes.set_title(textwrap.fill(grid.title, 42))
+        if not grid.cells:
+            axes.set_axis_off()
+            continue
+        cells = [[float("nan") if cell is None else cell for cell in line] for line in grid.cells]
+        image = axes.imshow(cells, cmap="cividis", vmin=low, vmax=high, aspect="auto")
+        axes.set_xticks(range(len(grid.places)), grid.places)
+        axes.set_yticks(range(len(grid.layers)), grid.layers)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_ylabel("layer" if i % 2 == 0 else "")
+        axes.set_xlabel("latent position" if i >= len(grids) - 2 else "")
+        for y, line in enumerate(grid.cells):
+            for x, cell in enumerate(line):
+                colour = "white" if cell is not None and cell < low + 0.48 * (high - low) else "black"
+                axes.text(x, y, "–" if cell is None else f"{cell:.1f}", ha="center", va="center", color=colour)
+                if grid.starred[y][x]:
+                    axes.text(x + 0.47, y - 0.46, "★", ha="right", va="top", color=colour)
+    figure.colorbar(image, ax=all_axes, label="accuracy, %", shrink=0.8, aspect=30, pad=0.02).outline.set_visible(False)
+    figure.supxlabel(note, fontsize=8, x=0.01, ha="left")
+
+
+def _upright(axes, panel: Panel) -> None:
+    axes.set_title(panel.title)
+    axes.set_ylabel(panel.axis)
+    axes.set_xlabel(panel.across)
+    axes.set_xticks(range(len(panel.places)), panel.places)
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlim(-0.55, len(panel.places) - 0.45)
+    axes.grid(axis="y")
+
+
+def _marker(j: int, hollow: bool) -> dict:
+    """What a point of the j-th series looks like; hollow ones are white in ink."""
+    colour, marker, _, _ = STYLES[j % len(STYLES)]
+    face = {"color": INK, "marker": "D", "markerfacecolor": "white"} if hollow else {"color": colour, "marker": marker}
+    return {**face, "markeredgecolor": INK, "linestyle": "none"}
+
+
+def _band(axes, band: Band, y: float, height: float) -> None:
+    """A null behind its number: the band, darker where the middle half of the draws lie, and its mean."""
+    bottom, top = y - height / 2, y + height / 2
+    box = {"facecolor": BAND, "edgecolor": MIDDLE, "linewidth": 0.6, "zorder": 1, "label": "permuted labels: 95 % of the draws"}
+    axes.broken_barh([(band.low, band.high - band.low)], (bottom, height), **box)
+    if band.middle:
+        box = {"facecolor": MIDDLE, "zorder": 1.5, "label": "their middle half"}
+        axes.broken_barh([(band.middle[0], band.middle[1] - band.middle[0])], (bottom, height), **box)
+    axes.vlines(band.value, bottom, top, color=INK, linestyle="--", linewidth=1.1, zorder=2, label="their mean")
+
+
+def _ends(marks: Sequence[Mark]) -> list | None:
+    """Lengths of the error bars [2, marks], NaN where a mark has no interval; None where none has."""
+    if all(None in (mark.low, mark.high) for mark in marks):
+        return None
+    nothing = (float("nan"), float("nan"))
+    pairs = [nothing if None in (m.low, m.high) else (max(m.value - m.low, 0), max(m.high - m.value, 0)) for m in marks]
+    return [list(side) for side in zip(*pairs, strict=True)]
+
+
+def _legend(figure) -> None:
+    """One entry a label, below everything."""
+    held = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            held.setdefault(label, handle)
+    if held:
+        ncols = next((count for count in (6, 4, 3, 2) if _letters(list(held), count) <= LETTERS), 1)
+        figure.legend(held.values(), held.keys(), loc="outside lower left", ncols=ncols, handlelength=2.2, columnspacing=1.5)
+
+
+def _letters(labels: Sequence[str], columns: int) -> int:
+    """How many letters wide a legend of so many columns is, with handles and gaps."""
+    per = -(-len(labels) // columns)
+    return sum(max(map(len, labels[i : i + per])) + 8 for i in range(0, len(labels), per))

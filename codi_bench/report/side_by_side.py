@@ -1,0 +1,264 @@
+"""Several runs side by side: what moved against the first of them, and whether that is more than noise (VERDICTS.md, section 4).
+
+`compare` decides and is pure; differences.py shows. scipy and statsmodels are loaded only where two numbers differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from codi_bench.errors import CodiBenchError
+from codi_bench.report.table import SOUND, WORDS, in_order, measured_models, metric_order, place, shown_unit
+from codi_bench.results import BLOCKED, OK, Row, read_results
+
+EQUAL = 1e-6
+MOVED, CHANGED, APPEARED, GONE, NOISE, SAME, UNMEASURED = NUMBER_WORDS = tuple(
+    "moved changed appeared gone noise same unmeasured".split()
+)
+VERDICT, STATUS = "verdict changed", "status changed"
+OWN_ERRORS = "SAE errors"  # of this family the scored problems depend on which ones the model itself gets right
+Key = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One results file: its label ("run 1"), where it lies, its environment, and its rows by key."""
+
+    label: str
+    file: str
+    environment: dict
+    rows: dict[Key, Row]
+
+    def measured(self, key: Key) -> Row | None:
+        """The row of that key if it holds a finite number."""
+        row = self.rows.get(key)
+        return row if row and row.status == OK and row.measured and _finite(row.measured.get("value")) else None
+
+    def absent(self, key: Key) -> tuple[str, str]:
+        """(status, why) of a number that this run does not have; the row of a whole claim ("-") speaks for its metrics."""
+        claim, model, _, protocol = key
+        whole = [row for row in self.rows.values() if (row.claim, row.model, row.metric) == (claim, model, "-")]
+        found = [self.rows.get(key), *(row for row in whole if row.protocol == protocol), *whole]
+        row = next((row for row in found if row is not None and row.status != OK), None)
+        return (row.status, f"{row.status}: {row.reason}") if row else ("", "no such number in that file")
+
+    def inputs(self, model: str, what: str) -> str | None:
+        """Hash of a model's weights or problems; None in an older file."""
+        return ((self.environment.get("inputs") or {}).get(model) or {}).get(what)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One number of a later run against the first.
+
+    word: same, noise, moved, changed (no interval, so nothing about noise), appeared, gone or unmeasured (in neither). also:
+    what else differs, by words such as `verdict changed` and `n differs`. difference: later - first, in the row's unit, with a
+    95 % interval if there is one. why: what decided the word. remarks: reasons, and old -> new of what else differs.
+    """
+
+    word: str
+    also: tuple[str, ...] = ()
+    difference: dict | None = None
+    why: str = ""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def differs(self) -> bool:
+        return bool(self.also) or self.word not in (SAME, UNMEASURED)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number in all runs. values: {"value", "low", "high"} or None, a run each; changes: one a run after the first."""
+
+    key: Key
+    unit: str
+    values: tuple[dict | None, ...]
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs, their numbers by model and claim, and what has to be said before any of it is read: other models, other problems."""
+
+    runs: tuple[Run, ...]
+    entries: tuple[Entry, ...]
+    notes: tuple[str, ...]
+
+    def counts(self, later: int) -> dict[str, int]:
+        """How many numbers got which word in the later-th run after the first, verdict changes and other differences too."""
+        changes = [entry.changes[later] for entry in self.entries]
+        also = dict.fromkeys(word for change in changes for word in change.also)
+        found = {word: sum(change.word == word for change in changes) for word in NUMBER_WORDS}
+        return found | {word: sum(word in change.also for change in changes) for word in also}
+
+
+def read_run(path: Path) -> tuple[str, dict, list[Row]]:
+    """A run as `compare` takes it. Raises CodiBenchError naming the file if it is no results file."""
+    mend = "run `pytest benchmarks` to make one"
+    try:
+        environment, rows = read_results(path)
+    except UnicodeDecodeError as error:
+        raise CodiBenchError(f"{path}: not a results file (not UTF-8 text); {mend}") from error
+    numbers = [getattr(row, field) for row in rows for field in ("measured", "reported", "recorded", "null", "cell")]
+    objects = [environment, *(row.detail for row in rows), *(each for each in numbers if each is not None)]
+    if not all(isinstance(each, dict) for each in objects):
+        raise CodiBenchError(f"{path}: not a results file (environment, details and numbers must be objects); {mend}")
+    return str(path), environment, rows
+
+
+def compare(runs: Sequence[tuple[str, dict, list[Row]]]) -> Comparison:
+    """Every number of every run against the first run. runs: (file, environment, rows) each.
+
+    Raises CodiBenchError for fewer than two runs and for outcomes that cannot be unpacked.
+    """
+    if len(runs) < 2:
+        raise CodiBenchError(f"a comparison needs at least two runs, got {len(runs)}; give another results.json")
+    held = tuple(
+        Run(f"run {i}", name, environment, {row.key: row for row in rows}) for i, (name, environment, rows) in enumerate(runs, 1)
+    )
+    first, *later = held
+    keys = _keys(held)
+    tested = [max(1, sum(bool(first.measured(key) and run.measured(key)) for key in keys)) for run in later]
+    entries = []
+    for key in keys:
+        rows = [run.measured(key) for run in held]
+        changes = tuple(_change(first, run, key, m) for run, m in zip(later, tested, strict=True))
+        values = tuple(row and {end: row.measured.get(end) for end in ("value", "low", "high")} for row in rows)
+        entries.append(Entry(key, next((shown_unit(row) for row in rows if row), ""), values, changes))
+    return Comparison(held, tuple(entries), tuple(note for run in later for note in _inputs(first, run)))
+
+
+def _keys(runs: Sequence[Run]) -> list[Key]:
+    """The keys of all runs by model, claim and metric; without those that only stand for a claim whose numbers are there."""
+    rows = {key: row for run in runs for key, row in run.rows.items()}
+    named = {key[:2] for key in rows if key[2] != "-"}
+    claims = in_order({name: text for run in runs for name, text in (run.environment.get("claims") or {}).items()})
+    position = {name: i for i, name in enumerate(claims)}
+    kept = [row for key, row in rows.items() if key[2] != "-" or key[:2] not in named]
+    order = sorted(kept, key=lambda r: (r.model, position.get(r.claim, len(position)), r.claim, metric_order(r), r.protocol))
+    return [row.key for row in order]
+
+
+def _change(first: Run, later: Run, key: Key, tested: int) -> Change:
+    old, new = first.measured(key), later.measured(key)
+    if old and new:
+        return _difference(first, later, old, new, tested)
+    if old:
+        return Change(GONE, remarks=(f"in {later.label} {later.absent(key)[1]}",))
+    if new:
+        return Change(APPEARED, remarks=(f"in {first.label} {first.absent(key)[1]}",))
+    (was, why), (now, because) = first.absent(key), later.absent(key)
+    if was != now and BLOCKED in (was, now):
+        return Change(UNMEASURED, (STATUS,), remarks=(f"{why} → {because}",))
+    return Change(UNMEASURED)
+
+
+def _difference(first: Run, later: Run, old: Row, new: Row, tested: int) -> Change:
+    """Two measured numbers: by their outcomes, by their intervals, or without either."""
+    also = dict(_also(first, later, old, new))
+    said = {"also": tuple(also), "remarks": tuple(filter(None, also.values()))}
+    if shown_unit(old) != shown_unit(new):
+        return Change(CHANGED, **said, why="other units: no difference can be taken")
+    delta = new.measured["value"] - old.measured["value"]
+    bits = _outcomes(first, later, old, new)
+    if bits and (found := _by_outcomes(*bits, delta, 1 if old.unit == "fraction" else 100, tested)):
+        return Change(**found, **said)
+    if abs(delta) <= EQUAL:
+        return Change(SAME, difference={"value": delta}, **said)
+    if not all(_finite(row.measured.get(end)) for row in (old, new) for end in ("low", "high")):
+        return Change(CHANGED, difference={"value": delta}, why="no interval", **said)
+    from codi_bench.intervals import mover_difference
+    from codi_bench.stats import Estimate
+
+    found = mover_difference(*(Estimate(*(row.measured[end] for end in ("value", "low", "high"))) for row in (new, old)))
+    word = NOISE if found.low <= 0 <= found.high else MOVED
+    ends = {"value": found.value, "low": found.low, "high": found.high}
+    return Change(
+        word, difference=ends, why=f"95 % interval of the difference {'contains' if word == NOISE else 'excludes'} 0", **said
+    )
+
+
+def _outcomes(first: Run, later: Run, old: Row, new: Row):
+    """Right or wrong per problem of both rows, bool [n] each; None unless both are about the same problems in the same order."""
+    held = [row.detail.get("outcomes") for row in (old, new)]
+    problems = {row.detail.get("problems") for row in (old, new)}
+    if not all(held) or old.n != new.n or not old.n or len(problems) > 1 or None in problems:
+        return None
+    family = ((first.environment.get("claims") or {}).get(old.claim) or {}).get("family", OWN_ERRORS)
+    weights = [run.inputs(old.model, "weights") for run in (first, later)]
+    if family == OWN_ERRORS and (None in weights or weights[0] != weights[1]):
+        return None
+    from codi_bench.baselines import unpack_bits
+
+    bits = []
+    for run, row in ((first, old), (later, new)):
+        try:
+            bits.append(unpack_bits(row.detail["outcomes"], row.n))
+        except CodiBenchError as error:
+            raise CodiBenchError(f"{run.file}: {row.claim} {row.metric} on {row.model}: {error}; run the suite again") from error
+    return bits
+
+
+def _by_outcomes(old, new, delta: float, scale: float, tested: int) -> dict | None:
+    """By McNemar, where the turned answers are the whole difference: of a drop, the answers without an edit have a part too."""
+    from codi_bench.stats import mcnemar_exact, newcombe_paired, paired_counts
+    from codi_bench.verdicts import DRIFT_LEVEL, Regression, regression_count
+
+    _, lost, gained, _ = paired_counts(old, new)
+    drop = scale != 1  # points lost: fewer right answers make a larger drop
+    if abs(delta - scale * (lost - gained if drop else gained - lost) / len(old)) > EQUAL * scale:
+        return None
+    if not lost + gained:
+        return {"word": SAME, "difference": {"value": delta}}
+    found = newcombe_paired(*((old, new) if drop else (new, old)))
+    drifted = regression_count(old, new, same_environment=False, family_size=tested).word == Regression.DRIFTED
+    return {
+        "word": MOVED if drifted else NOISE,
+        "difference": {"value": delta, "low": scale * found.low, "high": scale * found.high},
+        "why": f"{lost} right → wrong, {gained} wrong → right of {len(old)}; McNemar p = "
+        f"{mcnemar_exact(old, new):.2g}, level {DRIFT_LEVEL / tested:.2g}",
+    }
+
+
+def _also(first: Run, later: Run, old: Row, new: Row) -> Iterator[tuple[str, str]]:
+    """(word, old → new) of everything beside the number."""
+    if old.validity != new.validity:
+        fragile = " and ".join(run.label for run, row in ((first, old), (later, new)) if row.detail.get("fragile"))
+        yield VERDICT, f"verdict {_word(old.validity)} → {_word(new.validity)}" + (fragile and f", recorded fragile in {fragile}")
+    if old.reproduction != new.reproduction:
+        yield "reproduction changed", f"{old.reproduction or 'no word'} → {new.reproduction or 'no word'}"
+    if old.n != new.n:
+        yield "n differs", f"n {old.n or 'unknown'} → {new.n or 'unknown'}"
+    if old.cell != new.cell:
+        yield "other cell", " → ".join(place(row) or "none" for row in (old, new))
+    if old.seeds != new.seeds:
+        yield "seeds differ", ""
+    texts = [((run.environment.get("claims") or {}).get(old.claim) or {}) for run in (first, later)]
+    written = [text.get("sound" if old.protocol == SOUND else "protocol") for text in texts]
+    if None not in written and written[0] != written[1]:
+        yield "protocol differs", "the protocol's own words differ: the difference is between protocols"
+
+
+def _inputs(first: Run, later: Run) -> Iterator[str]:
+    """Whether a name means the same model and the same problems in both runs."""
+    both = [name for name in measured_models(list(first.rows.values())) if name in measured_models(list(later.rows.values()))]
+    for model in both:
+        for what, name, than in (("weights", "model", "models"), ("problems", "list of problems", "problems")):
+            old, new = first.inputs(model, what), later.inputs(model, what)
+            where = f"{model} in {first.label} and {later.label}"
+            if None in (old, new):
+                yield f"{where}: whether it is the same {name} is not known, a file does not say"
+            elif old != new:
+                yield f"{where}: not the same {name} ({old[:8]}…, {new[:8]}…): differences are between {than}"
+
+
+def _word(validity: str | None) -> str:
+    return f"{WORDS.get(validity, '')} {validity}".strip() if validity else "no word"
+
+
+def _finite(x) -> bool:
+    return isinstance(x, int | float) and math.isfinite(x)

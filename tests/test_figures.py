@@ -1,0 +1,209 @@
+"""Figures from rows: drawn where their data is, saying what the rows say, the same bytes again, and safe to inline together."""
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+
+from codi_bench.report.figures import figures, plans, write_figures
+from codi_bench.results import Row
+
+ALL = ["headline", "probe-accuracy", "spread", "sae-error-prediction", "ablation", "task-accuracy-by-steps", "probe-step-values"]
+
+
+def value(x, low=None, high=None, **more):
+    return {"value": x, "low": low, "high": high, **more}
+
+
+def row(claim, metric, protocol="sound", model="mini", **more):
+    given = {"unit": "fraction", "n": 400, "measured": value(0.761, 0.727, 0.792), "detail": {}}
+    return Row(claim, model, metric, protocol, "ok", **{**given, **more})
+
+
+def printed(claim, metric, model, x):
+    return Row(claim, model, metric, "reported", "not-run", unit="fraction", reported=value(x), reason="not asked for")
+
+
+PRINTED = [printed("probe-accuracy", "mean", "gpt2", 0.9206), printed("probe-accuracy", "mean", "llama-3.2-1b", 0.9761)]
+BY_STUDY = row(
+    *("probe-accuracy", "mean", "reported"),
+    n=100,
+    measured=value(0.887, 0.851, 0.919),
+    null=value(0.812, 0.697, 0.922, p=0.11, quantiles=[0.6 + 0.02 * i for i in range(21)]),
+    validity="ARTEFACT",
+    detail={"grid": [[0.9, 1.0], [0.8, 0.85]]},
+)
+HELD_OUT = row(
+    *("probe-accuracy", "mean"),
+    null=value(0.707, 0.704, 0.708, p=None),
+    validity="UNDERPOWERED",
+    detail={
+        "grid": [[0.77, 0.79], [0.75, None]],
+        "layers": [4, 8],
+        "latent_pos": ["bot", 0],
+        "p_value_max_auc": [[0.005, 0.005], [0.3, 0.005]],
+        "p_conditional": [[0.01, 0.4], [0.01, None]],
+    },
+)
+SPREAD = [
+    row(*("spread", "std", "reported"), unit="points", measured=value(7.4), null=value(12.6, 8.0, 16.3), validity="ARTEFACT"),
+    row("spread", "std", unit="points", measured=value(1.6), null=value(1.4)),
+    row("spread", "tau", unit="points", measured=value(0.9, 0.0, 1.7), validity="REFUTED", detail={"note": "spread: even"}),
+]
+SETS = {"sae": {"accuracy": [0.77, 0.7, 0.82], "auc": [0.85, 0.79, 0.9]}, "raw": {"accuracy": [0.78, 0.72, 0.83], "auc": None}}
+SAE = [
+    row("sae-error-prediction", "test_accuracy", null=value(0.663, 0.64, 0.68), validity="UNDERPOWERED", detail={"sets": SETS}),
+    row("sae-error-prediction", "gain", unit="points", measured=value(-3.0), validity="REFUTED", detail={"over": "raw"}),
+]
+EFFECTS = {"mean": {"drop": [0.193, 0.143, 0.242]}, "mean direct": {"drop": [0.19, 0.14, 0.238]}, "zero": {"drop": None}}
+ABLATION = [
+    row("ablation", "drop_4", unit="points", measured=value(19.3), validity="SUPPORTED", detail={"effects": EFFECTS}),
+    row("ablation", "drop_4", "reported", unit="points", n=100, measured=value(11.0, 2.9, 18.7)),
+    row("ablation", "drop_bot", unit="points", measured=value(-0.01), validity="UNDERPOWERED"),
+    row("ablation", "drop_all", unit="points", measured=value(36.0)),
+]
+STEPS = row(
+    "task-accuracy",
+    "accuracy",
+    measured=value(0.669),
+    null=value(0.054),
+    validity="SUPPORTED",
+    detail={"by_steps": {"1": [0.985, 0.946, 0.996], "10": [0.386, 0.322, 0.455]}},
+)
+ROWS = [*PRINTED, BY_STUDY, HELD_OUT, *SPREAD, *SAE, *ABLATION, STEPS]
+
+
+def cell(x, p=0.025, control=0.4):
+    return {"accuracy": value(x, x - 0.05, x + 0.04), "control": control, "selectivity": x - control, "p": p}
+
+
+READ = {"step": 1, "n": 300, "majority": 0.12, "by_template": 0.31, "cells": [cell(0.81), cell(0.64), cell(0.93), cell(0.7)]}
+PLACES = [{"layer": layer, "latent_pos": place} for layer in (4, 8) for place in ("bot", 0)]
+VALUES = {"mini": {"cells": PLACES, "steps": [READ, {"left_out": "step 2: too few problems have it"}]}}
+
+
+def planned(rows, **environment):
+    """What would be drawn, which is quick."""
+    return {each.name: each for each in plans(rows, environment)}
+
+
+@pytest.fixture(scope="module")
+def everything():
+    return {each.name: each for each in figures(ROWS, {"values": VALUES})}
+
+
+def test_every_figure_whose_data_is_there(everything):
+    assert list(everything) == ALL
+    assert planned(PRINTED) == {}, "nothing was measured"
+    assert list(planned([STEPS])) == ["task-accuracy-by-steps"]
+    assert planned([replace(row, status="blocked", measured=None, reason="no") for row in ROWS]) == {}
+
+
+def test_titles_say_the_words_of_their_rows(everything):
+    assert everything["headline"].title == (
+        "mini: by the study’s protocol 88.7 %, permuted labels 81.2 %: ARTEFACT; "
+        "held out 76.1 %, permuted labels 70.7 %: UNDERPOWERED."
+    )
+    assert "1 of 4 cells pass both corrected tests" in everything["probe-accuracy"].title
+    assert "tau 0.9 [0.0, 1.7] points: REFUTED (spread: even)" in everything["spread"].title
+    assert "SAE on permuted labels 66.3 %: UNDERPOWERED; gain over raw activations -3.0 points: REFUTED" in (
+        everything["sae-error-prediction"].title
+    )
+    assert everything["ablation"].title == "mini, drop in points: SUPPORTED at 4 (19.3); UNDERPOWERED at bot (0.0)."
+    assert everything["task-accuracy-by-steps"].title.startswith("mini, by steps: 98.5 % at 1, 38.6 % at 10; overall 66.9 %")
+    assert everything["probe-step-values"].title.endswith("a cell passes the corrected test and beats its control at step 1.")
+
+
+def test_a_title_changes_with_its_row():
+    supported = replace(HELD_OUT, validity="SUPPORTED", measured=value(0.9), detail={"fragile": True})
+    title = planned([BY_STUDY, supported])["headline"].title
+    assert "held out 90.0 %, permuted labels 70.7 %: SUPPORTED (fragile)" in title and "UNDERPOWERED" not in title
+    assert planned([replace(BY_STUDY, validity=None)])["headline"].title.endswith("no word; held out not measured.")
+    blocked = Row("probe-accuracy", "mini", "-", "sound", "blocked", reason="a control failed")
+    assert planned([BY_STUDY, blocked])["headline"].title.endswith("ARTEFACT; held out blocked.")
+    unread = {"mini": {"cells": PLACES, "steps": [READ | {"cells": [cell(0.8, p=0.05), cell(0.3)]}]}}
+    assert "no cell passes" in planned([], values=unread)["probe-step-values"].title
+
+
+def test_alternatives_hold_the_numbers(everything):
+    for name, texts in {
+        "headline": ["GPT-2, published: 92.06 % not measured here", "97.61 %", "88.7 % [85.1, 91.9]", "69.7 % to 92.2 %"],
+        "probe-accuracy": ["layer 4: bot 77.0 % ★, 0 79.0 %", "layer 8: bot 75.0 %, 0 not measured", "0 100.0 %"],
+        "spread": ["mini, sampling error: 1.4 points", "8.0 points to 16.3 points"],
+        "sae-error-prediction": ["raw activations: 78.0 % [72.0, 83.0]", "0.85 [0.79, 0.90]", "64.0 % to 68.0 %"],
+        "ablation": ["mean 19.3 points [14.3, 24.2]", "mean direct 19.0 points", "(n = 100) 11.0 points [2.9, 18.7]"],
+        "task-accuracy-by-steps": ["10: mini 38.6 % [32.2, 45.5]", "best constant answer 5.4 %"],
+        "probe-step-values": ["bot: best layer 93.0 % [88.0, 97.0] L8", "majority 12.0 %", "step 2: too few problems have it"],
+    }.items():
+        for text in texts:
+            assert text in everything[name].alt, name
+    assert "36.0" not in everything["ablation"].alt, "all latents together are no single place"
+
+
+def test_only_measured_models_get_a_mark(everything):
+    """A study's model that was not measured stands as a published number alone; another model not at all."""
+    asked = Row("task-accuracy", "other-mini", "accuracy", "sound", "not-run", reason="no weights")
+    assert [plan.alt for plan in plans([STEPS, asked], {})] == [everything["task-accuracy-by-steps"].alt]
+    assert "gpt2" not in everything["probe-accuracy"].alt + everything["headline"].title
+    shown = re.findall(r"<text[^>]*>([^<]*)</text>", everything["headline"].svg)
+    assert sum("not measured here" in text for text in shown) == 2, "both published numbers, and nothing else"
+
+
+def test_headline_from_bare_numbers():
+    bare = [replace(row, detail={}, validity=None) for row in (*PRINTED, BY_STUDY, HELD_OUT)]
+    found = planned(bare)
+    assert list(found) == ["headline"]
+    assert "88.7 %, permuted labels 81.2 %: no word; held out 76.1 %" in found["headline"].title
+
+
+def test_missing_details_do_not_show():
+    bare = [replace(row, detail={}, null=None, validity=None, n=None) for row in ROWS]
+    hollow = [replace(HELD_OUT, detail={"grid": [[0.7, float("nan")], [None]]}), replace(STEPS, detail={"by_steps": {"1": None}})]
+    unread = {
+        "a": {},
+        "b": {"steps": [{"left_out": "few"}]},
+        "mini": {"cells": PLACES[:1], "steps": [{"cells": [cell(0.5, p=None)]}]},
+    }
+    shown = figures(hollow, {"values": unread}) + plans(bare, {"values": unread})
+    shown += plans([replace(row, measured=value(float("nan"))) for row in ROWS], {"values": unread})
+    assert {each.name for each in shown} == {"headline", "probe-accuracy", "spread", "ablation", "probe-step-values"}
+    for each in shown:
+        text = re.sub(r'fill(: |=")none', "", " ".join([each.title, each.alt, each.caption, getattr(each, "svg", "")]))
+        assert not re.search(r"\b(none|nan)\b", text.lower()), each.name
+
+
+def test_same_rows_same_bytes(everything):
+    """One of each kind: dots, a heatmap, bars."""
+    again = figures([*PRINTED, BY_STUDY, HELD_OUT, *ABLATION], {})
+    assert [each.name for each in again] == ["headline", "probe-accuracy", "ablation"]
+    assert again == [everything[each.name] for each in again]
+
+
+def test_pictures_can_be_inlined_together(everything):
+    ids = []
+    for each in everything.values():
+        assert each.svg.startswith("<svg ")
+        root = ElementTree.fromstring(each.svg)
+        assert "viewBox" in root.attrib and not {"width", "height"} & set(root.attrib)
+        assert root.get("aria-label") == each.alt
+        own = re.findall(r'\bid="([^"]+)"', each.svg)
+        assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', each.svg)) <= set(own)
+        ids += own
+    assert len(ids) == len(set(ids))
+    assert not any("*{" in rule.replace(" *{", "") for each in everything.values() for rule in re.findall(r"<style.*", each.svg))
+
+
+def test_files(everything, tmp_path):
+    paths = write_figures([everything["headline"]], tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == ["figures/headline.svg", "figures/headline.png"]
+    assert paths[0].read_text(encoding="utf-8").strip() == everything["headline"].svg
+    assert paths[1].read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["headline.png", "headline.svg"]
+
+
+def test_nothing_heavy_is_imported_before_a_figure_is_drawn():
+    script = "import sys, codi_bench.report.figures; print(*{'matplotlib', 'torch', 'transformers'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split() == []

@@ -1,0 +1,315 @@
+"""What the report looks like, kept as files: fixed results with every outcome, rendered and compared letter by letter.
+
+After a wanted change: `CODI_BENCH_GOLDEN=1 pytest tests/test_goldens.py` writes the files anew and fails; look at their diff.
+"""
+
+import csv
+import difflib
+import io
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from codi_bench.report import render as rendering
+from codi_bench.report.export import COLUMNS, csv_text, escaped, latex, markdown, plain_text
+from codi_bench.report.render import terminal
+from codi_bench.report.takeaways import takeaways
+from codi_bench.results import Row
+
+GOLDEN = Path(__file__).parent / "golden"
+REGENERATE = "CODI_BENCH_GOLDEN"
+CLAIMS = {
+    "task-accuracy": ("task accuracy", "value", "The model answers this share of the problems correctly."),
+    "probe-accuracy": ("probes", "value", "Probes tell right from wrong answers."),
+    "probe-best": ("probes", "location", "One cell is the best for a probe."),
+    "ablation": ("ablation", "value", "Removing token t costs this many points of accuracy."),
+    "spread": ("spread", "even", "Information is concentrated (GPT-2) or even (LLaMA)."),
+    "size": ("size", "fact", "LLaMA has 100 % more layers & parameters."),
+}
+
+
+def value(x, low=None, high=None, **more):
+    return {"value": x, "low": low, "high": high, **more}
+
+
+def row(claim, model, metric, protocol="reported", status="ok", unit="fraction", regression="SAME", **more):
+    return Row(claim, model, metric, protocol, status, **{"unit": unit, "regression": regression, "n": 100, **more})
+
+
+def absent(claim, model, metric, reason, status="not-run", **more):
+    return row(claim, model, metric, status=status, reason=reason, **{"regression": "UNCHECKED", **more})
+
+
+def environment():
+    winner = {"claim": "task-accuracy", "metric": "accuracy", "unit": "fraction", "test": "exact McNemar on the same problems"}
+    none = {
+        "claim": "spread",
+        "metric": "tau",
+        "unit": "points",
+        "test": "difference of two estimates",
+        "p": None,
+        "winner": None,
+    }
+    claims = {
+        name: {
+            **{"position": i, "family": family, "kind": kind, "sentence": sentence, "source": "A study, §1"},
+            **{"protocol": f"{name}, as published", "sound": f"{name}, held out"},
+        }
+        for i, (name, (family, kind, sentence)) in enumerate(CLAIMS.items())
+    }
+    pair = ["gpt2-mini", "llama-mini"]
+    return {
+        "claims": claims,
+        "date": "2026-01-01T00:00:00+00:00",
+        "device": "cpu",
+        "families": 8,
+        "layers": {"gpt2": [4, 8, 11], "gpt2-mini": [1, 2, 3]},
+        "noise": {"text": "On pure noise the same protocol reads 94.3 %."},
+        "winners": {
+            "1": {**winner, "models": pair, "difference": value(0.084, 0.041, 0.127), "p": 0.0004, "winner": pair[0]},
+            "2": {**none, "models": pair, "difference": value(-0.4, -1.5, 0.8)},
+        },
+    }
+
+
+def published():
+    """The study's GPT-2, measured: every outcome of a reproduction. Its LLaMA: missing."""
+    mean = {"null": value(0.851, 0.82, 0.884, p=0.006), "measured": value(0.9117, 0.888, 0.934)}
+    asked = "no GPU here; `--device cpu` measures on the CPU"
+    return [
+        row(
+            *("task-accuracy", "gpt2", "accuracy"),
+            **{"n": 1319, "reported": value(0.437), "measured": value(0.4367, 0.4101, 0.4636)},
+            **{"reproduction": "REPRODUCED", "detail": {"reproduction": "same list: D = 0.0 points"}},
+        ),
+        row(
+            *("probe-accuracy", "gpt2", "mean"),
+            **{**mean, "reported": value(0.9206), "reproduction": "INCONCLUSIVE", "validity": "ARTEFACT"},
+            detail={"reproduction": "other list", "validity": "+41.2 over the nominal null, 35.1 of it the protocol's own"},
+        ),
+        row(
+            *("probe-best", "gpt2", "accuracy"),
+            **{"reported": value(1.0), "measured": value(0.96), "cell": {"layer": 11, "latent_pos": "bot"}},
+            **{"reproduction": "NOT REPRODUCED", "null": value(0.991, 0.94, 1.0, p=0.9)},
+        ),
+        row("probe-best", "gpt2", "auc", "sound", n=1319, measured=value(0.614, 0.552, 0.67), validity="SUPPORTED"),
+        absent("task-accuracy", "llama-3.2-1b", "accuracy", asked, reported=value(None, 0.5, 0.6)),
+        absent("probe-accuracy", "llama-3.2-1b", "mean", asked, reported=value(0.9761)),
+    ]
+
+
+def embedded():
+    """The embedded pair: the four words, fragile, as recorded, drifted, blocked."""
+    drop = {"unit": "points", "protocol": "sound", "n": 300, "null": value(0.0, p=0.2)}
+    even = "even, claimed concentrated: Q = 23.8 (p = 0.13)"
+    return [
+        row("task-accuracy", "gpt2-mini", "accuracy", n=1000, measured=value(0.516, 0.485, 0.547)),
+        row(
+            *("task-accuracy", "gpt2-mini", "accuracy", "sound"),
+            **{"n": 1000, "measured": value(0.669, 0.639, 0.697), "null": value(0.054, p=3.9e-168), "validity": "SUPPORTED"},
+            **{"regression": "DRIFTED", "reason": "metric 'sound accuracy': stored 0.7, measured 0.669, tolerance 1e-06"},
+        ),
+        row(
+            *("probe-accuracy", "gpt2-mini", "mean", "sound"),
+            **{"n": 400, "measured": value(0.761, 0.727, 0.792), "null": value(0.707, 0.704, 0.708)},
+            **{
+                "validity": "UNDERPOWERED",
+                "detail": {"decide": 401, "validity": "effect +5.4 points, Delta +7.1", "fragile": True},
+            },
+        ),
+        row(
+            *("probe-best", "gpt2-mini", "auc", "sound"),
+            **{"n": 400, "measured": value(0.82, 0.75, 0.88), "null": value(0.55, 0.48, 0.61, p=0.005), "validity": "ARTEFACT"},
+            **{"cell": {"layer": 1, "latent_pos": 2}, "detail": {"validity": "effect -0.2 points, p = 0.24 (surface), n = 400"}},
+        ),
+        row(
+            "ablation",
+            "gpt2-mini",
+            "drop_0",
+            measured=value(0.7, -1.5, 2.9),
+            validity="UNDERPOWERED",
+            detail={"decide": 1008},
+            **drop,
+        ),  # fmt: skip
+        row(
+            "ablation",
+            "gpt2-mini",
+            "drop_1",
+            measured=value(1.0, -2.3, 4.4),
+            validity="UNDERPOWERED",
+            detail={"decide": 2303},
+            **drop,
+        ),  # fmt: skip
+        row(
+            "ablation",
+            "gpt2-mini",
+            "drop_4",
+            measured=value(19.3, 14.3, 24.2),
+            validity="SUPPORTED",
+            detail={"fragile": True},
+            **drop,
+        ),  # fmt: skip
+        row(
+            "ablation", "gpt2-mini", "drop_all", measured=value(36.0, 29.5, 42.0), detail={"no_validity": "a control"}, **drop
+        ),  # fmt: skip
+        row(
+            "spread",
+            "gpt2-mini",
+            "tau",
+            "sound",
+            unit="points",
+            n=400,
+            measured=value(0.9, 0.0, 1.7),
+            validity="REFUTED",
+            detail={"validity": even, "note": "spread: even"},
+        ),  # fmt: skip
+        row("size", "gpt2-mini", "parameters", unit="count", n=1, measured=value(570440)),
+        absent("ablation", "llama-mini", "-", "self-replacement changed 3 answers", status="blocked", protocol="sound", unit=""),
+        absent(
+            "spread",
+            "llama-mini",
+            "tau",
+            "metric 'tau' is recorded and was not measured",
+            status="blocked",
+            protocol="sound",
+            unit="points",
+            regression="DRIFTED",
+        ),  # fmt: skip
+    ]
+
+
+def own():
+    """A user's own model: nothing is recorded for it. Its name and reason hold what LaTeX and CSV must escape."""
+    return [
+        row(
+            "task-accuracy",
+            "my_model 50%",
+            "accuracy",
+            "sound",
+            n=200,
+            measured=value(0.25, 0.195, 0.314),
+            null=value(0.26, p=0.61),
+            validity="REFUTED",
+            regression="UNCHECKED",
+        ),  # fmt: skip
+        absent("probe-accuracy", "my_model 50%", "mean", 'only 12 wrong answers, "50" & more are needed', status="blocked"),
+    ]
+
+
+def all_rows():
+    return published() + embedded() + own()
+
+
+FILES = {
+    "report.md": markdown,
+    "report.csv": csv_text,
+    "report.tex": latex,
+    "report.txt": plain_text,
+    "terminal.txt": lambda rows, environment: terminal(rows, environment, Path("report")),
+    "nothing-measured.txt": lambda rows, environment: terminal(published()[-2:], environment, Path("report")),
+    "takeaways.txt": lambda rows, environment: "\n".join(
+        f"[{each.group}] {each.claim or '-'} ({', '.join(each.models) or '-'})\n{each.text}\n"
+        for each in takeaways(rows, environment)
+    ),
+}
+
+
+def compare(path, text):
+    """Fail where the file differs, with the difference; asked to write it, write it and fail all the same."""
+    held = path.read_text(encoding="utf-8") if path.exists() else ""
+    changed = "".join(difflib.unified_diff(held.splitlines(True), text.splitlines(True), f"golden {path.name}", "now"))
+    if os.environ.get(REGENERATE):
+        path.write_text(text, encoding="utf-8")
+        pytest.fail(f"{path.name} was written anew: look at it, then run without {REGENERATE}\n{changed}", pytrace=False)
+    if held != text:
+        pytest.fail(f"{path.name} has changed; if it should, run with {REGENERATE}=1\n{changed}", pytrace=False)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_is_the_golden_one(name, monkeypatch):
+    monkeypatch.setattr(rendering.sys.stdout, "isatty", lambda: False, raising=False)
+    compare(GOLDEN / name, FILES[name](all_rows(), environment()))
+
+
+def test_no_golden_file_is_left_over():
+    assert {path.name for path in GOLDEN.iterdir()} == set(FILES)
+
+
+@pytest.mark.parametrize("held", [None, "one\ntwo\n"])
+def test_a_difference_fails_with_it_and_writing_anew_never_passes(held, tmp_path, monkeypatch):
+    path = tmp_path / "x.txt"
+    if held:
+        path.write_text(held)
+    monkeypatch.delenv(REGENERATE, raising=False)
+    with pytest.raises(pytest.fail.Exception, match=r"(?s)has changed.*\+\+\+ now\n.*\+three"):
+        compare(path, "one\nthree\n")
+    monkeypatch.setenv(REGENERATE, "1")
+    for _ in range(2):
+        with pytest.raises(pytest.fail.Exception, match="written anew"):
+            compare(path, "one\nthree\n")
+    monkeypatch.delenv(REGENERATE)
+    compare(path, "one\nthree\n")
+
+
+# --- what must be true of the files whatever is in the golden ones ---------------------------------------------------
+
+
+def test_the_rows_have_every_outcome():
+    rows = all_rows()
+    assert {row.regression for row in rows} == {"SAME", "DRIFTED", "UNCHECKED"}
+    assert {row.status for row in rows} == {"ok", "blocked", "not-run"}
+    assert {row.reproduction for row in rows} == {None, "REPRODUCED", "NOT REPRODUCED", "INCONCLUSIVE"}
+    assert {row.validity for row in rows} == {None, "SUPPORTED", "ARTEFACT", "REFUTED", "UNDERPOWERED"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_that_is_not_there_is_printed(name):
+    gone = [Row(**{**vars(row), "null": {"value": float("nan"), "low": None, "high": float("nan")}}) for row in all_rows()]
+    for rows, known in ((all_rows(), environment()), (gone, environment()), (all_rows(), {}), ([], {})):
+        assert not re.search(r"\b(None|nan|NaN)\b", FILES[name](rows, known))
+
+
+def test_the_csv_has_every_row_once():
+    read = list(csv.DictReader(io.StringIO(csv_text(all_rows(), environment()))))
+    keys = {(line["claim"], line["model"], line["metric"], line["protocol"]) for line in read}
+    assert keys == {row.key for row in all_rows()} and len(read) == len(all_rows()) and tuple(read[0]) == COLUMNS
+    line = next(line for line in read if line["metric"] == "auc" and line["model"] == "gpt2-mini")
+    assert (line["family"], line["measured"], line["null_p"], line["fragile"]) == ("probes", "0.82", "0.005", "no")
+    assert next(line["reason"] for line in read if "50" in line["reason"]) == 'only 12 wrong answers, "50" & more are needed'
+
+
+def test_latex_is_ascii_balanced_and_escaped():
+    text = latex(all_rows(), environment())
+    assert text.isascii() and text.count(r"\begin{table}") == 4
+    opened = []
+    for what, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
+        opened.append(name) if what == "begin" else (lambda last: last == name or pytest.fail(name))(opened.pop())
+    assert not opened and text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    assert not re.search(r"(?<!\\)[#%$^~]", body) and not re.search(r"(?<!\\)_", body)
+    for part in re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", body, re.S):
+        lines = [line for line in part[1].splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+        assert lines and all(len(re.findall(r"(?<!\\)&", line)) == len(part[0]) - 1 for line in lines)
+    assert (
+        r"my\_model 50\%" in text
+        and r"\&" in escaped("&")
+        and escaped("≠ modèle ≥ 5 – “x” ％") == "? modele at least 5 -- ``x'' ?"
+    )
+
+
+def test_long_tables_go_on_in_another_one():
+    rows = [row(claim, "gpt2-mini", f"m{i}", measured=value(0.5)) for claim in ("probe-accuracy", "ablation") for i in range(30)]
+    text = latex(rows, environment())
+    assert text.count(r"\begin{table}") == 2 and text.count("(Continued.)") == 1
+    assert all(text.count(rf"\quad m{i}, ") == 2 for i in range(30))
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex here; the rules above stand in for it")
+def test_latex_compiles(tmp_path):
+    page = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + latex(all_rows(), environment()) + r"\end{document}"
+    (tmp_path / "x.tex").write_text(page.replace("\\begin{document}%", "\\begin{document}\n%"))
+    subprocess.run(["pdflatex", "-interaction=batchmode", "-halt-on-error", "x.tex"], cwd=tmp_path, check=True, timeout=60)

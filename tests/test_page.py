@@ -1,0 +1,365 @@
+"""The page: every outcome has its place and its word, whatever an older results file lacks, and the HTML is sound."""
+
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+
+import pytest
+
+from codi_bench.report.entries import entries
+from codi_bench.report.page import MEANINGS, differences, page
+from codi_bench.report.table import CAME_OUT, SYMBOLS, WORDS
+from codi_bench.results import Row
+
+CLAIMS = {
+    "task-accuracy": "task accuracy",
+    "probe-accuracy": "probes",
+    "probe-best": "probes",
+    "ablation": "ablation",
+    "size": "size",
+}
+VOID = {
+    "meta",
+    "link",
+    "br",
+    "hr",
+    "img",
+    "input",
+    "rect",
+    "line",
+    "circle",
+    "path",
+}  # of SVG: those written with a closing slash
+TRICK = "<script>alert('x')</script>"
+
+
+@dataclass
+class Figure:
+    """What the page asks of a figure."""
+
+    name: str
+    title: str = "A finding."
+    caption: str = "What is shown & how."
+    alt: str = "12 of 18 cells"
+    svg: str = '<?xml version="1.0"?>\n<svg viewBox="0 0 10 10" role="img" aria-label="cells"><text x="1" y="9">tick</text></svg>'
+
+
+def environment(**more):
+    claims = {
+        name: {
+            "position": i,
+            "family": family,
+            "sentence": f"{name} holds.",
+            "source": "a study, §1",
+            "protocol": f"50 right and 50 wrong {name} problems; scored on the same 100",
+            "sound": f"400 {name} problems; scored on problems held out",
+        }
+        for i, (name, family) in enumerate(CLAIMS.items())
+    }
+    layers = {"gpt2": [4, 8, 11], "llama-3.2-1b": [8, 14, 15], "gpt2-mini": [1, 2, 3], "llama-mini": [2, 3, 4]}
+    return {
+        "date": "2026-01-02T03:04:05+00:00",
+        "torch": "2.6.0",
+        "claims": claims,
+        "layers": layers,
+        "winners": {},
+        "devices": {"gpt2-mini": "cpu float32"},
+        "inputs": {"gpt2-mini": {"weights": "a" * 64, "problems": "b" * 64}},
+        **more,
+    }
+
+
+def value(x, low=None, high=None, **more):
+    return {"value": x, "low": low, "high": high, **more}
+
+
+def row(claim="probe-accuracy", model="gpt2-mini", metric="mean", protocol="reported", status="ok", **more):
+    measured = value(0.887, 0.851, 0.919) if status == "ok" else None
+    return Row(
+        claim,
+        model,
+        metric,
+        protocol,
+        status,
+        **{"unit": "fraction", "n": 100, "measured": measured, "regression": "SAME", **more},
+    )
+
+
+NULL = value(0.8, 0.7, 0.9, p=0.11, quantiles=[0.7 + 0.01 * i for i in range(21)])
+PRINTED = row(model="gpt2", status="not-run", reported=value(0.9206), regression="UNCHECKED", reason="not asked for")
+MEASURED = row(null=NULL, validity="ARTEFACT", seeds={"folds": 42}, detail={"validity": "38.7 over chance, 35.1 from the null"})
+SOUND = row(protocol="sound", n=400, measured=value(0.761, 0.727, 0.792), validity="UNDERPOWERED", detail={"decide": 642})
+
+
+class Document(HTMLParser):
+    """Elements with their attributes and own text, in order; fails on tags that do not close."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.elements = [], []
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.handle_data(" ")  # words of two elements are two words
+        self.elements.append({"tag": tag, "text": "", **dict(attributes)})
+        if tag not in VOID:
+            self.open.append(self.elements[-1])
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append({"tag": tag, "text": "", **dict(attributes)})
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1]["tag"] == tag, f"</{tag}> closes {self.open[-1:]}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        for element in self.open:
+            element["text"] += data
+
+    def of(self, tag, **attributes):
+        return [each for each in self.elements if each["tag"] == tag and attributes.items() <= each.items()]
+
+
+def document(rows, drawn=(), **more):
+    return Document(page(rows, environment(**more), drawn))
+
+
+def words(element):
+    return " ".join(element["text"].split())
+
+
+def section(found, claim):
+    number = list(CLAIMS).index(claim) + 1
+    return words(found.of("section", **{"aria-labelledby": f"claim-{number}-{claim}"})[0])
+
+
+def line(found, *parts):
+    """The rows of the tables that say all of these parts."""
+    return [words(each) for each in found.of("tr") if all(part in words(each) for part in parts)]
+
+
+def sound_html(html):
+    """Balanced, ids once, links that lead somewhere, headings without a gap, nothing that runs or loads."""
+    found = Document(html)
+    ids = [each["id"] for each in found.elements if "id" in each]
+    assert len(ids) == len(set(ids))
+    named = [each.get("aria-labelledby") for each in found.elements]
+    assert {*filter(None, named)} <= set(ids)
+    assert {each["href"][1:] for each in found.of("a")} <= set(ids)
+    levels = [int(each["tag"][1]) for each in found.elements if re.fullmatch("h[1-6]", each["tag"])]
+    assert levels[0] == 1 and levels.count(1) == 1 and all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert not found.of("script") and not [key for each in found.elements for key in each if key.startswith("on")]
+    assert not [each for each in found.elements if re.match(r"(https?:)?//", each.get("href") or each.get("src") or "")]
+    assert all(each.get("aria-label") for each in found.of("svg"))
+    assert all(each.get("scope") for each in found.of("th")) and len(found.of("caption")) == len(found.of("table"))
+    text = " ".join(value for each in found.elements if each["tag"] != "style" for value in each.values() if value)
+    assert not re.search(r"\bNone\b|\bnan\b|\binf\b|Undefined", text)
+    return found
+
+
+# --- every outcome has its place -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["SAME", "DRIFTED", "UNCHECKED"])
+def test_a_regression_is_a_symbol_and_a_word(word):
+    found = document([PRINTED, replace(MEASURED, regression=word, reason="0.9 was stored")])
+    assert any(each.endswith(f"{SYMBOLS[word]} {word}") for each in line(found, "mean, %", "as published", "88.7"))
+    assert f"{SYMBOLS[word]} {word} 1" in words(found.of("dl", **{"class": "run"})[0])
+    assert "0.9 was stored" in section(found, "probe-accuracy")
+    red = found.of("div", **{"class": "red"})
+    assert bool(red) == (word == "DRIFTED") and all("0.9 was stored" in words(each) for each in red)
+
+
+@pytest.mark.parametrize("status, shown", [("blocked", "■ BLOCKED"), ("not-run", "– NOT RUN")])
+def test_what_was_not_measured_says_so_everywhere_and_why(status, shown):
+    stopped = row(metric="-", status=status, unit="", reason="weights are damaged")
+    found = document([PRINTED, replace(MEASURED, model="llama-mini"), stopped])
+    assert f"{shown} gpt2-mini, as published: weights are damaged" in section(found, "probe-accuracy")
+    assert "weights are damaged" in words(found.of("section", **{"aria-labelledby": "unmeasured"})[0])
+    assert found.of("p", **{"class": "notice"})
+    if status == "blocked":  # a model of which everything was stopped has a table of its own
+        assert line(found, "mean, %", "92.1", shown)
+
+
+def test_a_blocked_row_that_is_also_red_has_both_words():
+    found = document([row(status="blocked", metric="-", regression="DRIFTED", reason="damaged baseline")])
+    assert line(found, "■ BLOCKED", "✗ DRIFTED")
+
+
+@pytest.mark.parametrize("word", CAME_OUT)
+def test_a_reproduction_is_a_symbol_and_a_word_with_its_reason(word):
+    came_out = row(model="gpt2", reported=value(0.9206), reproduction=word, detail={"reproduction": "D = -3.4 points"})
+    found = document([came_out])
+    assert line(found, "mean, %", "92.1", "88.7", f"{CAME_OUT[word]} {word}")
+    assert "D = -3.4 points" in section(found, "probe-accuracy")
+    assert f"{word}: probe-accuracy mean" in words(found.of("section", **{"aria-labelledby": "between"})[0])
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_verdict_is_a_symbol_and_a_word_with_its_evidence(word):
+    found = document([row(protocol="sound", validity=word, detail={"validity": "effect +2.0 points", "fragile": True})])
+    assert line(found, "mean, %", "sound", f"{WORDS[word]} {word} * fragile")
+    assert "verdict effect +2.0 points" in section(found, "probe-accuracy")
+    assert f"{WORDS[word]} {word}" in words(found.of("table", **{"class": "glance"})[0])
+
+
+def test_an_undecided_verdict_says_what_would_decide():
+    found = document([PRINTED, MEASURED, SOUND])
+    assert line(found, "… UNDERPOWERED", "n ≥ 642 would decide")
+    assert "what would decide n ≥ 642 problems" in section(found, "probe-accuracy")
+
+
+def test_a_number_without_a_verdict_is_no_pass():
+    found = document([row(protocol="sound", detail={"no_validity": "a control"})])
+    cells = [words(each) for each in found.of("td")]
+    assert "· no verdict" in cells and not any("SUPPORTED" in cell for cell in cells)
+    assert "no verdict a control" in section(found, "probe-accuracy")
+
+
+def test_a_claim_that_was_not_measured_on_a_model_is_missing_by_name():
+    found = document([PRINTED, MEASURED])
+    assert line(found, "ablation", "– not in these results")
+    missing = "– not in these results gpt2-mini: task-accuracy, probe-best, ablation, size"
+    assert missing in words(found.of("section", **{"aria-labelledby": "unmeasured"})[0])
+
+
+def test_a_claim_tells_its_source_both_protocols_and_where_its_numbers_come_from():
+    found = document([PRINTED, MEASURED, SOUND])
+    text = section(found, "probe-accuracy")
+    assert "probe-accuracy holds." in text and "Source: a study, §1" in text
+    assert "50 right and 50 wrong probe-accuracy problems; scored on the same 100" in text
+    assert "a" * 64 in text and "b" * 64 in text and "seeds folds 42" in text and "torch 2.6.0" in text and "cpu float32" in text
+    assert "pytest benchmarks --claim probe-accuracy --model gpt2-mini" in text
+
+
+def test_a_model_measured_on_a_gpu_is_measured_again_on_one():
+    found = document([row(model="gpt2", reported=value(0.92))], devices={"gpt2": "NVIDIA H100 float32"})
+    assert "pytest benchmarks -m gpu --claim probe-accuracy --model gpt2" in section(found, "probe-accuracy")
+
+
+def test_differences_between_protocols_are_marked_by_word():
+    before, after = differences("scored on the same 100 problems", "scored on 20 held-out problems")
+    assert before == [(False, "scored on "), (True, "the same 100 "), (False, "problems")]
+    assert after == [(False, "scored on "), (True, "20 held-out "), (False, "problems")]
+    assert differences("the same count", "the same count") == ([(False, "the same count")],) * 2
+    assert [changed for changed, _ in differences("all of it", "none of that")[0]] == [True]  # `of` alone is a coincidence
+    found = document([MEASURED, SOUND])
+    assert "the same 100" in [words(each) for each in found.of("del")] and "problems held out" in [
+        words(each) for each in found.of("ins")
+    ]
+
+
+# --- strips ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_strip_says_its_numbers_in_words():
+    found = document([PRINTED, MEASURED, SOUND])
+    said = [each["aria-label"] for each in found.of("svg", **{"class": "strip"})]
+    assert (
+        "mean, %, as published: measured 88.7 [85.1, 91.9]; null 80.0 [70.0, 90.0], p = 0.11; half of the null's draws lie in "
+        "75.0–85.0, all in 70.0–90.0; published for GPT-2 92.1." in said
+    )
+
+
+def test_a_strip_has_everything_on_one_axis_in_its_order():
+    reported, sound = (each.strip for each in entries([PRINTED, MEASURED, SOUND], environment(), "gpt2-mini"))
+    assert (reported.low, reported.high) == (sound.low, sound.high)
+    assert reported.boxes[0][0] < reported.boxes[1][0] < reported.boxes[2][0] < reported.mean < reported.measured
+    assert reported.measured < reported.printed[0][0] and reported.interval[0] < reported.measured
+    assert sound.boxes == [] and sound.mean is None and 0 < sound.measured < reported.measured
+
+
+def test_numbers_that_all_agree_still_have_an_axis():
+    flat = row(measured=value(1.0), null=value(1.0, 1.0, 1.0, p=1.0, quantiles=[1.0] * 21))
+    strip = entries([flat], environment(), "gpt2-mini")[0].strip
+    assert strip.low != strip.high and strip.mean == strip.measured
+
+
+# --- files of other runs ---------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_run_says_that_nothing_was_measured():
+    found = sound_html(page([], {}))
+    assert "nothing was measured" in words(found.of("dl", **{"class": "run"})[0])
+    assert not [each for each in found.of("td") if "SUPPORTED" in each["text"]]
+
+
+def test_what_only_the_study_printed_has_no_verdict():
+    found = sound_html(page([PRINTED], environment()))
+    assert line(found, "mean, %", "92.1", "– not in these results")
+    assert "– NOT RUN 1" in words(found.of("dl", **{"class": "run"})[0])
+
+
+def test_an_older_file_without_nulls_words_and_most_of_the_environment_is_drawn():
+    old = replace(MEASURED, null={"value": 0.8}, validity=None, seeds={}, detail={}, reason="")
+    for given in ({}, {"claims": {"probe-accuracy": {"position": 0}}}, {key: None for key in environment()}):
+        found = sound_html(page([PRINTED, old, replace(old, protocol="sound", null=None)], given))
+        assert line(found, "88.7 [85.1, 91.9]") and "not described in these results" in words(found.of("body")[0])
+
+
+def test_what_is_no_number_is_not_printed():
+    odd = row(
+        measured=value(float("nan")), null=value(0.8, float("nan"), float("nan"), p=float("nan"), quantiles=[float("nan")] * 21)
+    )
+    sound_html(page([odd, replace(odd, protocol="sound", measured=None, null=value(None))], environment()))
+
+
+def test_names_and_reasons_cannot_become_markup():
+    rows = [
+        row(claim=TRICK, model=TRICK, metric=TRICK, validity="REFUTED", detail={"validity": TRICK, "note": TRICK}),
+        row(claim=TRICK, model="gpt2-mini", metric="-", status="blocked", reason=TRICK),
+    ]
+    html = page(rows, environment(torch=TRICK), [Figure("values", TRICK, TRICK, f'"{TRICK}')])
+    assert "<script" not in html
+    assert TRICK in words(sound_html(html).of("body")[0])
+
+
+# --- the file --------------------------------------------------------------------------------------------------------------
+
+
+def full():
+    """Every word there is, on two models."""
+    rows = [PRINTED, MEASURED, SOUND]
+    rows += [row("probe-best", metric=f"m{i}", protocol="sound", validity=word) for i, word in enumerate(WORDS)]
+    rows += [
+        row("ablation", metric=f"m{i}", regression=word, reason="why") for i, word in enumerate(("SAME", "DRIFTED", "UNCHECKED"))
+    ]
+    rows += [row("task-accuracy", "gpt2", f"m{i}", reported=value(0.4), reproduction=word) for i, word in enumerate(CAME_OUT)]
+    return [*rows, row("size", metric="-", status="blocked", unit="", reason="no weights")]
+
+
+def test_the_page_is_sound_small_and_quick():
+    drawn = [Figure(name) for name in ("headline", "probes", "ablation-drops", "values")]
+    started = time.perf_counter()
+    html = page(full(), environment(), drawn)
+    assert time.perf_counter() - started < 1.5 and len(html.encode()) < 3_000_000
+    found = sound_html(html)
+    legend = words(found.of("dl", **{"class": "legend"})[0])
+    assert all(meaning in legend for meaning in MEANINGS.values())
+
+
+def test_a_figure_stands_with_its_family_or_in_a_section_of_its_own():
+    found = document([MEASURED], [Figure("probes", caption="Cells."), Figure("headline", caption="Bars.")])
+    general, probes = (found.of("section", **{"aria-labelledby": name})[0] for name in ("figures", "family-2"))
+    assert "Bars." in words(general) and "Cells." not in words(general)
+    assert "Cells." in words(probes) and "Bars." not in words(probes)
+    assert len(found.of("div", role="img", **{"aria-label": "12 of 18 cells"})) == 2
+
+
+def test_the_page_needs_no_model_and_no_matplotlib():
+    heavy = (
+        "torch",
+        "transformers",
+        "matplotlib",
+        "codi_bench.claims",
+        "codi_bench.models",
+        "codi_bench.engine",
+        "codi_bench.suite",
+    )
+    code = f"import sys, codi_bench.report.page; sys.exit(', '.join(n for n in {heavy} if n in sys.modules) or None)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr == ""

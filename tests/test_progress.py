@@ -1,0 +1,111 @@
+"""What a run says of its own length: from earlier durations, stretched by this run, and never invented."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from codi_bench import progress
+from codi_bench.progress import LiveLine, Schedule, duration, load_timings, save_timings
+
+
+@pytest.fixture
+def packaged(tmp_path, monkeypatch):
+    """A package folder with its own timings."""
+    (tmp_path / "packaged" / "_perf").mkdir(parents=True)
+    (tmp_path / "packaged" / "_perf" / "timings.json").write_text('{"a": 10, "b": 20}')
+    monkeypatch.setattr(progress, "package_folder", lambda name: tmp_path / "packaged")
+    return tmp_path / "cache"
+
+
+def test_durations_are_said_as_people_say_them():
+    assert [duration(s) for s in (0.2, 40, 89, 100, 5000, 9000)] == ["1 s", "40 s", "89 s", "2 min", "83 min", "2 h 30 min"]
+
+
+def test_time_left_is_that_of_what_is_to_come():
+    schedule = Schedule(["a", "b", "c"], {"a": 10.0, "b": 20.0, "c": 40.0})
+    assert schedule.left() == 70 and schedule.says() == "3 to go, about 70 s"
+    schedule.taken["a"] = 10.0
+    assert schedule.left() == 60 and schedule.says() == "2 to go, about 60 s"
+    schedule.taken |= {"b": 50.0}  # twice as long as the last time
+    assert schedule.left() == 80
+    schedule.taken["c"] = 80.0
+    assert schedule.left() == 0 and schedule.says() == ""
+
+
+def test_one_odd_claim_does_not_turn_the_estimate_over():
+    schedule = Schedule(["a", "b"], {"a": 1.0, "b": 20.0})
+    schedule.taken["a"] = 60.0  # a second is too little to compare by
+    assert schedule.left() == 20
+    schedule = Schedule(["a", "b"], {"a": 10.0, "b": 20.0})
+    schedule.taken["a"] = 1000.0
+    assert schedule.left() == progress.SLOWEST * 20
+
+
+def test_what_was_never_timed_has_no_estimate():
+    assert Schedule(["a", "b"], {}).says() == "2 to go, 2 of them never timed here"
+    assert Schedule(["a", "b"], {"a": 3.0}).says() == "2 to go, about 3 s, 1 of them never timed here"
+
+
+def test_durations_of_this_machine_stand_over_the_packaged_ones(packaged):
+    assert load_timings(packaged) == {"a": 10.0, "b": 20.0}
+    save_timings(packaged, {"b": 7.123456, "c": 1.0})
+    assert load_timings(packaged) == {"a": 10.0, "b": 7.12, "c": 1.0}
+    (packaged / "timings.json").write_text("not JSON")
+    assert load_timings(packaged) == {"a": 10.0, "b": 20.0}
+
+
+def test_a_cache_that_cannot_be_written_loses_nothing(packaged):
+    packaged.write_text("a file where the folder should be")
+    save_timings(packaged, {"a": 1.0})
+    assert packaged.read_text() == "a file where the folder should be"
+
+
+def test_nothing_is_drawn_where_nobody_watches(monkeypatch):
+    monkeypatch.setattr(os, "isatty", lambda _: False)
+    line = LiveLine()
+    line.show("text")
+    line.hide()
+    assert not line.watched
+
+
+def test_the_packaged_durations_are_those_of_claims_that_there_are():
+    from codi_bench.claims import CLAIMS
+    from codi_bench.files import package_folder
+    from codi_bench.models.registry import EMBEDDED
+
+    held = json.loads(package_folder("baselines").joinpath(*progress.PACKAGED).read_text())
+    assert held.keys() == {f"{claim} on {model}" for claim in CLAIMS for model in EMBEDDED}
+    assert 20 < sum(held.values()) < 600
+
+
+def test_on_a_terminal_a_run_names_what_it_measures_and_how_much_is_left(tmp_path):
+    """The whole door: a run in a pseudo-terminal."""
+    screen, end = pty.openpty()
+    arguments = ["benchmarks", "--claim", "size", "--model", "gpt2-mini", "-p", "no:cacheprovider"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *arguments],
+        cwd=tmp_path,
+        stdout=end,
+        stderr=end,
+        env={**os.environ, "CODI_BENCH_CACHE": str(tmp_path / "cache"), "TERM": "xterm", "COLUMNS": "100"},
+    )
+    os.close(end)
+    shown = b""
+    while True:
+        try:
+            part = os.read(screen, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(screen)
+    text = shown.decode(errors="replace")
+    assert run.wait() == 0, text[-2000:]
+    assert "codi-bench: 1 to measure, a claim on a model each, about" in text and "size on gpt2-mini; 1 to go, about" in text
+    assert "1 passed" in text
+    assert "size on gpt2-mini" in json.loads((tmp_path / "cache" / "timings.json").read_text())

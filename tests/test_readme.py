@@ -1,0 +1,63 @@
+"""README shows what is recorded: the table and the figure of this repository, and that a changed record is noticed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from codi_bench.errors import CodiBenchError
+from codi_bench.files import package_folder
+from codi_bench.readme import BEGIN, END, readme_of
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_readme_and_its_figure_show_what_is_recorded():
+    """Where this fails, `codi-bench baselines readme` writes both anew."""
+    assert readme_of(ROOT / "README.md", package_folder("baselines")).outdated() == []
+
+
+@pytest.fixture
+def copies(tmp_path):
+    """README, its figure and the baselines, to be damaged."""
+    shutil.copytree(package_folder("baselines"), tmp_path / "baselines")
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "README.md", tmp_path)
+    shutil.copy(ROOT / "docs" / "headline.svg", tmp_path / "docs")
+    return tmp_path / "README.md", tmp_path / "baselines"
+
+
+def test_a_number_that_was_recorded_anew_makes_both_outdated_until_they_are_drawn_again(copies):
+    readme, baselines = copies
+    path = baselines / "gpt2-mini" / "probe-accuracy.json"
+    held = json.loads(path.read_text())
+    held["recorded"][0]["metrics"]["mean"]["value"] = 0.612
+    path.write_text(json.dumps(held))
+    asked = readme_of(readme, baselines)
+    assert asked.outdated() == [readme, asked.picture]
+    assert asked.update() == [readme, asked.picture]
+    assert "61.2" in readme.read_text() and "61.2 %" in asked.picture.read_text()
+    assert readme_of(readme, baselines).outdated() == []
+
+
+def test_a_verdict_changed_by_hand_in_readme_is_noticed(copies):
+    readme, baselines = copies
+    readme.write_text(readme.read_text().replace("≈ ARTEFACT", "✓ SUPPORTED", 1))
+    assert readme_of(readme, baselines).outdated() == [readme]
+
+
+def test_text_outside_the_marks_is_left_alone(copies):
+    readme, baselines = copies
+    readme.write_text("before\n" + readme.read_text() + "after\n")
+    assert readme_of(readme, baselines).outdated() == []
+
+
+def test_a_readme_without_marks_is_refused_by_name(copies):
+    readme, baselines = copies
+    for text in ("", f"{BEGIN} and no end", f"{END} {BEGIN}"):
+        readme.write_text(text)
+        with pytest.raises(CodiBenchError, match="README.md: has no lines"):
+            readme_of(readme, baselines)
+    with pytest.raises(CodiBenchError, match="cannot be read"):
+        readme_of(readme.parent / "other.md", baselines)
