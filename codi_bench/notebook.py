@@ -178,6 +178,7 @@ def run(
                 bases=_texts("base", base),
                 claims=_texts("claims", claims),
                 problems=_texts("problems", problems),
+                alone=True,
                 num_latents=num_latents,
                 lora_alpha=lora_alpha,
                 n=n,
@@ -191,10 +192,6 @@ def run(
         except UnknownNameError as error:
             known = f"models: {', '.join(REGISTRY)}, or your own as {{name: folder}}; claims: {', '.join(CLAIMS)}"
             raise CodiBenchError(f"{error} ({known})") from error
-    names = {text.partition("=")[0] for text in asked}
-    suite.asked_models = [each for each in suite.asked_models if each.name in names]  # with NAME=PATH a suite adds the registered
-    if unused := suite.given.keys() - {suite._set_name(each) for each in suite.asked_models}:
-        raise CodiBenchError(f"problems {min(unused)}: no model of this run is measured on {min(unused)}; leave them out")
     rows = sorted(_measure(suite, progress), key=lambda row: row.key)
     others = suite.not_selected(rows)
     environment = {**suite.environment([*rows, *others]), "winners": winners(rows)}

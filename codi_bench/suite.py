@@ -63,8 +63,9 @@ class Judged:
 class Suite:
     """Everything that a run was asked for, checked before anything is measured.
 
-    models, bases, problems: `NAME=PATH` (or a bare model NAME to measure only that one). num_latents, lora_alpha: of the models
-    that the user gave, where their files do not say. gpu: measure on cuda, the embedded pair too. Raises CodiBenchError.
+    models, bases, problems: `NAME=PATH` (or a bare model NAME to measure only that one); alone: the models given, and no
+    registered ones beside them. num_latents, lora_alpha: of the models that the user gave, where their files do not say.
+    gpu: measure on cuda, the embedded pair too. Raises CodiBenchError.
     """
 
     models: Sequence[str] = ()
@@ -73,6 +74,7 @@ class Suite:
     problems: Sequence[str] = ()
     num_latents: int | None = None
     lora_alpha: float | None = None
+    alone: bool = False
     gpu: bool = False
     n: int | None = None
     permutations: int | None = None
@@ -310,7 +312,8 @@ class Suite:
         if bases:
             name, base = bases.popitem()
             raise CodiBenchError(f"--base {name}={base}: belongs to no model of this run; give --model {name}=FOLDER too")
-        known = only or [Asked(name) for name in (*EMBEDDED, *PUBLISHED)]
+        registered = [] if self.alone and more else [Asked(name) for name in (*EMBEDDED, *PUBLISHED)]
+        known = only or registered
         again = {asked.name for asked in more}
         return [asked for asked in known if asked.name not in again] + more
 
