@@ -103,7 +103,7 @@ GRIDS = (
             for name, where in (("concentrated", 4), ("even", None))
         ),
         draws=2000,
-        least=400,
+        least=2000,
         prepare=grids.with_shift,
     ),
     Calibration(
