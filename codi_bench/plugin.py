@@ -247,7 +247,8 @@ class Reporter:
 
     def pytest_collection_finish(self, session):
         """Before long work: how much there is to do, and about how long it takes."""
-        pairs = {item.nodeid: item.callspec.params["pair"] for item in session.items if item.get_closest_marker("claims")}
+        asked = [item for item in session.items if item.get_closest_marker("claims") and not _nothing_asked(item)]
+        pairs = {item.nodeid: item.callspec.params["pair"] for item in asked}
         self.names = {name: f"{claim.id} on {asked.name}" for name, (asked, claim) in pairs.items()}
         if not pairs or self.config.option.collectonly:
             return

@@ -209,8 +209,8 @@ FILES = {
     "report.csv": csv_text,
     "report.tex": latex,
     "report.txt": plain_text,
-    "terminal.txt": lambda rows, environment: terminal(rows, environment, Path("report")),
-    "nothing-measured.txt": lambda rows, environment: terminal(published()[-2:], environment, Path("report")),
+    "terminal.txt": lambda rows, environment: terminal(rows, environment, Path("no-folder")),
+    "nothing-measured.txt": lambda rows, environment: terminal(published()[-2:], environment, Path("no-folder")),
     "takeaways.txt": lambda rows, environment: "\n".join(
         f"[{each.group}] {each.claim or '-'} ({', '.join(each.models) or '-'})\n{each.text}\n"
         for each in takeaways(rows, environment)
