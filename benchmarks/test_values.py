@@ -1,8 +1,8 @@
 """Which value of the annotated chain does a thought encode? Softmax probes of every step's value at the study's cells.
 
-Slow: `pytest benchmarks/test_values.py -m slow`; with `--update-baselines` what it finds goes into baselines/_values too, which
-reports of the same weights and problems show as a figure. Generated test problems, thought about with all latents. That a value
-can be read there is not that the model computes with it.
+Slow: `pytest benchmarks/test_values.py -m slow`; with `--update-baselines` what it finds is proposed for baselines/_values,
+and reports of the same weights and problems show it as a figure. Generated test problems, thought about with all latents. That
+a value can be read there is not that the model computes with it.
 
 Two control tasks: random values by the step's own expression (12/4), which is what fixes a value, and by the template. A thought
 tells its template nearly without error, so that random values by template are easier than the true ones and selectivity against
@@ -54,14 +54,15 @@ def test_values(name, request):
         "shuffled": numbers(shuffled),
     }
     write_text(Path(suite.report) / f"values-{name}.json", json.dumps(kept, indent=1) + "\n")
-    if request.config.option.update_baselines:
-        write_text(suite.baselines / "_values" / f"{name}.json", json.dumps(kept, indent=1) + "\n")
     print(f"\n{name}", *table(found, by_template, cells), sep="\n")
 
     assert isinstance(shuffled, StepValues), shuffled
     assert not passes(shuffled.p_value_any), "a probe reads values that were dealt out at random"
     assert isinstance(found[1], StepValues), found[1]
     assert found[1].decodable, "no cell tells the value of step 1"
+    if request.config.option.update_baselines:
+        write_text(Path(suite.report) / "proposals" / "_values" / f"{name}.json", json.dumps(kept, indent=1) + "\n")
+        pytest.fail(f"{name}: step values proposed, not accepted: `codi-bench baselines accept`", pytrace=False)
 
 
 def values_of(

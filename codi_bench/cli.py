@@ -254,6 +254,10 @@ def accept(
 
     for folder, before, record in _proposals(report, baselines):
         print(save_baseline(folder, accepted(before, record, reason)))
+    for path in sorted((report / "proposals" / "_values").glob("*.json")):  # what benchmarks/test_values.py found, as it is
+        target = (baselines or package_folder("baselines")) / "_values" / path.name
+        write_text(target, json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"reason": reason}, indent=1) + "\n")
+        print(target)
 
 
 @baselines_app.command()
@@ -277,8 +281,9 @@ def _proposals(report: Path, baselines: Path | None):
     from codi_bench.baselines import Record, load_baseline
 
     folder = baselines or package_folder("baselines")
-    files = sorted((report / "proposals").glob("*/*.json"))
-    if not files:
+    found = sorted((report / "proposals").glob("*/*.json"))
+    files = [path for path in found if not path.parent.name.startswith("_")]
+    if not found:
         raise CodiBenchError(f"{report / 'proposals'}: nothing is proposed; run `pytest benchmarks --update-baselines` first")
     for path in files:
         yield folder, load_baseline(folder, path.parent.name, path.stem), Record.model_validate_json(path.read_bytes())

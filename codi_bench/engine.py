@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from pkgutil import iter_modules
 
+import numpy as np
+
 from codi_bench import audits, intervals, measures, stats, validity
 from codi_bench.baselines import (
     REPORTED,
@@ -177,11 +179,11 @@ def _row(
         word, why = _compare(judged, held, baseline.tolerance.get(key), same, len(before.metrics))
     if before is not None and not same:
         why += f"; compared with the nearest record, of {', '.join(before.environment.model_dump().values())}"
-    detail = dict(measured.detail)
+    detail = {**measured.detail, "problems": bench.problems_hash}
     if measured.outcomes is not None:
-        detail |= {"outcomes": pack_bits(measured.outcomes), "problems": bench.problems_hash}
+        detail["outcomes"] = pack_bits(measured.outcomes)
     if measured.ranked is not None:
-        detail |= {"ranked": packed(measured.ranked), "problems": bench.problems_hash}
+        detail["ranked"] = packed(measured.ranked)
     if judged.verdict is not None:
         detail |= {"validity": judged.verdict.why, "fragile": judged.verdict.fragile, "decide": judged.verdict.decide}
     reported = baseline.reported.get(measured.metric) if judged.protocol == REPORTED else None
@@ -309,7 +311,11 @@ def default_tolerance(held: Recorded) -> Tolerance:
 
 
 def _number(value) -> dict | None:
-    return None if value is None else {"value": value.value, "low": value.low, "high": value.high}
+    """Plain numbers, whatever measured them: numpy's would print their type."""
+    if value is None:
+        return None
+    ends = {"value": value.value, "low": value.low, "high": value.high}
+    return {key: each.item() if isinstance(each, np.generic) else each for key, each in ends.items()}
 
 
 def _reproduction(measured: Measured, reported: Reported, same_list: bool) -> Outcome:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -23,7 +23,7 @@ from codi_bench.errors import CodiBenchError, UnknownNameError
 from codi_bench.files import check_writable
 from codi_bench.models.registry import EMBEDDED, REGISTRY
 from codi_bench.progress import Schedule, load_timings
-from codi_bench.report import audit, render
+from codi_bench.report import audit, export, render
 from codi_bench.report import table as tables
 from codi_bench.results import Row, write_results
 from codi_bench.suite import Suite
@@ -66,15 +66,13 @@ class Result:
     def _repr_html_(self) -> str:
         """The same as HTML, for a notebook: no scripts, nothing from elsewhere, every text escaped."""
         parts = ["<div>"]
-        for model, columns in self._tables():
-            head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-            body = "".join(
-                "<tr>" + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in cells) + "</tr>"
-                for cells in zip(*columns.values(), strict=True)
-            )
+        for model in dict.fromkeys(row.model for row in self.rows):
+            body, head = export.cells(model, tables.table(self._shown(), self.environment, model))
+            heads = "".join(f"<th>{escape(name)}</th>" for name in head)
+            lines = ("".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in line) for line in body)
             parts.append(
                 f'<table><caption style="text-align:left"><b>{escape(model)}</b></caption>'
-                f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+                f"<thead><tr>{heads}</tr></thead><tbody>{''.join(f'<tr>{line}</tr>' for line in lines)}</tbody></table>"
             )
         parts += [f"<p>{escape(text)}</p>" for text in self._said()]
         return "\n".join([*parts, "</div>"])
@@ -117,26 +115,6 @@ class Result:
         asked = {row.claim for row in self.rows}
         printed = [row for row in self.others if row.claim in asked and row.model in tables.REPORTING and row.reported]
         return [*self.rows, *printed]
-
-    def _tables(self) -> Iterator[tuple[str, dict[str, list[str]]]]:
-        """(model, columns of text by their heads) of every model that was asked for; columns without any text are left out."""
-        for model in dict.fromkeys(row.model for row in self.rows):
-            lines = tables.table(self._shown(), self.environment, model)
-            columns = {
-                "claim": [line.claim if i == 0 or lines[i - 1].claim != line.claim else "" for i, line in enumerate(lines)],
-                "metric": [line.metric + (", soundly" if line.protocol == tables.SOUND else "") for line in lines],
-            }
-            for name in tables.counterparts(model):
-                printed = [line.study.get(name, ("", "")) for line in lines]
-                columns[f"{tables.REPORTING[name]} reported"] = [" @ ".join(filter(None, pair)) for pair in printed]
-            columns |= {
-                "measured [95 %]": [" @ ".join(filter(None, [line.measured, line.place])) for line in lines],
-                "null [95 %]": [line.null for line in lines],
-                "n": [line.n for line in lines],
-                "regression": [line.regression for line in lines],
-                "verdict": [", ".join(filter(None, [line.word, line.decide])) for line in lines],
-            }
-            yield model, {head: cells for head, cells in columns.items() if any(cells)}
 
     def _said(self) -> list[str]:
         """What has to stand beside the tables: counts first, then winners, notes, what moved, what was not measured and why."""

@@ -178,6 +178,7 @@ def judged(request, pair):
         "word": word,
         "lines": lines,
         "rows": [asdict(row) for row in found.rows],
+        "facts": {asked.name: suite_of(request.config).facts(asked.name)},
         "proposal": found.proposal.model_dump_json() if word == "proposed" else None,
     }
     if word in UNJUDGED:
@@ -264,8 +265,8 @@ class Reporter:
             self.live.show(f"{self.names[nodeid]}; {self.schedule.says()}")
 
     def pytest_runtest_logreport(self, report):
+        self.live.hide()
         if getattr(report, "codi_bench", None):
-            self.live.hide()
             self.outcomes[report.nodeid] = json.loads(report.codi_bench)
             if report.nodeid in self.names:  # under xdist the workers alone collect
                 self.schedule.taken[self.names[report.nodeid]] = report.duration
@@ -295,8 +296,9 @@ class Reporter:
         suite = suite_of(self.config)
         rows = [Row(**row) for outcome in self.outcomes.values() for row in outcome["rows"]]
         found = winners(rows)
+        facts = {name: each for outcome in self.outcomes.values() for name, each in outcome["facts"].items()}
         rows += suite.not_selected(rows)
-        folder, environment = Path(self.config.option.report), {**suite.environment(rows), "winners": found}
+        folder, environment = Path(self.config.option.report), {**suite.environment(rows, facts), "winners": found}
         write_results(folder / "results.json", environment, rows)
         self._propose(folder)
         terminalreporter.write_line("")

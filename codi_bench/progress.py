@@ -13,28 +13,33 @@ from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.status import Status
 
 from codi_bench.files import package_folder, write_text
 
 FASTEST, SLOWEST = 0.3, 3.0  # how far the first claims of a run may stretch the estimate of the rest
-PACKAGED = ("_perf", "timings.json")
+FILE = "timings.json"
+PACKAGED = ("_perf", FILE)
 
 
 def load_timings(cache: Path) -> dict[str, float]:
-    """Seconds by "model claim"; a file that cannot be read counts as none."""
-    found = {}
-    for path in (package_folder("baselines").joinpath(*PACKAGED), cache / "timings.json"):
-        with suppress(OSError, ValueError, AttributeError):
-            found |= {str(key): float(value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
-    return found
+    """Seconds by "claim on model": those of this machine, and where it has none those of the package."""
+    return _read(package_folder("baselines").joinpath(*PACKAGED)) | _read(cache / FILE)
 
 
 def save_timings(cache: Path, measured: dict[str, float]) -> None:
     """Keep the durations of this run beside those of earlier ones; a cache that cannot be written loses nothing."""
     with suppress(OSError):
-        known = {key: round(value, 2) for key, value in (load_timings(cache) | measured).items()}
-        write_text(cache / "timings.json", json.dumps(known, indent=1, sort_keys=True) + "\n")
+        known = {key: round(value, 2) for key, value in (_read(cache / FILE) | measured).items()}
+        write_text(cache / FILE, json.dumps(known, indent=1, sort_keys=True) + "\n")
+
+
+def _read(path: Path) -> dict[str, float]:
+    """A file that cannot be read counts as none."""
+    with suppress(OSError, ValueError, AttributeError, TypeError):
+        return {str(key): float(value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
+    return {}
 
 
 def duration(seconds: float) -> str:
@@ -67,7 +72,7 @@ class Schedule:
         """How much is to come, in words, "" at the end."""
         count = len(self.keys) - len(self.taken)
         time = f"about {duration(self.left())}" if self.unknown < count else ""
-        never = f"{self.unknown} of them never timed here" if self.unknown and count else ""
+        never = f"{self.unknown} of them never timed" if self.unknown and count else ""
         return ", ".join(filter(None, [f"{count} {what}" if count else "", time if count else "", never]))
 
 
@@ -90,7 +95,7 @@ class LiveLine:
     def show(self, text: str) -> None:
         if self.console is not None:
             self.hide()
-            self.status = Status(text, console=self.console, spinner="line")
+            self.status = Status(escape(text), console=self.console, spinner="line")
             self.status.start()
 
     def hide(self) -> None:

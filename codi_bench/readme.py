@@ -47,14 +47,18 @@ def readme_of(path: Path, baselines: Path) -> Readme:
     """What that file should be. Raises CodiBenchError where it cannot be read, or has not the two marks."""
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise CodiBenchError(f"{path}: cannot be read ({error.strerror}); give the README that shows the table") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise CodiBenchError(f"{path}: cannot be read ({error}); give the README that shows the table") from error
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise CodiBenchError(f"{path}: has no lines '{BEGIN}' and '{END}'; put both where table and figure shall stand")
     environment, rows = recorded(baselines)
-    figure = next(each for each in figures(rows, environment, only=(FIGURE,)))
+    found = figures(rows, environment, only=(FIGURE,))
+    if not found:
+        raise CodiBenchError(f"{baselines}: nothing is recorded there that a table could show; give --baselines DIR")
+    figure = found[0]
     table = "\n".join(f"    {line}".rstrip() for line in tables(rows, environment).splitlines())
-    inside = f"![{figure.title}](docs/{FIGURE}.svg)\n\n{figure.caption}\n\n{table}\n"
+    said = f"{figure.caption} Recorded {environment['date']}; `=` stands for that: nothing was measured to draw this."
+    inside = f"![{figure.title}](docs/{FIGURE}.svg)\n\n{said}\n\n{table}\n"
     return Readme(path, f"{before}{BEGIN}\n\n{inside}\n{END}{after}", figure)

@@ -182,15 +182,33 @@ class Suite:
                 ]
         return missing
 
-    def environment(self, rows: Sequence[Row] = ()) -> dict:
-        """Device, versions and threads of this run, and the claims in words, so that a report needs no model room."""
+    @property
+    def options(self) -> str:
+        """The options of this run that its numbers depend on, as they were given."""
+        given = {"--n": self.n, "--permutations": self.permutations, "--num-latents": self.num_latents}
+        given |= {"--lora-alpha": self.lora_alpha, "--dtype": None if self.dtype == "auto" else self.dtype}
+        texts = [f"{name} {value}" for name, value in given.items() if value is not None]
+        return " ".join([*texts, *(f"--problems {text}" for text in self.problems)])
+
+    def facts(self, name: str) -> dict:
+        """Device, inputs and layers of a model that was measured here; {} of another. A worker of a run sends them along."""
+        bench = self.benches.get(name)
+        if bench is None:
+            return {}
+        inputs = {"weights": bench.model.fingerprint, "problems": bench.problems_hash}
+        return {"device": f"{bench.model.device} {bench.model.dtype}", "inputs": inputs, "layers": list(bench.layers)}
+
+    def environment(self, rows: Sequence[Row] = (), facts: dict[str, dict] | None = None) -> dict:
+        """Device, versions and threads of this run, and the claims in words, so that a report needs no model room.
+
+        facts: of the measured models, where they were measured elsewhere than in this process.
+        """
         device, dtype = resolve(self._device(self.asked_models[0]), self.dtype)
         device = device if available(device) else "cpu"
-        layers = {name: list(each.layers) for name, each in REGISTRY.items()} | {
-            n: list(b.layers) for n, b in self.benches.items()
-        }
-        devices = {name: f"{b.model.device} {b.model.dtype}" for name, b in self.benches.items()}
-        inputs = {name: {"weights": b.model.fingerprint, "problems": b.problems_hash} for name, b in self.benches.items()}
+        facts = {name: each for name in {*self.benches, *(facts or {})} if (each := self.facts(name) or (facts or {}).get(name))}
+        layers = {name: list(each.layers) for name, each in REGISTRY.items()} | {n: f["layers"] for n, f in facts.items()}
+        devices = {name: each["device"] for name, each in sorted(facts.items())}
+        inputs = {name: each["inputs"] for name, each in sorted(facts.items())}
         audited = {(row.model, row.claim) for row in rows if row.protocol == SOUND and row.status == OK}
         families = {(model, CLAIMS[name].family) for model, name in audited if CLAIMS[name].family in FAMILY_TESTS}
         found = {"families": len(families), "noise": noise_figures(self.baselines)}
@@ -201,6 +219,7 @@ class Suite:
             "values": step_values(self.baselines, inputs),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "codi-bench": __version__,
+            **({"options": self.options} if self.options else {}),
             **environment(device, dtype).model_dump(),
             **versions(),
             "claims": in_words(),

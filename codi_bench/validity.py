@@ -45,7 +45,8 @@ class Verdict:
     """A word and the one line that says why.
 
     word: None where no rule gives one. fragile: Monte-Carlo error or rounding could change the word (VERDICTS.md, section 4).
-    decide: number of problems for 90 % power at Delta, UNDERPOWERED only; None where no interval gives a standard error.
+    decide: number of problems for 90 % power at Delta, UNDERPOWERED only; None where no interval gives a standard error, and
+    where that many were there already, so that more need not decide.
     """
 
     word: Validity | None
@@ -141,14 +142,17 @@ def half_effect(reported_effect: float | None, floor: float) -> float:
 
 
 def _decide(n: int, se: float, delta: float, z: float) -> int:
-    """n_decide = ceil(n ((z + 1.2816) SE / Delta)^2), and more than n, since n has not decided."""
-    return max(n + 1, math.ceil(n * ((z + POWER_Z) * se / delta) ** 2))
+    """n_decide = ceil(n ((z + 1.2816) SE / Delta)^2)."""
+    return math.ceil(n * ((z + POWER_Z) * se / delta) ** 2)
 
 
 def _underpowered(why: str, *, n: int, se: float | None, delta: float, z: float, fragile: bool) -> Verdict:
     if se is None:
         return Verdict(Validity.UNDERPOWERED, f"{why}: undecided, and no standard error tells how many problems would", fragile)
     decide = _decide(n, se, delta, z)
+    if decide <= n:
+        near = f"{decide} have 90 % power at Delta, so the effect lies near a bound, or a stricter null is not passed"
+        return Verdict(Validity.UNDERPOWERED, f"{why}: undecided, though {near}", fragile)
     return Verdict(Validity.UNDERPOWERED, f"{why}: at least {decide} problems would decide", fragile, decide)
 
 
@@ -311,11 +315,15 @@ def order(difference: Estimate, *, unit: str = "points") -> Verdict:
 
 @dataclass(frozen=True)
 class SpreadWord:
-    """word: concentrated, even or mixed, with the reason; fragile, decide: as in `Verdict`, decide whatever the word is."""
+    """word: concentrated, even or mixed, with the reason; others: what Monte-Carlo error or rounding could make of it.
+
+    decide: number of problems at which tau's upper end would lie below half the mean effect if cells were equal; None where tau's
+    interval is on one side of that already.
+    """
 
     word: str
     why: str
-    fragile: bool
+    others: frozenset[str]
     decide: int | None
 
 
@@ -333,8 +341,7 @@ def spread_word(
 
     phi, q: of the permutations (intervals.accuracy_phi). cell_p: [cells], each cell alone against its marginal null. Of the best
     cell: top_corrected_p from the max-statistic, top_contrast_p from its contrast with the other cells. permutations: behind
-    cell_p and top_corrected_p. decide: the n at which tau's upper end would lie below half the mean effect if cells were equal,
-    None where the mean effect is not above 0.
+    cell_p and top_corrected_p.
     """
     found = heterogeneity(correct, phi)
     accuracy, cell_p, q = np.asarray(correct, float).mean(axis=0), np.asarray(cell_p, float), np.asarray(q, float)
@@ -354,12 +361,14 @@ def spread_word(
     passing, tau_is_small = sum(map(passes, cell_p)), found.tau.high < half
     word = rule(passes(top_corrected_p), passing, tau_is_small)
     counts = range(sum(each == {True} for each in answers[1:]), sum(True in each for each in answers[1:]) + 1)
-    others = product(answers[0], counts, _answers(tau_is_small, found.tau.high - half, NUMERIC))
-    fragile = any(rule(*other) != word for other in others)
+    alternatives = product(answers[0], counts, _answers(tau_is_small, found.tau.high - half, NUMERIC))
+    others = frozenset(rule(*each) for each in alternatives) - {word}
     se = (found.tau.high - found.tau.value) / Z95
     tau = f"tau {100 * found.tau.value:.1f} [{100 * found.tau.low:.1f}, {100 * found.tau.high:.1f}] points"
     why = (
         f"Q = {found.q:.1f} (p = {found.p:.2g}), best cell p = {top_corrected_p:.2g}, its contrast {top_contrast_p:.2g}; "
         f"{passing} of {len(accuracy)} cells pass alone; {tau} against half the mean effect, {100 * half:.1f}"
     )
-    return SpreadWord(word, why, fragile, _decide(len(np.asarray(correct)), se, half, Z95) if half > 0 else None)
+    n = len(np.asarray(correct))
+    decide = max(n + 1, _decide(n, se, half, Z95)) if found.tau.low < half <= found.tau.high else None
+    return SpreadWord(word, why, others, decide)

@@ -127,6 +127,21 @@ def test_each_claim_is_compared_by_its_own_test_and_corrected_together():
     assert found["spread"]["p"] is None and found["spread"]["difference"]["low"] < 2 < found["spread"]["difference"]["high"]
 
 
+def test_a_comparison_that_cannot_be_tested_costs_the_others_nothing():
+    rng = stream(0, "few")
+    one_class = Ranked(np.arange(300.0), np.arange(300) == 0, np.zeros(300, int), np.arange(300).astype(str))
+    right = rng.random(300) < 0.6
+    rows = [accuracy("a", right), accuracy("b", ~right), auc("probe-best", "a", one_class), auc("probe-best", "b", one_class)]
+    found = winners(rows)
+    assert found["probe-best: a / b"]["p"] is None and "too few problems of a class" in found["probe-best: a / b"]["test"]
+    assert found["task-accuracy: a / b"]["p"] is not None
+
+
+def test_spreads_over_other_problems_are_not_compared():
+    rows = [row("spread", name, "tau", (3.0, 1.0, 6.0), problems=name) for name in ("a", "b")]
+    assert winners(rows) == {}
+
+
 def test_a_partial_run_may_miss_a_winner_and_never_invents_one():
     rng = stream(0, "partial")
     a = rng.random(300) < 0.6

@@ -114,7 +114,9 @@ def test_titles_say_the_words_of_their_rows(everything):
     )
     assert everything["ablation"].title == "mini, drop in points: SUPPORTED at 4 (19.3); UNDERPOWERED at bot (0.0)."
     assert everything["task-accuracy-by-steps"].title.startswith("mini, by steps: 98.5 % at 1, 38.6 % at 10; overall 66.9 %")
-    assert everything["probe-step-values"].title.endswith("a cell passes the corrected test and beats its control at step 1.")
+    assert everything["probe-step-values"].title.endswith(
+        "a cell passes the corrected test and reads above its control at step 1."
+    )
 
 
 def test_a_title_changes_with_its_row():

@@ -141,10 +141,28 @@ def test_other_problems_are_never_paired():
     assert fewer.also == ("n differs",) and fewer.remarks == ("n 300 → 250",) and "McNemar" not in fewer.why
 
 
-def test_errors_of_another_model_are_other_problems():
+def test_error_predictions_are_never_paired_for_their_test_problems_hang_on_each_answer():
     old, new = (accuracy(right, "sae-error-prediction", "test_accuracy") for right in (RIGHT, flipped(*range(40))))
-    assert "McNemar" in compared([old], [new]).why
-    assert "McNemar" not in compared([old], [new], later=environment(weights="bbbbbbbbbbbb")).why
+    assert "McNemar" not in compared([old], [new]).why
+
+
+SAME_MACHINE = {"instructions": "AVX2", "torch": "2.13.0+cpu", "dtype": "float32", "devices": {"mine": "cpu float32"}}
+
+
+@pytest.mark.parametrize("right", [flipped(3), flipped(3, 250)])
+def test_in_the_same_environment_every_change_moved(right):
+    known = environment(**SAME_MACHINE)
+    change = compared([accuracy()], [accuracy(right)], known, known)
+    assert change.word == "moved" and "no noise there" in change.why
+    assert compared([accuracy()], [accuracy()], known, known).word == "same"
+    for other in ({"torch": "2.12.1"}, {"instructions": "AVX512"}, {"options": "--n 100"}, {"devices": {"mine": "cuda float32"}}):
+        assert compared([accuracy()], [accuracy(right)], known, known | other).word == "noise"
+    assert compared([accuracy()], [accuracy(right)], known, known | {"torch": "2.13.9"}).word == "moved"
+
+
+def test_other_options_are_said():
+    found = compare([("a", environment(), [row()]), ("b", environment(options="--n 100"), [row()])])
+    assert any("options differ: run 1 none, run 2 --n 100" in note for note in found.notes)
 
 
 # --- what else differs -----------------------------------------------------------------------------------------------

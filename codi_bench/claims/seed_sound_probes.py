@@ -249,10 +249,15 @@ def _difficulty(found: ProbeAudit) -> str:
 def _spread_verdict(family: str, found: SpreadWord, q_p: float) -> Verdict:
     """GPT-2's claim is `concentrated`, LLaMA's `even`; the other one of the two refutes it, for `even` any heterogeneity does."""
     claimed = "concentrated" if family == "gpt2" else "even"
-    why = f"{found.word}, claimed {claimed}: {found.why}"
-    if found.word == claimed:
-        return Verdict(Validity.SUPPORTED, why, found.fragile)
-    if found.word == "even" if claimed == "concentrated" else q_p <= HETEROGENEOUS:
-        return Verdict(Validity.REFUTED, why, found.fragile)
-    at_least = "" if found.decide is None else f": at least {found.decide} problems would decide"
-    return Verdict(Validity.UNDERPOWERED, why + at_least, found.fragile, found.decide)
+
+    def validity(word: str) -> Validity:
+        if word == claimed:
+            return Validity.SUPPORTED
+        refuted = word == "even" if claimed == "concentrated" else q_p <= HETEROGENEOUS
+        return Validity.REFUTED if refuted else Validity.UNDERPOWERED
+
+    word, why = validity(found.word), f"{found.word}, claimed {claimed}: {found.why}"
+    fragile = any(validity(other) != word for other in found.others)
+    if word is not Validity.UNDERPOWERED or found.decide is None:
+        return Verdict(word, why, fragile)
+    return Verdict(word, f"{why}: at least {found.decide} problems would decide", fragile, found.decide)

@@ -41,7 +41,21 @@ from codi_bench.results import Row
 COLUMNS = (
     *("claim", "family", "model", "metric", "protocol", "status", "unit", "n"),
     *("reported", "reported_low", "reported_high", "measured", "measured_low", "measured_high"),
-    *("null", "null_low", "null_high", "null_p", "reproduction", "validity", "fragile", "decide", "regression", "reason"),
+    *(
+        "null",
+        "null_low",
+        "null_high",
+        "null_p",
+        "recorded",
+        "layer",
+        "latent_pos",
+        "reproduction",
+        "validity",
+        "fragile",
+        "decide",
+        "regression",
+        "reason",
+    ),
 )
 
 
@@ -155,10 +169,23 @@ def csv_text(rows: Sequence[Row], environment: dict) -> str:
     for row in sorted(rows, key=lambda row: (row.model, place[row.claim], metric_order(row), row.protocol)):
         numbers = [_number(held, key) for held in (row.reported, row.measured) for key in ("value", "low", "high")]
         null = [_number(row.null, key) for key in ("value", "low", "high", "p")]
+        cell = ["" if (row.cell or {}).get(key) is None else str(row.cell[key]) for key in ("layer", "latent_pos")]
         fragile = ("yes" if row.detail.get("fragile") else "no") if row.validity else ""
         facts = [row.claim, families[row.claim], row.model, row.metric, row.protocol, row.status, row.unit]
         words = [row.reproduction or "", row.validity or "", fragile, _text(row.detail.get("decide"))]
-        out.writerow([*facts, _text(row.n), *numbers, *null, *words, row.regression, " ".join(row.reason.split())])
+        out.writerow(
+            [
+                *facts,
+                _text(row.n),
+                *numbers,
+                *null,
+                _number(row.recorded, "value"),
+                *cell,
+                *words,
+                row.regression,
+                " ".join(row.reason.split()),
+            ]
+        )
     return written.getvalue()
 
 

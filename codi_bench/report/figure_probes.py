@@ -142,7 +142,7 @@ def spread(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Pla
         "labels in grey; and held out, where tau is what is left of the std of the cells when sampling error is taken off, with "
         "its 95 % interval. Sampling error: the std that equal cells would show at this n."
     )
-    height = 1.25 + sum(0.45 + 0.27 * len(panel.places) for panel in panels)
+    height = 1.45 + sum(0.45 + 0.27 * len(panel.places) for panel in panels)
     return Plan("spread", findings, caption, panels, plots.dots, height) if panels else None
 
 
@@ -173,7 +173,7 @@ def values(found: Mapping[str, dict]) -> Plan | None:
         named = [(step.get("step", i), _cells(step)) for i, step in enumerate(each["steps"], 1) if _cells(step)]
         best = ", ".join(f"step {i} {shown(100 * max(map(_accuracy, cells)), ' %')}" for i, cells in named)
         passed = [f"{i}" for i, cells in named if any(map(_decodable, cells))]
-        cell = "passes the corrected test and beats its control"
+        cell = "passes the corrected test and reads above its control"
         test = f"a cell {cell} at step {', '.join(passed)}" if passed else f"no cell {cell}"
         findings.append(f"{model}, most accurate cell: {best}; {test}")
     caption = (

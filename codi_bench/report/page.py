@@ -184,7 +184,8 @@ def _provenance(claim: str, model: str, environment: dict, rows: Sequence[Row]) 
     told |= {"device": device} if device else {}
     told |= {"seeds": ", ".join(f"{what} {seed}" for what, seed in sorted(seeds.items()))} if seeds else {}
     gpu = "" if device.startswith("cpu") or not device else " -m gpu"
-    return {"told": told, "command": f"pytest benchmarks{gpu} --claim {claim} --model {model}"}
+    options = environment.get("options", "")
+    return {"told": told, "command": f"pytest benchmarks{gpu} --claim {claim} --model {model} {options}".rstrip()}
 
 
 def differences(before: str, after: str) -> tuple[list[tuple[bool, str]], list[tuple[bool, str]]]:

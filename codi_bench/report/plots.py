@@ -36,6 +36,7 @@ RC = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     "grid.color": "#E6E6E6",
     "hatch.linewidth": 0.5,
+    "text.parse_math": False,  # a $ in a model's name is a dollar
     "legend.frameon": False,
     "legend.fontsize": 8,
     "svg.fonttype": "none",

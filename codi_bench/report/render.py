@@ -16,7 +16,7 @@ from rich.table import Table
 
 from codi_bench.files import write_text
 from codi_bench.report.audit import says
-from codi_bench.report.export import csv_text, latex, markdown
+from codi_bench.report.export import csv_text, latex, markdown, plain_text
 from codi_bench.report.figures import figures, write_figures
 from codi_bench.report.page import page
 from codi_bench.report.table import (
@@ -51,7 +51,12 @@ RECORD = (
     'codi-bench baselines accept --reason "why they are right"',
 )
 PAGE = "report.html"
-FILES = {"report.md": markdown, "report.csv": csv_text, "report.tex": latex}  # each (rows, environment) -> str
+FILES = {
+    "report.md": markdown,
+    "report.txt": plain_text,
+    "report.csv": csv_text,
+    "report.tex": latex,
+}  # each (rows, environment) -> str
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from codi_bench.report.table import SOUND, WORDS, in_order, measured_models, met
 from codi_bench.results import BLOCKED, OK, Row, read_results
 
 EQUAL = 1e-6
-MOVED, CHANGED, APPEARED, GONE, NOISE, SAME, UNMEASURED = NUMBER_WORDS = tuple(
-    "moved changed appeared gone noise same unmeasured".split()
-)
+MOVED, CHANGED, APPEARED, GONE, NOISE, SAME, UNMEASURED = "moved", "changed", "appeared", "gone", "noise", "same", "unmeasured"
+NUMBER_WORDS = (MOVED, CHANGED, APPEARED, GONE, NOISE, SAME, UNMEASURED)
+ENVIRONMENT = ("device", "instructions", "dtype")  # and torch's major.minor: where these are equal a run is deterministic
 VERDICT, STATUS = "verdict changed", "status changed"
 OWN_ERRORS = "SAE errors"  # of this family the scored problems depend on which ones the model itself gets right
 Key = tuple[str, str, str, str]
@@ -165,6 +165,9 @@ def _difference(first: Run, later: Run, old: Row, new: Row, tested: int) -> Chan
         return Change(CHANGED, **said, why="other units: no difference can be taken")
     delta = new.measured["value"] - old.measured["value"]
     bits = _outcomes(first, later, old, new)
+    turned = bits is not None and any(bits[0] != bits[1])
+    if (turned or abs(delta) > EQUAL) and old.n == new.n and _deterministic(first, later, old.model):
+        return Change(MOVED, difference={"value": delta}, why="same environment, weights and problems: no noise there", **said)
     if bits and (found := _by_outcomes(*bits, delta, 1 if old.unit == "fraction" else 100, tested)):
         return Change(**found, **said)
     if abs(delta) <= EQUAL:
@@ -182,6 +185,17 @@ def _difference(first: Run, later: Run, old: Row, new: Row, tested: int) -> Chan
     )
 
 
+def _deterministic(first: Run, later: Run, model: str) -> bool:
+    """Same machine key, weights, problems and options: then VERDICTS.md, section 4, allows no change and needs no statistics."""
+    both = [run.environment for run in (first, later)]
+    keys = [[each.get("options", ""), *(each.get(name) for name in ENVIRONMENT)] for each in both]
+    torch = [(each.get("torch") or "").split("+")[0].split(".")[:2] for each in both]
+    inputs = [[run.inputs(model, what) for what in ("weights", "problems")] for run in (first, later)]
+    known = None not in keys[0] and all(torch) and None not in inputs[0]
+    devices = [(each.get("devices") or {}).get(model) for each in both]
+    return known and (keys[0], torch[0], inputs[0], devices[0]) == (keys[1], torch[1], inputs[1], devices[1])
+
+
 def _outcomes(first: Run, later: Run, old: Row, new: Row):
     """Right or wrong per problem of both rows, bool [n] each; None unless both are about the same problems in the same order."""
     held = [row.detail.get("outcomes") for row in (old, new)]
@@ -189,8 +203,7 @@ def _outcomes(first: Run, later: Run, old: Row, new: Row):
     if not all(held) or old.n != new.n or not old.n or len(problems) > 1 or None in problems:
         return None
     family = ((first.environment.get("claims") or {}).get(old.claim) or {}).get("family", OWN_ERRORS)
-    weights = [run.inputs(old.model, "weights") for run in (first, later)]
-    if family == OWN_ERRORS and (None in weights or weights[0] != weights[1]):
+    if family == OWN_ERRORS:  # one answer that turned can give another test split
         return None
     from codi_bench.baselines import unpack_bits
 
@@ -244,7 +257,10 @@ def _also(first: Run, later: Run, old: Row, new: Row) -> Iterator[tuple[str, str
 
 
 def _inputs(first: Run, later: Run) -> Iterator[str]:
-    """Whether a name means the same model and the same problems in both runs."""
+    """Whether a name means the same model and the same problems in both runs, and whether both were asked for the same."""
+    old, new = ((run.environment.get("options") or "none") for run in (first, later))
+    if old != new:
+        yield f"options differ: {first.label} {old}, {later.label} {new}: numbers of other sizes are compared"
     both = [name for name in measured_models(list(first.rows.values())) if name in measured_models(list(later.rows.values()))]
     for model in both:
         for what, name, than in (("weights", "model", "models"), ("problems", "list of problems", "problems")):
