@@ -1,8 +1,8 @@
 """Which value of the annotated chain does a thought encode? Softmax probes of every step's value at the study's cells.
 
 Slow: `pytest benchmarks/test_values.py -m slow`; with `--update-baselines` what it finds is proposed for baselines/_values,
-and reports of the same weights and problems show it as a figure. Generated test problems, thought about with all latents. That
-a value can be read there is not that the model computes with it.
+and reports of the same weights and problems show it as a figure. The first 400 problems that have the step, thought about
+with all latents. That a value can be read there is not that the model computes with it.
 
 Two control tasks: random values by the step's own expression (12/4), which is what fixes a value, and by the template. A thought
 tells its template nearly without error, so that random values by template are easier than the true ones and selectivity against
@@ -18,7 +18,7 @@ import pytest
 
 from codi_bench.audits.values import StepValues, audit_step
 from codi_bench.claims.seed_reported import places
-from codi_bench.claims.seed_sound import captured
+from codi_bench.claims.seed_sound import NUM_PROBED, captured
 from codi_bench.environment import environment
 from codi_bench.errors import MeasureError
 from codi_bench.files import write_text
@@ -47,7 +47,7 @@ def test_values(name, request):
         "inputs": {"weights": bench.model.fingerprint, "problems": bench.problems_hash},
         "date": date.today().isoformat(),
         "environment": environment(bench.model.device, bench.model.dtype).model_dump(),
-        "problems": len(captured(bench).problems),
+        "problems": f"the first {NUM_PROBED} that have the step",
         "permutations": PERMUTATIONS,
         "cells": cells,
         "steps": [numbers(found[step]) | template_control(by_template[step]) for step in STEPS],
@@ -70,14 +70,16 @@ def values_of(
 ) -> StepValues | str:
     """The probes of one step at the study's cells; in words why there are none, where too few problems have it."""
     given = captured(bench)
-    templates = [p.template for p in given.problems]
-    expressions = [p.steps[step - 1] if p.num_steps >= step else "" for p in given.problems]
+    rows = [i for i, p in enumerate(given.problems) if p.num_steps >= step][:NUM_PROBED]
+    asked = [given.problems[i] for i in rows]
+    templates = [p.template for p in asked]
+    expressions = [p.steps[step - 1] for p in asked]
     try:
         return audit_step(
-            given.cells(slice(None), len(places(bench)), bench.layers),
-            [p.values for p in given.problems],
+            given.cells(rows, len(places(bench)), bench.layers),
+            [p.values for p in asked],
             step=step,
-            groups=[p.group for p in given.problems],
+            groups=[p.group for p in asked],
             templates=templates,
             control_key={"expression": expressions, "template": templates}[key],
             permutations=permutations,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -175,6 +176,20 @@ def save_baseline(folder: Path, baseline: Baseline) -> Path:
 def json_schema() -> str:
     """The JSON Schema of a baseline file, as `baselines/schema.json` holds it."""
     return json.dumps(Baseline.model_json_schema(by_alias=True), indent=1, sort_keys=True) + "\n"
+
+
+def metrics_recorded(folder: Path) -> int:
+    """M of VERDICTS.md, section 4: metrics recorded below a folder, of each file those of its largest record; at least 1.
+
+    A night is one test of all of them, however many of them a run measures. A damaged file counts as none: its own test says so.
+    """
+    total = 0
+    for path in folder.glob("*/*.json"):
+        if not path.parent.name.startswith("_"):
+            with suppress(BaselineError):
+                records = load_baseline(folder, path.parent.name, path.stem).recorded
+                total += max((len(record.metrics) for record in records), default=0)
+    return max(1, total)
 
 
 def orphans(folder: Path, claims, models) -> list[str]:

@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from codi_bench.baseline_commands import baselines_app
+from codi_bench.cache_commands import cache_app
 from codi_bench.errors import CodiBenchError, one_line
-from codi_bench.files import check_writable, package_folder, write_text, write_whole
+from codi_bench.files import check_writable, write_text, write_whole
 from codi_bench.options import Base, BatchSize, Device, Dtype, LoraAlpha, ModelName, NumLatents, Out, ProblemFile, Protocol
 from codi_bench.training_commands import losses, train
 
@@ -25,8 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Claims about continuous-thought language models as executable tests.",
 )
-baselines_app = typer.Typer(no_args_is_help=True, help="Compare proposals with the recorded numbers, and accept them.")
 app.add_typer(baselines_app, name="baselines")
+app.add_typer(cache_app, name="cache")
 
 
 def main() -> None:
@@ -231,62 +233,24 @@ def report(
     print(terminal(found, colour=sys.stdout.isatty()) + f"{folder / 'comparison.md'}")
 
 
-@baselines_app.command()
-def diff(report: Path = Path("report"), baselines: Path | None = None) -> None:
-    """What the proposals of the last `pytest benchmarks --update-baselines` would change."""
-    for _, before, record in _proposals(report, baselines):
-        held, _ = before.nearest(record.environment)
-        for metric, new in record.metrics.items():
-            old = held.metrics.get(metric) if held else None
-            was = "nothing" if old is None else f"{old.value:.6g}"
-            print(f"{before.model} {before.claim} {metric}: {was} → {new.value:.6g}")
-
-
-@baselines_app.command()
-def accept(
-    reason: Annotated[str, typer.Option(help="why these numbers are right; kept in the record")],
-    report: Path = Path("report"),
-    baselines: Path | None = None,
+@app.command()
+def history(
+    results: Annotated[list[Path], typer.Argument(help="results files, or folders to search for results.json")],
+    out: Annotated[Path, typer.Option(help="folder for what is written")] = Path("report/history"),
+    baselines: Annotated[Path | None, typer.Option(help="baseline files (default: those of the package)")] = None,
 ) -> None:
-    """Record the proposals; `reported` figures are never touched."""
-    from codi_bench.baselines import save_baseline
-    from codi_bench.engine import accept as accepted
+    """Each number over many runs: within its band, where it drifted or changed its verdict; as table, CSV and figures."""
+    from codi_bench.files import package_folder
+    from codi_bench.report.history_files import read_history
+    from codi_bench.report.history_text import terminal, write_history
 
-    for folder, before, record in _proposals(report, baselines):
-        print(save_baseline(folder, accepted(before, record, reason)))
-    for path in sorted((report / "proposals" / "_values").glob("*.json")):  # what benchmarks/test_values.py found, as it is
-        target = (baselines or package_folder("baselines")) / "_values" / path.name
-        write_text(target, json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"reason": reason}, indent=1) + "\n")
-        print(target)
-
-
-@baselines_app.command()
-def readme(
-    file: Annotated[Path, typer.Argument(help="where the table stands")] = Path("README.md"),
-    baselines: Path | None = None,
-    check: Annotated[bool, typer.Option("--check", help="write nothing; exit 1 where the file says something else")] = False,
-) -> None:
-    """Draw the table and the figure of README.md from the recorded baselines."""
-    from codi_bench.readme import readme_of
-
-    asked = readme_of(file, baselines or package_folder("baselines"))
-    stale = asked.outdated() if check else asked.update()
-    print("\n".join(f"{path}: {'not what is recorded' if check else 'written'}" for path in stale) or f"{file}: as recorded")
-    if check and stale:
-        raise typer.Exit(1)
-
-
-def _proposals(report: Path, baselines: Path | None):
-    """(baselines folder, baseline, proposed record) of every proposal of a run."""
-    from codi_bench.baselines import Record, load_baseline
-
-    folder = baselines or package_folder("baselines")
-    found = sorted((report / "proposals").glob("*/*.json"))
-    files = [path for path in found if not path.parent.name.startswith("_")]
-    if not found:
-        raise CodiBenchError(f"{report / 'proposals'}: nothing is proposed; run `pytest benchmarks --update-baselines` first")
-    for path in files:
-        yield folder, load_baseline(folder, path.parent.name, path.stem), Record.model_validate_json(path.read_bytes())
+    if baselines is not None and not baselines.is_dir():
+        raise CodiBenchError(f"{baselines}: no such folder; --baselines needs the folder that holds <model>/<claim>.json")
+    check_writable(out / "history.md", "give --out DIR")
+    found = read_history(results, baselines or package_folder("baselines"))
+    written = write_history(found, out)
+    beside = f"beside it {written[1].name} and figures/"
+    print(terminal(found, colour=sys.stdout.isatty()) + f"{written[0]}; {beside}")
 
 
 def _list(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -87,12 +87,12 @@ class Judged:
         return self.verdict.word.value if self.verdict and self.verdict.word else None
 
 
-def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compare: bool = True) -> Finding:
+def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compare: bool = True, recorded: int = 1) -> Finding:
     """Measure one claim under both protocols and compare it with what is reported and recorded.
 
     What goes wrong while measuring gives `blocked` rows, never an exception; where the sound protocol alone cannot be measured,
     its rows alone are blocked. compare: False where the user asked for other inputs than the recorded ones (`--n`): the rows are
-    then UNCHECKED.
+    then UNCHECKED. recorded: metrics of the whole suite, among which an alarm is sought.
     """
     name = bench.model.name
     try:
@@ -108,7 +108,7 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
     now = _record(bench, claim, found)
     before, same = baseline.nearest(now.environment) if compare else (None, False)
     changed = _identity_changes(baseline, before, now) if before else []
-    rows = [_row(bench, claim, each, baseline, before, same, changed, compare) for each in found]
+    rows = [_row(bench, claim, each, baseline, before, same, changed, compare, recorded) for each in found]
     for key in sorted(set(before.metrics if before else ()) - set(now.metrics)):
         protocol, metric = of_record_key(key)
         rows.append(
@@ -166,6 +166,7 @@ def _row(
     same: bool,
     changed: list[str],
     compare: bool,
+    recorded: int,
 ) -> Row:
     measured, key = judged.measured, judged.key
     held = before.metrics.get(key) if before else None
@@ -176,7 +177,7 @@ def _row(
     elif held is None:
         word, why = DRIFTED, f"metric '{key}' was measured ({measured.value:.6g}) and is not recorded"
     else:
-        word, why = _compare(judged, held, baseline.tolerance.get(key), same, len(before.metrics))
+        word, why = _compare(judged, held, baseline.tolerance.get(key), same, recorded)
     if before is not None and not same:
         why += f"; compared with the nearest record, of {', '.join(before.environment.model_dump().values())}"
     detail = {**measured.detail, "problems": bench.problems_hash}

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from codi_bench import __version__, engine
-from codi_bench.baselines import REPORTED, SOUND, BaselineError, Record, load_baseline, orphans
+from codi_bench.baselines import REPORTED, SOUND, BaselineError, Record, load_baseline, metrics_recorded, orphans
 from codi_bench.bench import ModelBench
 from codi_bench.claims import CLAIMS, Claim, claim, in_words
 from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS, FAMILY_TESTS
@@ -24,7 +25,7 @@ from codi_bench.preflight import preflight
 from codi_bench.problems import Problem, load_problems
 from codi_bench.problems.files import NAMES
 from codi_bench.results import BLOCKED, NOT_RUN, OK, Row
-from codi_bench.thoughts.store import Store, default_folder
+from codi_bench.thoughts.store import Store, default_bound, default_folder
 from codi_bench.validity import holm_permutations
 from codi_bench.verdicts import Reproduction
 
@@ -108,10 +109,16 @@ class Suite:
         if unused:
             raise CodiBenchError(f"--problems {min(unused)}=…: no model of this run is measured on {min(unused)}")
         check_writable(Path(self.report) / "results.json", "give --report DIR")
+        default_bound()  # a bound that is no number is said before anything runs
         for asked in self.asked_models:
             if asked.path is not None and available(self._device(asked)):
                 with suppress(MissingError):  # which is said in the rows
                     self._bench(asked)  # a folder that cannot be loaded must not cost a minute of measuring first
+
+    @cached_property
+    def recorded(self) -> int:
+        """Metrics recorded of all models and claims, in this run or not."""
+        return metrics_recorded(self.baselines)
 
     @property
     def changed(self) -> str:
@@ -134,7 +141,7 @@ class Suite:
         if status != OK:
             return Judged(engine.unmeasured(asked.name, wanted, baseline, status, why), status, [why])
         bench = self._bench(asked)
-        found = engine.measure_claim(bench, wanted, baseline, compare=not self.changed)
+        found = engine.measure_claim(bench, wanted, baseline, compare=not self.changed, recorded=self.recorded)
         blocked = [row.reason for row in found.rows if row.status == BLOCKED]
         if found.red:
             return Judged(found.rows, "red", found.red, found.proposal)

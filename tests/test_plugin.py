@@ -127,10 +127,11 @@ def test_update_baselines_proposes_prints_old_and_new_and_never_passes(suite, ba
     assert (baselines / MODEL / "size.json").read_text() == before
     report = str(pytester.path / "report")
     shown = CliRunner().invoke(app, ["baselines", "diff", "--report", report, "--baselines", str(baselines)])
-    assert f"{MODEL} size layers: 5 → 4" in shown.output
-    CliRunner().invoke(app, ["baselines", "accept", "--reason", "a test", "--report", report, "--baselines", str(baselines)])
+    assert shown.exit_code == 0 and "layers 5 4 -1 -1e+06 DRIFTED" in " ".join(shown.output.split())
+    why = "a test counts layers"
+    CliRunner().invoke(app, ["baselines", "accept", "--reason", why, "--report", report, "--baselines", str(baselines)])
     held = json.loads((baselines / MODEL / "size.json").read_text())
-    assert recorded(held)["reason"] == "a test" and recorded(held)["metrics"]["layers"]["value"] == 4
+    assert recorded(held)["reason"] == why and recorded(held)["metrics"]["layers"]["value"] == 4
     suite("--claim", "size").assert_outcomes(passed=1)
 
 

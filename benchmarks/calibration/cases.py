@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import grids, judges, outcomes
+from . import grids, judges, nights, outcomes
 from .engine import Calibration, Case
 
 STUDY = {"n": 100, "cells": 18, "folds": 5, "study_seed": 42}
@@ -216,4 +216,66 @@ OUTCOMES = (
     ),
 )
 
-CALIBRATIONS = {calibration.name: calibration for calibration in (*GRIDS, *OUTCOMES)}
+ACCURACY = {"n": 1000, "rate": 0.43, "loss": 0.05}
+RECORDED = {"sizes": [140]}  # M: all that is recorded for the embedded pair
+# VERDICTS.md, section 4: detected at M = 20, 100, 200, by churn.
+PUBLISHED = {0.005: [1.0, 0.999, 0.999], 0.01: [0.997, 0.99, 0.98], 0.02: [0.96, 0.91, 0.88]}
+
+NIGHTS = Calibration(
+    "nights",
+    "Nights of the suite over its recorded problems: alarms where nothing changed, and losses that must be seen",
+    (
+        *(
+            Case(f"nothing changed, churn {churn:.1%}", nights.quiet, {"churn": churn}, nights.judge_quiet)
+            for churn in (0.005, 0.01, 0.02)
+        ),
+        *(
+            Case(f"loss of 5 points, n = 1000, churn {churn:.1%}", nights.lost, ACCURACY | RECORDED | {"churn": churn}, judge)
+            for churn, judge in (
+                (0.0, nights.judge_seen(nights.SEEN)),
+                (0.005, nights.judge_seen(nights.SEEN)),
+                (0.01, nights.judge_seen(nights.SEEN)),
+                (0.02, nights.judge_seen(None)),
+            )
+        ),
+        *(
+            Case(
+                f"drop of 10 points doubled, n = 300, churn {churn:.1%}",
+                nights.doubled,
+                {"n": 300, "rate": 0.7, "drop": 0.1, "churn": churn} | RECORDED,
+                judge,
+            )
+            for churn, judge in (
+                (0.0, nights.judge_seen(nights.NEARLY_SEEN)),
+                (0.005, nights.judge_seen(nights.NEARLY_SEEN)),
+                (0.01, nights.judge_seen(None)),
+            )
+        ),
+        Case("same environment, one flip", nights.flipped, {"cancelling": False}, nights.judge_flipped),
+        Case("same environment, two flips that cancel", nights.flipped, {"cancelling": True}, nights.judge_flipped),
+        *(
+            Case(
+                f"the rule alone, loss of 5 points, n = 1000, churn {churn:.1%}",
+                nights.tested,
+                ACCURACY | {"churn": churn, "sizes": [20, 100, 200], "published": published},
+                nights.judge_seen(None),
+            )
+            for churn, published in PUBLISHED.items()
+        ),
+        *(
+            Case(
+                f"nothing changed, ablations of {model} derived anew, churn {churn:.1%}",
+                nights.ablations_again,
+                {"model": model, "churn": churn},
+                nights.judge_again,
+            )
+            for model in nights.PAIR
+            for churn in (0.001, 0.005)
+        ),
+    ),
+    draws=4000,
+    least=2000,
+    prepare=nights.with_suite,
+)
+
+CALIBRATIONS = {calibration.name: calibration for calibration in (*GRIDS, *OUTCOMES, NIGHTS)}

@@ -1,0 +1,235 @@
+"""Nights of a nightly run, made up: the recorded problems measured again, and what the suite's own comparison says of them.
+
+What is recorded is that of the embedded pair. Elsewhere (another device, dtype or library) a share of all problems, the churn,
+goes from right to wrong and as many the other way, in every metric by itself; floats move by normal noise of a quarter of their
+tolerance, since a tolerance is four times the device's spread. Verdicts stay as recorded, except where `ablations_again` derives
+them anew. Churn and noise are assumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from codi_bench import engine, verdicts
+from codi_bench.audits.ablation import CONTRAST_FLOOR, DROP_FLOOR, critical_word, drop_word, none_word
+from codi_bench.baselines import Recorded, Tolerance, load_baseline, of_record_key, pack_bits, unpack_bits
+from codi_bench.claims import CLAIMS, Measured
+from codi_bench.engine import DETERMINISTIC, Judged
+from codi_bench.files import code_hash, package_folder
+from codi_bench.measures import planted
+from codi_bench.measures.ablation import position_effects
+from codi_bench.validity import Validity, Verdict
+from codi_bench.verdicts import Regression, regression_count
+
+from .engine import Bar, Rate
+
+PAIR = ("gpt2-mini", "llama-mini")
+SPREADS = 4  # of the device, in a tolerance
+OUTCOMES = Tolerance(kind="outcomes", deterministic=DETERMINISTIC, device=0.0, why="right or wrong, problem by problem")
+SELDOM, SEEN, NEARLY_SEEN = Bar(high=0.01), Bar(low=0.95), Bar(low=0.9)
+
+
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """A recorded metric: its model, claim and key, what is stored, its tolerance, and the number of metrics in its file.
+
+    bits: its outcomes bool [n], where there are any.
+    """
+
+    model: str
+    claim: str
+    key: str
+    held: Recorded
+    tolerance: Tolerance
+    bits: np.ndarray | None
+
+
+@cache
+def suite(models: Sequence[str] = PAIR) -> tuple[Metric, ...]:
+    """Everything recorded for some models, the first environment of each file."""
+    folder, found = package_folder("baselines"), []
+    for model in models:
+        for claim in CLAIMS:
+            baseline = load_baseline(folder, model, claim)
+            for record in baseline.recorded[:1]:
+                for key, held in record.metrics.items():
+                    bits = unpack_bits(held.outcomes, held.n)
+                    found.append(Metric(model, claim, key, held, baseline.tolerance[key], bits))
+    return tuple(found)
+
+
+def with_suite(settings: dict) -> dict:
+    """The settings with what the draws depend on besides them: the rules, and what is recorded."""
+    recorded = suite()
+    text = "".join(f"{m.model} {m.claim} {m.key} {m.held.model_dump_json()} {m.tolerance.model_dump_json()}" for m in recorded)
+    return settings | {
+        "rules": code_hash(verdicts, engine)[:12],
+        "recorded": hashlib.sha256(text.encode()).hexdigest()[:12],
+        "metrics": len(recorded),
+        "with outcomes": sum(m.tolerance.kind == "outcomes" for m in recorded),
+        "floats": sum(m.tolerance.kind == "value" and m.tolerance.device > 0 for m in recorded),
+    }
+
+
+# --- measured again ----------------------------------------------------------------------------------------------------
+
+
+def elsewhere(rng, bits: np.ndarray, *, churn: float, loss: float = 0.0) -> np.ndarray:
+    """Right/wrong bool [n] of the same problems in another environment: expected flips, of all n problems, are churn + loss from
+    right to wrong and churn from wrong to right, each problem by itself."""
+    n, right = len(bits), max(int(bits.sum()), 1)
+    flips = np.where(bits, (churn + loss) * n / right, churn * n / max(n - right, 1))
+    return bits ^ (rng.random(n) < flips)
+
+
+def measured(metric: Metric, *, bits=None, value: float | None = None, verdict: Verdict | None = None) -> Judged:
+    """The metric as a night measures it: other outcomes [n], another value, or another verdict than the one recorded."""
+    held, (protocol, name) = metric.held, of_record_key(metric.key)
+    if bits is not None:
+        gain = (int(bits.sum()) - int(metric.bits.sum())) / held.n
+        value = held.value - 100 * gain if held.unit == "points" else held.value + gain  # a drop falls by what is gained
+    word = Validity(held.verdict) if held.verdict else None
+    return Judged(
+        protocol,
+        Measured(name, held.value if value is None else value, held.n, held.unit, cell=held.cell, outcomes=bits),
+        verdict or Verdict(word, ""),
+    )
+
+
+def drifted(metric: Metric, judged: Judged, *, same: bool, family: int) -> bool:
+    """Is it red? By the comparison of the suite itself."""
+    word, _ = engine._compare(judged, metric.held, metric.tolerance, same, family)
+    return word == Regression.DRIFTED
+
+
+@cache
+def by_counts(metric: Metric, lost: int, gained: int, family: int) -> bool:
+    """Is it red elsewhere, with that many flips either way? Outcomes are compared by these counts alone: each is asked once."""
+    after = metric.bits.copy()
+    after[np.flatnonzero(metric.bits)[:lost]] = False
+    after[np.flatnonzero(~metric.bits)[:gained]] = True
+    return drifted(metric, measured(metric, bits=after), same=False, family=family)
+
+
+# --- draws -------------------------------------------------------------------------------------------------------------
+
+
+def quiet(rng, *, churn, metrics, **_) -> dict:
+    """Nothing changed, another environment: model, claim and metric of what is red, by outcomes and by floats."""
+    found = {"outcomes": [], "floats": []}
+    for metric in suite():
+        if metric.tolerance.kind == "outcomes":
+            after = elsewhere(rng, metric.bits, churn=churn)
+            counts = int((metric.bits & ~after).sum()), int((after & ~metric.bits).sum())
+            kind, red = "outcomes", by_counts(metric, *counts, metrics)
+        else:
+            value = metric.held.value + rng.normal() * metric.tolerance.device / SPREADS
+            kind, red = "floats", drifted(metric, measured(metric, value=value), same=False, family=metrics)
+        if red:
+            found[kind].append(f"{metric.model} {metric.claim} {metric.key}")
+    return {"word": "alarm" if any(found.values()) else "quiet", **found}
+
+
+def lost(rng, *, n, rate, churn, loss, sizes, **_) -> dict:
+    """A metric of n problems loses `loss`, another environment: is it seen where M is each of the sizes?"""
+    bits = rng.random(n) < rate
+    metric = made_up(bits)
+    night = measured(metric, bits=elsewhere(rng, bits, churn=churn, loss=loss))
+    seen = [drifted(metric, night, same=False, family=size) for size in sizes]
+    return {"word": "seen" if all(seen) else "seen at a smaller M" if any(seen) else "missed", "seen": seen}
+
+
+def doubled(rng, *, n, rate, drop, churn, sizes, **_) -> dict:
+    """The drop of one ablated position becomes twice as large, another environment."""
+    made = planted.ablations(rng, n=n, drops=[drop], baseline=rate, gains=0.0)
+    metric = made_up(made.ablated[0], unit="points", value=100 * (made.clean.mean() - made.ablated[0].mean()))
+    night = measured(metric, bits=elsewhere(rng, made.ablated[0], churn=churn, loss=drop))
+    seen = [drifted(metric, night, same=False, family=size) for size in sizes]
+    return {"word": "seen" if all(seen) else "seen at a smaller M" if any(seen) else "missed", "seen": seen}
+
+
+def flipped(rng, *, cancelling, metrics, **_) -> dict:
+    """The same environment: one answer (or two that cancel) of one recorded metric changed."""
+    counted = [metric for metric in suite() if metric.tolerance.kind == "outcomes"]
+    metric = counted[rng.integers(len(counted))]
+    bits = metric.bits.copy()
+    flips = [rng.choice(np.flatnonzero(bits == side)) for side in (True, False)] if cancelling else [rng.integers(len(bits))]
+    bits[flips] ^= True
+    seen = drifted(metric, measured(metric, bits=bits), same=True, family=metrics)
+    return {"word": "seen" if seen else "missed"}
+
+
+def tested(rng, *, n, rate, churn, loss, sizes, **_) -> dict:
+    """The rule alone, as VERDICTS.md, section 4 tells its price: the same as `lost` without the suite around it."""
+    bits = rng.random(n) < rate
+    after = elsewhere(rng, bits, churn=churn, loss=loss)
+    seen = [regression_count(bits, after, same_environment=False, family_size=m).word == Regression.DRIFTED for m in sizes]
+    return {"word": "seen" if all(seen) else "seen at a smaller M" if any(seen) else "missed", "seen": seen}
+
+
+def ablations_again(rng, *, model, churn, metrics, **_) -> dict:
+    """Nothing changed, another environment, and the sound ablations of a model derived anew: drops, range and their verdicts."""
+    at = {(m.claim, m.key): m for m in suite() if m.model == model}
+    places = [metric for place in range(6) if (metric := at.get(("ablation", f"sound drop_{place}")))]
+    n, whole = places[0].held.n, at["ablation-critical", "sound range"]
+    clean = elsewhere(rng, at["task-accuracy", "sound accuracy"].bits[:n], churn=churn)
+    rows = np.stack([elsewhere(rng, metric.bits, churn=churn) for metric in places])
+    found = position_effects(clean, rows, margin=CONTRAST_FLOOR, floor=DROP_FLOOR)
+    words = [drop_word(drop, p, n=n) for drop, p in zip(found.drops, found.drop_p)]
+    nights = [(m, measured(m, bits=right, verdict=word)) for m, right, word in zip(places, rows, words)]
+    over = critical_word(found, n=n) if model.startswith("gpt2") else none_word(found, n=n)
+    nights.append((whole, measured(whole, value=100 * float(np.ptp([drop.value for drop in found.drops])), verdict=over)))
+    red = [drifted(metric, night, same=False, family=metrics) for metric, night in nights]
+    changed = [night.word != metric.held.verdict for metric, night in nights]
+    _, kept = nights[-1]
+    ranged = drifted(whole, replace(kept, verdict=measured(whole).verdict), same=False, family=metrics)
+    return {"word": "alarm" if any(red) else "quiet", "verdict": any(changed), "range": ranged}
+
+
+def made_up(bits: np.ndarray, *, unit: str = "fraction", value: float | None = None) -> Metric:
+    """A metric recorded with these outcomes; no verdict."""
+    held = Recorded(value=bits.mean() if value is None else value, unit=unit, n=len(bits), outcomes=pack_bits(bits))
+    return Metric("made up", "made up", "sound accuracy" if unit == "fraction" else "sound drop_0", held, OUTCOMES, bits)
+
+
+# --- rates -------------------------------------------------------------------------------------------------------------
+
+
+def judge_quiet(rows, settings) -> list[Rate]:
+    def rate(what, *kinds, bar=None):
+        return Rate(what, sum(any(row[kind] for kind in kinds) for row in rows), len(rows), bar)
+
+    return [
+        rate("alarm", "outcomes", "floats", bar=SELDOM),
+        rate("alarm by outcomes", "outcomes"),
+        rate("alarm by floats", "floats"),
+    ]
+
+
+def judge_seen(bar: Bar | None):
+    """Seen, for each M."""
+
+    def judge(rows, settings) -> list[Rate]:
+        return [
+            Rate(f"seen, M = {size}", sum(row["seen"][i] for row in rows), len(rows), bar)
+            for i, size in enumerate(settings["sizes"])
+        ]
+
+    return judge
+
+
+def judge_flipped(rows, settings) -> list[Rate]:
+    return [Rate("seen", sum(row["word"] == "seen" for row in rows), len(rows), Bar(low=1.0))]
+
+
+def judge_again(rows, settings) -> list[Rate]:
+    return [
+        Rate("alarm", sum(row["word"] == "alarm" for row in rows), len(rows)),
+        Rate("a verdict became another", sum(row["verdict"] for row in rows), len(rows)),
+        Rate("the range left its tolerance", sum(row["range"] for row in rows), len(rows)),
+    ]

@@ -1,0 +1,299 @@
+"""Many results files as a history: each number over time, the band it may lie in, where it drifted or changed its verdict.
+
+`history` decides and is pure; history_files.py reads, history_text.py shows. None of them needs torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cache, cached_property
+from itertools import pairwise
+
+from pydantic import ValidationError
+
+from codi_bench.baselines import Baseline, Environment, record_key
+from codi_bench.report.side_by_side import EQUAL
+from codi_bench.report.table import SOUND, metric_order, shown_unit
+from codi_bench.results import BLOCKED, OK, Row
+
+DRIFTED, EARLIER, BLOCKS, VERDICT = "DRIFTED", "drifted before", "blocked in the last run", "verdict changed"
+MOVED, GONE, STEADY = "moved", "not in the last run", "steady"
+WORDS = (DRIFTED, EARLIER, BLOCKS, VERDICT, MOVED, GONE, STEADY)  # the first that is true of a number is its word
+BREAKS = 3  # of a model that are told, the latest
+NET_CHANGE = 0.005  # of n: what right-or-wrong outcomes may change by in another environment (VERDICTS.md, section 4)
+Key = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True)
+class Night:
+    """One results file: its date (None: it has none), what to call it in text, environment, and rows by key without detail."""
+
+    file: str
+    date: datetime | None
+    label: str
+    environment: dict
+    rows: dict[Key, Row]
+
+    def of_model(self, name: str, model: str):
+        """environment[name][model], None where an older or odd file does not have it."""
+        held = self.environment.get(name)
+        return held.get(model) if isinstance(held, dict) else None
+
+    def row(self, key: Key) -> Row | None:
+        """The row of that key; the row of a whole claim ("-") speaks for metrics that are not there."""
+        claim, model, _, protocol = key
+        whole = [(claim, model, "-", each) for each in (protocol, "reported", SOUND)]
+        return next((self.rows[each] for each in (key, *whole) if each in self.rows), None)
+
+
+@dataclass(frozen=True)
+class Band:
+    """What was recorded, and how far a number may lie from it without DRIFTED, in the row's unit.
+
+    decides: False where it is right-or-wrong outcomes in another environment: beyond the band McNemar decides.
+    """
+
+    recorded: float
+    tolerance: float
+    decides: bool = True
+
+
+@dataclass(frozen=True)
+class Point:
+    """One number in one run. value: None where it was not measured, and why; broken: why this is no move from the one before."""
+
+    at: int
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int | None
+    status: str
+    why: str
+    validity: str | None
+    fragile: bool
+    regression: str
+    inputs: dict[str, str | None]
+    band: Band | None
+    broken: str = ""
+
+
+@dataclass(frozen=True)
+class Track:
+    """One number over all runs: a point a run, in order of time."""
+
+    key: Key
+    unit: str
+    family: str
+    points: tuple[Point, ...]
+
+    @cached_property
+    def measured(self) -> list[Point]:
+        return [point for point in self.points if point.value is not None]
+
+    @cached_property
+    def drifted(self) -> list[Point]:
+        return [point for point in self.points if point.regression == DRIFTED]
+
+    @cached_property
+    def breaks(self) -> list[Point]:
+        return [point for point in self.measured if point.broken]
+
+    @cached_property
+    def turns(self) -> list[tuple[Point, Point]]:
+        """(before, after) of every change of verdict between runs that can be compared."""
+        return [(old, new) for old, new in pairwise(self.measured) if not new.broken and old.validity != new.validity]
+
+    @cached_property
+    def moves(self) -> list[tuple[Point, Point]]:
+        """(before, after) of every step that is larger than the tolerance, between runs that can be compared."""
+        pairs = [(old, new) for old, new in pairwise(self.measured) if not new.broken]
+        return [
+            (old, new) for old, new in pairs if abs(new.value - old.value) > max(EQUAL, new.band.tolerance if new.band else 0)
+        ]
+
+    @cached_property
+    def word(self) -> str:
+        last = self.points[-1]
+        said = [point for point in self.points if point.value is not None or point.regression == DRIFTED]
+        true = {
+            DRIFTED: said and said[-1].regression == DRIFTED,
+            EARLIER: self.drifted,
+            BLOCKS: last.status == BLOCKED,
+            VERDICT: self.turns,
+            MOVED: self.moves,
+            GONE: last.value is None,
+        }
+        return next((word for word in WORDS if true.get(word)), STEADY)
+
+    @property
+    def rank(self) -> tuple:
+        """What moved first: by word, then by how often and how lately."""
+        latest = max((point.at for point in (*self.drifted, *(new for _, new in (*self.turns, *self.moves)))), default=-1)
+        return WORDS.index(self.word), -latest, -len(self.drifted)
+
+
+@dataclass(frozen=True)
+class History:
+    """Runs in order of time, every number that was measured or red in one of them, and what has to be said beforehand.
+
+    never: how many numbers no run measured.
+    """
+
+    nights: tuple[Night, ...]
+    tracks: tuple[Track, ...]
+    notes: tuple[str, ...]
+    never: int
+
+    @property
+    def counts(self) -> dict[str, int]:
+        found = Counter(track.word for track in self.tracks)
+        return {word: found[word] for word in WORDS if found[word]}
+
+
+def history(nights: Sequence[Night], baseline: Callable[[str, str], Baseline], notes: Sequence[str] = ()) -> History:
+    """Every number over the runs, those without a date first, by name. baseline: (model, claim) → its baseline, perhaps empty."""
+    nights = sorted(nights, key=lambda night: (night.date is not None, night.date or 0, night.file))
+    days = Counter(f"{night.date:%Y-%m-%d}" for night in nights if night.date)
+    nights = [replace(night, label=_label(night, days)) for night in nights]
+    undated = [night.file for night in nights if not night.date]
+    if undated:
+        names = ", ".join(undated[:3]) + (f" and {len(undated) - 3} more" if len(undated) > 3 else "")
+        notes = [*notes, f"no date in {names}: taken by name, before all that have one"]
+    keys = _keys(nights)
+    held = cache(baseline)  # a file a (model, claim) is read once
+    tracks = [_track(key, nights, held) for key in keys]
+    kept = [track for track in tracks if track.measured or track.drifted]
+    return History(tuple(nights), tuple(kept), (*notes, *_breaks(kept, nights)), len(keys) - len(kept))
+
+
+def _breaks(tracks: Sequence[Track], nights: Sequence[Night]) -> list[str]:
+    """Where lines are broken, once a model and cause: with other weights all numbers of a model begin anew."""
+    lines = Counter((track.key[1], point.at, point.broken) for track in tracks for point in track.breaks)
+    found: dict[str, list[str]] = {}
+    for (model, at, why), count in sorted(lines.items()):
+        found.setdefault(model, []).append(f"{why} from {nights[at].label} on ({count} numbers)")
+    return [
+        f"{model}: {'; '.join(texts[-BREAKS:])}"
+        + (f"; and {len(texts) - BREAKS} times before" if len(texts) > BREAKS else "")
+        + ": what came before is another line, and no move"
+        for model, texts in found.items()
+    ]
+
+
+def _label(night: Night, days: Counter) -> str:
+    """The day; with the time where several runs are of that day, the file where there is no date."""
+    if night.date is None:
+        return night.file
+    day = f"{night.date:%Y-%m-%d}"
+    return day if days[day] == 1 else f"{night.date:%Y-%m-%d %H:%M}"
+
+
+def _keys(nights: Sequence[Night]) -> list[Key]:
+    """The keys of all runs by model, claim and metric; without those that stand for a claim whose numbers are there."""
+    rows = {key: row for night in nights for key, row in night.rows.items()}
+    named = {(row.claim, row.model) for row in rows.values() if row.metric != "-"}
+    claims = list(dict.fromkeys(name for night in reversed(nights) for name in _positions(night)))
+    order = {name: i for i, name in enumerate(claims)}
+    kept = [row for row in rows.values() if row.metric != "-" or (row.claim, row.model) not in named]
+    found = sorted(kept, key=lambda r: (r.model, order.get(r.claim, len(order)), r.claim, metric_order(r), r.protocol))
+    return [row.key for row in found]
+
+
+def _positions(night: Night) -> list[str]:
+    """The claims of a run as their source tells them."""
+    claims = night.environment.get("claims")
+    told = {name: text for name, text in claims.items() if isinstance(text, dict)} if isinstance(claims, dict) else {}
+    places = {name: text.get("position") for name, text in told.items()}
+    return sorted(told, key=lambda name: places[name] if isinstance(places[name], int) else len(told))
+
+
+def _track(key: Key, nights: Sequence[Night], baseline: Callable) -> Track:
+    points, before = [], None
+    for at, night in enumerate(nights):
+        point = _point(at, key, night, baseline)
+        if point.value is not None:
+            changed = [name for name, held in point.inputs.items() if before and held != before.inputs[name]]
+            point = replace(point, broken=f"other {', '.join(changed)}" if changed else "")
+            before = point
+        points.append(point)
+    rows = [night.rows[key] for night in nights if key in night.rows]
+    unit = next((shown_unit(row) for row in reversed(rows) if row.status == OK), "")
+    texts = [night.of_model("claims", key[0]) for night in reversed(nights)]
+    family = next((text["family"] for text in texts if isinstance(text, dict) and isinstance(text.get("family"), str)), "other")
+    return Track(key, unit, family, tuple(points))
+
+
+def _point(at: int, key: Key, night: Night, baseline: Callable) -> Point:
+    row = night.row(key)
+    if row is None:
+        return Point(at, None, None, None, None, "", "no such number in that file", None, False, "UNCHECKED", {}, None)
+    there = row.status == OK and row.key == key and row.measured
+    ends = [_finite(row.measured.get(end)) for end in ("value", "low", "high")] if there else [None] * 3
+    why = "" if row.status == OK else str(row.reason)
+    inputs = _inputs(night, row) if there else {}
+    band = _band(night, row, inputs, baseline(key[1], key[0])) if there else None
+    fragile = row.detail["fragile"]
+    return Point(at, *ends, row.n, row.status, why, row.validity or None, fragile, row.regression, inputs, band)
+
+
+def _inputs(night: Night, row: Row) -> dict[str, str | None]:
+    """What must be equal before two numbers of one name are the same measurement."""
+    held, text = (night.of_model(*each) or {} for each in (("inputs", row.model), ("claims", row.claim)))
+    held, text = (each if isinstance(each, dict) else {} for each in (held, text))
+    return {
+        "weights": held.get("weights"),
+        "problems": held.get("problems"),
+        "options": night.environment.get("options"),
+        "protocol": text.get("sound" if row.protocol == SOUND else "protocol"),
+        "n": row.n,
+        "unit": shown_unit(row),
+    }
+
+
+def _band(night: Night, row: Row, inputs: dict, baseline: Baseline) -> Band | None:
+    """Around what that night was compared with; else around what is recorded now for the same weights, problems and n."""
+    name = record_key(row.protocol, row.metric)
+    tolerance, where = baseline.tolerance.get(name), _environment(night, row.model)
+    if tolerance is None or where is None:
+        return None
+    record, exact = baseline.nearest(where)
+    now = record.metrics.get(name) if record else None
+    value = _finite((row.recorded or {}).get("value")) if row.regression != "UNCHECKED" else None
+    if value is None:
+        same = now and not inputs["options"] and (record.weights, record.problems, now.n) == (*_hashes(inputs), row.n)
+        if not same:
+            return None
+        value = now.value
+    if exact and now and abs(now.value - value) <= EQUAL:
+        return Band(value, tolerance.deterministic)
+    if tolerance.kind == "outcomes":
+        return Band(value, NET_CHANGE * (1 if row.unit == "fraction" else 100), decides=False)
+    return Band(value, tolerance.device)
+
+
+def _hashes(inputs: dict) -> tuple:
+    return inputs["weights"], inputs["problems"]
+
+
+def _environment(night: Night, model: str) -> Environment | None:
+    """The key that a model's numbers of that run are recorded under; None where the file does not say."""
+    has = night.environment
+    device, _, dtype = str(night.of_model("devices", model) or "").partition(" ")
+    torch = ".".join(str(has.get("torch") or "").split("+")[0].split(".")[:2])
+    try:
+        return Environment(
+            device="cpu" if device == "cpu" else has.get("device"),
+            instructions=has.get("instructions"),
+            torch=torch,
+            dtype=dtype or has.get("dtype"),
+        )
+    except ValidationError:
+        return None
+
+
+def _finite(x) -> float | None:
+    return float(x) if isinstance(x, int | float) and math.isfinite(x) else None

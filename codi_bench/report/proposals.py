@@ -1,0 +1,134 @@
+"""What `codi-bench baselines diff` prints: proposals against the records, in 100 columns; changes.py decides all of it."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from codi_bench.baselines import Record, Recorded
+from codi_bench.changes import Changes, Move
+
+WIDTH = 100
+COLOURS = {"DRIFTED": "red", "SAME": "green", "UNCHECKED": "yellow"}
+LEGEND = (
+    "Noise units: the difference over the tolerance, in the same environment that of a deterministic computation, in another one "
+    "the device tolerance; exact: nothing may move; by flips: right then wrong (b) and wrong then right (g) of the same problems "
+    "decide, by McNemar. DRIFTED: the suite would be red on this number; a changed input (!) makes it red by itself."
+)
+
+
+def terminal(found: Sequence[Changes], also: Sequence[str] = (), *, everything: bool = False, colour: bool = False) -> str:
+    """Proposals by model and claim: inputs that changed, numbers that changed (everything: all of them), and counts of the rest.
+
+    also: lines about what is proposed beside claims.
+    """
+    out = io.StringIO()
+    console = Console(file=out, width=WIDTH, force_terminal=colour, color_system="standard" if colour else None, highlight=False)
+    for text in dict.fromkeys(_named(each.proposed) for each in found):
+        console.print(f"proposed: {text}", markup=False)
+    for model, group in groupby(found, key=lambda each: each.model):
+        mine = list(group)
+        shown = [(each, moves) for each in mine if (moves := each.moves if everything else each.listed)]
+        inputs = _inputs(mine)
+        if shown or inputs:
+            console.print(f"\n[bold]{escape(model)}[/]")
+        for text in inputs:
+            console.print(f" ! {text}", markup=False)
+        for each, moves in shown:
+            console.print(f"[bold] {escape(each.claim)}[/], {escape(_against(each))}")
+            console.print(_table(each, moves))
+    for text in also:
+        console.print(text, markup=False)
+    console.print(f"\n{summary(found)}", style="bold", markup=False)
+    if everything or any(each.held and each.listed for each in found):
+        console.print(LEGEND, style="dim", markup=False)
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+def summary(found: Sequence[Changes]) -> str:
+    """How many numbers got which word, how many verdicts change, and how many are as recorded."""
+    moves = [move for each in found for move in each.moves]
+    listed = sum(move.listed for move in moves)
+    words = Counter(_word(move) for move in moves if move.listed)
+    verdicts, inputs = sum(len(each.verdicts) for each in found), sum(bool(each.inputs) for each in found)
+    said = f"{len(moves)} numbers of {len(found)} claims: {len(moves) - listed} as recorded"
+    said += "".join(f", {count} {'moved and SAME' if word == 'SAME' else word}" for word, count in words.items())
+    return f"{said}; changed verdicts: {verdicts}; claims with changed inputs: {inputs}"
+
+
+def _inputs(mine: Sequence[Changes]) -> list[str]:
+    """Each changed input of a model once, with the claims that it stands under."""
+    under: dict[str, list[str]] = {}
+    for each in mine:
+        for text in each.inputs:
+            under.setdefault(text, []).append(each.claim)
+    return [f"{'all claims' if len(names) == len(mine) > 1 else ', '.join(names)}: {text}" for text, names in under.items()]
+
+
+def _table(each: Changes, moves: Sequence[Move]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("   metric", max_width=28)
+    for head in ("recorded", "proposed", "difference", "noise units"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("what")
+    for move in moves:
+        word = _word(move)
+        lines = [f"[{COLOURS.get(word.split()[0], 'cyan')}]{escape(word)}[/]", *map(escape, _remarks(move))]
+        cells = (f"   {move.metric}", _value(move.old), _value(move.new), _signed(move.difference), _units(move, each))
+        table.add_row(*map(escape, cells), "\n".join(lines))
+    return table
+
+
+def _word(move: Move) -> str:
+    if move.old is None:
+        return "new" if move.word == "UNCHECKED" else f"{move.word} (appeared)"
+    return f"{move.word} (vanished)" if move.new is None else move.word
+
+
+def _remarks(move: Move) -> list[str]:
+    flips, said = move.flips, []
+    if move.verdict:
+        said.append(f"verdict {move.verdict}")
+    if flips and flips.lost + flips.gained:
+        said.append(f"flips b {flips.lost}, g {flips.gained} of {flips.n}, p = {flips.p:.2g}")
+    said += move.also
+    if move.word == "DRIFTED" and not said and move.difference == 0:
+        said.append(move.why)
+    return said
+
+
+def _against(each: Changes) -> str:
+    if each.held is None:
+        return "nothing is recorded yet"
+    if each.same:
+        return f"against the record of this environment ({each.held.date})"
+    return f"against the nearest record: {_named(each.held)} ({each.held.date})"
+
+
+def _named(record: Record) -> str:
+    there = record.environment
+    return f"{there.device}, {there.instructions}, torch {there.torch}, {there.dtype}"
+
+
+def _value(number: Recorded | None) -> str:
+    """Six digits; a count in full."""
+    return "–" if number is None else f"{number.value:.{15 if number.value.is_integer() else 6}g}"
+
+
+def _signed(difference: float | None) -> str:
+    return "" if difference is None else "0" if difference == 0 else f"{difference:+.4g}"
+
+
+def _units(move: Move, each: Changes) -> str:
+    if each.held is None or move.difference is None:
+        return ""
+    if move.units is None:
+        return "by flips" if move.flips else "exact"
+    return "NaN" if math.isnan(move.units) else f"{move.units:+.3g}" if move.units else "0"

@@ -1,0 +1,190 @@
+"""The workflows of .github: what they call exists, what they keep is what a night writes, and nothing is quietly green."""
+
+import configparser
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from codi_bench.cli import app
+from codi_bench.report.render import render
+from codi_bench.results import Row, write_results
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / ".github" / "workflows"
+FILES = {path.stem: path for path in sorted(FOLDER.glob("*.yml"))}
+NIGHT = "report/nights/by-hand"
+# minute, hour, day, month, weekday
+CRON = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="NOT A CHECKOUT: the workflows do not travel with the package")
+
+
+def workflow(name):
+    """A parsed workflow; YAML 1.1 reads the key `on` as true."""
+    held = yaml.safe_load(FILES[name].read_text(encoding="utf-8"))
+    return {"on" if key is True else key: value for key, value in held.items()}
+
+
+def job(name):
+    (held,) = workflow(name)["jobs"].values()
+    return held
+
+
+def commands(name):
+    return [step["run"] for step in job(name)["steps"] if "run" in step]
+
+
+def tox(environment):
+    """The commands of a tox environment as words, {env:NAME:default} replaced by its default and {posargs} by nothing."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(ROOT / "tox.ini", encoding="utf-8")
+    text = parser[f"testenv:{environment}"]["commands"].replace("\\\n", " ").replace("{posargs}", "")
+    text = re.sub(r"\{env:\w+:([^}]*)\}", r"\1", text)
+    return [shlex.split(line) for line in text.strip().splitlines()], parser[f"testenv:{environment}"]
+
+
+def option(words, name):
+    return words[words.index(name) + 1]
+
+
+def test_the_three_workflows_are_there():
+    assert set(FILES) >= {"tests", "nightly", "calibration"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_a_workflow_calls_exists(name):
+    called = " \n".join(commands(name))
+    environments = re.findall(r"tox(?: run| r)? -e (\S+)", called)
+    for each in environments:
+        assert tox(each)[0], each
+    scripts = re.findall(r"(?:^|\s)(\.ci/\S+)", called)
+    for each in scripts:
+        assert os.access(ROOT / each, os.X_OK), each
+    assert environments or scripts
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_workflow_has_a_limit_few_rights_no_secret_and_pinned_actions(name):
+    held, text = workflow(name), FILES[name].read_text(encoding="utf-8")
+    assert held["permissions"] == {"contents": "read"} and held["concurrency"]["group"]
+    assert "secrets." not in text and "GITHUB_TOKEN" not in text
+    for each in held["jobs"].values():
+        assert 0 < each["timeout-minutes"] < 24 * 60 and "permissions" not in each
+        for step in each["steps"]:
+            assert "continue-on-error" not in step, step
+            assert ("uses" in step) != ("run" in step), step
+            if "uses" in step:
+                assert re.fullmatch(r"actions/[\w/-]+@v\d+", step["uses"]), step
+
+
+@pytest.mark.parametrize("name", ["nightly", "calibration"])
+def test_the_schedule_is_one_that_cron_reads(name):
+    (schedule,) = workflow(name)["on"]["schedule"]
+    fields = schedule["cron"].split()
+    assert len(fields) == 5
+    for field, (low, high) in zip(fields, CRON, strict=True):
+        assert field == "*" or low <= int(field) <= high, field
+    weekly = name == "calibration"
+    assert (fields[4] != "*") == weekly and fields[2:4] == ["*", "*"]
+
+
+def test_the_tests_run_on_every_push_and_pull_request():
+    assert set(workflow("tests")["on"]) == {"push", "pull_request"}
+    assert ".ci/run" in commands("tests")
+
+
+def test_a_night_is_strict_on_a_gpu_and_thinks_anew():
+    (measure, history), section = tox("nightly")
+    assert measure[:4] == ["python", "-m", "pytest", "benchmarks"]
+    assert "--strict" in measure and option(measure, "-m") != measure[3]
+    assert measure[measure.index("benchmarks") + 1 :][:2] == ["-m", "gpu"]
+    assert option(measure, "--report") == NIGHT and option(measure, "--junitxml") == f"{NIGHT}/junit.xml"
+    assert history[:3] == ["codi-bench", "history", "report/nights"]
+    assert not any(words[0].startswith("-") for words in (measure, history)), "a dash before a command hides its failure"
+    assert section["ignore_errors"] == "true", "the history of a red night is drawn too"
+    assert "CODI_BENCH_CACHE = {env_tmp_dir}" in section["set_env"]
+    assert "self-hosted" in job("nightly")["runs-on"] and "gpu" in job("nightly")["runs-on"]
+    assert not {"push", "pull_request"} & set(workflow("nightly")["on"]), "nobody else's code runs on our machine"
+
+
+def test_the_calibration_selects_its_marker_and_keeps_what_it_writes():
+    ((words,), _), paths = tox("calibration"), kept("calibration")
+    assert words[3:6] == ["benchmarks/calibration", "-m", "calibration"]
+    assert option(words, "--junitxml") in paths and "baselines/_calibration" in paths
+
+
+def kept(name):
+    """The paths of all artefacts of a workflow, for the night `by-hand`; every one is kept of a red run too."""
+    steps = [step for step in job(name)["steps"] if "upload-artifact" in step.get("uses", "")]
+    assert all(step["if"] == "always()" and step["with"]["if-no-files-found"] == "error" for step in steps)
+    names = [step["with"]["name"] for step in steps]
+    assert len(set(names)) == len(names)
+    text = "\n".join(step["with"]["path"] for step in steps)
+    return text.replace("${{ env.CODI_BENCH_NIGHT }}", "by-hand").split()
+
+
+@pytest.fixture
+def night(tmp_path, monkeypatch):
+    """What a night with one number that DRIFTED leaves in its folder: written by what writes it, asked as tox asks it."""
+    monkeypatch.chdir(tmp_path)
+    (measure, history), _ = tox("nightly")
+    folder = Path(option(measure, "--report"))
+    reason = "metric 'sound accuracy': stored 0.6, measured 0.5, tolerance 1e-06"
+    held = {"unit": "fraction", "n": 300, "measured": {"value": 0.5, "low": 0.4, "high": 0.6}, "reason": reason}
+    by_steps = {"1": [0.6, 0.5, 0.7], "2": [0.4, 0.3, 0.5]}
+    rows = [
+        Row("task-accuracy", "gpt2-mini", "accuracy", "sound", "ok", **held, regression="DRIFTED", detail={"by_steps": by_steps})
+    ]
+    environment = {"date": "2026-01-01T03:00:00+00:00", "device": "cpu", "claims": {}}
+    write_results(folder / "results.json", environment, rows)
+    render(rows, environment, folder)
+    Path(option(measure, "--junitxml")).write_text("<testsuites/>")
+    ended = CliRunner().invoke(app, history[1:])
+    assert ended.exit_code == 0, ended.output
+    return folder
+
+
+def test_the_artefacts_of_a_night_are_files_that_it_writes(night):
+    paths = kept("nightly")
+    assert [path for path in paths if not Path(path).exists()] == []
+    ends = {Path(path).name for path in paths}
+    assert ends >= {"results.json", "junit.xml", "report.html", "figures", "history"}
+
+
+def test_earlier_nights_are_those_that_the_history_searches():
+    (_, history), _ = tox("nightly")
+    paths = [step["with"]["path"] for step in job("nightly")["steps"] if "actions/cache" in step.get("uses", "")]
+    assert paths == [f"{history[2]}/*/results.json"] * 2
+
+
+def summary(folder):
+    """What the step Summary writes, run as GitHub runs it."""
+    (step,) = [step for step in job("nightly")["steps"] if step.get("name") == "Summary"]
+    assert step["if"] == "always()"
+    target = folder / "summary.md"
+    environment = {"PATH": os.environ["PATH"], "CODI_BENCH_NIGHT": "by-hand", "GITHUB_STEP_SUMMARY": str(target)}
+    subprocess.run(["bash", "-e", "-c", step["run"]], cwd=folder, env=environment, check=True)
+    return target.read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="NO BASH: the runner has one")
+def test_the_summary_has_what_drifted_first_then_takeaways_and_table(night, tmp_path):
+    text = summary(tmp_path)
+    assert text.startswith("## Drifted\n") and "## Not measured" not in text
+    places = [text.index(part) for part in ("stored 0.6, measured 0.5", "## Key takeaways", "## gpt2-mini", "accuracy, %")]
+    assert places == sorted(places)
+    long = night / "report.md"
+    long.write_text(long.read_text(encoding="utf-8").replace("## gpt2-mini", "long\n" * 400_000), encoding="utf-8")
+    (tmp_path / "summary.md").unlink()
+    assert len(summary(tmp_path).encode()) < 2**20
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="NO BASH: the runner has one")
+def test_a_night_that_wrote_no_report_says_so(tmp_path):
+    assert "No report" in summary(tmp_path)
