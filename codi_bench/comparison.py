@@ -38,8 +38,9 @@ def winners(rows: list[Row]) -> dict[str, dict]:
         sides = [(held.get((name, a)), held.get((name, b))) for name in claims]
         pair = [each for one, two in sides if one and two and (each := _compared(one, two))]
         tested = [each for each in pair if each["p"] is not None]
-        raw = [each["p"] for each in tested]
-        for each, p in zip(tested, holm([*raw, *[1.0] * (WINNER_TESTS - len(raw))]), strict=False):
+        missing = [1.0] * (WINNER_TESTS - len(tested))
+        corrected = holm([*(each["p"] for each in tested), *missing])[: len(tested)]
+        for each, p in zip(tested, corrected, strict=True):
             side = winner(each["difference"]["value"], p)
             each |= {"p": float(p), "winner": {"a": a, "b": b}.get(side)}
         found |= {f"{each['claim']}: {a} / {b}": each for each in pair}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -42,6 +43,11 @@ class Row:
     @property
     def key(self) -> tuple[str, str, str, str]:
         return self.claim, self.model, self.metric, self.protocol
+
+
+def finite(x) -> float | None:
+    """A finite number, or None: results may hold null or NaN where nothing was measured."""
+    return float(x) if isinstance(x, int | float) and math.isfinite(x) else None
 
 
 def write_results(path: Path, environment: dict, rows: list[Row]) -> None:

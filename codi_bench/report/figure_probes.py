@@ -17,7 +17,6 @@ from codi_bench.report.marks import (
     against,
     band_of,
     interval,
-    known,
     mark_of,
     percent,
     published,
@@ -26,7 +25,7 @@ from codi_bench.report.marks import (
     verdict,
 )
 from codi_bench.report.table import REPORTED, SOUND, number
-from codi_bench.results import Row
+from codi_bench.results import Row, finite
 
 STAR = f"★ p ≤ {ALPHA} on both tests, corrected over cells: labels permuted, and labels drawn from the surface alone"
 NO_STAR = "No stars: these results hold no corrected tests of the cells"
@@ -111,7 +110,7 @@ def _tests(row: Row) -> list:
 
 
 def _passes(test: Sequence, y: int, x: int) -> bool:
-    p = known(test[y][x]) if y < len(test) and x < len(test[y]) else None
+    p = finite(test[y][x]) if y < len(test) and x < len(test[y]) else None
     return p is not None and p <= ALPHA
 
 
@@ -151,7 +150,7 @@ def _taus(measured: Mapping, taus: Mapping[str, Row]) -> Panel:
     places, marks = [], []
     for model, row in taus.items():
         std = measured.get(("spread", model, "std", SOUND))
-        error = known((std.null or {}).get("value")) if std else None
+        error = finite((std.null or {}).get("value")) if std else None
         places += [f"{model}, tau"] + [f"{model}, std"] * bool(std) + [f"{model}, sampling error"] * (error is not None)
         tau = mark_of(row, verdict(row, symbol=True))
         marks += [(0, Mark(tau.value, tau.low, tau.high, said=tau.said))]
@@ -210,9 +209,9 @@ def _cells(step: dict) -> list[dict]:
 
 
 def _accuracy(cell: dict) -> float | None:
-    return known((cell.get("accuracy") or {}).get("value"))
+    return finite((cell.get("accuracy") or {}).get("value"))
 
 
 def _decodable(cell: dict) -> bool:
-    p, selectivity = known(cell.get("p")), known(cell.get("selectivity"))
+    p, selectivity = finite(cell.get("p")), finite(cell.get("selectivity"))
     return p is not None and p <= ALPHA and selectivity is not None and selectivity > 0

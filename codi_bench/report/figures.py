@@ -15,9 +15,9 @@ from pathlib import Path
 
 from codi_bench.files import write_text, write_whole
 from codi_bench.report import figure_probes, plots
-from codi_bench.report.marks import Panel, Plan, Series, band_of, interval, known, mark_of, percent, shown, verdict
+from codi_bench.report.marks import Panel, Plan, Series, band_of, interval, mark_of, percent, shown, verdict
 from codi_bench.report.table import REPORTED, SOUND, WORDS, measured_models
-from codi_bench.results import OK, Row
+from codi_bench.results import OK, Row, finite
 
 SAE = "sae-error-prediction"
 KINDS = ("zero", "mean", "mean direct", "resample", "noise")
@@ -47,7 +47,7 @@ def figures(rows: Sequence[Row], environment: dict, only: Collection[str] = ()) 
 
 def plans(rows: Sequence[Row], environment: dict) -> list[Plan]:
     """What the figures will show and say, before any is drawn."""
-    measured = {row.key: row for row in rows if row.status == OK and known((row.measured or {}).get("value")) is not None}
+    measured = {row.key: row for row in rows if row.status == OK and finite((row.measured or {}).get("value")) is not None}
     models = [model for model in measured_models(rows) if any(key[1] == model for key in measured)]
     families = (figure_probes.headline, figure_probes.cells, figure_probes.spread, sae, ablation, steps)
     found = [family(rows, measured, models) for family in families]
@@ -97,7 +97,7 @@ def sae(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan |
         panels.append(Panel(model, "held-out accuracy, %", places, [Series("", accuracy)], band=band_of(row, 100)))
         panels.append(Panel(model, "held-out AUC", places, [Series("", ranked)], "", band=auc and band_of(auc, 1)))
         text = [", ".join(f"{place.split()[0]} {shown(mark.value, ' %')}" for place, mark in zip(places, accuracy, strict=True))]
-        null = f"SAE on permuted labels {percent(row.null)}: " if known((row.null or {}).get("value")) is not None else ""
+        null = f"SAE on permuted labels {percent(row.null)}: " if finite((row.null or {}).get("value")) is not None else ""
         text.append(f"{null}{verdict(row)}")
         if gain:
             over = SETS.get(gain.detail.get("over"), "the better of raw and PCA")
@@ -173,7 +173,7 @@ def steps(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan
             continue
         found[model] = marks
         ends = [f"{shown(marks[count].value, ' %')} at {count}" for count in sorted({min(marks), max(marks)})]
-        null = known((row.null or {}).get("value"))
+        null = finite((row.null or {}).get("value"))
         constant = "" if null is None else f", best constant answer {percent(row.null)}"
         findings.append(f"{model}, by steps: {', '.join(ends)}; overall {percent(row.measured)}{constant}: {verdict(row)}")
         if null is not None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from pydantic import ValidationError
 from codi_bench.baselines import Baseline, Environment, record_key
 from codi_bench.report.side_by_side import EQUAL
 from codi_bench.report.table import SOUND, metric_order, shown_unit
-from codi_bench.results import BLOCKED, OK, Row
+from codi_bench.results import BLOCKED, OK, Row, finite
 
 DRIFTED, EARLIER, BLOCKS, VERDICT = "DRIFTED", "drifted before", "blocked in the last run", "verdict changed"
 MOVED, GONE, STEADY = "moved", "not in the last run", "steady"
@@ -232,7 +231,7 @@ def _point(at: int, key: Key, night: Night, baseline: Callable) -> Point:
     if row is None:
         return Point(at, None, None, None, None, "", "no such number in that file", None, False, "UNCHECKED", {}, None)
     there = row.status == OK and row.key == key and row.measured
-    ends = [_finite(row.measured.get(end)) for end in ("value", "low", "high")] if there else [None] * 3
+    ends = [finite(row.measured.get(end)) for end in ("value", "low", "high")] if there else [None] * 3
     why = "" if row.status == OK else str(row.reason)
     inputs = _inputs(night, row) if there else {}
     band = _band(night, row, inputs, baseline(key[1], key[0])) if there else None
@@ -262,7 +261,7 @@ def _band(night: Night, row: Row, inputs: dict, baseline: Baseline) -> Band | No
         return None
     record, exact = baseline.nearest(where)
     now = record.metrics.get(name) if record else None
-    value = _finite((row.recorded or {}).get("value")) if row.regression != "UNCHECKED" else None
+    value = finite((row.recorded or {}).get("value")) if row.regression != "UNCHECKED" else None
     if value is None:
         same = now and not inputs["options"] and (record.weights, record.problems, now.n) == (*_hashes(inputs), row.n)
         if not same:
@@ -293,7 +292,3 @@ def _environment(night: Night, model: str) -> Environment | None:
         )
     except ValidationError:
         return None
-
-
-def _finite(x) -> float | None:
-    return float(x) if isinstance(x, int | float) and math.isfinite(x) else None

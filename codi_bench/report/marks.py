@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from codi_bench.report.table import REPORTED, REPORTING, number, word
-from codi_bench.results import OK, Row
+from codi_bench.results import OK, Row, finite
 
 
 @dataclass(frozen=True)
@@ -96,14 +95,9 @@ class Plan:
         return " ".join([self.title, *map(described, self.panels)])
 
 
-def known(x) -> float | None:
-    """A finite number, or None: results may hold null or NaN where nothing was measured."""
-    return float(x) if isinstance(x, (int, float)) and math.isfinite(x) else None
-
-
 def scaled(x, scale: float) -> float | None:
     """A known number in the unit of a panel."""
-    return None if known(x) is None else scale * x
+    return None if finite(x) is None else scale * x
 
 
 def shown(value: float, unit: str) -> str:
@@ -151,7 +145,7 @@ def against(how: str, row: Row | None, measured: Mapping) -> str:
     """A rate beside what permuted labels give, and its word: or that it was not measured."""
     if row is None or row.key not in measured:
         return f"{how} {'not measured' if row is None or row.status == OK else row.status}"
-    null = f", permuted labels {percent(row.null)}" if known((row.null or {}).get("value")) is not None else ""
+    null = f", permuted labels {percent(row.null)}" if finite((row.null or {}).get("value")) is not None else ""
     return f"{how} {percent(row.measured)}{null}: {verdict(row)}"
 
 

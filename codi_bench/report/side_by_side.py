@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from codi_bench.errors import CodiBenchError
 from codi_bench.report.table import SOUND, WORDS, in_order, measured_models, metric_order, place, shown_unit
-from codi_bench.results import BLOCKED, OK, Row, read_results
+from codi_bench.results import BLOCKED, OK, Row, finite, read_results
 
 EQUAL = 1e-6
 MOVED, CHANGED, APPEARED, GONE, NOISE, SAME, UNMEASURED = "moved", "changed", "appeared", "gone", "noise", "same", "unmeasured"
@@ -35,7 +34,7 @@ class Run:
     def measured(self, key: Key) -> Row | None:
         """The row of that key if it holds a finite number."""
         row = self.rows.get(key)
-        return row if row and row.status == OK and row.measured and _finite(row.measured.get("value")) else None
+        return row if row and row.status == OK and row.measured and finite(row.measured.get("value")) is not None else None
 
     def absent(self, key: Key) -> tuple[str, str]:
         """(status, why) of a number that this run does not have; the row of a whole claim ("-") speaks for its metrics."""
@@ -172,7 +171,7 @@ def _difference(first: Run, later: Run, old: Row, new: Row, tested: int) -> Chan
         return Change(**found, **said)
     if abs(delta) <= EQUAL:
         return Change(SAME, difference={"value": delta}, **said)
-    if not all(_finite(row.measured.get(end)) for row in (old, new) for end in ("low", "high")):
+    if any(finite(row.measured.get(end)) is None for row in (old, new) for end in ("low", "high")):
         return Change(CHANGED, difference={"value": delta}, why="no interval", **said)
     from codi_bench.intervals import mover_difference
     from codi_bench.stats import Estimate
@@ -274,7 +273,3 @@ def _inputs(first: Run, later: Run) -> Iterator[str]:
 
 def _word(validity: str | None) -> str:
     return f"{WORDS.get(validity, '')} {validity}".strip() if validity else "no word"
-
-
-def _finite(x) -> bool:
-    return isinstance(x, int | float) and math.isfinite(x)
