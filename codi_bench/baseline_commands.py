@@ -1,10 +1,14 @@
-"""Change control: `codi-bench baselines diff`, `accept` and `readme`. Proposals are looked at, then recorded with a reason."""
+"""Change control: `codi-bench baselines diff`, `accept`, `calibrate` and `readme`.
+
+Proposals are looked at, then recorded with a reason; how far recorded numbers may move is measured.
+"""
 
 from __future__ import annotations
 
 import datetime
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -78,6 +82,60 @@ def accept(
     kept = {path.name: json.loads(text) | {"reason": reason} for path, text in values.items()}
     for path in write_together(folder, after, kept):
         print(path)
+
+
+@baselines_app.command()
+def calibrate(
+    results: Annotated[
+        list[Path] | None, typer.Argument(help="results.json of runs in other environments, of the same weights and problems")
+    ] = None,
+    baselines: Folder = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="this model, or NAME=PATH (default: the embedded pair)")
+    ] = None,
+    base: Annotated[list[str] | None, typer.Option("--base", help="NAME=PATH of the base under a model given so")] = None,
+    claim: Annotated[list[str] | None, typer.Option("--claim", help="only the tolerances of this claim (repeatable)")] = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    runs: Annotated[bool, typer.Option(help="run the suite with other batch sizes, threads, instruction sets, dtype")] = True,
+    seeds: Annotated[int, typer.Option(min=0, help="draws with other seeds")] = 5,
+    turns: Annotated[int, typer.Option(min=0, help="draws with one answer turned")] = 10,
+    redraws: Annotated[int, typer.Option(min=0, help="draws with other problems, of the reported protocol")] = 50,
+    flips: Annotated[int, typer.Option(min=0, help="draws of the ablations' verdicts with outcomes turned")] = 2000,
+    work: Annotated[Path | None, typer.Option(help="where measurements are kept (default: in the cache folder)")] = None,
+) -> None:
+    """Measure how far the recorded numbers move where nothing that matters changed, and write it as their tolerances.
+
+    Takes an hour or more on two cores for the embedded pair; stopped, it goes on where it was. Records stay as they are. Exit 1
+    where another batch size or one thread moves a number: that is a fault, and no tolerance covers it.
+    """
+    from codi_bench.calibration import ablation_words, calibrated, faults, plan_of, share_turned, steps
+    from codi_bench.models.registry import EMBEDDED
+    from codi_bench.progress import duration
+    from codi_bench.proposals import write_together
+    from codi_bench.report.noise_table import terminal
+    from codi_bench.suite import Suite
+
+    folder = baselines or package_folder("baselines")
+    suite = Suite(models=model or EMBEDDED, bases=base or (), claims=claim or (), device=device, dtype=dtype, baselines=folder)
+    plan, moves = plan_of(suite, work), {}
+    asked = steps(plan, results or (), runs=runs, seeds=seeds, turns=turns, redraws=redraws)
+    for k, (name, measure) in enumerate(asked, 1):
+        start = time.monotonic()
+        for key, each in measure().items():
+            moves.setdefault(key, []).append(each)
+        print(f"[{k} of {len(asked)}] {name}: {duration(time.monotonic() - start)}", file=sys.stderr, flush=True)
+    turned, again, share = share_turned(plan, moves)
+    words = {}
+    for name in plan.benches:
+        words |= ablation_words(plan, name, share=share, draws=flips)
+    after = calibrated(plan, moves, words)
+    write_together(folder, after, {})
+    print(terminal(list(plan.baselines.values()), after), end="")
+    print(f"{turned} of {again} outcomes turned in other environments; words are for a share of {share:.2g}")
+    if found := faults(plan, moves):
+        print(*found, sep="\n")
+        raise typer.Exit(1)
 
 
 @baselines_app.command()

@@ -96,13 +96,36 @@ class Record(Strict):
     metrics: dict[str, Recorded]
 
 
+# What may be another when a number is measured again. sampling: problems and seeds; seed: folds, SAE, draws; turned: the answer
+# to one problem; batch: its size, and the threads.
+Component = Literal["sampling", "seed", "turned", "batch", "instructions", "library", "device", "dtype"]
+
+
+class Noise(Strict):
+    """How far a number moved where one thing alone was another: root mean square over runs, in the number's own unit.
+
+    of: what that thing was changed to; runs: how often. flips: outcomes that turned, of runs x n, where there are outcomes.
+    """
+
+    spread: float = Field(ge=0)
+    runs: int = Field(ge=1)
+    of: str
+    flips: int | None = Field(None, ge=0)
+
+
 class Tolerance(Strict):
-    """How far a number may move: in the same environment, and in another. kind `outcomes`: problem by problem (McNemar)."""
+    """How far a number may move: in the same environment, and in another. kind `outcomes`: problem by problem (McNemar).
+
+    words: what its verdict may become in another environment, since noise as measured makes these words too. noise: what was
+    measured, by component.
+    """
 
     kind: Literal["outcomes", "value"]
     deterministic: float = Field(ge=0)
     device: float = Field(ge=0)
     why: str
+    words: tuple[str, ...] = ()
+    noise: dict[Component, Noise] = {}
 
 
 class Baseline(Strict):

@@ -31,7 +31,8 @@ class ModelBench:
     """A `claims.Bench` over a loaded model.
 
     given: problems of a real set or a file, used in order instead of generated ones. Scoring is the study's (integer parts
-    agree).
+    agree). problem_seed, seed, turned: what `codi-bench baselines calibrate` changes to measure noise: which problems are
+    generated, the seeds of the measures, and one problem whose answer is taken for right where it is wrong, or the other way.
     """
 
     model: Model
@@ -41,6 +42,9 @@ class ModelBench:
     batch_size: int = 64
     max_new_tokens: int = 256
     permutations: int = DEFAULT_PERMUTATIONS
+    problem_seed: int = GENERATED_SEED
+    seed: int = 0
+    turned: int | None = None
     seen: dict = field(default_factory=dict, repr=False)  # results of `once`
 
     def __post_init__(self):
@@ -82,7 +86,8 @@ class ModelBench:
     def problems_hash(self) -> str:
         """Names the problem set: its first thousand problems (the generator's code, which makes the rest, is hashed too)."""
         return self.once(
-            "problems hash", lambda: problems_hash(self.given[:1000] or generate(min(1000, self.n or 1000), seed=GENERATED_SEED))
+            "problems hash",
+            lambda: problems_hash(self.given[:1000] or generate(min(1000, self.n or 1000), seed=self.problem_seed)),
         )
 
     @property
@@ -99,7 +104,7 @@ class ModelBench:
         """The first n test problems; raises ProblemError if a given file has fewer."""
         n = min(n, self.n or n)
         if not self.given:
-            return generate(n, seed=GENERATED_SEED, split="test", variants=variants)
+            return generate(n, seed=self.problem_seed, split="test", variants=variants)
         if len(self.given) < n:
             raise ProblemError(
                 f"this claim's protocol takes {n} problems and the file has {len(self.given)}; "
@@ -127,8 +132,10 @@ class ModelBench:
 
             held = self.store.fetch_filled(self._key("think", problems, num_latents), "hidden_states", shape, fill)
             answers = unpack_answers(held)
-            right = [score(text, p.answer, "study") for text, p in zip(answers.texts, problems, strict=True)]
-            return Captured(problems, held["hidden_states"], answers, np.array(right))
+            right = np.array([score(text, p.answer, "study") for text, p in zip(answers.texts, problems, strict=True)])
+            if self.turned is not None:
+                right[self.turned] ^= True
+            return Captured(problems, held["hidden_states"], answers, right)
 
         return self.once(f"captured {n} {num_latents} {variants}", compute)
 

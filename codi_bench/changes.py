@@ -1,6 +1,6 @@
 """What a proposed record would change in a baseline: numbers, words, verdicts and inputs. Pure rules, nothing is read or written.
 
-The word of a number (SAME, DRIFTED) is the one that the suite gives, by the rules of verdicts.py; tests hold the two together.
+The word of a number (SAME, DRIFTED) is `compare`, which the suite asks too: the rules of verdicts.py in their order.
 """
 
 from __future__ import annotations
@@ -141,26 +141,37 @@ def _move(
         flips = Flips(lost, gained, old.n, mcnemar_exact(*bits))
     allowed = 0.0 if tolerance is None else tolerance.deterministic if same else tolerance.device
     units = (new.value - old.value) / allowed if allowed and old.unit == new.unit else None
-    found = _word(old, new, bits if flips else None, tolerance, same=same, family_size=recorded)
+    found = compare(old, new, tolerance, same=same, family_size=recorded, paired=paired)
     return Move(name, old, new, found.word.value, found.why, units, flips, tuple(_also(old, new)))
 
 
-def _word(old: Recorded, new: Recorded, bits, tolerance: Tolerance | None, *, same: bool, family_size: int) -> Outcome:
-    """SAME or DRIFTED as the suite says it (VERDICTS.md, section 4). bits: outcomes of both; None where nothing can be paired."""
+def compare(
+    old: Recorded, new: Recorded, tolerance: Tolerance | None, *, same: bool, family_size: int, paired: bool = True
+) -> Outcome:
+    """SAME or DRIFTED for one number measured again (VERDICTS.md, section 4).
+
+    same: in the same environment. family_size: metrics of the whole suite. paired: were the same problems scored?
+    Raises BaselineError for outcomes that do not hold n bits.
+    """
     if tolerance is None:
         return Outcome(Regression.DRIFTED, "the baseline has no tolerance for it")
-    if old.n != new.n or old.unit != new.unit or (same and old.cell != new.cell):
-        return Outcome(Regression.DRIFTED, "not the same n, unit or cell")
-    verdict = regression_verdict(old.verdict, new.verdict, fragile=old.fragile)
+    for field in ("n", "unit", "cell") if same else ("n", "unit"):
+        before, after = getattr(old, field), getattr(new, field)
+        if before != after:
+            return Outcome(Regression.DRIFTED, f"{field} stored {before}, measured {after}, tolerance 0")
+    verdict = regression_verdict(old.verdict, new.verdict, fragile=old.fragile, words=() if same else tolerance.words)
     if verdict.word == Regression.DRIFTED:
-        return verdict
+        return Outcome(Regression.DRIFTED, f"{verdict.why}, tolerance 0")
+    turned = f"; {verdict.why}" if old.verdict != new.verdict else ""
     if tolerance.kind == "outcomes":
-        if bits is None:
+        if not paired or None in (old.outcomes, new.outcomes):
             return Outcome(Regression.DRIFTED, "outcomes of the same problems are not on both sides")
+        bits = [unpack_bits(each.outcomes, each.n) for each in (old, new)]
         counted = regression_count(*bits, same_environment=same, family_size=family_size)
         if counted.word == Regression.DRIFTED or not same:
-            return counted
-    return regression_value(old.value, new.value, tolerance.deterministic if same else tolerance.device)
+            return Outcome(counted.word, counted.why + turned)
+    allowed = tolerance.deterministic if same else tolerance.device
+    return Outcome(regression_value(old.value, new.value, allowed).word, f"tolerance {allowed:.3g}{turned}")
 
 
 def _also(old: Recorded, new: Recorded) -> Iterator[str]:

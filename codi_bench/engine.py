@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pkgutil import iter_modules
@@ -16,6 +17,7 @@ from codi_bench.baselines import (
     SOUND,
     Band,
     Baseline,
+    Noise,
     Record,
     Recorded,
     Reported,
@@ -23,42 +25,24 @@ from codi_bench.baselines import (
     of_record_key,
     pack_bits,
     record_key,
-    unpack_bits,
 )
 from codi_bench.bench import ModelBench
+from codi_bench.changes import compare
 from codi_bench.claims import Claim, Measured
 from codi_bench.comparison import packed
 from codi_bench.environment import environment
 from codi_bench.errors import CodiBenchError, one_line
 from codi_bench.files import code_hash
+from codi_bench.noise import kept, tolerance_of
 from codi_bench.problems import features
 from codi_bench.results import BLOCKED, OK, Row
 from codi_bench.stats import Estimate
 from codi_bench.validity import Verdict
-from codi_bench.verdicts import (
-    Outcome,
-    Regression,
-    equivalence_margin,
-    regression_count,
-    regression_value,
-    regression_verdict,
-    reproduce,
-)
+from codi_bench.verdicts import Outcome, Regression, equivalence_margin, reproduce
 
 SCALE = {"points": 0.01}  # rules count in fractions
 DRIFTED = Regression.DRIFTED.value
 BESIDE = ("planted", "sae_file", "multinomial", "value_probes", "values")  # measures that no claim's number comes from
-# A float may differ by rounding alone; one answered problem of 100 is 0.01, a hundred thousand times more.
-DETERMINISTIC = 1e-6
-DEVICE = {"fraction": 0.02, "points": 2.0, "features": 2.0, "count": 0.0}
-WHY_OUTCOMES = (
-    "same environment: greedy answers are deterministic, so no flip; another one: exact McNemar on the same problems (VERDICTS 4)"
-)
-WHY_VALUE = (
-    "same environment: the computation is deterministic, 1e-6 is rounding; another one: rounding may flip problems, two of the "
-    "100 behind a probe cell or a drop are 2 points (not calibrated yet)"
-)
-WHY_COUNT = "a count is exact everywhere"
 
 
 @dataclass(frozen=True)
@@ -100,12 +84,11 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
     except (CodiBenchError, RuntimeError) as error:  # RuntimeError: out of memory, or what a device says
         return Finding(unmeasured(name, claim, baseline, BLOCKED, one_line(error)), [])
     try:
-        published = {metric: number.low if number.value is None else number.value for metric, number in baseline.reported.items()}
-        found, stopped = judge(reported, claim.sound(bench, published), bench.permutations), []
+        found, stopped = judge(reported, claim.sound(bench, published(baseline)), bench.permutations), []
     except (CodiBenchError, RuntimeError) as error:
         found = judge(reported, [], bench.permutations)
         stopped = [Row(claim.id, name, "-", SOUND, BLOCKED, reason=one_line(error))]
-    now = _record(bench, claim, found)
+    now = record_of(bench, claim, found)
     before, same = baseline.nearest(now.environment) if compare else (None, False)
     changed = _identity_changes(baseline, before, now) if before else []
     rows = [_row(bench, claim, each, baseline, before, same, changed, compare, recorded) for each in found]
@@ -127,6 +110,11 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
         dict.fromkeys([*changed, *(row.reason for row in rows if row.regression == DRIFTED and row.reason not in changed)])
     )
     return Finding([*rows, *stopped], [f"{claim.id} on {name}: {line}" for line in red], now)
+
+
+def published(baseline: Baseline) -> dict[str, float]:
+    """The printed numbers by metric, of a range its lower end: what a sound protocol halves to find the effect that counts."""
+    return {metric: number.low if number.value is None else number.value for metric, number in baseline.reported.items()}
 
 
 def judge(reported: list[Measured], sound: list[Measured], permutations: int) -> list[Judged]:
@@ -188,7 +176,8 @@ def _row(
     if judged.verdict is not None:
         detail |= {"validity": judged.verdict.why, "fragile": judged.verdict.fragile, "decide": judged.verdict.decide}
     reported = baseline.reported.get(measured.metric) if judged.protocol == REPORTED else None
-    reproduction = _reproduction(measured, reported, bench.on_gsm8k) if reported and compare else None
+    noise = baseline.tolerance[key].noise if key in baseline.tolerance else {}
+    reproduction = _reproduction(measured, reported, bench.on_gsm8k, noise) if reported and compare else None
     if reproduction:
         detail["reproduction"] = reproduction.why
     return Row(
@@ -215,26 +204,9 @@ def _row(
 
 def _compare(judged: Judged, held: Recorded, tolerance: Tolerance | None, same: bool, family_size: int) -> tuple[str, str]:
     """DRIFTED or SAME for one metric, and the line that names stored, measured and tolerance."""
-    measured = judged.measured
-    stored = f"metric '{judged.key}': stored {held.value:.6g}, measured {measured.value:.6g}"
-    if tolerance is None:
-        return DRIFTED, f"{stored}, but the baseline has no tolerance for it"
-    if held.n != measured.n:
-        return DRIFTED, f"{stored}: n stored {held.n}, measured {measured.n}, tolerance 0"
-    if same and held.cell != measured.cell:
-        return DRIFTED, f"{stored}: cell stored {held.cell}, measured {measured.cell}, tolerance 0"
-    verdict = regression_verdict(held.verdict, judged.word, fragile=held.fragile)
-    if verdict.word == DRIFTED:
-        return DRIFTED, f"{stored}: {verdict.why}, tolerance 0"
-    if tolerance.kind == "outcomes":
-        if measured.outcomes is None or held.outcomes is None:
-            return DRIFTED, f"{stored}, but the outcomes a problem are missing on one side"
-        bits = unpack_bits(held.outcomes, held.n)
-        counted = regression_count(bits, measured.outcomes, same_environment=same, family_size=family_size)
-        if counted.word == DRIFTED or not same:
-            return counted.word.value, f"{stored}; {counted.why}"
-    allowed = tolerance.deterministic if same else tolerance.device
-    return regression_value(held.value, measured.value, allowed).word.value, f"{stored}, tolerance {allowed:.3g}"
+    found = compare(held, _recorded(judged), tolerance, same=same, family_size=family_size)
+    stored = f"metric '{judged.key}': stored {held.value:.6g}, measured {judged.measured.value:.6g}"
+    return found.word.value, f"{stored}, {found.why}"
 
 
 def _identity_changes(baseline: Baseline, before: Record, now: Record) -> list[str]:
@@ -249,7 +221,8 @@ def _identity_changes(baseline: Baseline, before: Record, now: Record) -> list[s
     ]
 
 
-def _record(bench: ModelBench, claim: Claim, found: list[Judged]) -> Record:
+def record_of(bench: ModelBench, claim: Claim, found: list[Judged]) -> Record:
+    """What would be recorded of a claim that was measured here, with everything that it depends on."""
     return Record(
         environment=environment(bench.model.device, bench.model.dtype),
         protocols={REPORTED: claim.protocol, SOUND: claim.sound_protocol},
@@ -298,17 +271,14 @@ def accept(baseline: Baseline, proposal: Record, reason: str) -> Baseline:
     """The baseline with a record for the proposal's environment; tolerances of metrics that are gone go too."""
     others = [record for record in baseline.recorded if record.environment != proposal.environment]
     records = sorted([*others, proposal.model_copy(update={"reason": reason})], key=lambda record: str(record.environment))
-    tolerance = {metric: baseline.tolerance.get(metric) or default_tolerance(held) for metric, held in proposal.metrics.items()}
+    before = next((record.metrics for record in baseline.recorded if record.environment == proposal.environment), {})
+    tolerance = {
+        metric: kept(baseline.tolerance[metric], before.get(metric), held)
+        if metric in baseline.tolerance
+        else tolerance_of(held, {})
+        for metric, held in proposal.metrics.items()
+    }
     return baseline.model_copy(update={"recorded": records, "tolerance": tolerance})
-
-
-def default_tolerance(held: Recorded) -> Tolerance:
-    """What a newly recorded metric may move by."""
-    if held.outcomes is not None:
-        return Tolerance(kind="outcomes", deterministic=DETERMINISTIC, device=0.0, why=WHY_OUTCOMES)
-    return Tolerance(
-        kind="value", deterministic=DETERMINISTIC, device=DEVICE[held.unit], why=WHY_VALUE if DEVICE[held.unit] else WHY_COUNT
-    )
 
 
 def _number(value) -> dict | None:
@@ -319,10 +289,11 @@ def _number(value) -> dict | None:
     return {key: each.item() if isinstance(each, np.generic) else each for key, each in ends.items()}
 
 
-def _reproduction(measured: Measured, reported: Reported, same_list: bool) -> Outcome:
+def _reproduction(measured: Measured, reported: Reported, same_list: bool, noise: Mapping[str, Noise]) -> Outcome:
     """The rule of VERDICTS §2 that the baseline names; only the source's own models have reported numbers.
 
-    same_list: were these the source's problems? `same-list` judges no others.
+    same_list: were these the source's problems? `same-list` judges no others. noise: as calibrated; a number that is no share of
+    problems has the error that redraws of its protocol show, on both sides, and without them stays INCONCLUSIVE.
     """
     case = "other-list" if reported.case == "same-list" and not same_list else reported.case
     scale = SCALE.get(measured.unit, 1.0)
@@ -333,7 +304,10 @@ def _reproduction(measured: Measured, reported: Reported, same_list: bool) -> Ou
         return reproduce(case, value, scale * reported.value, n=measured.n, printed_unit=scale * reported.printed_unit)
     if case == "other-list":
         margin = equivalence_margin(scale * reported.value, drop=measured.unit == "points")
-        # only a share of problems has the error p(1-p)/n; other numbers need redraws of their protocol and stay INCONCLUSIVE
-        n = (measured.n, reported.n) if measured.outcomes is not None else (None, None)
-        return reproduce(case, value, scale * reported.value, margin=margin, n_measured=n[0], n_reported=n[1])
+        errors = {"n_measured": measured.n, "n_reported": reported.n}  # p(1-p)/n is the error of a share of problems alone
+        if measured.outcomes is None:
+            s = scale * noise["sampling"].spread if "sampling" in noise else None
+            errors = {"s_measured": s, "s_reported": s}
+        effect = None if measured.nominal is None else scale * (reported.value - measured.nominal)
+        return reproduce(case, value, scale * reported.value, margin=margin, effect=effect, **errors)
     return reproduce(case, measured.value, reported.value, printed_unit=reported.printed_unit)

@@ -7,6 +7,7 @@ Pure rules: numbers in, a word and one line of reasons out. Rates, drops and mar
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -242,14 +243,23 @@ def regression_value(recorded: float | None, measured: float | None, tolerance: 
     return Outcome(Regression.SAME if within else Regression.DRIFTED, why)
 
 
-def regression_verdict(recorded: str | None, measured: str | None, *, fragile: bool = False) -> Outcome:
-    """A changed verdict is DRIFTED unless it was recorded as fragile: then it is SAME and the reason prints the change."""
+def regression_verdict(
+    recorded: str | None, measured: str | None, *, fragile: bool = False, words: Collection[str] = ()
+) -> Outcome:
+    """A changed verdict is DRIFTED unless it was recorded as fragile: then it is SAME and the reason prints the change.
+
+    words: what noise as measured makes of it in another environment; empty in the same one, where nothing is noise.
+    """
     if recorded is None and measured is None:
         return Outcome(Regression.UNCHECKED, "no verdict recorded")
     if recorded == measured:
         return Outcome(Regression.SAME, f"verdict {measured}")
     change = f"verdict {recorded} became {measured}"
-    return Outcome(Regression.SAME, f"{change}; recorded as fragile") if fragile else Outcome(Regression.DRIFTED, change)
+    if fragile:
+        return Outcome(Regression.SAME, f"{change}; recorded as fragile")
+    if measured in words:
+        return Outcome(Regression.SAME, f"{change}; as noise in another environment makes it too")
+    return Outcome(Regression.DRIFTED, change)
 
 
 def winner(difference: float, p: float) -> str | None:

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from itertools import product
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -79,14 +78,16 @@ NEW = (
 
 @pytest.mark.parametrize("same", (True, False))
 def test_the_word_is_the_one_that_the_suite_gives(same):
-    from codi_bench.engine import _compare
+    from codi_bench.claims import Measured
+    from codi_bench.engine import Judged, _compare
+    from codi_bench.validity import Validity, Verdict
 
     words = []
     for old, new, tolerance in product(OLD, NEW, (BY_OUTCOMES, BY_VALUE, None)):
         before = baseline({"x": old}, tolerance={} if tolerance is None else {"x": tolerance})
         bits = None if new.outcomes is None else unpack_bits(new.outcomes, new.n)
-        measured = SimpleNamespace(value=new.value, n=new.n, cell=new.cell, outcomes=bits)
-        judged = SimpleNamespace(measured=measured, key="x", word=new.verdict)
+        measured = Measured("x", new.value, new.n, new.unit, cell=new.cell, outcomes=bits)
+        judged = Judged("reported", measured, new.verdict and Verdict(Validity(new.verdict), ""))
         word = only(before, record({"x": new}, HERE if same else GPU)).word
         assert word == _compare(judged, old, tolerance, same, 1)[0], (old, new, tolerance)
         words.append(word)
@@ -149,6 +150,15 @@ def test_a_fragile_verdict_that_changes_is_no_drift_and_is_named():
     found = changes(before, record({"x": plain(1.0, verdict="UNDERPOWERED")}))
     assert found.verdicts == ("m c x SUPPORTED → UNDERPOWERED (recorded fragile)",) and found.moves[0].word == "SAME"
     assert found.moves[0].listed
+
+
+def test_a_word_that_noise_elsewhere_makes_too_is_no_drift_there_and_is_drift_here():
+    noisy = BY_OUTCOMES.model_copy(update={"words": ("ARTEFACT",)})
+    before = baseline({"x": number(verdict="SUPPORTED")}, tolerance={"x": noisy})
+    for where, word in ((GPU, "SAME"), (HERE, "DRIFTED")):
+        move = only(before, record({"x": number(verdict="ARTEFACT")}, where))
+        assert move.word == word and "verdict SUPPORTED became ARTEFACT" in move.why
+    assert only(before, record({"x": number(verdict="REFUTED")}, GPU)).word == "DRIFTED"
 
 
 def test_a_first_record_changes_no_verdict():

@@ -47,9 +47,13 @@ class Effects:
 
 
 class Bench(Protocol):
-    """One model with its problems. What it computes it computes once."""
+    """One model with its problems. What it computes it computes once.
+
+    seed: added to every seed of a measure (folds, samples, SAE, draws): 0 but where their noise is measured.
+    """
 
     family: str
+    seed: int
     layers: tuple[int, ...]
     sae_layers: tuple[int, ...]
     num_latents: int

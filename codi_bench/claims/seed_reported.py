@@ -93,13 +93,14 @@ def probes(bench: Bench) -> Probed:
     def compute():
         found = captured(bench, NUM_PROBLEMS)
         chosen = balanced_sample(
-            found.right, per_class=NUM_PROBED // 2, shuffle=bench.family == "gpt2"
+            found.right, per_class=NUM_PROBED // 2, seed=FOLDS["sample"] + bench.seed, shuffle=bench.family == "gpt2"
         )  # the LLaMA script did not shuffle
         cells = found.cells(chosen, len(places(bench)), bench.layers)
         right, shape = found.right[chosen], (len(bench.layers), -1)
-        fitted = in_sample_probes(cells, right)
+        seed = FOLDS["folds"] + bench.seed
+        fitted = in_sample_probes(cells, right, seed=seed)
         groups = [found.problems[i].group for i in chosen]
-        null = in_sample_null(cells, right, groups=groups, permutations=bench.permutations, seed=FOLDS["folds"])
+        null = in_sample_null(cells, right, groups=groups, permutations=bench.permutations, seed=seed)
         return Probed(fitted.accuracy.reshape(shape), fitted.correct, null.reshape(len(null), *shape))
 
     return bench.once("probes", compute)
@@ -131,11 +132,12 @@ def errors(bench: Bench) -> Predicted:
         vectors = states.reshape(-1, states.shape[-1])
         sae = study_sae(bench, vectors)
         encoded = sae.encode(vectors).reshape(len(states), -1)
-        found = predict_errors(encoded, given.right, seed=SAMPLE["split"])
+        seed = SAMPLE["split"] + bench.seed
+        found = predict_errors(encoded, given.right, seed=seed)
         right, test = given.right, found.test_index
         train = np.setdiff1d(np.arange(len(right)), test)
         groups = [problem.group for problem in given.problems]
-        draws = permuted_labels(right, np.zeros(len(right), int), groups, permutations=bench.permutations, seed=SAMPLE["split"])
+        draws = permuted_labels(right, np.zeros(len(right), int), groups, permutations=bench.permutations, seed=seed)
         everything = Split(train, np.arange(len(right)), ())
         said = scores([encoded], draws.T, [everything], Cs=(1.0,), loose=True, scale=False).score[:, :, 0].T > 0
         hit = said == draws
@@ -159,7 +161,7 @@ def study_sae(bench: Bench, vectors: np.ndarray) -> Sae:
     """The family's SAE trained on vectors [m, d]."""
     protocol = SAE_PROTOCOLS[bench.family]
     features = round(protocol.widen * vectors.shape[-1])
-    kind = {"l1": protocol.l1, "l1_kind": protocol.l1_kind, "lr": protocol.lr, "seed": SAMPLE["sae"]}
+    kind = {"l1": protocol.l1, "l1_kind": protocol.l1_kind, "lr": protocol.lr, "seed": SAMPLE["sae"] + bench.seed}
     return train_relu_sae(vectors, features=features, **kind)
 
 

@@ -24,18 +24,20 @@ from codi_bench.claims.seed_sound import (
 )
 from codi_bench.models.edits import BOT, Edit, direct
 
+SWEEP = "sound sweep"  # what `Bench.once` knows it by
+
 
 def sweep(bench: Bench) -> Sweep:
     """Every place replaced in every way, with the controls, checked."""
 
     def compute():
         names, edits = conditions(bench.num_latents)
-        found = bench.effects(NUM_ABLATED, edits, num_latents=bench.num_latents, scoring="study", seed=SEED)
+        found = bench.effects(NUM_ABLATED, edits, num_latents=bench.num_latents, scoring="study", seed=SEED + bench.seed)
         swept = Sweep(names, found.right, found.log_probability, found.reference)
         ablating.check_controls(swept)
         return swept
 
-    return bench.once("sound sweep", compute)
+    return bench.once(SWEEP, compute)
 
 
 def conditions(num_latents: int) -> tuple[tuple[str, ...], list[list[Edit]]]:
@@ -64,7 +66,7 @@ def ablation(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     rows = []
     for place in (BOT, *range(bench.num_latents)):
         names = [name for name in dict.fromkeys(swept.names) if name.split("=")[0] == str(place)]
-        effects = {name.split("=")[1]: ablating.effect(swept, name, seed=SEED) for name in names}
+        effects = {name.split("=")[1]: ablating.effect(swept, name, seed=SEED + bench.seed) for name in names}
         main = effects["zero" if place == BOT else ablating.MAIN]
         p = main.p if place == BOT else found.drop_p[place]  # bot is a row of its own, no statement about a thought
         delta = effect_over({k: v / 100 for k, v in reported.items()}, f"drop_{place}", 0.0, ablating.DROP_FLOOR)
@@ -92,7 +94,7 @@ def ablation(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
                 verdict=ablating.drop_word(main.drop, p, n=n, delta=delta),
             )
         )
-    all_of_them = ablating.effect(swept, ablating.ALL, seed=SEED)
+    all_of_them = ablating.effect(swept, ablating.ALL, seed=SEED + bench.seed)
     value, low, high = as_points(all_of_them.drop)
     why = without_word("a control: what all latents together carry")
     rows.append(Measured("drop_all", value, n, "points", low, high, detail=why, null=Null(0.0, p=all_of_them.p)))

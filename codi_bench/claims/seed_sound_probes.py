@@ -49,7 +49,7 @@ def probes(bench: Bench) -> ProbeAudit:
             groups=[p.group for p in found.problems[:n]],
             bot=np.arange(len(bench.layers)) * tokens if bench.permutations > DEFAULT_PERMUTATIONS else None,
             permutations=bench.permutations,
-            seed=SEED,
+            seed=SEED + bench.seed,
             Cs=PROBE_CS,
             device=bench.device,
         )
@@ -182,7 +182,9 @@ def probe_by_layer(bench: Bench, reported: Mapping[str, float]) -> list[Measured
     p_surface = found.conditional.p_value_max.reshape(shape)
     for i, layer in enumerate(bench.layers):
         groups = [p.group for p in captured(bench).problems[: len(correct)]]
-        mean = bootstrap_mean(correct[:, i], rng=stream(SEED, "probe-by-layer", str(layer)), groups=groups, phi=found.phi)
+        mean = bootstrap_mean(
+            correct[:, i], rng=stream(SEED + bench.seed, "probe-by-layer", str(layer)), groups=groups, phi=found.phi
+        )
         p = {probing.LABELS: float(p_max[i].min()), probing.SURFACE: float(p_surface[i].min())}
         delta = effect_over(reported, f"mean_L{layer}", seed_reported.CHANCE, probing.ACCURACY_FLOOR)
         theta = Estimate(mean.value - found.q, mean.low - found.q, mean.high - found.q)

@@ -48,9 +48,9 @@ def errors(bench: Bench) -> SaeAudit:
             groups=[p.group for p in found.problems],
             surface=surface(found, len(found.problems)),
             train_sae=lambda x: study_sae(bench, x),
-            train_topk=lambda x: train_topk_sae(x, features=width, k=max(8, d // 16), epochs=TOPK_EPOCHS, seed=SEED),
+            train_topk=lambda x: train_topk_sae(x, features=width, k=max(8, d // 16), epochs=TOPK_EPOCHS, seed=SEED + bench.seed),
             permutations=bench.permutations,
-            seed=SEED,
+            seed=SEED + bench.seed,
         )
 
     return bench.once("sound errors", compute)
@@ -137,7 +137,7 @@ def sae_precision(bench: Bench, reported: Mapping[str, float]) -> list[Measured]
 def sae_quality(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Variance explained of held-out vectors, beside a PCA with as many numbers a vector; active and dead features."""
     found = errors(bench)
-    quality, over = found.quality, encoding.explained_over_pca(found.quality, seed=SEED)
+    quality, over = found.quality, encoding.explained_over_pca(found.quality, seed=SEED + bench.seed)
     p = {"PCA of equal size": 0.0 if over.low > 0 else 1.0}
     verdict = sound(over, delta=ACCURACY_FLOOR, p=p, marginal="PCA of equal size", n=found.n)
     detail = {"null": f"PCA with {quality.pca_components} components", "topk": _quality(found.topk_quality)}

@@ -79,11 +79,11 @@ def balanced_sample(correct, *, per_class: int = 50, seed: int = STUDY_SEED, shu
     return np.array(chosen, dtype=np.int64)
 
 
-def in_sample_probes(activations, labels) -> InSampleProbes:
+def in_sample_probes(activations, labels, *, seed: int = STUDY_SEED) -> InSampleProbes:
     """Probe accuracy under the study's protocol: a *training-set* accuracy, which noise reaches as well.
 
     activations: [n, cells, d]; labels: [n], two classes. Per cell: StandardScaler on all n; LogisticRegressionCV, C from
-    0.001 to 100 by 5-fold cross-validated accuracy (stratified, shuffled, seed 42; ties go to the smallest C), max_iter
+    0.001 to 100 by 5-fold cross-validated accuracy (stratified, shuffled by the seed; ties go to the smallest C), max_iter
     1000; refitted on all n; accuracy on those same n.
     Raises MeasureError for shapes that do not fit, values that are not finite, other than two classes, or a class smaller
     than the number of folds.
@@ -102,19 +102,19 @@ def in_sample_probes(activations, labels) -> InSampleProbes:
     if not np.isfinite(activations).all():
         raise MeasureError("activations contain values that are not finite")
 
-    fitted = [_fit_cell(activations[:, cell], labels) for cell in range(activations.shape[1])]
+    fitted = [_fit_cell(activations[:, cell], labels, seed) for cell in range(activations.shape[1])]
     predictions = np.stack([prediction for prediction, _ in fitted], axis=1)
     right = predictions == labels[:, None]
     return InSampleProbes(right.mean(axis=0), predictions, np.array([chosen for _, chosen in fitted]), right)
 
 
-def _fit_cell(x, labels) -> tuple[np.ndarray, float]:
+def _fit_cell(x, labels, seed: int) -> tuple[np.ndarray, float]:
     """Predictions [n] for the fitted samples themselves, and the C that cross-validation chose. x: [n, d]."""
     # float64 before scaling: the study read its activations from JSON.
     x = StandardScaler().fit_transform(x.astype(np.float64))
     probe = LogisticRegressionCV(
         Cs=STUDY_CS,
-        cv=StratifiedKFold(STUDY_FOLDS, shuffle=True, random_state=STUDY_SEED),
+        cv=StratifiedKFold(STUDY_FOLDS, shuffle=True, random_state=seed),
         scoring="accuracy",
         max_iter=1000,
         **_L2_ONLY,

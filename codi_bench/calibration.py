@@ -1,0 +1,296 @@
+"""Measuring how much the recorded numbers move: the suite run again with one thing changed, and its measures drawn again.
+
+*Runs* are the whole suite with another batch size, thread, instruction set or dtype, each in a process with an empty cache, and
+results that were measured elsewhere. *Draws* are the measures in this process with other seeds, other problems, or the answer to
+one problem turned. Each is kept in a work folder as soon as it is there: a calibration that was stopped goes on. What follows
+from them is decided in `noise`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import platformdirs
+
+from codi_bench import noise
+from codi_bench.audits.ablation import SELF
+from codi_bench.baselines import Baseline, Environment, Record, Recorded, load_baseline, record_key
+from codi_bench.bench import ModelBench
+from codi_bench.claims import CLAIMS, Claim
+from codi_bench.claims.seed_sound import NUM_PROBED
+from codi_bench.claims.seed_sound_ablation import SWEEP, sweep
+from codi_bench.engine import judge, published, record_of
+from codi_bench.environment import versions
+from codi_bench.errors import CodiBenchError, MeasureError
+from codi_bench.files import write_text
+from codi_bench.noise import Moved, moved
+from codi_bench.results import OK, read_results
+from codi_bench.stats import stream
+from codi_bench.suite import Suite
+
+NO_NULL = 2  # permutations where only the number itself is wanted
+FEWEST_TURNED = 1e-4  # share of outcomes: what was never seen in a few runs may still happen
+Key = tuple[str, str, str]  # model, claim, key of the record
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One thing that a run does otherwise: in words, as options of pytest, as variables of its process."""
+
+    of: str
+    options: tuple[str, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        return self.of.replace(" ", "-")
+
+
+VARIATIONS = (
+    Variation("batch size 1", ("--batch-size=1",)),
+    Variation("batch size 16", ("--batch-size=16",)),
+    Variation("one thread", variables={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}),
+    Variation("AVX2", variables={"ATEN_CPU_CAPABILITY": "avx2"}),
+    Variation("no vector instructions", variables={"ATEN_CPU_CAPABILITY": "default"}),
+    Variation("bfloat16", ("--dtype=bfloat16",)),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The records of one environment that are calibrated, their baselines, and the bench of each model."""
+
+    suite: Suite
+    benches: dict[str, ModelBench]
+    baselines: dict[tuple[str, str], Baseline]
+    records: dict[tuple[str, str], Record]
+    work: Path
+
+    @property
+    def environment(self) -> Environment:
+        return next(iter(self.records.values())).environment
+
+    @property
+    def numbers(self) -> dict[Key, Recorded]:
+        return {(*pair, key): held for pair, record in self.records.items() for key, held in sorted(record.metrics.items())}
+
+    @property
+    def variations(self) -> list[Variation]:
+        """Those that mean something on the device: a GPU does not use the CPU's instruction sets."""
+        return [each for each in VARIATIONS if self.environment.device == "cpu" or each.options]
+
+    def claims(self, model: str) -> list[Claim]:
+        return [CLAIMS[claim] for name, claim in self.records if name == model]
+
+
+def plan_of(suite: Suite, work: Path | None = None) -> Plan:
+    """What the suite asks for. work: where measurements are kept (default: in the cache folder).
+
+    Raises CodiBenchError where a model cannot be measured here, where nothing is recorded for this environment, and where a
+    record is of other weights, problems or code: noise around a number that would be another one today means nothing.
+    """
+    benches, baselines, records = {}, {}, {}
+    for name in (each.name for each in suite.asked_models):
+        bench, why = suite.bench_of(name)
+        if bench is None:
+            raise CodiBenchError(f"{name} cannot be measured here: {why}; give --model for the others")
+        benches[name] = bench
+        for claim in suite.asked_claims:
+            baseline = load_baseline(suite.baselines, name, claim.id)
+            now = record_of(bench, claim, [])
+            held, same = baseline.nearest(now.environment)
+            again = "`pytest benchmarks --update-baselines`, then `codi-bench baselines accept`"
+            if not same:
+                where = ", ".join(now.environment.model_dump().values())
+                raise CodiBenchError(f"{name} {claim.id}: nothing is recorded for {where}; record it first: {again}")
+            for part in ("weights", "problems", "code"):
+                if getattr(held, part) != getattr(now, part):
+                    raise CodiBenchError(
+                        f"{name} {claim.id}: field {part} of the record is another today; record it anew: {again}"
+                    )
+            baselines[name, claim.id], records[name, claim.id] = baseline, held
+    folder = work or Path(os.environ.get("CODI_BENCH_CACHE") or platformdirs.user_cache_dir("codi-bench")) / "calibrate"
+    digest = hashlib.sha256("".join(each.model_dump_json() for each in records.values()).encode()).hexdigest()[:12]
+    return Plan(suite, benches, baselines, records, folder / digest)
+
+
+def steps(
+    plan: Plan, results: Sequence[Path], *, runs: bool, seeds: int, turns: int, redraws: int
+) -> list[tuple[str, Callable[[], dict[Key, Moved]]]]:
+    """(name, measurement) of everything that is measured, in order; the results of other runs are read first."""
+    found = [(str(path), partial(run_moves, plan, path)) for path in results]
+    found += [(each.of, partial(run_again, plan, each)) for each in plan.variations if runs]
+    for model in plan.benches:
+        found += draws(plan, model, seeds=seeds, turns=turns, redraws=redraws)
+    return found
+
+
+# --- runs of the suite -----------------------------------------------------------------------------------------------
+
+
+def run_again(plan: Plan, each: Variation) -> dict[Key, Moved]:
+    """The suite once more with that changed, from an empty cache, unless its results are there already.
+
+    Raises CodiBenchError, naming the log, where the run ends without results.
+    """
+    folder = (plan.work / each.folder).absolute()
+    results, log = folder / "results.json", folder / "log.txt"
+    if not results.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        device = next(iter(plan.benches.values())).device
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "benchmarks",
+            "-p",
+            "no:cacheprovider",
+            f"--device={device}",
+            f"--report={folder}",
+        ]
+        command += [f"--baselines={plan.suite.baselines.absolute()}", *(f"--model={name}" for name in plan.benches)]
+        command += [f"--claim={claim}" for claim in dict.fromkeys(claim for _, claim in plan.records)]
+        variables = {**os.environ, "CODI_BENCH_CACHE": str(folder / "cache"), **each.variables}
+        with open(log, "w") as file:  # red: in another environment, or because what is calibrated is not so yet
+            subprocess.run(
+                [*command, *each.options], cwd=folder, env=variables, stdout=file, stderr=subprocess.STDOUT, check=False
+            )
+        shutil.rmtree(folder / "cache", ignore_errors=True)
+        if not results.is_file():
+            raise CodiBenchError(f"{log}: the run with {each.of} ended without results; see there, mend it and start again")
+    return run_moves(plan, results, of=each.of)
+
+
+def run_moves(plan: Plan, path: Path, *, of: str = "") -> dict[Key, Moved]:
+    """How far the numbers of a results file are from the recorded ones. of: what was changed (default: the environment says).
+
+    Raises CodiBenchError where the file is of other weights or problems.
+    """
+    told, rows = read_results(path)
+    for name, bench in plan.benches.items():
+        inputs = {"weights": bench.model.fingerprint, "problems": bench.problems_hash}
+        if told.get("inputs", {}).get(name, inputs) != inputs:
+            raise CodiBenchError(
+                f"{path}: field inputs: {name} has other weights or problems there; give results of the same ones"
+            )
+    here, there = plan.environment, Environment(**{name: told[name] for name in Environment.model_fields})
+    known = {name: version for name, version in versions().items() if name in ("transformers", "scikit-learn")}
+    others = [f"{name} {told[name]}" for name, version in known.items() if told[name] != version]
+    names = {"device": there.device, "instructions": there.instructions, "torch": f"torch {there.torch}", "dtype": there.dtype}
+    changed = [text for name, text in names.items() if getattr(there, name) != getattr(here, name)] + others
+    what, of = noise.component(here, there, library=bool(others)), of or ", ".join(changed) or "again"
+    found, numbers = {}, plan.numbers
+    for row in rows:
+        key = (row.model, row.claim, record_key(row.protocol, row.metric))
+        if row.status == OK and key in numbers:
+            found[key] = moved(numbers[key], row, what, of)
+    return found
+
+
+# --- draws of the measures -------------------------------------------------------------------------------------------
+
+
+def draws(plan: Plan, model: str, *, seeds: int, turns: int, redraws: int) -> list[tuple[str, Callable[[], dict[Key, Moved]]]]:
+    """(name, measurement) of every draw of a model: other seeds, one answer turned, other problems with other seeds."""
+    bench = plan.benches[model]
+    at = stream(0, "calibrate", model, "turned").permutation(min(NUM_PROBED, len(bench.problems(NUM_PROBED))))[:turns]
+    asked = [("seed", f"seed-{k}", replace(bench, seed=1000 * k, seen={})) for k in range(1, seeds + 1)]
+    asked += [("turned", f"turned-{place}", replace(bench, turned=int(place), seen={})) for place in at]
+    for k in range(1, redraws + 1):
+        again = replace(_other_problems(bench, k), seed=1000 * k, permutations=NO_NULL, seen={})
+        asked.append(("sampling", f"problems-{k}", again))
+    return [(f"{model}, {name}", partial(_drawn, plan, model, what, name, again)) for what, name, again in asked]
+
+
+def _other_problems(bench: ModelBench, k: int) -> ModelBench:
+    """Generated ones anew; of a given set another order, so that what takes the first ones takes others."""
+    if not bench.given:
+        return replace(bench, problem_seed=1000 * k)
+    order = stream(0, "calibrate", "problems", str(k)).permutation(len(bench.given))
+    return replace(bench, given=tuple(bench.given[i] for i in order))
+
+
+def _drawn(plan: Plan, model: str, what: noise.Component, name: str, bench: ModelBench) -> dict[Key, Moved]:
+    """The claims of a model measured by another bench, the sound protocol only on the same problems; kept in the work folder.
+
+    A claim that the draw does not allow (a class that is too small) is left out.
+    """
+    path = plan.work / "draws" / model / f"{name}.json"
+    if not path.is_file():
+        found = {}
+        for claim in plan.claims(model):
+            try:
+                sound = claim.sound(bench, published(plan.baselines[model, claim.id])) if what != "sampling" else []
+                judged = judge(claim.measure(bench), sound, bench.permutations)
+            except MeasureError:
+                continue
+            found |= {f"{claim.id} {each.key}": [each.measured.value, each.word] for each in judged}
+        write_text(path, json.dumps(found, indent=1) + "\n")
+    of = {"seed": "other seeds", "turned": "one answer turned", "sampling": "other problems and seeds"}[what]
+    held, values = plan.numbers, json.loads(path.read_text(encoding="utf-8"))
+    keys = {(model, *text.split(" ", 1)): value for text, value in values.items()}
+    return {key: Moved(what, of, value - held[key].value, word=word) for key, (value, word) in keys.items() if key in held}
+
+
+def ablation_words(plan: Plan, model: str, *, share: float, draws: int) -> dict[Key, set[str]]:
+    """The words that the ablations' verdicts become where each outcome of each condition turns with probability `share`.
+
+    But for the control: replacing a latent by itself is the clean run everywhere.
+    """
+    bench, rng, found = plan.benches[model], stream(0, "calibrate", model, "ablations"), {}
+    claims = {claim: claim.measure(bench) for claim in plan.claims(model) if claim.family == "ablation"}
+    swept = sweep(bench) if claims else None
+    for _ in range(draws if claims else 0):
+        right = swept.right ^ (rng.random(swept.right.shape) < share)
+        right[[name == SELF for name in swept.names]] = right[0]
+        if (right == swept.right).all():
+            continue
+        turned = replace(bench, seen={SWEEP: (replace(swept, right=right), None)})
+        for claim, reported in claims.items():
+            sound = claim.sound(turned, published(plan.baselines[model, claim.id]))
+            for each in judge(reported, sound, bench.permutations):
+                if each.word:
+                    found.setdefault((model, claim.id, each.key), set()).add(each.word)
+    return found
+
+
+# --- what follows ----------------------------------------------------------------------------------------------------
+
+
+def share_turned(plan: Plan, moves: dict[Key, list[Moved]]) -> tuple[int, int, float]:
+    """(outcomes that turned, outcomes measured again, upper bound of their share, not below FEWEST_TURNED) elsewhere."""
+    turned, again, share = noise.churn((held, noise.noise_of(moves.get(key, ()))) for key, held in plan.numbers.items())
+    return turned, again, max(FEWEST_TURNED, share)
+
+
+def calibrated(plan: Plan, moves: dict[Key, list[Moved]], words: dict[Key, set[str]]) -> list[Baseline]:
+    """The baselines with the tolerances that follow from what was measured; nothing else of them changes."""
+    found = []
+    for (model, claim), record in plan.records.items():
+        tolerance = {}
+        for key, held in record.metrics.items():
+            mine = moves.get((model, claim, key), [])
+            seen = noise.words_of(held, mine) | words.get((model, claim, key), set())
+            tolerance[key] = noise.tolerance_of(held, noise.noise_of(mine), seen)
+        found.append(plan.baselines[model, claim].model_copy(update={"tolerance": tolerance}))
+    return found
+
+
+def faults(plan: Plan, moves: dict[Key, list[Moved]]) -> list[str]:
+    """Numbers that another batch size or one thread moved, in words: they should be the same bits."""
+    numbers = plan.numbers
+    return [
+        f"{' '.join(key)}: {each.of} moved it by {each.difference:.3g}"
+        for key, found in moves.items()
+        for each in found
+        if each.component == "batch" and (abs(each.difference) > noise.DETERMINISTIC or each.word != numbers[key].verdict)
+    ]

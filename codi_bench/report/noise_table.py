@@ -1,0 +1,40 @@
+"""What `codi-bench baselines calibrate` prints: how far each number moved by component, and its tolerance, old to new."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from codi_bench.baselines import Baseline
+from codi_bench.noise import ELSEWHERE
+
+SHOWN = ("sampling", "seed", "turned", "batch", *ELSEWHERE, "dtype")
+WIDTH = 130
+LEGEND = (
+    "Spreads in the number's own unit (fractions, points, features). sampling: other problems and seeds, reported protocol alone; "
+    "seed: other seeds; turned: the answer to one problem; batch: its size and the threads; tolerance: in another environment, "
+    "old → new; flips: problem by problem, by McNemar; may become: words that noise makes of the verdict elsewhere."
+)
+
+
+def terminal(before: Sequence[Baseline], after: Sequence[Baseline]) -> str:
+    """A table a claim and model; components that nothing was measured of have no column."""
+    out = io.StringIO()
+    console = Console(file=out, width=WIDTH, highlight=False)
+    measured = {name for each in after for held in each.tolerance.values() for name in held.noise}
+    columns = [name for name in SHOWN if name in measured]
+    for old, new in zip(before, after, strict=True):
+        table = Table("metric", *columns, "tolerance", "may become", box=None, pad_edge=False)
+        for key, held in new.tolerance.items():
+            spreads = (f"{held.noise[name].spread:.2g}" if name in held.noise else "" for name in columns)
+            was = f"{old.tolerance[key].device:.3g} → " if key in old.tolerance else ""
+            allowed = "flips" if held.kind == "outcomes" else f"{was}{held.device:.3g}"
+            table.add_row(escape(key), *spreads, allowed, ", ".join(held.words))
+        console.print(f"[bold]{escape(new.model)} {escape(new.claim)}[/]")
+        console.print(table)
+    console.print(LEGEND, style="dim", markup=False)
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
