@@ -19,6 +19,7 @@ from codi_bench.errors import BaselineError
 from codi_bench.files import write_text
 
 Cell = dict[Literal["layer", "latent_pos"], int | str | None]
+INPUTS = ("protocols", "seeds", "weights", "problems", "code")  # what a number is a number of
 
 
 class Strict(BaseModel):
@@ -95,6 +96,10 @@ class Record(Strict):
     reason: str
     metrics: dict[str, Recorded]
 
+    def changed_inputs(self, other: Record) -> list[str]:
+        """Which of the inputs, that must be equal before numbers are compared, are not."""
+        return [name for name in INPUTS if getattr(self, name) != getattr(other, name)]
+
 
 # What may be another when a number is measured again. sampling: problems and seeds; seed: folds, SAE, draws; turned: the answer
 # to one problem; batch: its size, and the threads.
@@ -138,15 +143,25 @@ class Baseline(Strict):
     recorded: list[Record] = []
     tolerance: dict[str, Tolerance] = {}
 
-    def nearest(self, environment: Environment) -> tuple[Record | None, bool]:
-        """The record of this environment and True, or else the one that shares most with it and False."""
+    def nearest(self, environment: Environment, now: Record | None = None) -> tuple[Record | None, bool]:
+        """The record of this environment and True, or else the one that shares most with it and False.
+
+        now: what is measured now: a record of the same weights, problems, protocols and code comes before one of others, which an
+        environment keeps until somebody records it there again.
+        """
         if not self.recorded:
             return None, False
-        wanted = environment.model_dump()
-        return max(
-            ((r, r.environment == environment) for r in self.recorded),
-            key=lambda pair: sum(getattr(pair[0].environment, k) == v for k, v in wanted.items()),
-        )
+
+        def worth(record: Record) -> tuple[bool, int]:
+            current = now is not None and not record.changed_inputs(now)
+            return current, sum(getattr(record.environment, k) == v for k, v in environment.model_dump().items())
+
+        found = max(self.recorded, key=worth)
+        return found, found.environment == environment
+
+    def newest(self, device: str) -> Record | None:
+        """What was recorded last on a device: records of other machines with one may be of older code."""
+        return max((r for r in self.recorded if r.environment.device == device), key=lambda r: r.date, default=None)
 
 
 REPORTED, SOUND = "reported", "sound"

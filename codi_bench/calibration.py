@@ -37,6 +37,7 @@ from codi_bench.results import OK, read_results
 from codi_bench.stats import stream
 from codi_bench.suite import Suite
 
+CAPABILITY = "ATEN_CPU_CAPABILITY"  # PyTorch's own: the instruction set that it keeps to
 NO_NULL = 2  # permutations where only the number itself is wanted
 FEWEST_TURNED = 1e-4  # share of outcomes: what was never seen in a few runs may still happen
 Key = tuple[str, str, str]  # model, claim, key of the record
@@ -59,8 +60,8 @@ VARIATIONS = (
     Variation("batch size 1", ("--batch-size=1",)),
     Variation("batch size 16", ("--batch-size=16",)),
     Variation("one thread", variables={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}),
-    Variation("AVX2", variables={"ATEN_CPU_CAPABILITY": "avx2"}),
-    Variation("no vector instructions", variables={"ATEN_CPU_CAPABILITY": "default"}),
+    Variation("AVX2", variables={CAPABILITY: "avx2"}),
+    Variation("no vector instructions", variables={CAPABILITY: "default"}),
     Variation("bfloat16", ("--dtype=bfloat16",)),
 )
 
@@ -85,8 +86,9 @@ class Plan:
 
     @property
     def variations(self) -> list[Variation]:
-        """Those that mean something on the device: a GPU does not use the CPU's instruction sets."""
-        return [each for each in VARIATIONS if self.environment.device == "cpu" or each.options]
+        """Those that change something here: a GPU does not use the CPU's instruction sets, and one of them is this machine's."""
+        device, own = self.environment.device, self.environment.instructions.lower()
+        return [each for each in VARIATIONS if each.options or (device == "cpu" and each.variables.get(CAPABILITY) != own)]
 
     def claims(self, model: str) -> list[Claim]:
         return [CLAIMS[claim] for name, claim in self.records if name == model]
@@ -107,7 +109,7 @@ def plan_of(suite: Suite, work: Path | None = None) -> Plan:
         for claim in suite.asked_claims:
             baseline = load_baseline(suite.baselines, name, claim.id)
             now = record_of(bench, claim, [])
-            held, same = baseline.nearest(now.environment)
+            held, same = baseline.nearest(now.environment, now)
             again = "`pytest benchmarks --update-baselines`, then `codi-bench baselines accept`"
             if not same:
                 where = ", ".join(now.environment.model_dump().values())

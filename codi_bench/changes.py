@@ -14,7 +14,6 @@ from codi_bench.errors import BaselineError
 from codi_bench.stats import mcnemar_exact, paired_counts
 from codi_bench.verdicts import Outcome, Regression, regression_count, regression_value, regression_verdict
 
-INPUTS = ("protocols", "seeds", "weights", "problems", "code")
 DUST = 1e-6  # as in the deterministic tolerance: floats that are nearer than this are not listed as moved
 REASON_WORDS, REASON_LETTERS = 2, 10
 
@@ -104,7 +103,7 @@ def changes(baseline: Baseline, proposed: Record, *, own_problems: bool = False,
     if held is None:
         moves = [Move(name, None, new, Regression.UNCHECKED.value, "nothing is recorded") for name, new in _sorted(proposed)]
         return Changes(baseline.model, baseline.claim, proposed, None, False, (), tuple(moves))
-    changed = [field for field in INPUTS if getattr(held, field) != getattr(proposed, field)]
+    changed = held.changed_inputs(proposed)
     apart = {"protocols", "seeds", "problems"} | ({"weights"} if own_problems else set())
     names = dict(_sorted(held)) | dict(_sorted(proposed))
     moves = [

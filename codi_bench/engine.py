@@ -89,7 +89,7 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
         found = judge(reported, [], bench.permutations)
         stopped = [Row(claim.id, name, "-", SOUND, BLOCKED, reason=one_line(error))]
     now = record_of(bench, claim, found)
-    before, same = baseline.nearest(now.environment) if compare else (None, False)
+    before, same = baseline.nearest(now.environment, now) if compare else (None, False)
     changed = _identity_changes(baseline, before, now) if before else []
     rows = [_row(bench, claim, each, baseline, before, same, changed, compare, recorded) for each in found]
     for key in sorted(set(before.metrics if before else ()) - set(now.metrics)):
@@ -213,8 +213,7 @@ def _identity_changes(baseline: Baseline, before: Record, now: Record) -> list[s
     """What must be equal before two numbers are compared, both ways: protocol, seeds, weights, problems, code, metrics."""
     changes = [
         f"{field}: stored {getattr(before, field)}, now {getattr(now, field)}, tolerance 0"
-        for field in ("protocols", "seeds", "weights", "problems", "code")
-        if getattr(before, field) != getattr(now, field)
+        for field in before.changed_inputs(now)
     ]
     return changes + [
         f"metric '{metric}' has a tolerance and no record" for metric in sorted(set(baseline.tolerance) - set(before.metrics))

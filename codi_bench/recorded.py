@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from codi_bench.baselines import Record, load_baseline, of_record_key
@@ -15,7 +14,7 @@ REASON = "not measured: the published checkpoints are not in this package"
 
 
 def recorded(baselines: Path, *, device: str = "cpu") -> tuple[dict, list[Row]]:
-    """(environment, rows): the embedded models as recorded on that device, and what is reported of the published ones.
+    """(environment, rows): the embedded models as recorded last on that device, and what is reported of the published ones.
 
     A recorded number stands where a measured one would, and is as recorded by its nature: these rows say what the files hold,
     not that a run agreed with them. Details (grids, draws) are not recorded. Raises BaselineError for a damaged file.
@@ -23,7 +22,7 @@ def recorded(baselines: Path, *, device: str = "cpu") -> tuple[dict, list[Row]]:
     rows, newest = [], {}
     for model in EMBEDDED:
         for claim in CLAIMS.values():
-            for record in _of(load_baseline(baselines, model, claim.id).recorded, device):
+            if record := load_baseline(baselines, model, claim.id).newest(device):
                 newest[model] = max(record, newest.get(model, record), key=lambda one: one.date)
                 rows += _rows(claim.id, model, record)
     for model in PUBLISHED:
@@ -43,10 +42,6 @@ def recorded(baselines: Path, *, device: str = "cpu") -> tuple[dict, list[Row]]:
         "date": max((record.date for record in newest.values()), default=""),
     }
     return environment, rows
-
-
-def _of(records: Iterable[Record], device: str) -> list[Record]:
-    return [record for record in records if record.environment.device == device][:1]
 
 
 def _rows(claim: str, model: str, record: Record) -> list[Row]:

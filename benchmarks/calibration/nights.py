@@ -19,10 +19,11 @@ from codi_bench import engine, verdicts
 from codi_bench.audits.ablation import CONTRAST_FLOOR, DROP_FLOOR, critical_word, drop_word, none_word
 from codi_bench.baselines import Recorded, Tolerance, load_baseline, of_record_key, pack_bits, unpack_bits
 from codi_bench.claims import CLAIMS, Measured
-from codi_bench.engine import DETERMINISTIC, Judged
+from codi_bench.engine import Judged
 from codi_bench.files import code_hash, package_folder
 from codi_bench.measures import planted
 from codi_bench.measures.ablation import position_effects
+from codi_bench.noise import DETERMINISTIC
 from codi_bench.validity import Validity, Verdict
 from codi_bench.verdicts import Regression, regression_count
 
@@ -51,12 +52,12 @@ class Metric:
 
 @cache
 def suite(models: Sequence[str] = PAIR) -> tuple[Metric, ...]:
-    """Everything recorded for some models, the first environment of each file."""
+    """Everything recorded for some models on the CPU, of each file the newest record."""
     folder, found = package_folder("baselines"), []
     for model in models:
         for claim in CLAIMS:
             baseline = load_baseline(folder, model, claim)
-            for record in baseline.recorded[:1]:
+            if record := baseline.newest("cpu"):
                 for key, held in record.metrics.items():
                     bits = unpack_bits(held.outcomes, held.n)
                     found.append(Metric(model, claim, key, held, baseline.tolerance[key], bits))

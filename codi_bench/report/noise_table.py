@@ -15,7 +15,7 @@ from codi_bench.noise import ELSEWHERE
 SHOWN = ("sampling", "seed", "turned", "batch", *ELSEWHERE, "dtype")
 WIDTH = 130
 LEGEND = (
-    "Spreads in the number's own unit (fractions, points, features). sampling: other problems and seeds, reported protocol alone; "
+    "Spreads in the number's own unit (fractions, points, features). sampling: other problems and seeds, as reported alone; "
     "seed: other seeds; turned: the answer to one problem; batch: its size and the threads; tolerance: in another environment, "
     "old → new; flips: problem by problem, by McNemar; may become: words that noise makes of the verdict elsewhere."
 )
