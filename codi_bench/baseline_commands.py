@@ -109,7 +109,7 @@ def calibrate(
     Takes an hour or more on two cores for the embedded pair; stopped, it goes on where it was. Records stay as they are. Exit 1
     where another batch size or one thread moves a number: that is a fault, and no tolerance covers it.
     """
-    from codi_bench.calibration import ablation_words, calibrated, faults, plan_of, share_turned, steps
+    from codi_bench.calibration import ablations_turned, calibrated, faults, plan_of, share_turned, steps
     from codi_bench.models.registry import EMBEDDED
     from codi_bench.progress import duration
     from codi_bench.proposals import write_together
@@ -126,13 +126,13 @@ def calibrate(
             moves.setdefault(key, []).append(each)
         print(f"[{k} of {len(asked)}] {name}: {duration(time.monotonic() - start)}", file=sys.stderr, flush=True)
     turned, again, share = share_turned(plan, moves)
-    words = {}
     for name in plan.benches:
-        words |= ablation_words(plan, name, share=share, draws=flips)
-    after = calibrated(plan, moves, words)
+        for key, found in ablations_turned(plan, name, share=share, draws=flips).items():
+            moves[key] = [*moves.get(key, []), *found]
+    after = calibrated(plan, moves)
     write_together(folder, after, {})
     print(terminal(list(plan.baselines.values()), after), end="")
-    print(f"{turned} of {again} outcomes turned in other environments; words are for a share of {share:.2g}")
+    print(f"{turned} of {again} outcomes turned in other environments; ablations allow for {share:.2%}")
     if found := faults(plan, moves):
         print(*found, sep="\n")
         raise typer.Exit(1)

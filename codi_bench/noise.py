@@ -94,12 +94,17 @@ def resolution(held: Recorded) -> float:
     return one[held.unit] / held.n
 
 
+def spread_elsewhere(noise: Mapping[Component, Noise], *, turned: bool = True) -> float:
+    """Of everything that another environment changes. turned: answers that turn there, too."""
+    names = (*ELSEWHERE, "turned") if turned else ELSEWHERE
+    return math.sqrt(sum(noise[name].spread ** 2 for name in names if name in noise))
+
+
 def tolerance_of(held: Recorded, noise: Mapping[Component, Noise], words: Iterable[str] = ()) -> Tolerance:
     """The tolerance of a number with this noise, and why it is that number."""
-    elsewhere = {name: noise[name] for name in ELSEWHERE if name in noise}
-    spread = math.sqrt(sum(each.spread**2 for each in elsewhere.values()))
+    elsewhere, spread = {name: noise[name] for name in ELSEWHERE if name in noise}, spread_elsewhere(noise)
     runs = sum(each.runs for each in elsewhere.values())
-    said = "; ".join(each.of for each in elsewhere.values())
+    said = "; ".join([*(each.of for each in elsewhere.values()), *([noise["turned"].of] if "turned" in noise else [])])
     same = "same environment: rounding alone"
     if "batch" in noise:
         same += f", {noise['batch'].of} moved it by {noise['batch'].spread:.2g}"
@@ -109,11 +114,11 @@ def tolerance_of(held: Recorded, noise: Mapping[Component, Noise], words: Iterab
     elif held.outcomes is not None:
         kind, device, other = "outcomes", 0.0, "another one: exact McNemar on the same problems (VERDICTS 4)"
         if runs:
-            other += f"; {sum(each.flips or 0 for each in elsewhere.values())} of {runs * held.n} outcomes turned ({said})"
-    elif not runs:
-        other = "another one: one problem may turn; no other environment was measured yet"
+            other += f"; {sum(each.flips or 0 for each in elsewhere.values())} of {runs * held.n} outcomes turned"
+    elif not said:
+        other = "another one: what one problem moves; nothing was measured elsewhere yet"
     else:
-        other = f"another one: {SPREADS} times the spread of {spread:.2g} over {runs} runs ({said})"
+        other = f"another one: {SPREADS} times the spread of {spread:.2g} ({said})"
         other += "" if SPREADS * spread > resolution(held) else ", but not below what one problem moves"
     return Tolerance(
         kind=kind,

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.calibration import calibrate, nights
 from benchmarks.calibration.cases import NIGHTS
 from benchmarks.calibration.engine import rows_of
-from codi_bench import engine, verdicts
+from codi_bench import changes, engine, verdicts
 from codi_bench.baselines import load_baseline
 from codi_bench.claims import CLAIMS
 from codi_bench.files import package_folder
@@ -85,8 +85,21 @@ def test_the_same_environment_again_is_no_alarm():
 @pytest.mark.parametrize("model", nights.PAIR)
 def test_ablations_derived_anew_without_churn_have_the_recorded_values_and_verdicts(model):
     """Otherwise what churn does to the verdicts would say nothing."""
-    name = f"nothing changed, ablations of {model} derived anew, churn 0.1%"
-    assert not any(rate["hits"] for rate in rates(name, 1, churn=0.0).values())
+    mine = {(m.claim, m.key): m for m in nights.suite() if m.model == model}
+    again = nights.ablations(mine, {key: m.bits for key, m in mine.items() if m.bits is not None})
+    assert len(again) > 10
+    for key, (value, verdict) in again.items():
+        assert value == pytest.approx(mine[key].held.value) and verdict.word == mine[key].held.verdict, key
+
+
+def test_a_whole_night_without_churn_and_noise_is_quiet(monkeypatch):
+    monkeypatch.setattr(nights, "spread_elsewhere", lambda *_, **__: 0.0)
+    found = rates("a whole night, nothing changed, churn as measured", 2, churn=0.0)
+    assert not any(rate["hits"] for rate in found.values())
+
+
+def test_a_whole_night_seldom_raises_an_alarm():
+    assert rates("a whole night, nothing changed, churn 0.1%", 40)["alarm"]["rate"] <= 0.1
 
 
 def test_the_rule_alone_says_what_the_suite_says():
@@ -127,7 +140,7 @@ def test_an_uncorrected_level_is_caught(monkeypatch, asked_anew):
     """0.05 for every metric by itself, instead of 0.005/M."""
     monkeypatch.setattr(verdicts, "DRIFT_LEVEL", 0.05)
     whole = verdicts.regression_count
-    monkeypatch.setattr(engine, "regression_count", lambda *bits, family_size, **how: whole(*bits, family_size=1, **how))
+    monkeypatch.setattr(changes, "regression_count", lambda *bits, family_size, **how: whole(*bits, family_size=1, **how))
     found = rates("nothing changed, churn 1.0%", 24)
     assert found["alarm"]["rate"] >= 0.2 and not found["alarm"]["met"]
 
@@ -141,7 +154,7 @@ def test_a_rule_without_the_half_per_cent_is_caught(monkeypatch):
     """At 10000 problems a loss of 0.3 points has a tiny p and must not be red."""
     small, name = {"n": 10000, "loss": 0.003}, "loss of 5 points, n = 1000, churn 0.0%"
     assert all(rate["rate"] <= 0.1 for rate in rates(name, 10, **small).values())
-    monkeypatch.setattr(engine, "regression_count", by_p_alone)
+    monkeypatch.setattr(changes, "regression_count", by_p_alone)
     assert all(rate["rate"] >= 0.9 for rate in rates(name, 10, **small).values())
 
 
@@ -162,7 +175,7 @@ def test_a_comparison_of_totals_misses_flips_that_cancel(monkeypatch):
         moved = int(recorded.sum()) != int(measured.sum())
         return verdicts.Outcome(verdicts.Regression.DRIFTED if moved else verdicts.Regression.SAME, "")
 
-    monkeypatch.setattr(engine, "regression_count", totals)
+    monkeypatch.setattr(changes, "regression_count", totals)
     assert not rates("same environment, two flips that cancel", 20)["seen"]["met"]
     assert rates("same environment, one flip", 20)["seen"]["met"]
 

@@ -37,6 +37,7 @@ NO_INTERVAL = "extremes and spreads over cells have no honest interval"
 NUM_PROBLEMS, NUM_PROBED, NUM_ABLATED = 1000, 100, 100
 CHANCE = 0.5  # of a balanced sample
 FOLDS, SAMPLE = {"folds": 42, "sample": 42}, {"sae": 42, "split": 42}
+ABLATED = "ablated"  # what `Bench.once` knows the outcomes by
 STUDY_ACTIVE = 0.001  # a feature counts in L0 above this value
 
 
@@ -174,7 +175,7 @@ def ablated(bench: Bench) -> tuple[np.ndarray, np.ndarray]:
         right = bench.right_under(NUM_ABLATED, [[], *carried], num_latents=bench.num_latents - 1)
         return right[0], right[1:]
 
-    return bench.once("ablated", compute)
+    return bench.once(ABLATED, compute)
 
 
 # --- the claims' metrics ---------------------------------------------------------------------------------------------
