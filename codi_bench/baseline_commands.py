@@ -109,7 +109,7 @@ def calibrate(
     Takes an hour or more on two cores for the embedded pair; stopped, it goes on where it was. Records stay as they are. Exit 1
     where another batch size or one thread moves a number: that is a fault, and no tolerance covers it.
     """
-    from codi_bench.calibration import ablations_turned, calibrated, faults, plan_of, share_turned, steps
+    from codi_bench.calibration import ablations_turned, calibrated, default_work, faults, plan_of, share_turned, steps
     from codi_bench.models.registry import EMBEDDED
     from codi_bench.progress import duration
     from codi_bench.proposals import write_together
@@ -117,8 +117,9 @@ def calibrate(
     from codi_bench.suite import Suite
 
     folder = baselines or package_folder("baselines")
-    suite = Suite(models=model or EMBEDDED, bases=base or (), claims=claim or (), device=device, dtype=dtype, baselines=folder)
-    plan, moves = plan_of(suite, work), {}
+    work = work or default_work()
+    asked = {"models": model or EMBEDDED, "bases": base or (), "claims": claim or (), "device": device, "dtype": dtype}
+    plan, moves = plan_of(Suite(**asked, baselines=folder, report=work), work), {}
     asked = steps(plan, results or (), runs=runs, seeds=seeds, turns=turns, redraws=redraws)
     for k, (name, measure) in enumerate(asked, 1):
         start = time.monotonic()

@@ -36,7 +36,7 @@ from codi_bench.errors import CodiBenchError, MeasureError
 from codi_bench.files import write_text
 from codi_bench.models.edits import BOT
 from codi_bench.noise import Moved, moved
-from codi_bench.results import OK, read_results
+from codi_bench.results import OK, environment_of, of_model, read_results
 from codi_bench.stats import stream
 from codi_bench.suite import Suite
 
@@ -98,8 +98,13 @@ class Plan:
         return [CLAIMS[claim] for name, claim in self.records if name == model]
 
 
-def plan_of(suite: Suite, work: Path | None = None) -> Plan:
-    """What the suite asks for. work: where measurements are kept (default: in the cache folder).
+def default_work() -> Path:
+    """Where measurements are kept: in the user's cache folder, or in $CODI_BENCH_CACHE."""
+    return Path(os.environ.get("CODI_BENCH_CACHE") or platformdirs.user_cache_dir("codi-bench")) / "calibrate"
+
+
+def plan_of(suite: Suite, work: Path) -> Plan:
+    """What the suite asks for; what is measured is kept in `work`, in a folder of these records.
 
     Raises CodiBenchError where a model cannot be measured here, where nothing is recorded for this environment, and where a
     record is of other weights, problems or code: noise around a number that would be another one today means nothing.
@@ -124,9 +129,8 @@ def plan_of(suite: Suite, work: Path | None = None) -> Plan:
                         f"{name} {claim.id}: field {part} of the record is another today; record it anew: {again}"
                     )
             baselines[name, claim.id], records[name, claim.id] = baseline, held
-    folder = work or Path(os.environ.get("CODI_BENCH_CACHE") or platformdirs.user_cache_dir("codi-bench")) / "calibrate"
     digest = hashlib.sha256("".join(each.model_dump_json() for each in records.values()).encode()).hexdigest()[:12]
-    return Plan(suite, benches, baselines, records, folder / digest)
+    return Plan(suite, benches, baselines, records, work / digest)
 
 
 def steps(
@@ -182,23 +186,27 @@ def run_moves(plan: Plan, path: Path, *, of: str = "") -> dict[Key, Moved]:
     Raises CodiBenchError where the file is of other weights or problems.
     """
     told, rows = read_results(path)
+    there = {}
     for name, bench in plan.benches.items():
         inputs = {"weights": bench.model.fingerprint, "problems": bench.problems_hash}
-        if told.get("inputs", {}).get(name, inputs) != inputs:
+        if (of_model(told, "inputs", name) or inputs) != inputs:
             raise CodiBenchError(
                 f"{path}: field inputs: {name} has other weights or problems there; give results of the same ones"
             )
-    here, there = plan.environment, Environment(**{name: told[name] for name in Environment.model_fields})
+        there[name] = environment_of(told, name)
+        if there[name] is None:
+            raise CodiBenchError(
+                f"{path}: field environment: it does not say where {name} was measured; give a whole results file"
+            )
     known = {name: version for name, version in versions().items() if name in ("transformers", "scikit-learn")}
-    others = [f"{name} {told[name]}" for name, version in known.items() if told[name] != version]
-    names = {"device": there.device, "instructions": there.instructions, "torch": f"torch {there.torch}", "dtype": there.dtype}
-    changed = [text for name, text in names.items() if getattr(there, name) != getattr(here, name)] + others
-    what, of = noise.component(here, there, library=bool(others)), of or ", ".join(changed) or "again"
-    found, numbers = {}, plan.numbers
+    others = [f"{name} {told.get(name)}" for name, version in known.items() if told.get(name) != version]
+    found, numbers, here = {}, plan.numbers, plan.environment
     for row in rows:
         key = (row.model, row.claim, record_key(row.protocol, row.metric))
         if row.status == OK and key in numbers:
-            found[key] = moved(numbers[key], row, what, of)
+            where = there[row.model]
+            said = of or ", ".join([*noise.differences(here, where), *others]) or "again"
+            found[key] = moved(numbers[key], row, noise.component(here, where, library=bool(others)), said)
     return found
 
 

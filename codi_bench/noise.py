@@ -53,6 +53,12 @@ def component(here: Environment, there: Environment, *, library: bool = False) -
     return "instructions" if there.instructions != here.instructions else "batch"
 
 
+def differences(here: Environment, there: Environment) -> list[str]:
+    """What of another environment is not as here, in words."""
+    words = {"device": there.device, "instructions": there.instructions, "torch": f"torch {there.torch}", "dtype": there.dtype}
+    return [text for name, text in words.items() if getattr(there, name) != getattr(here, name)]
+
+
 def moved(held: Recorded, row: Row, component: Component, of: str) -> Moved:
     """One number of a run against the recorded one. Raises CodiBenchError where they are not of as many problems."""
     if row.n != held.n or row.measured is None:

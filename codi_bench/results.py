@@ -7,6 +7,9 @@ import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from codi_bench.baselines import Environment
 from codi_bench.errors import CodiBenchError
 from codi_bench.files import write_text
 
@@ -65,3 +68,23 @@ def read_results(path: Path) -> tuple[dict, list[Row]]:
         return held["environment"], [Row(**row) for row in held["rows"]]
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise CodiBenchError(f"{path}: not a results file ({error}); run `pytest benchmarks` to make one") from error
+
+
+def of_model(environment: dict, name: str, model: str):
+    """environment[name][model] of a results file, None where an older or odd one does not have it."""
+    held = environment.get(name)
+    return held.get(model) if isinstance(held, dict) else None
+
+
+def environment_of(told: dict, model: str) -> Environment | None:
+    """The key that a model's numbers of that run are recorded under; None where the file does not say."""
+    device, _, dtype = str(of_model(told, "devices", model) or "").partition(" ")
+    try:
+        return Environment(
+            device="cpu" if device == "cpu" else told.get("device"),
+            instructions=told.get("instructions"),
+            torch=".".join(str(told.get("torch") or "").split("+")[0].split(".")[:2]),
+            dtype=dtype or told.get("dtype"),
+        )
+    except ValidationError:
+        return None

@@ -12,12 +12,10 @@ from datetime import datetime
 from functools import cache, cached_property
 from itertools import pairwise
 
-from pydantic import ValidationError
-
-from codi_bench.baselines import Baseline, Environment, record_key
+from codi_bench.baselines import Baseline, record_key
 from codi_bench.report.side_by_side import EQUAL
 from codi_bench.report.table import SOUND, metric_order, shown_unit
-from codi_bench.results import BLOCKED, OK, Row, finite
+from codi_bench.results import BLOCKED, OK, Row, environment_of, finite, of_model
 
 DRIFTED, EARLIER, BLOCKS, VERDICT = "DRIFTED", "drifted before", "blocked in the last run", "verdict changed"
 MOVED, GONE, STEADY = "moved", "not in the last run", "steady"
@@ -39,8 +37,7 @@ class Night:
 
     def of_model(self, name: str, model: str):
         """environment[name][model], None where an older or odd file does not have it."""
-        held = self.environment.get(name)
-        return held.get(model) if isinstance(held, dict) else None
+        return of_model(self.environment, name, model)
 
     def row(self, key: Key) -> Row | None:
         """The row of that key; the row of a whole claim ("-") speaks for metrics that are not there."""
@@ -256,7 +253,7 @@ def _inputs(night: Night, row: Row) -> dict[str, str | None]:
 def _band(night: Night, row: Row, inputs: dict, baseline: Baseline) -> Band | None:
     """Around what that night was compared with; else around what is recorded now for the same weights, problems and n."""
     name = record_key(row.protocol, row.metric)
-    tolerance, where = baseline.tolerance.get(name), _environment(night, row.model)
+    tolerance, where = baseline.tolerance.get(name), environment_of(night.environment, row.model)
     if tolerance is None or where is None:
         return None
     record, exact = baseline.nearest(where)
@@ -276,19 +273,3 @@ def _band(night: Night, row: Row, inputs: dict, baseline: Baseline) -> Band | No
 
 def _hashes(inputs: dict) -> tuple:
     return inputs["weights"], inputs["problems"]
-
-
-def _environment(night: Night, model: str) -> Environment | None:
-    """The key that a model's numbers of that run are recorded under; None where the file does not say."""
-    has = night.environment
-    device, _, dtype = str(night.of_model("devices", model) or "").partition(" ")
-    torch = ".".join(str(has.get("torch") or "").split("+")[0].split(".")[:2])
-    try:
-        return Environment(
-            device="cpu" if device == "cpu" else has.get("device"),
-            instructions=has.get("instructions"),
-            torch=torch,
-            dtype=dtype or has.get("dtype"),
-        )
-    except ValidationError:
-        return None
