@@ -123,11 +123,10 @@ def plan_of(suite: Suite, work: Path) -> Plan:
             if not same:
                 where = ", ".join(now.environment.model_dump().values())
                 raise CodiBenchError(f"{name} {claim.id}: nothing is recorded for {where}; record it first: {again}")
-            for part in ("weights", "problems", "code"):
-                if getattr(held, part) != getattr(now, part):
-                    raise CodiBenchError(
-                        f"{name} {claim.id}: field {part} of the record is another today; record it anew: {again}"
-                    )
+            if changed := held.changed_inputs(now):
+                raise CodiBenchError(
+                    f"{name} {claim.id}: field {changed[0]} of the record is another today; record it anew: {again}"
+                )
             baselines[name, claim.id], records[name, claim.id] = baseline, held
     digest = hashlib.sha256("".join(each.model_dump_json() for each in records.values()).encode()).hexdigest()[:12]
     return Plan(suite, benches, baselines, records, work / digest)
