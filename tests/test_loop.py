@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -438,3 +440,31 @@ def test_edits_are_read_as_written(text, edit):
 def test_other_texts_are_no_edits(text):
     with pytest.raises(EditError, match="^edit '"):
         parse_edit(text, K)
+
+
+def test_where_transformers_cannot_be_threaded_one_batch_follows_another(tiny, monkeypatch):
+    questions = [p.question for p in generate(12, seed=5)]
+    wanted = tiny.think(questions, batch_size=3).hidden_states
+    together, most, lock = 0, 0, threading.Lock()
+    whole = loop.think
+
+    def watched(*args, **more):
+        nonlocal together, most
+        with lock:
+            together += 1
+            most = max(most, together)
+        try:
+            return whole(*args, **more)
+        finally:
+            with lock:
+                together -= 1
+
+    monkeypatch.setattr(loop, "think", watched)
+    monkeypatch.setattr(loop, "THREADED", False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = tiny.think(questions, batch_size=3).hidden_states
+    finally:
+        torch.set_num_threads(before)
+    assert most == 1 and (found == wanted).all()

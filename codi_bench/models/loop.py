@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from itertools import zip_longest
 
 import numpy as np
@@ -22,6 +23,8 @@ from codi_bench.thoughts.record import Answers, Thoughts
 Replacements = dict[int | str, Tensor | None]
 MASKED, UNMASKED = "masked", "unmasked-padding"
 PADDINGS = (MASKED, UNMASKED)
+# Before version 5 transformers changes the blocks themselves while it collects hidden states: a second thread would meet that.
+THREADED = find_spec("transformers.utils.output_capturing") is not None
 BRANCHES = 16  # conditions that go through the backbone together: each attends, masked, to the places of all of them
 
 
@@ -315,7 +318,7 @@ def _each(model: Codi, function: Callable[[np.ndarray], None], items: Sequence[n
             function(item)
 
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(threads if THREADED else 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for _ in pool.map(alone, items):
                 pass
     finally:
