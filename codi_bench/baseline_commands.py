@@ -6,7 +6,6 @@ Proposals are looked at, then recorded with a reason; how far recorded numbers m
 from __future__ import annotations
 
 import datetime
-import json
 import sys
 import time
 from pathlib import Path
@@ -33,12 +32,12 @@ def diff(
     everything: Annotated[bool, typer.Option("--all", help="list also what did not change")] = False,
 ) -> None:
     """What the proposals of the last `pytest benchmarks --update-baselines` would change, and whether it is more than noise."""
-    from codi_bench.proposals import read_proposals, values_change
+    from codi_bench.proposals import read_proposals
     from codi_bench.report.proposals import terminal
 
     folder = baselines or package_folder("baselines")
-    found, values = read_proposals(report, folder, model, claim)
-    texts = [f"step values of {path.stem}: {values_change(folder, path, text)}" for path, text in values.items()]
+    found, beside = read_proposals(report, folder, model, claim)
+    texts = [text for each in beside for text in each.changes]
     print(terminal([each.changes for each in found], texts, everything=everything, colour=sys.stdout.isatty()), end="")
 
 
@@ -67,7 +66,7 @@ def accept(
     folder, reason = baselines or package_folder("baselines"), " ".join(reason.split())
     if weak := weak_reason(reason):
         raise CodiBenchError(f"--reason {reason!r} {weak}")
-    found, values = read_proposals(report, folder, model, claim)
+    found, beside = read_proposals(report, folder, model, claim)
     turned = [line for each in found for line in each.changes.verdicts]
     if turned and not verdicts_changed:
         s = "" if len(turned) == 1 else "s"
@@ -77,10 +76,9 @@ def accept(
         )
     if not dirty and (unchecked := check_clean(folder, report)):
         print(f"codi-bench: other changes are not looked for: {unchecked}", file=sys.stderr)
-    said = {"date": datetime.date.today().isoformat()}
-    after = [accepted(each.before, each.record.model_copy(update=said), reason) for each in found]
-    kept = {path.name: json.loads(text) | {"reason": reason} for path, text in values.items()}
-    for path in write_together(folder, after, kept):
+    today = datetime.date.today().isoformat()
+    after = [accepted(each.before, each.record.model_copy(update={"date": today}), reason) for each in found]
+    for path in write_together(folder, after, {each.file: each.accepted(today, reason) for each in beside}):
         print(path)
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from codi_bench.errors import BaselineError
+from codi_bench.errors import BaselineError, one_line
 from codi_bench.files import write_text
 
 Cell = dict[Literal["layer", "latent_pos"], int | str | None]
@@ -183,6 +183,23 @@ def path_of(folder: Path, model: str, claim: str) -> Path:
     return folder / model / f"{claim}.json"
 
 
+def read_strict(path: Path, kind: type[Strict], mend: str = "mend it by hand or restore it with git") -> Strict:
+    """A file as what it must hold. Raises BaselineError naming file and field, and how to mend it."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise BaselineError(f"{path}: the file: {one_line(error)}; {mend}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise BaselineError(f"{path}: {field}: {first['msg']}; {mend}") from error
+
+
+def strict_text(held: Strict) -> str:
+    """The text of a file that `read_strict` reads: keys sorted, what is None left out."""
+    return json.dumps(held.model_dump(by_alias=True, exclude_none=True), indent=1, sort_keys=True) + "\n"
+
+
 def load_baseline(folder: Path, model: str, claim: str) -> Baseline:
     """The baseline of (model, claim), empty if there is no file.
 
@@ -191,12 +208,7 @@ def load_baseline(folder: Path, model: str, claim: str) -> Baseline:
     path = path_of(folder, model, claim)
     if not path.is_file():
         return Baseline(schema=1, model=model, claim=claim)
-    try:
-        baseline = Baseline.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BaselineError(f"{path}: {field}: {first['msg']}; mend it by hand or restore it with git") from error
+    baseline = read_strict(path, Baseline)
     if (baseline.model, baseline.claim) != (model, claim):
         raise BaselineError(
             f"{path}: fields model and claim say ({baseline.model}, {baseline.claim}); rename the file or mend them"
@@ -207,7 +219,7 @@ def load_baseline(folder: Path, model: str, claim: str) -> Baseline:
 def save_baseline(folder: Path, baseline: Baseline) -> Path:
     """Write a baseline with sorted keys, whole or not at all."""
     path = path_of(folder, baseline.model, baseline.claim)
-    write_text(path, json.dumps(baseline.model_dump(by_alias=True, exclude_none=True), indent=1, sort_keys=True) + "\n")
+    write_text(path, strict_text(baseline))
     return path
 
 

@@ -6,18 +6,25 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from codi_bench.baselines import Baseline, Record, load_baseline, metrics_recorded, path_of, save_baseline
+from codi_bench import perf
+from codi_bench.baselines import (
+    Baseline,
+    Record,
+    load_baseline,
+    metrics_recorded,
+    path_of,
+    read_strict,
+    save_baseline,
+    strict_text,
+)
 from codi_bench.changes import Changes, changes
 from codi_bench.errors import BaselineError, CodiBenchError, UnknownNameError, one_line
 from codi_bench.files import check_writable, write_text
 
-VALUES = "_values"  # what benchmarks/test_values.py found, one file a model, beside the claims' own
 PROPOSE = "run `pytest benchmarks --update-baselines`"
 
 
@@ -30,20 +37,29 @@ class Proposal:
     changes: Changes
 
 
+@dataclass(frozen=True)
+class Beside:
+    """A proposed file beside the claims' own: where it lies below the baselines, what it would change, its text when accepted."""
+
+    file: Path
+    changes: list[str]
+    accepted: Callable[[str, str], str]  # date, reason
+
+
 def read_proposals(
     report: Path, folder: Path, models: Sequence[str] | None = None, claims: Sequence[str] | None = None
-) -> tuple[list[Proposal], dict[Path, str]]:
-    """The proposals of a run against the baselines of a folder, and its step values by file (as JSON text).
+) -> tuple[list[Proposal], list[Beside]]:
+    """The proposals of a run against the baselines of a folder: those of claims, and those of files beside them.
 
-    models, claims: only these. Raises CodiBenchError for none at all, for a name that nothing is proposed for, and for a file
-    that cannot be used, named with its field.
+    models, claims: only these; of a file beside them its own name and that of its folder. Raises CodiBenchError for none at all,
+    for a name that nothing is proposed for, and for a file that cannot be used, named with its field.
     """
     if not folder.is_dir():
         raise CodiBenchError(f"{folder}: no such folder; give --baselines DIR")
     files = sorted((report / "proposals").glob("*/*.json"))
     if not files:
         raise CodiBenchError(f"{report / 'proposals'}: nothing is proposed; {PROPOSE} first")
-    names = {path: (path.stem, VALUES) if path.parent.name == VALUES else (path.parent.name, path.stem) for path in files}
+    names = {p: (p.stem, p.parent.name) if p.parent.name in BESIDE else (p.parent.name, p.stem) for p in files}
     for i, (kind, asked) in enumerate((("proposal of model", models), ("proposal of claim", claims))):
         for name in asked or ():
             if name not in (known := {both[i] for both in names.values()}):
@@ -51,23 +67,14 @@ def read_proposals(
     taken = [path for path in files if all(not only or name in only for name, only in zip(names[path], (models, claims)))]
     if not taken:
         raise CodiBenchError(f"{report / 'proposals'}: nothing is proposed for these models and claims; {PROPOSE} for them")
-    values = {path: _read_values(path) for path in taken if path.parent.name == VALUES}
     recorded = metrics_recorded(folder)
-    return [
-        _read(path, folder, recorded) for path in taken if path not in values and not path.parent.name.startswith("_")
-    ], values
+    claimed = [_read(path, folder, recorded) for path in taken if not path.parent.name.startswith("_")]
+    return claimed, [BESIDE[path.parent.name](path, folder) for path in taken if path.parent.name in BESIDE]
 
 
 def _read(path: Path, folder: Path, recorded: int) -> Proposal:
     before = load_baseline(folder, path.parent.name, path.stem)
-    try:
-        record = Record.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise BaselineError(f"{path}: the file: {one_line(error)}; {PROPOSE} again") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the file"
-        raise BaselineError(f"{path}: {field}: {first['msg']}; {PROPOSE} again") from error
+    record = read_strict(path, Record, f"{PROPOSE} again")
     held, _ = before.nearest(record.environment)
     try:
         own = _own_problems(path.stem, held, record)
@@ -86,27 +93,39 @@ def _own_problems(claim: str, held: Record | None, record: Record) -> bool:
     return claim not in CLAIMS or CLAIMS[claim].family == OWN_ERRORS
 
 
-def _read_values(path: Path) -> str:
+def _step_values(path: Path, folder: Path) -> Beside:
+    """What benchmarks/test_values.py proposes, one file a model: its own test compares numbers, here changed fields are named."""
+    file, new = Path("_values", path.name), _read_values(path)
+    said = "not recorded before"
+    if (folder / file).is_file():
+        old = _read_values(folder / file)
+        fields = [name for name in {**old, **new} if name not in ("date", "reason") and old.get(name) != new.get(name)]
+        said = f"changed: {', '.join(fields)}" if fields else "as recorded"
+    return Beside(
+        file, [f"step values of {path.stem}: {said}"], lambda _, reason: json.dumps(new | {"reason": reason}, indent=1) + "\n"
+    )
+
+
+def _read_values(path: Path) -> dict:
     try:
-        text = path.read_text(encoding="utf-8")
-        if isinstance(json.loads(text), dict):
-            return text
+        held = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(held, dict):
+            return held
         problem = "not an object"
     except (OSError, ValueError) as error:
         problem = one_line(error)
     raise BaselineError(f"{path}: the file: {problem}; run `pytest benchmarks/test_values.py -m slow --update-baselines` again")
 
 
-def values_change(folder: Path, path: Path, proposed: str) -> str:
-    """What proposed step values would change, by field: their own test compares them number by number."""
-    held = folder / VALUES / path.name
-    if not held.is_file():
-        return "not recorded before"
-    old, new = (
-        {k: v for k, v in json.loads(each).items() if k not in ("date", "reason")} for each in (_read_values(held), proposed)
+def _speeds(path: Path, folder: Path) -> Beside:
+    """What benchmarks/perf proposes, one file for all machines."""
+    held, new = perf.load_speeds(folder), read_strict(path, perf.Speeds, f"{perf.PROPOSE} again")
+    return Beside(
+        perf.FILE, perf.changes(held, new), lambda date, reason: strict_text(perf.accept(held, new, date=date, reason=reason))
     )
-    fields = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return f"changed: {', '.join(fields)}" if fields else "as recorded"
+
+
+BESIDE = {"_values": _step_values, "_perf": _speeds}
 
 
 def check_clean(folder: Path, report: Path) -> str | None:
@@ -146,20 +165,20 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-def write_together(folder: Path, baselines: Sequence[Baseline], values: dict[str, dict]) -> list[Path]:
-    """Write baselines and step values, all or none: each is written and read back in a folder beside them before one is replaced.
+def write_together(folder: Path, baselines: Sequence[Baseline], beside: dict[Path, str]) -> list[Path]:
+    """Write baselines and texts beside them, all or none: first into a folder of their own, where baselines are read back.
 
     The text of `reported` is carried over as it stands, byte for byte.
     """
-    targets = [path_of(folder, each.model, each.claim) for each in baselines] + [folder / VALUES / name for name in values]
+    targets = [path_of(folder, each.model, each.claim) for each in baselines] + [folder / file for file in beside]
     for path in targets:
         check_writable(path, "give --baselines DIR, a folder that can be written to")
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".accept-", ignore_cleanup_errors=True) as staged:
             for each in baselines:
                 _stage(Path(staged), each, path_of(folder, each.model, each.claim))
-            for file, held in values.items():
-                write_text(Path(staged) / VALUES / file, json.dumps(held, indent=1) + "\n")
+            for file, text in beside.items():
+                write_text(Path(staged) / file, text)
             for target in targets:
                 target.parent.mkdir(parents=True, exist_ok=True)
             for target in targets:

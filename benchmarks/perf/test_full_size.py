@@ -2,8 +2,8 @@
 
 The backbones have the published shapes and random weights. Tokenizer and questions are the real ones where folders are given
 (`--base gpt2=FOLDER --problems gsm8k=FILE`), else stand-ins with question lengths like GSM8K's. The study's loop is timed on
-a few problems in the same run and scaled; of several rounds the fastest counts on both sides, for other work on the machine
-only ever slows one down. Nothing here depends on what the weights know: answers have a fixed length.
+a few problems before each round and scaled. Seconds and the fraction of the machine are of the fastest round, for other work on
+the machine only ever slows one down. Nothing here depends on what the weights know: answers have a fixed length.
 
     pytest benchmarks/perf -m perf -k full_size -s             16 problems (LLaMA: 4) on a CPU, a thousand on a GPU
     pytest benchmarks/perf -m perf -k full_size -s --n 64      figures alone, no bars
@@ -45,7 +45,7 @@ class Size:
 
     problems: int
     sample: int  # problems that the study's loop is timed on
-    rounds: int  # of ours; the study's loop is timed twice at most
+    rounds: int  # of both
     ratio: float | None = None  # times the study's loop, at least
     fraction: float | None = None  # of the matmul rate measured beside it, at least
     seconds: float | None = None  # at most
@@ -83,7 +83,7 @@ SHAPES = [
             rope_theta=500000.0,
             tie_word_embeddings=True,
         ),
-        cpu=Size(4, sample=1, rounds=1, ratio=7, fraction=0.35),  # two minutes and 6 GiB
+        cpu=Size(4, sample=1, rounds=2, ratio=7, fraction=0.35),  # two minutes and 6 GiB
         cuda=Size(1000, sample=8, rounds=3, seconds=30),
     ),
 ]
@@ -191,7 +191,7 @@ def peak_bytes(device: str) -> int:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
-def test_full_size(shape, benchmark, request, tmp_path):
+def test_full_size(shape, speed, request, tmp_path):
     option = request.config.option
     device, dtype = resolve(option.device, option.dtype)
     size = shape.cpu if device == "cpu" else shape.cuda
@@ -199,6 +199,7 @@ def test_full_size(shape, benchmark, request, tmp_path):
         dtype = "bfloat16" if option.dtype == "auto" else dtype
         torch.cuda.reset_peak_memory_stats(device)
     n = option.n or size.problems
+    batch_size = option.batch_size if device == "cpu" else max(option.batch_size, GPU_BATCH)
     tokenizer, questions, what = texts_for(option, shape, n, shape.config().vocab_size - 3)
     model = build(shape, tokenizer, device, dtype)
     codi = model.codi
@@ -212,31 +213,29 @@ def test_full_size(shape, benchmark, request, tmp_path):
             edits,
             hidden_states=states,
             max_new_tokens=NEW_TOKENS,
-            batch_size=option.batch_size if device == "cpu" else max(option.batch_size, GPU_BATCH),
+            batch_size=batch_size,
         )
 
-    rates, seconds = [], []
-
-    def timed_job():
-        taken, found = timed(job, device)
-        seconds.append(taken)
-        return found
+    rates = []
 
     def beside():
         rates.append(matmul_rate(device, dtype))
 
-    answers = benchmark.pedantic(timed_job, setup=beside, rounds=size.rounds, warmup_rounds=1)
-    taken, memory = min(seconds[1:]), peak_bytes(device)
-
+    answers = job()  # which warms up, too
+    memory = peak_bytes(device)
     ranks = np.argsort(lengths)[((np.arange(min(size.sample, n)) + 0.5) * n / min(size.sample, n)).astype(int)]
     sample = [questions[i] for i in ranks]  # evenly over the lengths, so that their mean is that of all
     follow = None if dtype == "float32" else [[found.tokens[i] for i in ranks] for found in answers]
     plain_loop(codi, sample[:1], CONDITIONS[:1], 1)
-    plain_taken, (plain, captured, missed) = min(
-        (timed(lambda: plain_loop(codi, sample, CONDITIONS, NEW_TOKENS, follow), device) for _ in range(min(2, size.rounds))),
-        key=lambda timing: timing[0],
+    answers, (plain, captured, missed) = speed.rounds(
+        lambda: timed(job, device)[1],
+        lambda: plain_loop(codi, sample, CONDITIONS, NEW_TOKENS, follow),
+        share=len(sample) / n,
+        rounds=size.rounds,
+        warmup=0,
+        beside=beside,
     )
-    ratio = plain_taken / len(sample) * n / taken
+    taken, ratio = min(speed.seconds), speed.ratio
 
     if follow is None:
         assert [[found.tokens[i] for i in ranks] for found in answers] == plain
@@ -261,11 +260,11 @@ def test_full_size(shape, benchmark, request, tmp_path):
         "useful_flops_per_problem": flops / n,
         "fraction": flops / taken / rate,
     }
-    benchmark.extra_info.update(figures)
+    speed.benchmark.extra_info.update(figures)
     print(
         f"\n{shape.name} ({dtype}, {device}): {n} problems x {len(CONDITIONS)} conditions in {taken:.2f} s, "
         f"{n / taken:.2f} problems/s, {figures['tokens_per_second']:.0f} tokens/s, peak {memory / 2**30:.2f} GiB"
-        f"\n  {ratio:.1f} times the study's loop ({figures['plain_loop']}: {plain_taken / len(sample):.2f} s a problem)"
+        f"\n  {ratio:.1f} times the study's loop ({figures['plain_loop']})"
         f"\n  {flops / n / 1e9:.1f} useful GFLOP a problem, {flops / taken / 1e9:.1f} GFLOP/s, {figures['fraction']:.0%} of the "
         f"{rate / 1e9:.0f} GFLOP/s of a large matmul; {figures['questions']}"
     )
@@ -284,3 +283,5 @@ def test_full_size(shape, benchmark, request, tmp_path):
             f"{value:.3g} {name}, the bar is {bar:g}" for name, value, bar, sign in bars if bar and sign * value < sign * bar
         ]
         assert not missed_bars, "; ".join(missed_bars)
+    work = f"{n} {what} x {len(CONDITIONS)} conditions in batches of {batch_size}, the study's loop on {len(sample)} of them"
+    speed.assert_holds(work=work, device=device, dtype=dtype)
