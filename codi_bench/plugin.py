@@ -18,7 +18,7 @@ from codi_bench.errors import CodiBenchError
 from codi_bench.files import package_folder, write_text
 from codi_bench.progress import LiveLine, Schedule, load_timings, save_timings
 
-GATED = ("gpu", "slow", "perf", "calibration")
+GATED = ("gpu", "slow", "perf", "calibration", "stress")
 UNJUDGED = ("not-run", "blocked", "unchecked")
 SUITE, OUTCOME, REFUSED = pytest.StashKey(), pytest.StashKey(), pytest.StashKey()
 
