@@ -26,6 +26,7 @@ from .records import kept
 from .tiny import write_tiny
 
 ANYWHERE = "anywhere"  # other aims are the kinds of half-written files, door.HALVES
+TINY_CLAIMS = ("task-accuracy", "ablation", "size")
 TINY_CHAIN = ("an entry", ANYWHERE, "results.json", "the report")
 FULL_CHAIN = (ANYWHERE, "an entry", *[ANYWHERE] * 6, "results.json", "the report")
 OLD = json.dumps({"schema": 1, "environment": {}, "rows": []})  # results of an earlier run that has nothing of this one
@@ -82,15 +83,19 @@ def _read_back(folder: Path) -> tuple[int, list[str]]:
 # `pytest benchmarks`
 
 
-def tiny_kills(work: Path, trials: int, aims: tuple[str, ...] = TINY_CHAIN) -> dict:
+def tiny_kills(work: Path, trials: int, aims: tuple[str, ...] = TINY_CHAIN, claims: tuple[str, ...] = TINY_CLAIMS) -> dict:
     """`trials` times from a cold cache: killed once an aim, one start after the other on the same folder, then run to the end."""
-    model, baselines = work / "tiny" / "model", work / "tiny" / "baselines"
-    baselines.mkdir(parents=True, exist_ok=True)  # nothing is recorded for this model
+    return door_kills(work / "tiny", ("benchmarks", *on_tiny(work / "models", claims)), trials, aims)
+
+
+def on_tiny(folder: Path, claims: tuple[str, ...]) -> tuple[str, ...]:
+    """Arguments to measure these claims on a tiny model alone, with nothing recorded; the model is written into the folder."""
+    model, baselines = folder / "tiny", folder / "baselines"
+    baselines.mkdir(parents=True, exist_ok=True)
     if not model.is_dir():
         write_tiny("gpt2", model)
-    claims = [word for claim in ("task-accuracy", "ablation", "size") for word in ("--claim", claim)]
-    asked = ["benchmarks", "-k", "tiny", "--model", f"tiny={model}", "--baselines", str(baselines), "--n", "8", *claims]
-    return door_kills(work / "tiny", tuple(asked), trials, aims)
+    asked = [word for claim in claims for word in ("--claim", claim)]
+    return ("-k", "tiny", "--model", f"tiny={model}", "--baselines", str(baselines), "--n", "8", *asked)
 
 
 def full_kills(work: Path, arguments: tuple[str, ...] = ("benchmarks",), aims: tuple[str, ...] = FULL_CHAIN) -> dict:
