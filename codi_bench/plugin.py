@@ -307,8 +307,8 @@ class Reporter:
         except OSError as error:
             self.shown = terminal(rows, environment, None)
             self.red.append(
-                f"{error.filename or folder}: could not be written ({error.strerror or error}): the table above is all that there "
-                f"is of this run, files in {folder} may be of an earlier one; make room or give --report DIR, and run again"
+                f"{error.filename or folder}: could not be written ({error.strerror or error}): the table above is all there is "
+                f"of this run, files in {folder} may be of an earlier one; make room or give --report DIR, and run again"
             )
 
     def pytest_terminal_summary(self, terminalreporter):

@@ -1,4 +1,4 @@
-"""What happens to nightly jobs, through the whole door: no disk, cache or home, a clock that goes back, others at the same time."""
+"""What happens to nightly jobs, through the whole door: no disk, cache or home, a clock that goes back, others at once."""
 
 from __future__ import annotations
 

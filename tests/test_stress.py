@@ -34,7 +34,7 @@ def test_a_killed_writer_leaves_nothing_or_good_entries(tmp_path):
 def test_a_run_killed_while_files_are_written_ends_with_the_same_results(tmp_path):
     found = tiny_kills(tmp_path, 1, ("an entry", "results.json"), CHEAP)
     assert not found["faults"] and found["resumed to the end with identical results"] == 1
-    assert found["kills"] == 2 and found["while a file was written"]["an entry"] == 1
+    assert found["kills"] == 2
     steps = {path.name: path.read_text() for path in tmp_path.rglob("*.json") if path.parent.name == "tiny"}
     assert tiny_kills(tmp_path, 1, ("an entry", "results.json"), CHEAP) == found  # kept, not done again
     assert {path.name: path.read_text() for path in tmp_path.rglob("*.json") if path.parent.name == "tiny"} == steps
@@ -99,13 +99,19 @@ def test_results_from_before_may_stand_after_a_kill_and_not_at_the_end(door, mon
     assert kills._end(door, wanted)["faults"] == said
 
 
-def test_a_run_that_ends_before_it_is_killed_is_no_kill(tmp_path, monkeypatch):
-    undisturbed = {"seconds": 60, "exit": 0, "killed": False, "files": {}, "seen": {}, "faults": []}
-    monkeypatch.setattr(kills, "_undisturbed", lambda door: undisturbed)
-    monkeypatch.setattr(Door, "run", lambda door: {"exit": 0})
-    found = full_kills(tmp_path, ("--version",), ("anywhere",))  # over in a second, long before its moment
-    assert found["kills"] == 0 and found["chains"] == 1
-    assert len(list((tmp_path / "full").glob("0-0-*.json"))) == kills.TRIES
+def test_a_run_that_ends_before_it_is_killed_is_no_kill_and_the_next_one_is_killed_sooner(tmp_path, monkeypatch):
+    lengths = []
+
+    def kill(door, aim, rng, longest, wanted):
+        lengths.append(longest)
+        return {"seconds": 60 - 20 * len(lengths), "killed": len(lengths) == 3, "while writing": "", "faults": []}
+
+    undisturbed = {"seconds": 60, "killed": False, "faults": []}
+    for name, found in (("_undisturbed", undisturbed), ("_end", {"killed": False, "faults": []})):
+        monkeypatch.setattr(kills, name, lambda *_, found=found: found)
+    monkeypatch.setattr(kills, "_door_kill", kill)
+    found = full_kills(tmp_path, (), ("anywhere",))
+    assert lengths == [60, 40, 20] and found["kills"] == 1 and found["seconds"] == 60 + 40 + 20
 
 
 # Repeated runs
@@ -178,12 +184,13 @@ def test_what_may_differ_is_told():
 
 # The records, and what the docs print of them
 
-PART = {"seconds": 1.0, "kills": 99, "cold runs": 99, "warm runs": 9, "faults": []}
+PART = {"seconds": 1.0, "kills": 99, "while a file was written": 99, "cold runs": 99, "warm runs": 9, "faults": []}
 
 
 def test_too_few_kills_or_any_fault_meet_no_bar(tmp_path):
     whole = {part: PART for part in LEAST["kills"]}
     assert met("kills", whole) and not met("kills", {**whole, "store": {**PART, "kills": 19}})
+    assert not met("kills", {**whole, "tiny model": {**PART, "while a file was written": 9}})
     assert not met("kills", {**whole, "store": {**PART, "faults": ["damaged"]}}) and not met("kills", {"store": PART})
     assert sum(least["kills"] for least in LEAST["kills"].values()) >= 50
     record = write_record(tmp_path, "repeats", {"embedded pair": PART})

@@ -18,7 +18,8 @@ from pathlib import Path
 RESULTS = "report/results.json"
 HALVES = {"an entry": "cache/store/.*.safetensors.*", "results.json": "report/.results.json.*", "the report": "report/**/.*"}
 DATE = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d\+00:00)?")  # all by which two reports may differ
-POLL = 0.0003  # seconds
+PATH = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))  # for -p slow_disk
+POLL = 0.001  # seconds
 LONGEST = 3600.0  # seconds, after which a run is taken to hang
 
 
@@ -43,7 +44,7 @@ class Door:
             process = subprocess.Popen(
                 [sys.executable, "-m", "pytest", *self.arguments, "-p", "no:cacheprovider"],
                 cwd=self.folder,
-                env={**os.environ, **threads, "CODI_BENCH_CACHE": str(self.cache or self.folder / "cache")},
+                env={**os.environ, **threads, "PYTHONPATH": PATH, "CODI_BENCH_CACHE": str(self.cache or self.folder / "cache")},
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from codi_bench import bench, engine, files, plugin, results, suite
 from codi_bench.environment import environment, versions
-from codi_bench.files import code_hash, package_folder, write_text
+from codi_bench.files import code_hash, file_hash, package_folder, write_text
 from codi_bench.report import render
 from codi_bench.thoughts import mapped, store
 
@@ -20,7 +20,11 @@ ABOUT = {
     "repeats": "runs in random order over batch sizes, threads and workers: the numbers and words are the same",
 }
 LEAST = {
-    "kills": {"store": {"kills": 20}, "tiny model": {"kills": 20}, "embedded pair": {"kills": 10}},
+    "kills": {
+        "store": {"kills": 20, "while a file was written": 10},
+        "tiny model": {"kills": 20, "while a file was written": 10},
+        "embedded pair": {"kills": 10},
+    },
     "repeats": {"embedded pair": {"cold runs": 10, "warm runs": 1}},
 }
 UNDER_STRESS = (bench, engine, files, mapped, plugin, render, results, store, suite)
@@ -32,8 +36,9 @@ def folder() -> Path:
 
 
 def work_folder(name: str) -> Path:
-    """Where steps are kept: in the cache folder, for this code alone."""
-    return store.default_folder().parent / "stress" / f"{name}-{code_hash(*UNDER_STRESS)[:12]}"
+    """Where steps are kept: in the cache folder, for this code and these drivers alone."""
+    drivers = file_hash(*sorted(Path(__file__).parent.glob("*.py")))
+    return store.default_folder().parent / "stress" / f"{name}-{code_hash(*UNDER_STRESS)[:8]}-{drivers[:8]}"
 
 
 def kept(path: Path, do: Callable[[], dict]) -> dict:
@@ -81,8 +86,8 @@ def lines(record: dict) -> list[str]:
 
 
 def _kills(part: dict) -> str:
-    written = part["while a file was written"]
-    return f"{sum(written.values())} while a file was written ({', '.join(f'{kind} {n}' for kind, n in written.items())})"
+    written = ", ".join(f"{count} in {kind}" for kind, count in part["what was written"].items())
+    return f"half-written at the kill: {written or 'nothing'}"
 
 
 def _repeats(part: dict) -> str:
