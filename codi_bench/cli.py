@@ -38,6 +38,10 @@ def main() -> None:
     except CodiBenchError as error:
         print(f"codi-bench: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # such as a disk that became full; what was there before is still whole
+        said = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
+        print(f"codi-bench: {said}", file=sys.stderr)
+        sys.exit(2)
     except MemoryError as error:
         print(f"codi-bench: out of memory ({one_line(error)}); ask for fewer problems or thoughts at once", file=sys.stderr)
         sys.exit(2)
@@ -83,6 +87,7 @@ def think(
     seed: Annotated[int, typer.Option(help="taken as `answer` takes it; thinking draws nothing")] = 0,
 ) -> None:
     """Capture hidden_states, latents and first_logits of every problem into a safetensors file."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     from codi_bench.models.model import load
@@ -94,7 +99,10 @@ def think(
     with _progress(f"thinking about {len(asked)} problems", len(asked)) as advance:
         found = loaded.think([p.question for p in asked], batch_size=batch_size, protocol=protocol, progress=advance)
     arrays = {"hidden_states": found.hidden_states, "latents": found.latents, "first_logits": found.first_logits}
-    write_whole(out, lambda path: save_file(arrays, path))
+    try:
+        write_whole(out, lambda path: save_file(arrays, path))
+    except SafetensorError as error:
+        raise CodiBenchError(f"{out}: cannot be written ({one_line(error)}); {OUT}") from error
 
 
 @app.command()

@@ -14,16 +14,25 @@ from codi_bench.errors import CodiBenchError
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all: `write(temporary_path)` in the same folder, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    """Write a file whole or not at all: `write(temporary_path)` in the same folder, then rename.
+
+    Raises OSError, which names this file, where it cannot be written.
+    """
+    name = path.with_name(f".{path.name}.")
     try:
-        write(Path(name))
-        os.chmod(name, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, made = tempfile.mkstemp(dir=path.parent, prefix=name.name)
+        os.close(handle)
+        try:
+            write(Path(made))
+            os.chmod(made, 0o644)  # mkstemp makes files that only their owner can read
+            os.replace(made, path)
+        finally:
+            Path(made).unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno and (error.filename is None or str(error.filename).startswith(str(name))):
+            error.filename = str(path)  # a full disk names no file, and nobody knows the temporary one
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

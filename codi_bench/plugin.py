@@ -18,7 +18,7 @@ from codi_bench.errors import CodiBenchError
 from codi_bench.files import package_folder, write_text
 from codi_bench.progress import LiveLine, Schedule, load_timings, save_timings
 
-GATED = ("gpu", "slow", "perf", "calibration")
+GATED = ("gpu", "slow", "perf", "calibration", "stress")
 UNJUDGED = ("not-run", "blocked", "unchecked")
 SUITE, OUTCOME, REFUSED = pytest.StashKey(), pytest.StashKey(), pytest.StashKey()
 
@@ -167,7 +167,7 @@ def _gpu_asked(expression: str) -> bool:
 
 
 @pytest.fixture
-def judged(request, pair):
+def judged(request, pair, caplog):
     """One claim measured on one model and compared; the test is NOT RUN, BLOCKED or UNCHECKED where nothing can be judged."""
     asked, claim = pair
     found = suite_of(request.config).measure(asked, claim)
@@ -179,6 +179,7 @@ def judged(request, pair):
         "lines": lines,
         "rows": [asdict(row) for row in found.rows],
         "facts": {asked.name: suite_of(request.config).facts(asked.name)},
+        "warnings": [each.getMessage() for each in caplog.records if each.name.startswith("codi_bench.")],
         "proposal": found.proposal.model_dump_json() if word == "proposed" else None,
     }
     if word in UNJUDGED:
@@ -243,7 +244,7 @@ class Reporter:
     """Gathers the rows of a run, says how far it is, and writes table and results when it ends."""
 
     def __init__(self, config):
-        self.config, self.outcomes, self.stray = config, {}, []
+        self.config, self.outcomes, self.shown, self.red = config, {}, "", []
         self.names, self.schedule, self.live = {}, Schedule([], {}), LiveLine()
 
     def pytest_collection_finish(self, session):
@@ -276,8 +277,8 @@ class Reporter:
         self.live.hide()
         if self.outcomes:
             self._keep_timings()
-            self.stray = suite_of(self.config).stray_files()
-            if self.stray and exitstatus == 0:
+            self._report()
+            if self.red and exitstatus == 0:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _keep_timings(self) -> None:
@@ -286,24 +287,38 @@ class Reporter:
         if not suite_of(self.config).changed:
             save_timings(default_folder().parent, self.schedule.taken)
 
-    def pytest_terminal_summary(self, terminalreporter):
-        if not self.outcomes:
-            return
+    def _report(self) -> None:
+        """Write results, report and proposals; where they cannot be written the table is shown all the same."""
         from codi_bench.comparison import winners
-        from codi_bench.report.render import render
+        from codi_bench.report.render import render, terminal
         from codi_bench.results import Row, write_results
 
-        suite = suite_of(self.config)
+        suite, folder = suite_of(self.config), Path(self.config.option.report)
         rows = [Row(**row) for outcome in self.outcomes.values() for row in outcome["rows"]]
         found = winners(rows)
         facts = {name: each for outcome in self.outcomes.values() for name, each in outcome["facts"].items()}
         rows += suite.not_selected(rows)
-        folder, environment = Path(self.config.option.report), {**suite.environment(rows, facts), "winners": found}
-        write_results(folder / "results.json", environment, rows)
-        self._propose(folder)
+        environment = {**suite.environment(rows, facts), "winners": found}
+        self.red = suite.stray_files()
+        try:
+            write_results(folder / "results.json", environment, rows)
+            self._propose(folder)
+            self.shown = render(rows, environment, folder)
+        except OSError as error:
+            self.shown = terminal(rows, environment, None)
+            self.red.append(
+                f"{error.filename or folder}: could not be written ({error.strerror or error}): the table above is all there is "
+                f"of this run, files in {folder} may be of an earlier one; make room or give --report DIR, and run again"
+            )
+
+    def pytest_terminal_summary(self, terminalreporter):
+        if not self.outcomes:
+            return
         terminalreporter.write_line("")
-        terminalreporter.write(render(rows, environment, folder))
-        for line in self.stray:
+        terminalreporter.write(self.shown)
+        for line in dict.fromkeys(each for outcome in self.outcomes.values() for each in outcome["warnings"]):
+            terminalreporter.write_line(f"warning: {line}", yellow=True)
+        for line in self.red:
             terminalreporter.write_line(f"RED {line}", red=True)
 
     def _line(self, text: str) -> None:

@@ -17,9 +17,8 @@ from typer.testing import CliRunner
 
 from codi_bench import cli
 from codi_bench.errors import CodiBenchError
-from codi_bench.stats import stream
 from codi_bench.thoughts import mapped, store
-from codi_bench.thoughts.mapped import in_use, read_sealed
+from codi_bench.thoughts.mapped import in_use
 from codi_bench.thoughts.store import Store, default_bound, entries, evict
 
 KEY = {"what": "think", "weights": "0123456789abcdef"}
@@ -43,7 +42,7 @@ def python(code, *given):
     )
 
 
-# Several at once, and killed ones
+# Several at once; killed ones are in test_stress.py
 
 WORKER = """
     import os, sys, time
@@ -87,38 +86,6 @@ def test_threads_compute_each_entry_once(tmp_path):
     for thread in threads:
         thread.join(timeout=30)
     assert len(calls) == 1 and seen == [1] * 8
-
-
-WRITER = """
-    import sys
-    import numpy as np
-    from pathlib import Path
-    from codi_bench.thoughts.store import Store
-    kept = Store(Path(sys.argv[1]))
-    print("ready", flush=True)
-    for k in range(10**6):
-        kept.fetch_filled({"k": k, "filled": 1}, "a", (128, 1024), lambda large: large.fill(k) or {"b": np.arange(k)})
-        kept.fetch({"k": k}, lambda: {"a": np.full(50_000, k)})
-"""
-
-
-def test_a_killed_writer_leaves_nothing_or_good_entries(tmp_path, caplog):
-    rng = stream(0, "cache", "kill", "store")
-    for trial in range(4):
-        writer = python(WRITER, tmp_path)
-        assert writer.stdout.readline() == "ready\n"
-        time.sleep(float(rng.uniform(0.02, 0.25)))
-        writer.kill()
-        writer.wait(timeout=30)
-        held = entries(tmp_path)
-        assert held or trial < 3
-        for entry in held:
-            metadata, arrays = read_sealed(entry.path, {})
-            k = store.json.loads(metadata["key"])["k"]
-            assert (arrays["a"] == np.float16(k) if "filled" in metadata["key"] else arrays["a"] == k).all()
-        del arrays
-    evict(tmp_path, np.inf)
-    assert not list(tmp_path.glob(".*.safetensors.*")) and len(entries(tmp_path)) == len(held) and not caplog.records
 
 
 def test_what_a_killed_writer_left_is_cleared_unless_somebody_writes(tmp_path):

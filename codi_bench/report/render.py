@@ -79,8 +79,11 @@ def render(rows: list[Row], environment: dict, folder: Path) -> str:
     return terminal(rows, environment, folder)
 
 
-def terminal(rows: list[Row], environment: dict, folder: Path) -> str:
-    """The tables as text of 100 columns, and what to do next; colour only where somebody watches, and never alone."""
+def terminal(rows: list[Row], environment: dict, folder: Path | None) -> str:
+    """The tables as text of 100 columns, and what to do next; colour only where somebody watches, and never alone.
+
+    folder: where the report's files are; None: there are none.
+    """
     watched = sys.stdout.isatty()
     console = Console(width=WIDTH, force_terminal=watched, color_system="auto" if watched else None, highlight=False, emoji=False)
     with console.capture() as captured:
@@ -215,13 +218,16 @@ def _legends(rows: Sequence[Row]) -> list[str]:
     return found + ([WORDS_LEGEND] if any(row.validity for row in rows) else [])
 
 
-def _ending(rows: Sequence[Row], folder: Path) -> list[str]:
+def _ending(rows: Sequence[Row], folder: Path | None) -> list[str]:
     """What is red and why, the counts, what can be done about each that is no pass, and where the files are."""
     red = drifted(rows)
-    found = [f"{SYMBOLS['DRIFTED']} DRIFTED {text}" for text in red[:SHOWN_RED]]
-    if len(red) > SHOWN_RED:
-        found.append(f"{SYMBOLS['DRIFTED']} and {len(red) - SHOWN_RED} more in {folder / 'report.md'}")
+    shown = len(red) if folder is None else SHOWN_RED
+    found = [f"{SYMBOLS['DRIFTED']} DRIFTED {text}" for text in red[:shown]]
+    if len(red) > shown:
+        found.append(f"{SYMBOLS['DRIFTED']} and {len(red) - shown} more in {folder / 'report.md'}")
     found.append(", ".join(f"{count} {word}" for word, count in counts(rows).items()))
+    if folder is None:
+        return [*found, *next_steps(rows)]
     beside = [*FILES, "figures/", *(["results.json"] if (folder / "results.json").exists() else [])]
     return [*found, *next_steps(rows), f"the page, with figures and evidence: {folder / PAGE}; beside it {', '.join(beside)}"]
 

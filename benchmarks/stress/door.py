@@ -1,0 +1,85 @@
+"""`pytest benchmarks` in a process of its own that can be killed, and what it leaves on the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+RESULTS = "report/results.json"
+HALVES = {"an entry": "cache/store/.*.safetensors.*", "results.json": "report/.results.json.*", "the report": "report/**/.*"}
+DATE = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d\+00:00)?")  # all by which two reports may differ
+PATH = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))  # for -p slow_disk
+POLL = 0.001  # seconds
+LONGEST = 3600.0  # seconds, after which a run is taken to hang
+
+
+@dataclass(frozen=True)
+class Door:
+    """`pytest benchmarks` with these arguments, in a folder that has its report, what it said and, if not elsewhere, its cache.
+
+    threads: None: as many as there are cores.
+    """
+
+    folder: Path
+    arguments: tuple[str, ...]
+    threads: int | None = None
+    cache: Path | None = None
+
+    @contextmanager
+    def open(self) -> Iterator[subprocess.Popen]:
+        """A started run; with everything that it started it is killed where the block ends, unless it has ended itself."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        threads = {} if self.threads is None else dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads))
+        with open(self.folder / "said.txt", "ab") as said:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pytest", *self.arguments, "-p", "no:cacheprovider"],
+                cwd=self.folder,
+                env={**os.environ, **threads, "PYTHONPATH": PATH, "CODI_BENCH_CACHE": str(self.cache or self.folder / "cache")},
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def run(self) -> dict:
+        """One run to its end: exit status, seconds, and when the first and the last half-written file of each kind was seen."""
+        start, seen = time.monotonic(), {}
+        with self.open() as process:
+            while process.poll() is None and (now := time.monotonic() - start) < LONGEST:
+                for name in HALVES:
+                    if self.halves(name):
+                        seen[name] = [seen.get(name, [now])[0], now]
+                time.sleep(POLL)
+        return {"exit": process.returncode, "seconds": time.monotonic() - start, "seen": seen}
+
+    def halves(self, name: str) -> set[Path]:
+        """The half-written files of that kind."""
+        return set(self.folder.glob(HALVES[name]))
+
+    def files(self) -> dict[str, str]:
+        """sha256 of every file that counts, by name: of the report without its date, and of the store."""
+        found = [*self.folder.glob("report/**/*"), *self.folder.glob("cache/store/*.safetensors")]
+        return {
+            path.relative_to(self.folder).as_posix(): hashlib.sha256(DATE.sub(b"", path.read_bytes())).hexdigest()
+            for path in found
+            if path.is_file() and not path.name.startswith(".")
+        }
+
+    def rows(self) -> list[dict]:
+        """The rows of results.json."""
+        return json.loads((self.folder / RESULTS).read_text(encoding="utf-8"))["rows"]

@@ -1,0 +1,50 @@
+"""A tiny seeded CODI model of either family, in a folder like any user's: what a run over it costs is the run itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from codi_bench.models.checkpoint import save_folder
+from codi_bench.models.codi import Codi, Projection
+from codi_bench.models.recipes import Recipe
+from codi_bench.models.tokenizer import write_tokenizer
+from codi_bench.problems import vocabulary
+
+FAMILIES = ("gpt2", "llama")
+
+
+def tiny_recipe(family: str, **changes) -> Recipe:
+    """Weights are drawn wide, so that questions get different answers; wider still, and rounding would grow to chaos."""
+    fields = {
+        "name": f"tiny-{family}",
+        "family": family,
+        "width": 32,
+        "layers": 4,
+        "heads": 2,
+        "inner": 64,
+        "phases": (("teacher", 4), ("both", 4), ("teacher", 2), ("both", 2)),
+        "horizon": 12,
+        "cooldown": 3,
+        "batch_size": 8,
+        "learning_rate": 3e-3,
+        "distill_factor": 5.0,
+        "train_problems": 800,
+        "warmup": 2,
+        "initializer_range": {"gpt2": 0.2, "llama": 0.1}[family],
+    }
+    return Recipe(**{**fields, **changes})
+
+
+def write_tiny(family: str, folder: Path) -> Path:
+    """Write an untrained model: width 32, 4 layers, 2 heads, K = 6; the seed is the family's place in FAMILIES."""
+    write_tokenizer(vocabulary(), folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    recipe = tiny_recipe(family)
+    torch.manual_seed(FAMILIES.index(family))
+    backbone = AutoModelForCausalLM.from_config(recipe.config(len(tokenizer)))
+    projection = Projection(recipe.width, recipe.inner)
+    save_folder(Codi(backbone, projection, tokenizer, vocab_size=len(tokenizer), num_latents=recipe.num_latents), folder)
+    return folder

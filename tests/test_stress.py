@@ -1,0 +1,211 @@
+"""Kills and repeated runs, in short: the drivers of benchmarks/stress on small work, their eyes, and the committed records.
+
+The full run is `pytest benchmarks/stress -m stress`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.stress import kills, repeats, writer
+from benchmarks.stress.door import RESULTS, Door
+from benchmarks.stress.kills import full_kills, on_tiny, store_kills, tiny_kills
+from benchmarks.stress.records import LEAST, folder, kept, lines, met, write_record
+from benchmarks.stress.repeats import SETTINGS, Setting, compare
+from codi_bench.thoughts.store import Store, entries
+
+DOCS = Path(__file__).parent.parent / "docs" / "regression.md"
+CHEAP = ("task-accuracy", "size")
+
+
+# Kills
+
+
+def test_a_killed_writer_leaves_nothing_or_good_entries(tmp_path):
+    found = store_kills(tmp_path, 4)
+    assert found["kills"] == 4 and found["entries read back"] and not found["faults"]
+
+
+def test_a_run_killed_while_files_are_written_ends_with_the_same_results(tmp_path):
+    found = tiny_kills(tmp_path, 1, ("an entry", "results.json"), CHEAP)
+    assert not found["faults"] and found["resumed to the end with identical results"] == 1
+    assert found["kills"] == 2
+    steps = {path.name: path.read_text() for path in tmp_path.rglob("*.json") if path.parent.name == "tiny"}
+    assert tiny_kills(tmp_path, 1, ("an entry", "results.json"), CHEAP) == found  # kept, not done again
+    assert {path.name: path.read_text() for path in tmp_path.rglob("*.json") if path.parent.name == "tiny"} == steps
+
+
+def test_what_was_done_is_not_done_again(tmp_path, capsys):
+    done = [kept(tmp_path / "step.json", lambda: {"killed": True}), kept(tmp_path / "step.json", lambda: 1 // 0)]
+    assert done[0] == done[1] and done[0]["killed"] and capsys.readouterr().err.count("step: ") == 1
+    with pytest.raises(ZeroDivisionError):
+        kept(tmp_path / "other.json", lambda: 1 // 0)
+    assert not (tmp_path / "other.json").exists()
+
+
+# What the drivers must see
+
+
+def test_an_entry_that_is_not_what_it_must_be_is_seen(tmp_path):
+    for number in (1, 3):
+        writer.fetch(Store(tmp_path, writer.BOUND), number)
+    assert kills._read_back(tmp_path) == (2, [])
+    first, second = (entry.path for entry in entries(tmp_path))
+    first.write_bytes(first.read_bytes()[:-1])
+    other = Store(tmp_path / "other")
+    other.fetch(writer.key(3), lambda: {"large": writer.wanted(5)[:50], "number": np.array([3])})
+    second.write_bytes(entries(other.folder)[0].path.read_bytes())
+    count, (cut, wrong) = kills._read_back(tmp_path)
+    assert count == 2 and first.name in cut and f"{second.name} is read as good and is not" == wrong
+
+
+@pytest.fixture
+def door(tmp_path):
+    """A run that left results, a page, and two entries."""
+    for name in (RESULTS, "report/report.html", "cache/store/a.safetensors", "cache/store/b.safetensors"):
+        path = tmp_path / "run" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{name} of 2026-01-01T00:00:00+00:00")
+    return Door(tmp_path / "run", ())
+
+
+@pytest.mark.parametrize("name", [RESULTS, "report/report.html", "cache/store/b.safetensors"])
+def test_a_file_that_is_cut_or_another_is_seen_and_one_of_another_date_is_not(door, name):
+    wanted = {"files": door.files(), "exit": 0}
+    path = door.folder / name
+    whole = path.read_text()
+    assert len(wanted["files"]) == 4 and not kills._damaged(door, wanted)
+    path.write_text(whole.replace("2026-01-01", "2027-02-02"))
+    assert not kills._damaged(door, wanted)
+    path.write_text(whole[:-1])
+    assert kills._damaged(door, wanted) == [f"{path} is damaged"]
+    path.unlink()
+    assert not kills._damaged(door, wanted)  # not there yet
+    (door.folder / "report" / ".results.json.half").write_text(whole[:5])
+    assert not kills._damaged(door, wanted) and door.halves("results.json") and not door.halves("an entry")
+
+
+def test_results_from_before_may_stand_after_a_kill_and_not_at_the_end(door, monkeypatch):
+    wanted = {"files": door.files(), "exit": 0}
+    (door.folder / RESULTS).write_text(kills.OLD)
+    assert not kills._damaged(door, wanted)
+    monkeypatch.setattr(Door, "run", lambda door: {"exit": 1})
+    said = [f"{door.folder}: exit 1 after kills", f"{door.folder / RESULTS} is another after kills"]
+    assert kills._end(door, wanted)["faults"] == said
+
+
+def test_a_run_that_ends_before_it_is_killed_is_no_kill_and_the_next_one_is_killed_sooner(tmp_path, monkeypatch):
+    lengths = []
+
+    def kill(door, aim, rng, longest, wanted):
+        lengths.append(longest)
+        return {"seconds": 60 - 20 * len(lengths), "killed": len(lengths) == 3, "while writing": "", "faults": []}
+
+    undisturbed = {"seconds": 60, "killed": False, "faults": []}
+    for name, found in (("_undisturbed", undisturbed), ("_end", {"killed": False, "faults": []})):
+        monkeypatch.setattr(kills, name, lambda *_, found=found: found)
+    monkeypatch.setattr(kills, "_door_kill", kill)
+    found = full_kills(tmp_path, (), ("anywhere",))
+    assert lengths == [60, 40, 20] and found["kills"] == 1 and found["seconds"] == 60 + 40 + 20
+
+
+# Repeated runs
+
+
+def test_order_batch_size_and_threads_change_no_number(tmp_path):
+    found = repeats.repeats(tmp_path, (Setting(64, 2), Setting(1, 1)), on_tiny(tmp_path, CHEAP))
+    assert not found["faults"] and found["tests"] == 2 and found["rows"] > 60 and found["largest"] <= 1e-6
+
+
+def test_the_settings_are_those_that_must_hold():
+    cold = [setting for setting in SETTINGS if setting.cold]
+    assert len(cold) >= 10 and {(s.batch_size, s.threads) for s in cold} == {(b, t) for b in (1, 16, 64) for t in (1, 2)}
+    assert 4 in {setting.workers for setting in cold} and not SETTINGS[0].workers and SETTINGS[0].cold
+
+
+ROW = {
+    "claim": "size",
+    "model": "gpt2-mini",
+    "metric": "layers",
+    "protocol": "reported",
+    "status": "ok",
+    "validity": "SUPPORTED",
+    "cell": {"layer": 2, "latent_pos": None},
+    "measured": {"value": 4.0, "low": None, "high": None},
+    "null": None,
+    "reason": "as it was",
+    "detail": {"outcomes": "AA==", "grid": [1.0, 2.0], "validity": "p = 0.01"},
+}
+
+
+def changed(*path, to) -> dict:
+    row = copy.deepcopy(ROW)
+    at = row
+    for name in path[:-1]:
+        at = at[name]
+    at[path[-1]] = to
+    return row
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (changed("validity", to="REFUTED"), "validity was SUPPORTED and is REFUTED"),
+        (changed("status", to="blocked"), "status was ok"),
+        (changed("cell", "layer", to=3), "cell.layer was 2 and is 3"),
+        (changed("measured", "value", to=4.1), "measured.value was 4.0 and is 4.1"),
+        (changed("measured", "value", to=float("nan")), "measured.value"),
+        (changed("measured", "low", to=1.0), "measured.low was None"),
+        (changed("measured", to=None), "only one run has measured.value"),
+        (changed("null", to={"value": 1.0}), "only one run has null.value"),
+        (changed("detail", "outcomes", to="AQ=="), "detail.outcomes"),
+        (changed("detail", "grid", to=[1.0]), "only one run has detail.grid.1"),
+        (changed("metric", to="width"), "only one run has it"),
+    ],
+)
+def test_a_row_that_differs_is_seen(row, said):
+    found = compare([ROW], [row])
+    assert any(said in fault for fault in found.faults) and found.identical == 0
+
+
+def test_what_may_differ_is_told():
+    width, moved = changed("metric", to="width"), changed("measured", "value", to=4 + 1e-9)
+    found = compare([ROW, width], [width, moved])
+    assert not found.faults and (found.rows, found.identical) == (2, 1) and found.largest == pytest.approx(1e-9)
+    for row in (changed("reason", to="now"), changed("detail", "validity", to="p = 0.02")):
+        assert not compare([ROW], [row]).faults
+    assert compare([ROW], [changed("detail", "grid", to=[1.0, 2.5])]) == repeats.Compared(1, 0, 0.0, 0.5, [])
+
+
+# The records, and what the docs print of them
+
+PART = {"seconds": 1.0, "kills": 99, "while a file was written": 99, "cold runs": 99, "warm runs": 9, "faults": []}
+
+
+def test_too_few_kills_or_any_fault_meet_no_bar(tmp_path):
+    whole = {part: PART for part in LEAST["kills"]}
+    assert met("kills", whole) and not met("kills", {**whole, "store": {**PART, "kills": 19}})
+    assert not met("kills", {**whole, "tiny model": {**PART, "while a file was written": 9}})
+    assert not met("kills", {**whole, "store": {**PART, "faults": ["damaged"]}}) and not met("kills", {"store": PART})
+    assert sum(least["kills"] for least in LEAST["kills"].values()) >= 50
+    record = write_record(tmp_path, "repeats", {"embedded pair": PART})
+    assert record["met"] and json.loads((tmp_path / "repeats.json").read_text()) == record
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_the_committed_record_meets_its_bars_and_the_docs_print_it(name):
+    path = folder() / f"{name}.json"
+    assert path.is_file(), f"{name} has no record; pytest benchmarks/stress -m stress -k {name}"
+    record = json.loads(path.read_text())
+    assert record["met"] is met(name, record["parts"]) is True and record["least"] == LEAST[name]
+    printed = DOCS.read_text().splitlines()
+    assert [line for line in lines(record) if line not in printed] == []
+
+
+def test_no_record_is_of_something_else():
+    assert {path.stem for path in folder().glob("*.json")} <= LEAST.keys()
