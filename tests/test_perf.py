@@ -81,7 +81,8 @@ def test_a_record_without_its_benchmark_is_named_whatever_machine_it_is_of():
 DAMAGE = {
     "no JSON": (lambda text: text[:-20], "the file: "),
     "a field is missing": (lambda text: text.replace('"work"', '"works"'), "recorded.0.ratios.one.work: Field required"),
-    "NaN": (lambda text: text.replace('"tolerance": 0.1', '"tolerance": NaN'), "recorded.0.ratios.one.tolerance: "),
+    "infinite": (lambda text: text.replace('"tolerance": 0.1', '"tolerance": Infinity'), "recorded.0.ratios.one.tolerance: "),
+    "NaN": (lambda text: text.replace('"ratio": 20.0', '"ratio": NaN'), "recorded.0.ratios.one.ratio: "),
     "not above 0": (lambda text: text.replace('"ratio": 20.0', '"ratio": 0'), "recorded.0.ratios.one.ratio: "),
     "a core too few": (lambda text: text.replace('"cores": 2', '"cores": 0'), "recorded.0.machine.cores: "),
 }
