@@ -145,10 +145,10 @@ def planted(pytester, monkeypatch):
     (folder / "test_planted.py").write_text(PLANTED)
     monkeypatch.setattr(perf, "RUNS", 2)
 
-    def run(times, *arguments, jobs="one two"):
+    def run(times, *arguments, jobs="one two", folder="benchmarks/perf"):
         monkeypatch.setenv("PLANTED", str(math.log(times)))
         monkeypatch.setenv("PLANTED_JOBS", jobs)
-        return pytester.runpytest_inprocess("benchmarks/perf", "-m", "perf", "--baselines", "baselines", *arguments)
+        return pytester.runpytest_inprocess(folder, "-m", "perf", "--baselines", "baselines", *arguments)
 
     return run
 
@@ -180,6 +180,7 @@ def test_a_ratio_is_unchecked_then_proposed_then_same_then_drifted(planted, pyte
     gone.stdout.fnmatch_lines(["*no benchmark 'test_planted[[]two]' any more*"])
     part = planted(20, "-k", "one", jobs="one three")  # says nothing of the rest
     part.assert_outcomes(passed=1, deselected=2)
+    planted(20, folder="benchmarks/perf/test_recorded_ratios.py").assert_outcomes(skipped=1)
 
 
 def test_a_damaged_record_is_red_before_anything_is_measured(planted, pytester):

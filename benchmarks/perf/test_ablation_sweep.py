@@ -1,8 +1,8 @@
 """The ablation sweep against the study's plain loop, side by side in one run: same conditions, identical answers.
 
-Both sides run on one thread, and what is compared is their ratio, never a time. The models are so small that the sweep gains
-nothing by a second thread, while the plain loop loses by it: on a busy machine its many small operations, each waiting for the
-slower thread, made it seven to ten times slower, and that is no merit of the sweep.
+Both sides run on one thread, and what is compared is their ratio, never a time. The sweep is one batch of a narrow model, which
+is computed on one thread anyway; the plain loop loses by a second one: on a busy machine its many small operations, each waiting
+for the slower thread, made it three to ten times slower, which is no merit of the sweep.
 """
 
 import pytest
