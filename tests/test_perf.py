@@ -81,7 +81,8 @@ def test_a_record_without_its_benchmark_is_named_whatever_machine_it_is_of():
 DAMAGE = {
     "no JSON": (lambda text: text[:-20], "the file: "),
     "a field is missing": (lambda text: text.replace('"work"', '"works"'), "recorded.0.ratios.one.work: Field required"),
-    "NaN": (lambda text: text.replace('"tolerance": 0.1', '"tolerance": NaN'), "recorded.0.ratios.one.tolerance: "),
+    "infinite": (lambda text: text.replace('"tolerance": 0.1', '"tolerance": Infinity'), "recorded.0.ratios.one.tolerance: "),
+    "NaN": (lambda text: text.replace('"ratio": 20.0', '"ratio": NaN'), "recorded.0.ratios.one.ratio: "),
     "not above 0": (lambda text: text.replace('"ratio": 20.0', '"ratio": 0'), "recorded.0.ratios.one.ratio: "),
     "a core too few": (lambda text: text.replace('"cores": 2', '"cores": 0'), "recorded.0.machine.cores: "),
 }
@@ -144,10 +145,10 @@ def planted(pytester, monkeypatch):
     (folder / "test_planted.py").write_text(PLANTED)
     monkeypatch.setattr(perf, "RUNS", 2)
 
-    def run(times, *arguments, jobs="one two"):
+    def run(times, *arguments, jobs="one two", folder="benchmarks/perf"):
         monkeypatch.setenv("PLANTED", str(math.log(times)))
         monkeypatch.setenv("PLANTED_JOBS", jobs)
-        return pytester.runpytest_inprocess("benchmarks/perf", "-m", "perf", "--baselines", "baselines", *arguments)
+        return pytester.runpytest_inprocess(folder, "-m", "perf", "--baselines", "baselines", *arguments)
 
     return run
 
@@ -179,6 +180,7 @@ def test_a_ratio_is_unchecked_then_proposed_then_same_then_drifted(planted, pyte
     gone.stdout.fnmatch_lines(["*no benchmark 'test_planted[[]two]' any more*"])
     part = planted(20, "-k", "one", jobs="one three")  # says nothing of the rest
     part.assert_outcomes(passed=1, deselected=2)
+    planted(20, folder="benchmarks/perf/test_recorded_ratios.py").assert_outcomes(skipped=1)
 
 
 def test_a_damaged_record_is_red_before_anything_is_measured(planted, pytester):

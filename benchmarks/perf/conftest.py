@@ -60,6 +60,8 @@ def pytest_collection_finish(session):
     if not timed or not config.option.update_baselines or config.option.collectonly or hasattr(config, "workerinput"):
         return
     report, terminal = Path(config.option.report), config.pluginmanager.getplugin("terminalreporter")
+    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > os.cpu_count() / 2:
+        terminal.write_line(f"speed: the machine is busy (load {load:.1f}): what is measured now may not hold on a quiet one")
     arguments = [str(each) for each in config.invocation_params.args if each != "--update-baselines"]
     for k in range(1, perf.RUNS):
         folder, start = (report / "perf" / f"run-{k}").absolute(), time.perf_counter()
