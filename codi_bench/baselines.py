@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from codi_bench.errors import BaselineError
+from codi_bench.errors import BaselineError, one_line
 from codi_bench.files import write_text
+from codi_bench.json_files import read_json
 
 Cell = dict[Literal["layer", "latent_pos"], int | str | None]
+Word = Literal["SUPPORTED", "ARTEFACT", "REFUTED", "UNDERPOWERED"]
+LARGEST = {"fraction": 1, "points": 100}  # by unit, what a published number can be
+ROUNDING = 1e-6
 
 
 class Strict(BaseModel):
@@ -42,6 +46,18 @@ class Reported(Strict):
     source: str
     place: str
     note: str = ""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Reported:
+        """Each rule of the reproduction has the numbers that it asks for."""
+        if self.case == "stated-range" and (self.low is None or self.high is None or self.low > self.high):
+            raise ValueError("a stated range needs low and high, in this order")
+        if self.case != "stated-range" and self.value is None:
+            raise ValueError(f"the case {self.case} needs a value")
+        largest = LARGEST.get(self.unit)
+        if largest and any(abs(x) > largest for x in (self.value, self.low, self.high) if x is not None):
+            raise ValueError(f"a number in the unit {self.unit} is at most {largest}")
+        return self
 
 
 class Band(Strict):
@@ -67,10 +83,18 @@ class Recorded(Strict):
     n: int = Field(ge=1)
     cell: Cell | None = None
     null: Band | None = None
-    verdict: str | None = None
+    verdict: Word | None = None
     fragile: bool = False
     decide: int | None = None
     outcomes: str | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Recorded:
+        """Outcomes are n bits, and of a share of right answers the value is their mean: either alone may decide a comparison."""
+        bits = unpack_bits(self.outcomes, self.n)
+        if bits is not None and self.unit == "fraction" and not abs(self.value - bits.mean()) <= ROUNDING:
+            raise ValueError(f"value is {self.value}, but field outcomes has {bits.sum()} right of {self.n}")
+        return self
 
 
 class Environment(Strict):
@@ -115,6 +139,14 @@ class Baseline(Strict):
     recorded: list[Record] = []
     tolerance: dict[str, Tolerance] = {}
 
+    @model_validator(mode="after")
+    def _has_one_record_an_environment(self) -> Baseline:
+        """Of two, one would be compared with and the other never looked at."""
+        for i, record in enumerate(self.recorded):
+            if any(other.environment == record.environment for other in self.recorded[:i]):
+                raise ValueError(f"recorded.{i} is of the same environment as one before it")
+        return self
+
     def nearest(self, environment: Environment) -> tuple[Record | None, bool]:
         """The record of this environment and True, or else the one that shares most with it and False."""
         if not self.recorded:
@@ -154,11 +186,9 @@ def load_baseline(folder: Path, model: str, claim: str) -> Baseline:
     if not path.is_file():
         return Baseline(schema=1, model=model, claim=claim)
     try:
-        baseline = Baseline.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BaselineError(f"{path}: {field}: {first['msg']}; mend it by hand or restore it with git") from error
+        baseline = read_json(path, Baseline.model_validate_json, finite=True)
+    except (OSError, ValueError) as error:
+        raise BaselineError(f"{path}: {one_line(error)}; mend it by hand or restore it with git") from error
     if (baseline.model, baseline.claim) != (model, claim):
         raise BaselineError(
             f"{path}: fields model and claim say ({baseline.model}, {baseline.claim}); rename the file or mend them"

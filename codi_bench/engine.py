@@ -29,7 +29,7 @@ from codi_bench.bench import ModelBench
 from codi_bench.claims import Claim, Measured
 from codi_bench.comparison import packed
 from codi_bench.environment import environment
-from codi_bench.errors import CodiBenchError, one_line
+from codi_bench.errors import BaselineError, CodiBenchError, one_line
 from codi_bench.files import code_hash
 from codi_bench.problems import features
 from codi_bench.results import BLOCKED, OK, Row
@@ -92,7 +92,8 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
 
     What goes wrong while measuring gives `blocked` rows, never an exception; where the sound protocol alone cannot be measured,
     its rows alone are blocked. compare: False where the user asked for other inputs than the recorded ones (`--n`): the rows are
-    then UNCHECKED. recorded: metrics of the whole suite, among which an alarm is sought.
+    then UNCHECKED. recorded: metrics of the whole suite, among which an alarm is sought. Raises CodiBenchError for a baseline that
+    the measured numbers cannot be compared with.
     """
     name = bench.model.name
     try:
@@ -219,15 +220,17 @@ def _compare(judged: Judged, held: Recorded, tolerance: Tolerance | None, same: 
     stored = f"metric '{judged.key}': stored {held.value:.6g}, measured {measured.value:.6g}"
     if tolerance is None:
         return DRIFTED, f"{stored}, but the baseline has no tolerance for it"
-    if held.n != measured.n:
-        return DRIFTED, f"{stored}: n stored {held.n}, measured {measured.n}, tolerance 0"
+    for field in ("n", "unit"):
+        if getattr(held, field) != getattr(measured, field):
+            return DRIFTED, f"{stored}: {field} stored {getattr(held, field)}, measured {getattr(measured, field)}, tolerance 0"
     if same and held.cell != measured.cell:
         return DRIFTED, f"{stored}: cell stored {held.cell}, measured {measured.cell}, tolerance 0"
     verdict = regression_verdict(held.verdict, judged.word, fragile=held.fragile)
     if verdict.word == DRIFTED:
         return DRIFTED, f"{stored}: {verdict.why}, tolerance 0"
-    if tolerance.kind == "outcomes":
-        if measured.outcomes is None or held.outcomes is None:
+    paired = measured.outcomes is not None and held.outcomes is not None
+    if tolerance.kind == "outcomes" or (same and paired):  # in the same environment any flip is seen, whatever the tolerance
+        if not paired:
             return DRIFTED, f"{stored}, but the outcomes a problem are missing on one side"
         bits = unpack_bits(held.outcomes, held.n)
         counted = regression_count(bits, measured.outcomes, same_environment=same, family_size=family_size)
@@ -324,11 +327,15 @@ def _reproduction(measured: Measured, reported: Reported, same_list: bool) -> Ou
 
     same_list: were these the source's problems? `same-list` judges no others.
     """
+    if reported.unit != measured.unit:
+        raise BaselineError(f"reported.{measured.metric}.unit: is {reported.unit}, and {measured.unit} are measured")
     case = "other-list" if reported.case == "same-list" and not same_list else reported.case
     scale = SCALE.get(measured.unit, 1.0)
     value, low, high = (None if v is None else scale * v for v in (measured.value, measured.low, measured.high))
     if case == "stated-range":
         return reproduce(case, Estimate(value, low, high), low=scale * reported.low, high=scale * reported.high)
+    if case == "order":
+        return reproduce(case, Estimate(value, low, high))
     if case == "same-list":
         return reproduce(case, value, scale * reported.value, n=measured.n, printed_unit=scale * reported.printed_unit)
     if case == "other-list":

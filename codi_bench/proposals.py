@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from codi_bench.baselines import Baseline, Record, load_baseline, metrics_recorded, path_of, save_baseline
+from codi_bench.beside import STEP_VALUES, VALUES
 from codi_bench.changes import Changes, changes
 from codi_bench.errors import BaselineError, CodiBenchError, UnknownNameError, one_line
 from codi_bench.files import check_writable, write_text
+from codi_bench.json_files import read_json
 
-VALUES = "_values"  # what benchmarks/test_values.py found, one file a model, beside the claims' own
 PROPOSE = "run `pytest benchmarks --update-baselines`"
 
 
@@ -61,19 +60,11 @@ def read_proposals(
 def _read(path: Path, folder: Path, recorded: int) -> Proposal:
     before = load_baseline(folder, path.parent.name, path.stem)
     try:
-        record = Record.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise BaselineError(f"{path}: the file: {one_line(error)}; {PROPOSE} again") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the file"
-        raise BaselineError(f"{path}: {field}: {first['msg']}; {PROPOSE} again") from error
-    held, _ = before.nearest(record.environment)
-    try:
-        own = _own_problems(path.stem, held, record)
-        return Proposal(before, record, changes(before, record, own_problems=own, recorded=recorded))
-    except BaselineError as error:
-        raise BaselineError(f"{path}, against {path_of(folder, before.model, before.claim)}: {error}") from error
+        record = read_json(path, Record.model_validate_json, finite=True)
+    except (OSError, ValueError) as error:
+        raise BaselineError(f"{path}: {one_line(error)}; {PROPOSE} again") from error
+    own = _own_problems(path.stem, before.nearest(record.environment)[0], record)
+    return Proposal(before, record, changes(before, record, own_problems=own, recorded=recorded))
 
 
 def _own_problems(claim: str, held: Record | None, record: Record) -> bool:
@@ -87,14 +78,13 @@ def _own_problems(claim: str, held: Record | None, record: Record) -> bool:
 
 
 def _read_values(path: Path) -> str:
+    """The text of a file of step values, checked: its fields keep their order."""
     try:
-        text = path.read_text(encoding="utf-8")
-        if isinstance(json.loads(text), dict):
-            return text
-        problem = "not an object"
+        read_json(path, STEP_VALUES.validate_json, finite=True)
+        return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        problem = one_line(error)
-    raise BaselineError(f"{path}: the file: {problem}; run `pytest benchmarks/test_values.py -m slow --update-baselines` again")
+        mend = "run `pytest benchmarks/test_values.py -m slow --update-baselines` again"
+        raise BaselineError(f"{path}: {one_line(error)}; {mend}") from error
 
 
 def values_change(folder: Path, path: Path, proposed: str) -> str:

@@ -6,9 +6,27 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from codi_bench.errors import CodiBenchError
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from codi_bench.baselines import Cell, Word
+from codi_bench.errors import CodiBenchError, one_line
 from codi_bench.files import write_text
+from codi_bench.json_files import read_json
+from codi_bench.results_schema import (
+    CLOSED,
+    Count,
+    Detail,
+    Environment,
+    Name,
+    Null,
+    Number,
+    Regression,
+    Reproduction,
+    Status,
+)
 
 SCHEMA = 1
 OK, BLOCKED, NOT_RUN = "ok", "blocked", "not-run"
@@ -21,28 +39,39 @@ class Row:
     status: ok, blocked (a precondition failed while measuring) or not-run; the last two carry a reason.
     """
 
-    claim: str
-    model: str
-    metric: str
-    protocol: str
-    status: str
+    __pydantic_config__ = CLOSED
+
+    claim: Name
+    model: Name
+    metric: Name
+    protocol: Name
+    status: Status
     unit: str = ""
-    n: int | None = None
-    reported: dict | None = None
-    measured: dict | None = None
-    recorded: dict | None = None
-    null: dict | None = None
-    cell: dict | None = None
-    seeds: dict = field(default_factory=dict)
-    reproduction: str | None = None
-    validity: str | None = None
-    regression: str = "UNCHECKED"
+    n: Count | None = None
+    reported: Number | None = None
+    measured: Number | None = None
+    recorded: Number | None = None
+    null: Null | None = None
+    cell: Cell | None = None
+    seeds: dict[str, int] = field(default_factory=dict)
+    reproduction: Reproduction | None = None
+    validity: Word | None = None
+    regression: Regression = "UNCHECKED"
     reason: str = ""
-    detail: dict = field(default_factory=dict)
+    detail: Detail = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, str, str, str]:
         return self.claim, self.model, self.metric, self.protocol
+
+
+class Results(TypedDict):
+    """The whole file."""
+
+    __pydantic_config__ = CLOSED
+    schema: Literal[1]
+    environment: Environment
+    rows: list[Row]
 
 
 def finite(x) -> float | None:
@@ -57,11 +86,24 @@ def write_results(path: Path, environment: dict, rows: list[Row]) -> None:
 
 
 def read_results(path: Path) -> tuple[dict, list[Row]]:
-    """Environment and rows. Raises CodiBenchError naming the file if it is not a results file of this schema."""
+    """Environment and rows. Raises CodiBenchError naming file and field if it is not a results file of this schema."""
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        if held["schema"] != SCHEMA:
-            raise CodiBenchError(f"{path}: field schema is {held['schema']}, this version reads {SCHEMA}; run the suite again")
-        return held["environment"], [Row(**row) for row in held["rows"]]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise CodiBenchError(f"{path}: not a results file ({error}); run `pytest benchmarks` to make one") from error
+        held = read_json(path, TypeAdapter(Results).validate_json)
+        _check_words(held["rows"])
+    except (OSError, ValueError) as error:
+        raise CodiBenchError(f"{path}: not a results file ({one_line(error)}); run `pytest benchmarks` to make one") from error
+    return held["environment"], held["rows"]
+
+
+def _check_words(rows: list[Row]) -> None:
+    """Every number is there once, and what was not measured has no word that a report could count. Raises ValueError."""
+    seen = {}
+    for i, row in enumerate(rows):
+        if row.key in seen:
+            raise ValueError(f"rows.{i}: is about the same number as rows.{seen[row.key]}")
+        seen[row.key] = i
+        words = [row.validity, row.reproduction, *["SAME"] * (row.regression == "SAME")]
+        number = finite((row.measured or {}).get("value")) if row.status == OK else None
+        if number is None and any(words):
+            said = next(filter(None, words))
+            raise ValueError(f"rows.{i}: {row.claim} {row.metric} on {row.model} is {row.status}, without a number, and yet {said}")
