@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -88,11 +89,17 @@ def write_results(path: Path, environment: dict, rows: list[Row]) -> None:
 def read_results(path: Path) -> tuple[dict, list[Row]]:
     """Environment and rows. Raises CodiBenchError naming file and field if it is not a results file of this schema."""
     try:
-        held = read_json(path, TypeAdapter(Results).validate_json)
+        held = read_json(path, _schema().validate_json)
         _check_words(held["rows"])
     except (OSError, ValueError) as error:
         raise CodiBenchError(f"{path}: not a results file ({one_line(error)}); run `pytest benchmarks` to make one") from error
     return held["environment"], held["rows"]
+
+
+@cache
+def _schema() -> TypeAdapter:
+    """Made once, and not where nothing is read."""
+    return TypeAdapter(Results)
 
 
 def _check_words(rows: list[Row]) -> None:

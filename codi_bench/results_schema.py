@@ -52,15 +52,15 @@ class SetScores(TypedDict, total=False):
     """What one set of features predicts."""
 
     __pydantic_config__ = OPEN
-    accuracy: Ends
-    auc: Ends
+    accuracy: Ends | None
+    auc: Ends | None
 
 
 class Effect(TypedDict, total=False):
     """What one replacement costs."""
 
     __pydantic_config__ = OPEN
-    drop: Ends
+    drop: Ends | None
 
 
 class Detail(TypedDict, total=False):
