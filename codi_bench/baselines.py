@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from codi_bench.errors import BaselineError, one_line
 from codi_bench.files import write_text
+from codi_bench.json_files import read_json
 
 Cell = dict[Literal["layer", "latent_pos"], int | str | None]
 INPUTS = ("protocols", "seeds", "weights", "problems", "code")  # what a number is a number of
+Word = Literal["SUPPORTED", "ARTEFACT", "REFUTED", "UNDERPOWERED"]
+LARGEST = {"fraction": 1, "points": 100}  # by unit, what a published number can be
+ROUNDING = 1e-6
 
 
 class Strict(BaseModel):
@@ -43,6 +47,18 @@ class Reported(Strict):
     source: str
     place: str
     note: str = ""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Reported:
+        """Each rule of the reproduction has the numbers that it asks for."""
+        if self.case == "stated-range" and (self.low is None or self.high is None or self.low > self.high):
+            raise ValueError("a stated range needs low and high, in this order")
+        if self.case != "stated-range" and self.value is None:
+            raise ValueError(f"the case {self.case} needs a value")
+        largest = LARGEST.get(self.unit)
+        if largest and any(abs(x) > largest for x in (self.value, self.low, self.high) if x is not None):
+            raise ValueError(f"a number in the unit {self.unit} is at most {largest}")
+        return self
 
 
 class Band(Strict):
@@ -68,10 +84,18 @@ class Recorded(Strict):
     n: int = Field(ge=1)
     cell: Cell | None = None
     null: Band | None = None
-    verdict: str | None = None
+    verdict: Word | None = None
     fragile: bool = False
     decide: int | None = None
     outcomes: str | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Recorded:
+        """Outcomes are n bits, and of a share of right answers the value is their mean: either alone may decide a comparison."""
+        bits = unpack_bits(self.outcomes, self.n)
+        if bits is not None and self.unit == "fraction" and not abs(self.value - bits.mean()) <= ROUNDING:
+            raise ValueError(f"value is {self.value}, but field outcomes has {bits.sum()} right of {self.n}")
+        return self
 
 
 class Environment(Strict):
@@ -129,7 +153,7 @@ class Tolerance(Strict):
     deterministic: float = Field(ge=0)
     device: float = Field(ge=0)
     why: str
-    words: tuple[str, ...] = ()
+    words: tuple[Word, ...] = ()
     noise: dict[Component, Noise] = {}
 
 
@@ -142,6 +166,14 @@ class Baseline(Strict):
     reported: dict[str, Reported] = {}
     recorded: list[Record] = []
     tolerance: dict[str, Tolerance] = {}
+
+    @model_validator(mode="after")
+    def _has_one_record_an_environment(self) -> Baseline:
+        """Of two, one would be compared with and the other never looked at."""
+        for i, record in enumerate(self.recorded):
+            if any(other.environment == record.environment for other in self.recorded[:i]):
+                raise ValueError(f"recorded.{i} is of the same environment as one before it")
+        return self
 
     def nearest(self, environment: Environment, now: Record | None = None) -> tuple[Record | None, bool]:
         """The record of this environment and True, or else the one that shares most with it and False.
@@ -186,13 +218,9 @@ def path_of(folder: Path, model: str, claim: str) -> Path:
 def read_strict(path: Path, kind: type[Strict], mend: str = "mend it by hand or restore it with git") -> Strict:
     """A file as what it must hold. Raises BaselineError naming file and field, and how to mend it."""
     try:
-        return kind.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise BaselineError(f"{path}: the file: {one_line(error)}; {mend}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BaselineError(f"{path}: {field}: {first['msg']}; {mend}") from error
+        return read_json(path, kind.model_validate_json, finite=True)
+    except (OSError, ValueError) as error:
+        raise BaselineError(f"{path}: {one_line(error)}; {mend}") from error
 
 
 def strict_text(held: Strict) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from codi_bench.baselines import Baseline, Cell, Record, Recorded, Tolerance, unpack_bits
-from codi_bench.errors import BaselineError
 from codi_bench.stats import mcnemar_exact, paired_counts
 from codi_bench.verdicts import Outcome, Regression, regression_count, regression_value, regression_verdict
 
@@ -97,7 +96,6 @@ def changes(baseline: Baseline, proposed: Record, *, own_problems: bool = False,
 
     own_problems: which problems are scored depends on the model (SAE errors): then outcomes of other weights are not paired.
     recorded: metrics of the whole suite, among which an alarm is sought.
-    Raises BaselineError, naming the metric, for outcomes that do not hold n bits.
     """
     held, same = baseline.nearest(proposed.environment)
     if held is None:
@@ -130,10 +128,7 @@ def _move(
     drifted = Regression.DRIFTED.value
     if old is None or new is None:
         return Move(name, old, new, drifted, "not recorded before" if old is None else "not measured any more")
-    try:
-        bits = [unpack_bits(each.outcomes, each.n) for each in (old, new)]
-    except BaselineError as error:
-        raise BaselineError(f"metric '{name}': {error}") from error
+    bits = [unpack_bits(each.outcomes, each.n) for each in (old, new)]
     flips = None
     if paired and old.n == new.n and None not in (old.outcomes, new.outcomes):
         _, lost, gained, _ = paired_counts(*bits)
@@ -162,8 +157,9 @@ def compare(
     if verdict.word == Regression.DRIFTED:
         return Outcome(Regression.DRIFTED, f"{verdict.why}, tolerance 0")
     turned = f"; {verdict.why}" if old.verdict != new.verdict else ""
-    if tolerance.kind == "outcomes":
-        if not paired or None in (old.outcomes, new.outcomes):
+    outcomes = paired and None not in (old.outcomes, new.outcomes)
+    if tolerance.kind == "outcomes" or (same and outcomes):  # in the same environment any flip is seen, whatever the tolerance
+        if not outcomes:
             return Outcome(Regression.DRIFTED, "outcomes of the same problems are not on both sides")
         bits = [unpack_bits(each.outcomes, each.n) for each in (old, new)]
         counted = regression_count(*bits, same_environment=same, family_size=family_size)

@@ -31,7 +31,7 @@ from codi_bench.changes import compare
 from codi_bench.claims import Claim, Measured
 from codi_bench.comparison import packed
 from codi_bench.environment import environment
-from codi_bench.errors import CodiBenchError, one_line
+from codi_bench.errors import BaselineError, CodiBenchError, one_line
 from codi_bench.files import code_hash
 from codi_bench.noise import kept, tolerance_of
 from codi_bench.problems import features
@@ -76,7 +76,8 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
 
     What goes wrong while measuring gives `blocked` rows, never an exception; where the sound protocol alone cannot be measured,
     its rows alone are blocked. compare: False where the user asked for other inputs than the recorded ones (`--n`): the rows are
-    then UNCHECKED. recorded: metrics of the whole suite, among which an alarm is sought.
+    then UNCHECKED. recorded: metrics of the whole suite, among which an alarm is sought. Raises CodiBenchError for a baseline that
+    the measured numbers cannot be compared with.
     """
     name = bench.model.name
     try:
@@ -294,11 +295,15 @@ def _reproduction(measured: Measured, reported: Reported, same_list: bool, noise
     same_list: were these the source's problems? `same-list` judges no others. noise: as calibrated; a number that is no share of
     problems has the error that redraws of its protocol show, on both sides, and without them stays INCONCLUSIVE.
     """
+    if reported.unit != measured.unit:
+        raise BaselineError(f"reported.{measured.metric}.unit: is {reported.unit}, and {measured.unit} are measured")
     case = "other-list" if reported.case == "same-list" and not same_list else reported.case
     scale = SCALE.get(measured.unit, 1.0)
     value, low, high = (None if v is None else scale * v for v in (measured.value, measured.low, measured.high))
     if case == "stated-range":
         return reproduce(case, Estimate(value, low, high), low=scale * reported.low, high=scale * reported.high)
+    if case == "order":
+        return reproduce(case, Estimate(value, low, high))
     if case == "same-list":
         return reproduce(case, value, scale * reported.value, n=measured.n, printed_unit=scale * reported.printed_unit)
     if case == "other-list":

@@ -21,9 +21,11 @@ from codi_bench.baselines import (
     save_baseline,
     strict_text,
 )
+from codi_bench.beside import STEP_VALUES, VALUES
 from codi_bench.changes import Changes, changes
 from codi_bench.errors import BaselineError, CodiBenchError, UnknownNameError, one_line
 from codi_bench.files import check_writable, write_text
+from codi_bench.json_files import read_json
 
 PROPOSE = "run `pytest benchmarks --update-baselines`"
 
@@ -75,12 +77,8 @@ def read_proposals(
 def _read(path: Path, folder: Path, recorded: int) -> Proposal:
     before = load_baseline(folder, path.parent.name, path.stem)
     record = read_strict(path, Record, f"{PROPOSE} again")
-    held, _ = before.nearest(record.environment)
-    try:
-        own = _own_problems(path.stem, held, record)
-        return Proposal(before, record, changes(before, record, own_problems=own, recorded=recorded))
-    except BaselineError as error:
-        raise BaselineError(f"{path}, against {path_of(folder, before.model, before.claim)}: {error}") from error
+    own = _own_problems(path.stem, before.nearest(record.environment)[0], record)
+    return Proposal(before, record, changes(before, record, own_problems=own, recorded=recorded))
 
 
 def _own_problems(claim: str, held: Record | None, record: Record) -> bool:
@@ -95,7 +93,7 @@ def _own_problems(claim: str, held: Record | None, record: Record) -> bool:
 
 def _step_values(path: Path, folder: Path) -> Beside:
     """What benchmarks/test_values.py proposes, one file a model: its own test compares numbers, here changed fields are named."""
-    file, new = Path("_values", path.name), _read_values(path)
+    file, new = Path(VALUES, path.name), _read_values(path)
     said = "not recorded before"
     if (folder / file).is_file():
         old = _read_values(folder / file)
@@ -107,14 +105,13 @@ def _step_values(path: Path, folder: Path) -> Beside:
 
 
 def _read_values(path: Path) -> dict:
+    """A file of step values as it stands, checked: its fields keep their order."""
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(held, dict):
-            return held
-        problem = "not an object"
+        read_json(path, STEP_VALUES.validate_json, finite=True)
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        problem = one_line(error)
-    raise BaselineError(f"{path}: the file: {problem}; run `pytest benchmarks/test_values.py -m slow --update-baselines` again")
+        mend = "run `pytest benchmarks/test_values.py -m slow --update-baselines` again"
+        raise BaselineError(f"{path}: {one_line(error)}; {mend}") from error
 
 
 def _speeds(path: Path, folder: Path) -> Beside:
@@ -125,7 +122,7 @@ def _speeds(path: Path, folder: Path) -> Beside:
     )
 
 
-BESIDE = {"_values": _step_values, "_perf": _speeds}
+BESIDE = {VALUES: _step_values, perf.FILE.parent.name: _speeds}
 
 
 def check_clean(folder: Path, report: Path) -> str | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from codi_bench.baselines import Record, load_baseline, of_record_key
+from codi_bench.beside import noise_figures, step_values
 from codi_bench.claims import CLAIMS, in_words
 from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY
 from codi_bench.results import NOT_RUN, OK, Row
-from codi_bench.suite import noise_figures, step_values
 
 REASON = "not measured: the published checkpoints are not in this package"
 

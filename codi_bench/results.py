@@ -5,13 +5,30 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
-from codi_bench.baselines import Environment
-from codi_bench.errors import CodiBenchError
+from codi_bench import baselines
+from codi_bench.baselines import Cell, Word
+from codi_bench.errors import CodiBenchError, one_line
 from codi_bench.files import write_text
+from codi_bench.json_files import read_json
+from codi_bench.results_schema import (
+    CLOSED,
+    Count,
+    Detail,
+    Environment,
+    Name,
+    Null,
+    Number,
+    Regression,
+    Reproduction,
+    Status,
+)
 
 SCHEMA = 1
 OK, BLOCKED, NOT_RUN = "ok", "blocked", "not-run"
@@ -24,28 +41,39 @@ class Row:
     status: ok, blocked (a precondition failed while measuring) or not-run; the last two carry a reason.
     """
 
-    claim: str
-    model: str
-    metric: str
-    protocol: str
-    status: str
+    __pydantic_config__ = CLOSED
+
+    claim: Name
+    model: Name
+    metric: Name
+    protocol: Name
+    status: Status
     unit: str = ""
-    n: int | None = None
-    reported: dict | None = None
-    measured: dict | None = None
-    recorded: dict | None = None
-    null: dict | None = None
-    cell: dict | None = None
-    seeds: dict = field(default_factory=dict)
-    reproduction: str | None = None
-    validity: str | None = None
-    regression: str = "UNCHECKED"
+    n: Count | None = None
+    reported: Number | None = None
+    measured: Number | None = None
+    recorded: Number | None = None
+    null: Null | None = None
+    cell: Cell | None = None
+    seeds: dict[str, int] = field(default_factory=dict)
+    reproduction: Reproduction | None = None
+    validity: Word | None = None
+    regression: Regression = "UNCHECKED"
     reason: str = ""
-    detail: dict = field(default_factory=dict)
+    detail: Detail = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, str, str, str]:
         return self.claim, self.model, self.metric, self.protocol
+
+
+class Results(TypedDict):
+    """The whole file."""
+
+    __pydantic_config__ = CLOSED
+    schema: Literal[1]
+    environment: Environment
+    rows: list[Row]
 
 
 def finite(x) -> float | None:
@@ -60,14 +88,33 @@ def write_results(path: Path, environment: dict, rows: list[Row]) -> None:
 
 
 def read_results(path: Path) -> tuple[dict, list[Row]]:
-    """Environment and rows. Raises CodiBenchError naming the file if it is not a results file of this schema."""
+    """Environment and rows. Raises CodiBenchError naming file and field if it is not a results file of this schema."""
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        if held["schema"] != SCHEMA:
-            raise CodiBenchError(f"{path}: field schema is {held['schema']}, this version reads {SCHEMA}; run the suite again")
-        return held["environment"], [Row(**row) for row in held["rows"]]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise CodiBenchError(f"{path}: not a results file ({error}); run `pytest benchmarks` to make one") from error
+        held = read_json(path, _schema().validate_json)
+        _check_words(held["rows"])
+    except (OSError, ValueError) as error:
+        raise CodiBenchError(f"{path}: not a results file ({one_line(error)}); run `pytest benchmarks` to make one") from error
+    return held["environment"], held["rows"]
+
+
+@cache
+def _schema() -> TypeAdapter:
+    """Made once, and not where nothing is read."""
+    return TypeAdapter(Results)
+
+
+def _check_words(rows: list[Row]) -> None:
+    """Every number is there once, and what was not measured has no word that a report could count. Raises ValueError."""
+    seen = {}
+    for i, row in enumerate(rows):
+        if row.key in seen:
+            raise ValueError(f"rows.{i}: is about the same number as rows.{seen[row.key]}")
+        seen[row.key] = i
+        words = [row.validity, row.reproduction, *["SAME"] * (row.regression == "SAME")]
+        number = finite((row.measured or {}).get("value")) if row.status == OK else None
+        if number is None and any(words):
+            said = next(filter(None, words))
+            raise ValueError(f"rows.{i}: {row.claim} {row.metric} on {row.model} is {row.status}, without a number, and yet {said}")
 
 
 def of_model(environment: dict, name: str, model: str):
@@ -76,11 +123,11 @@ def of_model(environment: dict, name: str, model: str):
     return held.get(model) if isinstance(held, dict) else None
 
 
-def environment_of(told: dict, model: str) -> Environment | None:
+def environment_of(told: dict, model: str) -> baselines.Environment | None:
     """The key that a model's numbers of that run are recorded under; None where the file does not say."""
     device, _, dtype = str(of_model(told, "devices", model) or "").partition(" ")
     try:
-        return Environment(
+        return baselines.Environment(
             device="cpu" if device == "cpu" else told.get("device"),
             instructions=told.get("instructions"),
             torch=".".join(str(told.get("torch") or "").split("+")[0].split(".")[:2]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 
 from codi_bench import __version__, engine
-from codi_bench.baselines import REPORTED, SOUND, BaselineError, Record, load_baseline, metrics_recorded, orphans
+from codi_bench.baselines import REPORTED, SOUND, BaselineError, Record, load_baseline, metrics_recorded, orphans, path_of
 from codi_bench.bench import ModelBench
+from codi_bench.beside import noise_figures, step_values
 from codi_bench.claims import CLAIMS, Claim, claim, in_words
 from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS, FAMILY_TESTS
 from codi_bench.environment import available, environment, versions
@@ -109,6 +109,8 @@ class Suite:
         if unused:
             raise CodiBenchError(f"--problems {min(unused)}=…: no model of this run is measured on {min(unused)}")
         check_writable(Path(self.report) / "results.json", "give --report DIR")
+        noise_figures(self.baselines)  # what the report will show beside the rows must be readable
+        step_values(self.baselines, {asked.name: {} for asked in self.asked_models})
         default_bound()  # a bound that is no number is said before anything runs
         for asked in self.asked_models:
             if asked.path is not None and available(self._device(asked)):
@@ -133,15 +135,14 @@ class Suite:
             baseline = load_baseline(self.baselines, asked.name, wanted.id)
             status, why = self._checked(asked)
         except CodiBenchError as error:  # a damaged baseline or damaged embedded weights
-            return Judged(
-                [Row(wanted.id, asked.name, "-", REPORTED, BLOCKED, regression=engine.DRIFTED, reason=str(error))],
-                "red",
-                [str(error)],
-            )
+            return _unusable(asked, wanted, str(error))
         if status != OK:
             return Judged(engine.unmeasured(asked.name, wanted, baseline, status, why), status, [why])
         bench = self._bench(asked)
-        found = engine.measure_claim(bench, wanted, baseline, compare=not self.changed, recorded=self.recorded)
+        try:
+            found = engine.measure_claim(bench, wanted, baseline, compare=not self.changed, recorded=self.recorded)
+        except CodiBenchError as error:
+            return _unusable(asked, wanted, f"{path_of(self.baselines, asked.name, wanted.id)}: {error}; mend it by hand")
         blocked = [row.reason for row in found.rows if row.status == BLOCKED]
         if found.red:
             return Judged(found.rows, "red", found.red, found.proposal)
@@ -359,25 +360,7 @@ class Suite:
         return name, path
 
 
-def step_values(baselines: Path, inputs: dict[str, dict]) -> dict[str, dict]:
-    """By model, which step's value its thoughts tell, as benchmarks/test_values.py recorded it on these weights and problems."""
-    found = {}
-    for name, mine in inputs.items():
-        path = baselines / "_values" / f"{name}.json"
-        held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        if held and held["inputs"] == mine:
-            found[name] = held
-    return found
-
-
-def noise_figures(baselines: Path) -> dict | None:
-    """What the study's probes read on pure noise, in words, from the recorded calibration; None where there is none."""
-    path = baselines / "_calibration" / "noise-in-sample.json"
-    if not path.is_file():
-        return None
-    cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
-    parts = [f"{100 * case['means']['reads']:.1f} % ({name}; {case['draws']} draws)" for name, case in cases.items()]
-    if not parts:
-        return None
-    read = ", ".join(parts)
-    return {"text": f"On pure noise with labels that mean nothing the same protocol reads {read}, mean over 18 cells."}
+def _unusable(asked: Asked, wanted: Claim, why: str) -> Judged:
+    """A pair that cannot be judged since something that came with the package or the user's baselines is damaged: red."""
+    row = Row(wanted.id, asked.name, "-", REPORTED, BLOCKED, regression=engine.DRIFTED, reason=why)
+    return Judged([row], "red", [why])

@@ -28,7 +28,8 @@ MINE = {"weights": "w" * 8, "problems": "p" * 8}
 
 def row(value=0.6, claim="task-accuracy", metric="accuracy", protocol="sound", **more):
     measured = None if value is None else {"value": value, "low": value - 0.1, "high": value + 0.1}
-    held = {"unit": "fraction", "n": 1000, "measured": measured, "validity": "SUPPORTED", "regression": "SAME", **more}
+    words = {} if value is None or value != value else {"validity": "SUPPORTED", "regression": "SAME"}  # no number, no word
+    held = {"unit": "fraction", "n": 1000, "measured": measured, **words, **more}
     return Row(claim, "mine", metric, protocol, held.pop("status", "ok"), **held)
 
 
@@ -190,7 +191,7 @@ def test_the_csv_has_a_line_for_every_number_and_run_with_its_band(tmp_path):
     assert [(line["metric"], line["run"], line["value"], line["tolerance"], line["regression"]) for line in lines] == [
         ("accuracy", "1", "0.6", "1e-06", "SAME"),
         ("accuracy", "2", "0.4", "1e-06", "DRIFTED"),
-        ("b", "1", "", "", "SAME"),
+        ("b", "1", "", "", "UNCHECKED"),
         ("b", "2", "0.6", "", "SAME"),
     ]
     assert lines[2]["reason"] == "a, b" and lines[0]["date"] == "2026-01-01T03:00:00+00:00"
@@ -252,12 +253,12 @@ def test_rows_of_a_wrong_kind_are_refused_with_the_name_of_the_file(tmp_path, od
 
 
 @pytest.mark.parametrize("odd", [{"inputs": []}, {"claims": {"task-accuracy": 3}}, {"devices": "cpu"}, {"torch": 2}, {"date": 5}])
-def test_an_odd_environment_costs_no_number(tmp_path, odd):
-    recorded(tmp_path)
-    night(tmp_path, 0, row(recorded={"value": 0.6}), **odd)
+def test_an_odd_environment_is_refused_by_its_field_and_a_folder_that_holds_one_is_read_without_it(tmp_path, odd):
+    bad, _ = night(tmp_path, 0, row(), **odd), night(tmp_path, 1, row())
+    with pytest.raises(CodiBenchError, match=rf"results.json: not a results file \(environment\.{next(iter(odd))}"):
+        read(tmp_path, bad)
     found = read(tmp_path)
-    assert only(found).points[0].value == 0.6
-    assert "accuracy" in markdown(found, figures(found))
+    assert len(found.nights) == 1 and found.notes[0].startswith(f"left out: {bad}")
 
 
 def test_the_command_ends_with_one_line_for_what_a_user_can_cause(tmp_path, monkeypatch, capsys):

@@ -546,7 +546,7 @@ BASE_DAMAGE = {
     "no-folder": (lambda c, base: shutil.rmtree(base), "no such folder"),
     "no-config": (without("config.json"), "config.json or tokenizer.json missing"),
     "no-tokenizer": (without("tokenizer.json"), "config.json or tokenizer.json missing"),
-    "broken-config": (lambda c, base: (base / "config.json").write_text("{"), "configuration or tokenizer cannot be read"),
+    "broken-config": (lambda c, base: (base / "config.json").write_text("{"), "config.json: not readable or incomplete"),
     "broken-tokenizer": (lambda c, base: (base / "tokenizer.json").write_text("{}"), "configuration or tokenizer cannot be read"),
     "another-kind": (
         lambda c, base: edit_json(base / "config.json", model_type="gpt_neox"),

@@ -19,6 +19,7 @@ from codi_bench.models.edits import Edit, Reference, draws, replacements
 from codi_bench.models.objective import encode_examples
 from codi_bench.models.published import is_published, load_published
 from codi_bench.models.registry import PUBLISHED, REGISTRY, ModelEntry, entry, entry_for
+from codi_bench.models.settings import check_settings
 from codi_bench.problems import Problem
 from codi_bench.thoughts.record import Answers, Thoughts
 
@@ -254,12 +255,15 @@ def load(
     if lora_alpha is not None and not 0 < lora_alpha < float("inf"):
         raise CheckpointError(f"lora_alpha must be a positive number, got {lora_alpha}")
     folder, registered = _find(name_or_path)
+    check_settings(folder)
     known = registered or REGISTRY.get(name or "")
     called = name or (registered.name if registered else Path(name_or_path).name)
     if is_published(folder):
+        under = _find_base(folder, base, called, known)
+        check_settings(under)
         codi = load_published(
             folder,
-            _find_base(folder, base, called, known),
+            under,
             device=device,
             dtype=DTYPES[dtype],
             name=called,
@@ -271,6 +275,7 @@ def load(
         )
     else:
         codi = load_folder(folder, device=device, dtype=DTYPES[dtype], name=called, num_latents=num_latents)
+    codi.backbone.config.return_dict = True  # how results are handed over is no property of a model
     family = "gpt2" if codi.backbone.config.model_type == "gpt2" else "llama"
     if known is None or not known.has_shape(family, codi.num_layers, codi.width):  # another model under a known name
         known = entry_for(known.name if known else called, family, codi.num_layers)

@@ -119,6 +119,12 @@ def _row(line: str, where: str):
 def _object(row, where: str) -> tuple[str, dict]:
     if not isinstance(row, dict):
         raise ProblemError(f"{where}: not an object; each needs the fields question and answer")
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ProblemError(f"{where}: holds half a character (a lone surrogate); write it as UTF-8") from error
+    except RecursionError as error:
+        raise ProblemError(f"{where}: nests too deeply; each needs the fields question and answer") from error
     return where, row
 
 

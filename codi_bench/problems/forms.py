@@ -39,9 +39,10 @@ OPERATORS = {
 def read_own(row: dict, where: str) -> Problem:
     """The form that `codi-bench problems` writes; only question and answer are needed."""
     question, answer = _text(row, "question", where), row.get("answer", "")
-    if isinstance(answer, (str, int, float)) and not isinstance(answer, bool):
-        answer = str(answer)
-    if not isinstance(answer, str) or parse_number(answer) is None:
+    if not isinstance(answer, str):
+        answer = _number(answer, "answer", where)
+    number = parse_number(answer)
+    if number is None or not math.isfinite(number):
         raise ProblemError(f"{where}: field 'answer' is {answer!r}, which holds no number")
     steps = row.get("steps", [])
     if not isinstance(steps, list) or not all(isinstance(step, str) and STEP.fullmatch(step) for step in steps):
@@ -49,8 +50,8 @@ def read_own(row: dict, where: str) -> Problem:
     numbers = {}
     for field in ("operands", "values"):
         numbers[field] = row.get(field, [])
-        if not isinstance(numbers[field], list) or not all(isinstance(v, (int, float)) for v in numbers[field]):
-            raise ProblemError(f"{where}: field '{field}' must be a list of numbers")
+        if not isinstance(numbers[field], list) or not all(map(_is_number, numbers[field])):
+            raise ProblemError(f"{where}: field '{field}' must be a list of finite numbers")
     group = where if row.get("group") in (None, "") else str(row["group"])  # 0 is a group
     return Problem(
         question, tuple(steps), answer, group, str(row.get("template", "")), tuple(numbers["operands"]), tuple(numbers["values"])
@@ -233,6 +234,14 @@ def _only(row: dict, field: str, where: str):
     if not isinstance(found, list) or len(found) != 1:
         raise ProblemError(f"{where}: field '{field}' must be a list of one, not {found!r}")
     return found[0]
+
+
+def _is_number(value) -> bool:
+    """Finite, also as a float, which all arithmetic here is done in."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _number(value, field: str, where: str) -> str:

@@ -154,7 +154,8 @@ def _taus(measured: Mapping, taus: Mapping[str, Row]) -> Panel:
         places += [f"{model}, tau"] + [f"{model}, std"] * bool(std) + [f"{model}, sampling error"] * (error is not None)
         tau = mark_of(row, verdict(row, symbol=True))
         marks += [(0, Mark(tau.value, tau.low, tau.high, said=tau.said))]
-        marks += [(1, Mark(std.measured["value"]))] * bool(std) + [(2, Mark(error))] * (error is not None)
+        marks += [(1, Mark(std.measured["value"]))] if std else []
+        marks += [(2, Mark(error))] if error is not None else []
     series = [Series("", [mark if j == k else None for j, mark in marks]) for k in range(3)]
     return Panel("Held out", "std over cells, points", places, series, " points", levels=[("0: all cells equal", 0.0)])
 

@@ -42,14 +42,6 @@ def read_history(paths: Sequence[Path], baselines: Path) -> History:
 
 def _night(path: Path) -> Night:
     file, environment, rows = read_run(path)
-    for row in rows:
-        numbers = [(each or {}).get("value") for each in (row.measured, row.recorded)]
-        names = (*row.key, row.status, row.unit, row.regression)
-        whole = all(isinstance(each, str) for each in names) and isinstance(row.n, int | None)
-        if not whole or not all(isinstance(each, int | float | None) for each in numbers):
-            raise CodiBenchError(
-                f"{path}: not a results file (names of row {row.claim!r} must be text, its numbers numbers); run the suite again"
-            )
     # the arrays that figures need would fill the memory with many files
     slim = [replace(row, detail={"fragile": bool(row.detail.get("fragile"))}) for row in rows]
     return Night(file, _date(environment.get("date")), file, environment, {row.key: row for row in slim})

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
+from functools import cache
 from math import isfinite
 
 from codi_bench.report.audit import says
@@ -52,8 +53,6 @@ def page(rows: Sequence[Row], environment: dict, drawn: Sequence = ()) -> str:
     drawn: figures with name, title, caption, alt and svg; one whose name begins like a claim family stands there, the others in
     a section of their own. What an older results file does not hold is left out, or said to be missing.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # a run without a page must not pay for it
-
     rows = [_finite(row) for row in rows]
     environment = _complete(environment, rows)
     models = measured_models(rows)
@@ -64,14 +63,7 @@ def page(rows: Sequence[Row], environment: dict, drawn: Sequence = ()) -> str:
     placed = {each["name"] for family in families for each in family["figures"]}
     said = takeaways(rows, environment)
     legend = {in_capitals(word): Sign(symbol, in_capitals(word)) for word, symbol in (WORDS | CAME_OUT | SYMBOLS).items()}
-    jinja = Environment(
-        loader=PackageLoader("codi_bench.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    return jinja.get_template("page.html.jinja").render(
+    return _template().render(
         environment=environment,
         versions={key: text for key, text in environment.items() if isinstance(text, str) and key != "date"},
         models=models,
@@ -92,6 +84,16 @@ def page(rows: Sequence[Row], environment: dict, drawn: Sequence = ()) -> str:
         protocols=PROTOCOLS,
         WIDTH=WIDTH,
     )
+
+
+@cache
+def _template():
+    """Compiled once, and not where no page is drawn."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("codi_bench.report")
+    jinja = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    return jinja.get_template("page.html.jinja")
 
 
 def _named(takeaway: Takeaway, said: Sequence[Takeaway]) -> str:

@@ -1,0 +1,49 @@
+"""JSON files that somebody may have edited, merged or damaged: read by a schema, strictly, and what is wrong in one line."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+Held = TypeVar("Held")
+
+
+def read_json(path: Path, validate: Callable[..., Held], *, finite: bool = False) -> Held:
+    """What a file holds, by the `validate_json` of a pydantic schema: no text is taken for a number, no number for a truth.
+
+    finite: NaN, infinities and what overflows to one are refused wherever they stand. A field that is there twice always is:
+    readers would disagree on which one counts. Raises ValueError naming field and fault, and OSError.
+    """
+    data = path.read_bytes()
+    try:
+        held = validate(data, strict=True)
+    except ValidationError as error:
+        raise ValueError(_fault(error)) from error
+    numbers = dict.fromkeys(("parse_float", "parse_int", "parse_constant"), _finite) if finite else {}
+    json.loads(data.decode(), object_pairs_hook=_once, **numbers)  # after the schema, whose parser bounds nesting and reads UTF-8 alone
+    return held
+
+
+def _fault(error: ValidationError) -> str:
+    """`field.of.field: what is wrong`, of the first fault; names that come from a file cannot break the line."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"])[:200] or "the file"
+    return "".join(sign if sign.isprintable() else " " for sign in f"{field}: {first['msg']}")
+
+
+def _once(pairs: list[tuple[str, object]]) -> None:
+    """The fields of an object, which are only looked at."""
+    names = [name for name, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if twice is not None:
+        raise ValueError(f"{twice[:200]!r}: is there twice in one object; keep the one that is meant")
+
+
+def _finite(number: str) -> None:
+    if not math.isfinite(float(number)):
+        raise ValueError(f"the file: {number[:20]} is no finite number")

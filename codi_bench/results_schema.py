@@ -1,0 +1,192 @@
+"""What a results file holds, field by field: whatever is read by these types can be drawn, compared and told.
+
+Fields of objects may be absent, as older files leave them out. Where an object is open there is more than a report reads.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field
+from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
+
+LARGEST = 1e15  # what has more digits is no measurement, and axes could not be laid out for it
+CLOSED, OPEN = ConfigDict(extra="forbid"), ConfigDict(extra="allow")
+
+
+def _drawable(x: float) -> float:
+    if not (math.isnan(x) or abs(x) <= LARGEST):
+        raise ValueError(f"a number is at most {LARGEST:g} in size, or NaN")
+    return x
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Real = Annotated[int | float, AfterValidator(_drawable)]
+Count = Annotated[int, Field(ge=0, le=int(LARGEST))]
+Steps = Annotated[str, Field(pattern="^[0-9]{1,4}$")]
+Ends = Annotated[list[Real | None], Field(max_length=3)]  # value, low, high
+Grid = Annotated[list[Annotated[list[Real | None], Field(max_length=200)]], Field(max_length=200)]  # layers x places
+Status = Literal["ok", "blocked", "not-run"]
+Reproduction = Literal["REPRODUCED", "NOT REPRODUCED", "INCONCLUSIVE"]
+Regression = Literal["SAME", "DRIFTED", "UNCHECKED"]
+
+
+class Number(TypedDict, total=False):
+    """A number and its 95 % interval."""
+
+    __pydantic_config__ = CLOSED
+    value: Real | None
+    low: Real | None
+    high: Real | None
+
+
+class Null(Number, total=False):
+    """A null: the p of the measured number, and the quantiles of its draws, 0 to 100 % in steps of 5."""
+
+    p: Real | None
+    quantiles: list[Real]
+
+
+class SetScores(TypedDict, total=False):
+    """What one set of features predicts."""
+
+    __pydantic_config__ = OPEN
+    accuracy: Ends | None
+    auc: Ends | None
+
+
+class Effect(TypedDict, total=False):
+    """What one replacement costs."""
+
+    __pydantic_config__ = OPEN
+    drop: Ends | None
+
+
+class Detail(TypedDict, total=False):
+    """What a row says beside its number: reasons in words, and what figures are drawn from."""
+
+    __pydantic_config__ = OPEN
+    validity: str
+    fragile: bool
+    decide: Count | None
+    no_validity: str
+    no_interval: str
+    reproduction: str
+    note: str
+    formula: str
+    replaced_by: str
+    reference: str
+    over: str
+    problems: str
+    outcomes: str | None
+    grid: Grid
+    p_value_max_auc: Grid
+    p_conditional: Grid
+    layers: list[int]
+    latent_pos: list[int | str]
+    by_steps: dict[Steps, Ends]
+    sets: dict[str, SetScores]
+    effects: dict[str, Effect]
+
+
+class ClaimText(TypedDict, total=False):
+    """A claim in words."""
+
+    __pydantic_config__ = OPEN
+    position: int
+    family: str | None
+    kind: str | None
+    sentence: str | None
+    source: str | None
+    protocol: str | None
+    sound: str | None
+
+
+class Difference(TypedDict):
+    """The difference of two models, all of it there."""
+
+    __pydantic_config__ = CLOSED
+    value: Real
+    low: Real | None
+    high: Real | None
+
+
+class Winner(TypedDict):
+    """Two models on one claim, and who is better."""
+
+    __pydantic_config__ = CLOSED
+    claim: str
+    metric: str
+    unit: str
+    models: Annotated[list[str], Field(min_length=2, max_length=2)]
+    winner: str | None
+    p: Real | None
+    difference: Difference
+    test: str
+
+
+class Place(TypedDict, total=False):
+    """Where step values are read."""
+
+    __pydantic_config__ = OPEN
+    layer: int | None
+    latent_pos: int | str | None
+
+
+class StepCell(TypedDict, total=False):
+    """What a probe reads of one step at one place."""
+
+    __pydantic_config__ = OPEN
+    accuracy: Number
+    control: Real | None
+    p: Real | None
+    selectivity: Real | None
+
+
+class Step(TypedDict, total=False):
+    """One step's value over the places; left_out: why nothing was probed."""
+
+    __pydantic_config__ = OPEN
+    step: int
+    n: Count
+    left_out: str
+    majority: Real | None
+    by_template: Real | None
+    cells: Annotated[list[StepCell], Field(max_length=1000)]
+
+
+class StepValues(TypedDict, total=False):
+    """Which step's value can be read where: of one model, as a file of baselines/_values holds it too."""
+
+    __pydantic_config__ = OPEN
+    inputs: dict[str, str]
+    cells: list[Place]
+    steps: Annotated[list[Step], Field(max_length=20)]
+
+
+class Noise(TypedDict):
+    """What the study's probes read on pure noise, in words."""
+
+    __pydantic_config__ = OPEN
+    text: str
+
+
+class Environment(TypedDict, total=False):
+    """Where a run took place, on which inputs, and what its report says beside the rows."""
+
+    __pydantic_config__ = OPEN
+    date: str | None
+    device: str | None
+    instructions: str | None
+    torch: str | None
+    dtype: str | None
+    options: str | None
+    families: Count | None
+    noise: Noise | None
+    devices: dict[str, str] | None
+    inputs: dict[str, dict[str, str]] | None
+    layers: dict[str, list[int]] | None
+    claims: dict[Name, ClaimText] | None
+    winners: dict[str, Winner] | None
+    values: dict[Name, StepValues] | None

@@ -1,0 +1,94 @@
+"""Fuzzing of problem files and of checkpoints' JSON; and some of what was found, through the doors that users come in by."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from damage import cases, changed_often, cut_or_flipped, damaged, read, text_of
+from hypothesis import given
+from hypothesis import strategies as st
+from test_problem_sets import AUG, FILES
+
+from codi_bench.models.model import load
+from codi_bench.problems import NAMES, generate, load_problems, parse_number, problems_hash, read_problems
+from codi_bench.problems.features import surface_table
+
+OFFICIAL = Path(__file__).parent / "fixtures" / "official"
+OWN = [json.loads(problem.to_json()) for problem in generate(2)]
+SETS = FILES | {"generated": OWN, "training": AUG}
+FEW = 10  # latents: a model may be told to think longer, and then takes longer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One folder for all cases: each writes its own file anew."""
+    return tmp_path_factory.mktemp("fuzz")
+
+
+# --- problem files ---------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def problem_files(draw):
+    """(the set that is asked for, bytes): rows as one list, as lines, or as what is left of them."""
+    name = draw(st.sampled_from(sorted(SETS)))
+    asked = draw(st.sampled_from((name, name, *NAMES)))
+    lines = b"\n".join(map(text_of, draw(changed_often(SETS[name]))))
+    return asked, draw(damaged(SETS[name]) | st.just(lines) | st.just(lines) | cut_or_flipped(lines))
+
+
+@cases(600)
+@given(problem_files())
+def test_a_damaged_problem_file_is_refused_or_read_whole(folder, given_file):
+    name, data = given_file
+    path, again = folder / "problems.jsonl", folder / "again.jsonl"
+    path.write_bytes(data)
+    found = read(lambda: load_problems(name, path=path), path)
+    if found is None:
+        return
+    again.write_text("".join(problem.to_json() + "\n" for problem in found), encoding="utf-8")
+    assert read_problems(again) == found and problems_hash(read_problems(again)) == problems_hash(found)
+    assert all(abs(parse_number(problem.answer)) < float("inf") for problem in found)
+    assert len(surface_table(found).numeric["words"]) == len(found) and all(isinstance(p.operators, str) for p in found)
+
+
+# --- checkpoints' JSON -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checkpoints(folder, tiny_folders):
+    """Copies of our own folders and of published checkpoints with their bases: (model, base or None, fingerprint) of each."""
+    held = []
+    for family, own in tiny_folders.items():
+        published = shutil.copytree(OFFICIAL / f"{family}-tiny", folder / family)
+        held.append((Path(shutil.copytree(own, folder / f"own-{family}")), None))
+        held.append((published / "codi-checkpoint", published / f"base-{family}"))
+    return [(*where, loaded(*where).fingerprint) for where in held]
+
+
+def loaded(model, base):
+    settings = {} if base is None else {"num_latents": 2, "lora_alpha": 32}
+    return load(model, base=base, device="cpu", **settings)
+
+
+NOT_READ = "generation_config.json"  # how a library would decode: no part of a model here
+
+
+@cases(200)
+@given(st.data())
+def test_a_damaged_json_file_of_a_model_is_refused_or_makes_another_model(checkpoints, data):
+    model, base, fingerprint = data.draw(st.sampled_from(checkpoints))
+    path = data.draw(st.sampled_from(sorted((base or model).glob("*.json"))))
+    before = path.read_bytes()
+    try:
+        path.write_bytes(data.draw(damaged(json.loads(before))))
+        found = read(lambda: loaded(model, base), path.parent)
+        if found is not None:
+            assert found.fingerprint != fingerprint or path.read_bytes() == before or path.name == NOT_READ
+            if found.num_latents <= FEW:
+                read(lambda: found.think(["Mia has 7 apples ."], max_new_tokens=2))
+    finally:
+        path.write_bytes(before)
