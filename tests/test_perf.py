@@ -144,6 +144,8 @@ def planted(pytester, monkeypatch):
         shutil.copy(package_folder("benchmarks") / "perf" / name, folder)
     (folder / "test_planted.py").write_text(PLANTED)
     monkeypatch.setattr(perf, "RUNS", 2)
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
+        monkeypatch.delenv(name, raising=False)  # pytest-benchmark measures nothing in a worker, and these tests run in some
 
     def run(times, *arguments, jobs="one two", folder="benchmarks/perf"):
         monkeypatch.setenv("PLANTED", str(math.log(times)))
