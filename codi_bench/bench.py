@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
 import numpy as np
+import torch
 
-from codi_bench import stats
-from codi_bench.claims.claim import Captured, Effects
+from codi_bench import intervals, measures, stats, validity
+from codi_bench.claims.claim import Captured, Effects, T
 from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS
 from codi_bench.environment import environment
 from codi_bench.errors import MissingProblemsError, ProblemError
-from codi_bench.files import code_hash
+from codi_bench.files import code_hash, modules_in
 from codi_bench.models import checkpoint, codi, edits, loop, objective, published, strict
 from codi_bench.models.edits import Edit
 from codi_bench.models.model import Model
 from codi_bench.problems import Problem, generate, generator, load_problems, problem, problems_hash, score, templates
 from codi_bench.problems.files import is_gsm8k_test
+from codi_bench.thoughts.kept import digest, pack, unpack
 from codi_bench.thoughts.record import Answers
 from codi_bench.thoughts.store import Store, pack_answers, unpack_answers
 
 GENERATED_SEED, REFERENCE_SEED = 0, 1
 FEWEST_REFERENCES = 50
+LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn")  # that compute what is stored
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,20 @@ class ModelBench:
         held = self.store.fetch(key, compute)
         return Effects(_right(held, len(conditions), problems, scoring), np.array(held["log_probability"]), said)
 
+    def kept(self, kind: type[T], function: Callable[..., T], /, *given, **settings) -> T:
+        # Which of several equal GPUs computes it is no part of the key; what they are is in the environment.
+        named = settings | ({"device": settings["device"].partition(":")[0]} if "device" in settings else {})
+        own = sys.modules[function.__module__]
+        modules = own, *modules_in(measures), intervals, stats, validity
+        key = {
+            "what": function.__name__,
+            "weights": self.model.fingerprint,  # for people: the arguments hold what came of them
+            "given": digest(given, named),
+            "environment": self._environment(),
+            "code": self.once(f"code kept by {own.__name__}", lambda: code_hash(*modules)),
+        }
+        return unpack(kind, self.store.fetch(key, lambda: pack(function(*given, **settings))))
+
     def references(self, n: int, most: int) -> tuple[list[Problem], str]:
         """Up to `most` problems for means and donors where the first n are scored, none of a scored group; and whence, in words.
 
@@ -236,6 +254,11 @@ class ModelBench:
         backbone = sum(parameter.numel() for parameter in inner.backbone.parameters())
         return {"parameters": backbone, "layers": inner.num_layers, "width": inner.width}
 
+    def _environment(self) -> dict:
+        """What computes, as far as the last bits of a result may tell: wide layers split their sums over all threads."""
+        own = environment(self.model.device, self.model.dtype).model_dump()
+        return {**own, **{name: version(name) for name in LIBRARIES}, "threads": torch.get_num_threads()}
+
     def _key(self, what: str, problems: list[Problem], num_latents: int, **more) -> dict:
         """Everything the arrays depend on. Batch size is no part of it: results do not depend on it."""
         return {
@@ -245,10 +268,7 @@ class ModelBench:
             "num_latents": num_latents,
             "padding": "masked",
             "max_new_tokens": self.max_new_tokens,
-            "environment": {
-                **environment(self.model.device, self.model.dtype).model_dump(),
-                "transformers": version("transformers"),
-            },
+            "environment": self._environment(),
             "code": self.once("code", lambda: code_hash(*self.code)),
             **more,
         }

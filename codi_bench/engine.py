@@ -6,8 +6,6 @@ import datetime
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import import_module
-from pkgutil import iter_modules
 
 import numpy as np
 
@@ -32,7 +30,7 @@ from codi_bench.claims import Claim, Measured
 from codi_bench.comparison import packed
 from codi_bench.environment import environment
 from codi_bench.errors import BaselineError, CodiBenchError, one_line
-from codi_bench.files import code_hash
+from codi_bench.files import code_hash, modules_in
 from codi_bench.noise import kept, tolerance_of
 from codi_bench.problems import features
 from codi_bench.results import BLOCKED, OK, Row
@@ -256,12 +254,7 @@ def _recorded(judged: Judged) -> Recorded:
 
 def _measuring(claim: Claim) -> list:
     """The modules that turn answers and states into numbers and words."""
-    rooms = [
-        import_module(f"{room.__name__}.{found.name}")
-        for room in (measures, audits)
-        for found in iter_modules(room.__path__)
-        if found.name not in BESIDE
-    ]
+    rooms = [module for module in modules_in(measures, audits) if module.__name__.rpartition(".")[2] not in BESIDE]
     source = claim.measure.__module__.rpartition("_")[0]  # codi_bench.claims.seed: the modules of one source share that name
     own = {module for name, module in sys.modules.items() if name.startswith(source)}
     return [stats, intervals, validity, features, *rooms, *sorted(own, key=lambda module: module.__name__)]

@@ -8,7 +8,10 @@ import os
 import tempfile
 import tokenize
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
 
 from codi_bench.errors import CodiBenchError
 
@@ -83,6 +86,11 @@ def code_hash(*modules) -> str:
                 held = ""
             before = token.type
     return digest.hexdigest()
+
+
+def modules_in(*packages: ModuleType) -> list[ModuleType]:
+    """The modules that lie in some packages, by name, package after package."""
+    return [import_module(f"{package.__name__}.{found.name}") for package in packages for found in iter_modules(package.__path__)]
 
 
 def package_folder(name: str) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.stats import norm
@@ -12,6 +14,7 @@ from codi_bench.intervals import Heterogeneity, Ranked, accuracy_phi, auc_phi, c
 from codi_bench.measures.probe_grid import CS, ProbeGrid, probe_grid
 from codi_bench.measures.surface import ConditionalNull, added_auc, conditional_null, standardised
 from codi_bench.stats import Estimate, bootstrap_mean, stream
+from codi_bench.thoughts.kept import anew
 from codi_bench.validity import ALPHA, SpreadWord, Verdict, check_permuted, sound, spread_word
 
 AUC_FLOOR = 0.10
@@ -68,16 +71,18 @@ def audit_probes(
     folds: int = 5,
     device: str = "cpu",
     workers: int | None = None,
+    kept: Callable = anew,
 ) -> ProbeAudit:
     """Probes of activations [n, cells, d] for labels bool [n] with null (a), and (b) where there is a surface [n, columns].
 
     bot: the cells at bot, int [layers]; their scores join the surface in a second conditional null over the other cells.
+    kept: as a bench has it, for the long computations.
     Raises MeasureError as `probe_grid` does.
     """
     labels = np.asarray(labels, bool)
     given = {"groups": groups, "Cs": Cs, "folds": folds, "permutations": permutations, "seed": seed}
     given |= {"device": device, "workers": workers}
-    grid = probe_grid(activations, labels, in_sample=False, **given)
+    grid = kept(ProbeGrid, probe_grid, activations, labels, in_sample=False, **given)
     n = len(labels) if groups is None else len(np.unique(groups))
     correct = grid.held_out_prediction == labels[:, None]
     phi, q = accuracy_phi(grid.null_held_out, n)
@@ -91,12 +96,12 @@ def audit_probes(
     conditional = beyond = surface_auc = None
     added = _shifted(best_auc, float(grid.null_auc.mean()))
     if surface is not None:
-        conditional = conditional_null(activations, labels, surface, score=grid.held_out_score, fold=grid.fold, **given)
+        nulls = partial(kept, ConditionalNull, conditional_null, fold=grid.fold, **given)
+        conditional = nulls(activations, labels, surface, score=grid.held_out_score)
         if bot is not None:
             behind = np.setdiff1d(np.arange(correct.shape[1]), bot)
             wider = np.column_stack([surface, standardised(grid.held_out_score[:, bot], grid.fold)])
-            score = grid.held_out_score[:, behind]
-            beyond = conditional_null(activations[:, behind], labels, wider, score=score, fold=grid.fold, **given)
+            beyond = nulls(activations[:, behind], labels, wider, score=grid.held_out_score[:, behind])
         added, surface_auc = added_auc(best_score, labels, surface, grid.fold, phi=phi_auc)
     return ProbeAudit(
         grid=grid,

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from codi_bench.intervals import Ranked, auc_phi, cv_auc, fold_auc
-from codi_bench.measures.probe_grid import Split, inner_folds, permuted_labels, scores
+from codi_bench.measures.probe_grid import Scored, Split, inner_folds, permuted_labels, scores
 from codi_bench.measures.sae import Sae
 from codi_bench.measures.sae_heldout import HeldoutQuality, feature_sets, grouped_split, null_precisions, quality
 from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, propensity
 from codi_bench.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
+from codi_bench.thoughts.kept import anew
 from codi_bench.validity import Verdict, check_permuted, permutation_p, sound
 
 CS = (0.0001, 0.001, 0.01)  # features of all vectors of a problem together are many thousands: C x width from 1 to 100 and more
@@ -72,10 +74,11 @@ def audit_errors(
     train_topk: Callable[[np.ndarray], Sae],
     permutations: int,
     seed: int = 0,
+    kept: Callable = anew,
 ) -> SaeAudit:
     """states float32 [n, vectors, d], right bool [n], groups [n], surface [n, columns]; the trainers take vectors [m, d].
 
-    One grouped split of 80 to 20, and of each held-out group its first problem.
+    One grouped split of 80 to 20, and of each held-out group its first problem. kept: as a bench has it, for the classifiers.
     Raises MeasureError where a side would miss a class.
     """
     groups = np.asarray(groups)
@@ -88,14 +91,15 @@ def audit_errors(
     features = feature_sets(states, train, sae=sae, surface=surface)
     features["topk"] = topk.encode(states).reshape(len(states), -1)
     split = Split(train, np.arange(len(right)), inner_folds(right, train, groups, folds=5, seed=seed))
-    scored = scores(list(features.values()), right[:, None], [split], Cs=CS).score[:, 0]  # [n, sets], training problems too
+    fit = partial(kept, Scored, scores, splits=[split], Cs=CS)
+    scored = fit(list(features.values()), right[:, None]).score[:, 0]  # [n, sets], training problems too
     observed = scored[test]
     known, together = right[test], np.zeros(len(test), int)  # one fold: all held-out problems are ranked together
 
     permuted = permuted_labels(right, side, groups, permutations=permutations, seed=seed)
     p_right = propensity(surface, right)
     drawn = conditional_draws(p_right, groups=groups, draws=permutations, seed=seed)
-    null = scores([features["sae"]], np.concatenate([permuted, drawn]).T, [split], Cs=CS, loose=True).score[test, :, 0].T
+    null = fit([features["sae"]], np.concatenate([permuted, drawn]).T, loose=True).score[test, :, 0].T
     null_labels = permuted[:, test]
     null_auc, null_variance = fold_auc(null[:permutations], null_labels, together)
     phi = auc_phi(null_auc, null_variance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from codi_bench.models.edits import Edit
 from codi_bench.problems import Problem
 from codi_bench.thoughts.record import Answers
 from codi_bench.validity import Verdict
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,12 @@ class Bench(Protocol):
 
     def facts(self) -> dict[str, int]:
         """parameters (of the backbone, as sources count them: without CODI's projection), layers, width."""
+
+    def kept(self, kind: type[T], function: Callable[..., T], /, *given, **settings) -> T:
+        """`function(*given, **settings)`, where it is long and depends on nothing else: computed once for equal arguments.
+
+        kind: what it gives: np.ndarray, or the class of a flat record of arrays and numbers.
+        """
 
     def once(self, name: str, compute: Callable):
         """`compute()` the first time a claim asks for that name, the same value ever after."""

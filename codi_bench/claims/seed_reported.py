@@ -12,6 +12,7 @@ import numpy as np
 from codi_bench.claims.claim import Bench, Captured, Measured, Null
 from codi_bench.measures import (
     ErrorPrediction,
+    InSampleProbes,
     SaeQuality,
     balanced_sample,
     criticality,
@@ -25,7 +26,7 @@ from codi_bench.measures import (
 from codi_bench.measures import (
     sae_quality as measure_sae,
 )
-from codi_bench.measures.probe_grid import Split, in_sample_null, permuted_labels, scores
+from codi_bench.measures.probe_grid import Scored, Split, in_sample_null, permuted_labels, scores
 from codi_bench.measures.sae import Sae
 from codi_bench.measures.sae_heldout import null_precisions
 from codi_bench.models.edits import BOT, Edit
@@ -99,9 +100,9 @@ def probes(bench: Bench) -> Probed:
         cells = found.cells(chosen, len(places(bench)), bench.layers)
         right, shape = found.right[chosen], (len(bench.layers), -1)
         seed = FOLDS["folds"] + bench.seed
-        fitted = in_sample_probes(cells, right, seed=seed)
-        groups = [found.problems[i].group for i in chosen]
-        null = in_sample_null(cells, right, groups=groups, permutations=bench.permutations, seed=seed)
+        fitted = bench.kept(InSampleProbes, in_sample_probes, cells, right, seed=seed)
+        draws = {"groups": [found.problems[i].group for i in chosen], "permutations": bench.permutations, "seed": seed}
+        null = bench.kept(np.ndarray, in_sample_null, cells, right, **draws)
         return Probed(fitted.accuracy.reshape(shape), fitted.correct, null.reshape(len(null), *shape))
 
     return bench.once("probes", compute)
@@ -134,13 +135,14 @@ def errors(bench: Bench) -> Predicted:
         sae = study_sae(bench, vectors)
         encoded = sae.encode(vectors).reshape(len(states), -1)
         seed = SAMPLE["split"] + bench.seed
-        found = predict_errors(encoded, given.right, seed=seed)
+        found = bench.kept(ErrorPrediction, predict_errors, encoded, given.right, seed=seed)
         right, test = given.right, found.test_index
         train = np.setdiff1d(np.arange(len(right)), test)
         groups = [problem.group for problem in given.problems]
         draws = permuted_labels(right, np.zeros(len(right), int), groups, permutations=bench.permutations, seed=seed)
         everything = Split(train, np.arange(len(right)), ())
-        said = scores([encoded], draws.T, [everything], Cs=(1.0,), loose=True, scale=False).score[:, :, 0].T > 0
+        fitted = bench.kept(Scored, scores, [encoded], draws.T, [everything], Cs=(1.0,), loose=True, scale=False)
+        said = fitted.score[:, :, 0].T > 0
         hit = said == draws
         incorrect, correct = null_precisions(said[:, test], draws[:, test])
         return Predicted(
@@ -163,7 +165,7 @@ def study_sae(bench: Bench, vectors: np.ndarray) -> Sae:
     protocol = SAE_PROTOCOLS[bench.family]
     features = round(protocol.widen * vectors.shape[-1])
     kind = {"l1": protocol.l1, "l1_kind": protocol.l1_kind, "lr": protocol.lr, "seed": SAMPLE["sae"] + bench.seed}
-    return train_relu_sae(vectors, features=features, **kind)
+    return bench.kept(Sae, train_relu_sae, vectors, features=features, **kind)
 
 
 def ablated(bench: Bench) -> tuple[np.ndarray, np.ndarray]:

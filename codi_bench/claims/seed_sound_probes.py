@@ -52,6 +52,7 @@ def probes(bench: Bench) -> ProbeAudit:
             seed=SEED + bench.seed,
             Cs=PROBE_CS,
             device=bench.device,
+            kept=bench.kept,
         )
 
     return bench.once("sound probes", compute)

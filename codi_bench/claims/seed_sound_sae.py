@@ -28,7 +28,7 @@ from codi_bench.claims.seed_sound import (
     surface,
     without_word,
 )
-from codi_bench.measures.sae import train_topk_sae
+from codi_bench.measures.sae import Sae, train_topk_sae
 from codi_bench.validity import check_permutations, holm_p, sound
 
 
@@ -42,15 +42,17 @@ def errors(bench: Bench) -> SaeAudit:
         states = states.reshape(len(states), -1, states.shape[-1])
         d = states.shape[-1]
         width = round(SAE_PROTOCOLS[bench.family].widen * d)
+        topk = {"features": width, "k": max(8, d // 16), "epochs": TOPK_EPOCHS, "seed": SEED + bench.seed}
         return encoding.audit_errors(
             states,
             found.right,
             groups=[p.group for p in found.problems],
             surface=surface(found, len(found.problems)),
             train_sae=lambda x: study_sae(bench, x),
-            train_topk=lambda x: train_topk_sae(x, features=width, k=max(8, d // 16), epochs=TOPK_EPOCHS, seed=SEED + bench.seed),
+            train_topk=lambda x: bench.kept(Sae, train_topk_sae, x, **topk),
             permutations=bench.permutations,
             seed=SEED + bench.seed,
+            kept=bench.kept,
         )
 
     return bench.once("sound errors", compute)
