@@ -23,7 +23,7 @@ LEAST = {
     "kills": {
         "store": {"kills": 20, "while a file was written": 10},
         "tiny model": {"kills": 20, "while a file was written": 10},
-        "embedded pair": {"kills": 10},
+        "embedded pair": {"kills": 6},
     },
     "repeats": {"embedded pair": {"cold runs": 10, "warm runs": 1}},
 }
