@@ -119,6 +119,17 @@ class Record(Strict):
     reason: str
     metrics: dict[str, Recorded]
 
+    @model_validator(mode="after")
+    def _drops_are_from_one_accuracy(self) -> Record:
+        """Points with outcomes are lost from the accuracy without an edit, which all of one protocol and n share."""
+        clean: dict[tuple[str, int], float] = {}
+        for key, held in self.metrics.items():
+            if held.unit == "points" and held.outcomes is not None:
+                accuracy = held.value + 100 * float(unpack_bits(held.outcomes, held.n).mean())
+                if abs(clean.setdefault((of_record_key(key)[0], held.n), accuracy) - accuracy) > 100 * ROUNDING:
+                    raise ValueError(f"metrics.{key}: value and outcomes are not those of a drop from the accuracy of the others")
+        return self
+
 
 class Tolerance(Strict):
     """How far a number may move: in the same environment, and in another. kind `outcomes`: problem by problem (McNemar)."""
@@ -191,7 +202,7 @@ def load_baseline(folder: Path, model: str, claim: str) -> Baseline:
         raise BaselineError(f"{path}: {one_line(error)}; mend it by hand or restore it with git") from error
     if (baseline.model, baseline.claim) != (model, claim):
         raise BaselineError(
-            f"{path}: fields model and claim say ({baseline.model}, {baseline.claim}); rename the file or mend them"
+            f"{path}: fields model and claim say {baseline.model!r} and {baseline.claim!r}; rename the file or mend them"
         )
     return baseline
 
