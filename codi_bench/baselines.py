@@ -124,6 +124,17 @@ class Record(Strict):
         """Which of the inputs, that must be equal before numbers are compared, are not."""
         return [name for name in INPUTS if getattr(self, name) != getattr(other, name)]
 
+    @model_validator(mode="after")
+    def _drops_are_from_one_accuracy(self) -> Record:
+        """Points with outcomes are lost from the accuracy without an edit, which all of one protocol and n share."""
+        clean: dict[tuple[str, int], float] = {}
+        for key, held in self.metrics.items():
+            if held.unit == "points" and held.outcomes is not None:
+                accuracy = held.value + 100 * float(unpack_bits(held.outcomes, held.n).mean())
+                if abs(clean.setdefault((of_record_key(key)[0], held.n), accuracy) - accuracy) > 100 * ROUNDING:
+                    raise ValueError(f"metrics.{key}: value and outcomes are not those of a drop from the accuracy of the others")
+        return self
+
 
 # What may be another when a number is measured again. sampling: problems and seeds; seed: folds, SAE, draws; turned: the answer
 # to one problem; batch: its size, and the threads.
@@ -239,7 +250,7 @@ def load_baseline(folder: Path, model: str, claim: str) -> Baseline:
     baseline = read_strict(path, Baseline)
     if (baseline.model, baseline.claim) != (model, claim):
         raise BaselineError(
-            f"{path}: fields model and claim say ({baseline.model}, {baseline.claim}); rename the file or mend them"
+            f"{path}: fields model and claim say {baseline.model!r} and {baseline.claim!r}; rename the file or mend them"
         )
     return baseline
 

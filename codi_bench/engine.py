@@ -74,8 +74,8 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
 
     What goes wrong while measuring gives `blocked` rows, never an exception; where the sound protocol alone cannot be measured,
     its rows alone are blocked. compare: False where the user asked for other inputs than the recorded ones (`--n`): the rows are
-    then UNCHECKED. recorded: metrics of the whole suite, among which an alarm is sought. Raises CodiBenchError for a baseline that
-    the measured numbers cannot be compared with.
+    then UNCHECKED. recorded: metrics of the whole suite, among which an alarm is sought.
+    Raises CodiBenchError for a baseline that measured numbers cannot be compared with.
     """
     name = bench.model.name
     try:

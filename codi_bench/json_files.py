@@ -25,7 +25,8 @@ def read_json(path: Path, validate: Callable[..., Held], *, finite: bool = False
     except ValidationError as error:
         raise ValueError(_fault(error)) from error
     numbers = dict.fromkeys(("parse_float", "parse_int", "parse_constant"), _finite) if finite else {}
-    json.loads(data.decode(), object_pairs_hook=_once, **numbers)  # after the schema, whose parser bounds nesting and reads UTF-8 alone
+    # only now: the parser of the schema has seen that this is UTF-8, without half characters, and not nested without end
+    json.loads(data.decode(), object_pairs_hook=_once, **numbers)
     return held
 
 

@@ -11,16 +11,20 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field, TypeAdapter
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
 from codi_bench.files import package_folder, write_text
+from codi_bench.json_files import read_json
 
 FASTEST, SLOWEST = 0.3, 3.0  # how far the first claims of a run may stretch the estimate of the rest
 FILE = "timings.json"
 PACKAGED = ("_perf", FILE)
+TIMINGS = TypeAdapter(dict[str, Annotated[float, Field(ge=0, le=1e7)]])  # seconds; more is no run
 
 
 def load_timings(cache: Path) -> dict[str, float]:
@@ -37,8 +41,8 @@ def save_timings(cache: Path, measured: dict[str, float]) -> None:
 
 def _read(path: Path) -> dict[str, float]:
     """A file that cannot be read counts as none."""
-    with suppress(OSError, ValueError, AttributeError, TypeError):
-        return {str(key): float(value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
+    with suppress(OSError, ValueError):
+        return read_json(path, TIMINGS.validate_json)
     return {}
 
 

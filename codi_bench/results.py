@@ -113,8 +113,7 @@ def _check_words(rows: list[Row]) -> None:
         words = [row.validity, row.reproduction, *["SAME"] * (row.regression == "SAME")]
         number = finite((row.measured or {}).get("value")) if row.status == OK else None
         if number is None and any(words):
-            said = next(filter(None, words))
-            raise ValueError(f"rows.{i}: {row.claim} {row.metric} on {row.model} is {row.status}, without a number, and yet {said}")
+            raise ValueError(f"rows.{i}: is {next(filter(None, words))}, with status {row.status} and no measured number")
 
 
 def of_model(environment: dict, name: str, model: str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 
-from hypothesis import assume, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from codi_bench.errors import CodiBenchError
@@ -26,7 +26,7 @@ anything = st.recursive(
 )
 ALIKE = {bool: st.booleans(), int: st.integers(-3, 500), float: st.floats(-2, 2) | st.floats(), str: st.text(max_size=8)}
 LAWFUL = ("alike", "alike", "alike", "nudge", "drop", "drop whole")
-UNLAWFUL = ("alike", "alike", "replace", "nudge", "drop", "rename", "double", "swap", "wrap")
+UNLAWFUL = (*["odd"] * 6, "alike", "alike", "replace", "nudge", "drop", "rename", "double", "swap", "wrap")
 
 
 def text_of(held) -> bytes:
@@ -57,17 +57,17 @@ def changed(draw, held, kinds=UNLAWFUL):
     parent = at_place(held, where)
     match draw(st.sampled_from(kinds)):
         case "alike":
-            found = [each for place in places(held) if type(each := at_place(held, place)) is type(parent[key])]
-            parent[key] = copy.deepcopy(draw(st.sampled_from(found) | ALIKE.get(type(parent[key]), st.none())))
-        case "nudge":
-            assume(isinstance(parent[key], int | float))
+            kind, found = type(parent[key]), [at_place(held, place) for place in places(held)]
+            others = [each for each in found if type(each) is kind and each != parent[key]]
+            drawn = ([st.sampled_from(others)] if others else []) + ([ALIKE[kind]] if kind in ALIKE else [])
+            parent[key] = copy.deepcopy(draw(st.one_of(drawn or [scalars])))
+        case "nudge" if isinstance(parent[key], int | float):
             parent[key] += draw(st.sampled_from((1, -1, 1e-3, 1e-5)))
         case "drop":
             del parent[key]
         case "drop whole":
             parent.clear()
-        case "rename":
-            assume(isinstance(parent, dict))
+        case "rename" if isinstance(parent, dict):
             parent[draw(st.sampled_from(("x", "value", "schema", "\ud800", "a\nb", "")))] = parent.pop(key)
         case "double":
             again = draw(st.just(parent[key]) | scalars)
@@ -79,7 +79,9 @@ def changed(draw, held, kinds=UNLAWFUL):
             parent[key] = copy.deepcopy(at_place(held, draw(st.sampled_from(places(held)))))
         case "wrap":
             parent[key] = [parent[key]]
-        case "replace":
+        case "odd":
+            parent[key] = copy.deepcopy(draw(st.sampled_from(ODD)))
+        case _:
             parent[key] = draw(scalars)
     return held
 
@@ -111,9 +113,10 @@ def changed_often(draw, document, most: int = 3, kinds=UNLAWFUL):
 
 
 def damaged(document):
-    """Text of a document after a few changes, its bytes after one, or nothing of it at all."""
-    changes = changed_often(document).map(text_of) | changed_often(document, kinds=LAWFUL).map(text_of)
-    return changes | changes | cut_or_flipped(text_of(document)) | st.binary(max_size=40) | anything.map(text_of)
+    """Text of a document after a few changes (mostly), its bytes after one, or nothing of it at all."""
+    unlawful, lawful = changed_often(document).map(text_of), changed_often(document, kinds=LAWFUL).map(text_of)
+    rest = cut_or_flipped(text_of(document)), st.binary(max_size=40), anything.map(text_of)
+    return st.one_of(*[unlawful] * 5, *[lawful] * 2, *rest)
 
 
 def cases(count):

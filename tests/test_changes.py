@@ -344,7 +344,7 @@ DAMAGE = {
 def test_all_files_or_none(command, scratch, what):
     """ablation, which comes first, is sound, and is not written either."""
     propose(scratch, "size", layers(5))
-    propose(scratch, "ablation", lambda proposed: proposed["metrics"]["drop_4"].update(value=12))
+    propose(scratch, "ablation", lambda proposed: proposed["metrics"]["drop_4"].update(decide=12))
     file, text, message = DAMAGE[what]
     path = scratch / file
     path.parent.mkdir(exist_ok=True)

@@ -58,7 +58,8 @@ def test_recorded_numbers_come_out_again_and_the_table_is_written(suite, pyteste
 
 
 CHANGES = {
-    "value": lambda h: recorded(h)["metrics"]["drop_0"].update(value=recorded(h)["metrics"]["drop_0"]["value"] + 1),
+    "value": lambda h: recorded(h)["metrics"]["sound drop_all"].update(value=5.0),
+    "drop apart from its outcomes": lambda h: recorded(h)["metrics"]["drop_0"].update(value=-1.0),
     "n": lambda h: recorded(h)["metrics"]["drop_0"].update(n=101),
     "outcome": lambda h: recorded(h)["metrics"]["drop_0"].update(outcomes="A" * 18 + "=="),
     "cell": lambda h: recorded(h)["metrics"]["drop_0"].update(cell={"layer": None, "latent_pos": 3}),
@@ -74,7 +75,19 @@ CHANGES = {
     "all records deleted": lambda h: h.update(recorded=[]),
     "schema broken": lambda h: h.update(recorded="yes"),
     "unknown field": lambda h: h.update(recordet=[]),
+    "outcomes broken": lambda h: recorded(h)["metrics"]["drop_0"].update(outcomes="bits"),
+    "record twice": lambda h: h.update(recorded=h["recorded"] * 2),
+    "tolerance without end": lambda h: h["tolerance"]["drop_0"].update(deterministic=float("inf")),
+    "published in another unit": lambda h: h.update(reported={"drop_0": PUBLISHED | {"unit": "count"}}),
 }
+REFUSED = {  # by the file alone, whatever is measured
+    "drop apart from its outcomes": "recorded.0: Value error, metrics.drop_1: value and outcomes are not those of a drop",
+    "outcomes broken": "recorded.0.metrics.drop_0: Value error, field outcomes holds 24 bits, but n is 100",
+    "record twice": "the file: Value error, recorded.1 is of the same environment as one before it",
+    "tolerance without end": "the file: Infinity is no finite number",
+    "published in another unit": "reported.drop_0.unit: is count, and points are measured",
+}
+PUBLISHED = {"case": "other-list", "value": 7, "unit": "points", "protocol": "p", "source": "s", "place": "t"}
 
 
 @pytest.mark.parametrize("what", CHANGES)
@@ -86,6 +99,9 @@ def test_a_damaged_baseline_reddens_its_own_test_and_no_other(what, suite, basel
     if what in ("value", "n", "cell", "verdict", "seed", "weights"):
         line = next(line for line in result.outlines if line.startswith(f"ablation on {MODEL}: "))
         assert "stored" in line and ("measured" in line or "now" in line) and "tolerance" in line
+    if what in REFUSED:
+        assert f"ablation.json: {REFUSED[what]}" in " ".join("".join(result.outlines).split())
+    assert "Traceback" not in result.stdout.str()
 
 
 def test_a_moved_value_within_its_tolerance_stays_green(suite, baselines):
@@ -184,6 +200,15 @@ def test_bad_arguments_end_the_run_before_it_starts(what, pytester):
     result = pytester.runpytest_inprocess("benchmarks", *args)
     text = result.stdout.str() + result.stderr.str()
     assert result.ret == 2 and message in text and "Traceback" not in text
+
+
+@pytest.mark.parametrize("file", ["_calibration/noise-in-sample.json", f"_values/{MODEL}.json"])
+def test_what_lies_beside_the_baselines_is_looked_at_before_anything_runs(suite, baselines, file):
+    (baselines / file).write_text('{"cases": [], "steps": {}}')
+    result = suite("--claim", "size")
+    text = result.stdout.str() + result.stderr.str()
+    assert result.ret == 2 and f"codi-bench: {baselines / file}: " in text and "restore it with git" in text
+    assert "Traceback" not in text
 
 
 def test_a_broken_problem_line_is_named(pytester):

@@ -112,7 +112,7 @@ def by_family(rows: Sequence[Row], environment: dict) -> list[tuple[str, str]]:
     """Claims with their families, a family at a time, in the source's order; claims that only rows know come last."""
     claims = environment.get("claims") or {}
     names = list(dict.fromkeys([*in_order(claims), *(row.claim for row in rows)]))
-    family = {name: claims.get(name, {}).get("family", "other claims") for name in names}
+    family = {name: claims.get(name, {}).get("family") or "other claims" for name in names}
     order = list(dict.fromkeys(family.values()))
     return sorted(family.items(), key=lambda item: order.index(item[1]))
 
@@ -283,7 +283,7 @@ def _label(row: Row, environment: dict) -> str:
         return row.metric
     layers = (environment.get("layers") or {}).get(row.model, [])
     if (
-        not row.metric[6:].isdigit() or int(row.metric[6:]) not in layers
+        not row.metric[6:].isdecimal() or int(row.metric[6:]) not in layers
     ):  # reported for the registered model, while another lies under its name
         return row.metric
     return f"mean, layer {layers.index(int(row.metric[6:])) + 1}/{len(layers)}"
@@ -293,6 +293,6 @@ def metric_order(row: Row) -> tuple:
     """Where a metric stands within its claim: the known ones first, layers by depth."""
     return (
         ORDER.index(row.metric) if row.metric in ORDER else len(ORDER),
-        int(row.metric[6:]) if row.metric.startswith("mean_L") and row.metric[6:].isdigit() else 0,
+        int(row.metric[6:]) if row.metric.startswith("mean_L") and row.metric[6:].isdecimal() else 0,
         row.metric,
     )

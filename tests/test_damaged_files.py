@@ -1,0 +1,209 @@
+"""What fuzzing found, by name: each file is refused in one line that says where, and the doors end with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from damage import at_place
+
+from codi_bench.baselines import load_baseline
+from codi_bench.cli import main
+from codi_bench.errors import CodiBenchError
+from codi_bench.files import package_folder
+from codi_bench.models.model import load
+from codi_bench.problems import read_problems
+from codi_bench.results import Row, read_results, write_results
+
+DEEP, LONG = "[" * 5000 + "]" * 5000, "9" * 400
+MODEL = "gpt2-mini"
+
+
+def changed(path: Path, *place, to, twice: bool = False) -> None:
+    """Write a file anew with another thing at one place, given as JSON text; twice: beside the one that is there."""
+    held = json.loads(path.read_text())
+    *where, key = place
+    at_place(held, where)[key + " again" if twice else key] = "<to>"
+    path.write_text(json.dumps(held).replace('"<to>"', to).replace(f'"{key} again"', f'"{key}"'))
+
+
+# --- baseline files --------------------------------------------------------------------------------------------------
+
+ACCURACY = ("recorded", 0, "metrics", "accuracy")
+REPORTED = {"case": "other-list", "value": 0.4, "unit": "fraction", "protocol": "p", "source": "s", "place": "t"}
+
+
+def reported(**more) -> dict:
+    return {"place": ("reported",), "to": json.dumps({"accuracy": REPORTED | more})}
+
+
+BASELINES = {
+    "nested without end": ({"place": ("recorded",), "to": DEEP}, "recursion limit"),
+    "a tolerance that passes everything": (
+        {"place": ("tolerance", "accuracy", "deterministic"), "to": "Infinity"},
+        "Infinity is no finite number",
+    ),
+    "a number that overflows": ({"place": ("tolerance", "accuracy", "device"), "to": "1e400"}, "1e400 is no finite number"),
+    "a number of 400 digits": ({"place": (*ACCURACY, "decide"), "to": LONG}, "is no finite number"),
+    "not a number": ({"place": (*ACCURACY, "low"), "to": "NaN"}, "NaN is no finite number"),
+    "a truth for a number": (
+        {"place": (*ACCURACY, "high"), "to": "true"},
+        "metrics.accuracy.high: Input should be a valid number",
+    ),
+    "text for a number": ({"place": (*ACCURACY, "value"), "to": '"0.516"'}, "accuracy.value: Input should be a valid number"),
+    "a word that is no verdict": (
+        {"place": (*ACCURACY, "verdict"), "to": '"FINE"'},
+        "accuracy.verdict: Input should be 'SUPPORTED'",
+    ),
+    "outcomes that are no bits": ({"place": (*ACCURACY, "outcomes"), "to": '"bits"'}, "holds 24 bits, but n is 1000"),
+    "outcomes of another number": ({"place": (*ACCURACY, "value"), "to": "0.517"}, "accuracy: Value error, value is 0.517, but"),
+    "a field twice": ({"place": ("recorded", 0, "weights"), "to": '"w"', "twice": True}, "'weights': is there twice"),
+    "half a character": ({"place": ("recorded", 0, "reason"), "to": '"\\ud800"'}, "the file: Invalid JSON"),
+    "a name that breaks lines": ({"place": ("recorded", 0, "a\nb"), "to": "0"}, "recorded.0.a b: Extra inputs"),
+    "another claim that breaks lines": ({"place": ("claim",), "to": '"a\\nb"'}, r"say 'gpt2-mini' and 'a\nb'"),
+    "a published range without ends": (reported(case="stated-range"), "a stated range needs low and high"),
+    "a published range upside down": (reported(case="stated-range", low=0.5, high=0.4), "a stated range needs low and high"),
+    "nothing published": (reported(value=None), "the case other-list needs a value"),
+    "percent for a fraction": (reported(value=43.7), "a number in the unit fraction is at most 1"),
+}
+
+
+@pytest.fixture
+def baselines(tmp_path):
+    """A copy of the package's baselines that a test may damage."""
+    return Path(shutil.copytree(package_folder("baselines"), tmp_path / "baselines"))
+
+
+@pytest.mark.parametrize("what", BASELINES)
+def test_a_baseline_file_is_refused_by_its_field(baselines, what):
+    damage, message = BASELINES[what]
+    path = baselines / MODEL / "task-accuracy.json"
+    changed(path, *damage.pop("place"), **damage)
+    with pytest.raises(CodiBenchError) as caught:
+        load_baseline(baselines, MODEL, "task-accuracy")
+    said = str(caught.value)
+    assert said.startswith(f"{path}: ") and message in said and len(said.splitlines()) == 1
+
+
+def test_of_two_records_of_one_environment_neither_is_chosen(baselines):
+    path = baselines / MODEL / "size.json"
+    held = json.loads(path.read_text())
+    path.write_text(json.dumps(held | {"recorded": held["recorded"] * 2}))
+    with pytest.raises(CodiBenchError, match="recorded.1 is of the same environment as one before it"):
+        load_baseline(baselines, MODEL, "size")
+
+
+# --- results files ---------------------------------------------------------------------------------------------------
+
+RESULTS = {
+    "nested without end": (("environment",), DEEP, "recursion limit"),
+    "half a character": (("rows", 0, "reason"), '"\\ud800"', "Invalid JSON"),
+    "a number without end": (("rows", 0, "measured", "value"), "1e400", "rows.0.measured.value"),
+    "a name that is no text": (("rows", 0, "metric"), "5", "rows.0.metric: Input should be a valid string"),
+    "a word that is no verdict": (("rows", 0, "validity"), '"FINE"', "rows.0.validity: Input should be 'SUPPORTED'"),
+    "an outcome that is none": (("rows", 0, "regression"), '"PASSED"', "rows.0.regression: Input should be 'SAME'"),
+    "a grid that is none": (("rows", 0, "detail", "grid"), "[0.5]", "rows.0.detail.grid.0: Input should be a valid array"),
+    "a pass without a number": (("rows", 0, "measured"), "null", "rows.0: is SAME, with status ok and no measured number"),
+    "a pass that is not a number": (("rows", 0, "measured", "value"), "NaN", "rows.0: is SAME, with status ok and no measured"),
+    "a blocked pass": (("rows", 0, "status"), '"blocked"', "rows.0: is SAME, with status blocked and no measured number"),
+    "one number twice": (("rows", 1, "metric"), '"layers"', "rows.1: is about the same number as rows.0"),
+    "claims that are none": (("environment", "claims"), '{"size": 3}', "environment.claims.size: Input should be an object"),
+    "a winner without a difference": (("environment", "winners"), '{"a": {}}', "environment.winners.a.claim: Field required"),
+}
+
+
+@pytest.fixture
+def results(tmp_path):
+    given = {"unit": "count", "n": 1, "measured": {"value": 4}, "recorded": {"value": 4}, "regression": "SAME"}
+    rows = [Row("size", MODEL, metric, "reported", "ok", **given) for metric in ("layers", "width")]
+    write_results(tmp_path / "results.json", {"device": "cpu"}, rows)
+    return tmp_path / "results.json"
+
+
+def command(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
+    """A command as a user runs it: exit status, what it prints and what it complains about."""
+    monkeypatch.setattr(sys, "argv", ["codi-bench", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    said = capsys.readouterr()
+    return stopped.value.code or 0, said.out, said.err
+
+
+@pytest.mark.parametrize("what", RESULTS)
+def test_a_results_file_is_refused_by_its_field(results, what, monkeypatch, capsys):
+    place, to, message = RESULTS[what]
+    changed(results, *place, to=to)
+    for arguments in (("report", results), ("report", results, results), ("history", results)):
+        status, out, err = command(monkeypatch, capsys, *arguments)
+        assert (status, out) == (2, "") and message in err and err.startswith(f"codi-bench: {results}: not a results file (")
+        assert len(err.splitlines()) == 1 and [path.name for path in results.parent.iterdir()] == [results.name]
+
+
+def test_what_is_read_is_what_was_written(results):
+    environment, rows = read_results(results)
+    write_results(results.parent / "again.json", environment, rows)
+    assert (results.parent / "again.json").read_bytes() == results.read_bytes()
+
+
+# --- problem files ---------------------------------------------------------------------------------------------------
+
+PROBLEMS = {
+    "half a character": ({"group": "\ud800"}, "holds half a character"),
+    "an answer without end": ({"answer": LONG}, "field 'answer' is"),
+    "an answer that is not a number": ({"answer": float("nan")}, "field 'answer' is nan, which is not a number"),
+    "a number without end": ({"operands": [float("inf")]}, "field 'operands' must be a list of finite numbers"),
+    "a number of 400 digits": ({"values": [int(LONG)]}, "field 'values' must be a list of finite numbers"),
+    "a truth for a number": ({"values": [True]}, "field 'values' must be a list of finite numbers"),
+}
+
+
+@pytest.mark.parametrize("what", PROBLEMS)
+def test_a_problem_file_is_refused_by_its_field(tmp_path, what, monkeypatch, capsys):
+    row, message = PROBLEMS[what]
+    path = tmp_path / "p.jsonl"
+    path.write_text(json.dumps({"question": "Mia has 7 apples .", "answer": "7", "steps": []} | row) + "\n")
+    status, out, err = command(monkeypatch, capsys, "problems", "generated", "--path", path)
+    assert (status, out) == (2, "") and err.startswith(f"codi-bench: {path}, line 1: ") and message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_small_answer_is_not_read_as_its_exponent(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"question": "How much ?", "answer": 1e-07}\n{"question": "How much ?", "answer": 3.0}\n')
+    assert [problem.answer for problem in read_problems(path)] == ["0.0000001", "3"]
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------------
+
+CHECKPOINTS = {
+    "nested without end": ("codi.json", "format", DEEP, "recursion limit"),
+    "a number of 400 digits": ("codi.json", "num_latents", LONG, "num_latents: Input should be"),
+    "a truth for a number": ("codi.json", "num_latents", "true", "num_latents: Input should be a valid integer"),
+    "a projection of no size": ("codi.json", "projection_width", "1000000000000", "projection_width: Input should be less than"),
+    "layers without end": ("config.json", "n_layer", "1000000000", "n_layer: Input should be less than"),
+    "no heads": ("config.json", "n_head", "-1", "n_head: Input should be greater than or equal to 0"),
+    "a field twice": ("config.json", "n_head", "2", "'n_head': is there twice"),
+    "a length that is none": ("tokenizer_config.json", "model_max_length", '"x"', "model_max_length"),
+}
+
+
+@pytest.mark.parametrize("what", CHECKPOINTS)
+def test_a_checkpoint_is_refused_by_its_field(tiny_folders, tmp_path, what):
+    name, field, to, message = CHECKPOINTS[what]
+    folder = Path(shutil.copytree(tiny_folders["gpt2"], tmp_path / "mine"))
+    changed(folder / name, field, to=to, twice="twice" in what)
+    with pytest.raises(CodiBenchError) as caught:
+        load(folder, device="cpu")
+    said = str(caught.value)
+    assert said.startswith(f"{folder / name}: ") and message in said and len(said.splitlines()) == 1
+
+
+def test_how_a_library_hands_results_over_is_no_property_of_a_model(tiny_folders, tmp_path):
+    folder = Path(shutil.copytree(tiny_folders["gpt2"], tmp_path / "mine"))
+    changed(folder / "config.json", "return_dict", to="false")
+    question = ["Mia has 7 apples ."]
+    answers = [load(each, device="cpu").answer(question, max_new_tokens=4).tokens for each in (folder, tiny_folders["gpt2"])]
+    assert answers[0] == answers[1]
