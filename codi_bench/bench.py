@@ -27,7 +27,7 @@ from codi_bench.thoughts.store import Store, pack_answers, unpack_answers
 
 GENERATED_SEED, REFERENCE_SEED = 0, 1
 FEWEST_REFERENCES = 50
-LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")  # that compute what is kept
+LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn")  # that compute what is stored
 
 
 @dataclass(frozen=True)
@@ -200,11 +200,7 @@ class ModelBench:
             "what": function.__name__,
             "weights": self.model.fingerprint,  # for people: the arguments hold what came of them
             "given": digest(given, named),
-            "environment": {
-                **environment(self.model.device, self.model.dtype).model_dump(),
-                **{name: version(name) for name in LIBRARIES},
-                "threads": torch.get_num_threads(),  # a large SAE is trained on all of them, and its last bits tell
-            },
+            "environment": self._environment(),
             "code": self.once(f"code kept by {own.__name__}", lambda: code_hash(*modules)),
         }
         return unpack(kind, self.store.fetch(key, lambda: pack(function(*given, **settings))))
@@ -251,6 +247,11 @@ class ModelBench:
         backbone = sum(parameter.numel() for parameter in inner.backbone.parameters())
         return {"parameters": backbone, "layers": inner.num_layers, "width": inner.width}
 
+    def _environment(self) -> dict:
+        """What computes, as far as the last bits of a result may tell: wide layers split their sums over all threads."""
+        own = environment(self.model.device, self.model.dtype).model_dump()
+        return {**own, **{name: version(name) for name in LIBRARIES}, "threads": torch.get_num_threads()}
+
     def _key(self, what: str, problems: list[Problem], num_latents: int, **more) -> dict:
         """Everything the arrays depend on. Batch size is no part of it: results do not depend on it."""
         return {
@@ -260,10 +261,7 @@ class ModelBench:
             "num_latents": num_latents,
             "padding": "masked",
             "max_new_tokens": self.max_new_tokens,
-            "environment": {
-                **environment(self.model.device, self.model.dtype).model_dump(),
-                "transformers": version("transformers"),
-            },
+            "environment": self._environment(),
             "code": self.once("code", lambda: code_hash(*self.code)),
             **more,
         }

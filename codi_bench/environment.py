@@ -16,6 +16,12 @@ def available(device: str) -> bool:
     return not device.startswith("cuda") or torch.cuda.is_available()
 
 
+def own_gpu(device: str, worker: int) -> str:
+    """What `cuda` (or `auto`) means to one of several workers: they take the GPUs in turn. An index that was named stays."""
+    count = torch.cuda.device_count()
+    return f"cuda:{worker % count}" if device in ("cuda", "auto") and count > 1 else device
+
+
 def environment(device: str, dtype: str) -> Environment:
     """The key under which numbers are recorded."""
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"

@@ -61,7 +61,8 @@ def pytest_addoption(parser):
     group.addoption(
         "--device",
         default="auto",
-        help="cpu, cuda or auto (default: cpu for the embedded pair, cuda under -m gpu and if it is there)",
+        help="cpu, cuda (under -n one for each worker), cuda:N or auto (default: cpu for the embedded pair, cuda under -m gpu "
+        "and if it is there)",
     )
     group.addoption("--dtype", default="auto", help="float32 (default), bfloat16 or float16")
     group.addoption("--batch-size", type=int, default=64, help="problems a batch; results do not depend on it")
@@ -75,8 +76,14 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "claims(family): benchmarks of a claim family, one test a model and claim")
     for name in GATED:
         config.addinivalue_line("markers", f"{name}: deselected unless -m names it")
-    if not hasattr(config, "workerinput"):  # under xdist the controller alone writes the report
-        config.pluginmanager.register(Reporter(config), "codi-bench-reporter")
+    if hasattr(config, "workerinput"):  # under xdist the controller alone writes the report
+        return
+    reporter = Reporter(config)
+    config.pluginmanager.register(reporter, "codi-bench-reporter")
+    if getattr(config.option, "dist", "no") != "no":
+        from codi_bench.parallel import Dealer
+
+        config.pluginmanager.register(Dealer(reporter.expect), "codi-bench-dealer")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -122,6 +129,16 @@ def pytest_collection_modifyitems(config, items):
     if drop:
         config.hook.pytest_deselected(items=drop)
         items[:] = [item for item in items if item not in drop]
+    if hasattr(config, "workerinput"):
+        from codi_bench.parallel import tell
+
+        tell(config, claims_among(items))
+
+
+def claims_among(items) -> dict[str, tuple[str, str, str]]:
+    """Claim, model and family by name of the test."""
+    pairs = {item.nodeid: item.callspec.params["pair"] for item in items if item.get_closest_marker("claims")}
+    return {name: (claim.id, asked.name, claim.family) for name, (asked, claim) in pairs.items()}
 
 
 def _nothing_asked(item) -> bool:
@@ -145,6 +162,7 @@ def suite_of(config):
             num_latents=option.num_latents,
             lora_alpha=option.lora_alpha,
             gpu=_gpu_asked(option.markexpr),
+            worker=_worker(config),
             n=option.n,
             permutations=option.permutations,
             device=option.device,
@@ -154,6 +172,24 @@ def suite_of(config):
             baselines=option.baselines,
         )
     return config.stash[SUITE]
+
+
+def _worker(config) -> int | None:
+    """The number in the name that xdist gives to a worker (gw0, gw1, …); None where there are none."""
+    found = re.search(r"\d+$", getattr(config, "workerinput", {}).get("workerid", ""))
+    return int(found[0]) if found else None
+
+
+def crowded(option, workers: int) -> str:
+    """Says it where several workers are to share a GPU, "" where none are."""
+    given = any("=" in model for model in option.model)
+    if option.device != "cuda" and not (option.device == "auto" and (given or _gpu_asked(option.markexpr))):
+        return ""
+    import torch
+
+    count = torch.cuda.device_count()
+    gpus = "1 GPU" if count == 1 else f"{count} GPUs"
+    return f"{workers} workers share {gpus}; with -n {count} each has its own" if 0 < count < workers else ""
 
 
 def _gpu_asked(expression: str) -> bool:
@@ -243,33 +279,40 @@ class Reporter:
     """Gathers the rows of a run, says how far it is, and writes table and results when it ends."""
 
     def __init__(self, config):
-        self.config, self.outcomes, self.stray = config, {}, []
-        self.names, self.schedule, self.live = {}, Schedule([], {}), LiveLine()
+        self.config, self.outcomes, self.crashed, self.stray = config, {}, set(), []
+        self.pairs, self.schedule, self.live = {}, Schedule([], {}), LiveLine()  # test → (claim, model)
 
     def pytest_collection_finish(self, session):
-        """Before long work: how much there is to do, and about how long it takes."""
-        asked = [item for item in session.items if item.get_closest_marker("claims") and not _nothing_asked(item)]
-        pairs = {item.nodeid: item.callspec.params["pair"] for item in asked}
-        self.names = {name: f"{claim.id} on {asked.name}" for name, (asked, claim) in pairs.items()}
-        if not pairs or self.config.option.collectonly:
+        self.expect(claims_among(session.items))
+
+    def expect(self, claims: dict[str, tuple[str, str, str]], workers: int = 1) -> None:
+        """Before long work: how much there is to do, and about how long it takes. Under xdist the workers alone collect."""
+        self.pairs = {test: (claim, model) for test, (claim, model, _) in claims.items()}
+        option = self.config.option
+        if not claims or option.collectonly:
             return
         from codi_bench.thoughts.store import default_folder
 
-        known = load_timings(default_folder().parent) if not suite_of(self.config).changed else {}
-        self.schedule = Schedule(list(self.names.values()), known)
-        self._line(f"codi-bench: {self.schedule.says('to measure, a claim on a model each')}")
+        known = {} if option.n or option.permutations else load_timings(default_folder().parent)
+        self.schedule = Schedule([" on ".join(pair) for pair in self.pairs.values()], known)
+        shared = f"; {workers} workers share it" if workers > 1 else ""
+        self._line(f"codi-bench: {self.schedule.says('to measure, a claim on a model each')}{shared}")
+        if crowd := crowded(option, workers):
+            self._line(f"codi-bench: {crowd}")
 
     def pytest_runtest_logstart(self, nodeid):
-        if nodeid in self.names and not self.config.pluginmanager.hasplugin("dsession"):
+        if nodeid in self.pairs and not self.config.pluginmanager.hasplugin("dsession"):
             self._line("")
-            self.live.show(f"{self.names[nodeid]}; {self.schedule.says()}")
+            self.live.show(f"{' on '.join(self.pairs[nodeid])}; {self.schedule.says()}")
 
     def pytest_runtest_logreport(self, report):
         self.live.hide()
         if getattr(report, "codi_bench", None):
             self.outcomes[report.nodeid] = json.loads(report.codi_bench)
-            if report.nodeid in self.names:  # under xdist the workers alone collect
-                self.schedule.taken[self.names[report.nodeid]] = report.duration
+            if not hasattr(report, "node"):  # a worker of xdist waits for others now and then: no time to go by
+                self.schedule.taken[" on ".join(self.pairs[report.nodeid])] = report.duration
+        elif report.failed and report.nodeid in self.pairs and report.nodeid not in self.outcomes:
+            self.crashed.add(self.pairs[report.nodeid])  # while it was measured, or its worker died of it
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session, exitstatus):
@@ -297,7 +340,7 @@ class Reporter:
         rows = [Row(**row) for outcome in self.outcomes.values() for row in outcome["rows"]]
         found = winners(rows)
         facts = {name: each for outcome in self.outcomes.values() for name, each in outcome["facts"].items()}
-        rows += suite.not_selected(rows)
+        rows += suite.not_selected(rows, self.crashed)
         folder, environment = Path(self.config.option.report), {**suite.environment(rows, facts), "winners": found}
         write_results(folder / "results.json", environment, rows)
         self._propose(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from codi_bench.baselines import REPORTED, SOUND, BaselineError, Record, load_ba
 from codi_bench.bench import ModelBench
 from codi_bench.claims import CLAIMS, Claim, claim, in_words
 from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS, FAMILY_TESTS
-from codi_bench.environment import available, environment, versions
+from codi_bench.environment import available, environment, own_gpu, versions
 from codi_bench.errors import CodiBenchError, MissingError, UnknownNameError
 from codi_bench.files import check_writable, package_folder
 from codi_bench.models.hub import is_repository
@@ -66,7 +66,8 @@ class Suite:
 
     models, bases, problems: `NAME=PATH` (or a bare model NAME to measure only that one); alone: the models given, and no
     registered ones beside them. num_latents, lora_alpha: of the models that the user gave, where their files do not say.
-    gpu: measure on cuda, the embedded pair too. Raises CodiBenchError.
+    gpu: measure on cuda, the embedded pair too. worker: number of this process among several, which share the GPUs.
+    Raises CodiBenchError.
     """
 
     models: Sequence[str] = ()
@@ -77,6 +78,7 @@ class Suite:
     lora_alpha: float | None = None
     alone: bool = False
     gpu: bool = False
+    worker: int | None = None
     n: int | None = None
     permutations: int | None = None
     device: str = "auto"
@@ -85,7 +87,6 @@ class Suite:
     report: Path = Path("report")
     baselines: Path | None = None
     benches: dict[str, ModelBench] = field(default_factory=dict, repr=False)
-    begun: set[tuple[str, str]] = field(default_factory=set, repr=False)
     stopped: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)  # model → (status, why nothing of it counts)
 
     def __post_init__(self):
@@ -128,7 +129,6 @@ class Suite:
 
     def measure(self, asked: Asked, wanted: Claim) -> Judged:
         """Measure one claim on one model; whatever goes wrong while measuring is a row, not an exception."""
-        self.begun.add((wanted.id, asked.name))
         try:
             baseline = load_baseline(self.baselines, asked.name, wanted.id)
             status, why = self._checked(asked)
@@ -163,8 +163,11 @@ class Suite:
         """Baseline files that no registered (model, claim) would ever check."""
         return orphans(self.baselines, CLAIMS, {*REGISTRY, *(asked.name for asked in self.asked_models)})
 
-    def not_selected(self, rows: Sequence[Row]) -> list[Row]:
-        """Rows for everything registered that this run did not measure, so that the table never loses a claim."""
+    def not_selected(self, rows: Sequence[Row], crashed: Collection[tuple[str, str]] = ()) -> list[Row]:
+        """Rows for everything registered that this run did not measure, so that the table never loses a claim.
+
+        crashed: (claim, model) of those that ended in an error of ours.
+        """
         have, begun = {(row.claim, row.model) for row in rows}, {row.model for row in rows}
         missing = []
         for name in dict.fromkeys([*REGISTRY, *(asked.name for asked in self.asked_models)]):
@@ -173,7 +176,7 @@ class Suite:
                     continue
                 reason = (
                     "crashed while it was measured: see the error of its test"
-                    if (each.id, name) in self.begun
+                    if (each.id, name) in crashed
                     else "not selected in this run"
                     if name not in PUBLISHED or name in begun
                     else f"not asked for: `pytest benchmarks -m gpu`, or --model {name}=FOLDER --base {name}=FOLDER"
@@ -203,7 +206,8 @@ class Suite:
         if bench is None:
             return {}
         inputs = {"weights": bench.model.fingerprint, "problems": bench.problems_hash}
-        return {"device": f"{bench.model.device} {bench.model.dtype}", "inputs": inputs, "layers": list(bench.layers)}
+        kind = bench.model.device.partition(":")[0]  # which of several GPUs it was is no property of a number
+        return {"device": f"{kind} {bench.model.dtype}", "inputs": inputs, "layers": list(bench.layers)}
 
     def environment(self, rows: Sequence[Row] = (), facts: dict[str, dict] | None = None) -> dict:
         """Device, versions and threads of this run, and the claims in words, so that a report needs no model room.
@@ -305,11 +309,12 @@ class Suite:
 
     def _device(self, asked: Asked) -> str:
         """`auto`: the embedded pair is recorded on the CPU and measured there unless `-m gpu` asks; published models on cuda."""
-        if self.device != "auto":
-            return self.device
-        if self.gpu or asked.from_hub:
-            return "cuda"
-        return "cpu" if asked.path is None else "auto"
+        device = self.device
+        if device == "auto" and (self.gpu or asked.from_hub):
+            device = "cuda"
+        elif device == "auto" and asked.path is None:
+            device = "cpu"
+        return device if self.worker is None else own_gpu(device, self.worker)
 
     def _set(self, asked: Asked) -> tuple[Problem, ...]:
         """The problems of a model, () for generated ones. Raises MissingProblemsError if they are not to be had."""

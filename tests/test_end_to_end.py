@@ -1,4 +1,4 @@
-"""The main job on the embedded pair, as a user starts it: cold, then warm and in another order."""
+"""The main job on the embedded pair, as a user starts it: cold, then in another order with one model read and one anew."""
 
 import json
 import os
@@ -7,11 +7,14 @@ import sys
 
 import pytest
 
+from codi_bench.thoughts.mapped import read_metadata
+from codi_bench.thoughts.store import entries
+
 FILES = ("ablation", "probes", "sae", "size", "spread", "task_accuracy")
 
 
 def run(folder, cache, *files):
-    """`pytest benchmarks` in a process of its own; its results."""
+    """`pytest benchmarks` in a process of its own; what it shows, and its results."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *files, "-p", "no:cacheprovider"],
         cwd=folder,
@@ -20,7 +23,7 @@ def run(folder, cache, *files):
         env={**os.environ, "CODI_BENCH_CACHE": str(cache)},
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    return done.stdout, json.loads((folder / "report" / "results.json").read_text())["rows"]
+    return done.stdout, json.loads((folder / "report" / "results.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,8 @@ def cold(tmp_path_factory):
 
 
 def test_every_claim_of_the_study_stands_for_both_embedded_models(cold):
-    (shown, rows), _ = cold
+    (shown, results), _ = cold
+    rows = results["rows"]
     measured = [r for r in rows if r["status"] == "ok"]
     by_model = {model: {r["claim"] for r in measured if r["model"] == model} for model in ("gpt2-mini", "llama-mini")}
     assert len(by_model["gpt2-mini"]) == 14 and by_model["gpt2-mini"] == by_model["llama-mini"]
@@ -39,8 +43,17 @@ def test_every_claim_of_the_study_stands_for_both_embedded_models(cold):
     assert "28 passed" in shown
 
 
-def test_a_warm_run_in_another_order_measures_the_same_bytes(cold, tmp_path):
+def test_what_is_stored_and_what_is_computed_anew_are_the_same_bytes(cold, tmp_path):
+    """In another order; llama-mini finds all its thoughts, SAEs and nulls in the store, gpt2-mini none."""
     (_, first), cache = cold
+    stored = {entry.path: json.loads(read_metadata(entry.path)["key"]) for entry in entries(cache / "store")}
+    assert {"think", "effects", "train_relu_sae", "train_topk_sae", "probe_grid"} <= {key["what"] for key in stored.values()}
+    gone = [path for path, key in stored.items() if key["weights"] == first["environment"]["inputs"]["gpt2-mini"]["weights"]]
+    written = {path: path.stat().st_mtime_ns for path in stored.keys() - set(gone)}
+    assert len(gone) > 10 and len(written) > 10
+    for path in gone:
+        path.unlink()
     _, again = run(tmp_path, cache, *(f"benchmarks/test_{name}.py" for name in reversed(FILES)))
-    assert [json.dumps(r["measured"]) for r in first] == [json.dumps(r["measured"]) for r in again]
-    assert [r["detail"] for r in first] == [r["detail"] for r in again]
+    assert all(path.exists() for path in gone) and {path: path.stat().st_mtime_ns for path in written} == written
+    for name in ("measured", "null", "detail"):
+        assert [json.dumps(r[name]) for r in first["rows"]] == [json.dumps(r[name]) for r in again["rows"]]

@@ -1,0 +1,332 @@
+"""`pytest -n`: the results of a run alone, work that is shared done once, and other suites left as xdist has them.
+
+gpt2-mini on its first 160 problems, which just have fifty wrong answers for the study's probes, through every claim.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import codi_bench.suite
+from codi_bench.claims import CLAIMS
+from codi_bench.environment import environment
+from codi_bench.models import model as models
+from codi_bench.models.registry import REGISTRY
+from codi_bench.plugin import crowded
+from codi_bench.suite import Suite
+from codi_bench.thoughts.store import entries
+
+MODEL = "gpt2-mini"
+GIVEN = ("--model", MODEL, "--n", "160")
+SPY = """
+import os
+from codi_bench.suite import Suite
+from codi_bench.thoughts.store import Store
+
+def said(*words):
+    with open(os.environ["SPY_LOG"], "a") as file:
+        file.write(" ".join([os.environ.get("PYTEST_XDIST_WORKER", "alone"), *words]) + "\\n")
+
+def write(self, path, key, *how, real=Store._write):
+    said("computed", path.stem)
+    return real(self, path, key, *how)
+
+def measure(self, asked, wanted, real=Suite.measure):
+    said("measured", wanted.id)
+    if wanted.id == os.environ.get("SPY_KILLS"):
+        os._exit(9)
+    return real(self, asked, wanted)
+
+Store._write, Suite.measure = write, measure
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run shows, its folder, and what its processes did: (worker, what, of which) in order."""
+
+    code: int
+    shown: str
+    folder: Path
+    log: list[tuple[str, ...]]
+
+    @property
+    def results(self) -> dict:
+        return json.loads((self.folder / "report" / "results.json").read_text())
+
+    @property
+    def proposals(self) -> dict[str, str]:
+        return {path.name: path.read_text() for path in (self.folder / "report" / "proposals").rglob("*.json")}
+
+    def what(self, word: str) -> list[tuple[str, str]]:
+        return [(worker, which) for worker, did, which in self.log if did == word]
+
+
+def run(folder, cache, *args, plugin=SPY, **env) -> Run:
+    """`pytest benchmarks` in a process of its own, on one thread as the tests of this process are."""
+    (folder / "spy.py").write_text(plugin)
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    env = {"CODI_BENCH_CACHE": str(cache), "SPY_LOG": str(folder / "log"), "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **env}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "benchmarks", "-p", "spy", "-p", "no:cacheprovider", *args],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | env,
+    )
+    log = [tuple(line.split()) for line in (folder / "log").read_text().splitlines()]
+    return Run(done.returncode, done.stdout + done.stderr, folder, log)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, cache):
+    return run(tmp_path_factory.mktemp("alone"), cache, *GIVEN, "--update-baselines")
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("four")
+    return run(folder, folder / "cache", *GIVEN, "--update-baselines", "-n", "4", "-v")
+
+
+def rows(results) -> dict[tuple, dict]:
+    return {(row["claim"], row["model"], row["metric"], row["protocol"]): row for row in results["rows"]}
+
+
+# Several workers
+
+
+def test_four_workers_find_what_one_process_finds(alone, four):
+    assert alone.code == four.code == 1, four.shown[-3000:]  # proposed, which never passes
+    first, second = alone.results, four.results
+    assert {row["claim"] for row in first["rows"] if row["status"] == "ok"} == set(CLAIMS)
+    assert first["rows"] == second["rows"]
+    assert first["environment"] | {"date": ""} == second["environment"] | {"date": ""}
+    assert alone.proposals == four.proposals and len(four.proposals) == len(CLAIMS)
+
+
+def test_what_workers_share_is_computed_once(alone, four):
+    computed = Counter(which for _, which in four.what("computed"))
+    assert set(computed.values()) == {1} and set(computed) == {which for _, which in alone.what("computed")}
+    assert set(computed) == {entry.path.stem for entry in entries(four.folder / "cache" / "store")}
+    assert len({worker for worker, _ in four.what("computed")}) > 1
+
+
+def test_claims_of_one_family_go_to_one_worker(four):
+    workers = defaultdict(set)
+    for worker, claim in four.what("measured"):
+        workers[CLAIMS[claim].family].add(worker)
+    assert {len(each) for each in workers.values()} == {1} and len(set.union(*workers.values())) == 4
+    assert f"{len(CLAIMS)} to measure, a claim on a model each" in four.shown and "; 4 workers share it" in four.shown
+
+
+def test_what_a_worker_dies_of_is_said_and_not_tried_again(alone, cache, tmp_path):
+    found = run(tmp_path, cache, *GIVEN, "-n", "2", SPY_KILLS="sae-train-accuracy")
+    tried = Counter(claim for _, claim in found.what("measured"))
+    assert found.code == 1 and tried == Counter(CLAIMS.keys()), found.shown[-3000:]
+    before, after = rows(alone.results), rows(found.results)
+    for key, row in before.items():
+        if key[:2] == ("sae-train-accuracy", MODEL):
+            assert key not in after or after[key]["status"] == "not-run"
+        else:
+            assert after[key] == row
+    dead = [row for row in found.results["rows"] if (row["claim"], row["model"]) == ("sae-train-accuracy", MODEL)]
+    assert dead and all(row["reason"].startswith("crashed while it was measured") for row in dead)
+
+
+def test_another_way_to_deal_that_was_asked_for_is_left(cache, tmp_path):
+    found = run(tmp_path, cache, *GIVEN, "--claim", "size", "--claim", "task-accuracy", "-n", "2", "--dist", "loadfile", "-v")
+    assert found.code == 0 and "scheduling tests via LoadFileScheduling" in found.shown
+    assert "codi-bench: 2 to measure" in found.shown
+
+
+def test_other_suites_are_dealt_as_xdist_has_it(pytester):
+    pytester.makepyfile(test_other="import pytest\n@pytest.mark.parametrize('size', range(6))\ndef test_it(size): pass\n")
+    pytester.makeconftest(
+        "import sys\ndef pytest_terminal_summary(): print('loaded', sorted({'torch', 'codi_bench.suite'} & sys.modules.keys()))"
+    )
+    result = pytester.runpytest_subprocess("-n", "2", "-v")
+    result.assert_outcomes(passed=6)
+    result.stdout.fnmatch_lines(["*scheduling tests via LoadScheduling*", "*loaded []*"])
+    assert not re.search("codi-bench: |workers share", result.stdout.str())
+
+
+# A part of a run
+
+
+@pytest.fixture
+def part(pytester, cache, monkeypatch):
+    """A function (*arguments) → results of a run in this process, and whether the table counts its rows as they are."""
+    monkeypatch.setenv("CODI_BENCH_CACHE", str(cache))
+
+    def go(*args):
+        result = pytester.runpytest_inprocess("benchmarks", "--n", "160", *args)
+        found = json.loads((pytester.path / "report" / "results.json").read_text())
+        told = Counter("unchecked" if row["status"] == "ok" else row["status"] for row in found["rows"])
+        return found, f"{told['unchecked']} unchecked, 0 blocked, {told['not-run']} not-run" in result.stdout.str()
+
+    return go
+
+
+def assert_is_part_of(whole: dict, found: dict, selected: set[str]) -> None:
+    """The selected claims have the rows of the whole run, all others are there as NOT RUN and say why."""
+    before, after = rows(whole), rows(found)
+    measured = {key: row for key, row in before.items() if key[0] in selected and key[1] == MODEL}
+    assert measured and all(after[key] == row for key, row in measured.items())
+    rest = {key: row for key, row in after.items() if key not in measured}
+    assert {(claim, model) for claim, model, *_ in after} == {(claim, model) for claim in CLAIMS for model in REGISTRY}
+    assert {(row["status"], row["measured"], row["regression"]) for row in rest.values()} == {("not-run", None, "UNCHECKED")}
+    assert {row["reason"] for key, row in rest.items() if key[1] == MODEL} == {"not selected in this run"}
+
+
+@pytest.mark.parametrize(
+    ("args", "selected"),
+    [
+        (["-k", "probe-by-layer or sae-precision"], {"probe-by-layer", "sae-precision"}),
+        (["--claim", "spread"], {"spread"}),  # its grid is that of the probes
+        (["--claim", "sae-quality", "--claim", "ablation-critical"], {"sae-quality", "ablation-critical"}),
+        (["-k", "probes and not best"], {claim.id for claim in CLAIMS.values() if claim.family == "probes"} - {"probe-best"}),
+    ],
+)
+def test_a_part_of_a_run_has_the_rows_of_the_whole(alone, part, args, selected):
+    found, counted = part("--model", MODEL, *args)
+    assert_is_part_of(alone.results, found, selected)
+    assert counted
+
+
+def test_what_failed_last_is_measured_again_and_nothing_else(alone, part):
+    part("--model", MODEL, "-k", "sae-width or task-accuracy", "--update-baselines")  # proposed, so failed
+    found, counted = part("--model", MODEL, "--lf")
+    assert_is_part_of(alone.results, found, {"sae-width", "task-accuracy"})
+    assert counted
+
+
+def test_a_single_model_leaves_the_other_in_the_table(alone, part):
+    found, counted = part("--model", MODEL, "--claim", "size")
+    assert_is_part_of(alone.results, found, {"size"})
+    both, _ = part("--claim", "size")
+    other = {key: row for key, row in rows(found).items() if key[1] == "llama-mini"}
+    assert counted and {row["reason"] for row in other.values()} == {"not selected in this run"}
+    assert {key: row for key, row in rows(both).items() if key[1] == MODEL} == {
+        key: row for key, row in rows(found).items() if key[1] == MODEL
+    }
+
+
+# One worker a GPU (there is none here: PyTorch is told that there are some, and the model stays on the CPU)
+
+
+@pytest.fixture
+def gpus(monkeypatch, tmp_path):
+    """A function (count) that makes PyTorch see so many, and gives the list of devices that models are loaded to."""
+    monkeypatch.setenv("CODI_BENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(codi_bench.suite, "preflight", lambda bench, reported: None)
+    asked = []
+
+    def load(where, *, device, **how):
+        asked.append(device)
+        return replace(models.load(where, device="cpu", **how), device=device)
+
+    def see(count):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "NVIDIA H100")
+        monkeypatch.setattr(codi_bench.suite, "load", load)
+        return asked
+
+    return see
+
+
+@pytest.mark.parametrize(
+    ("count", "worker", "given", "device"),
+    [
+        (2, 0, {"gpu": True}, "cuda:0"),
+        (2, 1, {"gpu": True}, "cuda:1"),
+        (2, 3, {"gpu": True}, "cuda:1"),
+        (4, 2, {"device": "cuda"}, "cuda:2"),
+        (4, 2, {"device": "cuda:1"}, "cuda:1"),
+        (4, 2, {"device": "cpu"}, "cpu"),
+        (4, 2, {}, "cpu"),  # where the embedded pair is recorded
+        (4, 2, {"models": [f"mine={REGISTRY[MODEL].folder}"]}, "cuda:2"),
+        (4, None, {"models": [f"mine={REGISTRY[MODEL].folder}"]}, "auto"),
+        (4, None, {"gpu": True}, "cuda"),
+        (1, 3, {"gpu": True}, "cuda"),
+    ],
+)
+def test_each_worker_has_its_own_gpu_unless_one_was_named(gpus, count, worker, given, device):
+    asked = gpus(count)
+    suite = Suite(**{"models": [MODEL], **given}, worker=worker)
+    assert suite.bench_of(suite.asked_models[-1].name)[0] is not None and asked == [device]
+
+
+def test_workers_on_equal_gpus_share_what_is_stored_and_say_the_same_of_it(gpus, tmp_path):
+    gpus(2)
+    suites = [Suite(models=[MODEL], gpu=True, worker=worker) for worker in range(2)]
+    benches = [suite.bench_of(MODEL)[0] for suite in suites]
+    assert [bench.device for bench in benches] == ["cuda:0", "cuda:1"]
+    for bench in benches:
+        bench.captured(3, num_latents=1)
+        bench.kept(np.ndarray, np.sort, np.arange(3.0), axis=0)
+    assert len(entries(tmp_path / "store")) == 2
+    assert suites[0].facts(MODEL) == suites[1].facts(MODEL) and suites[0].facts(MODEL)["device"] == "cuda float32"
+    assert environment(benches[0].device, "float32") == environment(benches[1].device, "float32")
+
+
+GPUS = """
+import torch
+import codi_bench.suite as suite
+from dataclasses import replace
+
+torch.cuda.device_count, torch.cuda.is_available = lambda: 2, lambda: True
+torch.cuda.get_device_name = lambda device=None: "NVIDIA H100"
+
+def load(where, *, device, real=suite.load, **how):
+    said("loaded", device)
+    return replace(real(where, device="cpu", **how), device=device)
+
+suite.load = load
+"""
+
+
+def test_workers_of_a_run_take_the_gpus_in_turn_and_share_them_only_if_they_are_told(tmp_path):
+    given = ["-m", "gpu", "--model", MODEL, "--n", "20", "--claim", "size", "--claim", "task-accuracy", "-n", "3"]
+    found = run(tmp_path, tmp_path, *given, plugin=SPY + GPUS)
+    loaded = found.what("loaded")
+    assert found.code == 0 and len(loaded) == 2, found.shown[-3000:]
+    assert all(device == f"cuda:{int(worker.removeprefix('gw')) % 2}" for worker, device in loaded)
+    assert found.results["environment"]["devices"] == {MODEL: "cuda float32"}
+    assert "codi-bench: 3 workers share 2 GPUs; with -n 2 each has its own" in found.shown
+
+
+@pytest.mark.parametrize(
+    ("workers", "count", "options", "said"),
+    [
+        (3, 2, {"markexpr": "gpu"}, "3 workers share 2 GPUs; with -n 2 each has its own"),
+        (2, 1, {"device": "cuda"}, "2 workers share 1 GPU; with -n 1 each has its own"),
+        (2, 1, {"model": ["mine=folder"]}, "2 workers share 1 GPU; with -n 1 each has its own"),
+        (2, 2, {"markexpr": "gpu"}, ""),
+        (2, 1, {"device": "cuda:0"}, ""),  # as the user wishes
+        (2, 1, {"device": "cpu", "markexpr": "gpu"}, ""),
+        (2, 1, {}, ""),
+        (2, 0, {"markexpr": "gpu"}, ""),
+    ],
+)
+def test_too_many_workers_for_the_gpus_are_told_so(gpus, workers, count, options, said):
+    gpus(count)
+    assert crowded(SimpleNamespace(**{"model": [], "device": "auto", "markexpr": ""} | options), workers) == said
