@@ -104,4 +104,3 @@ class ByFamily(LoadScopeScheduling):
             del units[scope]  # dealt again, it would be waited for
         super().remove_node(node)
         return test
-
