@@ -278,9 +278,13 @@ def sae_train_accuracy(bench: Bench) -> list[Measured]:
 
 
 def sae_precision(bench: Bench) -> list[Measured]:
-    """Share of problems called wrong (right) by the classifier that are so; Wilson over those called."""
+    """Share of problems called wrong (right) by the classifier that are so; Wilson over those called.
+
+    n: the test problems, since how many of them are called so is itself an outcome.
+    """
     predicted, rows = errors(bench), []
     found, share = predicted.found, predicted.correct_share
+    n = len(found.test_right)
     for metric, precision, called, null, base in (
         ("incorrect", found.precision_incorrect, found.called_incorrect, predicted.null_incorrect, 1 - share),
         ("correct", found.precision_correct, found.called_correct, predicted.null_correct, share),
@@ -289,7 +293,8 @@ def sae_precision(bench: Bench) -> list[Measured]:
             continue  # the class was never predicted: a metric that is missing is loud in the comparison
         rate = wilson(round(precision * called), called)
         null_of = against(rate.value, null, base)
-        rows.append(Measured(metric, rate.value, called, "fraction", rate.low, rate.high, **null_of))
+        detail = {"note": f"{called} of {n} were called so"}
+        rows.append(Measured(metric, rate.value, n, "fraction", rate.low, rate.high, detail=detail, **null_of))
     return rows
 
 
