@@ -138,6 +138,16 @@ def orphans(held: Speeds, names: Collection[str]) -> list[str]:
     return [f"{FILE}: no benchmark '{name}' any more; remove or rename its entries" for name in gone]
 
 
+def not_run(held: Speeds, devices: Collection[str]) -> list[str]:
+    """What is recorded for devices that are not among these."""
+    return [
+        f"NOT RUN: speed of {name}: recorded on {each.machine.device}, which is not here"
+        for each in held.recorded
+        if each.machine.device not in devices
+        for name in each.ratios
+    ]
+
+
 def accept(held: Speeds, proposed: Speeds, *, date: str, reason: str) -> Speeds:
     """The records with the proposed ratios: each replaces that of its own machine and name, and no other."""
     for each in proposed.recorded:

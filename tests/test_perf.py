@@ -72,6 +72,12 @@ def test_no_other_machine_is_compared_with(field):
     assert held.of(HERE) == {"one": ratio()} and held.of(other) == {}
 
 
+def test_what_is_recorded_on_a_gpu_is_not_run_without_it_by_name():
+    held = speeds(one=ratio()).having(HERE.model_copy(update={"device": "a GPU"}), {"full": ratio()})
+    assert perf.not_run(held, {"cpu"}) == ["NOT RUN: speed of full: recorded on a GPU, which is not here"]
+    assert perf.not_run(held, {"cpu", "a GPU"}) == []
+
+
 def test_a_record_without_its_benchmark_is_named_whatever_machine_it_is_of():
     held = speeds(one=ratio()).having(OTHER, {"gone": ratio()})
     (line,) = perf.orphans(held, {"one", "new"})
@@ -140,7 +146,7 @@ def planted(pytester, monkeypatch):
     folder = pytester.path / "benchmarks" / "perf"
     folder.mkdir(parents=True)
     (pytester.path / "baselines").mkdir()
-    for name in ("conftest.py", "test_recorded_ratios.py"):
+    for name in ("conftest.py", "timing.py", "test_recorded_ratios.py"):
         shutil.copy(package_folder("benchmarks") / "perf" / name, folder)
     (folder / "test_planted.py").write_text(PLANTED)
     monkeypatch.setattr(perf, "RUNS", 2)

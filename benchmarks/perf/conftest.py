@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from timing import timed
 
 from codi_bench import perf
 from codi_bench.baselines import strict_text
-from codi_bench.environment import environment
+from codi_bench.environment import available, environment
 from codi_bench.errors import CodiBenchError
 from codi_bench.files import package_folder, write_text
 from codi_bench.plugin import strict
@@ -55,6 +56,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish(session):
+    """Under `--update-baselines`: the same run in other processes first."""
     config = session.config
     timed = any("speed" in item.fixturenames for item in session.items if item.path.parent == HERE)
     if not timed or not config.option.update_baselines or config.option.collectonly or hasattr(config, "workerinput"):
@@ -86,27 +88,20 @@ class Speed:
         self.seconds: list[float] = []
         self.log_ratios: list[float] = []
 
-    def rounds(self, job: Callable, reference: Callable, *, share=1.0, rounds=5, warmup=1, beside: Callable = lambda: None):
+    def rounds(self, job, reference, *, share=1.0, rounds=5, warmup=1, beside: Callable = lambda: None, device="cpu"):
         """What job and reference gave in the last round. share: of the job, what the reference does; beside: run before each."""
-        before, own, last = [], [], {}
+        jobs, references = [], []
 
         def setup():
             beside()
-            start = time.perf_counter()
-            last["reference"] = reference()
-            before.append(time.perf_counter() - start)
+            references.append(timed(reference, device))
 
-        def timed():
-            start = time.perf_counter()
-            found = job()
-            own.append(time.perf_counter() - start)
-            return found
-
-        found = self.benchmark.pedantic(timed, setup=setup, rounds=rounds, warmup_rounds=warmup)
-        self.seconds = own[warmup:]
-        self.log_ratios = [math.log(slow / share / fast) for slow, fast in zip(before[warmup:], self.seconds)]
+        self.benchmark.pedantic(lambda: jobs.append(timed(job, device)), setup=setup, rounds=rounds, warmup_rounds=warmup)
+        self.seconds = [seconds for seconds, _ in jobs[warmup:]]
+        slow = [seconds / share for seconds, _ in references[warmup:]]
+        self.log_ratios = [math.log(one / other) for one, other in zip(slow, self.seconds)]
         self.benchmark.extra_info.update(ratio=self.ratio, log_ratios=self.log_ratios, threads=torch.get_num_threads())
-        return found, last["reference"]
+        return jobs[-1][1], references[-1][1]
 
     @property
     def ratio(self) -> float:
@@ -152,13 +147,17 @@ class Speed:
         return [other[self.name] for other in others]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recorded(request) -> perf.Speeds:
     """What is recorded of all machines; a damaged file is red here, before anything is timed."""
+    config = request.config
     try:
-        return perf.load_speeds(Path(request.config.option.baselines or package_folder("baselines")))
+        held = perf.load_speeds(Path(config.option.baselines or package_folder("baselines")))
     except CodiBenchError as error:
         pytest.fail(str(error), pytrace=False)
+    here = {environment(device, "float32").device for device in ("cpu", "cuda") if available(device)}
+    config.stash[RUN].lines += perf.not_run(held, here)
+    return held
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from codi_bench.models.registry import EMBEDDED
 from codi_bench.problems import generate
 
 pytestmark = pytest.mark.perf
-N, SAMPLE = 256, 12  # problems, and how many of them the plain loop is timed on
+N, SAMPLE = 256, 8  # problems, and how many of them the plain loop is timed on
 MAX_NEW_TOKENS = 16
 FACTOR = 10  # what the sweep must gain
 

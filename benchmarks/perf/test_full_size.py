@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import resource
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ import numpy as np
 import pytest
 import torch
 from study_loop import plain_loop
+from timing import timed
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
 
 from codi_bench.environment import environment, versions
@@ -172,17 +172,6 @@ def matmul_rate(device: str, dtype: str) -> float:
     return best
 
 
-def timed(job: Callable, device: str) -> tuple[float, object]:
-    """Seconds, and what the job gave; the device has finished at both readings of the clock."""
-    if device != "cpu":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    found = job()
-    if device != "cpu":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start, found
-
-
 def peak_bytes(device: str) -> int:
     """Highest use so far: of the device, or of this process where that is the CPU (weights included in both)."""
     if device != "cpu":
@@ -228,12 +217,13 @@ def test_full_size(shape, speed, request, tmp_path):
     follow = None if dtype == "float32" else [[found.tokens[i] for i in ranks] for found in answers]
     plain_loop(codi, sample[:1], CONDITIONS[:1], 1)
     answers, (plain, captured, missed) = speed.rounds(
-        lambda: timed(job, device)[1],
+        job,
         lambda: plain_loop(codi, sample, CONDITIONS, NEW_TOKENS, follow),
         share=len(sample) / n,
         rounds=size.rounds,
         warmup=0,
         beside=beside,
+        device=device,
     )
     taken, ratio = min(speed.seconds), speed.ratio
 
