@@ -18,7 +18,6 @@ from pathlib import Path
 RESULTS = "report/results.json"
 HALVES = {"an entry": "cache/store/.*.safetensors.*", "results.json": "report/.results.json.*", "the report": "report/**/.*"}
 DATE = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d\+00:00)?")  # all by which two reports may differ
-PATH = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))  # for -p slow_disk
 POLL = 0.001  # seconds
 LONGEST = 3600.0  # seconds, after which a run is taken to hang
 
@@ -40,11 +39,13 @@ class Door:
         """A started run; with everything that it started it is killed where the block ends, unless it has ended itself."""
         self.folder.mkdir(parents=True, exist_ok=True)
         threads = {} if self.threads is None else dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads))
+        path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))  # for -p slow_disk
+        cache = str(self.cache or self.folder / "cache")
         with open(self.folder / "said.txt", "ab") as said:
             process = subprocess.Popen(
                 [sys.executable, "-m", "pytest", *self.arguments, "-p", "no:cacheprovider"],
                 cwd=self.folder,
-                env={**os.environ, **threads, "PYTHONPATH": PATH, "CODI_BENCH_CACHE": str(self.cache or self.folder / "cache")},
+                env={**os.environ, **threads, "PYTHONPATH": path, "CODI_BENCH_CACHE": cache},
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
