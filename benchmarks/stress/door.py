@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from codi_bench.thoughts.mapped import UnusableError, read_sealed
+
 RESULTS = "report/results.json"
 HALVES = {"an entry": "cache/store/.*.safetensors.*", "results.json": "report/.results.json.*", "the report": "report/**/.*"}
 DATE = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d\+00:00)?")  # all by which two reports may differ
@@ -73,14 +75,24 @@ class Door:
         return set(self.folder.glob(HALVES[name]))
 
     def files(self) -> dict[str, str]:
-        """sha256 of every file that counts, by name: of the report without its date, and of the store."""
-        found = [*self.folder.glob("report/**/*"), *self.folder.glob("cache/store/*.safetensors")]
-        return {
-            path.relative_to(self.folder).as_posix(): hashlib.sha256(DATE.sub(b"", path.read_bytes())).hexdigest()
-            for path in found
-            if path.is_file() and not path.name.startswith(".")
-        }
+        """What every file that counts says, by name, as a hash: of the report without its date, and of the store."""
+        report = [path for path in self.folder.glob("report/**/*") if path.is_file() and not path.name.startswith(".")]
+        says = {path: hashlib.sha256(DATE.sub(b"", path.read_bytes())).hexdigest() for path in report}
+        says |= {path: _entry(path) for path in self.folder.glob("cache/store/[!.]*.safetensors")}
+        return {path.relative_to(self.folder).as_posix(): digest for path, digest in says.items()}
 
     def rows(self) -> list[dict]:
         """The rows of results.json."""
         return json.loads((self.folder / RESULTS).read_text(encoding="utf-8"))["rows"]
+
+
+def _entry(path: Path) -> str:
+    """Hash of key and arrays; the order in which the header names them is nobody's."""
+    try:
+        metadata, arrays = read_sealed(path, {})
+    except UnusableError as error:
+        return f"damaged: {error}"
+    digest = hashlib.sha256(metadata["key"].encode())
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode() + arrays[name].tobytes())
+    return digest.hexdigest()
