@@ -96,11 +96,6 @@ def test_proposals_that_cannot_be_written_are_said(pytester):
     assert result.ret == 1 and "proposals" in line and "could not be written" in line
 
 
-def test_without_a_summary_the_report_is_written_all_the_same(pytester):
-    assert pytester.runpytest_inprocess("benchmarks", *SIZE, "--no-summary").ret == 0
-    assert json.loads((pytester.path / "report" / "results.json").read_text())["rows"]
-
-
 def test_a_report_folder_below_a_file_is_refused_before_anything_runs(pytester):
     pytester.path.joinpath("file").write_text("in the way")
     result = pytester.runpytest_inprocess("benchmarks", *SIZE, "--report", "file/report")

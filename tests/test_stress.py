@@ -17,6 +17,8 @@ from benchmarks.stress.door import RESULTS, Door
 from benchmarks.stress.kills import full_kills, on_tiny, store_kills, tiny_kills
 from benchmarks.stress.records import LEAST, folder, kept, lines, met, write_record
 from benchmarks.stress.repeats import SETTINGS, Setting, compare
+from codi_bench.files import write_text
+from codi_bench.thoughts.mapped import read_sealed, seal, write_arrays
 from codi_bench.thoughts.store import Store, entries
 
 DOCS = Path(__file__).parent.parent / "docs" / "regression.md"
@@ -67,15 +69,15 @@ def test_an_entry_that_is_not_what_it_must_be_is_seen(tmp_path):
 @pytest.fixture
 def door(tmp_path):
     """A run that left results, a page, and two entries."""
-    for name in (RESULTS, "report/report.html", "cache/store/a.safetensors", "cache/store/b.safetensors"):
-        path = tmp_path / "run" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{name} of 2026-01-01T00:00:00+00:00")
+    for name in (RESULTS, "report/report.html"):
+        write_text(tmp_path / "run" / name, f"{name} of 2026-01-01T00:00:00+00:00")
+    for k in range(2):
+        Store(tmp_path / "run" / "cache" / "store").fetch({"k": k}, lambda: {"a": np.arange(5), "b": np.zeros((2, 3))})
     return Door(tmp_path / "run", ())
 
 
-@pytest.mark.parametrize("name", [RESULTS, "report/report.html", "cache/store/b.safetensors"])
-def test_a_file_that_is_cut_or_another_is_seen_and_one_of_another_date_is_not(door, name):
+@pytest.mark.parametrize("name", [RESULTS, "report/report.html"])
+def test_a_file_that_is_cut_is_seen_and_one_of_another_date_is_not(door, name):
     wanted = {"files": door.files(), "exit": 0}
     path = door.folder / name
     whole = path.read_text()
@@ -88,6 +90,32 @@ def test_a_file_that_is_cut_or_another_is_seen_and_one_of_another_date_is_not(do
     assert not kills._damaged(door, wanted)  # not there yet
     (door.folder / "report" / ".results.json.half").write_text(whole[:5])
     assert not kills._damaged(door, wanted) and door.halves("results.json") and not door.halves("an entry")
+
+
+@pytest.mark.parametrize("change", ["cut", "another number", "another shape"])
+def test_an_entry_that_is_cut_or_another_is_seen(door, change):
+    wanted = {"files": door.files()}
+    path = entries(door.folder / "cache" / "store")[0].path
+    metadata, arrays = read_sealed(path, {})
+    if change == "cut":
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        other = arrays["b"] + 1 if change == "another number" else arrays["b"].reshape(3, 2)
+        write_arrays(path, {"a": np.array(arrays["a"]), "b": np.array(other)}, metadata)
+    assert kills._damaged(door, wanted) == [f"{path} is damaged"]
+
+
+def test_an_entry_whose_header_is_in_another_order_says_the_same(door):
+    """safetensors writes its metadata in any order."""
+    wanted = {"files": door.files()}
+    path = entries(door.folder / "cache" / "store")[0].path
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    turned = {"__metadata__": dict(reversed(header.pop("__metadata__").items())), **header}
+    path.write_bytes(data[:8] + json.dumps(turned, separators=(",", ":")).encode().ljust(end - 8) + data[end:])
+    seal(path)
+    assert path.read_bytes() != data and not kills._damaged(door, wanted)
 
 
 def test_results_from_before_may_stand_after_a_kill_and_not_at_the_end(door, monkeypatch):

@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from codi_bench.thoughts.mapped import UnusableError, read_sealed
+
 RESULTS = "report/results.json"
 HALVES = {"an entry": "cache/store/.*.safetensors.*", "results.json": "report/.results.json.*", "the report": "report/**/.*"}
 DATE = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d\+00:00)?")  # all by which two reports may differ
-PATH = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))  # for -p slow_disk
 POLL = 0.001  # seconds
 LONGEST = 3600.0  # seconds, after which a run is taken to hang
 
@@ -40,11 +41,13 @@ class Door:
         """A started run; with everything that it started it is killed where the block ends, unless it has ended itself."""
         self.folder.mkdir(parents=True, exist_ok=True)
         threads = {} if self.threads is None else dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads))
+        path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))  # for -p slow_disk
+        cache = str(self.cache or self.folder / "cache")
         with open(self.folder / "said.txt", "ab") as said:
             process = subprocess.Popen(
                 [sys.executable, "-m", "pytest", *self.arguments, "-p", "no:cacheprovider"],
                 cwd=self.folder,
-                env={**os.environ, **threads, "PYTHONPATH": PATH, "CODI_BENCH_CACHE": str(self.cache or self.folder / "cache")},
+                env={**os.environ, **threads, "PYTHONPATH": path, "CODI_BENCH_CACHE": cache},
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -72,14 +75,24 @@ class Door:
         return set(self.folder.glob(HALVES[name]))
 
     def files(self) -> dict[str, str]:
-        """sha256 of every file that counts, by name: of the report without its date, and of the store."""
-        found = [*self.folder.glob("report/**/*"), *self.folder.glob("cache/store/*.safetensors")]
-        return {
-            path.relative_to(self.folder).as_posix(): hashlib.sha256(DATE.sub(b"", path.read_bytes())).hexdigest()
-            for path in found
-            if path.is_file() and not path.name.startswith(".")
-        }
+        """What every file that counts says, by name, as a hash: of the report without its date, and of the store."""
+        report = [path for path in self.folder.glob("report/**/*") if path.is_file() and not path.name.startswith(".")]
+        says = {path: hashlib.sha256(DATE.sub(b"", path.read_bytes())).hexdigest() for path in report}
+        says |= {path: _entry(path) for path in self.folder.glob("cache/store/[!.]*.safetensors")}
+        return {path.relative_to(self.folder).as_posix(): digest for path, digest in says.items()}
 
     def rows(self) -> list[dict]:
         """The rows of results.json."""
         return json.loads((self.folder / RESULTS).read_text(encoding="utf-8"))["rows"]
+
+
+def _entry(path: Path) -> str:
+    """Hash of key and arrays; the order in which the header names them is nobody's."""
+    try:
+        metadata, arrays = read_sealed(path, {})
+    except UnusableError as error:
+        return f"damaged: {error}"
+    digest = hashlib.sha256(metadata["key"].encode())
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode() + arrays[name].tobytes())
+    return digest.hexdigest()
