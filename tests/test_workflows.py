@@ -83,14 +83,14 @@ def test_a_workflow_has_a_limit_few_rights_no_secret_and_pinned_actions(name):
                 assert re.fullmatch(r"actions/[\w/-]+@v\d+", step["uses"]), step
 
 
-@pytest.mark.parametrize("name", ["nightly", "calibration"])
+@pytest.mark.parametrize("name", ["nightly", "calibration", "stress"])
 def test_the_schedule_is_one_that_cron_reads(name):
     (schedule,) = workflow(name)["on"]["schedule"]
     fields = schedule["cron"].split()
     assert len(fields) == 5
     for field, (low, high) in zip(fields, CRON, strict=True):
         assert field == "*" or low <= int(field) <= high, field
-    weekly = name == "calibration"
+    weekly = name != "nightly"
     assert (fields[4] != "*") == weekly and fields[2:4] == ["*", "*"]
 
 
