@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -14,34 +15,39 @@ from codi_bench.baselines import load_baseline, record_key
 from codi_bench.files import package_folder
 from codi_bench.noise import DETERMINISTIC
 from codi_bench.stats import stream
+from codi_bench.thoughts.mapped import read_metadata
+from codi_bench.thoughts.store import entries
 
 from .door import Door
 from .records import kept
 
+EMPTY, THOUGHTS, FULL = "empty", "thoughts anew", "full"
+THINKING = ("think", "effects", "answer")  # what an entry of the store says it is, where a model was asked
 KEY = ("claim", "model", "protocol", "metric")
 OUTCOMES = ("detail", "outcomes")  # which problems were right, packed
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What must change nothing. cold: from an empty cache, else from that of the run before."""
+    """What must change nothing. cache: EMPTY, or that of the run before with so many threads, without its THOUGHTS or FULL."""
 
     batch_size: int
     threads: int
     workers: int = 0
-    cold: bool = True
+    cache: str = THOUGHTS
 
     def __str__(self) -> str:
         parallel = f", -n {self.workers}" if self.workers else ""
-        return f"batch size {self.batch_size}, threads {self.threads}{parallel}, {'cold' if self.cold else 'warm'}"
+        return f"batch size {self.batch_size}, threads {self.threads}{parallel}, cache: {self.cache}"
 
 
 SETTINGS = (
-    *(Setting(batch_size, threads) for batch_size in (64, 16, 1) for threads in (2, 1)),
+    *(Setting(64, threads, cache=EMPTY) for threads in (2, 1)),
+    *(Setting(batch_size, threads) for batch_size in (16, 1) for threads in (2, 1)),
     *(Setting(64, threads) for threads in (2, 1, 2)),
-    Setting(64, 2, cold=False),
+    Setting(64, 2, cache=FULL),
     Setting(64, 1, workers=4),
-)  # ten cold ones and a warm one
+)
 
 
 @dataclass(frozen=True)
@@ -63,17 +69,18 @@ def repeats(work: Path, settings: Sequence[Setting] = SETTINGS, arguments: Seque
     names = kept(work / "names.json", lambda: {"names": collected(work, arguments)})["names"]
     first, runs = None, []
     for index, setting in enumerate(settings):
-        cache = work / f"cache-{index if setting.cold else index - 1}"
+        cache = (
+            work / f"cache-{setting.threads}"
+        )  # probes and SAEs are kept by what they are given: other thoughts, other entries
         door = Door(work / f"run-{index}", _arguments(names, index, setting, arguments), setting.threads, cache)
-        step = kept(work / f"{index}.json", partial(_run, door, setting.cold))
+        step = kept(work / f"{index}.json", partial(_run, door, setting.cache))
         first = first or door.rows()
         compared = compare(first, door.rows())
         faults = [f"{setting}: {fault}" for fault in (*step["faults"], *compared.faults)]
         runs.append({"setting": str(setting), **step, **asdict(compared), "faults": faults})
     return {
         "seconds": round(sum(run["seconds"] for run in runs), 1),
-        "cold runs": sum(setting.cold for setting in settings),
-        "warm runs": sum(not setting.cold for setting in settings),
+        **{f"runs, cache {cache}": sum(setting.cache == cache for setting in settings) for cache in (EMPTY, THOUGHTS, FULL)},
         "tests": len(names),
         "rows": max(run["rows"] for run in runs),
         "identical": min(run["identical"] for run in runs),
@@ -97,9 +104,12 @@ def _arguments(names: Sequence[str], index: int, setting: Setting, arguments: Se
     return (*(names[i] for i in order), "--batch-size", str(setting.batch_size), *parallel, *arguments)
 
 
-def _run(door: Door, cold: bool) -> dict:
-    if cold:
-        shutil.rmtree(door.cache, ignore_errors=True)  # that of a run which was broken off
+def _run(door: Door, cache: str) -> dict:
+    if cache == EMPTY:
+        shutil.rmtree(door.cache, ignore_errors=True)
+    for entry in entries(door.cache / "store") if cache == THOUGHTS else ():
+        if json.loads(read_metadata(entry.path)["key"])["what"] in THINKING:
+            entry.path.unlink()
     found = door.run()
     faults = [] if found["exit"] == 0 else [f"exit {found['exit']}: see {door.folder / 'said.txt'}"]
     return {"exit": found["exit"], "faults": faults}
