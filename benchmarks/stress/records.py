@@ -23,7 +23,7 @@ LEAST = {
     "kills": {
         "store": {"kills": 22, "while a file was written": 10},
         "tiny model": {"kills": 22, "while a file was written": 10},
-        "embedded pair": {"kills": 6},
+        "gpt2-mini": {"kills": 6},
     },
     "repeats": {"embedded pair": {"runs, cache empty": 2, "runs, cache thoughts anew": 8, "runs, cache full": 1}},
 }

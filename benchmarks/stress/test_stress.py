@@ -14,7 +14,7 @@ pytestmark = pytest.mark.stress
 
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been():
     work = work_folder("kills")
-    parts = {"store": store_kills(work, 24), "tiny model": tiny_kills(work, 6), "embedded pair": full_kills(work)}
+    parts = {"store": store_kills(work, 24), "tiny model": tiny_kills(work, 6), "gpt2-mini": full_kills(work)}
     record = write_record(folder(), "kills", parts)
     print(*lines(record), sep="\n")
     assert record["met"], "\n".join(record["faults"])
