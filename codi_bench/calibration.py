@@ -292,7 +292,7 @@ def _words_rest_on(swept: Sweep, num_latents: int) -> Sweep:
 def share_turned(plan: Plan, moves: dict[Key, list[Moved]]) -> tuple[int, int, float]:
     """(outcomes that turned, outcomes measured again, upper bound of their share, not below FEWEST_TURNED) elsewhere."""
     turned, again, share = noise.churn((held, noise.noise_of(moves.get(key, ()))) for key, held in plan.numbers.items())
-    return turned, again, max(FEWEST_TURNED, share)
+    return turned, again, max(FEWEST_TURNED, share) if again else FEWEST_TURNED
 
 
 def calibrated(plan: Plan, moves: dict[Key, list[Moved]]) -> list[Baseline]:

@@ -170,6 +170,11 @@ def test_turned_outcomes_change_words_near_their_threshold_and_no_others():
         assert found.tolerance.keys() == plan.records["m", found.claim].metrics.keys()
 
 
+def test_where_nothing_was_measured_elsewhere_a_few_outcomes_are_taken_to_turn():
+    plan = planted([0.2, 0, 0, 0, 0, 0])
+    assert calibration.share_turned(plan, {}) == (0, 0, calibration.FEWEST_TURNED)
+
+
 def test_nothing_turns_at_a_share_of_none():
     moves = calibration.ablations_turned(planted([0.2, 0, 0, 0, 0, 0]), "m", share=0.0, draws=2)
     assert {each.difference for found in moves.values() for each in found} == {0.0}
