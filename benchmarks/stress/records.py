@@ -22,8 +22,8 @@ ABOUT = {
 LEAST = {
     "kills": {
         "store": {"kills": 22, "while a file was written": 10},
-        "tiny model": {"kills": 22, "while a file was written": 10},
-        "gpt2-mini": {"kills": 6},
+        "tiny model": {"kills": 24, "while a file was written": 10},
+        "gpt2-mini": {"kills": 4},
     },
     "repeats": {"embedded pair": {"runs, cache empty": 2, "runs, cache thoughts anew": 8, "runs, cache full": 1}},
 }
