@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+from _pytest.pytester import SysModulesSnapshot
 from hypothesis import HealthCheck, settings
 
 from benchmarks.stress import tiny as tiny_models
@@ -14,6 +18,24 @@ torch.set_num_threads(1)
 # the machine may be busy: time is no property of the package here
 settings.register_profile("codi-bench", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("codi-bench")
+
+
+@pytest.fixture(autouse=True)
+def libraries_stay(monkeypatch):
+    """pytester forgets what a run of its own imported first; torch and pyarrow register things once a process, so they stay."""
+    forget = SysModulesSnapshot.restore
+
+    def restore(snapshot):
+        libraries = {name: module for name, module in sys.modules.items() if _is_library(module)}
+        forget(snapshot)
+        sys.modules.update(libraries)
+
+    monkeypatch.setattr(SysModulesSnapshot, "restore", restore)
+
+
+def _is_library(module) -> bool:
+    file = Path(getattr(module, "__file__", None) or "/")
+    return "site-packages" in file.parts or "codi_bench" in file.parts
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-import datasets  # noqa: F401  (pytester forgets what a run imports, and pyarrow cannot be told twice of its extensions)
 import pytest
 
-import codi_bench.suite  # noqa: F401  (pytester forgets modules that were first imported in a run of its own)
 from benchmarks.stress.door import DATE, Door
 from benchmarks.stress.kills import on_tiny
 from codi_bench.cli import main
@@ -25,7 +23,7 @@ SIZE = ("--model", "gpt2-mini", "--claim", "size")
 
 @pytest.fixture(scope="module", autouse=True)
 def asked(tmp_path_factory):
-    """Arguments that measure a tiny model in seconds. Made first: PyTorch cannot be told twice of what pytester forgets."""
+    """Arguments that measure a tiny model in seconds."""
     return ("benchmarks", *on_tiny(tmp_path_factory.mktemp("tiny"), ("task-accuracy", "size")))
 
 

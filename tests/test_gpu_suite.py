@@ -11,12 +11,11 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import datasets  # pytester forgets what a run imports, and pyarrow cannot be told twice of its extensions
+import datasets
 import pytest
 import torch
 from safetensors.torch import save_file
 
-import codi_bench.suite  # noqa: F401  (pytester forgets modules that were first imported in a run of its own)
 from codi_bench.bench import ModelBench
 from codi_bench.files import package_folder
 from codi_bench.models.codi import Codi

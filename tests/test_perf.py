@@ -6,7 +6,6 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-import codi_bench.suite  # noqa: F401  (pytester forgets modules that were first imported in a run of its own)
 from codi_bench import perf
 from codi_bench.baselines import strict_text
 from codi_bench.cli import app

@@ -243,13 +243,13 @@ GOOD = {"question": "How many?", "answer": "5"}
         ({**GOOD, "question": 5}, "'question' is missing or empty"),
         ({"question": "a"}, "'answer' is '', which holds no number"),
         ({**GOOD, "answer": "five"}, "'answer' is 'five', which holds no number"),
-        ({**GOOD, "answer": None}, "holds no number"),
+        ({**GOOD, "answer": None}, "'answer' is None, which is not a number"),
         ({**GOOD, "steps": "<<1+1=2>>"}, "'steps' must be a list"),
         ({**GOOD, "steps": ["1+1=2"]}, "'steps' must be a list"),
         ({**GOOD, "steps": [2]}, "'steps' must be a list"),
         ({**GOOD, "steps": None}, "'steps' must be a list"),
-        ({**GOOD, "operands": 5}, "'operands' must be a list of numbers"),
-        ({**GOOD, "values": ["5"]}, "'values' must be a list of numbers"),
+        ({**GOOD, "operands": 5}, "'operands' must be a list of finite numbers"),
+        ({**GOOD, "values": ["5"]}, "'values' must be a list of finite numbers"),
     ],
 )
 def test_a_bad_line_is_named_with_its_number(tmp_path, row, message):
