@@ -97,11 +97,21 @@ def rethink(model: Codi, clean: Thinking, conditions: Sequence[Replacements]) ->
     run. What precedes a condition's first edit is the clean run's own; what follows is computed for all conditions together.
     Raises EditError for an edit of bot under `unmasked-padding`, where paddings have read bot and all of it would change.
     """
-    places = [BOT, *range(clean.latents.shape[1] - 1)]
+    places = places_of(clean)
     first = [min(map(places.index, edits), default=len(places)) for edits in conditions]
     if clean.padding == UNMASKED and 0 in first:
         raise EditError("an edit of bot is not defined under unmasked-padding: paddings there attend to bot; use masked")
-    state = _forked(clean, first, len(places))
+    return go_on(model, clean, forked(clean, first), first, conditions)
+
+
+def places_of(clean: Thinking) -> list[int | str]:
+    """bot and the latent positions, in the order in which they were fed."""
+    return [BOT, *range(clean.latents.shape[1] - 1)]
+
+
+def go_on(model: Codi, clean: Thinking, state: State, first: Sequence[int], conditions: Sequence[Replacements]) -> State:
+    """Feed what is left of bot and thoughts behind branches `forked` before their places number `first`."""
+    places = places_of(clean)
     own = torch.stack([_bot(model, len(clean.latents)), *clean.latents[:, :-1].unbind(1)], dim=1)[
         :, [min(f, len(places) - 1) for f in first]
     ]  # what each condition would feed next, [b, C, d]
@@ -117,8 +127,9 @@ def rethink(model: Codi, clean: Thinking, conditions: Sequence[Replacements]) ->
     return state
 
 
-def _forked(clean: Thinking, first: Sequence[int], num_places: int) -> State:
-    """Branches of the clean run, each cut off before its place number `first` (bot is 0)."""
+def forked(clean: Thinking, first: Sequence[int]) -> State:
+    """Branches of the clean run, each cut off before its place number `first` (bot is 0; as many as there are places: uncut)."""
+    num_places = clean.latents.shape[1]
     bot = clean.state.length - num_places
     sees = clean.state.sees.repeat(1, len(first), 1)
     for c, place in enumerate(first):
@@ -288,7 +299,7 @@ def answer_conditions(
             _fill(keep.first_logits, rows, first_logits)
         progress(len(rows))
 
-    _each(model, answer, batches(ids, batch_size, padding))
+    each_batch(model, answer, batches(ids, batch_size, padding))
     return [texts(model, t) for t in tokens]
 
 
@@ -302,7 +313,7 @@ def _fed(model: Codi, clean: Thinking, rows: np.ndarray, place: int | str, value
     return noise_like(model, values, clean, place) if place in noisy else values
 
 
-def _each(model: Codi, function: Callable[[np.ndarray], None], items: Sequence[np.ndarray]) -> None:
+def each_batch(model: Codi, function: Callable[[np.ndarray], None], items: Sequence[np.ndarray]) -> None:
     """Batches one after another; of narrow models on a CPU several at a time, each on one thread.
 
     How a sum is split over threads rounds it, and an SAE is trained on the states: the number of threads must change no bit.

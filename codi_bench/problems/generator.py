@@ -31,7 +31,7 @@ def stream(seed: int, split: str, variants: int = 1) -> Iterator[Problem]:
         template = rng.choice(BY_STEPS[rng.choices(counts, weights)[0]])
         operands = _draw(template, split, rng)
         for _ in range(variants):
-            yield _tell(template, operands, rng)
+            yield tell(template, operands, rng)
 
 
 def generate(n: int, *, seed: int = 0, split: str = "test", variants: int = 1) -> list[Problem]:
@@ -97,7 +97,7 @@ def _draw(template: Template, split: str, rng: random.Random) -> dict[str, int]:
             return operands
 
 
-def _tell(template: Template, operands: dict[str, int], rng: random.Random) -> Problem:
+def tell(template: Template, operands: dict[str, int], rng: random.Random) -> Problem:
     """Put one content into words: names, things and (where the story allows) the order of facts are drawn."""
     (person, other), (thing, second) = rng.sample(NAMES, 2), rng.sample(THINGS, 2)
     facts = list(template.facts)

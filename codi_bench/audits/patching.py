@@ -1,0 +1,116 @@
+"""Can one thought be edited so that the answer follows: answers of minimal pairs under patches, against their controls.
+
+The answer *follows* where it becomes the counterfactual one, and *stays* where it is the recipient's own; else it is neither.
+Counted are the pairs whose recipient and donor are both answered rightly without a patch: of the others nobody knows which value
+a thought should hold. Controls: another problem's thoughts (`random`), a random vector of the same norm (`noise`), a donor with
+the same value (`same`), and the own values, which must change nothing (`self`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from codi_bench.errors import MeasureError
+from codi_bench.models.edits import NOISE, SELF, Patch
+from codi_bench.stats import Estimate, holm, mcnemar_exact, newcombe_paired, wilson
+from codi_bench.validity import Verdict, sound
+
+DONOR, SAME, RANDOM = "donor", "same", "random"
+FOLLOW_FLOOR = 0.05
+FEWEST_PAIRS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Patched:
+    """What became of n pairs: known bool [n] (recipient and donor answered rightly without a patch), and under each patch
+    follows, stays and changed bool [patches, n] (changed: another text than without a patch).
+    """
+
+    patches: tuple[Patch, ...]
+    known: np.ndarray
+    follows: np.ndarray
+    stays: np.ndarray
+    changed: np.ndarray
+
+    def of(self, source: str, places: Sequence[int], *, keys_only: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """follows and stays bool [known pairs] under one patch."""
+        at = self.patches.index(Patch(source, tuple(places), keys_only))
+        return self.follows[at, self.known], self.stays[at, self.known]
+
+
+@dataclass(frozen=True)
+class Steered:
+    """One patch: rates at which the answer follows, stays, and becomes neither; follow rate of each control by name.
+
+    over: the follow rate over that of its strictest control, with Newcombe's interval; p: exact McNemar against each control,
+    one-sided, Holm over the patches that it was tested among. follows bool [known pairs].
+    """
+
+    patch: Patch
+    follow: Estimate
+    stay: Estimate
+    neither: Estimate
+    controls: dict[str, Estimate]
+    over: Estimate
+    p: dict[str, float]
+    follows: np.ndarray
+
+
+def patches(num_latents: int, *, full: bool = False) -> tuple[Patch, ...]:
+    """Every place alone, from every source, with its keys and values alone; all places at once; with `full` also pairs of
+    places, and cumulative from the left and from the right."""
+    every = tuple(range(num_latents))
+    found = [Patch(SELF, every)]
+    for source in (DONOR, SAME, RANDOM, NOISE):
+        found += [Patch(source, (place,)) for place in every] + [Patch(source, every)]
+    for source in (SELF, DONOR, SAME, RANDOM):
+        found += [Patch(source, (place,), keys_only=True) for place in every]
+    if full:
+        sets = [(a, b) for a in every for b in every[a + 1 :]]
+        sets += [every[: k + 1] for k in every[1:]] + [every[k:] for k in every[1:]]
+        found += [Patch(source, places) for places in sets for source in (DONOR, SAME, RANDOM, NOISE)]
+    return tuple(dict.fromkeys(found))
+
+
+def check_self(found: Patched) -> None:
+    """Raises MeasureError where the own values change an answer, or too few pairs are known: then no rate means anything."""
+    for patch, changed in zip(found.patches, found.changed):
+        if patch.source == SELF and changed.any():
+            raise MeasureError(f"a control fails: patch '{patch}' changes {int(changed.sum())} of {changed.size} answers")
+    known = int(found.known.sum())
+    if known < FEWEST_PAIRS:
+        raise MeasureError(
+            f"both problems are answered rightly in {known} of {len(found.known)} pairs; {FEWEST_PAIRS} are needed: give a "
+            "larger --n, or a model that solves more of them"
+        )
+
+
+def steered(tests: Sequence[tuple[Patched, Sequence[int]]], *, keys_only: bool = False) -> list[Steered]:
+    """Each set of places patched from the donor, against its controls, corrected together."""
+    controls = (SAME, RANDOM) if keys_only else (SAME, RANDOM, NOISE)  # a random vector has no keys and values
+    asked = [{name: found.of(name, places, keys_only=keys_only) for name in (DONOR, *controls)} for found, places in tests]
+    p = {name: holm([mcnemar_exact(each[DONOR][0], each[name][0], "greater") for each in asked]) for name in controls}
+    steps = []
+    for i, ((_, places), each) in enumerate(zip(tests, asked, strict=True)):
+        follows, stays = each[DONOR]
+        strictest = max(controls, key=lambda name: each[name][0].sum())
+        rates = [wilson(int(outcome.sum()), len(outcome)) for outcome in (follows, stays, ~(follows | stays))]
+        steps.append(
+            Steered(
+                Patch(DONOR, tuple(places), keys_only),
+                *rates,
+                {name: wilson(int(each[name][0].sum()), len(follows)) for name in controls},
+                newcombe_paired(follows, each[strictest][0]),
+                {name: float(p[name][i]) for name in controls},
+                follows,
+            )
+        )
+    return steps
+
+
+def steered_word(step: Steered) -> Verdict:
+    """Does the answer follow more often than under every control, by 5 points or more? The random donor is the marginal null."""
+    return sound(step.over, delta=FOLLOW_FLOOR, p=step.p, marginal=RANDOM, n=len(step.follows))

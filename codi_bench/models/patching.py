@@ -1,0 +1,139 @@
+"""Patching: put what another run had at one place of the thoughts into this one, and see what is answered.
+
+A patch takes from its source the latents at some latent positions, which are fed instead of the own ones, or the keys and values
+of one position alone: then the own latent is fed and the next thought is its own, but whatever comes after attends to the
+source's. What precedes a patch is computed once for all of them, what follows for up to `loop.BRANCHES` of them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codi_bench.models.codi import Codi, KeyValues, State
+from codi_bench.models.edits import NOISE, SELF, Patch, check_patch
+from codi_bench.models.loop import (
+    BRANCHES,
+    Thinking,
+    batches,
+    each_batch,
+    end_thoughts,
+    forked,
+    generate,
+    go_on,
+    noise_like,
+    places_of,
+    texts,
+    think,
+    tokenise,
+)
+from codi_bench.thoughts.record import Answers
+
+
+@torch.inference_mode()
+def answer_patched(
+    model: Codi,
+    questions: Sequence[str],
+    sources: Mapping[str, Sequence[str]],
+    patches: Sequence[Patch],
+    *,
+    rng: np.random.Generator,
+    vectors: Mapping[str, np.ndarray] | None = None,
+    num_latents: int | None = None,
+    batch_size: int = 64,
+    max_new_tokens: int = 256,
+    progress=lambda done: None,
+) -> tuple[Answers, dict[str, Answers], list[Answers]]:
+    """Greedy answers: clean, of each source's own questions, and under each patch.
+
+    sources: by name the n questions from whose runs is taken, one for each of `questions`. vectors: by name what else may be fed,
+    float32 [n, K, d]. rng: draws the random vectors, all of them before anything runs, so that batches cannot change them.
+    Raises EditError for a patch that cannot be made, before anything runs, and what `think` raises.
+    """
+    latents = model.num_latents if num_latents is None else num_latents
+    for patch in patches:
+        check_patch(patch, tuple(sources), tuple(vectors or ()), latents)
+    if any(len(asked) != len(questions) for asked in sources.values()):
+        raise ValueError(f"every source needs one question for each of the {len(questions)} recipients")
+    ids = tokenise(model, questions)
+    source_ids = {name: tokenise(model, asked) for name, asked in sources.items()}
+    for each in (ids, *source_ids.values()):
+        for i, question in enumerate(each):
+            model.check_length(len(question) + latents + 2, f"question {i + 1} of {len(each)} with bot, thoughts and eot")
+    noise = rng.standard_normal((len(questions), latents, model.width)).astype(np.float32)
+    fed = {NOISE: noise / np.linalg.norm(noise, axis=-1, keepdims=True), **(vectors or {})}
+    clean: list[list[int]] = [[] for _ in ids]
+    own: dict[str, list[list[int]]] = {name: [[] for _ in ids] for name in sources}
+    tokens: list[list[list[int]]] = [[[] for _ in ids] for _ in patches]
+
+    def answer(rows: np.ndarray) -> None:
+        recipient = think(model, [ids[i] for i in rows], latents)
+        donors = {name: think(model, [each[i] for i in rows], latents) for name, each in source_ids.items()}
+        for kept, thought in ((clean, recipient), *((own[name], donors[name]) for name in donors)):
+            _, found = generate(model, end_thoughts(model, thought.state), max_new_tokens)
+            for i, row in enumerate(rows):
+                kept[row] = found[i][0]
+        given = {name: torch.as_tensor(each[rows], device=model.device) for name, each in fed.items()}
+        for start in range(0, len(patches), BRANCHES):
+            part = patches[start : start + BRANCHES]
+            _, found = generate(model, end_thoughts(model, patched(model, recipient, donors, part, given)), max_new_tokens)
+            for i, row in enumerate(rows):
+                for c, ended in enumerate(found[i]):
+                    tokens[start + c][row] = ended
+        progress(len(rows))
+
+    each_batch(model, answer, batches(ids, batch_size))
+    return texts(model, clean), {name: texts(model, each) for name, each in own.items()}, [texts(model, t) for t in tokens]
+
+
+def patched(
+    model: Codi, recipient: Thinking, donors: Mapping[str, Thinking], patches: Sequence[Patch], given: Mapping[str, Tensor]
+) -> State:
+    """The state behind the last latent under each patch: C branches of the recipient's.
+
+    given: what no run is the source of [b, K, d]; of NOISE the directions alone, as unit vectors.
+    """
+
+    def latent(source: str, place: int) -> Tensor | None:
+        if source == SELF:
+            return None
+        if source == NOISE:
+            return noise_like(model, given[NOISE][:, place], recipient, place)
+        return given[source][:, place] if source in given else donors[source].latents[:, place]
+
+    places, conditions, first = places_of(recipient), [], []
+    for patch in patches:
+        if patch.keys_only:  # the own latent was fed; what comes after its place is computed anew
+            conditions.append({})
+            first.append(places.index(patch.places[0]) + 1)
+        else:
+            conditions.append({place: latent(patch.source, place) for place in patch.places})
+            first.append(min(map(places.index, patch.places)))
+    state = forked(recipient, first)
+    for name in dict.fromkeys(patch.source for patch in patches if patch.keys_only):
+        taken = [(c, patch.places[0]) for c, patch in enumerate(patches) if patch.keys_only and patch.source == name]
+        state = _reading(state, recipient, recipient if name == SELF else donors[name], taken)
+    return go_on(model, recipient, state, first, conditions)
+
+
+def _reading(state: State, recipient: Thinking, donor: Thinking, taken: Sequence[tuple[int, int]]) -> State:
+    """The branches c with the donor's keys and values at their places instead of the recipient's own.
+
+    The donor's thoughts are appended to what was fed, seen by those branches alone, each at its place.
+    """
+    num_latents = recipient.latents.shape[1] - 1
+    start, end = donor.state.length - num_latents, donor.state.length
+    cache = KeyValues(state.cache.tapes, state.cache.length)
+    for block, pair in enumerate(donor.state.cache.tapes):
+        cache.update(*(tape.held[:, :, start:end] for tape in pair), block)
+    cache.length = state.length + num_latents
+    sees = torch.nn.functional.pad(state.sees, (0, num_latents))
+    own = recipient.state.length - num_latents
+    for c, place in taken:
+        sees[:, c, own + place] = False
+        sees[:, c, state.length + place] = True
+    return replace(state, cache=cache, sees=sees)

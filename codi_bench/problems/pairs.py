@@ -1,0 +1,116 @@
+"""Minimal pairs of generated problems: one intermediate value is another, so the answer that an edit should give is known.
+
+A pair tells one story twice, word for word, with one number changed that the program uses in `step` alone. So everything before
+that step is equal, its value differs, and the donor's answer is what the recipient's program gives with the donor's value: the
+*counterfactual* answer. `same` is the control: other numbers up to the step, but the same value at it and after it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from codi_bench.errors import ProblemError
+from codi_bench.problems.generator import run_program, split_of, stream, tell
+from codi_bench.problems.problem import Problem
+from codi_bench.problems.templates import TEMPLATES, Template
+
+PROGRAMS = {template.name: template for template in TEMPLATES}
+PATIENCE = 500  # contents looked at for each pair that is asked for
+
+
+@dataclass(frozen=True)
+class Pair:
+    """recipient and donor differ in the value of `step` (the first is 1) and in what follows from it; `same` agrees in both."""
+
+    recipient: Problem
+    donor: Problem
+    same: Problem
+    step: int
+
+    @property
+    def counterfactual(self) -> str:
+        """The recipient's answer if its value at `step` were the donor's."""
+        return self.donor.answer
+
+
+def pairs(n: int, *, step: int, seed: int = 0, split: str = "test") -> list[Pair]:
+    """n pairs whose value at `step` is an intermediate one (another step follows), every recipient of another content.
+
+    All three problems are of the split. Raises ProblemError if n or step is not positive, or the split holds too few.
+    """
+    if n < 1 or step < 1:
+        raise ProblemError(f"n and step must be at least 1, got n={n}, step={step}")
+    found: dict[str, Pair] = {}
+    for looked, recipient in enumerate(stream(seed, split)):
+        if len(found) == n:
+            return list(found.values())
+        if looked > PATIENCE * n:
+            raise ProblemError(f"the generator has fewer than {n} pairs for step {step} in {split}; ask for fewer")
+        if recipient.num_steps > step and recipient.group not in found:
+            pair = _pair(recipient, step, split, seed)
+            if pair is not None:
+                found[recipient.group] = pair
+    raise AssertionError("the stream never ends")
+
+
+def random_donors(pairs: Sequence[Pair], pool: Sequence[Problem], *, seed: int = 0, nearest: int = 10) -> list[Problem]:
+    """For each pair a problem of the pool with another answer than the recipient's, drawn from those nearest in length.
+
+    Their thoughts then stand at nearly the same positions. Raises ProblemError where the pool has none.
+    """
+    words = [len(problem.question.split()) for problem in pool]
+    chosen = []
+    for pair in pairs:
+        length = len(pair.recipient.question.split())
+        allowed = [i for i, problem in enumerate(pool) if problem.answer != pair.recipient.answer]
+        if not allowed:
+            raise ProblemError("no problem of the pool has another answer than the recipient; give more of them")
+        near = sorted(allowed, key=lambda i: abs(words[i] - length))[:nearest]
+        chosen.append(pool[random.Random(f"codi-bench:donor:{seed}:{pair.recipient.group}").choice(near)])
+    return chosen
+
+
+def _pair(problem: Problem, step: int, split: str, seed: int) -> Pair | None:
+    """The pair around one content, None where it has no donor or no control."""
+    template = PROGRAMS[problem.template]
+    operands = dict(zip(template.ranges, problem.operands))
+    value, answer = problem.values[step - 1], problem.values[-1]
+    rng = random.Random(f"codi-bench:pairs:{seed}:{step}:{problem.group}")
+    upto, later = _letters(template, 0, step), _letters(template, step, len(template.program))
+    own = _letters(template, step - 1, step) - _letters(template, 0, step - 1) - later
+
+    def first(candidates: Iterator[dict[str, int]], fits) -> dict[str, int] | None:
+        for candidate in candidates:
+            steps = run_program(template, candidate)
+            if steps is not None and split_of(template.name, tuple(candidate.values())) == split and fits(steps):
+                return candidate
+        return None
+
+    one_changed = [operands | {letter: number} for letter in sorted(own) for number in _range(template, letter)]
+    donor = first(
+        iter(rng.sample(one_changed, len(one_changed))),
+        lambda steps: steps[step - 1][3] != value and steps[-1][3] != answer,
+    )
+    free = sorted(upto - later)
+    changed = [operands | dict(zip(free, numbers)) for numbers in product(*(_range(template, letter) for letter in free))]
+    same = first(
+        (each for each in rng.sample(changed, len(changed)) if each != operands),
+        lambda steps: [each[3] for each in steps[step - 1 :]] == list(problem.values[step - 1 :]),
+    )
+    if donor is None or same is None:
+        return None
+    words = f"codi-bench:pairs:{seed}:{step}:{problem.group}:words"  # one story: names, things and order of facts agree
+    return Pair(*(tell(template, each, random.Random(words)) for each in (operands, donor, same)), step)
+
+
+def _letters(template: Template, start: int, end: int) -> set[str]:
+    """The numbers of the question that steps start..end - 1 use."""
+    return {name for _, left, right in template.program[start:end] for name in (left, right)} & set(template.ranges)
+
+
+def _range(template: Template, letter: str) -> range:
+    low, high = template.ranges[letter]
+    return range(low, high + 1)

@@ -1,0 +1,75 @@
+"""A CODI model built by hand: its answer is the number in the question, carried by one known latent and read from it alone."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+
+from codi_bench.models.codi import Codi
+
+NUMBERS = 100  # tokens 0..99 stand first in the vocabulary
+
+
+class ByHand(nn.Module):
+    """One attention layer with weights that are written down, behind the interface of a Hugging Face causal LM.
+
+    A state is [what was read: a number, one-hot | the kind of input, one-hot]. Bot and latents announce the next latent; the one
+    before latent `carrier` also reads the number of the question, and eot reads the number of latent `carrier`.
+    """
+
+    def __init__(self, vocab_size: int, eos: int, *, carrier: int, num_latents: int):
+        super().__init__()
+        self.vocab_size, self.eos = vocab_size, eos
+        kinds = ["word", "number", "bot", *range(num_latents + 1), "eot"]
+        self.kind = {name: vocab_size + 3 + i for i, name in enumerate(kinds)}
+        width = vocab_size + 3 + len(kinds)
+        self.embedding = nn.Embedding(vocab_size + 3, width)
+        self.head = nn.Linear(width, vocab_size + 3, bias=False)
+        self.config = SimpleNamespace(num_hidden_layers=1, hidden_size=width, model_type="by hand")
+        self.wanted, self.reads, self.next = torch.zeros(width, width), torch.zeros(width), torch.zeros(width, width)
+        before = "bot" if carrier == 0 else carrier - 1
+        for query, key in ((before, "number"), ("eot", carrier)):
+            self.wanted[self.kind[query], self.kind[key]] = 1000.0
+            self.reads[self.kind[query]] = 1.0
+        for query, then in zip(["bot", *range(num_latents)], range(num_latents + 1)):
+            self.next[self.kind[query], self.kind[then]] = 1.0
+        self.next[self.kind["number"], eos] = 1.0  # an answer is one number long
+        with torch.no_grad():
+            self.embedding.weight.zero_()
+            self.head.weight.copy_(torch.eye(vocab_size + 3, width))
+            for token in range(vocab_size + 3):
+                name = {vocab_size + 1: "bot", vocab_size + 2: "eot"}.get(token, "number" if token < NUMBERS else "word")
+                self.embedding.weight[token, self.kind[name]] = 1.0
+                if name == "number":
+                    self.embedding.weight[token, token] = 1.0
+
+    @property
+    def base_model(self):
+        return self
+
+    @property
+    def device(self):
+        return self.embedding.weight.device
+
+    def get_input_embeddings(self):
+        return self.embedding
+
+    def get_output_embeddings(self):
+        return self.head
+
+    def forward(self, *, inputs_embeds: Tensor, attention_mask: Tensor, past_key_values, output_hidden_states, **_):
+        x = inputs_embeds
+        keys, values = past_key_values.update(x[:, None], x[:, None], 0)
+        scores = x @ self.wanted @ keys[:, 0].transpose(1, 2) + attention_mask[:, 0]
+        read = scores.softmax(-1) @ values[:, 0]
+        read[..., self.vocab_size :] = 0
+        hidden = (x @ self.reads)[..., None] * read + x @ self.next
+        return SimpleNamespace(last_hidden_state=hidden, hidden_states=(x, hidden) if output_hidden_states else None)
+
+
+def by_hand(tokenizer, *, carrier: int, num_latents: int = 6) -> Codi:
+    """The model, with thoughts fed as they are."""
+    backbone = ByHand(len(tokenizer), tokenizer.eos_token_id, carrier=carrier, num_latents=num_latents)
+    return Codi(backbone, nn.Identity(), tokenizer, vocab_size=len(tokenizer), num_latents=num_latents)

@@ -1,0 +1,244 @@
+"""Patches against a plain loop, one problem at a time; a model built by hand is steered where its answer is read alone."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from hand_built import by_hand
+from transformers import AutoTokenizer, DynamicCache
+
+from codi_bench.audits import patching
+from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patched, patches, steered, steered_word
+from codi_bench.errors import EditError, MeasureError, ProblemError
+from codi_bench.models import loop
+from codi_bench.models.edits import NOISE, SELF, Patch
+from codi_bench.models.patching import answer_patched, patched
+from codi_bench.problems import generate, score
+from codi_bench.problems.pairs import Pair, pairs, random_donors
+from codi_bench.problems.problem import Problem
+from codi_bench.stats import stream
+from codi_bench.validity import Validity
+
+K, NEW = 6, 5
+PAIRS = pairs(6, step=1)
+EVERY = tuple(range(K))
+
+
+def asked(found):
+    return {name: [getattr(pair, name).question for pair in found] for name in ("donor", "same")}
+
+
+def rng():
+    return stream(0, "patching")
+
+
+# Pairs
+
+
+@pytest.mark.parametrize("step", (1, 2, 3))
+def test_a_pair_differs_in_the_value_of_its_step_and_what_follows(step):
+    found = pairs(20, step=step)
+    assert len({pair.recipient.group for pair in found}) == 20
+    for pair in found:
+        own, donor, same = pair.recipient, pair.donor, pair.same
+        assert own.num_steps > step and own.template == donor.template == same.template
+        assert own.values[: step - 1] == donor.values[: step - 1] and own.values[step - 1] != donor.values[step - 1]
+        assert sum(a != b for a, b in zip(own.operands, donor.operands)) == 1
+        assert pair.counterfactual == donor.answer != own.answer
+        assert same.values[step - 1 :] == own.values[step - 1 :] and same.operands != own.operands
+        words = [re.sub(r"\d+", "#", each.question) for each in (own, donor, same)]
+        assert words[0] == words[1] == words[2]
+
+
+def test_pairs_hang_on_their_seed_alone_and_stay_in_their_split():
+    assert pairs(5, step=1) == PAIRS[:5] and pairs(5, step=1, seed=1) != PAIRS[:5]
+    test, train = (
+        {p.group for pair in pairs(30, step=1, split=s) for p in (pair.recipient, pair.donor, pair.same)}
+        for s in ("test", "train")
+    )
+    assert not test & train
+
+
+@pytest.mark.parametrize(
+    "asking", ({"n": 0, "step": 1}, {"n": 1, "step": 0}, {"n": 1, "step": 5}, {"n": 1, "step": 1, "split": "dev"})
+)
+def test_pairs_that_cannot_be_made_are_refused(asking):
+    with pytest.raises(ProblemError):
+        pairs(**asking)
+
+
+def test_random_donors_have_another_answer_and_nearly_the_same_length():
+    pool = generate(200, seed=1, split="train")
+    for pair, donor in zip(PAIRS, random_donors(PAIRS, pool)):
+        assert donor.answer != pair.recipient.answer
+        assert abs(len(donor.question.split()) - len(pair.recipient.question.split())) <= 4
+    with pytest.raises(ProblemError, match="another answer"):
+        random_donors(PAIRS[:1], [PAIRS[0].recipient])
+
+
+# The loop
+
+
+@torch.inference_mode()
+def think_plainly(codi, question, *, replaced=(), source=None, keys_of=None):
+    """One problem, an ordinary cache, one thought at a time: the cache, where its thoughts begin, and the latents fed.
+
+    replaced: places at which the source's latents are fed. keys_of: (cache, start, place): keys and values copied from there.
+    """
+    table, cache, latents = codi.backbone.get_input_embeddings().weight, DynamicCache(), []
+    ids = torch.tensor([*codi.tokenizer(question)["input_ids"], codi.bot_id])
+    value = codi.projection(feed_plainly(codi, cache, table[ids]))
+    start = cache.get_seq_length()
+    for place in EVERY:
+        latents.append(source[place] if place in replaced else value)
+        value = codi.projection(feed_plainly(codi, cache, latents[-1][None]))
+        if keys_of is not None and place == keys_of[2]:
+            for mine, theirs in zip(cache.layers, keys_of[0].layers):
+                for name in ("keys", "values"):
+                    getattr(mine, name)[:, :, start + place] = getattr(theirs, name)[:, :, keys_of[1] + place]
+    return cache, start, latents
+
+
+@torch.inference_mode()
+def feed_plainly(codi, cache, inputs):
+    out = codi.backbone.base_model(inputs_embeds=inputs[None], past_key_values=cache, use_cache=True)
+    return out.last_hidden_state[0, -1]
+
+
+def plain(codi, question, donor, patch):
+    """What is read at eot, [d]."""
+    cache, start, latents = think_plainly(codi, donor)
+    if patch.keys_only:
+        cache, *_ = think_plainly(codi, question, keys_of=(cache, start, patch.places[0]))
+    else:
+        cache, *_ = think_plainly(codi, question, replaced=patch.places, source=latents)
+    return feed_plainly(codi, cache, codi.backbone.get_input_embeddings().weight[[codi.eot_id]])
+
+
+SOME = (
+    *(Patch("donor", (place,)) for place in EVERY),
+    *(Patch("donor", (place,), True) for place in EVERY),
+    Patch("donor", (1, 4)),
+    Patch("same", EVERY),
+    Patch("same", (3,), True),
+)
+
+
+@torch.inference_mode()
+def test_patches_are_those_of_a_plain_loop(tiny):
+    """By the states that answers are read from; the questions differ in length, so that they are padded."""
+    codi, given = tiny.codi, asked(PAIRS)
+    questions = [pair.recipient.question for pair in PAIRS]
+    recipient = loop.think(codi, loop.tokenise(codi, questions), K)
+    donors = {name: loop.think(codi, loop.tokenise(codi, texts), K) for name, texts in given.items()}
+    found = loop.end_thoughts(codi, patched(codi, recipient, donors, SOME, {})).hidden.numpy()
+    clean = loop.end_thoughts(codi, recipient.state).hidden[:, 0].numpy()
+    for c, patch in enumerate(SOME):
+        wanted = np.stack([plain(codi, q, given[patch.source][i], patch).numpy() for i, q in enumerate(questions)])
+        np.testing.assert_allclose(found[:, c], wanted, atol=2e-4, err_msg=str(patch))
+        assert np.abs(wanted - clean).max() > 2e-3, f"{patch} changes nothing that could be seen"
+
+
+def test_neither_batch_size_nor_other_patches_change_an_answer(tiny, monkeypatch):
+    given, questions = asked(PAIRS), [pair.recipient.question for pair in PAIRS]
+    noisy = [*SOME[:4], Patch(NOISE, (2,))]
+    whole = answer_patched(tiny.codi, questions, given, [*SOME, *noisy], rng=rng(), max_new_tokens=NEW)
+    monkeypatch.setattr("codi_bench.models.patching.BRANCHES", 2)
+    alone = answer_patched(tiny.codi, questions, given, noisy, rng=rng(), batch_size=2, max_new_tokens=NEW)
+    assert whole[:2] == alone[:2] and whole[2][len(SOME) :] == alone[2]
+
+
+def test_own_values_change_nothing_and_a_donor_that_is_the_recipient_neither(tiny):
+    questions = [pair.recipient.question for pair in PAIRS]
+    given = [Patch(SELF, EVERY), *(Patch(SELF, (k,), True) for k in EVERY), Patch("twin", (2,)), Patch("twin", (2,), True)]
+    clean, own, found = answer_patched(tiny.codi, questions, {"twin": questions}, given, rng=rng(), max_new_tokens=NEW)
+    assert all(answers == clean for answers in found)
+    assert clean == own["twin"] == tiny.answer(questions, max_new_tokens=NEW)
+
+
+def test_vectors_are_fed_as_given_and_noise_has_the_norm_of_what_it_replaces(tiny, monkeypatch):
+    questions = [pair.recipient.question for pair in PAIRS]
+    latents = np.stack([tiny.think([q]).latents[0, :K] for q in questions])
+    fed = []
+    real = loop.step
+    monkeypatch.setattr(loop, "step", lambda model, state, embeds, *rest: fed.append(embeds) or real(model, state, embeds, *rest))
+    given = [Patch("mine", EVERY), Patch(NOISE, (0,))]
+    clean, _, (mine, _) = answer_patched(
+        tiny.codi, questions, {}, given, rng=rng(), vectors={"mine": latents}, max_new_tokens=NEW, batch_size=len(questions)
+    )
+    assert mine == clean
+    first = next(each for each in fed if each.shape[1] == 2)  # both branches feed at latent 0
+    order = np.argsort([len(tiny.codi.tokenizer(q)["input_ids"]) for q in questions], kind="stable")
+    np.testing.assert_allclose(first[:, 1].norm(dim=-1), np.linalg.norm(latents[order, 0], axis=-1), rtol=1e-4)
+    assert (first[:, 0] - first[:, 1]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("patch", "message"),
+    [
+        (Patch("donor", ()), "different latent positions"),
+        (Patch("donor", (1, 1)), "different latent positions"),
+        (Patch("donor", (6,)), "latent positions 0..5"),
+        (Patch("doner", (0,)), "no source 'doner', there are donor, same, self, noise"),
+        (Patch("donor", (0, 1), True), "keys and values are those of one place"),
+        (Patch(NOISE, (0,), True), "keys and values are those of one place"),
+    ],
+)
+def test_patches_that_cannot_be_made_are_refused_before_anything_runs(tiny, patch, message):
+    with pytest.raises(EditError, match=message):
+        answer_patched(tiny.codi, ["Mia has 3 apples ."], {"donor": ["x"], "same": ["x"]}, [patch], rng=rng())
+
+
+# What is said of it
+
+
+def planted(num_pairs=40):
+    """Pairs for the model built by hand: the answer is the number of the question."""
+
+    def problem(number):
+        return Problem(f"Mia has {number} apples .", (), str(number), str(number))
+
+    return [Pair(problem(i), problem(i + 10), problem(i), 1) for i in range(num_pairs)]
+
+
+@pytest.mark.parametrize("carrier", (0, 3, 5))
+def test_the_model_built_by_hand_is_steered_where_its_answer_is_read(tiny_folders, carrier):
+    found, codi = planted(), by_hand(AutoTokenizer.from_pretrained(tiny_folders["gpt2"]), carrier=carrier)
+    donors = random_donors(found, [Problem(f"Mia has {i} pens .", (), str(i), f"x{i}") for i in range(80, 100)])
+    every = patches(K, full=carrier == 3)
+    sources = asked(found) | {RANDOM: [donor.question for donor in donors]}
+    clean, own, under = answer_patched(codi, [p.recipient.question for p in found], sources, every, rng=rng(), max_new_tokens=3)
+
+    def scored(texts, gold):
+        return np.array([score(text, getattr(p, gold).answer) for text, p in zip(texts, found)])
+
+    seen = Patched(
+        every,
+        scored(clean.texts, "recipient") & scored(own["donor"].texts, "donor"),
+        np.array([scored(each.texts, "donor") for each in under]),
+        np.array([scored(each.texts, "recipient") for each in under]),
+        np.array([[a != b for a, b in zip(each.texts, clean.texts)] for each in under]),
+    )
+    assert seen.known.all()
+    patching.check_self(seen)
+    for keys_only in (False, True):
+        for place, step in enumerate(steered([(seen, (k,)) for k in EVERY], keys_only=keys_only)):
+            read = place == carrier
+            assert (step.follow.value, step.stay.value) == ((1, 0) if read else (0, 1))
+            assert step.controls[SAME].value == 0 and step.controls[RANDOM].value == 0
+            assert (steered_word(step).word is Validity.SUPPORTED) == read
+    for patch, follows in zip(every, seen.follows):
+        assert follows.all() == (patch.source == DONOR and carrier in patch.places)
+
+
+def test_a_control_that_fails_or_too_few_known_pairs_stop_everything():
+    every = patches(2)
+    none = np.zeros((len(every), 30), bool)
+    patching.check_self(Patched(every, np.ones(30, bool), none, ~none, none))
+    with pytest.raises(MeasureError, match="own values|a control fails: patch '0,1=self' changes 30"):
+        patching.check_self(Patched(every, np.ones(30, bool), none, ~none, ~none))
+    with pytest.raises(MeasureError, match="in 0 of 30 pairs; 20 are needed"):
+        patching.check_self(Patched(every, np.zeros(30, bool), none, ~none, none))
