@@ -11,22 +11,25 @@ import numpy as np
 import torch
 
 from codi_bench import intervals, measures, stats, validity
+from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patched
 from codi_bench.claims.claim import Captured, Effects, T
 from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS
 from codi_bench.environment import environment
 from codi_bench.errors import MissingProblemsError, ProblemError
 from codi_bench.files import code_hash, modules_in
-from codi_bench.models import checkpoint, codi, edits, loop, objective, published, strict
-from codi_bench.models.edits import Edit
+from codi_bench.models import checkpoint, codi, edits, loop, objective, patching, published, reading, strict
+from codi_bench.models.edits import Edit, Patch
 from codi_bench.models.model import Model
 from codi_bench.problems import Problem, generate, generator, load_problems, problem, problems_hash, score, templates
 from codi_bench.problems.files import is_gsm8k_test
+from codi_bench.problems.pairs import pairs, random_donors
 from codi_bench.thoughts.kept import digest, pack, unpack
 from codi_bench.thoughts.record import Answers
 from codi_bench.thoughts.store import Store, pack_answers, unpack_answers
 
 GENERATED_SEED, REFERENCE_SEED = 0, 1
 FEWEST_REFERENCES = 50
+NUM_DONORS = 400
 LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn")  # that compute what is stored
 
 
@@ -136,7 +139,7 @@ class ModelBench:
 
             held = self.store.fetch_filled(self._key("think", problems, num_latents), "hidden_states", shape, fill)
             answers = unpack_answers(held)
-            right = np.array([score(text, p.answer, "study") for text, p in zip(answers.texts, problems, strict=True)])
+            right = _scored(answers.texts, problems)
             if self.turned is not None:
                 right[self.turned] ^= True
             return Captured(problems, held["hidden_states"], answers, right)
@@ -197,6 +200,66 @@ class ModelBench:
         )
         held = self.store.fetch(key, compute)
         return Effects(_right(held, len(conditions), problems, scoring), np.array(held["log_probability"]), said)
+
+    def patched(self, n: int, patches: Sequence[Patch], *, step: int, seed: int = 0) -> Patched:
+        asked = self.once(f"pairs {n} {step}", lambda: pairs(min(n, self.n or n), step=step, seed=self.problem_seed))
+        donors = random_donors(asked, generate(NUM_DONORS, seed=REFERENCE_SEED, split="train"), seed=seed)
+        sources = {name: [getattr(pair, name) for pair in asked] for name in (DONOR, SAME)} | {RANDOM: donors}
+        recipients = [pair.recipient for pair in asked]
+
+        def compute():
+            clean, own, under = self.model.answer_patched(
+                [p.question for p in recipients],
+                {name: [p.question for p in each] for name, each in sources.items()},
+                patches,
+                batch_size=self.batch_size,
+                max_new_tokens=self.max_new_tokens,
+                seed=seed,
+            )
+            return _packed([clean, own[DONOR], *under])
+
+        key = self._key(
+            "patched",
+            recipients,
+            self.num_latents,
+            patches=list(map(str, patches)),
+            sources={name: problems_hash(each) for name, each in sources.items()},
+            seed=seed,
+            patching=self.once("patching code", lambda: code_hash(patching, stats)),
+        )
+        held = self.store.fetch(key, compute)
+        texts = [_answers(held, c).texts for c in range(2 + len(patches))]
+        counterfactual = [pair.donor for pair in asked]
+        known = _scored(texts[0], recipients) & _scored(texts[1], counterfactual)
+        return Patched(
+            tuple(patches),
+            known,
+            np.array([_scored(each, counterfactual) for each in texts[2:]]),
+            np.array([_scored(each, recipients) for each in texts[2:]]),
+            np.array([[text != own for text, own in zip(each, texts[0])] for each in texts[2:]]),
+        )
+
+    def early(self, n: int) -> np.ndarray:
+        problems = self.problems(n)
+
+        def compute():
+            asked = [p.question for p in problems]
+            return _packed(self.model.answer_early(asked, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens))
+
+        key = self._key("early", problems, self.num_latents, reading=self._reading_code())
+        return _right(self.store.fetch(key, compute), self.num_latents + 1, problems, "study")
+
+    def lens(self, problems: Sequence[Problem], hidden_states: np.ndarray, words: Sequence[Sequence[str]]) -> np.ndarray:
+        def compute():
+            return {"ranks": self.model.lens_ranks(hidden_states, words)}
+
+        key = self._key(
+            "lens", list(problems), self.num_latents, words=[list(each) for each in words], reading=self._reading_code()
+        )
+        return np.array(self.store.fetch(key, compute)["ranks"])
+
+    def _reading_code(self) -> str:
+        return self.once("reading code", lambda: code_hash(reading))
 
     def kept(self, kind: type[T], function: Callable[..., T], /, *given, **settings) -> T:
         # Which of several equal GPUs computes it is no part of the key; what they are is in the environment.
@@ -279,10 +342,16 @@ def _packed(found: Sequence[Answers]) -> dict[str, np.ndarray]:
     return {f"{c}.{name}": array for c, answers in enumerate(found) for name, array in pack_answers(answers).items()}
 
 
+def _answers(held: dict[str, np.ndarray], c: int) -> Answers:
+    """The answers under condition number c of an entry."""
+    return unpack_answers({k.split(".", 1)[1]: v for k, v in held.items() if k.startswith(f"{c}.")})
+
+
+def _scored(texts: Sequence[str], problems: Sequence[Problem], scoring: str = "study") -> np.ndarray:
+    """Does each text give the answer of its problem? bool [n]."""
+    return np.array([score(text, p.answer, scoring) for text, p in zip(texts, problems, strict=True)])
+
+
 def _right(held: dict[str, np.ndarray], count: int, problems: list[Problem], scoring: str) -> np.ndarray:
     """Are the answers of an entry right under each of `count` conditions? bool [count, n]."""
-    rows = []
-    for c in range(count):
-        answers = unpack_answers({k.split(".", 1)[1]: v for k, v in held.items() if k.startswith(f"{c}.")})
-        rows.append([score(text, p.answer, scoring) for text, p in zip(answers.texts, problems, strict=True)])
-    return np.array(rows)
+    return np.array([_scored(_answers(held, c).texts, problems, scoring) for c in range(count)])

@@ -8,8 +8,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from codi_bench.audits.patching import Patched
 from codi_bench.intervals import Ranked
-from codi_bench.models.edits import Edit
+from codi_bench.models.edits import Edit, Patch
 from codi_bench.problems import Problem
 from codi_bench.thoughts.record import Answers
 from codi_bench.validity import Verdict
@@ -84,6 +85,19 @@ class Bench(Protocol):
         is given again draws other donors and other noise; no condition changes the numbers of another. Raises ProblemError where
         there are too few problems to take means and donors from.
         """
+
+    def patched(self, n: int, patches: Sequence[Patch], *, step: int, seed: int = 0) -> Patched:
+        """What becomes of the answers to n generated minimal pairs about `step` (1 is the first) under each patch.
+
+        Its sources are the donor, the same value, and a random donor among training problems. Raises ProblemError where there are
+        too few pairs.
+        """
+
+    def early(self, n: int) -> np.ndarray:
+        """Right or wrong on the first n test problems after k latents, bool [K + 1, n]."""
+
+    def lens(self, problems: Sequence[Problem], hidden_states: np.ndarray, words: Sequence[Sequence[str]]) -> np.ndarray:
+        """How many ids the head puts before each problem's m words, int32 [n, places, L + 2, m], -1 where one takes several."""
 
     def facts(self) -> dict[str, int]:
         """parameters (of the backbone, as sources count them: without CODI's projection), layers, width."""

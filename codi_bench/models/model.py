@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +12,17 @@ import numpy as np
 import torch
 
 from codi_bench.errors import CheckpointError, UnknownNameError
-from codi_bench.models import hub, loop
+from codi_bench.models import hub, loop, reading
 from codi_bench.models.checkpoint import load_folder
 from codi_bench.models.codi import Codi
-from codi_bench.models.edits import Edit, Reference, draws, replacements
+from codi_bench.models.edits import Edit, Patch, Reference, draws, replacements
 from codi_bench.models.objective import encode_examples
+from codi_bench.models.patching import answer_patched
 from codi_bench.models.published import is_published, load_published
 from codi_bench.models.registry import PUBLISHED, REGISTRY, ModelEntry, entry, entry_for
 from codi_bench.models.settings import check_settings
 from codi_bench.problems import Problem
+from codi_bench.stats import stream
 from codi_bench.thoughts.record import Answers, Thoughts
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -167,6 +169,47 @@ class Model:
             log_probabilities=log_probabilities,
             progress=progress,
         )
+
+    def answer_patched(
+        self,
+        questions: Sequence[str],
+        sources: Mapping[str, Sequence[str]],
+        patches: Sequence[Patch],
+        *,
+        vectors: Mapping[str, np.ndarray] | None = None,
+        batch_size: int = 64,
+        max_new_tokens: int = 256,
+        seed: int = 0,
+        progress=lambda done: None,
+    ) -> tuple[Answers, dict[str, Answers], list[Answers]]:
+        """Greedy answers: clean, of each source's own questions, and under each patch, which takes thoughts from a source.
+
+        sources: by name one question for each of `questions`; vectors: by name latents to be fed, float32 [n, K, d].
+        Raises EditError for a patch that cannot be made, before anything runs, and what `think` raises.
+        """
+        return answer_patched(
+            self.codi,
+            questions,
+            sources,
+            patches,
+            rng=stream(seed, "patch"),
+            vectors=vectors,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            progress=progress,
+        )
+
+    def answer_early(self, questions: Sequence[str], *, batch_size: int = 64, max_new_tokens: int = 256) -> list[Answers]:
+        """Greedy answers after the first k latents, for k = 0..K. Raises what `think` raises."""
+        return reading.answer_early(self.codi, questions, batch_size=batch_size, max_new_tokens=max_new_tokens)
+
+    def lens_ranks(self, hidden_states: np.ndarray, words: Sequence[Sequence[str]]) -> np.ndarray:
+        """How many ids the head puts before each of a problem's m words, int32 [n, places, L + 2, m], from [n, places, L + 1, d].
+
+        The last entry of the layers is the projected thought; -1 where a word takes several ids.
+        """
+        known = {word: reading.word_ids(self.codi, word) for each in words for word in each}
+        return reading.lens_ranks(self.codi, hidden_states, [[known[word] for word in each] for each in words])
 
     def explain(self, questions: Sequence[str], *, batch_size: int = 64, max_new_tokens: int = 64) -> Answers:
         """The teacher's chain of thought and answer in words, greedily."""

@@ -1,0 +1,86 @@
+"""What thoughts give away before they end: how many of them an answer needs, and which values the head reads in a state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codi_bench.errors import MeasureError
+from codi_bench.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
+from codi_bench.validity import Z95, Verdict, none_stands_out, passes, sound
+
+ENOUGH_MARGIN = 0.05
+HIT_FLOOR = 0.05
+
+
+def enough_word(full: np.ndarray, early: np.ndarray, p: float) -> Verdict:
+    """Are so few latents enough? SUPPORTED where the loss against all of them is surely below 5 points.
+
+    full, early: right bool [n]. p: exact McNemar of a loss, corrected; with it the loss is there, and the claim REFUTED.
+    """
+    loss = newcombe_paired(full, early)
+    se = (loss.high - loss.low) / (2 * Z95)
+    deviates = passes(p) and loss.low > 0
+    return none_stands_out([loss.high], margin=ENOUGH_MARGIN, deviates=deviates, n=len(full), se=se)
+
+
+@dataclass(frozen=True)
+class Hits:
+    """The value of a step is the head's first word: at the cell chosen on other problems, against another problem's value there.
+
+    place, layer: of that cell (place 0 is bot; the layer behind `final_normed` is the projected thought). hit, shuffled: rates; gain:
+    their difference. hits bool [n]. rate [places, layers]: of every cell.
+    """
+
+    place: int
+    layer: int
+    hit: Estimate
+    shuffled: Estimate
+    gain: Estimate
+    p: float
+    hits: np.ndarray
+    rate: np.ndarray
+
+
+def choose_cell(ranks: np.ndarray) -> tuple[int, int]:
+    """The place and layer where most words come first; ranks [n, places, layers]. The first on ties."""
+    rate = (ranks == 0).mean(axis=0)
+    return tuple(int(i) for i in np.unravel_index(rate.argmax(), rate.shape))
+
+
+def hits(ranks: np.ndarray, others: np.ndarray, cell: tuple[int, int]) -> Hits:
+    """ranks, others: of the own value and of another problem's, [n, places, layers], where -1 is no single id.
+
+    Raises MeasureError where no value is one id.
+    """
+    kept = (ranks[:, 0, 0] >= 0) & (others[:, 0, 0] >= 0)
+    if not kept.any():
+        raise MeasureError("no value of this step is a single id of this tokenizer, so no state can be read for it")
+    place, layer = cell
+    own, other = ranks[kept, place, layer] == 0, others[kept, place, layer] == 0
+    return Hits(
+        place,
+        layer,
+        wilson(int(own.sum()), len(own)),
+        wilson(int(other.sum()), len(other)),
+        newcombe_paired(own, other),
+        mcnemar_exact(own, other, "greater"),
+        own,
+        (ranks[kept] == 0).mean(axis=0),
+    )
+
+
+def hit_word(found: Hits, p: float) -> Verdict:
+    """Is the value read there more often than another problem's, by 5 points or more? p: corrected."""
+    return sound(
+        found.gain, delta=HIT_FLOOR, p={"another problem's value": p}, marginal="another problem's value", n=len(found.hits)
+    )
+
+
+def other_rows(values, *, seed: int) -> np.ndarray:
+    """For each row another one, drawn among those with another value; values [n]. Raises MeasureError where all are equal."""
+    values, rng = np.asarray(values), stream(seed, "another problem's value")
+    if len(set(values.tolist())) < 2:
+        raise MeasureError("all problems have one value at this step: there is no other to compare with")
+    return np.array([rng.choice(np.flatnonzero(values != value)) for value in values])

@@ -1,0 +1,71 @@
+"""What thoughts give away on the way: the answer after fewer of them, and the words that a state is nearest to (logit lens)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from codi_bench.models.codi import Codi
+from codi_bench.models.loop import batches, each_batch, end_thoughts, forked, generate, texts, think, tokenise
+from codi_bench.thoughts.record import Answers
+
+AT_ONCE = 2**22  # logits that are held together
+
+
+@torch.inference_mode()
+def answer_early(model: Codi, questions: Sequence[str], *, batch_size: int = 64, max_new_tokens: int = 256) -> list[Answers]:
+    """Greedy answers after the first k latents, for k = 0..K: eot is fed there, and nothing else changes.
+
+    All K are thought about once. Raises what `think` raises.
+    """
+    ids, count = tokenise(model, questions), model.num_latents + 1
+    tokens: list[list[list[int]]] = [[[] for _ in ids] for _ in range(count)]
+
+    def answer(rows: np.ndarray) -> None:
+        thought = think(model, [ids[i] for i in rows], model.num_latents)
+        state = forked(thought, [1 + k for k in range(count)])  # bot and k latents stay
+        _, found = generate(model, end_thoughts(model, state), max_new_tokens)
+        for i, row in enumerate(rows):
+            for k in range(count):
+                tokens[k][row] = found[i][k]
+
+    each_batch(model, answer, batches(ids, batch_size))
+    return [texts(model, each) for each in tokens]
+
+
+@torch.inference_mode()
+def lens_ranks(model: Codi, hidden_states: np.ndarray, words: Sequence[Sequence[Sequence[int]]]) -> np.ndarray:
+    """How many ids the head puts before a word (0: none), read from every state: int32 [n, places, L + 2, m].
+
+    hidden_states: [n, places, L + 1, d]. Layers below the last pass the final norm first; the last is normed already; behind it
+    stands the projected thought, which is fed next. words: for each of n problems m words, each as the ids that may write it, of
+    which the best counts; a word without ids gets -1. Source: nostalgebraist 2020, "interpreting GPT: the logit lens".
+    """
+    n, places, layers, _ = hidden_states.shape
+    m = len(words[0]) if n else 0
+    found = np.full((n, places, layers + 1, m), -1, np.int32)
+    rows = max(1, AT_ONCE // (places * (layers + 1) * (model.vocab_size + 3)))
+    for start in range(0, n, rows):
+        states = torch.as_tensor(hidden_states[start : start + rows], device=model.device, dtype=model.backbone.dtype)
+        normed = torch.cat([final_norm(model)(states[:, :, :-1]), states[:, :, -1:], model.projection(states[:, :, -1:])], dim=2)
+        logits = model.logits(normed).float()
+        for i, problem in enumerate(words[start : start + rows]):
+            for j, ids in enumerate(problem):
+                if ids:
+                    best = logits[i, ..., list(ids)].amax(-1, keepdim=True)
+                    found[start + i, ..., j] = (logits[i] > best).sum(-1).cpu().numpy()
+    return found
+
+
+def final_norm(model: Codi) -> torch.nn.Module:
+    """The norm behind the last block: `ln_f` of GPT-2, `norm` of Llama; none where a backbone has neither."""
+    base = model.backbone.base_model
+    return getattr(base, "ln_f", None) or getattr(base, "norm", None) or torch.nn.Identity()
+
+
+def word_ids(model: Codi, text: str) -> list[int]:
+    """The ids that write a text alone, with and without a space before it; none where it takes several."""
+    found = [model.tokenizer(form, add_special_tokens=False)["input_ids"] for form in (text, f" {text}")]
+    return sorted({ids[0] for ids in found if len(ids) == 1})
