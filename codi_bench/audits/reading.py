@@ -12,6 +12,7 @@ from codi_bench.validity import Z95, Verdict, none_stands_out, passes, sound
 
 ENOUGH_MARGIN = 0.05
 HIT_FLOOR = 0.05
+SHUFFLED = "another problem's value"
 
 
 def enough_word(full: np.ndarray, early: np.ndarray, p: float) -> Verdict:
@@ -29,8 +30,8 @@ def enough_word(full: np.ndarray, early: np.ndarray, p: float) -> Verdict:
 class Hits:
     """The value of a step is the head's first word: at the cell chosen on other problems, against another problem's value there.
 
-    place, layer: of that cell (place 0 is bot; the layer behind `final_normed` is the projected thought). hit, shuffled: rates; gain:
-    their difference. hits bool [n]. rate [places, layers]: of every cell.
+    place, layer: of that cell (place 0 is bot; the layer behind `final_normed` is the projected thought). hit, shuffled: rates;
+    gain: their difference. hits bool [n]. rate [places, layers]: of every cell.
     """
 
     place: int
@@ -73,9 +74,7 @@ def hits(ranks: np.ndarray, others: np.ndarray, cell: tuple[int, int]) -> Hits:
 
 def hit_word(found: Hits, p: float) -> Verdict:
     """Is the value read there more often than another problem's, by 5 points or more? p: corrected."""
-    return sound(
-        found.gain, delta=HIT_FLOOR, p={"another problem's value": p}, marginal="another problem's value", n=len(found.hits)
-    )
+    return sound(found.gain, delta=HIT_FLOOR, p={SHUFFLED: p}, marginal=SHUFFLED, n=len(found.hits))
 
 
 def other_rows(values, *, seed: int) -> np.ndarray:

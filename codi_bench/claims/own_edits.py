@@ -206,8 +206,8 @@ CLAIMS = (
         SOURCE,
         UNPUBLISHED,
         unpublished,
-        f"{NUM_READ} problems; eot is fed after the first k latents; loss against all latents, exact McNemar, Holm over k; enough "
-        "where the loss is surely below 5 points",
+        f"{NUM_READ} problems; eot is fed after the first k latents; loss against all latents, exact McNemar, Holm over k; "
+        "enough where the loss is surely below 5 points",
         early_answer,
     ),
     Claim(
@@ -218,9 +218,9 @@ CLAIMS = (
         SOURCE,
         UNPUBLISHED,
         unpublished,
-        f"the value of a step is the first of all ids, final norm before the head; cell of place and layer (the projected thought "
-        f"too) chosen on {NUM_CHOOSING} problems and scored on {NUM_READ} others; against another problem's value there, exact "
-        "McNemar, Holm over the steps",
+        f"the value of a step is the first of all ids, final norm before the head; cell of place and layer (the projected "
+        f"thought too) chosen on {NUM_CHOOSING} problems and scored on {NUM_READ} others; against another problem's value there, "
+        "exact McNemar, Holm over the steps",
         lens,
     ),
 )
