@@ -5,7 +5,6 @@ Fields of objects may be absent, as older files leave them out. Where an object 
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -16,7 +15,7 @@ CLOSED, OPEN = ConfigDict(extra="forbid"), ConfigDict(extra="allow")
 
 
 def _drawable(x: float) -> float:
-    if not (math.isnan(x) or abs(x) <= LARGEST):
+    if not (abs(x) <= LARGEST or x != x):  # an int beyond the floats is compared, and cannot be asked whether it is NaN
         raise ValueError(f"a number is at most {LARGEST:g} in size, or NaN")
     return x
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,16 @@ torch.set_num_threads(1)
 # the machine may be busy: time is no property of the package here
 settings.register_profile("codi-bench", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("codi-bench")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_store(tmp_path_factory):
+    """What tests think and train is kept for this run alone, shared by its workers; a test that needs an empty store names its own."""
+    own = tmp_path_factory.getbasetemp()
+    folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CODI_BENCH_CACHE", str(folder / "cache"))
+        yield
 
 
 @pytest.fixture(autouse=True)

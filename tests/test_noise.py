@@ -160,7 +160,7 @@ def planted(drops, n=300):
 
 def test_turned_outcomes_change_words_near_their_threshold_and_no_others():
     plan = planted([0.25, 0.0, 0.03, 0.0, 0.0, 0.0])
-    moves = calibration.ablations_turned(plan, "m", share=0.003, draws=60)
+    moves = calibration.ablations_turned(plan, "m", share=0.003, draws=15)
     words = {key[2]: words_of(plan.numbers[key], found) for key, found in moves.items()}
     assert plan.numbers["m", "ablation", "sound drop_0"].verdict == "SUPPORTED" and words["sound drop_0"] == set()
     assert words["sound drop_2"] and words["drop_2"] == words["sound drop_2"]

@@ -133,7 +133,7 @@ def test_an_output_that_cannot_be_written_is_said_before_anything_runs(tmp_path,
     ("line", "message"),
     [
         ('{"question": "\\ud800 apples", "answer": "5"}', "lone surrogate"),
-        ('{"question": "apples", "answer": [1]}', "holds no number"),
+        ('{"question": "apples", "answer": [1]}', "which is not a number"),
     ],
 )
 def test_odd_problems_are_refused_with_their_line(tmp_path, line, message):

@@ -147,7 +147,7 @@ def planted(pytester, monkeypatch):
     (pytester.path / "baselines").mkdir()
     for name in ("conftest.py", "timing.py", "test_recorded_ratios.py"):
         shutil.copy(package_folder("benchmarks") / "perf" / name, folder)
-    (folder / "test_planted.py").write_text(PLANTED)
+    (folder / "test_planted_speed.py").write_text(PLANTED)
     monkeypatch.setattr(perf, "RUNS", 2)
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
         monkeypatch.delenv(name, raising=False)  # pytest-benchmark measures nothing in a worker, and these tests run in some
@@ -204,7 +204,7 @@ def test_what_nothing_times_is_unchecked(planted):
 
 
 def test_a_process_that_gives_no_ratio_is_named_and_nothing_is_proposed(planted, pytester, monkeypatch):
-    path = pytester.path / "benchmarks" / "perf" / "test_planted.py"
+    path = pytester.path / "benchmarks" / "perf" / "test_planted_speed.py"
     path.write_text(PLANTED.replace("    speed.log", "    assert 'run-1' not in str(speed.config.option.report)\n    speed.log"))
     found = planted(20, "--update-baselines", jobs="one")
     found.assert_outcomes(failed=1, passed=1)
