@@ -23,7 +23,7 @@ settings.load_profile("codi-bench")
 
 @pytest.fixture(scope="session", autouse=True)
 def one_store(tmp_path_factory):
-    """What tests think and train is kept for this run alone, shared by its workers; a test that needs an empty store names its own."""
+    """What tests think and train is kept for this run alone, shared by its workers; who needs an empty store names one."""
     own = tmp_path_factory.getbasetemp()
     folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     with pytest.MonkeyPatch.context() as patch:

@@ -45,7 +45,7 @@ def test_every_claim_of_the_study_stands_for_both_embedded_models(cold):
 
 
 def test_what_is_stored_and_what_is_computed_anew_are_the_same_bytes(cold, tmp_path):
-    """In another order; gpt2-mini thinks and answers anew, all else is found in the store: by content, so only if that is the same."""
+    """In another order; gpt2-mini thinks and answers anew; all else is found in the store, by what it is made of."""
     (_, first), cache = cold
     stored = {entry.path: json.loads(read_metadata(entry.path)["key"]) for entry in entries(cache / "store")}
     assert {"think", "effects", "train_relu_sae", "train_topk_sae", "probe_grid"} <= {key["what"] for key in stored.values()}
