@@ -53,6 +53,10 @@ class ByHand(nn.Module):
     def device(self):
         return self.embedding.weight.device
 
+    @property
+    def dtype(self):
+        return self.embedding.weight.dtype
+
     def get_input_embeddings(self):
         return self.embedding
 
@@ -65,6 +69,7 @@ class ByHand(nn.Module):
         scores = x @ self.wanted @ keys[:, 0].transpose(1, 2) + attention_mask[:, 0]
         read = scores.softmax(-1) @ values[:, 0]
         read[..., self.vocab_size :] = 0
+        read = read * (read > 0.5)  # a mixture of everything, where what is wanted is not there, is nothing
         hidden = (x @ self.reads)[..., None] * read + x @ self.next
         return SimpleNamespace(last_hidden_state=hidden, hidden_states=(x, hidden) if output_hidden_states else None)
 
