@@ -66,8 +66,7 @@ def patches(num_latents: int, *, full: bool = False) -> tuple[Patch, ...]:
     found = [Patch(SELF, every)]
     for source in (DONOR, SAME, RANDOM, NOISE):
         found += [Patch(source, (place,)) for place in every] + [Patch(source, every)]
-    for source in (SELF, DONOR, SAME, RANDOM):
-        found += [Patch(source, (place,), keys_only=True) for place in every]
+    found += [Patch(source, (place,), keys_only=True) for place in every for source in (SELF, DONOR, SAME, RANDOM)]
     if full:
         sets = [(a, b) for a in every for b in every[a + 1 :]]
         sets += [every[: k + 1] for k in every[1:]] + [every[k:] for k in every[1:]]

@@ -15,7 +15,7 @@ from codi_bench.stats import holm, mcnemar_exact, newcombe_paired, wilson
 SOURCE = "GPT-2 vs LLaMA CODI: Comparative Analysis, 2025-10-24, left open: can editing one thought steer the answer?"
 UNPUBLISHED = "nothing was published"
 STEPS = (1, 2)
-NUM_PAIRS = 200
+NUM_PAIRS = 100
 NUM_READ, NUM_CHOOSING, FEWEST_READ = 300, 200, 20
 PATCHING = (
     f"{NUM_PAIRS} generated pairs a step that differ in one number, which that step alone uses; of them those whose two problems "

@@ -41,7 +41,8 @@ def lens_ranks(model: Codi, hidden_states: np.ndarray, words: Sequence[Sequence[
 
     hidden_states: [n, places, L + 1, d]. Layers below the last pass the final norm first; the last is normed already; behind it
     stands the projected thought, which is fed next. words: for each of n problems m words, each as the ids that may write it, of
-    which the best counts, after ties; a word without ids gets -1. Source: nostalgebraist 2020, "interpreting GPT: the logit lens".
+    which the best counts, after ties; a word without ids gets -1.
+    Source: nostalgebraist 2020, "interpreting GPT: the logit lens".
     """
     n, places, layers, _ = hidden_states.shape
     m = len(words[0]) if n else 0
