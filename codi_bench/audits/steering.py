@@ -1,0 +1,134 @@
+"""Steering: add a direction to a thought and see whether the answer moves to the value that was intended.
+
+A direction leads from the recipient's value at a step to the donor's, and comes from other problems: from the difference of mean
+thoughts, from the weights of a probe, or from what an SAE's features differ by. All are given the length of the mean difference,
+and so is the random direction that each is compared with: a strength means the same for all. Place and strength are chosen on the
+first half of the pairs and counted on the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from codi_bench.errors import MeasureError
+from codi_bench.measures.sae import Sae
+from codi_bench.stats import Estimate, mcnemar_exact, newcombe_paired, wilson
+from codi_bench.validity import Verdict, sound
+
+MEAN, PROBE, SAE, RANDOM = "mean difference", "probe", "SAE features", "random"
+KINDS = (MEAN, PROBE, SAE)
+STRENGTHS = (0.5, 1.0, 2.0, 4.0)
+FEWEST = 4  # examples of a value, below which nothing is known of it
+NUM_FEATURES = 8  # of an SAE, those that differ most
+PROBE_C = 0.01
+FLOOR = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What other problems tell of one place: latents float32 [m, d] and the value of the step in each, [m]."""
+
+    latents: np.ndarray
+    values: np.ndarray
+
+    @property
+    def enough(self) -> set:
+        """Values with FEWEST examples or more."""
+        found, counts = np.unique(self.values, return_counts=True)
+        return set(found[counts >= FEWEST].tolist())
+
+
+def directions(
+    known: Known, start: Sequence, end: Sequence, *, sae: Sae | None, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """By kind float32 [n, d]: from the value `start` to the value `end` of each of n recipients, as long as the mean difference.
+
+    Raises MeasureError for a value with too few examples.
+    """
+    missing = ({*start} | {*end}) - known.enough
+    if missing:
+        raise MeasureError(f"value {min(missing):g} has fewer than {FEWEST} examples: leave its pairs out")
+    classes = np.array(sorted(known.enough))
+    at = {value: i for i, value in enumerate(classes.tolist())}
+    first, last = ([at[value] for value in values] for values in (start, end))
+    means = np.stack([known.latents[known.values == value].mean(axis=0) for value in classes])
+    found = {MEAN: means[last] - means[first]}
+    length = np.linalg.norm(found[MEAN], axis=1, keepdims=True)
+    weights = _of_probe(known, classes)
+    found[PROBE] = weights[last] - weights[first]
+    if sae is not None:
+        active = np.stack([sae.encode(known.latents[known.values == value]).mean(axis=0) for value in classes])
+        moved = active[last] - active[first]  # [n, F]
+        least = np.sort(np.abs(moved), axis=1)[:, -min(NUM_FEATURES, moved.shape[1]), None]
+        found[SAE] = np.where(np.abs(moved) >= least, moved, 0) @ sae.decoder_weight.cpu().numpy().T
+    found[RANDOM] = rng.standard_normal(found[MEAN].shape)
+    return {kind: (length * _unit(each)).astype(np.float32) for kind, each in found.items()}
+
+
+def _of_probe(known: Known, classes: np.ndarray) -> np.ndarray:
+    """Weights [classes, d] of a softmax probe of the value, in the units of the latents."""
+    rows = np.isin(known.values, classes)
+    scaler = StandardScaler().fit(known.latents[rows])
+    probe = LogisticRegression(C=PROBE_C, max_iter=200).fit(scaler.transform(known.latents[rows]), known.values[rows])
+    weights = probe.coef_ if len(classes) > 2 else np.concatenate([-probe.coef_, probe.coef_])
+    return weights / scaler.scale_
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(norm > 0, norm, 1)
+
+
+@dataclass(frozen=True)
+class Dose:
+    """One kind of direction: the place and strength chosen on half of the pairs, rates on the other half, and the rate under a
+    random direction there. curve: follow rate by strength at that place, over all pairs.
+    """
+
+    kind: str
+    place: int
+    strength: float
+    follow: Estimate
+    stay: Estimate
+    neither: Estimate
+    random: Estimate
+    over: Estimate
+    p: float
+    n: int
+    curve: dict[float, float]
+
+    @property
+    def word(self) -> Verdict:
+        """Does the answer move to the intended value more often than under a random direction, by 5 points or more?"""
+        return sound(self.over, delta=FLOOR, p={"random direction": self.p}, marginal="random direction", n=self.n)
+
+
+def dose(
+    kind: str, follows: Mapping[tuple[str, int, float], np.ndarray], stays: Mapping[tuple[str, int, float], np.ndarray]
+) -> Dose:
+    """follows, stays: bool [pairs] by (kind, place, strength). p: exact McNemar against the random direction, one-sided."""
+    asked = [key for key in follows if key[0] == kind]
+    n = len(next(iter(follows.values())))
+    half = n // 2
+    if half < 1:
+        raise MeasureError("place and strength are chosen on half of the pairs: two are needed at least")
+    best = max(asked, key=lambda key: int(follows[key][:half].sum()))
+    _, place, strength = best
+    own, kept, other = follows[best][half:], stays[best][half:], follows[RANDOM, place, strength][half:]
+    rates = [wilson(int(each.sum()), len(each)) for each in (own, kept, ~(own | kept), other)]
+    curve = {s: float(follows[kind, place, s].mean()) for _, p, s in asked if p == place}
+    return Dose(
+        kind,
+        place,
+        strength,
+        *rates,
+        newcombe_paired(own, other),
+        mcnemar_exact(own, other, "greater"),
+        len(own),
+        curve,
+    )
