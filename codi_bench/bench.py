@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
@@ -22,7 +22,7 @@ from codi_bench.models.edits import Edit, Patch
 from codi_bench.models.model import Model
 from codi_bench.problems import Problem, generate, generator, load_problems, problem, problems_hash, score, templates
 from codi_bench.problems.files import is_gsm8k_test
-from codi_bench.problems.pairs import pairs, random_donors
+from codi_bench.problems.pairs import Pair, pairs, random_donors
 from codi_bench.thoughts.kept import digest, pack, unpack
 from codi_bench.thoughts.record import Answers
 from codi_bench.thoughts.store import Store, pack_answers, unpack_answers
@@ -201,8 +201,19 @@ class ModelBench:
         held = self.store.fetch(key, compute)
         return Effects(_right(held, len(conditions), problems, scoring), np.array(held["log_probability"]), said)
 
-    def patched(self, n: int, patches: Sequence[Patch], *, step: int, seed: int = 0) -> Patched:
-        asked = self.once(f"pairs {n} {step}", lambda: pairs(min(n, self.n or n), step=step, seed=self.problem_seed))
+    def pairs(self, n: int, *, step: int) -> list[Pair]:
+        return self.once(f"pairs {n} {step}", lambda: pairs(min(n, self.n or n), step=step, seed=self.problem_seed))
+
+    def patched(
+        self,
+        n: int,
+        patches: Sequence[Patch],
+        *,
+        step: int,
+        seed: int = 0,
+        vectors: Mapping[str, np.ndarray] | None = None,
+    ) -> Patched:
+        asked = self.pairs(n, step=step)
         donors = random_donors(asked, generate(NUM_DONORS, seed=REFERENCE_SEED, split="train"), seed=seed)
         sources = {name: [getattr(pair, name) for pair in asked] for name in (DONOR, SAME)} | {RANDOM: donors}
         recipients = [pair.recipient for pair in asked]
@@ -212,6 +223,7 @@ class ModelBench:
                 [p.question for p in recipients],
                 {name: [p.question for p in each] for name, each in sources.items()},
                 patches,
+                vectors=vectors,
                 batch_size=self.batch_size,
                 max_new_tokens=self.max_new_tokens,
                 seed=seed,
@@ -225,6 +237,7 @@ class ModelBench:
             patches=list(map(str, patches)),
             sources={name: problems_hash(each) for name, each in sources.items()},
             seed=seed,
+            vectors=digest((), dict(vectors or {})),
             patching=self.once("patching code", lambda: code_hash(patching, stats)),
         )
         held = self.store.fetch(key, compute)
@@ -238,6 +251,14 @@ class ModelBench:
             np.array([_scored(each, recipients) for each in texts[2:]]),
             np.array([[text != own for text, own in zip(each, texts[0])] for each in texts[2:]]),
         )
+
+    def latents(self, problems: Sequence[Problem]) -> np.ndarray:
+        problems = list(problems)
+
+        def compute():
+            return {"latents": self._reference(problems, self.num_latents).latents}
+
+        return np.array(self.store.fetch(self._key("latents", problems, self.num_latents), compute)["latents"])
 
     def early(self, n: int) -> np.ndarray:
         problems = self.problems(n)

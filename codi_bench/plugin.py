@@ -108,12 +108,16 @@ def pytest_generate_tests(metafunc):
     metafunc.parametrize(
         "pair",
         [
-            pytest.param((asked, claim), id=f"{asked.name}-{claim.id}", marks=[pytest.mark.gpu] * (suite.gpu or asked.from_hub))
+            pytest.param((asked, claim), id=f"{asked.name}-{claim.id}", marks=_marks(suite, asked, claim))
             for asked in suite.asked_models
             for claim in suite.asked_claims
             if claim.family == marker.args[0]
         ],
     )
+
+
+def _marks(suite, asked, claim) -> list:
+    return [pytest.mark.gpu] * (suite.gpu or asked.from_hub) + [pytest.mark.slow] * claim.slow
 
 
 @pytest.hookimpl(tryfirst=True)

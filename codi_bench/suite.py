@@ -175,13 +175,12 @@ class Suite:
             for each in CLAIMS.values():
                 if (each.id, name) in have:
                     continue
-                reason = (
-                    "crashed while it was measured: see the error of its test"
-                    if (each.id, name) in crashed
-                    else "not selected in this run"
-                    if name not in PUBLISHED or name in begun
-                    else f"not asked for: `pytest benchmarks -m gpu`, or --model {name}=FOLDER --base {name}=FOLDER"
-                )
+                if (each.id, name) in crashed:
+                    reason = "crashed while it was measured: see the error of its test"
+                elif name in PUBLISHED and name not in begun:
+                    reason = f"not asked for: `pytest benchmarks -m gpu`, or --model {name}=FOLDER --base {name}=FOLDER"
+                else:
+                    reason = "slow: `pytest benchmarks -m slow`" if each.slow else "not selected in this run"
                 try:
                     baseline = load_baseline(self.baselines, name, each.id)
                 except BaselineError as error:

@@ -58,11 +58,11 @@ def test_place_and_strength_are_chosen_on_one_half_and_counted_on_the_other():
         {(MEAN, 0, 1.0): true, (MEAN, 1, 1.0): lucky, (RANDOM, 0, 1.0): none, (RANDOM, 1, 1.0): none},
         dict.fromkeys([(MEAN, 0, 1.0), (MEAN, 1, 1.0)], none),
     )
-    assert (found.place, found.follow.value, found.n) == (1, 0, 100) and found.word.word is Validity.REFUTED
+    assert (found.place, found.follow.value, found.n) == (1, 0, 100) and found.word(found.p).word is Validity.REFUTED
     follows = {(MEAN, 0, 1.0): true, (MEAN, 0, 2.0): none, (RANDOM, 0, 1.0): none, (RANDOM, 0, 2.0): none}
     found = dose(MEAN, follows, dict.fromkeys(follows, ~true))
     assert (found.place, found.strength, found.follow.value, found.neither.value) == (0, 1.0, 0.5, 0)
-    assert found.word.word is Validity.SUPPORTED and found.curve == {1.0: 0.5, 2.0: 0.0}
+    assert found.word(found.p).word is Validity.SUPPORTED and found.curve == {1.0: 0.5, 2.0: 0.0}
 
 
 @pytest.mark.parametrize("carrier", (2,))

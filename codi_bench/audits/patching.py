@@ -40,6 +40,16 @@ class Patched:
         at = self.patches.index(Patch(source, tuple(places), keys_only))
         return self.follows[at, self.known], self.stays[at, self.known]
 
+    def halves(self) -> tuple[Patched, Patched]:
+        """The first and the second half of the pairs: one to choose on, one to count on."""
+        middle = len(self.known) // 2
+        parts = slice(None, middle), slice(middle, None)
+        first, second = (
+            Patched(self.patches, self.known[part], self.follows[:, part], self.stays[:, part], self.changed[:, part])
+            for part in parts
+        )
+        return first, second
+
 
 @dataclass(frozen=True)
 class Steered:

@@ -87,7 +87,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 @dataclass(frozen=True)
 class Dose:
     """One kind of direction: the place and strength chosen on half of the pairs, rates on the other half, and the rate under a
-    random direction there. curve: follow rate by strength at that place, over all pairs.
+    random direction there. curve: follow rate by strength at that place, over all pairs. follows: bool [n], of the other half.
     """
 
     kind: str
@@ -101,11 +101,11 @@ class Dose:
     p: float
     n: int
     curve: dict[float, float]
+    follows: np.ndarray
 
-    @property
-    def word(self) -> Verdict:
-        """Does the answer move to the intended value more often than under a random direction, by 5 points or more?"""
-        return sound(self.over, delta=FLOOR, p={"random direction": self.p}, marginal="random direction", n=self.n)
+    def word(self, p: float) -> Verdict:
+        """Does the answer move to the intended value more often than under a random direction, by 5 points? p: corrected."""
+        return sound(self.over, delta=FLOOR, p={"random direction": p}, marginal="random direction", n=self.n)
 
 
 def dose(
@@ -131,4 +131,5 @@ def dose(
         mcnemar_exact(own, other, "greater"),
         len(own),
         curve,
+        own,
     )

@@ -12,6 +12,7 @@ from codi_bench.audits.patching import Patched
 from codi_bench.intervals import Ranked
 from codi_bench.models.edits import Edit, Patch
 from codi_bench.problems import Problem
+from codi_bench.problems.pairs import Pair
 from codi_bench.thoughts.record import Answers
 from codi_bench.validity import Verdict
 
@@ -86,12 +87,26 @@ class Bench(Protocol):
         there are too few problems to take means and donors from.
         """
 
-    def patched(self, n: int, patches: Sequence[Patch], *, step: int, seed: int = 0) -> Patched:
-        """What becomes of the answers to n generated minimal pairs about `step` (1 is the first) under each patch.
+    def pairs(self, n: int, *, step: int) -> list[Pair]:
+        """n generated minimal pairs about `step` (1 is the first); raises ProblemError where there are too few."""
 
-        Its sources are the donor, the same value, and a random donor among training problems. Raises ProblemError where there are
-        too few pairs.
+    def patched(
+        self,
+        n: int,
+        patches: Sequence[Patch],
+        *,
+        step: int,
+        seed: int = 0,
+        vectors: Mapping[str, np.ndarray] | None = None,
+    ) -> Patched:
+        """What becomes of the answers to the first n pairs under each patch.
+
+        Its sources are the donor, the same value, and a random donor among training problems; vectors: latents to be fed by name,
+        float32 [n, K, d].
         """
+
+    def latents(self, problems: Sequence[Problem]) -> np.ndarray:
+        """z_0..z_K of thoughts about some problems, float32 [n, K + 1, d]."""
 
     def early(self, n: int) -> np.ndarray:
         """Right or wrong on the first n test problems after k latents, bool [K + 1, n]."""
@@ -165,7 +180,8 @@ class Claim:
 
     kind: value, exists, location, none, even, order or fact (VERDICTS §1). sound: the same metrics (and further ones) measured as
     they should have been, with verdicts; `reported` are the published values of these metrics, as fractions or points, where the
-    model is the source's own. compared: the metric, soundly measured, by which two models are compared.
+    model is the source's own. compared: the metric, soundly measured, by which two models are compared. slow: measured under
+    `-m slow` alone.
     """
 
     id: str
@@ -179,3 +195,4 @@ class Claim:
     sound: Callable[[Bench, Mapping[str, float]], list[Measured]]
     seeds: dict[str, int] = field(default_factory=dict)
     compared: str | None = None
+    slow: bool = False

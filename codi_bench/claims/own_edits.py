@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
-from codi_bench.audits import patching, reading
+import numpy as np
+
+from codi_bench.audits import patching, reading, steering
 from codi_bench.audits.patching import Patched, Steered
 from codi_bench.audits.reading import Hits, other_rows
+from codi_bench.audits.steering import Dose
 from codi_bench.claims.claim import Bench, Captured, Claim, Measured, Null
-from codi_bench.claims.seed_sound import SEED, captured, ends, without_word
+from codi_bench.claims.seed_sound import SEED, TOPK_EPOCHS, captured, ends, without_word
 from codi_bench.errors import MeasureError
-from codi_bench.stats import holm, mcnemar_exact, newcombe_paired, wilson
+from codi_bench.measures.sae import Sae, train_topk_sae
+from codi_bench.models.edits import Patch
+from codi_bench.problems import generate
+from codi_bench.stats import holm, mcnemar_exact, newcombe_paired, stream, wilson
 
 SOURCE = "GPT-2 vs LLaMA CODI: Comparative Analysis, 2025-10-24, left open: can editing one thought steer the answer?"
 UNPUBLISHED = "nothing was published"
 STEPS = (1, 2)
-NUM_PAIRS = 100
+NUM_PAIRS, NUM_FULL = 100, 300
+NUM_TRAINING, TRAINING_SEED = 3000, 2
 NUM_READ, NUM_CHOOSING, FEWEST_READ = 300, 200, 20
 PATCHING = (
     f"{NUM_PAIRS} generated pairs a step that differ in one number, which that step alone uses; of them those whose two problems "
@@ -59,30 +67,119 @@ def _rows(bench: Bench, sets: Sequence[tuple[int, ...]], *, keys_only: bool = Fa
     """A row a step and set of places, tested together."""
     asked = [(step, patched(bench, step), places) for step in STEPS for places in sets]
     found = patching.steered([(pairs, places) for _, pairs, places in asked], keys_only=keys_only)
-    return [_row(step, places, each) for (step, _, places), each in zip(asked, found, strict=True)]
+    names = [f"follow_step{step}" + (f"_{places[0]}" if len(places) == 1 else "") for step, _, places in asked]
+    return [_row(name, each) for name, each in zip(names, found, strict=True)]
 
 
-def _row(step: int, places: tuple[int, ...], found: Steered) -> Measured:
-    one = places[0] if len(places) == 1 else None
+def _row(metric: str, found: Steered, **detail) -> Measured:
+    places = found.patch.places
     strictest = max(found.controls.values(), key=lambda rate: rate.value)
     return Measured(
-        f"follow_step{step}" if one is None else f"follow_step{step}_{one}",
+        metric,
         found.follow.value,
         len(found.follows),
         "fraction",
         found.follow.low,
         found.follow.high,
-        cell=None if one is None else {"layer": None, "latent_pos": one},
+        cell={"layer": None, "latent_pos": places[0]} if len(places) == 1 else None,
         outcomes=found.follows,
         detail={
             "stay": ends(found.stay),
             "neither": ends(found.neither),
             "controls": {name: ends(rate) for name, rate in found.controls.items()},
             "p": found.p,
+            **detail,
         },
         null=Null(strictest.value, strictest.low, strictest.high, max(found.p.values())),
         verdict=patching.steered_word(found),
     )
+
+
+def patch_sets(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Follow rate of the first k and of the last k positions, and of the pair that is best on the first half of the pairs."""
+    count = bench.num_latents
+    every = tuple(range(count))
+    ends_of = [every[:k] for k in range(1, count)] + [every[count - k :] for k in range(1, count)]
+    found, rows = {}, []
+    for step in STEPS:
+        asked = patching.patches(count, full=True)
+        found[step] = bench.patched(NUM_FULL, asked, step=step, seed=SEED + bench.seed)
+        patching.check_self(found[step])
+    tests = [(step, places) for step in STEPS for places in ends_of]
+    for (step, places), each in zip(tests, patching.steered([(found[step], places) for step, places in tests]), strict=True):
+        side, number = ("left", len(places)) if places[0] == 0 else ("right", len(places))
+        rows.append(_row(f"{side}_step{step}_{number}", each))
+    for step in STEPS:
+        first, second = found[step].halves()
+        pairs = list(combinations(every, 2))
+        best = max(pairs, key=lambda places: int(first.of(patching.DONOR, places)[0].sum()))
+        (each,) = patching.steered([(second, best)])
+        rates = {",".join(map(str, places)): float(found[step].of(patching.DONOR, places)[0].mean()) for places in pairs}
+        rows.append(_row(f"pair_step{step}", each, note=f"latents {best[0]} and {best[1]}", pairs=rates))
+    return rows
+
+
+def steer(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Follow rate of each kind of direction, at the place and strength that are best on the first half of the pairs."""
+    doses = [(step, each) for step in STEPS for each in _doses(bench, step)]
+    p = holm([each.p for _, each in doses])
+    rows = []
+    for (step, each), corrected in zip(doses, p, strict=True):
+        name = {steering.MEAN: "mean", steering.PROBE: "probe", steering.SAE: "sae"}[each.kind]
+        rows.append(
+            Measured(
+                f"follow_step{step}_{name}",
+                each.follow.value,
+                each.n,
+                "fraction",
+                each.follow.low,
+                each.follow.high,
+                cell={"layer": None, "latent_pos": each.place},
+                outcomes=each.follows,
+                detail={
+                    "strength": each.strength,
+                    "stay": ends(each.stay),
+                    "neither": ends(each.neither),
+                    "curve": {f"{strength:g}": rate for strength, rate in each.curve.items()},
+                    "note": f"strength {each.strength:g}; {100 * each.neither.value:.0f} % neither",
+                },
+                null=Null(each.random.value, each.random.low, each.random.high, float(corrected)),
+                verdict=each.word(float(corrected)),
+            )
+        )
+    return rows
+
+
+def _doses(bench: Bench, step: int) -> list[Dose]:
+    """Every kind of direction at every place and strength, on the pairs whose two values are known from training problems."""
+    rng = stream(SEED + bench.seed, "steer", str(step))
+    pairs, training = bench.pairs(NUM_FULL, step=step), generate(NUM_TRAINING, seed=TRAINING_SEED, split="train")
+    training = [problem for problem in training if problem.num_steps > step]
+    latents = bench.latents(training)[:, :-1]
+    own = bench.latents([pair.recipient for pair in pairs])[:, :-1]
+    known = [steering.Known(latents[:, place], np.array([p.values[step - 1] for p in training])) for place in range(own.shape[1])]
+    ends_of = [(pair.recipient.values[step - 1], pair.donor.values[step - 1]) for pair in pairs]
+    kept = np.array([{*both} <= known[0].enough for both in ends_of])
+    if kept.sum() < FEWEST_READ:
+        raise MeasureError(f"of {len(kept)} pairs {int(kept.sum())} are about values with enough examples; give a larger --n")
+    start, end = np.array(ends_of)[kept].T
+    width = own.shape[2]
+    sae = bench.kept(
+        Sae, train_topk_sae, latents.reshape(-1, width), features=4 * width, k=8, epochs=TOPK_EPOCHS, seed=SEED + bench.seed
+    )
+    vectors, patches = {}, []
+    for place, each in enumerate(known):
+        for kind, way in steering.directions(each, start, end, sae=sae, rng=rng).items():
+            for strength in steering.STRENGTHS:
+                name = f"{kind} x {strength:g} at {place}"
+                vectors[name] = own.copy()
+                vectors[name][kept, place] += np.float32(strength) * way
+                patches.append((kind, place, strength, Patch(name, (place,))))
+    found = bench.patched(NUM_FULL, [patch for *_, patch in patches], step=step, seed=SEED + bench.seed, vectors=vectors)
+    counted = found.known & kept
+    follows = {tuple(key): found.follows[i, counted] for i, (*key, _) in enumerate(patches)}
+    stays = {tuple(key): found.stays[i, counted] for i, (*key, _) in enumerate(patches)}
+    return [steering.dose(kind, follows, stays) for kind in steering.KINDS]
 
 
 def early_answer(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
@@ -222,5 +319,35 @@ CLAIMS = (
         f"thought too) chosen on {NUM_CHOOSING} problems and scored on {NUM_READ} others; against another problem's value there, "
         "exact McNemar, Holm over the steps",
         lens,
+    ),
+    Claim(
+        "patch-sets",
+        "edits",
+        "exists",
+        "Another problem's latents at the first k, the last k or two positions turn the answer.",
+        SOURCE,
+        UNPUBLISHED,
+        unpublished,
+        PATCHING.replace(str(NUM_PAIRS), str(NUM_FULL), 1).format(
+            what="the first or last k latents are the donor's, or two, chosen on half of the pairs",
+            noise=", random vectors of equal norm",
+            corrected="Holm over steps and sets",
+        ),
+        patch_sets,
+        slow=True,
+    ),
+    Claim(
+        "steering",
+        "edits",
+        "exists",
+        "A direction added to one thought moves the answer to the value that was intended.",
+        SOURCE,
+        UNPUBLISHED,
+        unpublished,
+        f"{NUM_FULL} pairs a step; directions from the recipient's value to the donor's, from {NUM_TRAINING} training problems: "
+        "mean difference, probe weights, SAE features, all as long; place and strength chosen on half of the pairs; against a "
+        "random direction there, exact McNemar, Holm over kinds and steps",
+        steer,
+        slow=True,
     ),
 )
