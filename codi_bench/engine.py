@@ -40,7 +40,7 @@ from codi_bench.verdicts import Outcome, Regression, equivalence_margin, reprodu
 
 SCALE = {"points": 0.01}  # rules count in fractions
 DRIFTED = Regression.DRIFTED.value
-BESIDE = ("planted", "sae_file", "multinomial", "value_probes", "values")  # measures that no claim's number comes from
+BESIDE = ("planted", "sae_file", "multinomial", "value_probes", "values", "trend")  # measures that no claim's number comes from
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import hashlib
 import random
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from codi_bench.errors import ProblemError
 from codi_bench.problems.problem import Problem
@@ -21,20 +22,32 @@ STEP_WEIGHTS = {1: 4, 2: 5, 3: 5, 4: 3, 5: 3}  # how often a problem has so many
 BY_STEPS = {n: [t for t in TEMPLATES if len(t.program) == n] for n in STEP_WEIGHTS}
 
 
-def stream(seed: int, split: str, variants: int = 1) -> Iterator[Problem]:
+@dataclass(frozen=True)
+class Limits:
+    """How large values and how long chains may be. Below MAX_VALUE the ranges of the templates give way to 1..max_value."""
+
+    max_value: int = MAX_VALUE
+    max_steps: int = max(STEP_WEIGHTS)
+
+
+EVERYTHING, DIGITS = Limits(), Limits(max_value=9, max_steps=3)  # DIGITS: what a small model learns in minutes
+
+
+def stream(seed: int, split: str, variants: int = 1, limits: Limits = EVERYTHING) -> Iterator[Problem]:
     """An endless stream of problems of one split; `variants` retellings of each content in a row, sharing its group."""
     if split not in ("train", "test"):
         raise ProblemError(f"unknown split '{split}' of the generated problems: use 'train' or 'test'")
     rng = random.Random(f"codi-bench:{seed}:{split}")
-    counts, weights = list(STEP_WEIGHTS), list(STEP_WEIGHTS.values())
+    counts = [count for count in STEP_WEIGHTS if count <= limits.max_steps]
+    weights = [STEP_WEIGHTS[count] for count in counts]
     while True:
         template = rng.choice(BY_STEPS[rng.choices(counts, weights)[0]])
-        operands = _draw(template, split, rng)
+        operands = _draw(template, split, rng, limits)
         for _ in range(variants):
             yield tell(template, operands, rng)
 
 
-def generate(n: int, *, seed: int = 0, split: str = "test", variants: int = 1) -> list[Problem]:
+def generate(n: int, *, seed: int = 0, split: str = "test", variants: int = 1, limits: Limits = EVERYTHING) -> list[Problem]:
     """n problems, every content at most once (so n / variants groups).
 
     Raises ProblemError if n is not positive or the split holds too few different contents.
@@ -43,7 +56,7 @@ def generate(n: int, *, seed: int = 0, split: str = "test", variants: int = 1) -
         raise ProblemError(f"n and variants must be at least 1, got n={n}, variants={variants}")
     problems: list[Problem] = []
     seen: set[str] = set()
-    source, idle = stream(seed, split, variants), 0
+    source, idle = stream(seed, split, variants, limits), 0
     while len(problems) < n:
         retellings = [next(source) for _ in range(variants)]
         if retellings[0].group in seen:
@@ -62,15 +75,17 @@ def split_of(template: str, operands: tuple[int, ...]) -> str:
     return "test" if int(_content(template, operands)[:8], 16) % TEST_SHARE == 0 else "train"
 
 
-def run_program(template: Template, operands: dict[str, int]) -> list[tuple[int, str, int, int]] | None:
-    """Each step as (left, operator, right, result), or None where a value leaves 0..99 or a division has a rest."""
+def run_program(
+    template: Template, operands: dict[str, int], max_value: int = MAX_VALUE
+) -> list[tuple[int, str, int, int]] | None:
+    """Each step as (left, operator, right, result), or None where a value leaves 0..max_value or a division has a rest."""
     values, steps = dict(operands), []
     for number, (operator, left_name, right_name) in enumerate(template.program, start=1):
         left, right = values[left_name], values[right_name]
         if operator == "/" and (right == 0 or left % right):
             return None
         result = {"+": left + right, "-": left - right, "*": left * right, "/": left // right if right else 0}[operator]
-        if not 0 <= result <= MAX_VALUE:
+        if not 0 <= result <= max_value:
             return None
         values[f"r{number}"] = result
         steps.append((left, operator, right, result))
@@ -90,10 +105,15 @@ def _content(template: str, operands: tuple[int, ...]) -> str:
     return hashlib.sha256(f"{template}:{','.join(map(str, operands))}".encode()).hexdigest()
 
 
-def _draw(template: Template, split: str, rng: random.Random) -> dict[str, int]:
+def _draw(template: Template, split: str, rng: random.Random, limits: Limits) -> dict[str, int]:
+    whole = limits.max_value == MAX_VALUE
+    ranges = template.ranges if whole else dict.fromkeys(template.ranges, (1, limits.max_value))
     while True:
-        operands = {letter: rng.randint(low, high) for letter, (low, high) in template.ranges.items()}
-        if run_program(template, operands) is not None and split_of(template.name, tuple(operands.values())) == split:
+        operands = {letter: rng.randint(low, high) for letter, (low, high) in ranges.items()}
+        if (
+            run_program(template, operands, limits.max_value) is not None
+            and split_of(template.name, tuple(operands.values())) == split
+        ):
             return operands
 
 

@@ -1,0 +1,107 @@
+"""Does a number change with the size of a model: a slope on log parameters, with seeds and architectures.
+
+The unit is a trained model. Architectures may differ in level; the slope is common. The null permutes sizes over the models of an
+architecture (VERDICTS.md, section 6), so that nothing is assumed of the noise between seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+from codi_bench.errors import MeasureError
+from codi_bench.stats import Estimate, stream
+from codi_bench.validity import permutation_p
+
+POWER = 0.9
+
+
+@dataclass(frozen=True)
+class Trend:
+    """change: from the smallest to the largest size, in the unit of the values, with a 95 % t interval; p: two-sided permutation p.
+
+    n: models; seed_std: standard deviation around the line; detectable: the total change that n models at these sizes find with
+    90 % power, in seed standard deviations. fitted [models]: the line, by architecture.
+    """
+
+    change: Estimate
+    p: float
+    n: int
+    seed_std: float
+    detectable: float
+    fitted: np.ndarray
+
+
+def trend(
+    parameters: Sequence[float], values: Sequence[float], architectures: Sequence[str], *, permutations: int = 1999, seed: int = 0
+) -> Trend:
+    """The common slope of `values` on log `parameters`, one of each a model.
+
+    Raises MeasureError for lengths that differ, numbers that are not finite, an architecture of a single size, or so few models
+    that no noise can be estimated.
+    """
+    x, y, groups = _checked(parameters, values, architectures)
+    own, span, df = _centred(x, groups), float(np.ptp(x)), len(x) - len(set(groups.tolist())) - 1
+    sxx = float((own**2).sum())
+    slope = float((own * _centred(y, groups)).sum() / sxx)
+    fitted = y - _centred(y, groups) + slope * own
+    std = float(np.sqrt(((y - fitted) ** 2).sum() / df))
+    reach = float(student.ppf(0.975, df)) * std / np.sqrt(sxx) * span
+    rng = stream(seed, "trend")
+    deviations = _centred(y, groups)
+    null = np.array([abs((_shuffled(own, groups, rng) * deviations).sum() / sxx) for _ in range(permutations)])
+    change = slope * span
+    return Trend(
+        Estimate(change, change - reach, change + reach),
+        permutation_p(abs(slope), null),
+        len(x),
+        std,
+        detectable(parameters, architectures),
+        fitted,
+    )
+
+
+def detectable(parameters: Sequence[float], architectures: Sequence[str]) -> float:
+    """The total change over the sizes that is found with 90 % power at a two-sided 5 %, in seed standard deviations.
+
+    Known before anything is trained. Raises MeasureError as `trend` does.
+    """
+    x, _, groups = _checked(parameters, np.zeros(len(parameters)), architectures)
+    df = len(x) - len(set(groups.tolist())) - 1
+    quantiles = student.ppf(0.975, df) + student.ppf(POWER, df)
+    return float(quantiles * np.ptp(x) / np.sqrt((_centred(x, groups) ** 2).sum()))
+
+
+def _checked(parameters, values, architectures) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    sizes, y, groups = np.asarray(parameters, float), np.asarray(values, float), np.asarray(architectures)
+    if not sizes.ndim == 1 or not sizes.shape == y.shape == groups.shape:
+        raise MeasureError(
+            f"a trend needs one size, value and architecture a model, not {sizes.shape}, {y.shape}, {groups.shape}"
+        )
+    if not (np.isfinite(sizes).all() and (sizes > 0).all() and np.isfinite(y).all()):
+        raise MeasureError("a trend needs sizes above 0 and finite values")
+    names = sorted(set(groups.tolist()))
+    for name in names:
+        if len(set(sizes[groups == name].tolist())) < 2:
+            raise MeasureError(f"a trend needs two sizes or more of every architecture, and {name} has one")
+    if len(sizes) < len(names) + 2:
+        raise MeasureError(f"{len(sizes)} models tell nothing of the noise between seeds: train more seeds or sizes")
+    return np.log(sizes), y, groups
+
+
+def _centred(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Less the mean of the architecture."""
+    out = values.copy()
+    for name in set(groups.tolist()):
+        out[groups == name] -= values[groups == name].mean()
+    return out
+
+
+def _shuffled(values: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    out = values.copy()
+    for name in sorted(set(groups.tolist())):
+        out[groups == name] = rng.permutation(values[groups == name])
+    return out
