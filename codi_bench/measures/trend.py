@@ -21,7 +21,7 @@ POWER = 0.9
 
 @dataclass(frozen=True)
 class Trend:
-    """change: from the smallest to the largest size, in the unit of the values, with a 95 % t interval; p: two-sided permutation p.
+    """change: from the smallest to the largest size, in the values' unit, with a 95 % t interval; p: of permutations, two-sided.
 
     n: models; seed_std: standard deviation around the line; detectable: the total change that n models at these sizes find with
     90 % power, in seed standard deviations. fitted [models]: the line, by architecture.

@@ -9,6 +9,7 @@ from transformers import GPT2Config, LlamaConfig, PretrainedConfig
 from codi_bench.errors import UnknownNameError
 from codi_bench.models.loop import UNMASKED
 from codi_bench.models.published import LORA_MODULES
+from codi_bench.problems.generator import EVERYTHING, Limits
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Recipe:
     phases: (who learns, steps) in order; "teacher" alone or "both". The published models start from a pretrained backbone; these
     start from nothing, and a student that distils an ignorant teacher learns to ignore its thoughts.
     horizon, cooldown: the learning rate follows a cosine over `horizon` steps and falls linearly to nothing over the last
-    `cooldown`.
+    `cooldown`. limits: of the problems that are trained on.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Recipe:
     warmup: int = 200
     weight_decay: float = 0.01
     initializer_range: float = 0.05
+    limits: Limits = EVERYTHING
     notes: tuple[str, ...] = ()
 
     @property

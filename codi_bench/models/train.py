@@ -245,7 +245,7 @@ def _means(recent: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _train_problems(recipe: Recipe, seed: int) -> list[Problem]:
-    source = stream(seed, "train")
+    source = stream(seed, "train", limits=recipe.limits)
     return [next(source) for _ in range(recipe.train_problems)]
 
 
