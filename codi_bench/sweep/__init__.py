@@ -1,0 +1,1 @@
+"""Many models trained and audited: what changes with their size."""

@@ -1,0 +1,194 @@
+"""Where tasks run: a pool of processes on this machine, or a Ray cluster. One small interface, the same results.
+
+A task is a function of the package with JSON arguments that gives a JSON result, and says what it needs. Where its worker is lost
+it is run again; what it raises itself ends it, and those that wait for it, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from typing import Protocol
+
+from codi_bench.errors import CodiBenchError
+
+RETRIES = 3  # runs of a task whose worker is lost, before it counts as failed
+
+
+class LostWorkerError(CodiBenchError):
+    """The process that ran a task is gone: killed, out of memory, or its machine with it."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one task takes: cores, GPUs, and memory in gigabytes (0: not asked for)."""
+
+    cpus: float = 1
+    gpus: float = 0
+    memory_gb: float = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """`function(**arguments)`, once every task named in `after` is done. The function is found by its module and name."""
+
+    name: str
+    function: Callable[..., dict]
+    arguments: dict
+    resources: Resources = Resources()
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A task that has ended: its result, or why there is none."""
+
+    task: Task
+    result: dict | None = None
+    error: Exception | None = None
+
+
+class Executor(Protocol):
+    """Runs single tasks; `run_all` decides which."""
+
+    def submit(self, task: Task) -> None:
+        """Begin a task, now or when there is room for it."""
+
+    def next_ended(self) -> Ended:
+        """Wait for any submitted task; error is a LostWorkerError where its worker is gone."""
+
+    def close(self) -> None:
+        """Let go of the workers; what still runs is stopped."""
+
+
+def run_all(tasks: Sequence[Task], executor: Executor) -> Iterator[Ended]:
+    """Every task as it ends, in an order that `after` allows; a task that waits for a failed one fails with it.
+
+    Raises CodiBenchError where names repeat, or a task waits for one that there is not, or for itself.
+    """
+    waiting = {task.name: task for task in tasks}
+    _check(tasks, waiting)
+    done: set[str] = set()
+    lost = dict.fromkeys(waiting, 0)
+    running = 0
+    while waiting or running:
+        ready = [task for task in waiting.values() if done.issuperset(task.after)]
+        for task in ready:
+            executor.submit(waiting.pop(task.name))
+            running += 1
+        ended = executor.next_ended()
+        running -= 1
+        name = ended.task.name
+        if isinstance(ended.error, LostWorkerError) and lost[name] < RETRIES:
+            lost[name] += 1
+            waiting[name] = ended.task
+            continue
+        yield ended
+        if ended.error is None:
+            done.add(name)
+            continue
+        for orphan in _behind(name, waiting):
+            yield Ended(waiting.pop(orphan), error=CodiBenchError(f"waits for {name}, which failed: {ended.error}"))
+
+
+def _check(tasks: Sequence[Task], known: dict[str, Task]) -> None:
+    if len(known) != len(tasks):
+        raise CodiBenchError("two tasks have one name")
+    for task in tasks:
+        if missing := set(task.after) - known.keys():
+            raise CodiBenchError(f"task {task.name} waits for {min(missing)}, which is no task")
+    left = {name: set(task.after) for name, task in known.items()}
+    while free := [name for name, after in left.items() if not after & left.keys()]:
+        for name in free:
+            del left[name]
+    if left:
+        raise CodiBenchError(f"tasks wait for each other: {', '.join(sorted(left))}")
+
+
+def _behind(name: str, waiting: dict[str, Task]) -> list[str]:
+    """Tasks that wait for one, directly or through others."""
+    found = {name}
+    while more := {task.name for task in waiting.values() if found & set(task.after)} - found:
+        found |= more
+    return [each for each in waiting if each in found - {name}]
+
+
+@dataclass
+class ProcessPool:
+    """Processes of this machine, `workers` at a time; one that dies costs its tasks another try, and is replaced."""
+
+    workers: int
+    pool: ProcessPoolExecutor | None = None
+    running: dict = field(default_factory=dict)
+
+    def submit(self, task: Task) -> None:
+        if self.pool is None:
+            self.pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"))
+        try:
+            self.running[self.pool.submit(task.function, **task.arguments)] = task
+        except BrokenProcessPool:  # a worker died since: what ran with it is told by `next_ended`
+            self.pool.shutdown(wait=False, cancel_futures=True)
+            self.pool = None
+            self.submit(task)
+
+    def next_ended(self) -> Ended:
+        future = next(iter(wait(self.running, return_when=FIRST_COMPLETED).done))
+        task = self.running.pop(future)
+        error = future.exception()
+        if isinstance(error, BrokenProcessPool):
+            return Ended(task, error=LostWorkerError(f"the worker of {task.name} is gone"))
+        return Ended(task, error=error) if error else Ended(task, future.result())
+
+    def close(self) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass
+class RayCluster:
+    """A Ray cluster: that at `address`, or one on this machine for the time of the run ("local").
+
+    Raises CodiBenchError where Ray is not installed or the cluster cannot be reached.
+    """
+
+    address: str
+    workers: int | None = None
+    running: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        try:
+            import ray
+        except ImportError as error:
+            raise CodiBenchError("a cluster needs Ray: pip install 'codi-bench[ray]'") from error
+        self.ray, self.own = ray, self.address == "local"
+        quiet = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
+        try:
+            if not ray.is_initialized():
+                ray.init(**(quiet | {"num_cpus": self.workers} if self.own else {"address": self.address, **quiet}))
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise CodiBenchError(f"--ray {self.address}: no cluster can be reached there ({error})") from error
+
+    def submit(self, task: Task) -> None:
+        asked = task.resources
+        options = {"num_cpus": asked.cpus, "num_gpus": asked.gpus, "max_retries": 0}  # `run_all` counts the tries
+        if asked.memory_gb:
+            options["memory"] = int(asked.memory_gb * 2**30)
+        reference = self.ray.remote(task.function).options(name=task.name, **options).remote(**task.arguments)
+        self.running[reference] = task
+
+    def next_ended(self) -> Ended:
+        (reference,), _ = self.ray.wait(list(self.running), num_returns=1)
+        task = self.running.pop(reference)
+        try:
+            return Ended(task, self.ray.get(reference))
+        except self.ray.exceptions.RayTaskError as error:
+            return Ended(task, error=error.as_instanceof_cause())
+        except self.ray.exceptions.RayError as error:
+            return Ended(task, error=LostWorkerError(f"the worker of {task.name} is gone ({type(error).__name__})"))
+
+    def close(self) -> None:
+        if self.own:
+            self.ray.shutdown()

@@ -1,0 +1,135 @@
+"""Tasks on a pool of processes and on a local Ray cluster: order, failures, lost workers, and what a task costs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import sweep_tasks as tasks_module
+
+from codi_bench.errors import CodiBenchError
+from codi_bench.sweep.executors import RETRIES, LostWorkerError, ProcessPool, RayCluster, Task, run_all
+from codi_bench.sweep.results import Results
+
+HAS_RAY = find_spec("ray") is not None
+EACH = 0.02  # seconds a trivial task may cost
+
+
+@pytest.fixture(scope="module", autouse=True)
+def found_by_workers():
+    """Workers find the tasks' module where this process does."""
+    with pytest.MonkeyPatch.context() as patch:
+        here = str(Path(__file__).parent)
+        patch.setenv("PYTHONPATH", here)
+        patch.setattr(sys, "path", [here, *sys.path])
+        yield
+
+
+@pytest.fixture(
+    scope="module",
+    params=["processes", pytest.param("ray", marks=pytest.mark.skipif(not HAS_RAY, reason="NO RAY here: pip install ray"))],
+)
+def executor(request):
+    made = ProcessPool(2) if request.param == "processes" else RayCluster("local", workers=2)
+    yield made
+    made.close()
+
+
+def results(found):
+    return {ended.task.name: ended.result["number"] if ended.result else str(ended.error) for ended in found}
+
+
+def test_every_task_ends_once_with_its_result(executor):
+    found = list(run_all([Task(f"t{i}", tasks_module.double, {"number": i}) for i in range(20)], executor))
+    assert results(found) == {f"t{i}": 2 * i for i in range(20)} and len(found) == 20
+
+
+def test_a_task_waits_for_those_before_it(executor, tmp_path):
+    log = tmp_path / "log"
+    given = [Task("c", tasks_module.note, {"log": str(log), "name": "c"}, after=("a", "b"))]
+    given += [Task(name, tasks_module.note, {"log": str(log), "name": name, "seconds": 0.2}) for name in "ab"]
+    assert [ended.task.name for ended in run_all(given, executor)][-1] == "c"
+    assert log.read_text().split()[-1] == "c"
+
+
+def test_what_a_task_raises_ends_it_and_what_waits_for_it_and_nothing_else(executor):
+    given = [
+        Task("bad", tasks_module.fail, {"number": 3}),
+        Task("behind", tasks_module.double, {"number": 1}, after=("bad",)),
+        Task("further", tasks_module.double, {"number": 1}, after=("behind",)),
+        Task("good", tasks_module.double, {"number": 5}),
+    ]
+    found = results(run_all(given, executor))
+    assert found["good"] == 10 and "no luck with 3" in found["bad"]
+    assert found["behind"].startswith("waits for bad, which failed") and found["further"].startswith("waits for bad")
+
+
+def test_a_lost_worker_costs_its_tasks_another_try_and_nothing_else(executor, tmp_path):
+    given = [Task("dies", tasks_module.die_once, {"marker": str(tmp_path / "marker"), "number": 7})]
+    given += [Task(f"t{i}", tasks_module.double, {"number": i}) for i in range(6)]
+    assert results(run_all(given, executor)) == {"dies": 7} | {f"t{i}": 2 * i for i in range(6)}
+
+
+def test_a_task_that_kills_every_worker_fails_in_the_end(executor):
+    (ended,) = run_all([Task("deadly", tasks_module.die, {"number": 1})], executor)
+    assert isinstance(ended.error, LostWorkerError) and RETRIES == 3
+    assert results(run_all([Task("after", tasks_module.double, {"number": 4})], executor)) == {"after": 8}
+
+
+def test_a_thousand_trivial_tasks_cost_little(executor):
+    list(run_all([Task("warm", tasks_module.double, {"number": 0})], executor))
+    start = time.perf_counter()
+    assert len(list(run_all([Task(f"t{i}", tasks_module.double, {"number": i}) for i in range(1000)], executor))) == 1000
+    taken = (time.perf_counter() - start) / 1000
+    print(f"{type(executor).__name__}: {1000 * taken:.1f} ms a task")
+    assert taken <= EACH
+
+
+def test_tasks_that_can_never_run_are_refused_before_any_does():
+    class Never:
+        def submit(self, task):
+            raise AssertionError("a task was run")
+
+    def task(name, *after):
+        return Task(name, tasks_module.double, {"number": 1}, after=after)
+
+    for given, message in (
+        ([task("a"), task("a")], "two tasks have one name"),
+        ([task("a", "b")], "waits for b, which is no task"),
+        ([task("a", "b"), task("b", "a"), task("c")], "wait for each other: a, b"),
+    ):
+        with pytest.raises(CodiBenchError, match=message):
+            list(run_all(given, Never()))
+
+
+def test_without_ray_the_mend_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(CodiBenchError, match=r"pip install 'codi-bench\[ray\]'"):
+        RayCluster("local")
+
+
+@pytest.mark.parametrize("where", ("folder", "memory"))
+def test_results_are_there_whole_under_their_key_or_not_at_all(where, tmp_path):
+    found = Results(str(tmp_path / "deep" / "out") if where == "folder" else "memory://sweep")
+    assert found.read("models/a", "k1") is None
+    found.write("models/a", "k1", {"x": 1.5})
+    assert found.read("models/a", "k1") == {"x": 1.5} and found.read("models/a", "k2") is None
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "w.bin").write_bytes(b"\0\1")
+    found.put_folder("weights/a", tmp_path / "made")
+    assert (found.get_folder("weights/a", tmp_path / "back") / "w.bin").read_bytes() == b"\0\1"
+    found.put("models/a.json", b"{")
+    with pytest.raises(CodiBenchError, match=r"models/a.json: .*; remove it, and the sweep does that task again"):
+        found.read("models/a", "k1")
+    with pytest.raises(CodiBenchError, match="no such folder"):
+        found.get_folder("weights/b", tmp_path / "none")
+    if where == "folder":
+        assert not [path for path in (tmp_path / "deep").rglob("*") if path.is_file() and path.suffix not in (".json", ".bin")]
+
+
+def test_a_place_that_is_none_is_refused():
+    with pytest.raises(CodiBenchError, match="nowhere://x: no place that can be written to"):
+        Results("nowhere://x").read("a", "k")
