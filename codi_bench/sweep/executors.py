@@ -157,6 +157,8 @@ class RayCluster:
     address: str
     workers: int | None = None
     running: dict = field(default_factory=dict)
+    ready: list = field(default_factory=list)  # ended, and not yet told
+    functions: dict = field(default_factory=dict)  # sent to the cluster once
 
     def __post_init__(self):
         try:
@@ -176,11 +178,16 @@ class RayCluster:
         options = {"num_cpus": asked.cpus, "num_gpus": asked.gpus, "max_retries": 0}  # `run_all` counts the tries
         if asked.memory_gb:
             options["memory"] = int(asked.memory_gb * 2**30)
-        reference = self.ray.remote(task.function).options(name=task.name, **options).remote(**task.arguments)
+        if task.function not in self.functions:
+            self.functions[task.function] = self.ray.remote(task.function)
+        reference = self.functions[task.function].options(name=task.name, **options).remote(**task.arguments)
         self.running[reference] = task
 
     def next_ended(self) -> Ended:
-        (reference,), _ = self.ray.wait(list(self.running), num_returns=1)
+        if not self.ready:  # all that have ended at once: asking costs as much for a thousand as for one
+            self.ray.wait(list(self.running), num_returns=1, fetch_local=False)
+            self.ready, _ = self.ray.wait(list(self.running), num_returns=len(self.running), timeout=0, fetch_local=False)
+        reference = self.ready.pop()
         task = self.running.pop(reference)
         try:
             return Ended(task, self.ray.get(reference))
