@@ -115,8 +115,30 @@ def test_layer_0_is_the_input_and_the_last_is_what_the_projection_reads(tiny, cl
         np.testing.assert_allclose(clean.hidden_states[:, 1:, 0], clean.latents[:, :-1], atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [7, 16, 64])
+def test_no_batch_size_changes_a_bit(tiny, clean, size):
+    found = tiny.think(QUESTIONS, batch_size=size, max_new_tokens=NEW)
+    assert found.answers == clean.answers
+    for name in ("hidden_states", "latents", "first_logits"):
+        assert np.array_equal(getattr(found, name), getattr(clean, name)), name
+
+
+def test_a_batch_of_one_length_is_filled_up_and_all_rows_are_in_one():
+    lengths = [5, 3, 5, 5, 4, 5, 5, 5]
+    found = loop.batches([[0] * n for n in lengths], 4, exact=True)
+    assert [rows.tolist() for rows in found] == [[1, 1, 1, 1], [4, 4, 4, 4], [0, 2, 3, 5], [6, 7, 6, 7]]
+    assert [rows.tolist() for rows in loop.batches([[0] * n for n in lengths], 4)] == [[1, 4, 0, 2], [3, 5, 6, 7]]
+    assert loop.batches([], 4, exact=True) == []
+
+
+@pytest.fixture
+def padded(monkeypatch):
+    """Batches of several lengths, as on a GPU and for wide models: padding must change nothing, up to rounding."""
+    monkeypatch.setattr(loop, "_alone", lambda model: False)
+
+
 @pytest.mark.parametrize("size", [7, 64])
-def test_the_batch_size_changes_nothing(tiny, clean, size):
+def test_the_batch_size_changes_nothing(tiny, clean, padded, size):
     found = tiny.think(QUESTIONS, batch_size=size, max_new_tokens=NEW)
     assert found.answers == clean.answers
     assert len(set(clean.answers.tokens)) > 20  # or nothing could have differed
@@ -126,15 +148,18 @@ def test_the_batch_size_changes_nothing(tiny, clean, size):
     assert tiny.answer(QUESTIONS, max_new_tokens=NEW, batch_size=size) == clean.answers
 
 
-@given(st.lists(st.integers(0, 63), min_size=1, max_size=12), st.integers(1, 12))
-def test_the_neighbours_of_a_problem_do_not_matter(tiny, clean, chosen, size):
-    found = tiny.think([QUESTIONS[i] for i in chosen], batch_size=size, max_new_tokens=NEW)
+@given(st.lists(st.integers(0, 63), min_size=1, max_size=12), st.integers(1, 12), st.booleans())
+def test_the_neighbours_of_a_problem_do_not_matter(tiny, clean, chosen, size, padded):
+    with pytest.MonkeyPatch.context() as patch:
+        if padded:
+            patch.setattr(loop, "_alone", lambda model: False)
+        found = tiny.think([QUESTIONS[i] for i in chosen], batch_size=size, max_new_tokens=NEW)
     assert found.answers.tokens == tuple(clean.answers.tokens[i] for i in chosen)
     assert found.answers.texts == tuple(clean.answers.texts[i] for i in chosen)
-    np.testing.assert_allclose(found.hidden_states, clean.hidden_states[chosen], atol=1e-5, rtol=0)
+    np.testing.assert_allclose(found.hidden_states, clean.hidden_states[chosen], atol=1e-5 if padded else 0, rtol=0)
 
 
-def test_answers_end_at_eos_and_finished_problems_leave_the_batch(tiny, monkeypatch):
+def test_answers_end_at_eos_and_finished_problems_leave_the_batch(tiny, padded, monkeypatch):
     monkeypatch.setattr(tiny.codi, "eos_id", -1)
     endless = tiny.answer(QUESTIONS, max_new_tokens=NEW).tokens
     assert {len(t) for t in endless} == {NEW}
@@ -245,7 +270,7 @@ def test_the_mean_is_that_of_the_reference(tiny, reference):
     assert list(found.tokens) == [plain(tiny.codi, q, {2: torch.from_numpy(mean)})[3] for q in SOME]
 
 
-def test_resampled_thoughts_are_those_of_donors_at_the_same_place(tiny, reference):
+def test_resampled_thoughts_are_those_of_donors_at_the_same_place(tiny, reference, padded):
     with Fed(tiny.codi) as fed:
         tiny.answer(QUESTIONS, edits=[Edit(4, "resample")], reference=reference, **own(PROBLEMS), max_new_tokens=1)
     (replaced,) = [x[:, 0].numpy() for x in fed[2 + K :][:1]]
@@ -286,7 +311,7 @@ def test_draws_depend_on_the_seed_and_not_on_the_batches(tiny, reference, kind):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_noise_has_the_norm_it_replaces(tiny, place):
+def test_noise_has_the_norm_it_replaces(tiny, padded, place):
     with Fed(tiny.codi) as fed:
         tiny.answer(QUESTIONS, edits=[Edit(place, "noise")], max_new_tokens=1)
     at = PLACES.index(place)
@@ -296,7 +321,7 @@ def test_noise_has_the_norm_it_replaces(tiny, place):
     assert len(noise.unique(dim=0)) == 64
 
 
-def test_conditions_share_everything_before_their_edit(tiny):
+def test_conditions_share_everything_before_their_edit(tiny, padded):
     conditions = [[], *([Edit(k, "zero")] for k in range(K))]
     ids = tiny.codi.tokenizer(QUESTIONS[0])["input_ids"]
     with Fed(tiny.codi) as fed:
@@ -316,7 +341,7 @@ def test_conditions_together_are_the_conditions_alone(tiny, clean, size):
 
 
 @pytest.mark.parametrize("wide", [False, True], ids=["narrow", "wide"])
-def test_what_makes_large_models_fast_changes_nothing(tiny, tiny_folders, clean, monkeypatch, wide):
+def test_what_makes_large_models_fast_changes_nothing(tiny, tiny_folders, clean, padded, monkeypatch, wide):
     """Groups of questions encoded apart and joined; oneDNN's products and the one-pass GELU of wide models."""
     conditions = [[], [Edit("bot", "zero")], [Edit(2, "zero")]]
     wanted = tiny.answer_conditions(QUESTIONS, conditions, max_new_tokens=NEW)

@@ -25,6 +25,7 @@ MASKED, UNMASKED = "masked", "unmasked-padding"
 PADDINGS = (MASKED, UNMASKED)
 # Before version 5 transformers changes the blocks themselves while it collects hidden states: a second thread would meet that.
 THREADED = find_spec("transformers.utils.output_capturing") is not None
+FEWEST_ROWS = 4  # of a batch that must round as any other does: a CPU multiplies one or two rows another way
 BRANCHES = 16  # conditions that go through the backbone together: each attends, masked, to the places of all of them
 
 
@@ -204,11 +205,20 @@ def generate(model: Codi, state: State, max_new_tokens: int) -> tuple[Tensor, li
     return first, tokens
 
 
-def batches(sequences: Sequence[list[int]], size: int, padding: str = MASKED) -> list[np.ndarray]:
+def batches(sequences: Sequence[list[int]], size: int, padding: str = MASKED, *, exact: bool = False) -> list[np.ndarray]:
     """Indices a batch: of similar length together, so that little padding is computed and the order never shows in a result;
-    in the given order where padding shows."""
-    order = np.argsort([len(s) for s in sequences], kind="stable") if padding == MASKED else np.arange(len(sequences))
-    return [order[i : i + size] for i in range(0, len(order), size)]
+    in the given order where padding shows.
+
+    exact: of one length alone, and never fewer than FEWEST_ROWS: a row that comes again fills a batch up. How far it is padded,
+    and whether it is alone, rounds sums on a CPU; so no batch size changes a bit.
+    """
+    lengths = np.array([len(s) for s in sequences])
+    order = np.argsort(lengths, kind="stable") if padding == MASKED else np.arange(len(sequences))
+    if not exact or padding != MASKED:
+        return [order[i : i + size] for i in range(0, len(order), size)]
+    same = np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1) if len(order) else []
+    found = [rows[i : i + size] for rows in same for i in range(0, len(rows), size)]
+    return [np.resize(rows, max(len(rows), FEWEST_ROWS)) for rows in found]
 
 
 @torch.inference_mode()
@@ -297,9 +307,9 @@ def answer_conditions(
             _fill(keep.hidden_states, rows, clean.hidden_states)
             _fill(keep.latents, rows, clean.latents)
             _fill(keep.first_logits, rows, first_logits)
-        progress(len(rows))
+        progress(len(set(rows.tolist())))
 
-    each_batch(model, answer, batches(ids, batch_size, padding))
+    each_batch(model, answer, ids, batch_size, padding)
     return [texts(model, t) for t in tokens]
 
 
@@ -313,12 +323,15 @@ def _fed(model: Codi, clean: Thinking, rows: np.ndarray, place: int | str, value
     return noise_like(model, values, clean, place) if place in noisy else values
 
 
-def each_batch(model: Codi, function: Callable[[np.ndarray], None], items: Sequence[np.ndarray]) -> None:
-    """Batches one after another; of narrow models on a CPU several at a time, each on one thread.
+def each_batch(
+    model: Codi, function: Callable[[np.ndarray], None], sequences: Sequence[list[int]], size: int, padding: str = MASKED
+) -> None:
+    """`function(rows)` for every batch, one after another; of narrow models on a CPU several at a time, each on one thread.
 
     How a sum is split over threads rounds it, and an SAE is trained on the states: the number of threads must change no bit.
     """
-    if model.device.type != "cpu" or model.width >= WIDE:
+    items = batches(sequences, size, padding, exact=_alone(model))
+    if not _alone(model):
         for item in items:
             function(item)
         return
@@ -334,6 +347,11 @@ def each_batch(model: Codi, function: Callable[[np.ndarray], None], items: Seque
                 pass
     finally:
         torch.set_num_threads(threads)
+
+
+def _alone(model: Codi) -> bool:
+    """Is each batch computed on one thread, and to the bit as in any other batch?"""
+    return model.device.type == "cpu" and model.width < WIDE
 
 
 def _fill(kept: np.ndarray | None, rows: np.ndarray, values: Tensor | None) -> None:

@@ -19,7 +19,6 @@ from codi_bench.models.edits import NOISE, SELF, Patch, check_patch
 from codi_bench.models.loop import (
     BRANCHES,
     Thinking,
-    batches,
     each_batch,
     end_thoughts,
     forked,
@@ -84,9 +83,9 @@ def answer_patched(
             for i, row in enumerate(rows):
                 for c, ended in enumerate(found[i]):
                     tokens[start + c][row] = ended
-        progress(len(rows))
+        progress(len(set(rows.tolist())))
 
-    each_batch(model, answer, batches(ids, batch_size))
+    each_batch(model, answer, ids, batch_size)
     return texts(model, clean), {name: texts(model, each) for name, each in own.items()}, [texts(model, t) for t in tokens]
 
 

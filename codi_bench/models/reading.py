@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from codi_bench.models.codi import Codi
-from codi_bench.models.loop import batches, each_batch, end_thoughts, forked, generate, texts, think, tokenise
+from codi_bench.models.loop import each_batch, end_thoughts, forked, generate, texts, think, tokenise
 from codi_bench.thoughts.record import Answers
 
 AT_ONCE = 2**22  # logits that are held together
@@ -31,7 +31,7 @@ def answer_early(model: Codi, questions: Sequence[str], *, batch_size: int = 64,
             for k in range(count):
                 tokens[k][row] = found[i][k]
 
-    each_batch(model, answer, batches(ids, batch_size))
+    each_batch(model, answer, ids, batch_size)
     return [texts(model, each) for each in tokens]
 
 
