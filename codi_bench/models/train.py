@@ -59,7 +59,7 @@ class Job:
     """What the loop needs to know of a run; two kinds of recipe make them.
 
     parts(step): the examples of a step in parts whose gradients are added up. loss(worker, part, step): the loss and its parts.
-    before(step): called before a step; True where it has changed weights. frozen: tensors that are not trained but belong to
+    before(step): called before a step; True where it has changed weights. after(steps done, model): called behind one. frozen: tensors that are not trained but belong to
     the run, by name; they share memory with the model.
     """
 
@@ -74,6 +74,7 @@ class Job:
     before: Callable[[int], bool]
     max_norm: float
     frozen: dict[str, Tensor] = field(default_factory=dict)
+    after: Callable[[int, Codi], None] = lambda done, model: None
 
 
 def train(
@@ -85,10 +86,12 @@ def train(
     dtype: torch.dtype = torch.float32,
     save_every: int = 250,
     log_every: int = 50,
+    after: Callable[[int, Codi], None] = lambda done, model: None,
 ) -> Run:
     """Run a recipe in the folder `work` (checkpoint, log); an interrupted run goes on where its checkpoint stands.
 
-    dtype: of the forward and backward pass; the optimised weights are always fp32.
+    dtype: of the forward and backward pass; the optimised weights are always fp32. after: called with the number of steps that are
+    done and the model, behind each; a resumed run calls it again for the steps that it does again.
     Raises CheckpointError if the folder holds a run of another recipe or seed.
     """
     problems = _train_problems(recipe, seed)
@@ -119,6 +122,7 @@ def train(
         lambda step: learning_rate(recipe, step),
         before,
         max_norm=1.0,
+        after=after,
     )
     seconds, log = run_job(job, work, dtype=dtype, save_every=save_every, log_every=log_every)
     return Run(model.eval(), recipe.steps, seconds, digest, log)
@@ -147,6 +151,7 @@ def run_job(job: Job, work: Path, *, dtype: torch.dtype, save_every: int, log_ev
             parts = job.parts(step)
             recent.append(_step(job, worker, parts, step))
             seen += sum(map(len, parts))
+            job.after(step + 1, model)
             if (step + 1) % log_every == 0 or step + 1 == job.steps:
                 log.append({"step": step + 1, "seconds": round(time.monotonic() - start, 1), **_means(recent)})
                 write_text(work / "loss.jsonl", "".join(json.dumps(line) + "\n" for line in log))

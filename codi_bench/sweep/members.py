@@ -1,0 +1,72 @@
+"""The models of a sweep: sizes x seeds x architectures, all by one recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from codi_bench.errors import CodiBenchError
+from codi_bench.models.recipes import Recipe
+from codi_bench.problems.generator import DIGITS
+
+FAMILIES = ("gpt2", "llama")
+WIDTHS = (24, 40, 64, 104)
+SEEDS = (0, 1, 2)
+LAYERS = 4  # of every size, so that the same cells are probed; fewer have no three inner layers
+HEADS = {24: 2, 40: 4, 64: 4, 104: 4}
+PHASES = (("teacher", 600), ("both", 400))  # at most ten minutes on one core, the largest size included
+SNAPSHOTS = 8  # early checkpoints, evenly over the steps of the student, from which one of matched accuracy is chosen
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model: its architecture, width and seed."""
+
+    family: str
+    width: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.family}-w{self.width}-s{self.seed}"
+
+
+def members(families: Sequence[str] = FAMILIES, widths: Sequence[int] = WIDTHS, seeds: Sequence[int] = SEEDS) -> list[Member]:
+    """Smallest first, so that what goes wrong shows early. Raises CodiBenchError for an unknown family or width."""
+    for family in families:
+        if family not in FAMILIES:
+            raise CodiBenchError(f"unknown architecture '{family}': use {' or '.join(FAMILIES)}")
+    for width in widths:
+        if width not in HEADS:
+            raise CodiBenchError(f"no recipe for width {width}: use some of {', '.join(map(str, HEADS))}")
+    return [Member(family, width, seed) for width, seed, family in product(sorted(widths), seeds, families)]
+
+
+def recipe(member: Member, phases: Sequence[tuple[str, int]] = PHASES) -> Recipe:
+    """The one recipe, at the member's size; problems of up to three steps with values 0..9."""
+    steps = sum(count for _, count in phases)
+    return Recipe(
+        f"{member.family}-w{member.width}",
+        member.family,
+        width=member.width,
+        layers=LAYERS,
+        heads=HEADS[member.width],
+        inner=2 * member.width,
+        phases=tuple(map(tuple, phases)),
+        horizon=steps + steps // 3,
+        cooldown=min(100, steps // 4),
+        batch_size=32,
+        learning_rate=2e-3,
+        distill_factor=5.0,
+        train_problems=20_000,
+        warmup=50,
+        limits=DIGITS,
+    )
+
+
+def snapshots(phases: Sequence[tuple[str, int]] = PHASES, count: int = SNAPSHOTS) -> tuple[int, ...]:
+    """Numbers of steps after which the model is kept: evenly over those of the student, the last step included."""
+    both = [step for who, steps in phases if who == "both" for step in (steps,)]
+    start, end = sum(steps for _, steps in phases) - sum(both), sum(steps for _, steps in phases)
+    return tuple(sorted({start + round((end - start) * k / count) for k in range(1, count + 1)}))
