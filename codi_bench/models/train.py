@@ -59,8 +59,8 @@ class Job:
     """What the loop needs to know of a run; two kinds of recipe make them.
 
     parts(step): the examples of a step in parts whose gradients are added up. loss(worker, part, step): the loss and its parts.
-    before(step): called before a step; True where it has changed weights. after(steps done, model): called behind one. frozen: tensors that are not trained but belong to
-    the run, by name; they share memory with the model.
+    before(step): called before a step; True where it has changed weights. after(steps done, model): called behind one. frozen:
+    tensors that are not trained but belong to the run, by name; they share memory with the model.
     """
 
     name: str
@@ -90,8 +90,8 @@ def train(
 ) -> Run:
     """Run a recipe in the folder `work` (checkpoint, log); an interrupted run goes on where its checkpoint stands.
 
-    dtype: of the forward and backward pass; the optimised weights are always fp32. after: called with the number of steps that are
-    done and the model, behind each; a resumed run calls it again for the steps that it does again.
+    dtype: of the forward and backward pass; the optimised weights are always fp32. after: called behind each step with the number
+    of steps done and the model; a resumed run calls it again for the steps that it does again.
     Raises CheckpointError if the folder holds a run of another recipe or seed.
     """
     problems = _train_problems(recipe, seed)

@@ -1,0 +1,86 @@
+"""What a sweep says: each number against size, at the end of training and at matched accuracy, with intervals over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+from codi_bench.errors import MeasureError
+from codi_bench.measures.trend import Trend, trend
+from codi_bench.sweep.run import FINAL, MATCHED, Audited
+
+NUMBERS = {  # what is followed: the name, claim, metric, and its unit in words
+    "accuracy": ("task-accuracy", "accuracy", "fraction"),
+    "spread (tau)": ("spread", "tau", "points"),
+    "range of drops": ("ablation-critical", "range", "points"),
+    "best probe (AUC)": ("probe-best", "auc", "fraction"),
+}
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean over seeds of one architecture and size, with its 95 % t interval; None where there is one seed."""
+
+    family: str
+    parameters: int
+    value: float
+    low: float | None
+    high: float | None
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Followed:
+    """One number over the sizes. trend: None with `why` where the models that have it tell nothing."""
+
+    name: str
+    unit: str
+    which: str
+    points: tuple[tuple[str, int, float], ...]
+    means: tuple[Mean, ...]
+    trend: Trend | None
+    why: str = ""
+
+
+def follow(audited: Sequence[Audited], *, permutations: int = 1999, seed: int = 0) -> list[Followed]:
+    """Every number of NUMBERS, at both kinds of checkpoint."""
+    return [_follow(name, which, audited, permutations, seed) for which in (FINAL, MATCHED) for name in NUMBERS]
+
+
+def _follow(name: str, which: str, audited: Sequence[Audited], permutations: int, seed: int) -> Followed:
+    claim, metric, unit = NUMBERS[name]
+    points = []
+    for each in audited:
+        if each.which == which:
+            value = _value(each.result["rows"], claim, metric)
+            if value is not None:
+                points.append((each.member.family, each.parameters, value))
+    points = tuple(sorted(points))
+    means = tuple(_mean(family, size, points) for family, size in dict.fromkeys((f, p) for f, p, _ in points))
+    missing = sum(each.which == which for each in audited) - len(points)
+    why = f"{missing} checkpoints have no such number" if missing else ""
+    try:
+        families, sizes, values = zip(*points, strict=True) if points else ((), (), ())
+        found = trend(sizes, values, families, permutations=permutations, seed=seed)
+    except MeasureError as error:
+        return Followed(name, unit, which, points, means, None, str(error))
+    return Followed(name, unit, which, points, means, found, why)
+
+
+def _value(rows: Sequence[dict], claim: str, metric: str) -> float | None:
+    for row in rows:
+        if (row["claim"], row["metric"], row["protocol"]) == (claim, metric, "sound") and row["measured"]:
+            return float(row["measured"]["value"])
+    return None
+
+
+def _mean(family: str, size: int, points: Sequence[tuple[str, int, float]]) -> Mean:
+    values = np.array([value for f, p, value in points if (f, p) == (family, size)])
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Mean(family, size, mean, None, None, len(values))
+    reach = float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return Mean(family, size, mean, mean - reach, mean + reach, len(values))

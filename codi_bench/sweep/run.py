@@ -1,0 +1,191 @@
+"""A sweep: train every member, choose the checkpoints of matched accuracy, audit both, gather. Finished work is never redone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+
+from codi_bench.errors import CodiBenchError
+from codi_bench.files import code_hash
+from codi_bench.sweep.executors import Ended, Executor, Resources, Task, run_all
+from codi_bench.sweep.members import PHASES, Member, recipe, snapshots
+from codi_bench.sweep.results import Results
+from codi_bench.sweep.tasks import audit_one, train_one
+
+FINAL, MATCHED = "final", "matched"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How members are trained and audited. n: problems of every claim; permutations: of every null."""
+
+    phases: tuple[tuple[str, int], ...] = PHASES
+    n: int = 500
+    permutations: int = 199
+    dtype: str = "float32"
+    cpus: float = 1
+    gpus: float = 0
+    memory_gb: float = 0
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(self.cpus, self.gpus, self.memory_gb)
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A member at one of its checkpoints. which: FINAL or MATCHED."""
+
+    member: Member
+    which: str
+    steps: int
+    parameters: int
+    result: dict
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a sweep found: audited checkpoints, what failed and why, and the accuracy that checkpoints were matched at."""
+
+    audited: tuple[Audited, ...]
+    failed: dict[str, str]
+    target: float | None
+
+
+def sweep(
+    location: str,
+    members: Sequence[Member],
+    executor: Executor,
+    settings: Settings,
+    *,
+    work: str,
+    told: Callable[[str, int, int], None] = lambda text, done, total: None,
+) -> Found:
+    """Run what is not there yet. work: a folder for checkpoints of trainings that go on after a kill.
+
+    told(text, done, total): called at the start of both stages and as tasks end.
+    """
+    results, failed = Results(location), {}
+    trained = _do(
+        {
+            f"trained/{member.name}": (
+                train_one,
+                {
+                    "location": location,
+                    **asdict(member),
+                    "phases": [list(phase) for phase in settings.phases],
+                    "work": work,
+                    "dtype": settings.dtype,
+                },
+            )
+            for member in members
+        },
+        results,
+        executor,
+        settings,
+        failed,
+        lambda done, total: told("trained", done, total),
+        ignored=("location", "work"),
+    )
+    there = [member for member in members if f"trained/{member.name}" in trained]
+    target = target_accuracy([trained[f"trained/{member.name}"]["choosing"] for member in there]) if there else None
+    asked = {}
+    for member in there:
+        choosing = trained[f"trained/{member.name}"]["choosing"]
+        for which, steps in ((FINAL, max(snapshots(settings.phases))), (MATCHED, matched(choosing, target))):
+            asked[member, which] = (f"audited/{member.name}-{steps}", steps)
+    jobs = {
+        name: (
+            audit_one,
+            {"location": location, "name": member.name, "steps": steps, "n": settings.n, "permutations": settings.permutations},
+        )
+        for (member, _), (name, steps) in asked.items()
+    }
+    keys = {f"audited/{member.name}-": _key(train_one, settings, recipe(member, settings.phases)) for member in there}
+    audited = _do(
+        jobs,
+        results,
+        executor,
+        settings,
+        failed,
+        lambda done, total: told("audited", done, total),
+        ignored=("location",),
+        under=keys,
+    )
+    return Found(
+        tuple(
+            Audited(member, which, steps, trained[f"trained/{member.name}"]["parameters"], audited[name])
+            for (member, which), (name, steps) in asked.items()
+            if name in audited
+        ),
+        failed,
+        target,
+    )
+
+
+def target_accuracy(choosing: Sequence[dict[str, float]]) -> float:
+    """The accuracy that every member reaches: the lowest of their best checkpoints. choosing: accuracy by steps, of each."""
+    if not choosing:
+        raise CodiBenchError("nothing was trained: there is no accuracy to match")
+    return min(max(each.values()) for each in choosing)
+
+
+def matched(choosing: dict[str, float], target: float) -> int:
+    """The checkpoint nearest to the target, the earliest on ties; steps."""
+    return min((abs(accuracy - target), int(steps)) for steps, accuracy in choosing.items())[1]
+
+
+def _do(
+    jobs: dict[str, tuple[Callable, dict]],
+    results: Results,
+    executor: Executor,
+    settings: Settings,
+    failed: dict[str, str],
+    told: Callable[[int, int], None],
+    *,
+    ignored: Sequence[str],
+    under: dict[str, str] | None = None,
+) -> dict[str, dict]:
+    """The result of each job, from the location or done now. under: what else keys hang on, by the beginning of a name."""
+    keys = {}
+    for name, (function, arguments) in jobs.items():
+        more = next((key for start, key in (under or {}).items() if name.startswith(start)), "")
+        keys[name] = _key(function, {k: v for k, v in arguments.items() if k not in ignored}, more)
+    found = {name: held for name in jobs if (held := results.read(name, keys[name])) is not None}
+    told(len(found), len(jobs))
+    tasks = [Task(name, *jobs[name], settings.resources) for name in jobs if name not in found]
+    for ended in run_all(tasks, executor) if tasks else ():
+        _keep(ended, results, keys, found, failed)
+        told(len(found), len(jobs))
+    return found
+
+
+def _keep(ended: Ended, results: Results, keys: dict[str, str], found: dict, failed: dict[str, str]) -> None:
+    name = ended.task.name
+    if ended.error is not None:
+        failed[name] = f"{type(ended.error).__name__}: {ended.error}"
+        return
+    results.write(name, keys[name], ended.result)
+    found[name] = ended.result
+
+
+def _key(function: Callable, *given) -> str:
+    """What a result hangs on: the task, its arguments, and the code that trains and measures."""
+    text = json.dumps([function.__name__, [_plain(each) for each in given]], sort_keys=True, default=str)
+    return hashlib.sha256(f"{text} {_code()}".encode()).hexdigest()
+
+
+@cache
+def _code() -> str:
+    from codi_bench import engine
+    from codi_bench.models import codi, loop, objective, train
+    from codi_bench.sweep import tasks
+
+    return code_hash(codi, loop, objective, train, engine, tasks)
+
+
+def _plain(value):
+    return asdict(value) if hasattr(value, "__dataclass_fields__") else value

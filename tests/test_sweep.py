@@ -1,0 +1,175 @@
+"""A sweep with tasks that are made up: what is done once, what is chosen, what fails; and what is said of planted trends."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from codi_bench.errors import CodiBenchError
+from codi_bench.models.recipes import Recipe
+from codi_bench.problems.generator import DIGITS, generate
+from codi_bench.stats import stream
+from codi_bench.sweep import run as running
+from codi_bench.sweep.executors import Ended
+from codi_bench.sweep.findings import NUMBERS, follow
+from codi_bench.sweep.members import HEADS, LAYERS, WIDTHS, Member, members, recipe, snapshots
+from codi_bench.sweep.results import Results
+from codi_bench.sweep.run import FINAL, MATCHED, Audited, Settings, matched, sweep, target_accuracy
+
+SETTINGS = Settings(phases=(("teacher", 4), ("both", 8)), n=20)
+
+
+class InTurn:
+    """Tasks in this process, one after the other; `fails` names those that fail."""
+
+    def __init__(self, fails=()):
+        self.waiting, self.done, self.fails = [], [], fails
+
+    def submit(self, task):
+        self.waiting.append(task)
+
+    def next_ended(self):
+        task = self.waiting.pop(0)
+        self.done.append(task.name)
+        if any(name in task.name for name in self.fails):
+            return Ended(task, error=ValueError("no luck"))
+        return Ended(task, task.function(**task.arguments))
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """Larger models are better, and better with more steps; tau falls with the size."""
+
+    def train_one(location, family, width, seed, phases, work, dtype):
+        steps = snapshots(phases)
+        return {"parameters": width**2, "choosing": {str(s): width / 104 * s / max(steps) for s in steps}}
+
+    def audit_one(location, name, steps, n, permutations):
+        member = next(m for m in members() if m.name == name)
+        noise = stream(member.seed, name, str(steps)).standard_normal()
+        values = {"tau": 20 - 3 * math.log(member.width) + 0.3 * noise, "accuracy": 0.5, "auc": 0.7}
+        rows = [
+            {"claim": claim, "metric": metric, "protocol": "sound", "measured": {"value": values[metric]}}
+            for claim, metric, _ in NUMBERS.values()
+            if metric in values
+        ]
+        return {"rows": rows, "steps": steps}
+
+    monkeypatch.setattr(running, "train_one", train_one)
+    monkeypatch.setattr(running, "audit_one", audit_one)
+
+
+def test_finished_work_is_never_redone_and_other_settings_are_other_work(made_up, tmp_path):
+    first = InTurn()
+    found = sweep(str(tmp_path), members(), first, SETTINGS, work="w")
+    assert len([name for name in first.done if name.startswith("trained/")]) == 24 and not found.failed
+    assert len(found.audited) == 48 and {each.which for each in found.audited} == {FINAL, MATCHED}
+    again = InTurn()
+    assert sweep(str(tmp_path), members(), again, SETTINGS, work="elsewhere") == found and again.done == []
+    other = InTurn()
+    sweep(str(tmp_path), members(), other, Settings(phases=SETTINGS.phases, n=30), work="w")
+    assert other.done and all(name.startswith("audited/") for name in other.done)
+    longer = InTurn()
+    sweep(str(tmp_path), members(), longer, Settings(phases=(("teacher", 4), ("both", 16)), n=20), work="w")
+    assert sum(name.startswith("trained/") for name in longer.done) == 24
+
+
+def test_a_sweep_that_stopped_goes_on(made_up, tmp_path):
+    class Stops(InTurn):
+        def next_ended(self):
+            if len(self.done) == 5:
+                raise KeyboardInterrupt
+            return super().next_ended()
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(str(tmp_path), members(), Stops(), SETTINGS, work="w")
+    rest = InTurn()
+    found = sweep(str(tmp_path), members(), rest, SETTINGS, work="w")
+    assert sum(name.startswith("trained/") for name in rest.done) == 24 - 5 and len(found.audited) == 48
+
+
+def test_what_fails_is_named_and_tried_again_the_next_time(made_up, tmp_path):
+    found = sweep(str(tmp_path), members(), InTurn(fails=("gpt2-w24-s1",)), SETTINGS, work="w")
+    assert found.failed == {"trained/gpt2-w24-s1": "ValueError: no luck"} and len(found.audited) == 46
+    again = InTurn()
+    assert len(sweep(str(tmp_path), members(), again, SETTINGS, work="w").audited) == 48
+    assert "trained/gpt2-w24-s1" in again.done and "trained/gpt2-w24-s0" not in again.done
+
+
+def test_checkpoints_are_matched_at_what_all_reach(made_up, tmp_path):
+    choosing = [{"5": 0.2, "6": 0.5, "7": 0.4}, {"5": 0.55, "6": 0.8, "7": 0.9}]
+    assert target_accuracy(choosing) == 0.5 and [matched(each, 0.5) for each in choosing] == [6, 5]
+    with pytest.raises(CodiBenchError, match="nothing was trained"):
+        target_accuracy([])
+    found = sweep(str(tmp_path), members(), InTurn(), SETTINGS, work="w")
+    assert found.target == pytest.approx(24 / 104)
+    steps = {each.member.width: each.steps for each in found.audited if each.which == MATCHED}
+    assert steps[24] == 12 and steps[104] <= steps[64] <= steps[40] < 12
+    assert {each.steps for each in found.audited if each.which == FINAL} == {12}
+
+
+def test_members_are_all_sizes_seeds_and_architectures_by_one_recipe():
+    every = members()
+    assert len(every) == 24 and len({m.name for m in every}) == 24 and len(WIDTHS) >= 4
+    recipes = [recipe(member) for member in every]
+    same = {name for name in Recipe.__dataclass_fields__ if len({repr(getattr(r, name)) for r in recipes}) == 1}
+    assert set(Recipe.__dataclass_fields__) - same == {"name", "family", "width", "heads", "inner"}
+    assert all(width % HEADS[width] == 0 for width in WIDTHS) and LAYERS >= 4
+    assert recipes[0].limits == DIGITS and recipes[0].student_starts < min(snapshots()) <= max(snapshots()) == recipes[0].steps
+    for wrong in ({"families": ["gpt3"]}, {"widths": [25]}):
+        with pytest.raises(CodiBenchError):
+            members(**wrong)
+
+
+def test_problems_of_a_sweep_have_digits_and_up_to_three_steps():
+    found = generate(300, limits=DIGITS)
+    assert {p.num_steps for p in found} == {1, 2, 3} and max(v for p in found for v in p.values + p.operands) <= 9
+    train = {p.group for p in generate(1000, limits=DIGITS, split="train")}
+    assert not train & {p.group for p in found}
+
+
+def planted(tau, seed=0):
+    """24 members whose tau is a function of log parameters, with noise of 1 between seeds; no other number moves."""
+    rng, found = stream(seed, "planted sweep"), []
+    for member in members():
+        size = 12 * LAYERS * member.width**2
+        value = tau(math.log(size)) + rng.standard_normal()
+        rows = [
+            {"claim": "spread", "metric": "tau", "protocol": "sound", "measured": {"value": value}},
+            {"claim": "task-accuracy", "metric": "accuracy", "protocol": "sound", "measured": {"value": rng.standard_normal()}},
+        ]
+        found += [Audited(member, which, 1, size, {"rows": rows}) for which in (FINAL, MATCHED)]
+    return found
+
+
+def test_a_planted_trend_is_found_with_its_size_and_a_flat_one_is_not():
+    sizes = [math.log(12 * LAYERS * width**2) for width in WIDTHS]
+    span, said = max(sizes) - min(sizes), []
+    for seed in range(40):
+        found = {
+            each.name: each for each in follow(planted(lambda x: -4 * x / span, seed), permutations=199) if each.which == FINAL
+        }
+        trend = found["spread (tau)"].trend
+        said.append((trend.p <= 0.05, trend.change.low <= -4 <= trend.change.high, found["accuracy"].trend.p <= 0.05))
+    told, inside, false = np.mean(said, axis=0)
+    assert told == 1 and inside >= 0.85 and false <= 0.15
+    assert found["spread (tau)"].trend.detectable == pytest.approx(1.9, abs=0.2)
+    assert {(m.family, m.seeds) for m in found["spread (tau)"].means} == {("gpt2", 3), ("llama", 3)}
+
+
+def test_a_number_that_few_checkpoints_have_is_said_to_be_missing():
+    few = [each for each in planted(lambda x: 0.0) if each.member.width == 24]
+    found = {each.name: each for each in follow(few, permutations=19)}
+    assert found["spread (tau)"].trend is None and "one" in found["spread (tau)"].why
+    assert found["best probe (AUC)"].points == () and found["best probe (AUC)"].trend is None
+
+
+def test_results_stay_where_the_sweep_is_told(made_up, tmp_path):
+    sweep(f"file://{tmp_path}/deep", [Member("gpt2", 24, 0)], InTurn(), SETTINGS, work="w")
+    assert sorted(path.name for path in (tmp_path / "deep" / "trained").iterdir()) == ["gpt2-w24-s0.json"]
+    assert Results(str(tmp_path / "deep")).path("x").endswith("/deep/x")
