@@ -22,7 +22,7 @@ CHOOSING_SEED = 7  # training contents under other words: the problems that chec
 
 
 def train_one(location: str, family: str, width: int, seed: int, phases: list, work: str, dtype: str) -> dict:
-    """Train a member and keep its snapshots: its accuracy on the choosing problems, by steps. Goes on in `work` where it stood."""
+    """Train a member and keep its snapshots: accuracy on the choosing problems, by steps. Goes on in `work` where it stood."""
     from codi_bench.models.model import DTYPES
     from codi_bench.models.train import Run, export, train
 

@@ -1,0 +1,54 @@
+"""A sweep as a figure: numbers against log parameters, a colour an architecture, a panel a number, a row a kind of checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from codi_bench.sweep.findings import Followed
+from codi_bench.sweep.run import FINAL, MATCHED
+
+COLOURS = {"gpt2": "#0a6e8c", "llama": "#b3471b"}
+TITLES = {FINAL: "end of training", MATCHED: "matched accuracy"}
+SCALE = {"fraction": 100.0, "points": 1.0}
+
+
+def draw(found: Sequence[Followed], path: Path) -> Path:
+    """Write the figure as SVG or PNG, by the name's end: every model a dot, and means over seeds with 95 % intervals."""
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(each.name for each in found))
+    figure = Figure(figsize=(3.2 * len(names), 5.6), layout="constrained")
+    axes = figure.subplots(2, len(names), squeeze=False, sharex=True)
+    for each in found:
+        row, column = list(TITLES).index(each.which), names.index(each.name)
+        axis, scale = axes[row][column], SCALE[each.unit]
+        for family, colour in COLOURS.items():
+            mine = [(size, scale * value) for f, size, value in each.points if f == family]
+            if not mine:
+                continue
+            axis.scatter(*zip(*mine, strict=True), s=14, color=colour, alpha=0.5, linewidths=0)
+            means = [mean for mean in each.means if mean.family == family]
+            sizes, values = [mean.parameters for mean in means], [scale * mean.value for mean in means]
+            reach = [scale * (mean.high - mean.value) if mean.high is not None else 0 for mean in means]
+            axis.errorbar(sizes, values, yerr=reach, color=colour, marker="o", capsize=3, linewidth=1.2, label=family)
+        axis.set_xscale("log")
+        unit = "%" if each.unit == "fraction" else "points"
+        axis.set_title(f"{each.name}, {unit}\n{said(each)}", fontsize=8)
+        if column == 0:
+            axis.set_ylabel(TITLES[each.which])
+        if row == 1:
+            axis.set_xlabel("parameters of the backbone")
+    axes[0][0].legend(frameon=False, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    return path
+
+
+def said(each: Followed) -> str:
+    """One line: the change from the smallest to the largest size, with its interval and p; or why there is none."""
+    if each.trend is None:
+        return f"no trend: {each.why}"
+    scale, found = SCALE[each.unit], each.trend
+    change, low, high = (scale * value for value in (found.change.value, found.change.low, found.change.high))
+    return f"change {change:+.1f} [{low:.1f}, {high:.1f}], p = {found.p:.2g}"
