@@ -18,6 +18,7 @@ from codi_bench.cache_commands import cache_app
 from codi_bench.errors import CodiBenchError, one_line
 from codi_bench.files import check_writable, write_text, write_whole
 from codi_bench.options import Base, BatchSize, Device, Dtype, LoraAlpha, ModelName, NumLatents, Out, ProblemFile, Protocol
+from codi_bench.sweep_commands import sweep
 from codi_bench.training_commands import losses, train
 
 OUT = "give --out FILE, in a folder that can be written to"
@@ -190,6 +191,7 @@ def _progress(text: str, total: int):
 
 app.command()(train)
 app.command()(losses)
+app.command()(sweep)
 
 
 @app.command()

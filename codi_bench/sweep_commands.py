@@ -1,0 +1,76 @@
+"""`codi-bench sweep`: train and audit models of many sizes, and say what changes with size."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from codi_bench.errors import CodiBenchError
+from codi_bench.files import check_writable, write_text
+
+
+def sweep(
+    out: Annotated[str, typer.Option(help="where results go: a folder, or a URL of fsspec (s3://…)")] = "runs/sweep",
+    work: Annotated[Path, typer.Option(help="folder of checkpoints that a stopped training goes on from")] = Path(
+        "runs/sweep-work"
+    ),
+    report: Annotated[Path, typer.Option(help="folder of sweep.json and the figure")] = Path("report/sweep"),
+    width: Annotated[list[int] | None, typer.Option(help="repeatable; default: 24, 40, 64, 104")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="repeatable; default: 0, 1, 2")] = None,
+    architecture: Annotated[list[str] | None, typer.Option(help="repeatable; default: gpt2, llama")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="processes on this machine, each on one thread")] = 2,
+    ray: Annotated[str | None, typer.Option(help="address of a Ray cluster, or local")] = None,
+    n: Annotated[int, typer.Option(min=1, help="problems of every claim")] = 500,
+    dtype: Annotated[str, typer.Option(help="of the training's passes")] = "float32",
+    cpus: Annotated[float, typer.Option(help="cores that a task asks a cluster for")] = 1,
+    gpus: Annotated[float, typer.Option(help="GPUs that a task asks a cluster for")] = 0,
+    memory_gb: Annotated[float, typer.Option(help="memory that a task asks a cluster for")] = 0,
+) -> None:
+    """Train sizes x seeds x architectures with one recipe, run every claim on each, and test for a trend over sizes.
+
+    Says first what it can detect. Stopped, it goes on where it was; what is finished is never done again.
+    """
+    from codi_bench.measures.trend import detectable
+    from codi_bench.sweep.executors import ProcessPool, RayCluster
+    from codi_bench.sweep.figure import draw, said
+    from codi_bench.sweep.findings import follow
+    from codi_bench.sweep.members import FAMILIES, LAYERS, SEEDS, WIDTHS, members
+    from codi_bench.sweep.run import Settings
+    from codi_bench.sweep.run import sweep as run
+
+    asked = members(architecture or FAMILIES, width or WIDTHS, seed or SEEDS)
+    check_writable(report / "sweep.json", "give --report DIR")
+    check_writable(work / "x", "give --work DIR")
+    if dtype not in ("float32", "bfloat16"):
+        raise CodiBenchError(f"--dtype {dtype}: use float32 or bfloat16")
+    try:
+        least = detectable([12 * LAYERS * member.width**2 for member in asked], [member.family for member in asked])
+        print(f"{len(asked)} models: a total change of {least:.1f} seed standard deviations is found with 90 % power")
+    except CodiBenchError as error:
+        print(f"{len(asked)} models: no trend can be tested ({error})")
+    settings = Settings(n=n, dtype=dtype, cpus=cpus, gpus=gpus, memory_gb=memory_gb)
+    executor = RayCluster(ray, workers) if ray else ProcessPool(workers)
+    try:
+        found = run(out, asked, executor, settings, work=str(work), told=lambda text, done, of: print(f"{text}: {done} of {of}"))
+    finally:
+        executor.close()
+    for name, why in found.failed.items():
+        print(f"FAILED {name}: {why}")
+    followed = follow(found.audited)
+    for each in followed:
+        print(f"{each.which}, {each.name}: {said(each)}")
+    held = {
+        "settings": asdict(settings),
+        "target": found.target,
+        "failed": found.failed,
+        "audited": [asdict(each) for each in found.audited],
+        "said": {f"{each.which}, {each.name}": said(each) for each in followed},
+    }
+    write_text(report / "sweep.json", json.dumps(held, indent=1) + "\n")
+    print(f"{draw(followed, report / 'sweep.svg')}: figure; beside it sweep.json")
+    if found.failed:
+        raise typer.Exit(1)
