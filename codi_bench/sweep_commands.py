@@ -15,7 +15,7 @@ from codi_bench.files import check_writable, write_text
 
 def sweep(
     out: Annotated[str, typer.Option(help="where results go: a folder, or a URL of fsspec (s3://…)")] = "runs/sweep",
-    work: Annotated[Path, typer.Option(help="folder of checkpoints that a stopped training goes on from")] = Path(
+    work: Annotated[Path, typer.Option(help="folder that a stopped training goes on from")] = Path(
         "runs/sweep-work"
     ),
     report: Annotated[Path, typer.Option(help="folder of sweep.json and the figure")] = Path("report/sweep"),
