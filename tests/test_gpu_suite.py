@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from codi_bench.bench import ModelBench
 from codi_bench.files import package_folder
+from codi_bench.models import loop
 from codi_bench.models.codi import Codi
 from codi_bench.models.model import Model, load
 from codi_bench.models.registry import REGISTRY, entry
@@ -242,13 +243,19 @@ def test_a_sound_model_passes(bench):
     assert preflight(bench, None) is None
 
 
-def test_a_batch_that_changes_something_is_found(bench, monkeypatch):
+@pytest.fixture
+def padded(monkeypatch):
+    """Batches of several lengths, as on a GPU."""
+    monkeypatch.setattr(loop, "_alone", lambda model: False)
+
+
+def test_a_batch_that_changes_something_is_found(bench, padded, monkeypatch):
     pad = Codi.pad
     monkeypatch.setattr(Codi, "pad", lambda self, sequences: (pad(self, sequences)[0], torch.ones_like(pad(self, sequences)[1])))
     assert "a batch of 16 moves hidden states" in preflight(bench, None)
 
 
-def test_an_answer_that_changes_is_found(bench, monkeypatch):
+def test_an_answer_that_changes_is_found(bench, padded, monkeypatch):
     pad = Codi.pad
     monkeypatch.setattr(Codi, "pad", lambda self, sequences: (pad(self, sequences)[0], torch.ones_like(pad(self, sequences)[1])))
     monkeypatch.setitem(CLOSE, "float32", 1e9)
