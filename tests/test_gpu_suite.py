@@ -18,7 +18,6 @@ from safetensors.torch import save_file
 
 from codi_bench.bench import ModelBench
 from codi_bench.files import package_folder
-from codi_bench.models import loop
 from codi_bench.models.codi import Codi
 from codi_bench.models.model import Model, load
 from codi_bench.models.registry import REGISTRY, entry
@@ -241,12 +240,6 @@ def bench(tmp_path):
 
 def test_a_sound_model_passes(bench):
     assert preflight(bench, None) is None
-
-
-@pytest.fixture
-def padded(monkeypatch):
-    """Batches of several lengths, as on a GPU."""
-    monkeypatch.setattr(loop, "_alone", lambda model: False)
 
 
 def test_a_batch_that_changes_something_is_found(bench, padded, monkeypatch):

@@ -131,12 +131,6 @@ def test_a_batch_of_one_length_is_filled_up_and_all_rows_are_in_one():
     assert loop.batches([], 4, exact=True) == []
 
 
-@pytest.fixture
-def padded(monkeypatch):
-    """Batches of several lengths, as on a GPU and for wide models: padding must change nothing, up to rounding."""
-    monkeypatch.setattr(loop, "_alone", lambda model: False)
-
-
 @pytest.mark.parametrize("size", [7, 64])
 def test_the_batch_size_changes_nothing(tiny, clean, padded, size):
     found = tiny.think(QUESTIONS, batch_size=size, max_new_tokens=NEW)
