@@ -295,14 +295,22 @@ def share_turned(plan: Plan, moves: dict[Key, list[Moved]]) -> tuple[int, int, f
     return turned, again, max(FEWEST_TURNED, share) if again else FEWEST_TURNED
 
 
+def answers_turning(plan: Plan, model: str, claim: str, share: float) -> int:
+    """How many answers of a model may turn in one night; 1 for ablations, whose noise is that of a night's share of outcomes."""
+    if CLAIMS[claim].family == ABLATION:
+        return 1
+    answers = [held.n for (name, *_), held in plan.numbers.items() if name == model and held.outcomes is not None]
+    return noise.turning(share, max(answers, default=1))
+
+
 def calibrated(plan: Plan, moves: dict[Key, list[Moved]]) -> list[Baseline]:
     """The baselines with the tolerances that follow from what was measured; nothing else of them changes."""
-    found = []
+    found, (*_, share) = [], share_turned(plan, moves)
     for (model, claim), record in plan.records.items():
-        tolerance = {}
+        tolerance, often = {}, answers_turning(plan, model, claim, share)
         for key, held in record.metrics.items():
             mine = moves.get((model, claim, key), [])
-            tolerance[key] = noise.tolerance_of(held, noise.noise_of(mine), noise.words_of(held, mine))
+            tolerance[key] = noise.tolerance_of(held, noise.noise_of(mine), noise.words_of(held, mine), turning=often)
         found.append(plan.baselines[model, claim].model_copy(update={"tolerance": tolerance}))
     return found
 

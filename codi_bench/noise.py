@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
+from scipy.stats import beta, poisson
 
 from codi_bench.baselines import Component, Environment, Noise, Recorded, Tolerance, unpack_bits
 from codi_bench.errors import CodiBenchError
@@ -22,6 +22,7 @@ DETERMINISTIC = 1e-6  # rounding; one answered problem of 100 is 0.01, ten thous
 SPREADS = 4  # of the device, in a tolerance: VERDICTS.md, section 4
 ELSEWHERE: tuple[Component, ...] = ("instructions", "library", "device")
 DRAWN: tuple[Component, ...] = ("sampling", "seed")  # draws around a mean of their own, not moves from the recorded number
+SELDOM = 0.001  # of nights in which more answers turn than a tolerance allows for
 RELATIVE = 0.001  # of a mean number of features: what one problem of a thousand contributes
 
 
@@ -100,17 +101,23 @@ def resolution(held: Recorded) -> float:
     return one[held.unit] / held.n
 
 
-def spread_elsewhere(noise: Mapping[Component, Noise], *, turned: bool = True) -> float:
-    """Of everything that another environment changes. turned: answers that turn there, too."""
-    names = (*ELSEWHERE, "turned") if turned else ELSEWHERE
-    return math.sqrt(sum(noise[name].spread ** 2 for name in names if name in noise))
+def spread_elsewhere(noise: Mapping[Component, Noise], *, turning: int) -> float:
+    """Of everything that another environment changes, where so many answers turn: each moves a number by itself."""
+    variance = sum(noise[name].spread ** 2 for name in ELSEWHERE if name in noise)
+    return math.sqrt(variance + (turning * noise["turned"].spread ** 2 if "turned" in noise else 0.0))
 
 
-def tolerance_of(held: Recorded, noise: Mapping[Component, Noise], words: Iterable[str] = ()) -> Tolerance:
-    """The tolerance of a number with this noise, and why it is that number."""
-    elsewhere, spread = {name: noise[name] for name in ELSEWHERE if name in noise}, spread_elsewhere(noise)
+def turning(share: float, n: int) -> int:
+    """How many of n answers turn in one night elsewhere, at most but in SELDOM of them, where each turns with this chance."""
+    return max(1, int(poisson.ppf(1 - SELDOM, share * n)))
+
+
+def tolerance_of(held: Recorded, noise: Mapping[Component, Noise], words: Iterable[str] = (), *, turning: int = 1) -> Tolerance:
+    """The tolerance of a number with this noise, and why it is that number. turning: how many answers of its model may turn."""
+    elsewhere, spread = {name: noise[name] for name in ELSEWHERE if name in noise}, spread_elsewhere(noise, turning=turning)
     runs = sum(each.runs for each in elsewhere.values())
-    said = "; ".join([*(each.of for each in elsewhere.values()), *([noise["turned"].of] if "turned" in noise else [])])
+    answers = [noise["turned"].of + (f", {turning} times" if turning > 1 else "")] if "turned" in noise else []
+    said = "; ".join([*(each.of for each in elsewhere.values()), *answers])
     same = "same environment: rounding alone"
     if "batch" in noise:
         same += f", {noise['batch'].of} moved it by {noise['batch'].spread:.2g}"

@@ -141,8 +141,8 @@ def pytest_collection_modifyitems(config, items):
 
 def claims_among(items) -> dict[str, tuple[str, str, str]]:
     """Claim, model and family by name of the test; a test that has none (a refused run, an empty family) is left out."""
-    asked = [item for item in items if item.get_closest_marker("claims") and not _nothing_asked(item)]
-    pairs = {item.nodeid: item.callspec.params["pair"] for item in asked}
+    with_pair = [item for item in items if item.get_closest_marker("claims") and not _nothing_asked(item)]
+    pairs = {item.nodeid: item.callspec.params["pair"] for item in with_pair}
     return {name: (claim.id, asked.name, claim.family) for name, (asked, claim) in pairs.items()}
 
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from benchmarks.stress import tiny as tiny_models
 from benchmarks.stress.tiny import FAMILIES, write_tiny
+from codi_bench.models import loop
 from codi_bench.models.model import load
 
 torch.set_num_threads(1)
@@ -47,6 +48,12 @@ def libraries_stay(monkeypatch):
 def _is_library(module) -> bool:
     file = Path(getattr(module, "__file__", None) or "/")
     return "site-packages" in file.parts or "codi_bench" in file.parts
+
+
+@pytest.fixture
+def padded(monkeypatch):
+    """Batches of several lengths, as on a GPU and for wide models: padding must change nothing, up to rounding."""
+    monkeypatch.setattr(loop, "_alone", lambda model: False)
 
 
 @pytest.fixture(scope="session")

@@ -242,13 +242,13 @@ def test_a_sound_model_passes(bench):
     assert preflight(bench, None) is None
 
 
-def test_a_batch_that_changes_something_is_found(bench, monkeypatch):
+def test_a_batch_that_changes_something_is_found(bench, padded, monkeypatch):
     pad = Codi.pad
     monkeypatch.setattr(Codi, "pad", lambda self, sequences: (pad(self, sequences)[0], torch.ones_like(pad(self, sequences)[1])))
     assert "a batch of 16 moves hidden states" in preflight(bench, None)
 
 
-def test_an_answer_that_changes_is_found(bench, monkeypatch):
+def test_an_answer_that_changes_is_found(bench, padded, monkeypatch):
     pad = Codi.pad
     monkeypatch.setattr(Codi, "pad", lambda self, sequences: (pad(self, sequences)[0], torch.ones_like(pad(self, sequences)[1])))
     monkeypatch.setitem(CLOSE, "float32", 1e9)

@@ -85,8 +85,21 @@ def test_the_same_environment_again_is_no_alarm():
 @pytest.mark.parametrize("model", nights.PAIR)
 def test_ablations_derived_anew_without_churn_have_the_recorded_values_and_verdicts(model):
     """Otherwise what churn does to the verdicts would say nothing."""
-    name = f"nothing changed, ablations of {model} derived anew, churn 0.1%"
-    assert not any(rate["hits"] for rate in rates(name, 1, churn=0.0).values())
+    mine = {(m.claim, m.key): m for m in nights.suite() if m.model == model}
+    again = nights.ablations(mine, {key: m.bits for key, m in mine.items() if m.bits is not None})
+    assert len(again) > 10
+    for key, (value, verdict) in again.items():
+        assert value == pytest.approx(mine[key].held.value) and verdict.word == mine[key].held.verdict, key
+
+
+def test_a_whole_night_without_churn_and_noise_is_quiet(monkeypatch):
+    monkeypatch.setattr(nights, "spread_elsewhere", lambda *_, **__: 0.0)
+    found = rates("a whole night, nothing changed, churn as measured", 2, churn=0.0)
+    assert not any(rate["hits"] for rate in found.values())
+
+
+def test_a_whole_night_seldom_raises_an_alarm():
+    assert rates("a whole night, nothing changed, churn as measured", 40)["alarm"]["rate"] <= 0.1
 
 
 def test_the_rule_alone_says_what_the_suite_says():

@@ -80,6 +80,14 @@ def test_a_tolerance_is_four_spreads_of_what_differs_elsewhere():
     assert tolerance_of(PLAIN, noise_of(away("turned", 0.1))).device == pytest.approx(0.4)
 
 
+def test_as_many_answers_turn_as_in_nearly_every_night():
+    found = tolerance_of(PLAIN, noise_of([*away("turned", 0.1), *away("instructions", 0.3)]), turning=5)
+    assert found.device == pytest.approx(4 * np.sqrt(0.3**2 + 5 * 0.1**2)) and ", 5 times" in found.why
+    assert [noise.turning(share, 1000) for share in (0, 1e-6, 0.001)] == [1, 1, 5]
+    nights = np.random.default_rng(0).binomial(1000, 0.001, 20_000)
+    assert (nights > noise.turning(0.001, 1000)).mean() < 0.002
+
+
 @pytest.mark.parametrize(("unit", "value", "least"), [("fraction", 0.5, 1 / 400), ("points", 20, 0.25), ("features", 500, 0.5)])
 def test_no_tolerance_is_below_what_one_problem_moves(unit, value, least):
     held = Recorded(value=value, unit=unit, n=400)

@@ -2,20 +2,20 @@
 
 What is recorded is that of the embedded pair. Elsewhere (another device, dtype or library) a share of all problems, the churn,
 goes from right to wrong and as many the other way, in every metric by itself; floats move by normal noise of a quarter of their
-tolerance, since a tolerance is four times the device's spread. Verdicts stay as recorded, except where `ablations_again` derives
-them anew. Churn and noise are assumed.
+tolerance, since a tolerance is four times the device's spread, and verdicts stay as recorded. `derived` makes a whole night
+instead: floats move by the noise that was measured, and ablations with their verdicts follow from the outcomes.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-from codi_bench import changes, engine, verdicts
+from codi_bench import changes, engine, noise, verdicts
 from codi_bench.audits.ablation import CONTRAST_FLOOR, DROP_FLOOR, critical_word, drop_word, none_word
 from codi_bench.baselines import Recorded, Tolerance, load_baseline, of_record_key, pack_bits, unpack_bits
 from codi_bench.claims import CLAIMS, Measured
@@ -23,7 +23,7 @@ from codi_bench.engine import Judged
 from codi_bench.files import code_hash, package_folder
 from codi_bench.measures import planted
 from codi_bench.measures.ablation import position_effects
-from codi_bench.noise import DETERMINISTIC, SPREADS
+from codi_bench.noise import DETERMINISTIC, SPREADS, spread_elsewhere
 from codi_bench.validity import Validity, Verdict
 from codi_bench.verdicts import Regression, regression_count
 
@@ -32,6 +32,10 @@ from .engine import Bar, Rate
 PAIR = ("gpt2-mini", "llama-mini")
 OUTCOMES = Tolerance(kind="outcomes", deterministic=DETERMINISTIC, device=0.0, why="right or wrong, problem by problem")
 SELDOM, SEEN, NEARLY_SEEN = Bar(high=0.01), Bar(low=0.95), Bar(low=0.9)
+
+
+ABLATED = [claim.id for claim in CLAIMS.values() if claim.family == "ablation"]
+ANSWERS, SOUND_ANSWERS = ("task-accuracy", "accuracy"), ("task-accuracy", "sound accuracy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +71,9 @@ def with_suite(settings: dict) -> dict:
     """The settings with what the draws depend on besides them: the rules, and what is recorded."""
     recorded = suite()
     text = "".join(f"{m.model} {m.claim} {m.key} {m.held.model_dump_json()} {m.tolerance.model_dump_json()}" for m in recorded)
+    turned, again, share = noise.churn((m.held, m.tolerance.noise) for m in recorded)
+    if "churn" in settings and settings["churn"] is None:  # a share of problems turns: half of them either way
+        settings = settings | {"churn": share / 2, "turned": turned, "measured again": again}
     return settings | {
         "rules": code_hash(verdicts, changes, engine)[:12],
         "recorded": hashlib.sha256(text.encode()).hexdigest()[:12],
@@ -172,23 +179,53 @@ def tested(rng, *, n, rate, churn, loss, sizes, **_) -> dict:
     return {"word": "seen" if all(seen) else "seen at a smaller M" if any(seen) else "missed", "seen": seen}
 
 
-def ablations_again(rng, *, model, churn, metrics, **_) -> dict:
-    """Nothing changed, another environment, and the sound ablations of a model derived anew: drops, range and their verdicts."""
-    at = {(m.claim, m.key): m for m in suite() if m.model == model}
-    places = [metric for place in range(6) if (metric := at.get(("ablation", f"sound drop_{place}")))]
-    n, whole = places[0].held.n, at["ablation-critical", "sound range"]
-    clean = elsewhere(rng, at["task-accuracy", "sound accuracy"].bits[:n], churn=churn)
-    rows = np.stack([elsewhere(rng, metric.bits, churn=churn) for metric in places])
-    found = position_effects(clean, rows, margin=CONTRAST_FLOOR, floor=DROP_FLOOR)
-    words = [drop_word(drop, p, n=n) for drop, p in zip(found.drops, found.drop_p)]
-    nights = [(m, measured(m, bits=right, verdict=word)) for m, right, word in zip(places, rows, words)]
-    over = critical_word(found, n=n) if model.startswith("gpt2") else none_word(found, n=n)
-    nights.append((whole, measured(whole, value=100 * float(np.ptp([drop.value for drop in found.drops])), verdict=over)))
-    red = [drifted(metric, night, same=False, family=metrics) for metric, night in nights]
-    changed = [night.word != metric.held.verdict for metric, night in nights]
-    _, kept = nights[-1]
-    ranged = drifted(whole, replace(kept, verdict=measured(whole).verdict), same=False, family=metrics)
-    return {"word": "alarm" if any(red) else "quiet", "verdict": any(changed), "range": ranged}
+def derived(rng, *, churn, metrics, **_) -> dict:
+    """Nothing changed, another environment, and a whole night in it: model, claim and metric of what is red, and by what.
+
+    Outcomes turn by churn, and the ablations are derived anew from them: drops, their range, every verdict. Floats move by their
+    calibrated spread, and once more by that of a turned answer for each answer of their model that turned (of ablations, by that
+    of a night's share of outcomes).
+    """
+    found = {"outcomes": [], "floats": [], "verdicts": []}
+    for model in PAIR:
+        mine = {(m.claim, m.key): m for m in suite() if m.model == model}
+        right = {key: elsewhere(rng, m.bits, churn=churn) for key, m in mine.items() if m.bits is not None}
+        turned = int((right[ANSWERS] != mine[ANSWERS].bits).sum())
+        again = ablations(mine, right) if any((bits != mine[key].bits).any() for key, bits in right.items()) else {}
+        for key, metric in mine.items():
+            value, verdict = again.get(key, (metric.held.value, None))
+            if metric.bits is None and key not in again:
+                value += rng.normal() * spread_elsewhere(metric.tolerance.noise, turning=0)
+                one, often = metric.tolerance.noise.get("turned"), 1 if metric.claim in ABLATED else turned
+                value += rng.normal(size=often).sum() * (one.spread if one else 0.0)
+            asked = measured(metric, bits=right.get(key), value=value, verdict=verdict)
+            if drifted(metric, asked, same=False, family=metrics):
+                changed = asked.word != metric.held.verdict
+                kind = "verdicts" if changed else "floats" if metric.bits is None else "outcomes"
+                found[kind].append(f"{model} {metric.claim} {metric.key}")
+    return {"word": "alarm" if any(found.values()) else "quiet", **found}
+
+
+def ablations(mine: dict[tuple[str, str], Metric], right: dict) -> dict[tuple[str, str], tuple[float, Verdict]]:
+    """Verdict of each drop, value and verdict of their range, from outcomes by (claim, key); both protocols carry the sound word.
+
+    The value of a drop is left as it was: what has outcomes is compared by them.
+    """
+    places = [place for place in range(6) if ("ablation", f"sound drop_{place}") in mine]
+    whole = mine["ablation-critical", "sound range"]
+    n = whole.held.n
+    rows = np.stack([right["ablation", f"sound drop_{place}"] for place in places])
+    effects = position_effects(right[SOUND_ANSWERS][:n], rows, margin=CONTRAST_FLOOR, floor=DROP_FLOOR)
+    over = (critical_word if whole.model.startswith("gpt2") else none_word)(effects, n=n)
+    spread = 100 * float(np.ptp([drop.value for drop in effects.drops]))
+    found = {("ablation-critical", "sound range"): (spread, over)}
+    of_study = [bits for (claim, key), bits in right.items() if claim == "ablation" and not key.startswith("sound")]
+    found["ablation-critical", "range"] = (100 * float(np.ptp([bits.mean() for bits in of_study])), over)
+    for place, drop, p in zip(places, effects.drops, effects.drop_p):
+        for key in (f"drop_{place}", f"sound drop_{place}"):
+            if ("ablation", key) in mine:
+                found["ablation", key] = (mine["ablation", key].held.value, drop_word(drop, p, n=n))
+    return found
 
 
 def made_up(bits: np.ndarray, *, unit: str = "fraction", value: float | None = None) -> Metric:
@@ -227,9 +264,16 @@ def judge_flipped(rows, settings) -> list[Rate]:
     return [Rate("seen", sum(row["word"] == "seen" for row in rows), len(rows), Bar(low=1.0))]
 
 
-def judge_again(rows, settings) -> list[Rate]:
-    return [
-        Rate("alarm", sum(row["word"] == "alarm" for row in rows), len(rows)),
-        Rate("a verdict became another", sum(row["verdict"] for row in rows), len(rows)),
-        Rate("the range left its tolerance", sum(row["range"] for row in rows), len(rows)),
-    ]
+def judge_derived(bar: Bar | None):
+    """An alarm at all, and by what."""
+
+    def judge(rows, settings) -> list[Rate]:
+        kinds = {"alarm": ("outcomes", "floats", "verdicts")} | {
+            f"alarm by {kind}": (kind,) for kind in ("outcomes", "floats", "verdicts")
+        }
+        return [
+            Rate(what, sum(any(row[kind] for kind in which) for row in rows), len(rows), bar if what == "alarm" else None)
+            for what, which in kinds.items()
+        ]
+
+    return judge
