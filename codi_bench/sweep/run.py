@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass
 from functools import cache
 
 from codi_bench.errors import CodiBenchError
-from codi_bench.files import code_hash
+from codi_bench.files import code_hash, modules_in
+from codi_bench.sweep.auditing import audit_one
 from codi_bench.sweep.executors import Ended, Executor, Resources, Task, run_all
 from codi_bench.sweep.members import PHASES, Member, recipe, snapshots
 from codi_bench.sweep.results import Results
-from codi_bench.sweep.tasks import audit_one, train_one
+from codi_bench.sweep.training import train_one
 
 FINAL, MATCHED = "final", "matched"
 
@@ -173,18 +174,28 @@ def _keep(ended: Ended, results: Results, keys: dict[str, str], found: dict, fai
 
 
 def _key(function: Callable, *given) -> str:
-    """What a result hangs on: the task, its arguments, and the code that trains and measures."""
+    """What a result hangs on: the task, its arguments, and the code that trains (and, for an audit, that measures)."""
     text = json.dumps([function.__name__, [_plain(each) for each in given]], sort_keys=True, default=str)
-    return hashlib.sha256(f"{text} {_code()}".encode()).hexdigest()
+    code = _training_code() if function is train_one else _auditing_code()
+    return hashlib.sha256(f"{text} {code}".encode()).hexdigest()
 
 
 @cache
-def _code() -> str:
-    from codi_bench import engine
+def _training_code() -> str:
     from codi_bench.models import codi, loop, objective, train
-    from codi_bench.sweep import tasks
+    from codi_bench.problems import generator, templates
+    from codi_bench.sweep import training
 
-    return code_hash(codi, loop, objective, train, engine, tasks)
+    return code_hash(codi, loop, objective, train, generator, templates, training)
+
+
+@cache
+def _auditing_code() -> str:
+    from codi_bench import audits, bench, claims, engine, measures
+    from codi_bench.models import edits, patching, reading
+    from codi_bench.sweep import auditing
+
+    return code_hash(bench, engine, edits, patching, reading, auditing, *modules_in(measures, audits, claims))
 
 
 def _plain(value):
