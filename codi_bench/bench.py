@@ -22,6 +22,7 @@ from codi_bench.models.edits import Edit, Patch
 from codi_bench.models.model import Model
 from codi_bench.problems import Problem, generate, generator, load_problems, problem, problems_hash, score, templates
 from codi_bench.problems.files import is_gsm8k_test
+from codi_bench.problems.generator import DIGITS, EVERYTHING, Limits
 from codi_bench.problems.pairs import Pair, pairs, random_donors
 from codi_bench.thoughts.kept import digest, pack, unpack
 from codi_bench.thoughts.record import Answers
@@ -202,7 +203,14 @@ class ModelBench:
         return Effects(_right(held, len(conditions), problems, scoring), np.array(held["log_probability"]), said)
 
     def pairs(self, n: int, *, step: int) -> list[Pair]:
-        return self.once(f"pairs {n} {step}", lambda: pairs(min(n, self.n or n), step=step, seed=self.problem_seed))
+        n = min(n, self.n or n)
+        return self.once(f"pairs {n} {step}", lambda: pairs(n, step=step, seed=self.problem_seed, limits=self.limits))
+
+    @property
+    def limits(self) -> Limits:
+        """Generated pairs have no larger values and no longer chains than generated problems that are given."""
+        small = self.given and all(p.template and DIGITS.allow(p) for p in self.given)
+        return DIGITS if small else EVERYTHING
 
     def patched(
         self,
@@ -214,7 +222,7 @@ class ModelBench:
         vectors: Mapping[str, np.ndarray] | None = None,
     ) -> Patched:
         asked = self.pairs(n, step=step)
-        donors = random_donors(asked, generate(NUM_DONORS, seed=REFERENCE_SEED, split="train"), seed=seed)
+        donors = random_donors(asked, generate(NUM_DONORS, seed=REFERENCE_SEED, split="train", limits=self.limits), seed=seed)
         sources = {name: [getattr(pair, name) for pair in asked] for name in (DONOR, SAME)} | {RANDOM: donors}
         recipients = [pair.recipient for pair in asked]
 

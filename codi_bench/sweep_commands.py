@@ -24,7 +24,7 @@ def sweep(
     architecture: Annotated[list[str] | None, typer.Option(help="repeatable; default: gpt2, llama")] = None,
     workers: Annotated[int, typer.Option(min=1, help="processes on this machine, each on one thread")] = 2,
     ray: Annotated[str | None, typer.Option(help="address of a Ray cluster, or local")] = None,
-    n: Annotated[int, typer.Option(min=1, help="problems of every claim")] = 500,
+    n: Annotated[int, typer.Option(min=1, help="problems of every claim")] = 400,
     dtype: Annotated[str, typer.Option(help="of the training's passes")] = "float32",
     cpus: Annotated[float, typer.Option(help="cores that a task asks a cluster for")] = 1,
     gpus: Annotated[float, typer.Option(help="GPUs that a task asks a cluster for")] = 0,

@@ -29,6 +29,14 @@ class Limits:
     max_value: int = MAX_VALUE
     max_steps: int = max(STEP_WEIGHTS)
 
+    def ranges(self, template: Template) -> dict[str, tuple[int, int]]:
+        """From which number to which each number of the question goes."""
+        return template.ranges if self.max_value == MAX_VALUE else dict.fromkeys(template.ranges, (1, self.max_value))
+
+    def allow(self, problem: Problem) -> bool:
+        """Does a generated problem keep within them?"""
+        return problem.num_steps <= self.max_steps and max(*problem.operands, *problem.values) <= self.max_value
+
 
 EVERYTHING, DIGITS = Limits(), Limits(max_value=9, max_steps=3)  # DIGITS: what a small model learns in minutes
 
@@ -106,10 +114,8 @@ def _content(template: str, operands: tuple[int, ...]) -> str:
 
 
 def _draw(template: Template, split: str, rng: random.Random, limits: Limits) -> dict[str, int]:
-    whole = limits.max_value == MAX_VALUE
-    ranges = template.ranges if whole else dict.fromkeys(template.ranges, (1, limits.max_value))
     while True:
-        operands = {letter: rng.randint(low, high) for letter, (low, high) in ranges.items()}
+        operands = {letter: rng.randint(low, high) for letter, (low, high) in limits.ranges(template).items()}
         if (
             run_program(template, operands, limits.max_value) is not None
             and split_of(template.name, tuple(operands.values())) == split

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from codi_bench.errors import ProblemError
-from codi_bench.problems.generator import run_program, split_of, stream, tell
+from codi_bench.problems.generator import EVERYTHING, Limits, run_program, split_of, stream, tell
 from codi_bench.problems.problem import Problem
 from codi_bench.problems.templates import TEMPLATES, Template
 
@@ -36,7 +36,7 @@ class Pair:
         return self.donor.answer
 
 
-def pairs(n: int, *, step: int, seed: int = 0, split: str = "test") -> list[Pair]:
+def pairs(n: int, *, step: int, seed: int = 0, split: str = "test", limits: Limits = EVERYTHING) -> list[Pair]:
     """n pairs whose value at `step` is an intermediate one (another step follows), every recipient of another content.
 
     All three problems are of the split. Raises ProblemError if n or step is not positive, or the split holds too few.
@@ -44,13 +44,13 @@ def pairs(n: int, *, step: int, seed: int = 0, split: str = "test") -> list[Pair
     if n < 1 or step < 1:
         raise ProblemError(f"n and step must be at least 1, got n={n}, step={step}")
     found: dict[str, Pair] = {}
-    for looked, recipient in enumerate(stream(seed, split)):
+    for looked, recipient in enumerate(stream(seed, split, limits=limits)):
         if len(found) == n:
             return list(found.values())
         if looked > PATIENCE * n:
             raise ProblemError(f"the generator has fewer than {n} pairs for step {step} in {split}; ask for fewer")
         if recipient.num_steps > step and recipient.group not in found:
-            pair = _pair(recipient, step, split, seed)
+            pair = _pair(recipient, step, split, seed, limits)
             if pair is not None:
                 found[recipient.group] = pair
     raise AssertionError("the stream never ends")
@@ -73,9 +73,10 @@ def random_donors(pairs: Sequence[Pair], pool: Sequence[Problem], *, seed: int =
     return chosen
 
 
-def _pair(problem: Problem, step: int, split: str, seed: int) -> Pair | None:
+def _pair(problem: Problem, step: int, split: str, seed: int, limits: Limits) -> Pair | None:
     """The pair around one content, None where it has no donor or no control."""
     template = PROGRAMS[problem.template]
+    ranges = {letter: range(low, high + 1) for letter, (low, high) in limits.ranges(template).items()}
     operands = dict(zip(template.ranges, problem.operands))
     value, answer = problem.values[step - 1], problem.values[-1]
     rng = random.Random(f"codi-bench:pairs:{seed}:{step}:{problem.group}")
@@ -84,18 +85,18 @@ def _pair(problem: Problem, step: int, split: str, seed: int) -> Pair | None:
 
     def first(candidates: Iterator[dict[str, int]], fits) -> dict[str, int] | None:
         for candidate in candidates:
-            steps = run_program(template, candidate)
+            steps = run_program(template, candidate, limits.max_value)
             if steps is not None and split_of(template.name, tuple(candidate.values())) == split and fits(steps):
                 return candidate
         return None
 
-    one_changed = [operands | {letter: number} for letter in sorted(own) for number in _range(template, letter)]
+    one_changed = [operands | {letter: number} for letter in sorted(own) for number in ranges[letter]]
     donor = first(
         iter(rng.sample(one_changed, len(one_changed))),
         lambda steps: steps[step - 1][3] != value and steps[-1][3] != answer,
     )
     free = sorted(upto - later)
-    changed = [operands | dict(zip(free, numbers)) for numbers in product(*(_range(template, letter) for letter in free))]
+    changed = [operands | dict(zip(free, numbers)) for numbers in product(*(ranges[letter] for letter in free))]
     same = first(
         (each for each in rng.sample(changed, len(changed)) if each != operands),
         lambda steps: [each[3] for each in steps[step - 1 :]] == list(problem.values[step - 1 :]),
@@ -109,8 +110,3 @@ def _pair(problem: Problem, step: int, split: str, seed: int) -> Pair | None:
 def _letters(template: Template, start: int, end: int) -> set[str]:
     """The numbers of the question that steps start..end - 1 use."""
     return {name for _, left, right in template.program[start:end] for name in (left, right)} & set(template.ranges)
-
-
-def _range(template: Template, letter: str) -> range:
-    low, high = template.ranges[letter]
-    return range(low, high + 1)

@@ -14,6 +14,7 @@ from codi_bench.sweep.results import Results
 from codi_bench.sweep.training import right_of
 
 NUM_SCORED = 400
+NUM_REFERENCES = 80  # problems behind the scored ones, for the means and donors of edits; of digits there are 563 in all
 
 
 def audit_one(location: str, name: str, steps: int, n: int, permutations: int) -> dict:
@@ -26,7 +27,7 @@ def audit_one(location: str, name: str, steps: int, n: int, permutations: int) -
     with tempfile.TemporaryDirectory() as made:
         folder = Results(location).get_folder(weights, Path(made) / "model")
         problems = Path(made) / "problems.jsonl"
-        problems.write_text("".join(problem.to_json() + "\n" for problem in generate(n, limits=DIGITS)))
+        problems.write_text("".join(problem.to_json() + "\n" for problem in generate(n + NUM_REFERENCES, limits=DIGITS)))
         found = codi_bench.run({name: folder}, problems={"generated": problems}, n=n, permutations=permutations, device="cpu")
     rows = [
         {

@@ -24,7 +24,7 @@ class Settings:
     """How members are trained and audited. n: problems of every claim; permutations: of every null."""
 
     phases: tuple[tuple[str, int], ...] = PHASES
-    n: int = 500
+    n: int = 400
     permutations: int = 199
     dtype: str = "float32"
     cpus: float = 1
