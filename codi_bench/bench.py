@@ -15,7 +15,7 @@ from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patched
 from codi_bench.claims.claim import Captured, Effects, T
 from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS
 from codi_bench.environment import environment
-from codi_bench.errors import MissingProblemsError, ProblemError
+from codi_bench.errors import MeasureError, MissingProblemsError, ProblemError
 from codi_bench.files import code_hash, modules_in
 from codi_bench.models import checkpoint, codi, edits, loop, objective, patching, published, reading, strict
 from codi_bench.models.edits import Edit, Patch
@@ -53,14 +53,25 @@ class ModelBench:
     problem_seed: int = GENERATED_SEED
     seed: int = 0
     turned: int | None = None
+    other: Callable[[], ModelBench] | None = field(default=None, repr=False)  # of the model that this one is compared with
     seen: dict = field(default_factory=dict, repr=False)  # results of `once`
 
     def __post_init__(self):
         _ = self.layers  # a model too shallow for the suite is refused before anything runs
 
     @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
     def family(self) -> str:
         return self.model.entry.family
+
+    @property
+    def partner(self) -> ModelBench:
+        if self.other is None:
+            raise MeasureError(f"{self.name} is compared with no other model: give a second one, --model NAME=FOLDER")
+        return self.once("partner", self.other)
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -267,6 +278,17 @@ class ModelBench:
             return {"latents": self._reference(problems, self.num_latents).latents}
 
         return np.array(self.store.fetch(self._key("latents", problems, self.num_latents), compute)["latents"])
+
+    def untrained_thoughts(self, problems: Sequence[Problem], *, seed: int) -> np.ndarray:
+        problems = list(problems)
+
+        def compute():
+            fresh = self.model.untrained(seed)
+            states = fresh.think([p.question for p in problems], batch_size=self.batch_size).hidden_states
+            return {"thoughts": np.ascontiguousarray(states[:, 1:, -1], np.float32)}
+
+        key = self._key("untrained", problems, self.num_latents, seed=seed)
+        return np.array(self.store.fetch(key, compute)["thoughts"])
 
     def early(self, n: int) -> np.ndarray:
         problems = self.problems(n)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from codi_bench import __version__, engine
@@ -303,9 +303,24 @@ class Suite:
             )
             store = Store(default_folder())
             self.benches[asked.name] = ModelBench(
-                model, store, problems, self.n, self.batch_size, permutations=self.permutations or DEFAULT_PERMUTATIONS
+                model,
+                store,
+                problems,
+                self.n,
+                self.batch_size,
+                permutations=self.permutations or DEFAULT_PERMUTATIONS,
+                other=self._partner(asked),
             )
         return self.benches[asked.name]
+
+    def _partner(self, asked: Asked) -> Callable[[], ModelBench] | None:
+        """The bench of the model that this one is compared with: the registered one, or the other one of two that were given."""
+        named = {each.name: each for each in self.asked_models}
+        if asked.registered is not None:
+            name = asked.registered.partner
+            return lambda: self._bench(named.get(name) or Asked(name))
+        given = [each for each in self.asked_models if each.registered is None and each.name != asked.name]
+        return partial(self._bench, given[0]) if len(given) == 1 else None
 
     def _device(self, asked: Asked) -> str:
         """`auto`: the embedded pair is recorded on the CPU and measured there unless `-m gpu` asks; published models on cuda."""

@@ -15,9 +15,7 @@ from codi_bench.files import check_writable, write_text
 
 def sweep(
     out: Annotated[str, typer.Option(help="where results go: a folder, or a URL of fsspec (s3://…)")] = "runs/sweep",
-    work: Annotated[Path, typer.Option(help="folder that a stopped training goes on from")] = Path(
-        "runs/sweep-work"
-    ),
+    work: Annotated[Path, typer.Option(help="folder that a stopped training goes on from")] = Path("runs/sweep-work"),
     report: Annotated[Path, typer.Option(help="folder of sweep.json and the figure")] = Path("report/sweep"),
     width: Annotated[list[int] | None, typer.Option(help="repeatable; default: 24, 40, 64, 104")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="repeatable; default: 0, 1, 2")] = None,

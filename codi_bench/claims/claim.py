@@ -56,6 +56,7 @@ class Bench(Protocol):
     seed: added to every seed of a measure (folds, samples, SAE, draws): 0 but where their noise is measured.
     """
 
+    name: str
     family: str
     seed: int
     layers: tuple[int, ...]
@@ -63,6 +64,10 @@ class Bench(Protocol):
     num_latents: int
     permutations: int
     device: str
+
+    @property
+    def partner(self) -> Bench:
+        """The bench of the model that this one is compared with; raises MeasureError where there is none."""
 
     def captured(self, n: int, *, num_latents: int, variants: int = 1) -> Captured:
         """The first n test problems (`variants` tellings each), thought about with num_latents thoughts and answered."""
@@ -107,6 +112,9 @@ class Bench(Protocol):
 
     def latents(self, problems: Sequence[Problem]) -> np.ndarray:
         """z_0..z_K of thoughts about some problems, float32 [n, K + 1, d]."""
+
+    def untrained_thoughts(self, problems: Sequence[Problem], *, seed: int) -> np.ndarray:
+        """What the same architecture with fresh weights thinks, float32 [n, K, d] after the final norm."""
 
     def early(self, n: int) -> np.ndarray:
         """Right or wrong on the first n test problems after k latents, bool [K + 1, n]."""

@@ -46,7 +46,7 @@ class Sae:
         """Features [..., F], none negative, of vectors [..., d]: an array for an array, a tensor for a tensor."""
         if self.k is None:
             return self._run(x, lambda v: linear(v, self.encoder_weight, self.encoder_bias).relu_())
-        return self._run(x, lambda v: _largest(linear(v - self.decoder_bias, self.encoder_weight, self.encoder_bias), self.k))
+        return self._run(x, lambda v: largest(linear(v - self.decoder_bias, self.encoder_weight, self.encoder_bias), self.k))
 
     def decode(self, features):
         """Vectors [..., d] of features [..., F]: an array for an array, a tensor for a tensor."""
@@ -117,7 +117,7 @@ def train_relu_sae(
     decoder_weight, decoder_bias = draw(d, features, fan_in=features), draw(d, fan_in=features)
     weights = (encoder_weight, encoder_bias, decoder_weight, decoder_bias)
     optimizer = torch.optim.Adam(weights, lr=lr)
-    with torch.enable_grad(), _threads(features * d):
+    with torch.enable_grad(), threads_for(features * d):
         for _ in range(epochs):
             for rows in torch.randperm(len(x), generator=generator).split(batch_size):
                 batch = x[rows.to(x.device)]  # [b, d]
@@ -174,7 +174,7 @@ def train_topk_sae(
     aux_k = max(1, d // 2) if aux_k is None else aux_k
     dead_after = m if dead_after is None else dead_after
     generator = torch.Generator().manual_seed(seed)
-    decoder_weight = _unit_columns(torch.randn(d, features, generator=generator)).to(x.device)
+    decoder_weight = unit_columns(torch.randn(d, features, generator=generator)).to(x.device)
     encoder_weight = decoder_weight.T.clone().requires_grad_()
     decoder_weight.requires_grad_()
     encoder_bias = torch.zeros(features, device=x.device, requires_grad=True)
@@ -182,17 +182,17 @@ def train_topk_sae(
     weights = (encoder_weight, encoder_bias, decoder_weight, decoder_bias)
     optimizer = torch.optim.Adam(weights, lr=lr)
     silent = torch.zeros(features, dtype=torch.int64, device=x.device)  # vectors since a feature was last active
-    with torch.enable_grad(), _threads(features * d):
+    with torch.enable_grad(), threads_for(features * d):
         for _ in range(epochs):
             for rows in torch.randperm(m, generator=generator).split(batch_size):
                 batch = x[rows.to(x.device)] / scale  # [b, d]
                 before = linear(batch - decoder_bias, encoder_weight, encoder_bias)  # [b, F]
-                active = _largest(before, k)
+                active = largest(before, k)
                 error = batch - linear(active, decoder_weight, decoder_bias)
                 loss = error.square().mean()
                 dead = (silent >= dead_after).nonzero()[:, 0]
                 if len(dead):
-                    again = linear(_largest(before[:, dead], min(aux_k, len(dead))), decoder_weight[:, dead])
+                    again = linear(largest(before[:, dead], min(aux_k, len(dead))), decoder_weight[:, dead])
                     left = error.detach()
                     loss = loss + AUX_WEIGHT * (left - again).square().mean() / left.square().mean().clamp_min(1e-12)
                 optimizer.zero_grad()
@@ -201,7 +201,7 @@ def train_topk_sae(
                     gradient = decoder_weight.grad
                     gradient -= (gradient * decoder_weight).sum(dim=0) * decoder_weight
                     optimizer.step()
-                    decoder_weight.copy_(_unit_columns(decoder_weight))
+                    decoder_weight.copy_(unit_columns(decoder_weight))
                     silent = torch.where((active > 0).any(dim=0), 0, silent + len(batch))
     if not all(weight.isfinite().all() for weight in weights):
         raise MeasureError(f"the autoencoder diverged at learning rate {lr}")
@@ -284,19 +284,19 @@ def predict_errors(features, correct, *, test_share: float = 0.2, seed: int = 42
     )
 
 
-def _largest(values: torch.Tensor, k: int) -> torch.Tensor:
+def largest(values: torch.Tensor, k: int) -> torch.Tensor:
     """values [..., F] where they are among the k largest of their row and positive, else 0."""
-    largest, index = values.topk(k, dim=-1)
-    return torch.zeros_like(values).scatter(-1, index, largest.relu())
+    top, index = values.topk(k, dim=-1)
+    return torch.zeros_like(values).scatter(-1, index, top.relu())
 
 
-def _unit_columns(weight: torch.Tensor) -> torch.Tensor:
+def unit_columns(weight: torch.Tensor) -> torch.Tensor:
     """weight [d, F] with columns of norm 1."""
     return weight / weight.norm(dim=0).clamp_min(1e-12)
 
 
 @contextmanager
-def _threads(size: int):
+def threads_for(size: int):
     """One thread for a small autoencoder: its products gain nothing from more, whose split of a sum would show in the weights.
 
     Where other work takes a core, waiting for the second thread would even cost many times the training.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -210,6 +211,22 @@ class Model:
         """
         known = {word: reading.word_ids(self.codi, word) for each in words for word in each}
         return reading.lens_ranks(self.codi, hidden_states, [[known[word] for word in each] for each in words])
+
+    def untrained(self, seed: int = 0) -> Model:
+        """The same architecture and tokenizer with fresh weights: a control for what training has put there.
+
+        The backbone's are drawn as its configuration says, the projection's as PyTorch does.
+        """
+        fresh = copy.deepcopy(self.codi)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            backbone = type(fresh.backbone)(fresh.backbone.config)
+            for module in fresh.projection.modules():
+                if hasattr(module, "reset_parameters"):
+                    module.reset_parameters()
+        fresh.backbone.load_state_dict(backbone.state_dict())
+        fresh.fingerprint = f"{self.fingerprint} untrained {seed}"
+        return Model(fresh, self.entry, self.device, self.dtype)
 
     def explain(self, questions: Sequence[str], *, batch_size: int = 64, max_new_tokens: int = 64) -> Answers:
         """The teacher's chain of thought and answer in words, greedily."""

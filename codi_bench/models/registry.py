@@ -17,7 +17,8 @@ class ModelEntry:
     family: whose study protocol applies (`gpt2` or `llama`). layers: the three probed `hidden_states` indices and
     sae_layers those that the SAE reads, stored so that nobody recomputes them. hub: the published checkpoint, None for
     an embedded model. num_latents, lora_alpha: training settings of a published checkpoint, which its files do not hold
-    (the training scripts of github.com/zhenyi4/codi; the rank, 128 there, is read off the weights).
+    (the training scripts of github.com/zhenyi4/codi; the rank, 128 there, is read off the weights). partner: the model that
+    it is compared with.
     """
 
     name: str
@@ -30,6 +31,7 @@ class ModelEntry:
     width: int = 0
     num_latents: int = 6
     lora_alpha: float = 32
+    partner: str = ""
 
     def has_shape(self, family: str, num_layers: int, width: int) -> bool:
         """Is a backbone of this family, depth and width like the registered one?"""
@@ -58,11 +60,27 @@ class ModelEntry:
 REGISTRY = {
     entry.name: entry
     for entry in (
-        ModelEntry("gpt2-mini", "gpt2", layers=(1, 2, 3), sae_layers=(1, 2, 3), num_layers=4, width=104),
+        ModelEntry("gpt2-mini", "gpt2", layers=(1, 2, 3), sae_layers=(1, 2, 3), num_layers=4, width=104, partner="llama-mini"),
         # the study's layers 8, 14, 15 of 16 at the like depth of five, made distinct; its SAE read the last five
-        ModelEntry("llama-mini", "llama", layers=(2, 3, 4), sae_layers=(1, 2, 3, 4, 5), num_layers=5, width=200),
         ModelEntry(
-            "gpt2", "gpt2", layers=(4, 8, 11), sae_layers=(4, 8, 11), hub="zen-E/CODI-gpt2", base="gpt2", num_layers=12, width=768
+            "llama-mini",
+            "llama",
+            layers=(2, 3, 4),
+            sae_layers=(1, 2, 3, 4, 5),
+            num_layers=5,
+            width=200,
+            partner="gpt2-mini",
+        ),
+        ModelEntry(
+            "gpt2",
+            "gpt2",
+            layers=(4, 8, 11),
+            sae_layers=(4, 8, 11),
+            hub="zen-E/CODI-gpt2",
+            base="gpt2",
+            num_layers=12,
+            width=768,
+            partner="llama-3.2-1b",
         ),
         ModelEntry(
             "llama-3.2-1b",
@@ -73,6 +91,7 @@ REGISTRY = {
             base="meta-llama/Llama-3.2-1B-Instruct",
             num_layers=16,
             width=2048,
+            partner="gpt2",
         ),
     )
 }

@@ -18,7 +18,7 @@ from codi_bench.problems.problem import Problem
 from codi_bench.problems.templates import TEMPLATES, Template
 
 PROGRAMS = {template.name: template for template in TEMPLATES}
-PATIENCE = 500  # contents looked at for each pair that is asked for
+PATIENCE = 20_000  # problems in a row that bring no pair of a new content
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,19 @@ def pairs(n: int, *, step: int, seed: int = 0, split: str = "test", limits: Limi
     if n < 1 or step < 1:
         raise ProblemError(f"n and step must be at least 1, got n={n}, step={step}")
     found: dict[str, Pair] = {}
-    for looked, recipient in enumerate(stream(seed, split, limits=limits)):
+    seen: set[str] = set()
+    idle = 0
+    for recipient in stream(seed, split, limits=limits):
         if len(found) == n:
             return list(found.values())
-        if looked > PATIENCE * n:
+        idle += 1
+        if idle > PATIENCE:
             raise ProblemError(f"the generator has fewer than {n} pairs for step {step} in {split}; ask for fewer")
-        if recipient.num_steps > step and recipient.group not in found:
+        if recipient.num_steps > step and recipient.group not in seen:
+            seen.add(recipient.group)
             pair = _pair(recipient, step, split, seed, limits)
             if pair is not None:
-                found[recipient.group] = pair
+                found[recipient.group], idle = pair, 0
     raise AssertionError("the stream never ends")
 
 

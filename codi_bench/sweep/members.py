@@ -16,7 +16,9 @@ SEEDS = (0, 1, 2)
 LAYERS = 4  # of every size, so that the same cells are probed; fewer have no three inner layers
 HEADS = {24: 2, 40: 4, 64: 4, 104: 4}
 PHASES = (("teacher", 600), ("both", 400))  # at most ten minutes on one core, the largest size included
-SNAPSHOTS = 12  # checkpoints of the student, each after 1.4 times as many of its steps, from which one of matched accuracy is chosen
+SNAPSHOTS = (
+    12  # checkpoints of the student, each after 1.4 times as many of its steps, from which one of matched accuracy is chosen
+)
 
 
 @dataclass(frozen=True)

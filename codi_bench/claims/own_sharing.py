@@ -1,0 +1,236 @@
+"""The first study's question "do two models learn the same features?", answered by experiment. Nothing was published on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from codi_bench.audits.sharing import (
+    LABELS,
+    OTHERS,
+    SURFACE,
+    UNTRAINED,
+    Across,
+    Aligned,
+    Sharing,
+    across,
+    across_word,
+    aligned_cka,
+    aligned_features,
+    aligned_word,
+    matched_products,
+    over,
+    shared_p,
+    shared_word,
+    sharing,
+    strictest,
+)
+from codi_bench.claims.claim import Bench, Claim, Measured, Null
+from codi_bench.claims.own_edits import UNPUBLISHED, unpublished
+from codi_bench.claims.seed_sound import FAMILY_TESTS, SEED, captured, ends, surface, without_word
+from codi_bench.errors import MeasureError
+from codi_bench.measures.sae import Sae, train_topk_sae
+from codi_bench.measures.sae_heldout import grouped_split
+from codi_bench.stats import stream
+from codi_bench.validity import check_permutations, holm_p
+
+SOURCE = "GPT-2 vs LLaMA CODI: Comparative Analysis, 2025-10-24, left open: do two models learn the same features?"
+EPOCHS = 15
+FAMILY = "sharing"
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """Two models, the first by name and the second: a crosscoder with its controls, and what needs none.
+
+    seeds: how alike two SAEs of the first model are that differ in their seed.
+    """
+
+    shared: Sharing
+    controls: dict[str, Sharing]
+    cka: Aligned
+    matched: Aligned
+    seeds: float
+    across: dict[str, Across]  # by the model whose errors are told
+    n: int
+
+    def p(self, name: str) -> dict[str, dict[str, float]]:
+        """Corrected p of the family's four tests against each of their two nulls, for one of the models."""
+        raw = {
+            "shared": shared_p(self.shared, self.controls),
+            "cka": self.cka.p,
+            "matched": self.matched.p,
+            "auc": self.across[name].p,
+        }
+        first, second = (
+            holm_p({test: p[null[test == "auc"]] for test, p in raw.items()}, FAMILY_TESTS[FAMILY])
+            for null in ((OTHERS, LABELS), (UNTRAINED, SURFACE))
+        )
+        return {test: dict(zip(p, (first[test], second[test]), strict=True)) for test, p in raw.items()}
+
+
+def study(bench: Bench) -> Study:
+    """Both models on the same problems; the same for both of them, and computed once."""
+    first, second = sorted((bench, bench.partner), key=lambda each: each.name)
+    return first.once(f"sharing with {second.name}", lambda: _study(first, second))
+
+
+def _study(first: Bench, second: Bench) -> Study:
+    check_permutations(first.permutations, FAMILY_TESTS[FAMILY])
+    one, other = captured(first), captured(second)
+    if one.problems != other.problems:
+        raise MeasureError(f"{first.name} and {second.name} are measured on other problems: give both the same set")
+    if first.num_latents != second.num_latents:
+        raise MeasureError(f"{first.name} and {second.name} have {first.num_latents} and {second.num_latents} thoughts")
+    seed, groups = SEED + first.seed, [p.group for p in one.problems]
+    a, b = (found.hidden_states[:, 1:, -1].astype(np.float32) for found in (one, other))  # [n, K, d]
+    fresh = second.untrained_thoughts(one.problems, seed=seed)
+    train, test = grouped_split(groups, 2 * one.right + other.right, seed=seed)
+    shuffled = np.arange(len(b))
+    for side in (train, test):
+        shuffled[side] = stream(seed, "other problems").permutation(side)
+    crossed = partial(sharing, a, train=train, test=test, seed=seed, epochs=EPOCHS, kept=first.kept)
+    shared = crossed(b)
+    rows = {"own": a, "other": b, "fresh": fresh}
+    saes = {name: _sae(first, x[train], seed) for name, x in rows.items()}
+    again = _sae(first, a[train], seed + 1)
+    numbers = {"permutations": first.permutations, "seed": seed}
+    thoughts = tuple(rows.values())
+    pooled = shared.features[:, :, shared.shared].mean(axis=1)  # [n, shared features]
+    rights = {first.name: one.right, second.name: other.right}
+    tell = partial(across, pooled, train=train, test=test, groups=groups, surface=surface(one, len(groups)), kept=first.kept)
+    return Study(
+        shared,
+        {OTHERS: crossed(b[shuffled]), UNTRAINED: crossed(fresh)},
+        aligned_cka(*thoughts, **numbers),
+        aligned_features(*saes.values(), thoughts, train, test, **numbers),
+        float(np.trace(matched_products(saes["own"], again, a, a, train, test)) / len(test)),
+        {
+            told: tell(theirs=rights[learned], own=rights[told], **numbers)
+            for told, learned in ((first.name, second.name), (second.name, first.name))
+        },
+        len(test),
+    )
+
+
+def _sae(bench: Bench, thoughts: np.ndarray, seed: int) -> Sae:
+    width = thoughts.shape[-1]
+    vectors = thoughts.reshape(-1, width)
+    return bench.kept(Sae, train_topk_sae, vectors, features=width, k=max(4, width // 16), epochs=EPOCHS, seed=seed)
+
+
+def shared_features(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Share of living crosscoder features that both models have, and what it explains of each."""
+    found = study(bench)
+    p, rate, control = found.p(bench.name)["shared"], found.shared.rate, strictest(found.controls)
+    counts = {name: [each.only_first, each.both, each.only_second] for name, each in found.controls.items()}
+    own = 0 if bench.name < bench.partner.name else 1
+    one, two = found.shared.only_first, found.shared.only_second
+    exclusive = (one, two)[own] / found.shared.alive
+    why = without_word("a share of the features, judged as the shared ones")
+    explained = without_word("explained by all features, shared or not")
+    return [
+        Measured(
+            "shared",
+            rate.value,
+            found.shared.alive,
+            "fraction",
+            rate.low,
+            rate.high,
+            detail={"over": ends(over(found.shared, control)), "controls": counts, "p": p},
+            null=Null(control.rate.value, control.rate.low, control.rate.high, max(p.values())),
+            verdict=shared_word(found.shared, found.controls, p, n=found.n),
+        ),
+        Measured("exclusive", exclusive, found.shared.alive, "fraction", detail=why),
+        Measured("explained_variance", found.shared.explained[own], found.n, "fraction", detail=explained),
+    ]
+
+
+def alignment(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """CKA of the thoughts, and how well features of two separate SAEs match."""
+    found = study(bench)
+    p, rows = found.p(bench.name), []
+    for metric, each, more in (("cka", found.cka, {}), ("matched", found.matched, {"two seeds": found.seeds})):
+        detail = {"untrained": each.untrained, "gain": ends(each.gain), "p": p[metric], **more}
+        rows.append(
+            Measured(
+                metric,
+                each.value.value,
+                each.n,
+                "fraction",
+                each.value.low,
+                each.value.high,
+                detail=detail,
+                null=Null.of(each.null, max(p[metric].values())),
+                verdict=aligned_word(each, p[metric]),
+            )
+        )
+    return rows
+
+
+def shared_errors(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """AUC of the partner's error classifier, on shared features, for this model's errors."""
+    found, p = study(bench), study(bench).p(bench.name)["auc"]
+    each = found.across[bench.name]
+    return [
+        Measured(
+            "auc",
+            each.auc.value,
+            found.n,
+            "fraction",
+            each.auc.low,
+            each.auc.high,
+            ranked=each.ranked,
+            detail={"own": ends(each.own), "added_auc": ends(each.added), "p": p},
+            null=Null.of(each.null_auc, max(p.values())),
+            verdict=across_word(each, p),
+        )
+    ]
+
+
+TWO = (
+    "thoughts after the final norm of two models on the same 1000 problems, aligned by problem and position, 80 to 20 by groups; "
+)
+CONTROLS = "controls: problems of one model shuffled, and an untrained second model; Holm over the four tests of the family"
+CLAIMS = (
+    Claim(
+        "shared-features",
+        FAMILY,
+        "exists",
+        "Two models think in the same features.",
+        SOURCE,
+        UNPUBLISHED,
+        unpublished,
+        TWO + "one TopK crosscoder with as many features as the narrower model has dimensions; shared: between 0.3 and 0.7 of a "
+        "feature's decoder norms are the second model's; the unit is the feature of this crosscoder; " + CONTROLS,
+        shared_features,
+    ),
+    Claim(
+        "alignment",
+        FAMILY,
+        "exists",
+        "Thoughts of two models are alike, as CKA and as features of separately trained SAEs have it.",
+        SOURCE,
+        UNPUBLISHED,
+        unpublished,
+        TWO + "linear CKA; mean correlation on held-out problems of the features of two TopK SAEs, matched "
+        "one to one on the others; intervals by a jackknife over 20 blocks of problems; " + CONTROLS,
+        alignment,
+    ),
+    Claim(
+        "shared-errors",
+        FAMILY,
+        "exists",
+        "Features that two models share predict the errors of one from those of the other.",
+        SOURCE,
+        UNPUBLISHED,
+        unpublished,
+        TWO
+        + "a logistic classifier of the other model's errors on the mean activation of shared features, held-out AUC for this "
+        "model's errors; nulls: labels permuted, labels drawn given the surface; Holm over the four tests of the family",
+        shared_errors,
+    ),
+)
