@@ -35,7 +35,7 @@ def sweep(
     from codi_bench.measures.trend import detectable
     from codi_bench.sweep.executors import ProcessPool, RayCluster
     from codi_bench.sweep.figure import draw, said
-    from codi_bench.sweep.findings import follow
+    from codi_bench.sweep.findings import follow, in_common
     from codi_bench.sweep.members import FAMILIES, LAYERS, SEEDS, WIDTHS, members
     from codi_bench.sweep.run import Settings
     from codi_bench.sweep.run import sweep as run
@@ -61,12 +61,16 @@ def sweep(
     followed = follow(found.audited)
     for each in followed:
         print(f"{each.which}, {each.name}: {said(each)}")
+    for line in in_common(found.compared):
+        print(line)
     held = {
         "settings": asdict(settings),
         "target": found.target,
         "failed": found.failed,
         "audited": [asdict(each) for each in found.audited],
+        "compared": [asdict(each) for each in found.compared],
         "said": {f"{each.which}, {each.name}": said(each) for each in followed},
+        "in common": in_common(found.compared),
     }
     write_text(report / "sweep.json", json.dumps(held, indent=1) + "\n")
     print(f"{draw(followed, report / 'sweep.svg')}: figure; beside it sweep.json")

@@ -13,10 +13,10 @@ from codi_bench.problems.generator import DIGITS, generate
 from codi_bench.stats import stream
 from codi_bench.sweep import run as running
 from codi_bench.sweep.executors import Ended
-from codi_bench.sweep.findings import NUMBERS, follow
+from codi_bench.sweep.findings import NUMBERS, follow, in_common
 from codi_bench.sweep.members import HEADS, LAYERS, WIDTHS, Member, members, recipe, snapshots
 from codi_bench.sweep.results import Results
-from codi_bench.sweep.run import FINAL, MATCHED, Audited, Settings, matched, sweep, target_accuracy
+from codi_bench.sweep.run import FINAL, MATCHED, Audited, Settings, couples, matched, sweep, target_accuracy
 
 SETTINGS = Settings(phases=(("teacher", 4), ("both", 8)), n=20)
 
@@ -49,19 +49,27 @@ def made_up(monkeypatch):
         steps = snapshots(phases)
         return {"parameters": width**2, "choosing": {str(s): width / 104 * s / max(steps) for s in steps}}
 
-    def audit_one(location, name, steps, n, permutations):
+    def compare_one(location, first, second, n, permutations):
+        alike = first.split("-")[0] == second.split("-")[0]
+        values = {"cka": 0.8 if alike else 0.3}
+        rows = [{"claim": "alignment", "metric": m, "protocol": "sound", "measured": {"value": v}} for m, v in values.items()]
+        return {"rows": [row | {"null": 0.1} for row in rows]}
+
+    def audit_one(location, weights, n, permutations):
+        _, name, steps = weights.split("/")
         member = next(m for m in members() if m.name == name)
-        noise = stream(member.seed, name, str(steps)).standard_normal()
+        noise = stream(member.seed, name, steps).standard_normal()
         values = {"tau": 20 - 3 * math.log(member.width) + 0.3 * noise, "accuracy": 0.5, "auc": 0.7}
         rows = [
             {"claim": claim, "metric": metric, "protocol": "sound", "measured": {"value": values[metric]}}
             for claim, metric, _ in NUMBERS.values()
             if metric in values
         ]
-        return {"rows": rows, "steps": steps}
+        return {"rows": rows, "steps": int(steps)}
 
     monkeypatch.setattr(running, "train_one", train_one)
     monkeypatch.setattr(running, "audit_one", audit_one)
+    monkeypatch.setattr(running, "compare_one", compare_one)
 
 
 def test_finished_work_is_never_redone_and_other_settings_are_other_work(made_up, tmp_path):
@@ -73,10 +81,21 @@ def test_finished_work_is_never_redone_and_other_settings_are_other_work(made_up
     assert sweep(str(tmp_path), members(), again, SETTINGS, work="elsewhere") == found and again.done == []
     other = InTurn()
     sweep(str(tmp_path), members(), other, Settings(phases=SETTINGS.phases, n=30), work="w")
-    assert other.done and all(name.startswith("audited/") for name in other.done)
+    assert {name.partition("/")[0] for name in other.done} == {"audited", "compared"}
     longer = InTurn()
     sweep(str(tmp_path), members(), longer, Settings(phases=(("teacher", 4), ("both", 16)), n=20), work="w")
     assert sum(name.startswith("trained/") for name in longer.done) == 24
+
+
+def test_widest_models_are_compared_across_seeds_and_across_architectures(made_up, tmp_path):
+    chosen = couples(members())
+    assert len(chosen) == 3 + 3 + 3 and {m.width for pair in chosen for m in pair} == {max(WIDTHS)}
+    assert all((one.family == other.family) != (one.seed == other.seed) for one, other in chosen)
+    (line,) = in_common(sweep(str(tmp_path), members(), InTurn(), SETTINGS, work="w").compared)
+    assert line == (
+        "CKA: one architecture, other seeds 0.80 (0.80 to 0.80, 6 pairs, null 0.10); "
+        "two architectures 0.30 (0.30 to 0.30, 3 pairs, null 0.10)"
+    )
 
 
 def test_a_sweep_that_stopped_goes_on(made_up, tmp_path):

@@ -1,15 +1,17 @@
-"""What a worker of a sweep does then: every claim on one kept checkpoint."""
+"""What a worker of a sweep does then: every claim on one kept checkpoint, and what two checkpoints have in common."""
 
 from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from codi_bench.problems.generator import DIGITS, generate
+from codi_bench.results import Row
 from codi_bench.sweep.results import Results
 from codi_bench.sweep.training import right_of
 
@@ -17,39 +19,50 @@ NUM_SCORED = 400
 NUM_REFERENCES = 80  # problems behind the scored ones, for the means and donors of edits; of digits there are 563 in all
 
 
-def audit_one(location: str, name: str, steps: int, n: int, permutations: int) -> dict:
-    """Value, null and word of every row, and accuracy by number of steps ("all" of them too)."""
+def audit_one(location: str, weights: str, n: int, permutations: int) -> dict:
+    """Every claim of one model that is not slow: value, null and word of each row, and accuracy by number of steps ("all")."""
+    from codi_bench.claims import CLAIMS
+    from codi_bench.claims.own_sharing import FAMILY
+
+    claims = [claim.id for claim in CLAIMS.values() if not claim.slow and claim.family != FAMILY]
+    found = _run(location, {"model": weights}, claims, n, permutations)
+    scored = generate(NUM_SCORED, limits=DIGITS)
+    right, counts = right_of(Results(location), weights, scored), np.array([problem.num_steps for problem in scored])
+    by_steps = {str(k): float(right[counts == k].mean()) for k in sorted(set(counts.tolist()))}
+    return found | {"accuracy": {"all": float(right.mean()), **by_steps}}
+
+
+def compare_one(location: str, first: str, second: str, n: int, permutations: int) -> dict:
+    """What two checkpoints share: rows of the claims that take two models, as the first has them."""
+    from codi_bench.claims import CLAIMS
+    from codi_bench.claims.own_sharing import FAMILY
+
+    claims = [claim.id for claim in CLAIMS.values() if claim.family == FAMILY]
+    found = _run(location, {"first": first, "second": second}, claims, n, permutations)
+    return found | {"rows": [row for row in found["rows"] if row["model"] == "first"]}
+
+
+def _run(location: str, weights: dict[str, str], claims: Sequence[str], n: int, permutations: int) -> dict:
+    """Rows of some claims on checkpoints, by name, and the seconds they took."""
     import codi_bench
 
     torch.set_num_threads(1)
     started = time.monotonic()
-    weights = f"weights/{name}/{steps}"
     with tempfile.TemporaryDirectory() as made:
-        folder = Results(location).get_folder(weights, Path(made) / "model")
+        folders = {name: Results(location).get_folder(where, Path(made) / name) for name, where in weights.items()}
         problems = Path(made) / "problems.jsonl"
         problems.write_text("".join(problem.to_json() + "\n" for problem in generate(n + NUM_REFERENCES, limits=DIGITS)))
-        found = codi_bench.run({name: folder}, problems={"generated": problems}, n=n, permutations=permutations, device="cpu")
-    rows = [
-        {
-            "claim": row.claim,
-            "metric": row.metric,
-            "protocol": row.protocol,
-            "status": row.status,
-            "measured": row.measured,
-            "null": None if row.null is None else row.null["value"],
-            "validity": row.validity,
-            "n": row.n,
-            "cell": row.cell,
-            "note": row.detail.get("note"),
-            "reason": row.reason if row.status != "ok" else "",
-        }
-        for row in found.rows
-    ]
-    scored = generate(NUM_SCORED, limits=DIGITS)
-    right, counts = right_of(Results(location), weights, scored), np.array([problem.num_steps for problem in scored])
-    by_steps = {str(k): float(right[counts == k].mean()) for k in sorted(set(counts.tolist()))}
-    return {
-        "rows": rows,
-        "accuracy": {"all": float(right.mean()), **by_steps},
-        "seconds": round(time.monotonic() - started, 1),
+        found = codi_bench.run(
+            folders, claims, problems={"generated": problems}, n=n, permutations=permutations, device="cpu", progress=False
+        )
+    return {"rows": [_kept(row) for row in found.rows if row.model in weights], "seconds": round(time.monotonic() - started, 1)}
+
+
+def _kept(row: Row) -> dict:
+    """What a sweep keeps of a row; whole ones hold every problem's outcome."""
+    kept = ("claim", "model", "metric", "protocol", "status", "measured", "validity", "n", "cell")
+    return {name: getattr(row, name) for name in kept} | {
+        "null": None if row.null is None else row.null["value"],
+        "note": row.detail.get("note"),
+        "reason": row.reason if row.status != "ok" else "",
     }

@@ -10,13 +10,20 @@ from scipy.stats import t as student
 
 from codi_bench.errors import MeasureError
 from codi_bench.measures.trend import Trend, trend
-from codi_bench.sweep.run import FINAL, MATCHED, Audited
+from codi_bench.sweep.run import FINAL, MATCHED, Audited, Compared
 
 NUMBERS = {  # what is followed: the name, claim, metric, and its unit in words
     "accuracy": ("task-accuracy", "accuracy", "fraction"),
     "spread (tau)": ("spread", "tau", "points"),
     "range of drops": ("ablation-critical", "range", "points"),
     "best probe (AUC)": ("probe-best", "auc", "fraction"),
+}
+
+SHARED = {  # of two models: the name, claim, metric
+    "shared features": ("shared-features", "shared"),
+    "CKA": ("alignment", "cka"),
+    "matched SAE features": ("alignment", "matched"),
+    "errors across (AUC)": ("shared-errors", "auc"),
 }
 
 
@@ -84,3 +91,23 @@ def _mean(family: str, size: int, points: Sequence[tuple[str, int, float]]) -> M
         return Mean(family, size, mean, None, None, len(values))
     reach = float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
     return Mean(family, size, mean, mean - reach, mean + reach, len(values))
+
+
+def in_common(compared: Sequence[Compared]) -> list[str]:
+    """A line a measure of what two models share: other seeds of one architecture beside two architectures, each with its null."""
+    lines = []
+    for name, (claim, metric) in SHARED.items():
+        parts = []
+        for kind, alike in (("one architecture, other seeds", True), ("two architectures", False)):
+            mine = [each.result["rows"] for each in compared if (each.one.family == each.other.family) == alike]
+            values = [value for rows in mine if (value := _value(rows, claim, metric)) is not None]
+            nulls = [row["null"] for rows in mine for row in rows if (row["claim"], row["metric"]) == (claim, metric)]
+            nulls = [null for null in nulls if null is not None]
+            if values:
+                beside = f", null {np.mean(nulls):.2f}" if nulls else ""
+                parts.append(
+                    f"{kind} {np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f}, {len(values)} pairs{beside})"
+                )
+        if parts:
+            lines.append(f"{name}: {'; '.join(parts)}")
+    return lines

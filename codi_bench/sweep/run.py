@@ -7,10 +7,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import combinations
 
 from codi_bench.errors import CodiBenchError
 from codi_bench.files import code_hash, modules_in
-from codi_bench.sweep.auditing import audit_one
+from codi_bench.sweep.auditing import audit_one, compare_one
 from codi_bench.sweep.executors import Ended, Executor, Resources, Task, run_all
 from codi_bench.sweep.members import PHASES, Member, recipe, snapshots
 from codi_bench.sweep.results import Results
@@ -48,10 +49,20 @@ class Audited:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """What two members share at the end of training."""
+
+    one: Member
+    other: Member
+    result: dict
+
+
+@dataclass(frozen=True)
 class Found:
-    """What a sweep found: audited checkpoints, what failed and why, and the accuracy that checkpoints were matched at."""
+    """What a sweep found: audited checkpoints, compared ones, what failed and why, and the accuracy of matched checkpoints."""
 
     audited: tuple[Audited, ...]
+    compared: tuple[Compared, ...]
     failed: dict[str, str]
     target: float | None
 
@@ -70,61 +81,62 @@ def sweep(
     told(text, done, total): called at the start of both stages and as tasks end.
     """
     results, failed = Results(location), {}
-    trained = _do(
-        {
-            f"trained/{member.name}": (
-                train_one,
-                {
-                    "location": location,
-                    **asdict(member),
-                    "phases": [list(phase) for phase in settings.phases],
-                    "work": work,
-                    "dtype": settings.dtype,
-                },
-            )
-            for member in members
-        },
-        results,
-        executor,
-        settings,
-        failed,
-        lambda done, total: told("trained", done, total),
-        ignored=("location", "work"),
-    )
+    training = {
+        f"trained/{member.name}": (
+            train_one,
+            {**asdict(member), "phases": [list(phase) for phase in settings.phases], "work": work, "dtype": settings.dtype},
+            (),
+        )
+        for member in members
+    }
+    trained = _do(training, location, results, executor, settings, failed, lambda done, total: told("trained", done, total))
     there = [member for member in members if f"trained/{member.name}" in trained]
     target = target_accuracy([trained[f"trained/{member.name}"]["choosing"] for member in there]) if there else None
-    asked = {}
-    for member in there:
-        choosing = trained[f"trained/{member.name}"]["choosing"]
-        for which, steps in ((FINAL, max(snapshots(settings.phases))), (MATCHED, matched(choosing, target))):
-            asked[member, which] = (f"audited/{member.name}-{steps}", steps)
-    jobs = {
-        name: (
-            audit_one,
-            {"location": location, "name": member.name, "steps": steps, "n": settings.n, "permutations": settings.permutations},
+    steps = {
+        (member, which): steps
+        for member in there
+        for which, steps in (
+            (FINAL, max(snapshots(settings.phases))),
+            (MATCHED, matched(trained[f"trained/{member.name}"]["choosing"], target)),
         )
-        for (member, _), (name, steps) in asked.items()
     }
-    keys = {f"audited/{member.name}-": _key(train_one, settings, recipe(member, settings.phases)) for member in there}
-    audited = _do(
-        jobs,
-        results,
-        executor,
-        settings,
-        failed,
-        lambda done, total: told("audited", done, total),
-        ignored=("location",),
-        under=keys,
-    )
+    made = {member: _key(train_one, settings, recipe(member, settings.phases)) for member in there}
+    numbers = {"n": settings.n, "permutations": settings.permutations}
+    audits = {
+        f"audited/{member.name}-{done}": (audit_one, {"weights": f"weights/{member.name}/{done}", **numbers}, (made[member],))
+        for (member, _), done in steps.items()
+    }
+    audited = _do(audits, location, results, executor, settings, failed, lambda done, total: told("audited", done, total))
+    last = max(snapshots(settings.phases))
+    comparisons = {
+        f"compared/{one.name}-{other.name}": (
+            compare_one,
+            {"first": f"weights/{one.name}/{last}", "second": f"weights/{other.name}/{last}", **numbers},
+            (made[one], made[other]),
+        )
+        for one, other in couples(there)
+    }
+    compared = _do(comparisons, location, results, executor, settings, failed, lambda done, total: told("compared", done, total))
     return Found(
         tuple(
-            Audited(member, which, steps, trained[f"trained/{member.name}"]["parameters"], audited[name])
-            for (member, which), (name, steps) in asked.items()
-            if name in audited
+            Audited(member, which, done, trained[f"trained/{member.name}"]["parameters"], audited[name])
+            for (member, which), done in steps.items()
+            if (name := f"audited/{member.name}-{done}") in audited
+        ),
+        tuple(
+            Compared(one, other, compared[name])
+            for one, other in couples(there)
+            if (name := f"compared/{one.name}-{other.name}") in compared
         ),
         failed,
         target,
     )
+
+
+def couples(members: Sequence[Member]) -> list[tuple[Member, Member]]:
+    """Which of the widest models are compared: those of an architecture with other seeds, and those of other architectures."""
+    widest = [member for member in members if member.width == max(each.width for each in members)]
+    return [(one, other) for one, other in combinations(widest, 2) if (one.family == other.family) != (one.seed == other.seed)]
 
 
 def target_accuracy(choosing: Sequence[dict[str, float]]) -> float:
@@ -140,24 +152,26 @@ def matched(choosing: dict[str, float], target: float) -> int:
 
 
 def _do(
-    jobs: dict[str, tuple[Callable, dict]],
+    jobs: dict[str, tuple[Callable, dict, tuple[str, ...]]],
+    location: str,
     results: Results,
     executor: Executor,
     settings: Settings,
     failed: dict[str, str],
     told: Callable[[int, int], None],
-    *,
-    ignored: Sequence[str],
-    under: dict[str, str] | None = None,
 ) -> dict[str, dict]:
-    """The result of each job, from the location or done now. under: what else keys hang on, by the beginning of a name."""
-    keys = {}
-    for name, (function, arguments) in jobs.items():
-        more = next((key for start, key in (under or {}).items() if name.startswith(start)), "")
-        keys[name] = _key(function, {k: v for k, v in arguments.items() if k not in ignored}, more)
+    """The result of each job, from the location or done now. A job: the task, its arguments, and keys of what it is made from."""
+    keys = {
+        name: _key(function, {name: value for name, value in arguments.items() if name != "work"}, " ".join(made))
+        for name, (function, arguments, made) in jobs.items()
+    }
     found = {name: held for name in jobs if (held := results.read(name, keys[name])) is not None}
     told(len(found), len(jobs))
-    tasks = [Task(name, *jobs[name], settings.resources) for name in jobs if name not in found]
+    tasks = [
+        Task(name, function, {"location": location, **arguments}, settings.resources)
+        for name, (function, arguments, _) in jobs.items()
+        if name not in found
+    ]
     for ended in run_all(tasks, executor) if tasks else ():
         _keep(ended, results, keys, found, failed)
         told(len(found), len(jobs))
