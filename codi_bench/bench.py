@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from codi_bench import intervals, measures, stats, validity
-from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patched
+from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patched, check_known
 from codi_bench.claims.claim import Captured, Effects, T
 from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS
 from codi_bench.environment import environment
@@ -232,13 +232,17 @@ class ModelBench:
         seed: int = 0,
         vectors: Mapping[str, np.ndarray] | None = None,
     ) -> Patched:
-        asked = self.pairs(n, step=step)
-        donors = random_donors(asked, generate(NUM_DONORS, seed=REFERENCE_SEED, split="train", limits=self.limits), seed=seed)
-        sources = {name: [getattr(pair, name) for pair in asked] for name in (DONOR, SAME)} | {RANDOM: donors}
-        recipients = [pair.recipient for pair in asked]
+        asked, known = self.pairs(n, step=step), self._known(n, step)
+        check_known(known)
+        rows = np.flatnonzero(known)
+        others = generate(NUM_DONORS, seed=REFERENCE_SEED, split="train", limits=self.limits)
+        donors = random_donors(asked, others, seed=seed)
+        sources = {name: [getattr(asked[i], name) for i in rows] for name in (DONOR, SAME)} | {RANDOM: [donors[i] for i in rows]}
+        recipients, counterfactual = ([getattr(asked[i], name) for i in rows] for name in ("recipient", DONOR))
+        vectors = {name: each[rows] for name, each in (vectors or {}).items()}
 
         def compute():
-            clean, own, under = self.model.answer_patched(
+            clean, under = self.model.answer_patched(
                 [p.question for p in recipients],
                 {name: [p.question for p in each] for name, each in sources.items()},
                 patches,
@@ -247,7 +251,7 @@ class ModelBench:
                 max_new_tokens=self.max_new_tokens,
                 seed=seed,
             )
-            return _packed([clean, own[DONOR], *under])
+            return _packed([clean, *under])
 
         key = self._key(
             "patched",
@@ -256,20 +260,29 @@ class ModelBench:
             patches=list(map(str, patches)),
             sources={name: problems_hash(each) for name, each in sources.items()},
             seed=seed,
-            vectors=digest((), dict(vectors or {})),
+            vectors=digest((), vectors),
             patching=self.once("patching code", lambda: code_hash(patching, stats)),
         )
         held = self.store.fetch(key, compute)
-        texts = [_answers(held, c).texts for c in range(2 + len(patches))]
-        counterfactual = [pair.donor for pair in asked]
-        known = _scored(texts[0], recipients) & _scored(texts[1], counterfactual)
-        return Patched(
-            tuple(patches),
-            known,
-            np.array([_scored(each, counterfactual) for each in texts[2:]]),
-            np.array([_scored(each, recipients) for each in texts[2:]]),
-            np.array([[text != own for text, own in zip(each, texts[0])] for each in texts[2:]]),
-        )
+        clean, *under = (_answers(held, c).texts for c in range(1 + len(patches)))
+        outcomes = np.zeros((3, len(patches), len(asked)), bool)  # what is not known is not patched, and counts nowhere
+        for c, each in enumerate(under):
+            outcomes[0, c, rows] = _scored(each, counterfactual)
+            outcomes[1, c, rows] = _scored(each, recipients)
+            outcomes[2, c, rows] = [text != own for text, own in zip(each, clean)]
+        return Patched(tuple(patches), known, *outcomes)
+
+    def _known(self, n: int, step: int) -> np.ndarray:
+        """Are recipient and donor answered rightly without a patch? bool [n]."""
+        asked = self.pairs(n, step=step)
+        both = [pair.recipient for pair in asked], [pair.donor for pair in asked]
+
+        def compute():
+            settings = {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens}
+            return _packed([self.model.answer([p.question for p in each], **settings) for each in both])
+
+        held = self.store.fetch(self._key("pairs", both[0], self.num_latents, donors=problems_hash(both[1])), compute)
+        return _scored(_answers(held, 0).texts, both[0]) & _scored(_answers(held, 1).texts, both[1])
 
     def latents(self, problems: Sequence[Problem]) -> np.ndarray:
         problems = list(problems)

@@ -20,6 +20,8 @@ def sweep(
     width: Annotated[list[int] | None, typer.Option(help="repeatable; default: 24, 40, 64, 104")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="repeatable; default: 0, 1, 2")] = None,
     architecture: Annotated[list[str] | None, typer.Option(help="repeatable; default: gpt2, llama")] = None,
+    teacher_steps: Annotated[int, typer.Option(min=1, help="of the training, before the student starts")] = 600,
+    student_steps: Annotated[int, typer.Option(min=1, help="of the training, teacher and student together")] = 400,
     workers: Annotated[int, typer.Option(min=1, help="processes on this machine, each on one thread")] = 2,
     ray: Annotated[str | None, typer.Option(help="address of a Ray cluster, or local")] = None,
     n: Annotated[int, typer.Option(min=1, help="problems of every claim")] = 400,
@@ -50,7 +52,8 @@ def sweep(
         print(f"{len(asked)} models: a total change of {least:.1f} seed standard deviations is found with 90 % power")
     except CodiBenchError as error:
         print(f"{len(asked)} models: no trend can be tested ({error})")
-    settings = Settings(n=n, dtype=dtype, cpus=cpus, gpus=gpus, memory_gb=memory_gb)
+    phases = (("teacher", teacher_steps), ("both", student_steps))
+    settings = Settings(phases=phases, n=n, dtype=dtype, cpus=cpus, gpus=gpus, memory_gb=memory_gb)
     executor = RayCluster(ray, workers) if ray else ProcessPool(workers)
     try:
         found = run(out, asked, executor, settings, work=str(work), told=lambda text, done, of: print(f"{text}: {done} of {of}"))

@@ -73,3 +73,13 @@ def tiny_folders(tmp_path_factory):
 def tiny(request, tiny_folders):
     """A loaded tiny model, one family after the other."""
     return load(tiny_folders[request.param], device="cpu")
+
+
+@pytest.fixture(scope="module")
+def workers_find_tests():
+    """Processes that this one starts find modules of the tests where it does."""
+    with pytest.MonkeyPatch.context() as patch:
+        here = str(Path(__file__).parent)
+        patch.setenv("PYTHONPATH", here)
+        patch.setattr(sys, "path", [here, *sys.path])
+        yield

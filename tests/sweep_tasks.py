@@ -33,3 +33,22 @@ def note(log: str, name: str, seconds: float = 0) -> dict:
         file.write(f"{name}\n")
     time.sleep(seconds)
     return {"name": name}
+
+
+def train_or_die(location: str, family: str, width: int, seed: int, phases: list, work: str, dtype: str) -> dict:
+    """A made-up training; that of seed 1 kills its own process the first time."""
+    marker = Path(work) / f"{family}-w{width}-s{seed}"
+    if seed == 1 and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"parameters": width**2, "choosing": {"10": 0.2 + seed / 10, "20": 0.5 + width / 1000}}
+
+
+def audit(location: str, weights: str, n: int, permutations: int) -> dict:
+    """A made-up audit: a number that hangs on what was asked."""
+    row = {"claim": "spread", "metric": "tau", "protocol": "sound", "measured": {"value": sum(map(ord, weights)) % 17}}
+    return {"rows": [row]}
+
+
+def compare(location: str, first: str, second: str, n: int, permutations: int) -> dict:
+    return {"rows": []}

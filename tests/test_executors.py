@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import sweep_tasks as tasks_module
@@ -15,17 +13,9 @@ from codi_bench.sweep.executors import RETRIES, LostWorkerError, ProcessPool, Ra
 from codi_bench.sweep.results import Results
 
 HAS_RAY = find_spec("ray") is not None
-EACH = 0.02  # seconds a trivial task may cost
 
 
-@pytest.fixture(scope="module", autouse=True)
-def found_by_workers():
-    """Workers find the tasks' module where this process does."""
-    with pytest.MonkeyPatch.context() as patch:
-        here = str(Path(__file__).parent)
-        patch.setenv("PYTHONPATH", here)
-        patch.setattr(sys, "path", [here, *sys.path])
-        yield
+pytestmark = pytest.mark.usefixtures("workers_find_tests")
 
 
 @pytest.fixture(
@@ -77,15 +67,6 @@ def test_a_task_that_kills_every_worker_fails_in_the_end(executor):
     (ended,) = run_all([Task("deadly", tasks_module.die, {"number": 1})], executor)
     assert isinstance(ended.error, LostWorkerError) and RETRIES == 3
     assert results(run_all([Task("after", tasks_module.double, {"number": 4})], executor)) == {"after": 8}
-
-
-def test_a_thousand_trivial_tasks_cost_little(executor):
-    list(run_all([Task("warm", tasks_module.double, {"number": 0})], executor))
-    start = time.perf_counter()
-    assert len(list(run_all([Task(f"t{i}", tasks_module.double, {"number": i}) for i in range(1000)], executor))) == 1000
-    taken = (time.perf_counter() - start) / 1000
-    print(f"{type(executor).__name__}: {1000 * taken:.1f} ms a task")
-    assert taken <= EACH
 
 
 def test_tasks_that_can_never_run_are_refused_before_any_does():

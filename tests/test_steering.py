@@ -83,7 +83,7 @@ def test_the_model_built_by_hand_is_steered_at_its_latent_and_not_at_others(tiny
             vectors[f"{kind} {place}"] = added
     patches = [Patch(name, (int(name[-1]),)) for name in vectors]
     asked = [f"Omar has {i} pens ." for i in start]
-    clean, _, found = answer_patched(codi, asked, {}, patches, rng=stream(3), vectors=vectors, max_new_tokens=3)
+    clean, found = answer_patched(codi, asked, {}, patches, rng=stream(3), vectors=vectors, max_new_tokens=3)
     assert clean.texts == tuple(map(str, start))
     for patch, answers in zip(patches, found):
         kind = patch.source[:-2]

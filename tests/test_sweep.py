@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import sweep_tasks
+from typer.testing import CliRunner
 
+from codi_bench import claims
+from codi_bench.claims import CLAIMS
+from codi_bench.cli import app
 from codi_bench.errors import CodiBenchError
 from codi_bench.models.recipes import Recipe
 from codi_bench.problems.generator import DIGITS, generate
 from codi_bench.stats import stream
+from codi_bench.sweep import auditing, executors, training
 from codi_bench.sweep import run as running
-from codi_bench.sweep.executors import Ended
+from codi_bench.sweep.executors import Ended, ProcessPool, RayCluster
 from codi_bench.sweep.findings import NUMBERS, follow, in_common
 from codi_bench.sweep.members import HEADS, LAYERS, WIDTHS, Member, members, recipe, snapshots
 from codi_bench.sweep.results import Results
 from codi_bench.sweep.run import FINAL, MATCHED, Audited, Settings, couples, matched, sweep, target_accuracy
 
+NEEDS_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="NO RAY here: pip install ray")
+SIDES = ("killed", "whole")
 SETTINGS = Settings(phases=(("teacher", 4), ("both", 8)), n=20)
 
 
@@ -150,6 +161,52 @@ def test_problems_of_a_sweep_have_digits_and_up_to_three_steps():
     assert {p.num_steps for p in found} == {1, 2, 3} and max(v for p in found for v in p.values + p.operands) <= 9
     train = {p.group for p in generate(1000, limits=DIGITS, split="train")}
     assert not train & {p.group for p in found}
+
+
+@pytest.mark.parametrize("cluster", [False, pytest.param(True, marks=NEEDS_RAY)], ids=["processes", "ray"])
+def test_a_sweep_survives_killed_workers_and_ends_as_one_in_which_none_was(cluster, workers_find_tests, monkeypatch, tmp_path):
+    for name, task in (("train_one", "train_or_die"), ("audit_one", "audit"), ("compare_one", "compare")):
+        monkeypatch.setattr(running, name, getattr(sweep_tasks, task))
+    few = [member for member in members() if member.width <= 40]
+    executor = RayCluster("local", workers=2) if cluster else ProcessPool(2)
+    try:
+        (tmp_path / "work").mkdir()
+        found = sweep(str(tmp_path / "killed"), few, executor, SETTINGS, work=str(tmp_path / "work"))
+    finally:
+        executor.close()
+    assert len(list((tmp_path / "work").iterdir())) == 4 and not found.failed  # four workers were killed
+    undisturbed = sweep(str(tmp_path / "whole"), few, InTurn(), SETTINGS, work=str(tmp_path / "work"))
+    assert found == undisturbed and len(found.audited) == 24
+    files = [
+        {path.relative_to(tmp_path / side): path.read_bytes() for path in (tmp_path / side).rglob("*.json")} for side in SIDES
+    ]
+    assert files[0] == files[1] and len(files[0]) >= 12 + 12
+
+
+def test_a_small_sweep_runs_whole_by_the_command(monkeypatch, tmp_path):
+    """Training, audits and comparisons themselves, of models too small and problems too few to say anything."""
+    small = [replace(recipe(member, SETTINGS.phases), train_problems=400) for member in members()[:2]]
+    monkeypatch.setattr(training, "recipe", lambda member, phases: next(r for r in small if r.family == member.family))
+    monkeypatch.setattr(executors, "ProcessPool", lambda workers: InTurn())
+    monkeypatch.setattr(training, "NUM_CHOOSING", 12)
+    monkeypatch.setattr(auditing, "NUM_SCORED", 12)
+    few = {name: CLAIMS[name] for name in ("size", "shared-features")}  # a model like this talks without end
+    monkeypatch.setattr(claims, "CLAIMS", few)
+    folders = [part for name in ("out", "work", "report") for part in (f"--{name}", str(tmp_path / name))]
+    arguments = ["sweep", *folders, "--n", "16", "--width", "24", "--seed", "0", "--teacher-steps", "4", "--student-steps", "1"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    said = done.output
+    assert "no trend can be tested" in said and "trained: 2 of 2" in said and "compared: 1 of 1" in said
+    held = json.loads((tmp_path / "report" / "sweep.json").read_text())
+    assert len(held["audited"]) == 4 and held["failed"] == {} and (tmp_path / "report" / "sweep.svg").is_file()
+    rows = held["audited"][0]["result"]["rows"]
+    assert {row["claim"] for row in rows} == {"size"}
+    assert {row["claim"] for row in held["compared"][0]["result"]["rows"]} == {"shared-features"}
+    assert {"all", "1"} <= set(held["audited"][0]["result"]["accuracy"])
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.json")}
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.json")} == before
 
 
 def planted(tau, seed=0):

@@ -27,7 +27,7 @@ def test_patches_go_together(name, speed):
     questions = [pair.recipient.question for pair in asked]
 
     def together():
-        return model.answer_patched(questions, sources, every, batch_size=N, max_new_tokens=MAX_NEW_TOKENS)[2]
+        return model.answer_patched(questions, sources, every, batch_size=N, max_new_tokens=MAX_NEW_TOKENS)[1]
 
     def alone():
         return [
@@ -37,7 +37,7 @@ def test_patches_go_together(name, speed):
                     {side: [texts[i]] for side, texts in sources.items() if side == patch.source},
                     [patch],
                     max_new_tokens=MAX_NEW_TOKENS,
-                )[2][0].tokens[0]
+                )[1][0].tokens[0]
                 for i in range(SAMPLE)
             ]
             for patch in every

@@ -84,17 +84,20 @@ def patches(num_latents: int, *, full: bool = False) -> tuple[Patch, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def check_self(found: Patched) -> None:
-    """Raises MeasureError where the own values change an answer, or too few pairs are known: then no rate means anything."""
-    for patch, changed in zip(found.patches, found.changed):
-        if patch.source == SELF and changed.any():
-            raise MeasureError(f"a control fails: patch '{patch}' changes {int(changed.sum())} of {changed.size} answers")
-    known = int(found.known.sum())
-    if known < FEWEST_PAIRS:
+def check_known(known: np.ndarray) -> None:
+    """Raises MeasureError where too few pairs (bool [n]) are known: then no rate means anything."""
+    if known.sum() < FEWEST_PAIRS:
         raise MeasureError(
-            f"both problems are answered rightly in {known} of {len(found.known)} pairs; {FEWEST_PAIRS} are needed: give a "
+            f"both problems are answered rightly in {known.sum()} of {len(known)} pairs; {FEWEST_PAIRS} are needed: give a "
             "larger --n, or a model that solves more of them"
         )
+
+
+def check_self(found: Patched) -> None:
+    """Raises MeasureError where the own values change an answer: then no rate means anything."""
+    for patch, changed in zip(found.patches, found.changed):
+        if patch.source == SELF and changed.any():
+            raise MeasureError(f"a control fails: patch '{patch}' changes {int(changed.sum())} of {found.known.sum()} answers")
 
 
 def steered(tests: Sequence[tuple[Patched, Sequence[int]]], *, keys_only: bool = False) -> list[Steered]:

@@ -182,8 +182,8 @@ class Model:
         max_new_tokens: int = 256,
         seed: int = 0,
         progress=lambda done: None,
-    ) -> tuple[Answers, dict[str, Answers], list[Answers]]:
-        """Greedy answers: clean, of each source's own questions, and under each patch, which takes thoughts from a source.
+    ) -> tuple[Answers, list[Answers]]:
+        """Greedy answers: clean, and under each patch, which takes thoughts from a source.
 
         sources: by name one question for each of `questions`; vectors: by name latents to be fed, float32 [n, K, d].
         Raises EditError for a patch that cannot be made, before anything runs, and what `think` raises.

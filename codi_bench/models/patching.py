@@ -46,8 +46,8 @@ def answer_patched(
     batch_size: int = 64,
     max_new_tokens: int = 256,
     progress=lambda done: None,
-) -> tuple[Answers, dict[str, Answers], list[Answers]]:
-    """Greedy answers: clean, of each source's own questions, and under each patch.
+) -> tuple[Answers, list[Answers]]:
+    """Greedy answers: clean, and under each patch.
 
     sources: by name the n questions from whose runs is taken, one for each of `questions`. vectors: by name what else may be fed,
     float32 [n, K, d]. rng: draws the random vectors, all of them before anything runs, so that batches cannot change them.
@@ -66,16 +66,14 @@ def answer_patched(
     noise = rng.standard_normal((len(questions), latents, model.width)).astype(np.float32)
     fed = {NOISE: noise / np.linalg.norm(noise, axis=-1, keepdims=True), **(vectors or {})}
     clean: list[list[int]] = [[] for _ in ids]
-    own: dict[str, list[list[int]]] = {name: [[] for _ in ids] for name in sources}
     tokens: list[list[list[int]]] = [[[] for _ in ids] for _ in patches]
 
     def answer(rows: np.ndarray) -> None:
         recipient = think(model, [ids[i] for i in rows], latents)
         donors = {name: think(model, [each[i] for i in rows], latents) for name, each in source_ids.items()}
-        for kept, thought in ((clean, recipient), *((own[name], donors[name]) for name in donors)):
-            _, found = generate(model, end_thoughts(model, thought.state), max_new_tokens)
-            for i, row in enumerate(rows):
-                kept[row] = found[i][0]
+        _, found = generate(model, end_thoughts(model, recipient.state), max_new_tokens)
+        for i, row in enumerate(rows):
+            clean[row] = found[i][0]
         given = {name: torch.as_tensor(each[rows], device=model.device) for name, each in fed.items()}
         for start in range(0, len(patches), BRANCHES):
             part = patches[start : start + BRANCHES]
@@ -86,7 +84,7 @@ def answer_patched(
         progress(len(set(rows.tolist())))
 
     each_batch(model, answer, ids, batch_size)
-    return texts(model, clean), {name: texts(model, each) for name, each in own.items()}, [texts(model, t) for t in tokens]
+    return texts(model, clean), [texts(model, each) for each in tokens]
 
 
 def patched(

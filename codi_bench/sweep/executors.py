@@ -6,6 +6,9 @@ it is run again; what it raises itself ends it, and those that wait for it, and 
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -126,7 +129,9 @@ class ProcessPool:
 
     def submit(self, task: Task) -> None:
         if self.pool is None:
-            self.pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"))
+            self.pool = ProcessPoolExecutor(
+                self.workers, mp_context=get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)
+            )
         try:
             self.running[self.pool.submit(task.function, **task.arguments)] = task
         except BrokenProcessPool:  # a worker died since: what ran with it is told by `next_ended`
@@ -144,7 +149,21 @@ class ProcessPool:
 
     def close(self) -> None:
         if self.pool is not None:
+            processes = list((getattr(self.pool, "_processes", None) or {}).values())  # public only from Python 3.14 on
             self.pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
+
+
+def _end_with(parent: int) -> None:
+    """End this process where its parent has: killed, it could not end its workers, which would go on for minutes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @dataclass
