@@ -26,7 +26,7 @@ from codi_bench.baselines import (
 )
 from codi_bench.bench import ModelBench
 from codi_bench.changes import compare
-from codi_bench.claims import Claim, Measured
+from codi_bench.claims import Claim, Measured, seed_sound
 from codi_bench.comparison import packed
 from codi_bench.environment import environment
 from codi_bench.errors import BaselineError, CodiBenchError, one_line
@@ -256,7 +256,7 @@ def _measuring(claim: Claim) -> list:
     """The modules that turn answers and states into numbers and words."""
     rooms = [module for module in modules_in(measures, audits) if module.__name__.rpartition(".")[2] not in BESIDE]
     source = claim.measure.__module__.rpartition("_")[0]  # codi_bench.claims.seed: the modules of one source share that name
-    own = {module for name, module in sys.modules.items() if name.startswith(source)}
+    own = {module for name, module in sys.modules.items() if name.startswith(source)} | {seed_sound}  # which all sources share
     return [stats, intervals, validity, features, *rooms, *sorted(own, key=lambda module: module.__name__)]
 
 

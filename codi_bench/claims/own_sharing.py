@@ -1,4 +1,4 @@
-"""The first study's question "do two models learn the same features?", answered by experiment. Nothing was published on it."""
+"""Sharing: are the thoughts of two models the same features?"""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ from codi_bench.audits.sharing import (
     sharing,
     strictest,
 )
-from codi_bench.claims.claim import Bench, Claim, Measured, Null
-from codi_bench.claims.own_edits import UNPUBLISHED, unpublished
+from codi_bench.claims.claim import Bench, Measured, Null
 from codi_bench.claims.seed_sound import FAMILY_TESTS, SEED, captured, ends, surface, without_word
 from codi_bench.errors import MeasureError
 from codi_bench.measures.sae import Sae, train_topk_sae
@@ -37,7 +36,6 @@ from codi_bench.measures.sae_heldout import grouped_split
 from codi_bench.stats import stream
 from codi_bench.validity import check_permutations, holm_p
 
-SOURCE = "GPT-2 vs LLaMA CODI: Comparative Analysis, 2025-10-24, left open: do two models learn the same features?"
 EPOCHS = 15
 FAMILY = "sharing"
 
@@ -189,48 +187,3 @@ def shared_errors(bench: Bench, reported: Mapping[str, float]) -> list[Measured]
             verdict=across_word(each, p),
         )
     ]
-
-
-TWO = (
-    "thoughts after the final norm of two models on the same 1000 problems, aligned by problem and position, 80 to 20 by groups; "
-)
-CONTROLS = "controls: problems of one model shuffled, and an untrained second model; Holm over the four tests of the family"
-CLAIMS = (
-    Claim(
-        "shared-features",
-        FAMILY,
-        "exists",
-        "Two models think in the same features.",
-        SOURCE,
-        UNPUBLISHED,
-        unpublished,
-        TWO + "one TopK crosscoder with as many features as the narrower model has dimensions; shared: between 0.3 and 0.7 of a "
-        "feature's decoder norms are the second model's; the unit is the feature of this crosscoder; " + CONTROLS,
-        shared_features,
-    ),
-    Claim(
-        "alignment",
-        FAMILY,
-        "exists",
-        "Thoughts of two models are alike, as CKA and as features of separately trained SAEs have it.",
-        SOURCE,
-        UNPUBLISHED,
-        unpublished,
-        TWO + "linear CKA; mean correlation on held-out problems of the features of two TopK SAEs, matched "
-        "one to one on the others; intervals by a jackknife over 20 blocks of problems; " + CONTROLS,
-        alignment,
-    ),
-    Claim(
-        "shared-errors",
-        FAMILY,
-        "exists",
-        "Features that two models share predict the errors of one from those of the other.",
-        SOURCE,
-        UNPUBLISHED,
-        unpublished,
-        TWO
-        + "a logistic classifier of the other model's errors on the mean activation of shared features, held-out AUC for this "
-        "model's errors; nulls: labels permuted, labels drawn given the surface; Holm over the four tests of the family",
-        shared_errors,
-    ),
-)

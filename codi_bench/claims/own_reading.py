@@ -1,0 +1,84 @@
+"""Reading: how many thoughts an answer needs, and which values the head reads in their states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from codi_bench.audits import reading
+from codi_bench.audits.reading import Hits, other_rows
+from codi_bench.claims.claim import Bench, Captured, Measured, Null
+from codi_bench.claims.own_edits import STEPS
+from codi_bench.claims.seed_sound import SEED, captured, ends, without_word
+from codi_bench.errors import MeasureError
+from codi_bench.stats import holm, mcnemar_exact, newcombe_paired, wilson
+
+NUM_READ, NUM_CHOOSING, FEWEST_READ = 300, 200, 20
+
+
+def early_answer(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Accuracy after the first k latents, and whether they are enough."""
+    right = bench.early(NUM_READ)
+    full = right[-1]
+    p = holm([mcnemar_exact(full, each, "greater") for each in right[:-1]])
+    rows = []
+    for k, each in enumerate(right):
+        rate, loss = wilson(int(each.sum()), len(each)), newcombe_paired(full, each)
+        last = k == len(right) - 1
+        rows.append(
+            Measured(
+                f"accuracy_{k}",
+                rate.value,
+                len(each),
+                "fraction",
+                rate.low,
+                rate.high,
+                outcomes=each,
+                detail={"loss": ends(loss)} | (without_word("all latents: what the others are compared with") if last else {}),
+                null=None if last else Null(float(full.mean()), p=float(p[k])),
+                verdict=None if last else reading.enough_word(full, each, float(p[k])),
+            )
+        )
+    return rows
+
+
+def lens(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Hit rate of the value of each step at the cell that was best on other problems."""
+    found = captured(bench)
+    asked = [_hits(bench, found, step) for step in STEPS]
+    p = holm([each.p for each in asked])
+    rows = []
+    for step, each, corrected in zip(STEPS, asked, p):
+        place = "bot" if each.place == 0 else each.place - 1
+        rows.append(
+            Measured(
+                f"hit_step{step}",
+                each.hit.value,
+                len(each.hits),
+                "fraction",
+                each.hit.low,
+                each.hit.high,
+                cell={"layer": each.layer, "latent_pos": place},
+                outcomes=each.hits,
+                detail={"rate": each.rate.tolist(), "gain": ends(each.gain)},
+                null=Null(each.shuffled.value, each.shuffled.low, each.shuffled.high, float(corrected)),
+                verdict=reading.hit_word(each, float(corrected)),
+            )
+        )
+    return rows
+
+
+def _hits(bench: Bench, found: Captured, step: int) -> Hits:
+    """The first problems that have the step choose the cell, the next ones are scored there."""
+    rows = [i for i, problem in enumerate(found.problems) if problem.num_steps > step][: NUM_CHOOSING + NUM_READ]
+    if len(rows) < 2 * FEWEST_READ:
+        raise MeasureError(
+            f"{len(rows)} problems have a step after step {step}; {2 * FEWEST_READ} are needed: give more problems"
+        )
+    problems = [found.problems[i] for i in rows]
+    values = [problem.values[step - 1] for problem in problems]
+    other = other_rows(values, seed=SEED + bench.seed)
+    words = [(f"{values[i]:g}", f"{values[j]:g}") for i, j in enumerate(other)]
+    ranks = bench.lens(problems, found.hidden_states[rows], words)
+    middle = min(NUM_CHOOSING, len(rows) // 2)
+    cell = reading.choose_cell(ranks[:middle, ..., 0])
+    return reading.hits(ranks[middle:, ..., 0], ranks[middle:, ..., 1], cell)
