@@ -16,6 +16,7 @@ SCALE = {"fraction": 100.0, "points": 1.0}
 def draw(found: Sequence[Followed], path: Path) -> Path:
     """Write the figure as SVG or PNG, by the name's end: every model a dot, and means over seeds with 95 % intervals."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     names = list(dict.fromkeys(each.name for each in found))
     figure = Figure(figsize=(3.2 * len(names), 5.6), layout="constrained")
@@ -33,13 +34,17 @@ def draw(found: Sequence[Followed], path: Path) -> Path:
             reach = [scale * (mean.high - mean.value) if mean.high is not None else 0 for mean in means]
             axis.errorbar(sizes, values, yerr=reach, color=colour, marker="o", capsize=3, linewidth=1.2, label=family)
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axis.xaxis.set_major_formatter(lambda size, _: f"{size / 1e6:g}M" if size >= 1e6 else f"{size / 1e3:g}k")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         unit = "%" if each.unit == "fraction" else "points"
         axis.set_title(f"{each.name}, {unit}\n{said(each)}", fontsize=8)
         if column == 0:
             axis.set_ylabel(TITLES[each.which])
         if row == 1:
             axis.set_xlabel("parameters of the backbone")
-    axes[0][0].legend(frameon=False, fontsize=8)
+    if axes[0][0].get_legend_handles_labels()[0]:
+        axes[0][0].legend(frameon=False, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     return path
