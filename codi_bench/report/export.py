@@ -221,7 +221,7 @@ HEAD = """\\begin{{table}}[p]
 \\toprule
 {head} \\\\"""
 CAPTION = (
-    "Claims of the first study, measured on {model}. A metric's own line: as the study measured it; soundly: under the sound "
+    "Claims measured on {model}. A metric's own line: as the study measured it; soundly: under the sound "
     "protocol. Brackets: 95 % intervals and bands. decides: the least n that would decide. *: fragile."
 )
 

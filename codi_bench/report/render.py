@@ -108,7 +108,7 @@ def _stripped(text: str) -> str:
 
 def _print_report(console: Console, rows: list[Row], environment: dict) -> None:
     models = measured_models(rows)
-    _say(console, f"Claims of the first study, measured on: {', '.join(models) or 'nothing'}")
+    _say(console, f"Claims measured on: {', '.join(models) or 'nothing'}")
     if any(row.protocol == SOUND for row in rows):
         _say(console, "A metric's own line: as the study measured it. 'soundly': under the sound protocol.", style="dim")
     for model in models or [""]:
