@@ -18,9 +18,11 @@ from codi_bench.environment import environment
 from codi_bench.errors import MeasureError, MissingProblemsError, ProblemError
 from codi_bench.files import code_hash, modules_in
 from codi_bench.models import checkpoint, codi, edits, loop, objective, patching, published, reading, strict
+from codi_bench.models import model as model_module
 from codi_bench.models.edits import Edit, Patch
 from codi_bench.models.model import Model
 from codi_bench.problems import Problem, generate, generator, load_problems, problem, problems_hash, score, templates
+from codi_bench.problems import pairs as pairs_module
 from codi_bench.problems.files import is_gsm8k_test
 from codi_bench.problems.generator import DIGITS, EVERYTHING, Limits
 from codi_bench.problems.pairs import Pair, pairs, random_donors
@@ -118,6 +120,11 @@ class ModelBench:
     def code(self) -> tuple:
         """The modules that turn weights and problems into answers."""
         return codi, loop, edits, strict, published, checkpoint, problem, generator, templates
+
+    @property
+    def measuring_code(self) -> tuple:
+        """What a record hangs on: patches, lenses, pairs and untrained models too, which the store names where they count."""
+        return *self.code, patching, reading, pairs_module, model_module
 
     def problems(self, n: int, variants: int = 1) -> list[Problem]:
         """The first n test problems; raises ProblemError if a given file has fewer."""
@@ -273,16 +280,17 @@ class ModelBench:
         return Patched(tuple(patches), known, *outcomes)
 
     def _known(self, n: int, step: int) -> np.ndarray:
-        """Are recipient and donor answered rightly without a patch? bool [n]."""
+        """Are all three problems of a pair answered rightly without a patch? bool [n]."""
         asked = self.pairs(n, step=step)
-        both = [pair.recipient for pair in asked], [pair.donor for pair in asked]
+        sides = [[getattr(pair, name) for pair in asked] for name in ("recipient", DONOR, SAME)]
 
         def compute():
             settings = {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens}
-            return _packed([self.model.answer([p.question for p in each], **settings) for each in both])
+            return _packed([self.model.answer([p.question for p in each], **settings) for each in sides])
 
-        held = self.store.fetch(self._key("pairs", both[0], self.num_latents, donors=problems_hash(both[1])), compute)
-        return _scored(_answers(held, 0).texts, both[0]) & _scored(_answers(held, 1).texts, both[1])
+        hashes = [problems_hash(each) for each in sides]
+        held = self.store.fetch(self._key("pairs", sides[0], self.num_latents, sides=hashes), compute)
+        return np.all([_scored(_answers(held, c).texts, each) for c, each in enumerate(sides)], axis=0)
 
     def latents(self, problems: Sequence[Problem]) -> np.ndarray:
         problems = list(problems)
@@ -300,7 +308,8 @@ class ModelBench:
             states = fresh.think([p.question for p in problems], batch_size=self.batch_size).hidden_states
             return {"thoughts": np.ascontiguousarray(states[:, 1:, -1], np.float32)}
 
-        key = self._key("untrained", problems, self.num_latents, seed=seed)
+        drawn = self.once("code of untrained models", lambda: code_hash(model_module))
+        key = self._key("untrained", problems, self.num_latents, seed=seed, drawn=drawn)
         return np.array(self.store.fetch(key, compute)["thoughts"])
 
     def early(self, n: int) -> np.ndarray:

@@ -227,7 +227,7 @@ def record_of(bench: ModelBench, claim: Claim, found: list[Judged]) -> Record:
         seeds=claim.seeds,
         weights=bench.model.fingerprint,
         problems=bench.problems_hash,
-        code=bench.once(f"code of {claim.measure.__module__}", lambda: code_hash(*_measuring(claim), *bench.code)),
+        code=bench.once(f"code of {claim.measure.__module__}", lambda: code_hash(*_measuring(claim), *bench.measuring_code)),
         date=datetime.date.today().isoformat(),
         reason="",
         metrics={judged.key: _recorded(judged) for judged in found},

@@ -27,7 +27,6 @@ def sweep(
     n: Annotated[int, typer.Option(min=1, help="problems of every claim")] = 400,
     dtype: Annotated[str, typer.Option(help="of the training's passes")] = "float32",
     cpus: Annotated[float, typer.Option(help="cores that a task asks a cluster for")] = 1,
-    gpus: Annotated[float, typer.Option(help="GPUs that a task asks a cluster for")] = 0,
     memory_gb: Annotated[float, typer.Option(help="memory that a task asks a cluster for")] = 0,
 ) -> None:
     """Train sizes x seeds x architectures with one recipe, run every claim on each, and test for a trend over sizes.
@@ -37,7 +36,7 @@ def sweep(
     from codi_bench.measures.trend import detectable
     from codi_bench.sweep.executors import ProcessPool, RayCluster
     from codi_bench.sweep.figure import draw, said
-    from codi_bench.sweep.findings import follow, in_common
+    from codi_bench.sweep.findings import follow, gap, in_common
     from codi_bench.sweep.members import FAMILIES, LAYERS, SEEDS, WIDTHS, members
     from codi_bench.sweep.run import Settings
     from codi_bench.sweep.run import sweep as run
@@ -53,14 +52,20 @@ def sweep(
     except CodiBenchError as error:
         print(f"{len(asked)} models: no trend can be tested ({error})")
     phases = (("teacher", teacher_steps), ("both", student_steps))
-    settings = Settings(phases=phases, n=n, dtype=dtype, cpus=cpus, gpus=gpus, memory_gb=memory_gb)
+    settings = Settings(phases=phases, n=n, dtype=dtype, cpus=cpus, memory_gb=memory_gb)
+    out = out if "://" in out else str(Path(out).resolve())  # workers may stand elsewhere
     executor = RayCluster(ray, workers) if ray else ProcessPool(workers)
     try:
-        found = run(out, asked, executor, settings, work=str(work), told=lambda text, done, of: print(f"{text}: {done} of {of}"))
+        found = run(
+            out, asked, executor, settings, work=str(work.resolve()), told=lambda text, done, of: print(f"{text}: {done} of {of}")
+        )
     finally:
         executor.close()
     for name, why in found.failed.items():
         print(f"FAILED {name}: {why}")
+    if found.target is not None:
+        off = gap(found.audited, found.target)
+        print(f"matched: {100 * found.target:.1f} %, checkpoints at most {100 * off:.1f} points off where they are chosen")
     followed = follow(found.audited)
     for each in followed:
         print(f"{each.which}, {each.name}: {said(each)}")

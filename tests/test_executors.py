@@ -9,7 +9,7 @@ import pytest
 import sweep_tasks as tasks_module
 
 from codi_bench.errors import CodiBenchError
-from codi_bench.sweep.executors import RETRIES, LostWorkerError, ProcessPool, RayCluster, Task, run_all
+from codi_bench.sweep.executors import RETRIES, LostWorkerError, ProcessPool, RayCluster, Resources, Task, run_all
 from codi_bench.sweep.results import Results
 
 HAS_RAY = find_spec("ray") is not None
@@ -69,6 +69,25 @@ def test_a_task_that_kills_every_worker_fails_in_the_end(executor):
     assert results(run_all([Task("after", tasks_module.double, {"number": 4})], executor)) == {"after": 8}
 
 
+def test_a_task_that_kills_every_worker_costs_the_others_nothing(executor):
+    given = [Task("deadly", tasks_module.die_slowly, {"number": 1})]
+    given += [Task(f"t{i}", tasks_module.double, {"number": i}) for i in range(11)]
+    found = {ended.task.name: ended for ended in run_all(given, executor)}
+    assert isinstance(found["deadly"].error, LostWorkerError)
+    assert {name: each.result["number"] for name, each in found.items() if name != "deadly"} == {
+        f"t{i}": 2 * i for i in range(11)
+    }
+
+
+def test_a_task_that_no_cluster_could_run_is_refused(executor):
+    big = [Task("big", tasks_module.double, {"number": 1}, Resources(cpus=999))]
+    if isinstance(executor, ProcessPool):  # which counts workers, not cores
+        assert results(run_all(big, executor)) == {"big": 2}
+        return
+    with pytest.raises(CodiBenchError, match="asks for 999 cores .* ask for less"):
+        list(run_all(big, executor))
+
+
 def test_tasks_that_can_never_run_are_refused_before_any_does():
     class Never:
         def submit(self, task):
@@ -102,6 +121,7 @@ def test_results_are_there_whole_under_their_key_or_not_at_all(where, tmp_path):
     (tmp_path / "made" / "w.bin").write_bytes(b"\0\1")
     found.put_folder("weights/a", tmp_path / "made")
     assert (found.get_folder("weights/a", tmp_path / "back") / "w.bin").read_bytes() == b"\0\1"
+    (tmp_path / "made" / "w.bin").write_bytes(b"\0\1")
     found.put("models/a.json", b"{")
     with pytest.raises(CodiBenchError, match=r"models/a.json: .*; remove it, and the sweep does that task again"):
         found.read("models/a", "k1")

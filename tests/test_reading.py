@@ -9,11 +9,11 @@ from hand_built import NUMBERS, by_hand
 from transformers import AutoTokenizer
 
 from codi_bench.audits import reading
-from codi_bench.audits.reading import choose_cell, enough_word, hit_word, other_rows
+from codi_bench.audits.reading import choose_cell, enough_word, hit_word, readable
 from codi_bench.errors import MeasureError
 from codi_bench.models import loop
 from codi_bench.models.reading import answer_early, final_norm, lens_ranks, word_ids
-from codi_bench.problems import generate
+from codi_bench.problems import Problem, generate
 from codi_bench.validity import Validity
 
 K, NEW = 6, 6
@@ -80,18 +80,25 @@ def test_the_lens_finds_the_number_where_the_model_built_by_hand_carries_it(tiny
 
 def test_enough_is_a_loss_surely_below_the_margin():
     full = np.arange(400) < 300
-    assert enough_word(full, full, 1.0).word is Validity.SUPPORTED
+    assert enough_word(full, full, 1.0, tests=6).word is Validity.SUPPORTED
     lost = full & (np.arange(400) >= 60)
-    assert enough_word(full, lost, 1e-9).word is Validity.REFUTED
+    assert enough_word(full, lost, 1e-9, tests=6).word is Validity.REFUTED
     few = full[-120:] & (np.arange(120) > 2)
-    assert enough_word(full[-120:], few, 0.5).word is Validity.UNDERPOWERED
+    assert enough_word(full[-120:], few, 0.5, tests=6).word is Validity.UNDERPOWERED
 
 
-def test_another_problem_s_value_is_another():
-    values = [1, 1, 2, 3, 3, 3]
-    chosen = other_rows(values, seed=0)
-    assert all(values[i] != values[j] for i, j in enumerate(chosen)) and (chosen == other_rows(values, seed=0)).all()
-    with pytest.raises(MeasureError, match="one value"):
-        other_rows([4, 4], seed=0)
+def test_a_model_that_answers_nothing_has_nothing_to_lose():
+    assert enough_word(np.arange(300) < 9, np.zeros(300, bool), 1.0, tests=6) is None
+
+
+def test_a_value_is_read_only_where_the_question_does_not_say_it():
+    problems = [Problem("", (), "0", str(i), operands=(i % 3, 9), values=(float(i % 7), 0.0)) for i in range(200)]
+    values = [problem.values[0] for problem in problems]
+    rows, other = readable(problems, values, seed=0)
+    assert 40 < len(rows) < 200 and all(
+        not {values[i], values[j]} & set(problems[i].operands) for i, j in zip(rows, other, strict=True)
+    )
+    assert any(values[i] == values[j] for i, j in zip(rows, other)) and len(set(other.tolist())) == len(other)
+    assert np.array_equal(readable(problems, values, seed=0)[1], other)
     with pytest.raises(MeasureError, match="single id"):
         reading.hits(np.full((3, 2, 2), -1), np.zeros((3, 2, 2), int), (0, 0))

@@ -19,7 +19,7 @@ from codi_bench.errors import CodiBenchError
 from codi_bench.models.recipes import Recipe
 from codi_bench.problems.generator import DIGITS, generate
 from codi_bench.stats import stream
-from codi_bench.sweep import auditing, executors, training
+from codi_bench.sweep import executors, training
 from codi_bench.sweep import run as running
 from codi_bench.sweep.executors import Ended, ProcessPool, RayCluster
 from codi_bench.sweep.findings import NUMBERS, follow, in_common
@@ -56,20 +56,23 @@ class InTurn:
 def made_up(monkeypatch):
     """Larger models are better, and better with more steps; tau falls with the size."""
 
-    def train_one(location, family, width, seed, phases, work, dtype):
-        steps = snapshots(phases)
-        return {"parameters": width**2, "choosing": {str(s): width / 104 * s / max(steps) for s in steps}}
+    def train_one(location, family, width, seed, phases, dtype, weights, work):
+        return {"parameters": width**2}
+
+    def choose_one(location, weights, steps):
+        width = int(weights.split("-")[1][1:])
+        return {"choosing": {str(s): width / 104 * s / max(steps) for s in steps}}
 
     def compare_one(location, first, second, n, permutations):
-        alike = first.split("-")[0] == second.split("-")[0]
+        alike = first.partition("-")[0] == second.partition("-")[0]
         values = {"cka": 0.8 if alike else 0.3}
         rows = [{"claim": "alignment", "metric": m, "protocol": "sound", "measured": {"value": v}} for m, v in values.items()]
         return {"rows": [row | {"null": 0.1} for row in rows]}
 
     def audit_one(location, weights, n, permutations):
         _, name, steps = weights.split("/")
-        member = next(m for m in members() if m.name == name)
-        noise = stream(member.seed, name, steps).standard_normal()
+        member = next(m for m in members() if name.startswith(f"{m.name}-"))
+        noise = stream(member.seed, member.name, steps).standard_normal()
         values = {"tau": 20 - 3 * math.log(member.width) + 0.3 * noise, "accuracy": 0.5, "auc": 0.7}
         rows = [
             {"claim": claim, "metric": metric, "protocol": "sound", "measured": {"value": values[metric]}}
@@ -79,6 +82,7 @@ def made_up(monkeypatch):
         return {"rows": rows, "steps": int(steps)}
 
     monkeypatch.setattr(running, "train_one", train_one)
+    monkeypatch.setattr(running, "choose_one", choose_one)
     monkeypatch.setattr(running, "audit_one", audit_one)
     monkeypatch.setattr(running, "compare_one", compare_one)
 
@@ -107,6 +111,19 @@ def test_widest_models_are_compared_across_seeds_and_across_architectures(made_u
         "CKA: one architecture, other seeds 0.80 (0.80 to 0.80, 6 pairs, null 0.10); "
         "two architectures 0.30 (0.30 to 0.30, 3 pairs, null 0.10)"
     )
+
+
+def test_other_recipes_are_other_work_and_other_resources_are_not(made_up, monkeypatch, tmp_path):
+    sweep(str(tmp_path), members(), InTurn(), SETTINGS, work="w")
+    same = InTurn()
+    sweep(str(tmp_path), members(), same, replace(SETTINGS, cpus=2, memory_gb=4), work="w")
+    assert same.done == []
+    monkeypatch.setattr(running, "recipe", lambda member, phases: replace(recipe(member, phases), learning_rate=0.1))
+    other = InTurn()
+    sweep(str(tmp_path), members(), other, SETTINGS, work="w")
+    assert len(other.done) >= 24 + 24 + 24 and {name.partition("/")[0] for name in other.done} >= {"trained", "chosen", "audited"}
+    with pytest.raises(CodiBenchError, match="give a smaller --n"):
+        sweep(str(tmp_path), members(), InTurn(), replace(SETTINGS, n=401), work="w")
 
 
 def test_a_sweep_that_stopped_goes_on(made_up, tmp_path):
@@ -165,7 +182,12 @@ def test_problems_of_a_sweep_have_digits_and_up_to_three_steps():
 
 @pytest.mark.parametrize("cluster", [False, pytest.param(True, marks=NEEDS_RAY)], ids=["processes", "ray"])
 def test_a_sweep_survives_killed_workers_and_ends_as_one_in_which_none_was(cluster, workers_find_tests, monkeypatch, tmp_path):
-    for name, task in (("train_one", "train_or_die"), ("audit_one", "audit"), ("compare_one", "compare")):
+    for name, task in (
+        ("train_one", "train_or_die"),
+        ("choose_one", "choose"),
+        ("audit_one", "audit"),
+        ("compare_one", "compare"),
+    ):
         monkeypatch.setattr(running, name, getattr(sweep_tasks, task))
     few = [member for member in members() if member.width <= 40]
     executor = RayCluster("local", workers=2) if cluster else ProcessPool(2)
@@ -188,8 +210,8 @@ def test_a_small_sweep_runs_whole_by_the_command(monkeypatch, tmp_path):
     small = [replace(recipe(member, SETTINGS.phases), train_problems=400) for member in members()[:2]]
     monkeypatch.setattr(training, "recipe", lambda member, phases: next(r for r in small if r.family == member.family))
     monkeypatch.setattr(executors, "ProcessPool", lambda workers: InTurn())
-    monkeypatch.setattr(training, "NUM_CHOOSING", 12)
-    monkeypatch.setattr(auditing, "NUM_SCORED", 12)
+    monkeypatch.setattr(training, "NUM_CHOOSING", 8)
+    monkeypatch.setattr(training, "NUM_SCORED", 16)
     few = {name: CLAIMS[name] for name in ("size", "shared-features")}  # a model like this talks without end
     monkeypatch.setattr(claims, "CLAIMS", few)
     folders = [part for name in ("out", "work", "report") for part in (f"--{name}", str(tmp_path / name))]
@@ -219,7 +241,7 @@ def planted(tau, seed=0):
             {"claim": "spread", "metric": "tau", "protocol": "sound", "measured": {"value": value}},
             {"claim": "task-accuracy", "metric": "accuracy", "protocol": "sound", "measured": {"value": rng.standard_normal()}},
         ]
-        found += [Audited(member, which, 1, size, {"rows": rows}) for which in (FINAL, MATCHED)]
+        found += [Audited(member, which, 1, size, 0.5, {"rows": rows}) for which in (FINAL, MATCHED)]
     return found
 
 

@@ -1,8 +1,8 @@
 """Can one thought be edited so that the answer follows: answers of minimal pairs under patches, against their controls.
 
 The answer *follows* where it becomes the counterfactual one, and *stays* where it is the recipient's own; else it is neither.
-Counted are the pairs whose recipient and donor are both answered rightly without a patch: of the others nobody knows which value
-a thought should hold. Controls: another problem's thoughts (`random`), a random vector of the same norm (`noise`), a donor with
+Counted are the pairs whose three problems are answered rightly without a patch: of the others nobody knows which value a thought
+should hold. Controls: another problem's thoughts (`random`), a random vector of the same norm (`noise`), a donor with
 the same value (`same`), and the own values, which must change nothing (`self`).
 """
 
@@ -21,11 +21,12 @@ from codi_bench.validity import Verdict, sound
 DONOR, SAME, RANDOM = "donor", "same", "random"
 FOLLOW_FLOOR = 0.05
 FEWEST_PAIRS = 20
+NUM_CLAIMS = 7  # of the family, measured in a run or not
 
 
 @dataclass(frozen=True, eq=False)
 class Patched:
-    """What became of n pairs: known bool [n] (recipient and donor answered rightly without a patch), and under each patch
+    """What became of n pairs: known bool [n] (recipient, donor and `same` answered rightly without a patch), and under each patch
     follows, stays and changed bool [patches, n] (changed: another text than without a patch).
     """
 
@@ -53,7 +54,8 @@ class Patched:
 
 @dataclass(frozen=True)
 class Steered:
-    """One patch: rates at which the answer follows, stays, and becomes neither; follow rate of each control by name.
+    """One patch: rates at which the answer follows, stays, and becomes neither; of each control, by name, at which it follows and
+    at which it stays.
 
     over: the follow rate over that of its strictest control, with Newcombe's interval; p: exact McNemar against each control,
     one-sided, Holm over the patches that it was tested among. follows bool [known pairs].
@@ -64,9 +66,15 @@ class Steered:
     stay: Estimate
     neither: Estimate
     controls: dict[str, Estimate]
+    controls_stay: dict[str, float]
     over: Estimate
     p: dict[str, float]
     follows: np.ndarray
+
+
+def in_family(p_values) -> np.ndarray:
+    """Holm over the tests of one claim, times the number of claims in the family of edits (VERDICTS.md, section 3)."""
+    return np.minimum(1.0, NUM_CLAIMS * holm(p_values))
 
 
 def patches(num_latents: int, *, full: bool = False) -> tuple[Patch, ...]:
@@ -88,7 +96,7 @@ def check_known(known: np.ndarray) -> None:
     """Raises MeasureError where too few pairs (bool [n]) are known: then no rate means anything."""
     if known.sum() < FEWEST_PAIRS:
         raise MeasureError(
-            f"both problems are answered rightly in {known.sum()} of {len(known)} pairs; {FEWEST_PAIRS} are needed: give a "
+            f"all three problems are answered rightly in {known.sum()} of {len(known)} pairs; {FEWEST_PAIRS} are needed: give a "
             "larger --n, or a model that solves more of them"
         )
 
@@ -104,7 +112,7 @@ def steered(tests: Sequence[tuple[Patched, Sequence[int]]], *, keys_only: bool =
     """Each set of places patched from the donor, against its controls, corrected together."""
     controls = (SAME, RANDOM) if keys_only else (SAME, RANDOM, NOISE)  # a random vector has no keys and values
     asked = [{name: found.of(name, places, keys_only=keys_only) for name in (DONOR, *controls)} for found, places in tests]
-    p = {name: holm([mcnemar_exact(each[DONOR][0], each[name][0], "greater") for each in asked]) for name in controls}
+    p = {name: in_family([mcnemar_exact(each[DONOR][0], each[name][0], "greater") for each in asked]) for name in controls}
     steps = []
     for i, ((_, places), each) in enumerate(zip(tests, asked, strict=True)):
         follows, stays = each[DONOR]
@@ -115,6 +123,7 @@ def steered(tests: Sequence[tuple[Patched, Sequence[int]]], *, keys_only: bool =
                 Patch(DONOR, tuple(places), keys_only),
                 *rates,
                 {name: wilson(int(each[name][0].sum()), len(follows)) for name in controls},
+                {name: float(each[name][1].mean()) for name in controls},
                 newcombe_paired(follows, each[strictest][0]),
                 {name: float(p[name][i]) for name in controls},
                 follows,

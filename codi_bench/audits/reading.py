@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from codi_bench.errors import MeasureError
+from codi_bench.problems import Problem
 from codi_bench.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
 from codi_bench.validity import Z95, Verdict, none_stands_out, passes, sound
 
@@ -15,15 +17,18 @@ HIT_FLOOR = 0.05
 SHUFFLED = "another problem's value"
 
 
-def enough_word(full: np.ndarray, early: np.ndarray, p: float) -> Verdict:
+def enough_word(full: np.ndarray, early: np.ndarray, p: float, *, tests: int) -> Verdict | None:
     """Are so few latents enough? SUPPORTED where the loss against all of them is surely below 5 points.
 
-    full, early: right bool [n]. p: exact McNemar of a loss, corrected; with it the loss is there, and the claim REFUTED.
+    full, early: right bool [n]. p: exact McNemar of a loss, corrected; with it the loss is there, and the claim REFUTED. tests:
+    how many such losses are bounded together. None where all latents may answer less than 5 %: then nothing is there to lose.
     """
-    loss = newcombe_paired(full, early)
+    if wilson(int(full.sum()), len(full)).low <= ENOUGH_MARGIN:
+        return None
+    loss, bound = newcombe_paired(full, early), newcombe_paired(full, early, level=1 - 0.1 / tests).high
     se = (loss.high - loss.low) / (2 * Z95)
     deviates = passes(p) and loss.low > 0
-    return none_stands_out([loss.high], margin=ENOUGH_MARGIN, deviates=deviates, n=len(full), se=se)
+    return none_stands_out([bound], margin=ENOUGH_MARGIN, deviates=deviates, n=len(full), se=se)
 
 
 @dataclass(frozen=True)
@@ -77,9 +82,13 @@ def hit_word(found: Hits, p: float) -> Verdict:
     return sound(found.gain, delta=HIT_FLOOR, p={SHUFFLED: p}, marginal=SHUFFLED, n=len(found.hits))
 
 
-def other_rows(values, *, seed: int) -> np.ndarray:
-    """For each row another one, drawn among those with another value; values [n]. Raises MeasureError where all are equal."""
-    values, rng = np.asarray(values), stream(seed, "another problem's value")
-    if len(set(values.tolist())) < 2:
-        raise MeasureError("all problems have one value at this step: there is no other to compare with")
-    return np.array([rng.choice(np.flatnonzero(values != value)) for value in values])
+def readable(problems: Sequence[Problem], values: Sequence[float], *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that can be read for a value, and for each of them the row whose value it is compared with: a permutation of them.
+
+    Left out are problems in whose question one of the two numbers stands: a state that repeats the question would hit it.
+    """
+    values, rows = np.asarray(values), np.arange(len(problems))
+    other = stream(seed, "another problem's value").permutation(rows)
+    asked = [set(problem.operands) for problem in problems]
+    kept = np.array([not {values[i], values[j]} & asked[i] for i, j in zip(rows, other)], bool)
+    return rows[kept], other[kept]

@@ -15,7 +15,7 @@ from codi_bench.intervals import Ranked, auc_phi, cv_auc, fold_auc
 from codi_bench.measures.probe_grid import Scored, Split, inner_folds, permuted_labels, scores
 from codi_bench.measures.sae import Sae
 from codi_bench.measures.sae_heldout import HeldoutQuality, feature_sets, grouped_split, null_precisions, quality
-from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, propensity
+from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, held_out, propensity
 from codi_bench.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
 from codi_bench.thoughts.kept import anew
 from codi_bench.validity import Verdict, check_permuted, permutation_p, sound
@@ -121,7 +121,9 @@ def audit_errors(
     fold_of = np.empty(len(right), int)
     for k, (_, part) in enumerate(inner):
         fold_of[part] = k
-    added, _ = added_auc(observed[:, 0], known, surface[test], fold_of[test], phi=phi)
+    # The design has a column for each twenty of all problems; held-out ones alone are too few to fit it, so training ones do.
+    told = held_out(surface, right, side)[test, None]
+    added, _ = added_auc(observed[:, 0], known, told, fold_of[test], phi=phi)
     other = max(("raw", "pca"), key=lambda name: sets[name].accuracy.value)
     said = observed[:, 0] > 0
     precision, null_precision = _precisions(said, known), null_precisions(null[:permutations] > 0, null_labels)

@@ -14,11 +14,12 @@ from scipy.stats import fisher_exact
 from scipy.stats import t as student
 from statsmodels.stats.proportion import confint_proportions_2indep
 
+from codi_bench.errors import MeasureError
 from codi_bench.intervals import Ranked, auc_phi, cv_auc, fold_auc
 from codi_bench.measures.crosscoder import SHARED, Crosscoder, cka, cka_of, match, standardised, train_crosscoder
 from codi_bench.measures.probe_grid import Scored, Split, inner_folds, permuted_labels, scores
 from codi_bench.measures.sae import Sae
-from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, propensity
+from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, held_out, propensity
 from codi_bench.stats import Estimate, stream, wilson
 from codi_bench.thoughts.kept import anew
 from codi_bench.validity import Verdict, check_permuted, permutation_p, sound
@@ -96,9 +97,9 @@ def shared_p(found: Sharing, controls: dict[str, Sharing]) -> dict[str, float]:
     return {name: float(fisher_exact(_table(found, each), alternative="greater").pvalue) for name, each in controls.items()}
 
 
-def shared_word(found: Sharing, controls: dict[str, Sharing], p: dict[str, float], *, n: int) -> Verdict:
-    """Are more features shared than under each control, by 5 points or more? p: corrected."""
-    return sound(over(found, strictest(controls)), delta=SHARED_FLOOR, p=p, marginal=OTHERS, n=n)
+def shared_word(found: Sharing, controls: dict[str, Sharing], p: dict[str, float]) -> Verdict:
+    """Are more features shared than under each control, by 5 points or more? p: corrected; n counts features."""
+    return sound(over(found, strictest(controls)), delta=SHARED_FLOOR, p=p, marginal=OTHERS, n=found.alive)
 
 
 def strictest(controls: dict[str, Sharing]) -> Sharing:
@@ -155,6 +156,9 @@ def matched_products(one: Sae, other: Sae, a: np.ndarray, b: np.ndarray, train: 
     Its diagonal's mean is their mean correlation.
     """
     f, g = (standardised(sae.encode(flat(x)), flat_rows(train, x)) for sae, x in ((one, a), (other, b)))
+    f, g = (x[:, x[flat_rows(train, a)].any(axis=0)] for x in (f, g))  # a feature that is never active there matches nothing
+    if not f.shape[1] or not g.shape[1]:
+        raise MeasureError("an autoencoder has no feature that is ever active: there is nothing to match")
     left, right = match(f[flat_rows(train, a)], g[flat_rows(train, b)])
     x, y = f[flat_rows(test, a)][:, left], g[flat_rows(test, b)][:, right]
     return x.reshape(len(test), -1) @ y.reshape(len(test), -1).T / (a.shape[1] * len(left))
@@ -239,18 +243,22 @@ def across(
     scored. Nulls: own labels permuted, and drawn given the surface; the scores do not depend on own labels, so nothing is fitted
     again. Raises MeasureError where a side would miss a class.
     """
-    groups = np.asarray(groups)
+    if not features.shape[1]:
+        raise MeasureError("no feature is shared: there is nothing to tell errors by")
+    groups, side = np.asarray(groups), np.zeros(len(own), int)
+    side[test] = 1
     test = test[np.unique(groups[test], return_index=True)[1]]
     split = Split(train, test, inner_folds(theirs, train, groups, folds=5, seed=seed))
     score = kept(Scored, scores, [features], theirs[:, None], [split], Cs=CS).score[test, 0, 0].astype(np.float64)
-    known, surface, together = own[test], surface[test], np.zeros(len(test), int)
+    known, together = own[test], np.zeros(len(test), int)
     permuted = permuted_labels(known, together, permutations=permutations, seed=seed)
     null, null_variance = fold_auc(np.broadcast_to(score, permuted.shape), permuted, together)
     check_permuted(null)
     phi = auc_phi(null, null_variance)
-    p_right = propensity(surface, known)
-    drawn = conditional_draws(p_right, draws=permutations, seed=seed)
-    statistic, under = (conditional_statistic(labels, p_right, score, together) for labels in (known, drawn))
+    p_right = propensity(surface, own)
+    drawn = conditional_draws(p_right, groups=groups, draws=permutations, seed=seed)[:, test]
+    statistic, under = (conditional_statistic(labels, p_right[test], score, together) for labels in (known, drawn))
+    told = held_out(surface, own, side)[test, None]  # fitted to training problems: the held-out ones are too few for its columns
     fold = np.empty(len(test), int)
     for k, (_, part) in enumerate(inner_folds(known, np.arange(len(test)), folds=5, seed=seed)):
         fold[part] = k
@@ -258,7 +266,7 @@ def across(
     return Across(
         _interval(auc, variance, known, phi),
         _interval(*fold_auc(score, theirs[test], together), theirs[test], phi),
-        added_auc(score, known, surface, fold, phi=phi)[0],
+        added_auc(score, known, told, fold, phi=phi)[0],
         {LABELS: permutation_p(float(auc), null), SURFACE: permutation_p(float(statistic), under)},
         null,
         Ranked(score, known, together, groups[test], phi),

@@ -87,7 +87,8 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 @dataclass(frozen=True)
 class Dose:
     """One kind of direction: the place and strength chosen on half of the pairs, rates on the other half, and the rate under a
-    random direction there. curve: follow rate by strength at that place, over all pairs. follows: bool [n], of the other half.
+    random direction there. curve, random_curve: follow rate by strength at that place, over all pairs. follows: bool [n], of the
+    other half.
     """
 
     kind: str
@@ -101,6 +102,7 @@ class Dose:
     p: float
     n: int
     curve: dict[float, float]
+    random_curve: dict[float, float]
     follows: np.ndarray
 
     def word(self, p: float) -> Verdict:
@@ -121,7 +123,9 @@ def dose(
     _, place, strength = best
     own, kept, other = follows[best][half:], stays[best][half:], follows[RANDOM, place, strength][half:]
     rates = [wilson(int(each.sum()), len(each)) for each in (own, kept, ~(own | kept), other)]
-    curve = {s: float(follows[kind, place, s].mean()) for _, p, s in asked if p == place}
+    curve, random_curve = (
+        {s: float(follows[name, place, s].mean()) for _, p, s in asked if p == place} for name in (kind, RANDOM)
+    )
     return Dose(
         kind,
         place,
@@ -131,5 +135,6 @@ def dose(
         mcnemar_exact(own, other, "greater"),
         len(own),
         curve,
+        random_curve,
         own,
     )

@@ -12,6 +12,7 @@ from codi_bench.audits.patching import Patched
 from codi_bench.intervals import Ranked
 from codi_bench.models.edits import Edit, Patch
 from codi_bench.problems import Problem
+from codi_bench.problems.generator import Limits
 from codi_bench.problems.pairs import Pair
 from codi_bench.thoughts.record import Answers
 from codi_bench.validity import Verdict
@@ -91,6 +92,10 @@ class Bench(Protocol):
         is given again draws other donors and other noise; no condition changes the numbers of another. Raises ProblemError where
         there are too few problems to take means and donors from.
         """
+
+    @property
+    def limits(self) -> Limits:
+        """How large the values of generated problems beside the given ones may be."""
 
     def pairs(self, n: int, *, step: int) -> list[Pair]:
         """n generated minimal pairs about `step` (1 is the first); raises ProblemError where there are too few."""

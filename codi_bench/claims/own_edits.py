@@ -64,6 +64,7 @@ def _row(metric: str, found: Steered, **detail) -> Measured:
             "stay": ends(found.stay),
             "neither": ends(found.neither),
             "controls": {name: ends(rate) for name, rate in found.controls.items()},
+            "controls_stay": found.controls_stay,
             "p": found.p,
             **detail,
         },
@@ -77,20 +78,24 @@ def patch_sets(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     count = bench.num_latents
     every = tuple(range(count))
     ends_of = [every[:k] for k in range(1, count)] + [every[count - k :] for k in range(1, count)]
-    found, rows = {}, []
+    found = {}
     for step in STEPS:
         asked = patching.patches(count, full=True)
         found[step] = bench.patched(NUM_FULL, asked, step=step, seed=SEED + bench.seed)
         patching.check_self(found[step])
-    tests = [(step, places) for step in STEPS for places in ends_of]
-    for (step, places), each in zip(tests, patching.steered([(found[step], places) for step, places in tests]), strict=True):
-        side, number = ("left", len(places)) if places[0] == 0 else ("right", len(places))
-        rows.append(_row(f"{side}_step{step}_{number}", each))
+    cumulative = [
+        (f"{'left' if places[0] == 0 else 'right'}_step{step}_{len(places)}", found[step], places)
+        for step in STEPS
+        for places in ends_of
+    ]
+    chosen, details = [], {}
     for step in STEPS:
         first, second = found[step].halves()
         pairs = list(combinations(every, 2))
         best = max(pairs, key=lambda places: int(first.of(patching.DONOR, places)[0].sum()))
-        (each,) = patching.steered([(second, best)])
         rates = {",".join(map(str, places)): float(found[step].of(patching.DONOR, places)[0].mean()) for places in pairs}
-        rows.append(_row(f"pair_step{step}", each, note=f"latents {best[0]} and {best[1]}", pairs=rates))
-    return rows
+        chosen.append((f"pair_step{step}", second, best))
+        details[f"pair_step{step}"] = {"note": f"latents {best[0]} and {best[1]}", "pairs": rates}
+    tests = [*cumulative, *chosen]
+    steps = patching.steered([(pairs, places) for _, pairs, places in tests])
+    return [_row(name, each, **details.get(name, {})) for (name, *_), each in zip(tests, steps, strict=True)]

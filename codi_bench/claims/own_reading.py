@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from codi_bench.audits import reading
-from codi_bench.audits.reading import Hits, other_rows
+from codi_bench.audits.patching import in_family
+from codi_bench.audits.reading import Hits
 from codi_bench.claims.claim import Bench, Captured, Measured, Null
 from codi_bench.claims.own_edits import STEPS
 from codi_bench.claims.seed_sound import SEED, captured, ends, without_word
 from codi_bench.errors import MeasureError
-from codi_bench.stats import holm, mcnemar_exact, newcombe_paired, wilson
+from codi_bench.stats import mcnemar_exact, newcombe_paired, wilson
 
 NUM_READ, NUM_CHOOSING, FEWEST_READ = 300, 200, 20
 
@@ -19,11 +20,14 @@ def early_answer(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Accuracy after the first k latents, and whether they are enough."""
     right = bench.early(NUM_READ)
     full = right[-1]
-    p = holm([mcnemar_exact(full, each, "greater") for each in right[:-1]])
+    p = in_family([mcnemar_exact(full, each, "greater") for each in right[:-1]])
+    few = without_word("with all latents the model may answer less than 5 %: nothing could be lost")
     rows = []
     for k, each in enumerate(right):
         rate, loss = wilson(int(each.sum()), len(each)), newcombe_paired(full, each)
         last = k == len(right) - 1
+        word = None if last else reading.enough_word(full, each, float(p[k]), tests=len(p))
+        why = without_word("all latents: what the others are compared with") if last else {} if word else few
         rows.append(
             Measured(
                 f"accuracy_{k}",
@@ -33,9 +37,9 @@ def early_answer(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
                 rate.low,
                 rate.high,
                 outcomes=each,
-                detail={"loss": ends(loss)} | (without_word("all latents: what the others are compared with") if last else {}),
+                detail={"loss": ends(loss)} | why,
                 null=None if last else Null(float(full.mean()), p=float(p[k])),
-                verdict=None if last else reading.enough_word(full, each, float(p[k])),
+                verdict=word,
             )
         )
     return rows
@@ -45,7 +49,7 @@ def lens(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Hit rate of the value of each step at the cell that was best on other problems."""
     found = captured(bench)
     asked = [_hits(bench, found, step) for step in STEPS]
-    p = holm([each.p for each in asked])
+    p = in_family([each.p for each in asked])
     rows = []
     for step, each, corrected in zip(STEPS, asked, p):
         place = "bot" if each.place == 0 else each.place - 1
@@ -69,16 +73,18 @@ def lens(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
 
 def _hits(bench: Bench, found: Captured, step: int) -> Hits:
     """The first problems that have the step choose the cell, the next ones are scored there."""
-    rows = [i for i, problem in enumerate(found.problems) if problem.num_steps > step][: NUM_CHOOSING + NUM_READ]
+    having = [i for i, problem in enumerate(found.problems) if problem.num_steps > step]
+    values = [found.problems[i].values[step - 1] for i in having]
+    rows, other = reading.readable([found.problems[i] for i in having], values, seed=SEED + bench.seed)
+    rows, other = rows[: NUM_CHOOSING + NUM_READ], other[: NUM_CHOOSING + NUM_READ]
     if len(rows) < 2 * FEWEST_READ:
         raise MeasureError(
-            f"{len(rows)} problems have a step after step {step}; {2 * FEWEST_READ} are needed: give more problems"
+            f"{len(rows)} problems have a step after step {step} whose value is not in the question; {2 * FEWEST_READ} are "
+            "needed: give more of them"
         )
-    problems = [found.problems[i] for i in rows]
-    values = [problem.values[step - 1] for problem in problems]
-    other = other_rows(values, seed=SEED + bench.seed)
-    words = [(f"{values[i]:g}", f"{values[j]:g}") for i, j in enumerate(other)]
-    ranks = bench.lens(problems, found.hidden_states[rows], words)
+    words = [(f"{values[i]:g}", f"{values[j]:g}") for i, j in zip(rows, other)]
+    problems = [found.problems[having[i]] for i in rows]
+    ranks = bench.lens(problems, found.hidden_states[[having[i] for i in rows]], words)
     middle = min(NUM_CHOOSING, len(rows) // 2)
     cell = reading.choose_cell(ranks[:middle, ..., 0])
     return reading.hits(ranks[middle:, ..., 0], ranks[middle:, ..., 1], cell)

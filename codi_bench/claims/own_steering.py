@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 
 import numpy as np
 
 from codi_bench.audits import steering
+from codi_bench.audits.patching import in_family
 from codi_bench.audits.steering import Dose
 from codi_bench.claims.claim import Bench, Measured, Null
 from codi_bench.claims.own_edits import NUM_FULL, STEPS
@@ -14,8 +16,8 @@ from codi_bench.claims.seed_sound import SEED, TOPK_EPOCHS, ends
 from codi_bench.errors import MeasureError
 from codi_bench.measures.sae import Sae, train_topk_sae
 from codi_bench.models.edits import Patch
-from codi_bench.problems import generate
-from codi_bench.stats import holm, stream
+from codi_bench.problems import generator
+from codi_bench.stats import stream
 
 NUM_TRAINING, TRAINING_SEED, FEWEST_KNOWN = 3000, 2, 20
 
@@ -23,7 +25,7 @@ NUM_TRAINING, TRAINING_SEED, FEWEST_KNOWN = 3000, 2, 20
 def steer(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Follow rate of each kind of direction, at the place and strength that are best on the first half of the pairs."""
     doses = [(step, each) for step in STEPS for each in _doses(bench, step)]
-    p = holm([each.p for _, each in doses])
+    p = in_family([each.p for _, each in doses])
     rows = []
     for (step, each), corrected in zip(doses, p, strict=True):
         name = {steering.MEAN: "mean", steering.PROBE: "probe", steering.SAE: "sae"}[each.kind]
@@ -42,6 +44,7 @@ def steer(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
                     "stay": ends(each.stay),
                     "neither": ends(each.neither),
                     "curve": {f"{strength:g}": rate for strength, rate in each.curve.items()},
+                    "random_curve": {f"{strength:g}": rate for strength, rate in each.random_curve.items()},
                     "note": f"strength {each.strength:g}; {100 * each.neither.value:.0f} % neither",
                 },
                 null=Null(each.random.value, each.random.low, each.random.high, float(corrected)),
@@ -54,7 +57,8 @@ def steer(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
 def _doses(bench: Bench, step: int) -> list[Dose]:
     """Every kind of direction at every place and strength, on the pairs whose two values are known from training problems."""
     rng = stream(SEED + bench.seed, "steer", str(step))
-    pairs, training = bench.pairs(NUM_FULL, step=step), generate(NUM_TRAINING, seed=TRAINING_SEED, split="train")
+    pairs = bench.pairs(NUM_FULL, step=step)
+    training = islice(generator.stream(TRAINING_SEED, "train", limits=bench.limits), NUM_TRAINING)
     training = [problem for problem in training if problem.num_steps > step]
     latents = bench.latents(training)[:, :-1]
     own = bench.latents([pair.recipient for pair in pairs])[:, :-1]
@@ -78,6 +82,10 @@ def _doses(bench: Bench, step: int) -> list[Dose]:
                 patches.append((kind, place, strength, Patch(name, (place,))))
     found = bench.patched(NUM_FULL, [patch for *_, patch in patches], step=step, seed=SEED + bench.seed, vectors=vectors)
     counted = found.known & kept
+    if counted.sum() < FEWEST_KNOWN:
+        raise MeasureError(
+            f"{counted.sum()} known pairs are about values with enough examples, {FEWEST_KNOWN} are needed: give a larger --n"
+        )
     follows = {tuple(key): found.follows[i, counted] for i, (*key, _) in enumerate(patches)}
     stays = {tuple(key): found.stays[i, counted] for i, (*key, _) in enumerate(patches)}
     return [steering.dose(kind, follows, stays) for kind in steering.KINDS]

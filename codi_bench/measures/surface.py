@@ -319,8 +319,8 @@ def added_auc(score, labels, design, fold, *, phi: float) -> tuple[Estimate, flo
         raise MeasureError("added AUC needs at least two folds with both classes")
     with threadpool_limits(limits=1):
         limit = math.log(2 * len(y) - 1)
-        surface = _held_out(x, y, fold).clip(-limit, limit)
-        both = _held_out(np.column_stack([surface, standardised(s, fold)]), y, fold)
+        surface = held_out(x, y, fold).clip(-limit, limit)
+        both = held_out(np.column_stack([surface, standardised(s, fold)]), y, fold)
     auc = float(fold_auc(surface, y, fold)[0])
     theta, variance = _paired_auc(both, surface, y, fold)
     if variance == 0:
@@ -329,8 +329,8 @@ def added_auc(score, labels, design, fold, *, phi: float) -> tuple[Estimate, flo
     return Estimate(theta, max(-1.0, theta - reach), min(1.0, theta + reach)), auc
 
 
-def _held_out(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Logits [n] of the rows of each fold by a fit to all others."""
+def held_out(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Logits [n] of the rows of each fold by a fit to all others; x [n, p], y bool [n]."""
     found = np.empty(len(y))
     for name in np.unique(fold):
         out = fold == name

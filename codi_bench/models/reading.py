@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from codi_bench.errors import MeasureError
 from codi_bench.models.codi import Codi
 from codi_bench.models.loop import each_batch, end_thoughts, forked, generate, texts, think, tokenise
 from codi_bench.thoughts.record import Answers
@@ -63,9 +64,14 @@ def lens_ranks(model: Codi, hidden_states: np.ndarray, words: Sequence[Sequence[
 
 
 def final_norm(model: Codi) -> torch.nn.Module:
-    """The norm behind the last block: `ln_f` of GPT-2, `norm` of Llama; none where a backbone has neither."""
+    """The norm behind the last block: `ln_f` of GPT-2, `norm` of Llama. Raises MeasureError for a backbone that has neither."""
     base = model.backbone.base_model
-    return getattr(base, "ln_f", None) or getattr(base, "norm", None) or torch.nn.Identity()
+    for name in ("ln_f", "norm"):
+        if hasattr(base, name):
+            return getattr(base, name)
+    raise MeasureError(
+        f"the final norm of a {model.backbone.config.model_type} backbone is not known: the lens reads GPT-2 and Llama"
+    )
 
 
 def word_ids(model: Codi, text: str) -> list[int]:

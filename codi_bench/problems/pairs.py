@@ -61,17 +61,18 @@ def pairs(n: int, *, step: int, seed: int = 0, split: str = "test", limits: Limi
 
 
 def random_donors(pairs: Sequence[Pair], pool: Sequence[Problem], *, seed: int = 0, nearest: int = 10) -> list[Problem]:
-    """For each pair a problem of the pool with another answer than the recipient's, drawn from those nearest in length.
+    """For each pair a problem of the pool with another answer than recipient and donor, drawn from those nearest in length.
 
-    Their thoughts then stand at nearly the same positions. Raises ProblemError where the pool has none.
+    Their thoughts then stand at nearly the same positions, and following would be no chance. Raises ProblemError where the pool
+    has none.
     """
     words = [len(problem.question.split()) for problem in pool]
     chosen = []
     for pair in pairs:
         length = len(pair.recipient.question.split())
-        allowed = [i for i, problem in enumerate(pool) if problem.answer != pair.recipient.answer]
+        allowed = [i for i, problem in enumerate(pool) if problem.answer not in (pair.recipient.answer, pair.counterfactual)]
         if not allowed:
-            raise ProblemError("no problem of the pool has another answer than the recipient; give more of them")
+            raise ProblemError("no problem of the pool has another answer than recipient and donor; give more of them")
         near = sorted(allowed, key=lambda i: abs(words[i] - length))[:nearest]
         chosen.append(pool[random.Random(f"codi-bench:donor:{seed}:{pair.recipient.group}").choice(near)])
     return chosen

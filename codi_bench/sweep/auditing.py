@@ -10,13 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from codi_bench.problems.generator import DIGITS, generate
 from codi_bench.results import Row
 from codi_bench.sweep.results import Results
-from codi_bench.sweep.training import right_of
-
-NUM_SCORED = 400
-NUM_REFERENCES = 80  # problems behind the scored ones, for the means and donors of edits; of digits there are 563 in all
+from codi_bench.sweep.training import problems_of_sweep, right_of
 
 
 def audit_one(location: str, weights: str, n: int, permutations: int) -> dict:
@@ -26,7 +22,7 @@ def audit_one(location: str, weights: str, n: int, permutations: int) -> dict:
 
     claims = [claim.id for claim in CLAIMS.values() if not claim.slow and claim.family != FAMILY]
     found = _run(location, {"model": weights}, claims, n, permutations)
-    scored = generate(NUM_SCORED, limits=DIGITS)
+    scored, _ = problems_of_sweep()
     right, counts = right_of(Results(location), weights, scored), np.array([problem.num_steps for problem in scored])
     by_steps = {str(k): float(right[counts == k].mean()) for k in sorted(set(counts.tolist()))}
     return found | {"accuracy": {"all": float(right.mean()), **by_steps}}
@@ -51,7 +47,8 @@ def _run(location: str, weights: dict[str, str], claims: Sequence[str], n: int, 
     with tempfile.TemporaryDirectory() as made:
         folders = {name: Results(location).get_folder(where, Path(made) / name) for name, where in weights.items()}
         problems = Path(made) / "problems.jsonl"
-        problems.write_text("".join(problem.to_json() + "\n" for problem in generate(n + NUM_REFERENCES, limits=DIGITS)))
+        scored, others = problems_of_sweep()
+        problems.write_text("".join(problem.to_json() + "\n" for problem in (*scored[:n], *others)))
         found = codi_bench.run(
             folders, claims, problems={"generated": problems}, n=n, permutations=permutations, device="cpu", progress=False
         )

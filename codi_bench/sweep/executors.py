@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -18,7 +19,7 @@ from typing import Protocol
 
 from codi_bench.errors import CodiBenchError
 
-RETRIES = 3  # runs of a task whose worker is lost, before it counts as failed
+RETRIES = 3  # further tries of a task whose worker is lost, before it counts as failed
 
 
 class LostWorkerError(CodiBenchError):
@@ -27,10 +28,9 @@ class LostWorkerError(CodiBenchError):
 
 @dataclass(frozen=True)
 class Resources:
-    """What one task takes: cores, GPUs, and memory in gigabytes (0: not asked for)."""
+    """What one task takes: cores, and memory in gigabytes (0: not asked for)."""
 
     cpus: float = 1
-    gpus: float = 0
     memory_gb: float = 0
 
 
@@ -121,38 +121,51 @@ def _behind(name: str, waiting: dict[str, Task]) -> list[str]:
 
 @dataclass
 class ProcessPool:
-    """Processes of this machine, `workers` at a time; one that dies costs its tasks another try, and is replaced."""
+    """Processes of this machine, `workers` at a time, each a pool of its own: one that dies costs its own task another try."""
 
     workers: int
-    pool: ProcessPoolExecutor | None = None
-    running: dict = field(default_factory=dict)
+    free: list[ProcessPoolExecutor] = field(default_factory=list)
+    waiting: deque[Task] = field(default_factory=deque)
+    running: dict[Future, tuple[Task, ProcessPoolExecutor]] = field(default_factory=dict)
 
     def submit(self, task: Task) -> None:
-        if self.pool is None:
-            self.pool = ProcessPoolExecutor(
-                self.workers, mp_context=get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)
-            )
-        try:
-            self.running[self.pool.submit(task.function, **task.arguments)] = task
-        except BrokenProcessPool:  # a worker died since: what ran with it is told by `next_ended`
-            self.pool.shutdown(wait=False, cancel_futures=True)
-            self.pool = None
-            self.submit(task)
+        self.waiting.append(task)
+        self._begin()
+
+    def _begin(self) -> None:
+        while self.waiting and len(self.running) < self.workers:
+            pool = self.free.pop() if self.free else _one_process()
+            try:
+                future = pool.submit(self.waiting[0].function, **self.waiting[0].arguments)
+            except BrokenProcessPool:  # it died while it had nothing to do
+                continue
+            self.running[future] = self.waiting.popleft(), pool
 
     def next_ended(self) -> Ended:
         future = next(iter(wait(self.running, return_when=FIRST_COMPLETED).done))
-        task = self.running.pop(future)
+        task, pool = self.running.pop(future)
         error = future.exception()
-        if isinstance(error, BrokenProcessPool):
+        lost = isinstance(error, BrokenProcessPool)
+        if lost:
+            pool.shutdown(wait=False)
+        else:
+            self.free.append(pool)
+        self._begin()
+        if lost:
             return Ended(task, error=LostWorkerError(f"the worker of {task.name} is gone"))
         return Ended(task, error=error) if error else Ended(task, future.result())
 
     def close(self) -> None:
-        if self.pool is not None:
-            processes = list((getattr(self.pool, "_processes", None) or {}).values())  # public only from Python 3.14 on
-            self.pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (*self.free, *(pool for _, pool in self.running.values())):
+            processes = list((getattr(pool, "_processes", None) or {}).values())  # public only from Python 3.14 on
+            pool.shutdown(wait=False, cancel_futures=True)
             for process in processes:
                 process.terminate()
+        self.free.clear()
+
+
+def _one_process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),))
 
 
 def _end_with(parent: int) -> None:
@@ -193,8 +206,14 @@ class RayCluster:
             raise CodiBenchError(f"--ray {self.address}: no cluster can be reached there ({error})") from error
 
     def submit(self, task: Task) -> None:
-        asked = task.resources
-        options = {"num_cpus": asked.cpus, "num_gpus": asked.gpus, "max_retries": 0}  # `run_all` counts the tries
+        asked, there = task.resources, self.ray.cluster_resources()
+        if asked.cpus > there.get("CPU", 0) or asked.memory_gb * 2**30 > there.get("memory", 0):
+            has = f"{there.get('CPU', 0):g} and {there.get('memory', 0) / 2**30:.1f}"
+            raise CodiBenchError(
+                f"{task.name} asks for {asked.cpus:g} cores and {asked.memory_gb:g} GB, and the cluster has {has}: it would wait "
+                "for ever; ask for less"
+            )
+        options = {"num_cpus": asked.cpus, "max_retries": 0}  # `run_all` counts the tries
         if asked.memory_gb:
             options["memory"] = int(asked.memory_gb * 2**30)
         if task.function not in self.functions:

@@ -56,4 +56,5 @@ def said(each: Followed) -> str:
         return f"no trend: {each.why}"
     scale, found = SCALE[each.unit], each.trend
     change, low, high = (scale * value for value in (found.change.value, found.change.low, found.change.high))
-    return f"change {change:+.1f} [{low:.1f}, {high:.1f}], p = {found.p:.2g}"
+    missing = f"; {each.why}" if each.why else ""
+    return f"change {change:+.1f} [{low:.1f}, {high:.1f}], p = {each.p:.2g}{missing}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import t as student
 
 from codi_bench.errors import MeasureError
 from codi_bench.measures.trend import Trend, trend
+from codi_bench.stats import holm
 from codi_bench.sweep.run import FINAL, MATCHED, Audited, Compared
 
 NUMBERS = {  # what is followed: the name, claim, metric, and its unit in words
@@ -41,7 +42,9 @@ class Mean:
 
 @dataclass(frozen=True)
 class Followed:
-    """One number over the sizes. trend: None with `why` where the models that have it tell nothing."""
+    """One number over the sizes. trend: None with `why` where the models that have it tell nothing; p: of the trend, Holm over
+    all that are tested together. why: also how many checkpoints have no such number, which may be no chance.
+    """
 
     name: str
     unit: str
@@ -50,11 +53,14 @@ class Followed:
     means: tuple[Mean, ...]
     trend: Trend | None
     why: str = ""
+    p: float | None = None
 
 
 def follow(audited: Sequence[Audited], *, permutations: int = 1999, seed: int = 0) -> list[Followed]:
-    """Every number of NUMBERS, at both kinds of checkpoint."""
-    return [_follow(name, which, audited, permutations, seed) for which in (FINAL, MATCHED) for name in NUMBERS]
+    """Every number of NUMBERS, at both kinds of checkpoint, their trends corrected together."""
+    found = [_follow(name, which, audited, permutations, seed) for which in (FINAL, MATCHED) for name in NUMBERS]
+    corrected = iter(holm([each.trend.p for each in found if each.trend]) if any(each.trend for each in found) else ())
+    return [replace(each, p=float(next(corrected))) if each.trend else each for each in found]
 
 
 def _follow(name: str, which: str, audited: Sequence[Audited], permutations: int, seed: int) -> Followed:
@@ -111,3 +117,8 @@ def in_common(compared: Sequence[Compared]) -> list[str]:
         if parts:
             lines.append(f"{name}: {'; '.join(parts)}")
     return lines
+
+
+def gap(audited: Sequence[Audited], target: float) -> float:
+    """How far the checkpoint of matched accuracy is from the target at most, on the problems that chose it."""
+    return max((abs(each.choosing - target) for each in audited if each.which == MATCHED), default=0.0)

@@ -40,7 +40,9 @@ class Results:
             held = json.loads(files.cat_file(path))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise CodiBenchError(f"{path}: {one_line(error)}; this place cannot be read") from error
+        except ValueError as error:
             raise CodiBenchError(f"{path}: {one_line(error)}; remove it, and the sweep does that task again") from error
         return held["result"] if isinstance(held, dict) and held.get("key") == key else None
 
@@ -60,16 +62,24 @@ class Results:
             files.mv(half, path)
 
     def put_folder(self, name: str, folder: Path) -> None:
-        """Every file of a folder; what marks it as whole is the result of its task, written after it."""
-        for path in sorted(folder.iterdir()):
-            self.put(f"{name}/{path.name}", path.read_bytes())
+        """Every file of a folder, and then the mark that it is there whole."""
+        names = [path.name for path in sorted(folder.iterdir())]
+        for each in names:
+            self.put(f"{name}/{each}", (folder / each).read_bytes())
+        self.put(f"{name}.json", json.dumps({"files": names}).encode())
+
+    def there(self, name: str) -> bool:
+        """Is a folder there, and whole?"""
+        return self._where[0].isfile(self.path(f"{name}.json"))
 
     def get_folder(self, name: str, folder: Path) -> Path:
         """Copy a folder from there; raises CodiBenchError where it is not."""
         files, path = self._where[0], self.path(name)
-        if not files.isdir(path):
-            raise CodiBenchError(f"{path}: no such folder; remove the result of its task, and the sweep does it again")
+        if not self.there(name):
+            raise CodiBenchError(
+                f"{path}: no such folder, or not all of it; remove the result of its training, which makes it anew"
+            )
         folder.mkdir(parents=True, exist_ok=True)
-        for each in files.ls(path, detail=False):
-            (folder / each.rpartition("/")[2]).write_bytes(files.cat_file(each))
+        for each in json.loads(files.cat_file(f"{path}.json"))["files"]:
+            (folder / each).write_bytes(files.cat_file(f"{path}/{each}"))
         return folder

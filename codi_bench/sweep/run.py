@@ -15,7 +15,7 @@ from codi_bench.sweep.auditing import audit_one, compare_one
 from codi_bench.sweep.executors import Ended, Executor, Resources, Task, run_all
 from codi_bench.sweep.members import PHASES, Member, recipe, snapshots
 from codi_bench.sweep.results import Results
-from codi_bench.sweep.training import train_one
+from codi_bench.sweep.training import NUM_SCORED, choose_one, train_one
 
 FINAL, MATCHED = "final", "matched"
 
@@ -29,22 +29,22 @@ class Settings:
     permutations: int = 199
     dtype: str = "float32"
     cpus: float = 1
-    gpus: float = 0
     memory_gb: float = 0
 
     @property
     def resources(self) -> Resources:
-        return Resources(self.cpus, self.gpus, self.memory_gb)
+        return Resources(self.cpus, self.memory_gb)
 
 
 @dataclass(frozen=True)
 class Audited:
-    """A member at one of its checkpoints. which: FINAL or MATCHED."""
+    """A member at one of its checkpoints. which: FINAL or MATCHED; choosing: accuracy there on the problems that choose."""
 
     member: Member
     which: str
     steps: int
     parameters: int
+    choosing: float
     result: dict
 
 
@@ -81,45 +81,57 @@ def sweep(
     told(text, done, total): called at the start of both stages and as tasks end.
     """
     results, failed = Results(location), {}
+    if settings.n > NUM_SCORED:
+        raise CodiBenchError(f"{settings.n} problems are asked for, and a sweep scores {NUM_SCORED}: give a smaller --n")
+    made = {
+        member: _key(train_one, settings.dtype, asdict(recipe(member, settings.phases)), member.seed)[:16] for member in members
+    }
     training = {
         f"trained/{member.name}": (
             train_one,
-            {**asdict(member), "phases": [list(phase) for phase in settings.phases], "work": work, "dtype": settings.dtype},
-            (),
+            {
+                **asdict(member),
+                "phases": [list(phase) for phase in settings.phases],
+                "dtype": settings.dtype,
+                "weights": f"weights/{member.name}-{made[member]}",
+                "work": f"{work}/{member.name}-{made[member]}",
+            },
         )
         for member in members
     }
     trained = _do(training, location, results, executor, settings, failed, lambda done, total: told("trained", done, total))
     there = [member for member in members if f"trained/{member.name}" in trained]
-    target = target_accuracy([trained[f"trained/{member.name}"]["choosing"] for member in there]) if there else None
+    weights = {member: training[f"trained/{member.name}"][1]["weights"] for member in there}
+    every = snapshots(settings.phases)
+    choosing = {f"chosen/{member.name}": (choose_one, {"weights": weights[member], "steps": list(every)}) for member in there}
+    chosen = _do(choosing, location, results, executor, settings, failed, lambda done, total: told("chosen", done, total))
+    there = [member for member in there if f"chosen/{member.name}" in chosen]
+    accuracy = {member: chosen[f"chosen/{member.name}"]["choosing"] for member in there}
+    target = target_accuracy(list(accuracy.values())) if there else None
     steps = {
-        (member, which): steps
+        (member, which): done
         for member in there
-        for which, steps in (
-            (FINAL, max(snapshots(settings.phases))),
-            (MATCHED, matched(trained[f"trained/{member.name}"]["choosing"], target)),
-        )
+        for which, done in ((FINAL, max(every)), (MATCHED, matched(accuracy[member], target)))
     }
-    made = {member: _key(train_one, settings, recipe(member, settings.phases)) for member in there}
     numbers = {"n": settings.n, "permutations": settings.permutations}
     audits = {
-        f"audited/{member.name}-{done}": (audit_one, {"weights": f"weights/{member.name}/{done}", **numbers}, (made[member],))
+        f"audited/{member.name}-{done}": (audit_one, {"weights": f"{weights[member]}/{done}", **numbers})
         for (member, _), done in steps.items()
     }
     audited = _do(audits, location, results, executor, settings, failed, lambda done, total: told("audited", done, total))
-    last = max(snapshots(settings.phases))
     comparisons = {
         f"compared/{one.name}-{other.name}": (
             compare_one,
-            {"first": f"weights/{one.name}/{last}", "second": f"weights/{other.name}/{last}", **numbers},
-            (made[one], made[other]),
+            {"first": f"{weights[one]}/{max(every)}", "second": f"{weights[other]}/{max(every)}", **numbers},
         )
         for one, other in couples(there)
     }
     compared = _do(comparisons, location, results, executor, settings, failed, lambda done, total: told("compared", done, total))
     return Found(
         tuple(
-            Audited(member, which, done, trained[f"trained/{member.name}"]["parameters"], audited[name])
+            Audited(
+                member, which, done, trained[f"trained/{member.name}"]["parameters"], accuracy[member][str(done)], audited[name]
+            )
             for (member, which), done in steps.items()
             if (name := f"audited/{member.name}-{done}") in audited
         ),
@@ -152,7 +164,7 @@ def matched(choosing: dict[str, float], target: float) -> int:
 
 
 def _do(
-    jobs: dict[str, tuple[Callable, dict, tuple[str, ...]]],
+    jobs: dict[str, tuple[Callable, dict]],
     location: str,
     results: Results,
     executor: Executor,
@@ -160,16 +172,19 @@ def _do(
     failed: dict[str, str],
     told: Callable[[int, int], None],
 ) -> dict[str, dict]:
-    """The result of each job, from the location or done now. A job: the task, its arguments, and keys of what it is made from."""
+    """The result of each job, from the location or done now. A job: the task and its arguments.
+
+    Arguments name weights by what they were trained with, so that a result belongs to them alone.
+    """
     keys = {
-        name: _key(function, {name: value for name, value in arguments.items() if name != "work"}, " ".join(made))
-        for name, (function, arguments, made) in jobs.items()
+        name: _key(function, {name: value for name, value in arguments.items() if name != "work"})
+        for name, (function, arguments) in jobs.items()
     }
     found = {name: held for name in jobs if (held := results.read(name, keys[name])) is not None}
     told(len(found), len(jobs))
     tasks = [
         Task(name, function, {"location": location, **arguments}, settings.resources)
-        for name, (function, arguments, _) in jobs.items()
+        for name, (function, arguments) in jobs.items()
         if name not in found
     ]
     for ended in run_all(tasks, executor) if tasks else ():
@@ -188,29 +203,25 @@ def _keep(ended: Ended, results: Results, keys: dict[str, str], found: dict, fai
 
 
 def _key(function: Callable, *given) -> str:
-    """What a result hangs on: the task, its arguments, and the code that trains (and, for an audit, that measures)."""
-    text = json.dumps([function.__name__, [_plain(each) for each in given]], sort_keys=True, default=str)
-    code = _training_code() if function is train_one else _auditing_code()
+    """What a result hangs on: the task, its arguments, and the code that trains (and, for another task, that measures)."""
+    text = json.dumps([function.__name__, given], sort_keys=True, default=str)
+    code = _training_code() if function is train_one else _measuring_code()
     return hashlib.sha256(f"{text} {code}".encode()).hexdigest()
 
 
 @cache
 def _training_code() -> str:
-    from codi_bench.models import codi, loop, objective, train
+    from codi_bench.models import checkpoint, codi, loop, objective, recipes, train
     from codi_bench.problems import generator, templates
-    from codi_bench.sweep import training
+    from codi_bench.sweep import members
 
-    return code_hash(codi, loop, objective, train, generator, templates, training)
+    return code_hash(checkpoint, codi, loop, objective, recipes, train, generator, templates, members)
 
 
 @cache
-def _auditing_code() -> str:
-    from codi_bench import audits, bench, claims, engine, measures
-    from codi_bench.models import edits, patching, reading
-    from codi_bench.sweep import auditing
+def _measuring_code() -> str:
+    from codi_bench import audits, bench, claims, engine, intervals, measures, models, problems, stats, validity
+    from codi_bench.sweep import auditing, training
 
-    return code_hash(bench, engine, edits, patching, reading, auditing, *modules_in(measures, audits, claims))
-
-
-def _plain(value):
-    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+    rooms = modules_in(measures, audits, claims, models, problems)
+    return code_hash(bench, engine, intervals, stats, validity, auditing, training, *rooms)

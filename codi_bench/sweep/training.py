@@ -1,10 +1,12 @@
-"""What a worker of a sweep does first: train one model and keep its snapshots.
+"""What a worker of a sweep does first: train one model, keep its snapshots, and see how much they can.
 
 Takes JSON arguments and gives a JSON result; what is large lies at the sweep's location.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -13,24 +15,40 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from codi_bench.problems.generator import DIGITS, generate
+from codi_bench.problems.generator import DIGITS, generate, stream
 from codi_bench.problems.problem import Problem, score
 from codi_bench.sweep.members import Member, recipe, snapshots
 from codi_bench.sweep.results import Results
 
-NUM_CHOOSING = 300
-CHOOSING_SEED = 7  # training contents under other words: the problems that checkpoints are chosen on are never scored
+NUM_SCORED, NUM_CHOOSING, RETELLINGS = 400, 100, 3  # contents of the test split, which has 563 of digits; nobody trains on them
 
 
-def train_one(location: str, family: str, width: int, seed: int, phases: list, work: str, dtype: str) -> dict:
-    """Train a member and keep its snapshots: accuracy on the choosing problems, by steps. Goes on in `work` where it stood."""
+def problems_of_sweep() -> tuple[list[Problem], list[Problem]]:
+    """Problems that are scored, and others, told three times each, that choose checkpoints and lend their thoughts to edits.
+
+    Both of the test split: how much of its training problems a model knows by heart grows with its size.
+    """
+    scored, others = generate(NUM_SCORED, limits=DIGITS), []
+    seen, source = {problem.group for problem in scored}, stream(1, "test", RETELLINGS, DIGITS)
+    while len(others) < RETELLINGS * NUM_CHOOSING:
+        told = [next(source) for _ in range(RETELLINGS)]
+        if told[0].group not in seen:
+            seen.add(told[0].group)
+            others += told
+    return scored, others
+
+
+def train_one(location: str, family: str, width: int, seed: int, phases: list, dtype: str, weights: str, work: str) -> dict:
+    """Train a member and keep its snapshots as `weights`/steps. Goes on in `work` where it stood, with what belongs to it."""
     from codi_bench.models.model import DTYPES
     from codi_bench.models.train import Run, export, train
 
     torch.set_num_threads(1)
     member, results, started = Member(family, width, seed), Results(location), time.process_time()
     steps = set(snapshots(phases))
-    folder = Path(work) / member.name
+    folder = Path(work)
+    if any(not results.there(f"{weights}/{done}") for done in steps if done <= _trained(folder)):
+        shutil.rmtree(folder)  # trained here, for another place: only training itself gives the snapshots
     folder.mkdir(parents=True, exist_ok=True)
 
     def keep(done: int, model) -> None:
@@ -38,22 +56,28 @@ def train_one(location: str, family: str, width: int, seed: int, phases: list, w
             return
         with tempfile.TemporaryDirectory() as made:
             export(Run(model, done, 0.0, "", []), Path(made))
-            results.put_folder(_weights(member, done), Path(made))
+            results.put_folder(f"{weights}/{done}", Path(made))
 
     run = train(recipe(member, phases), folder, seed=seed, dtype=DTYPES[dtype], save_every=100, after=keep)
-    choosing = generate(NUM_CHOOSING, seed=CHOOSING_SEED, split="train", limits=DIGITS)
-    accuracy = {str(done): float(right_of(results, _weights(member, done), choosing).mean()) for done in sorted(steps)}
     return {
         "parameters": sum(parameter.numel() for parameter in run.model.backbone.parameters()),
         "loss": run.log[-1],
-        "choosing": accuracy,
         "seconds": round(run.seconds, 1),
         "core_seconds": round(time.process_time() - started, 1),  # of this run: one that went on counts from there
     }
 
 
-def _weights(member: Member, steps: int) -> str:
-    return f"weights/{member.name}/{steps}"
+def _trained(work: Path) -> int:
+    """Steps behind the checkpoint of a training, 0 where there is none."""
+    progress = work / "progress.json"
+    return json.loads(progress.read_text())["step"] if progress.is_file() else 0
+
+
+def choose_one(location: str, weights: str, steps: list[int]) -> dict:
+    """Accuracy of every snapshot on the choosing problems, by steps."""
+    torch.set_num_threads(1)
+    _, choosing = problems_of_sweep()
+    return {"choosing": {str(done): float(right_of(Results(location), f"{weights}/{done}", choosing).mean()) for done in steps}}
 
 
 def right_of(results: Results, weights: str, problems: Sequence[Problem]) -> np.ndarray:
