@@ -142,7 +142,7 @@ def run(
     """Measure claims on models and compare them with what was reported and recorded, as `pytest benchmarks` does.
 
     models: registered names, "NAME=FOLDER" texts or {name: folder}; only these are measured (default: the embedded pair).
-    claims: ids (default: all). base, problems: "NAME=PATH" texts or {name: path}, as `--base` and `--problems`; the other options
+    claims: ids (default: all that are not slow). base, problems: "NAME=PATH" texts or {name: path}, as `--base` and `--problems`; the other options
     are those of `pytest benchmarks` too. progress: say on the error stream what is being measured, where somebody watches.
 
     What goes wrong while one claim is measured is a row that says so. Raises CodiBenchError, a ValueError, before anything is
@@ -177,7 +177,8 @@ def run(
 
 
 def _measure(suite: Suite, progress: bool) -> list[Row]:
-    pairs = {f"{claim.id} on {asked.name}": (asked, claim) for asked in suite.asked_models for claim in suite.asked_claims}
+    chosen = [claim for claim in suite.asked_claims if suite.claims or not claim.slow]
+    pairs = {f"{claim.id} on {asked.name}": (asked, claim) for asked in suite.asked_models for claim in chosen}
     schedule = Schedule(list(pairs), {} if suite.changed else load_timings(default_folder().parent))
     rows = []
     with _bar(len(pairs), progress) as (tell, advance):
