@@ -27,6 +27,7 @@ class ByHand(nn.Module):
         width = vocab_size + 3 + len(kinds)
         self.embedding = nn.Embedding(vocab_size + 3, width)
         self.head = nn.Linear(width, vocab_size + 3, bias=False)
+        self.norm = nn.Identity()
         self.config = SimpleNamespace(num_hidden_layers=1, hidden_size=width, model_type="by hand")
         self.wanted, self.reads, self.next = torch.zeros(width, width), torch.zeros(width), torch.zeros(width, width)
         before = "bot" if carrier == 0 else carrier - 1
