@@ -15,7 +15,7 @@ from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patched, patches, st
 from codi_bench.errors import EditError, MeasureError, ProblemError
 from codi_bench.models import loop
 from codi_bench.models.edits import NOISE, SELF, Patch
-from codi_bench.models.patching import answer_patched, patched
+from codi_bench.models.patching import answer_patched, patched, source_run
 from codi_bench.problems import generate, score
 from codi_bench.problems.pairs import Pair, pairs, random_donors
 from codi_bench.problems.problem import Problem
@@ -133,7 +133,7 @@ def test_patches_are_those_of_a_plain_loop(tiny):
     codi, given = tiny.codi, asked(PAIRS)
     questions = [pair.recipient.question for pair in PAIRS]
     recipient = loop.think(codi, loop.tokenise(codi, questions), K)
-    donors = {name: loop.think(codi, loop.tokenise(codi, texts), K) for name, texts in given.items()}
+    donors = {name: source_run(codi, loop.tokenise(codi, texts), K, 64) for name, texts in given.items()}
     found = loop.end_thoughts(codi, patched(codi, recipient, donors, SOME, {})).hidden.numpy()
     clean = loop.end_thoughts(codi, recipient.state).hidden[:, 0].numpy()
     for c, patch in enumerate(SOME):
@@ -149,6 +149,18 @@ def test_neither_batch_size_nor_other_patches_change_an_answer(tiny, monkeypatch
     monkeypatch.setattr("codi_bench.models.patching.BRANCHES", 2)
     alone = answer_patched(tiny.codi, questions, given, noisy, rng=rng(), batch_size=2, max_new_tokens=NEW)
     assert whole[0] == alone[0] and whole[1][len(SOME) :] == alone[1]
+
+
+@torch.inference_mode()
+def test_a_source_of_many_lengths_is_the_same_in_any_batch(tiny):
+    """To the bit: which others of another length a run is beside must not show."""
+    asked = loop.tokenise(tiny.codi, [f"Mia has {'1' * i} {'red ' * (i % 4)}apples ." for i in range(1, 10)])
+    one, two = (source_run(tiny.codi, asked, K, size) for size in (2, 64))
+    assert torch.equal(one.latents, two.latents)
+    for mine, theirs in zip(one.tapes, two.tapes, strict=True):
+        assert all(torch.equal(a, b) and a.shape[2] == K for a, b in zip(mine, theirs))
+    for i, question in enumerate(asked):
+        np.testing.assert_allclose(one.latents[i], loop.think(tiny.codi, [question], K).latents[0], atol=1e-5)
 
 
 def test_own_values_change_nothing_and_a_donor_that_is_the_recipient_neither(tiny):

@@ -8,7 +8,7 @@ source's. What precedes a patch is computed once for all of them, what follows f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,6 +31,42 @@ from codi_bench.models.loop import (
     tokenise,
 )
 from codi_bench.thoughts.record import Answers
+
+
+@dataclass(frozen=True)
+class SourceRun:
+    """What a patch may take from a run: z_0..z_K [b, K + 1, d], and keys and values [b, heads, K, d / heads] of its thoughts, a pair
+    a block."""
+
+    latents: Tensor
+    tapes: tuple[tuple[Tensor, Tensor], ...]
+
+    @classmethod
+    def of(cls, run: Thinking) -> SourceRun:
+        start, end = run.state.length - run.latents.shape[1] + 1, run.state.length
+        return cls(run.latents, tuple(tuple(tape.held[:, :, start:end] for tape in pair) for pair in run.state.cache.tapes))
+
+    def rows(self, rows: Sequence[int]) -> SourceRun:
+        at = torch.as_tensor(np.asarray(rows), device=self.latents.device)
+        return SourceRun(self.latents[at], tuple((keys[at], values[at]) for keys, values in self.tapes))
+
+
+def source_run(model: Codi, questions: Sequence[list[int]], num_latents: int, batch_size: int) -> SourceRun:
+    """Think about every question, in batches of its own: beside recipients of one length sources have many, and paddings round."""
+    found: list[tuple[np.ndarray, SourceRun]] = []
+
+    def run(rows: np.ndarray) -> None:
+        # a clone lets the rest of the batch's keys and values go
+        whole = SourceRun.of(think(model, [questions[i] for i in rows], num_latents))
+        found.append((rows, SourceRun(whole.latents, tuple((k.clone(), v.clone()) for k, v in whole.tapes))))
+
+    each_batch(model, run, questions, batch_size)
+    place = np.empty(len(questions), int)
+    place[np.concatenate([rows for rows, _ in found])] = np.arange(sum(len(rows) for rows, _ in found))
+    runs = [each for _, each in found]
+    blocks = zip(*(each.tapes for each in runs))
+    tapes = tuple(tuple(map(torch.cat, zip(*block))) for block in blocks)
+    return SourceRun(torch.cat([each.latents for each in runs]), tapes).rows(place)
 
 
 @torch.inference_mode()
@@ -63,6 +99,7 @@ def answer_patched(
     for each in (ids, *source_ids.values()):
         for i, question in enumerate(each):
             model.check_length(len(question) + latents + 2, f"question {i + 1} of {len(each)} with bot, thoughts and eot")
+    runs = {name: source_run(model, each, latents, batch_size) for name, each in source_ids.items()}
     noise = rng.standard_normal((len(questions), latents, model.width)).astype(np.float32)
     fed = {NOISE: noise / np.linalg.norm(noise, axis=-1, keepdims=True), **(vectors or {})}
     clean: list[list[int]] = [[] for _ in ids]
@@ -70,7 +107,7 @@ def answer_patched(
 
     def answer(rows: np.ndarray) -> None:
         recipient = think(model, [ids[i] for i in rows], latents)
-        donors = {name: think(model, [each[i] for i in rows], latents) for name, each in source_ids.items()}
+        donors = {name: run.rows(rows) for name, run in runs.items()}
         _, found = generate(model, end_thoughts(model, recipient.state), max_new_tokens)
         for i, row in enumerate(rows):
             clean[row] = found[i][0]
@@ -88,7 +125,7 @@ def answer_patched(
 
 
 def patched(
-    model: Codi, recipient: Thinking, donors: Mapping[str, Thinking], patches: Sequence[Patch], given: Mapping[str, Tensor]
+    model: Codi, recipient: Thinking, donors: Mapping[str, SourceRun], patches: Sequence[Patch], given: Mapping[str, Tensor]
 ) -> State:
     """The state behind the last latent under each patch: C branches of the recipient's.
 
@@ -113,20 +150,19 @@ def patched(
     state = forked(recipient, first)
     for name in dict.fromkeys(patch.source for patch in patches if patch.keys_only):
         taken = [(c, patch.places[0]) for c, patch in enumerate(patches) if patch.keys_only and patch.source == name]
-        state = _reading(state, recipient, recipient if name == SELF else donors[name], taken)
+        state = _reading(state, recipient, SourceRun.of(recipient) if name == SELF else donors[name], taken)
     return go_on(model, recipient, state, first, conditions)
 
 
-def _reading(state: State, recipient: Thinking, donor: Thinking, taken: Sequence[tuple[int, int]]) -> State:
+def _reading(state: State, recipient: Thinking, donor: SourceRun, taken: Sequence[tuple[int, int]]) -> State:
     """The branches c with the donor's keys and values at their places instead of the recipient's own.
 
     The donor's thoughts are appended to what was fed, seen by those branches alone, each at its place.
     """
     num_latents = recipient.latents.shape[1] - 1
-    start, end = donor.state.length - num_latents, donor.state.length
     cache = KeyValues(state.cache.tapes, state.cache.length)
-    for block, pair in enumerate(donor.state.cache.tapes):
-        cache.update(*(tape.held[:, :, start:end] for tape in pair), block)
+    for block, pair in enumerate(donor.tapes):
+        cache.update(*pair, block)
     cache.length = state.length + num_latents
     sees = torch.nn.functional.pad(state.sees, (0, num_latents))
     own = recipient.state.length - num_latents
