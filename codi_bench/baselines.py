@@ -20,7 +20,7 @@ from codi_bench.files import write_text
 from codi_bench.json_files import read_json
 
 Cell = dict[Literal["layer", "latent_pos"], int | str | None]
-INPUTS = ("protocols", "seeds", "weights", "problems", "code")  # what a number is a number of
+INPUTS = ("protocols", "seeds", "weights", "partner", "problems", "code")  # what a number is a number of
 Word = Literal["SUPPORTED", "ARTEFACT", "REFUTED", "UNDERPOWERED"]
 LARGEST = {"fraction": 1, "points": 100}  # by unit, what a published number can be
 ROUNDING = 1e-6
@@ -108,12 +108,16 @@ class Environment(Strict):
 
 
 class Record(Strict):
-    """Everything recorded for one environment. metrics: by name, those of the sound protocol as `sound <name>`."""
+    """Everything recorded for one environment. metrics: by name, those of the sound protocol as `sound <name>`.
+
+    partner: weights of the model that this one is compared with, where the claim takes two.
+    """
 
     environment: Environment
     protocols: dict[Literal["reported", "sound"], str]
     seeds: dict[str, int]
     weights: str
+    partner: str | None = None
     problems: str
     code: str
     date: str

@@ -226,6 +226,7 @@ def record_of(bench: ModelBench, claim: Claim, found: list[Judged]) -> Record:
         protocols={REPORTED: claim.protocol, SOUND: claim.sound_protocol},
         seeds=claim.seeds,
         weights=bench.model.fingerprint,
+        partner=bench.partner.model.fingerprint if claim.with_partner else None,
         problems=bench.problems_hash,
         code=bench.once(f"code of {claim.measure.__module__}", lambda: code_hash(*_measuring(claim), *bench.measuring_code)),
         date=datetime.date.today().isoformat(),

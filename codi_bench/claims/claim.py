@@ -194,7 +194,7 @@ class Claim:
     kind: value, exists, location, none, even, order or fact (VERDICTS §1). sound: the same metrics (and further ones) measured as
     they should have been, with verdicts; `reported` are the published values of these metrics, as fractions or points, where the
     model is the source's own. compared: the metric, soundly measured, by which two models are compared. slow: measured under
-    `-m slow` alone.
+    `-m slow` alone. with_partner: measured on two models, and recorded with the weights of both.
     """
 
     id: str
@@ -209,3 +209,4 @@ class Claim:
     seeds: dict[str, int] = field(default_factory=dict)
     compared: str | None = None
     slow: bool = False
+    with_partner: bool = False

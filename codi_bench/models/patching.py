@@ -35,8 +35,8 @@ from codi_bench.thoughts.record import Answers
 
 @dataclass(frozen=True)
 class SourceRun:
-    """What a patch may take from a run: z_0..z_K [b, K + 1, d], and keys and values [b, heads, K, d / heads] of its thoughts, a pair
-    a block."""
+    """What a patch may take from a run: z_0..z_K [b, K + 1, d], and keys and values [b, heads, K, d / heads] of its thoughts, a
+    pair a block."""
 
     latents: Tensor
     tapes: tuple[tuple[Tensor, Tensor], ...]
@@ -52,7 +52,7 @@ class SourceRun:
 
 
 def source_run(model: Codi, questions: Sequence[list[int]], num_latents: int, batch_size: int) -> SourceRun:
-    """Think about every question, in batches of its own: beside recipients of one length sources have many, and paddings round."""
+    """Think about every question, in batches of its own: sources of recipients of one length have many, and paddings round."""
     found: list[tuple[np.ndarray, SourceRun]] = []
 
     def run(rows: np.ndarray) -> None:

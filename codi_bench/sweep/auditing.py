@@ -18,9 +18,8 @@ from codi_bench.sweep.training import problems_of_sweep, right_of
 def audit_one(location: str, weights: str, n: int, permutations: int) -> dict:
     """Every claim of one model that is not slow: value, null and word of each row, and accuracy by number of steps ("all")."""
     from codi_bench.claims import CLAIMS
-    from codi_bench.claims.own_sharing import FAMILY
 
-    claims = [claim.id for claim in CLAIMS.values() if not claim.slow and claim.family != FAMILY]
+    claims = [claim.id for claim in CLAIMS.values() if not claim.slow and not claim.with_partner]
     found = _run(location, {"model": weights}, claims, n, permutations)
     scored, _ = problems_of_sweep()
     right, counts = right_of(Results(location), weights, scored), np.array([problem.num_steps for problem in scored])
@@ -31,9 +30,8 @@ def audit_one(location: str, weights: str, n: int, permutations: int) -> dict:
 def compare_one(location: str, first: str, second: str, n: int, permutations: int) -> dict:
     """What two checkpoints share: rows of the claims that take two models, as the first has them."""
     from codi_bench.claims import CLAIMS
-    from codi_bench.claims.own_sharing import FAMILY
 
-    claims = [claim.id for claim in CLAIMS.values() if claim.family == FAMILY]
+    claims = [claim.id for claim in CLAIMS.values() if claim.with_partner]
     found = _run(location, {"first": first, "second": second}, claims, n, permutations)
     return found | {"rows": [row for row in found["rows"] if row["model"] == "first"]}
 
