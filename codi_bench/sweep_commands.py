@@ -38,6 +38,7 @@ def sweep(
     from codi_bench.sweep.figure import draw, said
     from codi_bench.sweep.findings import follow, gap, in_common
     from codi_bench.sweep.members import FAMILIES, LAYERS, SEEDS, WIDTHS, members
+    from codi_bench.sweep.results import Results
     from codi_bench.sweep.run import Settings
     from codi_bench.sweep.run import sweep as run
 
@@ -53,7 +54,10 @@ def sweep(
         print(f"{len(asked)} models: no trend can be tested ({error})")
     phases = (("teacher", teacher_steps), ("both", student_steps))
     settings = Settings(phases=phases, n=n, dtype=dtype, cpus=cpus, memory_gb=memory_gb)
+    if ray not in (None, "local") and "://" not in out:
+        print(f"--out {out} is a folder: every machine of the cluster must see it under this name")
     out = out if "://" in out else str(Path(out).resolve())  # workers may stand elsewhere
+    Results(out).check()
     executor = RayCluster(ray, workers) if ray else ProcessPool(workers)
     try:
         found = run(

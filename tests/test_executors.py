@@ -134,3 +134,11 @@ def test_results_are_there_whole_under_their_key_or_not_at_all(where, tmp_path):
 def test_a_place_that_is_none_is_refused():
     with pytest.raises(CodiBenchError, match="nowhere://x: no place that can be written to"):
         Results("nowhere://x").read("a", "k")
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_trained(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(CodiBenchError, match=r"--out .*file/out: cannot be written to \(.*\); give another"):
+        Results(str(tmp_path / "file" / "out")).check()
+    Results(str(tmp_path / "out")).check()
+    assert not list((tmp_path / "out").iterdir())

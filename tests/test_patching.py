@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from transformers import AutoTokenizer, DynamicCache
 
 from codi_bench.audits import patching
 from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patched, patches, steered, steered_word
+from codi_bench.claims import own_edits
 from codi_bench.errors import EditError, MeasureError, ProblemError
 from codi_bench.models import loop
 from codi_bench.models.edits import NOISE, SELF, Patch
@@ -254,3 +256,34 @@ def test_a_control_that_fails_or_too_few_known_pairs_stop_everything():
         patching.check_self(Patched(every, np.ones(30, bool), none, ~none, ~none))
     with pytest.raises(MeasureError, match="in 0 of 30 pairs; 20 are needed"):
         patching.check_known(np.zeros(30, bool))
+
+
+def test_the_slow_claim_chooses_its_pair_on_one_half_and_counts_on_the_other():
+    """Answers follow where latents 1 and 4 both are the donor's; in the first half 0 and 2 do as well, and more often."""
+    every = patches(K, full=True)
+    rng_ = np.random.default_rng(0)
+    half = np.arange(300) < 150
+    own, chance = rng_.random(300) < 0.6, rng_.random(300) < 0.9
+
+    def follows(patch):
+        if patch.source != DONOR or patch.keys_only:
+            return np.zeros(300, bool)
+        found = own if {1, 4} <= {*patch.places} else np.zeros(300, bool)
+        return found | (half & chance) if {0, 2} == {*patch.places} else found
+
+    found = Patched(
+        every,
+        np.ones(300, bool),
+        np.array([follows(p) for p in every]),
+        np.zeros((len(every), 300), bool),
+        np.zeros((len(every), 300), bool),
+    )
+    bench = SimpleNamespace(num_latents=K, seed=0, patched=lambda n, asked, step, seed: found)
+    rows = {row.metric: row for row in own_edits.patch_sets(bench, {})}
+    assert len(rows) == 2 * (2 * (K - 1) + 1)
+    assert (
+        rows["pair_step1"].detail["note"] == "latents 0 and 2" and rows["pair_step1"].value == 0 and rows["pair_step1"].n == 150
+    )
+    assert rows["left_step1_4"].value == 0 and rows["left_step2_5"].value == own.mean()
+    assert rows["right_step1_2"].value == 0 and rows["right_step1_5"].value == own.mean()
+    assert rows["right_step1_5"].verdict.word is Validity.SUPPORTED and rows["pair_step1"].verdict.word is Validity.REFUTED

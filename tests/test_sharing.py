@@ -8,11 +8,15 @@ import torch
 
 from codi_bench.audits import sharing as audit
 from codi_bench.audits.sharing import OTHERS, SURFACE, UNTRAINED, Sharing, across, aligned_cka, aligned_features, shared_p
+from codi_bench.claims import CLAIMS
+from codi_bench.engine import record_of
 from codi_bench.errors import MeasureError
 from codi_bench.measures.crosscoder import cka, match, standardised, train_crosscoder
 from codi_bench.measures.sae import train_topk_sae
 from codi_bench.models.model import load
+from codi_bench.models.registry import REGISTRY
 from codi_bench.stats import stream
+from codi_bench.suite import Suite
 from codi_bench.validity import Validity
 
 N, K, FEATURES, ACTIVE = 800, 3, 24, 2
@@ -176,3 +180,33 @@ def test_an_untrained_model_has_other_weights_and_leaves_the_random_numbers_alon
         np.array_equal(states[1], states[2]) and not np.allclose(states[1], states[3]) and not np.allclose(states[0], states[1])
     )
     assert len({m.fingerprint for m in (model, one, other)}) == 3
+
+
+def test_the_partner_is_the_registered_one_or_the_other_one_of_two(tmp_path, monkeypatch):
+    monkeypatch.setenv("CODI_BENCH_CACHE", str(tmp_path))
+    own = [f"{name}={REGISTRY[model].folder}" for name, model in (("a", "gpt2-mini"), ("b", "llama-mini"), ("c", "gpt2-mini"))]
+
+    def partners(models, **more):
+        suite = Suite(models=models, report=tmp_path, **more)
+        found = {}
+        for name in ("a", "b", "c", "gpt2-mini"):
+            if name in {asked.name for asked in suite.asked_models}:
+                try:
+                    found[name] = suite.bench_of(name)[0].partner.name
+                except MeasureError as error:
+                    found[name] = str(error)
+        return found
+
+    assert partners(own[:2], alone=True) == {"a": "b", "b": "a"}
+    assert partners(["gpt2-mini"]) == {"gpt2-mini": "llama-mini"}
+    for alone in (own[:1], own):
+        told = partners(alone, alone=True)
+        assert told["a"] == "a is compared with no other model: give a second one, --model NAME=FOLDER"
+
+
+def test_what_takes_two_models_is_recorded_with_the_weights_of_both(tmp_path, monkeypatch):
+    monkeypatch.setenv("CODI_BENCH_CACHE", str(tmp_path))
+    suite = Suite(models=["gpt2-mini"], report=tmp_path)
+    bench = suite.bench_of("gpt2-mini")[0]
+    for name, partner in (("alignment", bench.partner.model.fingerprint), ("size", None)):
+        assert record_of(bench, CLAIMS[name], []).partner == partner

@@ -30,6 +30,15 @@ class Results:
     def path(self, name: str) -> str:
         return f"{self._where[1].rstrip('/')}/{name}"
 
+    def check(self) -> None:
+        """Raises CodiBenchError for a place that cannot be written to: a training takes minutes, and its weights go there."""
+        files, mark = self._where[0], f"tried.{uuid.uuid4().hex}"
+        try:
+            self.put(mark, b"")
+            files.rm_file(self.path(mark))
+        except Exception as error:  # each kind of place has its own
+            raise CodiBenchError(f"--out {self.location}: cannot be written to ({one_line(error)}); give another") from error
+
     def read(self, name: str, key: str) -> dict | None:
         """The result of a task under this key; None where there is none, or one of another key.
 
