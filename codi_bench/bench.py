@@ -13,7 +13,7 @@ import torch
 from codi_bench import intervals, measures, stats, validity
 from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patched, check_known
 from codi_bench.claims.claim import Captured, Effects, T
-from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS
+from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS, NUM_PROBLEMS
 from codi_bench.environment import environment
 from codi_bench.errors import MeasureError, MissingProblemsError, ProblemError
 from codi_bench.files import code_hash, modules_in
@@ -26,6 +26,8 @@ from codi_bench.problems import pairs as pairs_module
 from codi_bench.problems.files import is_gsm8k_test
 from codi_bench.problems.generator import DIGITS, EVERYTHING, Limits
 from codi_bench.problems.pairs import Pair, pairs, random_donors
+from codi_bench.thoughts import decoded as decoded_module
+from codi_bench.thoughts.decoded import Decoded
 from codi_bench.thoughts.kept import digest, pack, unpack
 from codi_bench.thoughts.record import Answers
 from codi_bench.thoughts.store import Store, pack_answers, unpack_answers
@@ -33,11 +35,30 @@ from codi_bench.thoughts.store import Store, pack_answers, unpack_answers
 GENERATED_SEED, REFERENCE_SEED = 0, 1
 FEWEST_REFERENCES = 50
 NUM_DONORS = 400
+NUM_WORDS = 5  # that are decoded at each place, as in the released log
 LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn")  # that compute what is stored
 
 
+class Once:
+    """What is asked for by a name is computed the first time. seen: by name, what came of it."""
+
+    seen: dict
+
+    def once(self, name: str, compute: Callable):
+        """`compute()` the first time a claim asks for that name; what it raised is raised again."""
+        if name not in self.seen:
+            try:
+                self.seen[name] = (compute(), None)
+            except (ValueError, RuntimeError) as error:
+                self.seen[name] = (None, error)
+        value, error = self.seen[name]
+        if error is not None:
+            raise error
+        return value
+
+
 @dataclass(frozen=True)
-class ModelBench:
+class ModelBench(Once):
     """A `claims.Bench` over a loaded model.
 
     given: problems of a real set or a file, used in order instead of generated ones. Scoring is the study's (integer parts
@@ -91,18 +112,6 @@ class ModelBench:
     def device(self) -> str:
         return self.model.device
 
-    def once(self, name: str, compute: Callable):
-        """`compute()` the first time a claim asks for that name; what it raised is raised again."""
-        if name not in self.seen:
-            try:
-                self.seen[name] = (compute(), None)
-            except (ValueError, RuntimeError) as error:
-                self.seen[name] = (None, error)
-        value, error = self.seen[name]
-        if error is not None:
-            raise error
-        return value
-
     @property
     def problems_hash(self) -> str:
         """Names the problem set: its first thousand problems (the generator's code, which makes the rest, is hashed too)."""
@@ -124,7 +133,7 @@ class ModelBench:
     @property
     def measuring_code(self) -> tuple:
         """What a record hangs on: patches, lenses, pairs and untrained models too, which the store names where they count."""
-        return *self.code, patching, reading, pairs_module, model_module
+        return *self.code, patching, reading, pairs_module, model_module, decoded_module
 
     def problems(self, n: int, variants: int = 1) -> list[Problem]:
         """The first n test problems; raises ProblemError if a given file has fewer."""
@@ -330,6 +339,19 @@ class ModelBench:
             "lens", list(problems), self.num_latents, words=[list(each) for each in words], reading=self._reading_code()
         )
         return np.array(self.store.fetch(key, compute)["ranks"])
+
+    @property
+    def decoded(self) -> Decoded:
+        def compute():
+            found = self.captured(NUM_PROBLEMS, num_latents=self.num_latents)
+            rows = np.flatnonzero(found.right)
+            if not len(rows):
+                raise MeasureError(f"{self.name} answers none of {len(found.right)} problems rightly: nothing can be decoded")
+            words = self.model.lens_words(found.hidden_states[rows, :, -1], count=NUM_WORDS)
+            kept = tuple(found.problems[i] for i in rows)
+            return Decoded(kept, words, tuple(found.answers.texts[i] for i in rows), len(found.right))
+
+        return self.once("decoded", compute)
 
     def _reading_code(self) -> str:
         return self.once("reading code", lambda: code_hash(reading))

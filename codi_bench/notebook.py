@@ -129,6 +129,7 @@ def run(
     *,
     base: Given | None = None,
     problems: Given | None = None,
+    logs: Given | None = None,
     n: int | None = None,
     permutations: int | None = None,
     num_latents: int | None = None,
@@ -142,14 +143,14 @@ def run(
     """Measure claims on models and compare them with what was reported and recorded, as `pytest benchmarks` does.
 
     models: registered names, "NAME=FOLDER" texts or {name: folder}; only these are measured (default: the embedded pair).
-    claims: ids (default: all that are not slow). base, problems: "NAME=PATH" texts or {name: path}, as `--base` and
-    `--problems`; the other options are those of `pytest benchmarks` too. progress: say on the error stream what is being
-    measured, where somebody watches.
+    claims: ids (default: all that are not slow). base, problems, logs: "NAME=PATH" texts or {name: path}, as `--base`,
+    `--problems` and `--log` (logs without models: they alone are measured); the other options are those of
+    `pytest benchmarks` too. progress: say on the error stream what is being measured, where somebody watches.
 
     What goes wrong while one claim is measured is a row that says so. Raises CodiBenchError, a ValueError, before anything is
     measured: for unknown names, with the known ones, and for folders, files and numbers that cannot be used.
     """
-    asked = list(EMBEDDED) if models is None else _texts("models", models)
+    asked = _texts("models", models) if models is not None else [] if logs else list(EMBEDDED)
     with tempfile.TemporaryDirectory() as folder:  # a suite makes sure that its report can be written; here there is none yet
         try:
             suite = Suite(
@@ -157,6 +158,7 @@ def run(
                 bases=_texts("base", base),
                 claims=_texts("claims", claims),
                 problems=_texts("problems", problems),
+                logs=_texts("logs", logs),
                 alone=True,
                 num_latents=num_latents,
                 lora_alpha=lora_alpha,
@@ -179,7 +181,9 @@ def run(
 
 def _measure(suite: Suite, progress: bool) -> list[Row]:
     chosen = [claim for claim in suite.asked_claims if suite.claims or not claim.slow]
-    pairs = {f"{claim.id} on {asked.name}": (asked, claim) for asked in suite.asked_models for claim in chosen}
+    pairs = {
+        f"{claim.id} on {asked.name}": (asked, claim) for asked in suite.asked_models for claim in chosen if asked.takes(claim)
+    }
     schedule = Schedule(list(pairs), {} if suite.changed else load_timings(default_folder().parent))
     rows = []
     with _bar(len(pairs), progress) as (tell, advance):

@@ -50,6 +50,13 @@ def pytest_addoption(parser):
         help="where a problem set lies: gsm8k=FILE, svamp=FILE, gsm-hard=FILE, multiarith=FILE or generated=FILE",
     )
     group.addoption(
+        "--log",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a released log of decoded thoughts, on which is measured what it tells (codi-gpt2=FILE: of CODI's authors)",
+    )
+    group.addoption(
         "--n", type=int, default=None, help="use at most this many problems; nothing is compared with the records then"
     )
     group.addoption(
@@ -111,7 +118,7 @@ def pytest_generate_tests(metafunc):
             pytest.param((asked, claim), id=f"{asked.name}-{claim.id}", marks=_marks(suite, asked, claim))
             for asked in suite.asked_models
             for claim in suite.asked_claims
-            if claim.family == marker.args[0]
+            if claim.family == marker.args[0] and asked.takes(claim)
         ],
     )
 
@@ -164,6 +171,7 @@ def suite_of(config):
             bases=option.base,
             claims=option.claim,
             problems=option.problems,
+            logs=option.log,
             num_latents=option.num_latents,
             lora_alpha=option.lora_alpha,
             gpu=_gpu_asked(option.markexpr),

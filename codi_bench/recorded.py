@@ -9,6 +9,7 @@ from codi_bench.beside import noise_figures, step_values
 from codi_bench.claims import CLAIMS, in_words
 from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY
 from codi_bench.results import NOT_RUN, OK, Row
+from codi_bench.thoughts.decoded import LOGS
 
 REASON = "not measured: the published checkpoints are not in this package"
 
@@ -20,7 +21,7 @@ def recorded(baselines: Path, *, device: str = "cpu") -> tuple[dict, list[Row]]:
     not that a run agreed with them. Details (grids, draws) are not recorded. Raises BaselineError for a damaged file.
     """
     rows, newest = [], {}
-    for model in EMBEDDED:
+    for model in (*EMBEDDED, *LOGS):
         for claim in CLAIMS.values():
             if record := load_baseline(baselines, model, claim.id).newest(device):
                 newest[model] = max(record, newest.get(model, record), key=lambda one: one.date)

@@ -18,6 +18,7 @@ from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS, FAMILY_TESTS
 from codi_bench.environment import available, environment, own_gpu, versions
 from codi_bench.errors import CodiBenchError, MissingError, UnknownNameError
 from codi_bench.files import check_writable, package_folder
+from codi_bench.log_bench import LogBench, log_bench
 from codi_bench.models.hub import is_repository
 from codi_bench.models.model import load, resolve
 from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY, ModelEntry, entry
@@ -25,6 +26,7 @@ from codi_bench.preflight import preflight
 from codi_bench.problems import Problem, load_problems
 from codi_bench.problems.files import NAMES
 from codi_bench.results import BLOCKED, NOT_RUN, OK, Row
+from codi_bench.thoughts.decoded import LOGS
 from codi_bench.thoughts.store import Store, default_bound, default_folder
 from codi_bench.validity import holm_permutations
 from codi_bench.verdicts import Reproduction
@@ -34,11 +36,19 @@ FEWEST_PERMUTATIONS = holm_permutations(max(FAMILY_TESTS.values()))
 
 @dataclass(frozen=True)
 class Asked:
-    """A model of this run: its name, and where it lies if the user said so (a folder or a hub name, with its base)."""
+    """A model of this run: its name, and where it lies if the user said so (a folder or a hub name, with its base).
+
+    log: what lies there is a released log, on which claims are measured that need no more.
+    """
 
     name: str
     path: str | None = None
     base: str | None = None
+    log: bool = False
+
+    def takes(self, wanted: Claim) -> bool:
+        """Can that claim be measured on it at all?"""
+        return wanted.on_logs or not self.log
 
     @property
     def registered(self) -> ModelEntry | None:
@@ -64,7 +74,7 @@ class Judged:
 class Suite:
     """Everything that a run was asked for, checked before anything is measured.
 
-    models, bases, problems: `NAME=PATH` (or a bare model NAME to measure only that one); alone: the models given, and no
+    models, bases, problems, logs: `NAME=PATH` (or a bare model NAME to measure only that one); alone: the models given, and no
     registered ones beside them. num_latents, lora_alpha: of the models that the user gave, where their files do not say.
     gpu: measure on cuda, the embedded pair too. worker: number of this process among several, which share the GPUs.
     Raises CodiBenchError.
@@ -74,6 +84,7 @@ class Suite:
     bases: Sequence[str] = ()
     claims: Sequence[str] = ()
     problems: Sequence[str] = ()
+    logs: Sequence[str] = ()
     num_latents: int | None = None
     lora_alpha: float | None = None
     alone: bool = False
@@ -86,7 +97,7 @@ class Suite:
     batch_size: int = 64
     report: Path = Path("report")
     baselines: Path | None = None
-    benches: dict[str, ModelBench] = field(default_factory=dict, repr=False)
+    benches: dict[str, ModelBench | LogBench] = field(default_factory=dict, repr=False)
     stopped: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)  # model → (status, why nothing of it counts)
 
     def __post_init__(self):
@@ -106,7 +117,7 @@ class Suite:
                 f"--permutations must be at least {FEWEST_PERMUTATIONS}, which Holm over the largest family needs, got "
                 f"{self.permutations}"
             )
-        unused = self.given.keys() - {self._set_name(asked) for asked in self.asked_models}
+        unused = self.given.keys() - {self._set_name(asked) for asked in self.asked_models if not asked.log}
         if unused:
             raise CodiBenchError(f"--problems {min(unused)}=…: no model of this run is measured on {min(unused)}")
         check_writable(Path(self.report) / "results.json", "give --report DIR")
@@ -162,7 +173,7 @@ class Suite:
 
     def stray_files(self) -> list[str]:
         """Baseline files that no registered (model, claim) would ever check."""
-        return orphans(self.baselines, CLAIMS, {*REGISTRY, *(asked.name for asked in self.asked_models)})
+        return orphans(self.baselines, CLAIMS, {*REGISTRY, *LOGS, *(asked.name for asked in self.asked_models)})
 
     def not_selected(self, rows: Sequence[Row], crashed: Collection[tuple[str, str]] = ()) -> list[Row]:
         """Rows for everything registered that this run did not measure, so that the table never loses a claim.
@@ -171,14 +182,18 @@ class Suite:
         """
         have, begun = {(row.claim, row.model) for row in rows}, {row.model for row in rows}
         missing = []
-        for name in dict.fromkeys([*REGISTRY, *(asked.name for asked in self.asked_models)]):
+        everything = {name: Asked(name, log=name in LOGS) for name in (*REGISTRY, *LOGS)}
+        everything |= {asked.name: asked for asked in self.asked_models}
+        for name, asked in everything.items():
             for each in CLAIMS.values():
-                if (each.id, name) in have:
+                if (each.id, name) in have or not asked.takes(each):
                     continue
                 if (each.id, name) in crashed:
                     reason = "crashed while it was measured: see the error of its test"
                 elif name in PUBLISHED and name not in begun:
                     reason = f"not asked for: `pytest benchmarks -m gpu`, or --model {name}=FOLDER --base {name}=FOLDER"
+                elif asked.log and asked.path is None:
+                    reason = f"give --log {name}=FILE, {LOGS[name].source}"
                 else:
                     reason = "slow: `pytest benchmarks -m slow`" if each.slow else "not selected in this run"
                 try:
@@ -283,12 +298,17 @@ class Suite:
             return NOT_RUN, str(error)
         except CodiBenchError as error:
             return BLOCKED, f"preflight: {error}"
+        if asked.log:
+            return OK, ""
         reported = load_baseline(self.baselines, asked.name, "task-accuracy").reported.get("accuracy")
         why = preflight(bench, reported)
         return (BLOCKED, why) if why else (OK, "")
 
-    def _bench(self, asked: Asked) -> ModelBench:
-        if asked.name not in self.benches:
+    def _bench(self, asked: Asked) -> ModelBench | LogBench:
+        if asked.log and asked.name not in self.benches:
+            settings = {"permutations": self.permutations or DEFAULT_PERMUTATIONS}
+            self.benches[asked.name] = log_bench(asked.name, Path(asked.path), **settings)
+        elif asked.name not in self.benches:
             problems = self._set(asked)
             own = asked.path is not None
             where = asked.name if not own else asked.path if is_repository(asked.path) else Path(asked.path)
@@ -327,7 +347,7 @@ class Suite:
         device = self.device
         if device == "auto" and (self.gpu or asked.from_hub):
             device = "cuda"
-        elif device == "auto" and asked.path is None:
+        elif asked.log or (device == "auto" and asked.path is None):
             device = "cpu"
         return device if self.worker is None else own_gpu(device, self.worker)
 
@@ -349,19 +369,25 @@ class Suite:
     def _models(self) -> list[Asked]:
         bases = dict(self._named("--base", text) for text in self.bases)
         only, more = [], []
+        logs = [Asked(name, path, log=True) for name, path in (self._named("--log", text) for text in self.logs)]
+        named = {asked.name for asked in logs}
+        if taken := sorted(named & {*REGISTRY, *(text.partition("=")[0] for text in self.models if "=" in text)}):
+            raise CodiBenchError(f"--log {taken[0]}=…: a model has that name; give the log another")
         for text in self.models:
             if "=" in text:
                 name, path = self._named("--model", text)
                 more.append(Asked(name, path, bases.pop(name, None)))
-            else:
+            elif text not in named:
                 only.append(Asked(entry(text).name))
         if bases:
             name, base = bases.popitem()
             raise CodiBenchError(f"--base {name}={base}: belongs to no model of this run; give --model {name}=FOLDER too")
-        registered = [] if self.alone and more else [Asked(name) for name in (*EMBEDDED, *PUBLISHED)]
+        registered = (
+            [] if self.alone and (more or logs) or named & {*self.models} else [Asked(name) for name in (*EMBEDDED, *PUBLISHED)]
+        )
         known = only or registered
         again = {asked.name for asked in more}
-        return [asked for asked in known if asked.name not in again] + more
+        return [asked for asked in known if asked.name not in again] + more + logs
 
     def _problems(self) -> dict[str, tuple[Problem, ...]]:
         given = {}

@@ -1,10 +1,10 @@
 """Claims: what was claimed, by whom, under which protocol. One module a source; a new source is named here."""
 
-from codi_bench.claims import own_study, seed_study
+from codi_bench.claims import own_study, papers_study, seed_study
 from codi_bench.claims.claim import Bench, Captured, Claim, Measured
 from codi_bench.errors import UnknownNameError
 
-CLAIMS = {claim.id: claim for source in (seed_study, own_study) for claim in source.CLAIMS}
+CLAIMS = {claim.id: claim for source in (seed_study, own_study, papers_study) for claim in source.CLAIMS}
 FAMILIES = tuple(dict.fromkeys(claim.family for claim in CLAIMS.values()))
 
 

@@ -14,6 +14,7 @@ from codi_bench.models.edits import Edit, Patch
 from codi_bench.problems import Problem
 from codi_bench.problems.generator import Limits
 from codi_bench.problems.pairs import Pair
+from codi_bench.thoughts.decoded import Decoded
 from codi_bench.thoughts.record import Answers
 from codi_bench.validity import Verdict
 
@@ -127,6 +128,10 @@ class Bench(Protocol):
     def lens(self, problems: Sequence[Problem], hidden_states: np.ndarray, words: Sequence[Sequence[str]]) -> np.ndarray:
         """How many ids the head puts before each problem's m words, int32 [n, places, L + 2, m], -1 where one takes several."""
 
+    @property
+    def decoded(self) -> Decoded:
+        """What the head reads first behind bot and every latent, of the problems that are answered rightly."""
+
     def facts(self) -> dict[str, int]:
         """parameters (of the backbone, as sources count them: without CODI's projection), layers, width."""
 
@@ -194,7 +199,8 @@ class Claim:
     kind: value, exists, location, none, even, order or fact (VERDICTS §1). sound: the same metrics (and further ones) measured as
     they should have been, with verdicts; `reported` are the published values of these metrics, as fractions or points, where the
     model is the source's own. compared: the metric, soundly measured, by which two models are compared. slow: measured under
-    `-m slow` alone. with_partner: measured on two models, and recorded with the weights of both.
+    `-m slow` alone. with_partner: measured on two models, and recorded with the weights of both. on_logs:
+    measured on what was decoded alone, so that a released log is enough.
     """
 
     id: str
@@ -210,3 +216,4 @@ class Claim:
     compared: str | None = None
     slow: bool = False
     with_partner: bool = False
+    on_logs: bool = False

@@ -19,7 +19,16 @@ ACCURACY_FLOOR = 0.05
 SEED = 0
 DEFAULT_PERMUTATIONS = 199  # of every null: carries Holm over five tests (VERDICTS.md, section 1)
 # Tests a (source, model, claim family), corrected together by Holm. The grid of probes is one max-statistic, so one test.
-FAMILY_TESTS = {"task accuracy": 1, "probes": 1, "SAE errors": 4, "ablation": 1, "spread": 1, "edits": 1, "sharing": 4}
+FAMILY_TESTS = {
+    "task accuracy": 1,
+    "probes": 1,
+    "SAE errors": 4,
+    "ablation": 1,
+    "spread": 1,
+    "edits": 1,
+    "sharing": 4,
+    "decoding": 1,
+}
 WINNER_TESTS = 3  # of two models: task accuracy, the AUC of the best probe, the AUC of SAE errors
 NO_BOUND = "an extreme over cells has no honest interval; its null band is printed"
 

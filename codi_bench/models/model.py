@@ -212,6 +212,10 @@ class Model:
         known = {word: reading.word_ids(self.codi, word) for each in words for word in each}
         return reading.lens_ranks(self.codi, hidden_states, [[known[word] for word in each] for each in words])
 
+    def lens_words(self, states: np.ndarray, *, count: int) -> tuple[tuple[tuple[str, ...], ...], ...]:
+        """The first words that the head reads in states behind the final norm, [n][places][count], from [n, places, d]."""
+        return reading.lens_words(self.codi, states, count)
+
     def untrained(self, seed: int = 0) -> Model:
         """The same architecture and tokenizer with fresh weights: a control for what training has put there.
 

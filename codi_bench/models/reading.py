@@ -63,6 +63,23 @@ def lens_ranks(model: Codi, hidden_states: np.ndarray, words: Sequence[Sequence[
     return found
 
 
+@torch.inference_mode()
+def lens_words(model: Codi, states: np.ndarray, count: int) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    """The `count` words that the head puts first, [n][places][count], from states behind the final norm, [n, places, d].
+
+    Each id is decoded alone; one that the tokenizer does not know (pad, bot, eot) is no word. As the published
+    `probe_latent_token.py` prints them.
+    """
+    n, places, _ = states.shape
+    rows, found = max(1, AT_ONCE // (places * (model.vocab_size + 3))), []
+    for start in range(0, n, rows):
+        given = torch.as_tensor(states[start : start + rows], device=model.device, dtype=model.backbone.dtype)
+        found.append(model.logits(given).float().topk(count, dim=-1).indices.cpu())
+    ids = torch.cat(found).tolist()
+    known = {i: model.tokenizer.decode([i]) if i < model.vocab_size else "" for each in ids for place in each for i in place}
+    return tuple(tuple(tuple(known[i] for i in place) for place in each) for each in ids)
+
+
 def final_norm(model: Codi) -> torch.nn.Module:
     """The norm behind the last block: `ln_f` of GPT-2, `norm` of Llama. Raises MeasureError for a backbone that has neither."""
     base = model.backbone.base_model

@@ -1,0 +1,83 @@
+"""What the head reads in the states behind thoughts: values of steps among its first words, against those of another problem.
+
+Everything here is about problems that were answered rightly: a hit says nothing of the others. numbers float [n, places, k]: the
+head's first k words at each place as numbers, NaN where a word is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from codi_bench.errors import MeasureError
+from codi_bench.stats import Estimate, holm, mcnemar_exact, newcombe_paired, stream, wilson
+from codi_bench.validity import Verdict, sound
+
+NUM_CLAIMS = 12  # of the family, measured in a run or not
+HIT_FLOOR = 0.05
+FEWEST = 20  # problems, below which no rate is told
+OTHER = "another problem's"
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """What is true of n problems, and of the same states where another problem's values are looked for, bool [n] each.
+
+    mean: how often it is true with each of the other problems' values in turn, on average. p: exact McNemar, one-sided.
+    """
+
+    own: np.ndarray
+    other: np.ndarray
+    mean: float
+
+    @property
+    def rate(self) -> Estimate:
+        return wilson(int(self.own.sum()), len(self.own))
+
+    @property
+    def gain(self) -> Estimate:
+        return newcombe_paired(self.own, self.other)
+
+    @property
+    def p(self) -> float:
+        return mcnemar_exact(self.own, self.other, "greater")
+
+    def word(self, p: float, delta: float = HIT_FLOOR) -> Verdict:
+        """Is it true more often than with another problem's values, by Delta? p: corrected."""
+        return sound(self.gain, delta=delta, p={OTHER: p}, marginal=OTHER, n=len(self.own))
+
+
+def in_family(p_values: Sequence[float]) -> np.ndarray:
+    """Holm over the tests of one claim, times the number of claims in the family of decoding (VERDICTS.md, section 3)."""
+    return np.minimum(1.0, NUM_CLAIMS * holm(p_values))
+
+
+def compared(true: np.ndarray, *, seed: int) -> Compared:
+    """true bool [n, n]: of row i with the values of row j. Raises MeasureError for fewer than FEWEST rows."""
+    n = len(true)
+    if n < FEWEST:
+        raise MeasureError(f"{n} rightly answered problems have so many steps, {FEWEST} are needed: give more problems")
+    rows = np.arange(n)
+    other = stream(seed, OTHER).permutation(rows)
+    other = np.where(other == rows, (rows + 1) % n, other)  # nobody is another
+    return Compared(true[rows, rows], true[rows, other], float((true.sum() - np.trace(true)) / (n * (n - 1))))
+
+
+def all_found(numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Do all m values of row j stand somewhere in the words of row i? bool [n, n]; values float [n, m]."""
+    found = [(numbers == row[:, None, None, None]).any(axis=(2, 3)).all(axis=0) for row in values]
+    return np.array(found, bool).reshape(len(values), len(numbers)).T
+
+
+def all_begun(texts: Sequence[set[str]], values: Sequence[Sequence[str]]) -> np.ndarray:
+    """Does each value of row j begin with a number in the words of row i? bool [n, n]: the most generous reading of a number that
+    takes several ids."""
+    begun = [[{value[:end] for end in range(1, len(value) + 1)} for value in row] for row in values]
+    return np.array([[all(start & said for start in row) for row in begun] for said in texts])
+
+
+def first_is(numbers: np.ndarray, place: int, values: np.ndarray) -> np.ndarray:
+    """Is the first word of row i at a place the value of row j? bool [n, n]; values float [n]."""
+    return numbers[:, place, :1] == values[None]

@@ -1,0 +1,130 @@
+"""Thoughts in words: the head's first words for the state behind each thought, as the authors of CODI released them.
+
+Source: `outputs/decoded_latent.txt` of github.com/zhenyi4/codi, made by its `probe_latent_token.py` with zen-E/CODI-gpt2 over the
+test split of GSM8K. It holds problems that were answered rightly, and no others. Place 0 is the state at bot, place k + 1 that at
+latent position k.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from codi_bench.errors import ProblemError
+from codi_bench.problems.problem import Problem
+
+NUM_ASKED = 1319  # problems of the test split, of which the log has those answered rightly
+HEAD = re.compile(r"Question(\d+)\.\.\.$")
+SOLUTION = re.compile(r"CoT=(.*), Answer=(\S+)$")
+LATENT = re.compile(r"decoded (\d+)th latent \(top(\d+)\): (\[.*\])$")
+NUMBER = r"\d+(\.\d+)?|\.\d+"
+SAID = "Model Prediction: "
+
+
+@dataclass(frozen=True)
+class Log:
+    """A released log: sha256 of the file, and where it lies."""
+
+    name: str
+    sha256: str
+    source: str
+
+
+LOGS = {
+    "codi-gpt2": Log(
+        "codi-gpt2",
+        "40b3adeab8ef38dd8b7f2b2af25e10d46013b304c04ea773c133b2d8c95d6bbe",
+        "outputs/decoded_latent.txt of github.com/zhenyi4/codi",
+    )
+}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """n problems answered rightly out of `asked`. words [n][places][k]: the head's first k; said [n]: the answers' texts."""
+
+    problems: tuple[Problem, ...]
+    words: tuple[tuple[tuple[str, ...], ...], ...]
+    said: tuple[str, ...]
+    asked: int
+
+    def numbers(self) -> np.ndarray:
+        """Each word as a number, NaN where it is none: float64 [n, places, k]."""
+        return np.array([[[number(word) for word in place] for place in places] for places in self.words])
+
+
+def load_decoded(path: Path) -> Decoded:
+    """Read a released log. Raises ProblemError for what is none, with file, line and what is wrong there."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProblemError(f"{path}: {error}; give the released decoded_latent.txt") from error
+    starts = [i for i, line in enumerate(lines) if HEAD.match(line)]
+    if not starts or any(line.strip() for line in lines[: starts[0]]):
+        raise ProblemError(f"{path}: line 1: no 'Question0...'; give the released decoded_latent.txt")
+    read = [_entry(path, lines, start, end) for start, end in zip(starts, [*starts[1:], len(lines)])]
+    shapes = {(len(words), *map(len, words)) for _, _, words, _ in read}
+    if len(shapes) > 1:
+        raise ProblemError(f"{path}: entries have other numbers of latents or words ({min(shapes)} and {max(shapes)})")
+    index = [number for number, *_ in read]
+    if len(set(index)) < len(index):
+        raise ProblemError(f"{path}: a question number stands there twice; give the file as it was released")
+    if max(index) >= NUM_ASKED:
+        raise ProblemError(
+            f"{path}: question {max(index)} of {NUM_ASKED} in GSM8K's test split; give the file as it was released"
+        )
+    _, problems, words, said = zip(*read)
+    return Decoded(problems, words, said, NUM_ASKED)
+
+
+def _entry(path: Path, lines: Sequence[str], start: int, end: int) -> tuple[int, Problem, tuple[tuple[str, ...], ...], str]:
+    """One problem of the log: its number in the set, problem, words and answer."""
+
+    def wrong(line: int, what: str) -> ProblemError:
+        return ProblemError(f"{path}: line {line + 1}: {what}; give the file as it was released")
+
+    solution = next((i for i in range(start, end) if SOLUTION.match(lines[i])), None)
+    if solution is None:
+        raise wrong(start, "no 'CoT=..., Answer=...' behind this question")
+    question = "\n".join(lines[start + 1 : solution]).removesuffix("...")
+    chain, answer = SOLUTION.match(lines[solution]).groups()
+    words, line = [], solution + 1
+    while line < end and (found := LATENT.match(lines[line])):
+        try:
+            listed = ast.literal_eval(found[3])
+        except (SyntaxError, ValueError) as error:
+            raise wrong(line, f"no list of words ({type(error).__name__})") from error
+        if int(found[1]) != len(words) or len(listed) != int(found[2]) or not all(isinstance(word, str) for word in listed):
+            raise wrong(line, f"latent {len(words)} with its {found[2]} words should stand here")
+        words.append(tuple(listed))
+        line += 1
+    if not words:
+        raise wrong(line, "no decoded latents")
+    if line >= end or not lines[line].startswith(SAID):
+        raise wrong(line, f"'{SAID.strip()}' should stand here")
+    said = "\n".join(lines[line:end]).strip().removeprefix(SAID).removesuffix("<|endoftext|>")
+    steps = tuple(chain.split()) if chain.strip() else ()
+    try:
+        gold = float(answer)
+    except ValueError as error:
+        raise wrong(solution, f"no number ({error})") from error
+    place = int(HEAD.match(lines[start])[1])
+    return place, Problem(question, steps, f"{gold:g}", f"log:{place}", values=tuple(map(_value, steps))), tuple(words), said
+
+
+def _value(step: str) -> float:
+    """The result of a step; not a number where it is no plain one (such as 3/4), for then no word can be it."""
+    text = step.rpartition("=")[2].removesuffix(">>").replace(",", "")
+    return float(text) if re.fullmatch(f"-?({NUMBER})", text) else math.nan
+
+
+def number(word: str) -> float:
+    """What a word is as a number; NaN where it is none."""
+    text = word.strip()
+    return float(text) if re.fullmatch(NUMBER, text) else math.nan

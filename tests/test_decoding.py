@@ -1,0 +1,210 @@
+"""Decoded thoughts where the truth is known, the format of the released log, and what the suite makes of one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import codi_bench
+from codi_bench.audits.decoding import all_begun, all_found, compared, first_is
+from codi_bench.claims import CLAIMS, papers_decoding
+from codi_bench.errors import CodiBenchError, MeasureError, ProblemError
+from codi_bench.problems import Problem
+from codi_bench.suite import Suite
+from codi_bench.thoughts.decoded import Decoded, load_decoded, number
+from codi_bench.validity import Validity
+
+PLACES = 7
+ENTRY = """Question{i}...
+Mia has {a} apples and {b} pens. Each costs 2. How much is it?...
+CoT=<<{a}+{b}={c}>> <<{c}*2={d}>>, Answer={d}.0
+{latents}
+Model Prediction: The answer is: {d}<|endoftext|>
+
+
+
+"""
+
+
+def written(count: int) -> str:
+    """A log whose even places read the result of the first step, and whose odd ones read words."""
+    entries = []
+    for i in range(count):
+        a, b = i + 3, 2 * i + 1
+        lines = [
+            f"decoded {j}th latent (top5): {[f' {a + b}', 'x', 'y', 'z', '>>'] if j % 2 == 0 else ['-', '.', 'in', 'at', 'is']}"
+            for j in range(PLACES)
+        ]
+        entries.append(ENTRY.format(i=2 * i, a=a, b=b, c=a + b, d=2 * (a + b), latents="\n".join(lines)))
+    return "".join(entries)
+
+
+@pytest.fixture
+def log(tmp_path):
+    path = tmp_path / "log.txt"
+    path.write_text(written(40), encoding="utf-8")
+    return path
+
+
+def test_the_released_format_is_read(log):
+    found = load_decoded(log)
+    assert len(found.problems) == 40 and found.asked == 1319 and found.numbers().shape == (40, PLACES, 5)
+    first = found.problems[0]
+    assert (first.question[:16], first.steps, first.values, first.answer) == (
+        "Mia has 3 apples",
+        ("<<3+1=4>>", "<<4*2=8>>"),
+        (4.0, 8.0),
+        "8",
+    )
+    assert first.group == "log:0" and found.problems[1].group == "log:2" and found.said[0] == "The answer is: 8"
+    assert (found.numbers()[:, ::2, 0] == [[p.values[0]] * 4 for p in found.problems]).all()
+    assert np.isnan(found.numbers()[:, 1::2]).all()
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [(" 12", 12), ("1.5", 1.5), (".5", 0.5), ("-3", None), ("12.", None), ("1,2", None), ("", None)]
+)
+def test_a_word_is_a_number_as_it_stands(word, value):
+    assert number(word) == value if value is not None else np.isnan(number(word))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("Question0...\n", "\n"), "line 2: no 'Question0...'|line 1: no 'Question0...'"),
+        (("decoded 1th latent (top5)", "decoded 2th latent (top5)"), "line 5: latent 1 with its 5 words should stand here"),
+        (("['-', '.', 'in', 'at', 'is']", "['-', '.', 'in', 'at']"), "line 5: latent 1 with its 5 words"),
+        (("['-', '.', 'in', 'at', 'is']", "[open('x')]"), "line 5: no list of words"),
+        (("Model Prediction: ", "Said: "), "line 11: 'Model Prediction:' should stand here"),
+        (("Answer=8.0", "Answer=none"), "line 3: no number"),
+        (("Question2...", "Question0..."), "a question number stands there twice"),
+        (("Question2...", "Question1319..."), "question 1319 of 1319"),
+        (("CoT=", "COT="), "line 1: no 'CoT=..., Answer=...' behind this question"),
+    ],
+)
+def test_another_format_is_refused_with_its_line(log, change, message):
+    log.write_text(log.read_text().replace(*change, 1))
+    with pytest.raises(ProblemError, match=message):
+        load_decoded(log)
+
+
+def planted(values, words) -> SimpleNamespace:
+    """A bench whose rightly answered problems have these results of steps and read these words, [n][places][k]."""
+    problems = tuple(
+        Problem("", tuple(f"<<x={v:g}>>" for v in row), f"{row[-1]:g}", f"p{i}", values=tuple(row))
+        for i, row in enumerate(values)
+    )
+    seen = {}
+    return SimpleNamespace(
+        decoded=Decoded(problems, words, tuple(p.answer for p in problems), 2 * len(problems)),
+        once=lambda name, compute: seen.setdefault(name, compute()),
+        seed=0,
+    )
+
+
+def of(rows) -> dict:
+    return {row.metric: row for row in rows}
+
+
+@pytest.fixture
+def steps():
+    """Two intermediate results a problem; the first stands first at place 0, the second at 2 and 4; the answer nowhere."""
+    values = [(10 + i, 200 + i, 5000 + i) for i in range(120)]
+    words = tuple(
+        tuple((str({0: a, 2: b, 4: b}[j]), "-") if j in (0, 2, 4) else ("of", f"{a} {b}") for j in range(PLACES))
+        for a, b, _ in values
+    )
+    return planted(values, words)
+
+
+def test_planted_values_are_found_where_they_stand_and_nowhere_else(steps):
+    rows = of(papers_decoding.slots_sound(steps, {}))
+    rates = {name: row.value for name, row in rows.items()}
+    assert rates == {
+        "of2_step1_at0": 1,
+        "of2_step1_at2": 0,
+        "of2_step2_at0": 0,
+        "of2_step2_at2": 1,
+        "of2_step2_at4": 1,
+        "of2_step2_at6": 0,
+    }
+    for name, row in rows.items():
+        assert row.verdict.word is (Validity.SUPPORTED if rates[name] else Validity.REFUTED) and row.null.value == 0
+    table = of(papers_decoding.table_sound(steps, {}))
+    assert {name: row.value for name, row in table.items()} == {"steps_2": 1}
+    final = of(papers_decoding.final_answer_sound(steps, {}))
+    assert final["top5"].value == 0 and final["top5"].verdict.word is Validity.REFUTED
+    assert {row.metric: row.value for row in papers_decoding.parity(steps)}["number_3"] == 0
+
+
+def test_words_that_any_problem_would_have_are_no_hit():
+    """Every state reads the same numbers, and every problem has one of them: found always, and so is another problem's."""
+    values = [(i % 3, i % 3, 9.0) for i in range(120)]
+    same = planted(values, ((("0", "1", "2"),) * PLACES,) * 120)
+    (row,) = papers_decoding.table_sound(same, {})
+    assert (row.value, row.null.value, row.verdict.word) == (1, 1, Validity.REFUTED)
+    (alternates,) = papers_decoding.parity_sound(same, {})
+    assert alternates.value == 0 and alternates.verdict.word is Validity.REFUTED
+
+
+def test_alternation_is_found(steps):
+    values = [(i, i + 1) for i in range(120)]
+    odd_words = tuple(tuple(("7",) if j % 2 == 0 else ("of",) for j in range(PLACES)) for _ in values)
+    (row,) = papers_decoding.parity_sound(planted(values, odd_words), {})
+    assert row.value == 1 and row.verdict.word is Validity.SUPPORTED
+
+
+def test_too_few_problems_of_a_length_are_left_out_and_none_is_an_error():
+    few = planted([(1, 2), *[(1, 2, 3)] * 19], ((("1",),) * PLACES,) * 20)
+    with pytest.raises(MeasureError, match="fewer than 20 rightly answered problems"):
+        papers_decoding.table(few)
+    with pytest.raises(MeasureError, match="19 rightly answered problems have so many steps"):
+        compared(np.ones((19, 19), bool), seed=0)
+
+
+def test_nobody_is_compared_with_itself():
+    for seed in range(20):
+        found = compared(np.eye(25, dtype=bool), seed=seed)
+        assert found.own.all() and not found.other.any() and found.mean == 0
+
+
+def test_beginnings_of_numbers_and_places():
+    assert all_begun([{"12", "x"}, {"5"}], [("1250",), ("51", "5")]).tolist() == [[True, False], [False, True]]
+    numbers = np.array([[[1.0, np.nan]], [[2.0, 3.0]]])
+    assert all_found(numbers, np.array([[1.0], [3.0]])).tolist() == [[True, False], [False, True]]
+    assert first_is(numbers, 0, np.array([1.0, 3.0])).tolist() == [[True, False], [False, False]]
+
+
+# The suite
+
+
+def test_a_log_takes_the_claims_that_need_no_more(log, tmp_path):
+    found = codi_bench.run(logs={"mine": log}, progress=False)
+    assert {row.model for row in found.rows} == {"mine"}
+    assert {row.claim for row in found.rows} == {name for name, claim in CLAIMS.items() if claim.on_logs}
+    assert {row.regression for row in found.rows if row.status == "ok"} == {"UNCHECKED"}
+    missing = {row.reason for row in found.others if row.model == "codi-gpt2"}
+    assert missing == {"give --log codi-gpt2=FILE, outputs/decoded_latent.txt of github.com/zhenyi4/codi"}
+
+
+def test_another_file_under_the_name_of_a_released_log_is_refused(log, tmp_path):
+    with pytest.raises(ProblemError, match="sha256 is .* give the file as it was released, or this one another name"):
+        Suite(logs=[f"codi-gpt2={log}"], alone=True, report=tmp_path)
+
+
+def test_a_log_and_a_model_of_one_name_are_refused(log, tmp_path):
+    with pytest.raises(CodiBenchError, match="--log gpt2-mini=…: a model has that name"):
+        Suite(logs=[f"gpt2-mini={log}"], report=tmp_path)
+
+
+RELEASED = os.environ.get("CODI_BENCH_LOG")
+
+
+@pytest.mark.skipif(not RELEASED, reason="CODI_BENCH_LOG names no released decoded_latent.txt")
+def test_the_released_log_gives_the_recorded_figures():
+    found = codi_bench.run(logs={"codi-gpt2": Path(RELEASED)}, progress=False)
+    assert {row.status for row in found.rows} == {"ok"} and {row.regression for row in found.rows} == {"SAME"}
