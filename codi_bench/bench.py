@@ -12,7 +12,7 @@ import torch
 
 from codi_bench import intervals, measures, stats, validity
 from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patched, check_known
-from codi_bench.claims.claim import Captured, Effects, T
+from codi_bench.claims.claim import NORMAL, ZERO, Captured, Effects, T
 from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS, NUM_PROBLEMS
 from codi_bench.environment import environment
 from codi_bench.errors import MeasureError, MissingProblemsError, ProblemError
@@ -26,6 +26,7 @@ from codi_bench.problems import pairs as pairs_module
 from codi_bench.problems.files import is_gsm8k_test
 from codi_bench.problems.generator import DIGITS, EVERYTHING, Limits
 from codi_bench.problems.pairs import Pair, pairs, random_donors
+from codi_bench.problems.problem import parse_number
 from codi_bench.thoughts import decoded as decoded_module
 from codi_bench.thoughts.decoded import Decoded
 from codi_bench.thoughts.kept import digest, pack, unpack
@@ -227,7 +228,9 @@ class ModelBench(Once):
             drawing=self.once("drawing", lambda: code_hash(objective, stats)),  # the gold sentence, and the random streams
         )
         held = self.store.fetch(key, compute)
-        return Effects(_right(held, len(conditions), problems, scoring), np.array(held["log_probability"]), said)
+        count = len(conditions)
+        numbers = [[parse_number(text) for text in _answers(held, c).texts] for c in range(count)]
+        return Effects(_right(held, count, problems, scoring), np.array(held["log_probability"]), said, np.array(numbers, float))
 
     def pairs(self, n: int, *, step: int) -> list[Pair]:
         n = min(n, self.n or n)
@@ -300,6 +303,43 @@ class ModelBench(Once):
         hashes = [problems_hash(each) for each in sides]
         held = self.store.fetch(self._key("pairs", sides[0], self.num_latents, sides=hashes), compute)
         return np.all([_scored(_answers(held, c).texts, each) for c, each in enumerate(sides)], axis=0)
+
+    def refed(self, n: int, arrangements: Sequence[Sequence[int | str]], *, seed: int = 0) -> np.ndarray:
+        problems = self.problems(n)
+        own = self.latents(problems)
+
+        def fed(arrangement: Sequence[int | str]) -> np.ndarray:
+            drawn = iter(
+                stats.stream(seed, "refed", *map(str, arrangement)).standard_normal((len(arrangement), *own[:, 0].shape))
+            )
+            given = {ZERO: lambda: np.zeros_like(own[:, 0]), NORMAL: lambda: next(drawn).astype(np.float32)}
+            return np.stack([given[each]() if each in given else own[:, each] for each in arrangement], axis=1)
+
+        def compute():
+            found = {}
+            for length in sorted({len(each) for each in arrangements}):
+                at = [i for i, each in enumerate(arrangements) if len(each) == length]
+                _, answers = self.model.answer_patched(
+                    [p.question for p in problems],
+                    {},
+                    [Patch(str(i), tuple(range(length))) for i in at],
+                    vectors={str(i): fed(arrangements[i]) for i in at},
+                    num_latents=length,
+                    batch_size=self.batch_size,
+                    max_new_tokens=self.max_new_tokens,
+                )
+                found |= dict(zip(at, answers, strict=True))
+            return _packed([found[i] for i in range(len(arrangements))])
+
+        key = self._key(
+            "refed",
+            problems,
+            self.num_latents,
+            arrangements=[list(each) for each in arrangements],
+            seed=seed,
+            patching=self.once("patching code", lambda: code_hash(patching, stats)),
+        )
+        return _right(self.store.fetch(key, compute), len(arrangements), problems, "study")
 
     def latents(self, problems: Sequence[Problem]) -> np.ndarray:
         problems = list(problems)

@@ -180,9 +180,11 @@ def run(
 
 
 def _measure(suite: Suite, progress: bool) -> list[Row]:
-    chosen = [claim for claim in suite.asked_claims if suite.claims or not claim.slow]
     pairs = {
-        f"{claim.id} on {asked.name}": (asked, claim) for asked in suite.asked_models for claim in chosen if asked.takes(claim)
+        f"{claim.id} on {asked.name}": (asked, claim)
+        for asked in suite.asked_models
+        for claim in suite.asked_claims
+        if asked.takes(claim) and (suite.claims or not asked.is_slow(claim))
     }
     schedule = Schedule(list(pairs), {} if suite.changed else load_timings(default_folder().parent))
     rows = []

@@ -50,6 +50,10 @@ class Asked:
         """Can that claim be measured on it at all?"""
         return wanted.on_logs or not self.log
 
+    def is_slow(self, wanted: Claim) -> bool:
+        """Is it measured under `-m slow` alone? On a log everything is counted at once."""
+        return wanted.slow and not self.log
+
     @property
     def registered(self) -> ModelEntry | None:
         return REGISTRY.get(self.name)
@@ -195,7 +199,7 @@ class Suite:
                 elif asked.log and asked.path is None:
                     reason = f"give --log {name}=FILE, {LOGS[name].source}"
                 else:
-                    reason = "slow: `pytest benchmarks -m slow`" if each.slow else "not selected in this run"
+                    reason = "slow: `pytest benchmarks -m slow`" if asked.is_slow(each) else "not selected in this run"
                 try:
                     baseline = load_baseline(self.baselines, name, each.id)
                 except BaselineError as error:

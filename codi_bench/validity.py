@@ -129,6 +129,11 @@ def holm_p(p_values: Mapping[str, float], size: int) -> dict[str, float]:
     return dict(zip(p_values, map(float, holm(list(p_values.values()))), strict=True))
 
 
+def across_claims(p_values: Sequence[float], claims: int) -> np.ndarray:
+    """Holm over the tests of one claim, times the claims of its family (section 3): no claim waits for the others of a family."""
+    return np.minimum(1.0, claims * holm(list(p_values)))
+
+
 # Words (section 3).
 
 

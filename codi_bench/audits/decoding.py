@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codi_bench.errors import MeasureError
-from codi_bench.stats import Estimate, holm, mcnemar_exact, newcombe_paired, stream, wilson
+from codi_bench.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
 from codi_bench.validity import Verdict, sound
 
 NUM_CLAIMS = 12  # of the family, measured in a run or not
@@ -47,11 +47,6 @@ class Compared:
     def word(self, p: float, delta: float = HIT_FLOOR) -> Verdict:
         """Is it true more often than with another problem's values, by Delta? p: corrected."""
         return sound(self.gain, delta=delta, p={OTHER: p}, marginal=OTHER, n=len(self.own))
-
-
-def in_family(p_values: Sequence[float]) -> np.ndarray:
-    """Holm over the tests of one claim, times the number of claims in the family of decoding (VERDICTS.md, section 3)."""
-    return np.minimum(1.0, NUM_CLAIMS * holm(p_values))
 
 
 def compared(true: np.ndarray, *, seed: int) -> Compared:

@@ -15,8 +15,8 @@ import numpy as np
 
 from codi_bench.errors import MeasureError
 from codi_bench.models.edits import NOISE, SELF, Patch
-from codi_bench.stats import Estimate, holm, mcnemar_exact, newcombe_paired, wilson
-from codi_bench.validity import Verdict, sound
+from codi_bench.stats import Estimate, mcnemar_exact, newcombe_paired, wilson
+from codi_bench.validity import Verdict, across_claims, sound
 
 DONOR, SAME, RANDOM = "donor", "same", "random"
 FOLLOW_FLOOR = 0.05
@@ -72,11 +72,6 @@ class Steered:
     follows: np.ndarray
 
 
-def in_family(p_values) -> np.ndarray:
-    """Holm over the tests of one claim, times the number of claims in the family of edits (VERDICTS.md, section 3)."""
-    return np.minimum(1.0, NUM_CLAIMS * holm(p_values))
-
-
 def patches(num_latents: int, *, full: bool = False) -> tuple[Patch, ...]:
     """Every place alone, from every source, with its keys and values alone; all places at once; with `full` also pairs of
     places, and cumulative from the left and from the right."""
@@ -108,11 +103,16 @@ def check_self(found: Patched) -> None:
             raise MeasureError(f"a control fails: patch '{patch}' changes {int(changed.sum())} of {found.known.sum()} answers")
 
 
-def steered(tests: Sequence[tuple[Patched, Sequence[int]]], *, keys_only: bool = False) -> list[Steered]:
-    """Each set of places patched from the donor, against its controls, corrected together."""
+def steered(
+    tests: Sequence[tuple[Patched, Sequence[int]]], *, keys_only: bool = False, claims: int = NUM_CLAIMS
+) -> list[Steered]:
+    """Each set of places patched from the donor, against its controls, corrected together; claims: of the family."""
     controls = (SAME, RANDOM) if keys_only else (SAME, RANDOM, NOISE)  # a random vector has no keys and values
     asked = [{name: found.of(name, places, keys_only=keys_only) for name in (DONOR, *controls)} for found, places in tests]
-    p = {name: in_family([mcnemar_exact(each[DONOR][0], each[name][0], "greater") for each in asked]) for name in controls}
+    p = {
+        name: across_claims([mcnemar_exact(each[DONOR][0], each[name][0], "greater") for each in asked], claims)
+        for name in controls
+    }
     steps = []
     for i, ((_, places), each) in enumerate(zip(tests, asked, strict=True)):
         follows, stays = each[DONOR]

@@ -19,6 +19,7 @@ from codi_bench.thoughts.record import Answers
 from codi_bench.validity import Verdict
 
 T = TypeVar("T")
+ZERO, NORMAL = "zero", "normal"  # what may be fed in the place of a thought
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,16 @@ class Captured:
 
 @dataclass(frozen=True)
 class Effects:
-    """What conditions do to n problems: right bool [conditions, n], log_probability float64 [conditions, n].
+    """What conditions do to n problems: right bool, log_probability and said float64, all [conditions, n].
 
     log_probability: natural, of the sentence with the gold answer and eos, teacher forced. reference: where means and donors
-    come from, in words, "" where none are needed.
+    come from, in words, "" where none are needed. said: the number that was answered, NaN where none was.
     """
 
     right: np.ndarray
     log_probability: np.ndarray
     reference: str
+    said: np.ndarray
 
 
 class Bench(Protocol):
@@ -127,6 +129,12 @@ class Bench(Protocol):
 
     def lens(self, problems: Sequence[Problem], hidden_states: np.ndarray, words: Sequence[Sequence[str]]) -> np.ndarray:
         """How many ids the head puts before each problem's m words, int32 [n, places, L + 2, m], -1 where one takes several."""
+
+    def refed(self, n: int, arrangements: Sequence[Sequence[int | str]], *, seed: int = 0) -> np.ndarray:
+        """Right or wrong on the first n test problems, bool [arrangements, n], where their own thoughts are fed in another order.
+
+        An arrangement is what is fed one after the other, before eot: the latent of a position, ZERO, or NORMAL (from N(0, 1)).
+        """
 
     @property
     def decoded(self) -> Decoded:

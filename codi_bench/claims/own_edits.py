@@ -45,10 +45,10 @@ def _rows(bench: Bench, sets: Sequence[tuple[int, ...]], *, keys_only: bool = Fa
     asked = [(step, patched(bench, step), places) for step in STEPS for places in sets]
     found = patching.steered([(pairs, places) for _, pairs, places in asked], keys_only=keys_only)
     names = [f"follow_step{step}" + (f"_{places[0]}" if len(places) == 1 else "") for step, _, places in asked]
-    return [_row(name, each) for name, each in zip(names, found, strict=True)]
+    return [steered_row(name, each) for name, each in zip(names, found, strict=True)]
 
 
-def _row(metric: str, found: Steered, **detail) -> Measured:
+def steered_row(metric: str, found: Steered, **detail) -> Measured:
     places = found.patch.places
     strictest = max(found.controls.values(), key=lambda rate: rate.value)
     return Measured(
@@ -98,4 +98,4 @@ def patch_sets(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
         details[f"pair_step{step}"] = {"note": f"latents {best[0]} and {best[1]}", "pairs": rates}
     tests = [*cumulative, *chosen]
     steps = patching.steered([(pairs, places) for _, pairs, places in tests])
-    return [_row(name, each, **details.get(name, {})) for (name, *_), each in zip(tests, steps, strict=True)]
+    return [steered_row(name, each, **details.get(name, {})) for (name, *_), each in zip(tests, steps, strict=True)]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from codi_bench.audits import reading
-from codi_bench.audits.patching import in_family
+from codi_bench.audits.patching import NUM_CLAIMS
 from codi_bench.audits.reading import Hits
 from codi_bench.claims.claim import Bench, Captured, Measured, Null
 from codi_bench.claims.own_edits import STEPS
 from codi_bench.claims.seed_sound import SEED, captured, ends, without_word
 from codi_bench.errors import MeasureError
 from codi_bench.stats import mcnemar_exact, newcombe_paired, wilson
+from codi_bench.validity import across_claims
 
 NUM_READ, NUM_CHOOSING, FEWEST_READ = 300, 200, 20
 
@@ -20,7 +21,7 @@ def early_answer(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Accuracy after the first k latents, and whether they are enough."""
     right = bench.early(NUM_READ)
     full = right[-1]
-    p = in_family([mcnemar_exact(full, each, "greater") for each in right[:-1]])
+    p = across_claims([mcnemar_exact(full, each, "greater") for each in right[:-1]], NUM_CLAIMS)
     few = without_word("with all latents the model may answer less than 5 %: nothing could be lost")
     rows = []
     for k, each in enumerate(right):
@@ -49,7 +50,7 @@ def lens(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Hit rate of the value of each step at the cell that was best on other problems."""
     found = captured(bench)
     asked = [_hits(bench, found, step) for step in STEPS]
-    p = in_family([each.p for each in asked])
+    p = across_claims([each.p for each in asked], NUM_CLAIMS)
     rows = []
     for step, each, corrected in zip(STEPS, asked, p):
         place = "bot" if each.place == 0 else each.place - 1

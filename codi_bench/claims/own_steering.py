@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 
 from codi_bench.audits import steering
-from codi_bench.audits.patching import in_family
+from codi_bench.audits.patching import NUM_CLAIMS
 from codi_bench.audits.steering import Dose
 from codi_bench.claims.claim import Bench, Measured, Null
 from codi_bench.claims.own_edits import NUM_FULL, STEPS
@@ -18,6 +18,7 @@ from codi_bench.measures.sae import Sae, train_topk_sae
 from codi_bench.models.edits import Patch
 from codi_bench.problems import generator
 from codi_bench.stats import stream
+from codi_bench.validity import across_claims
 
 NUM_TRAINING, TRAINING_SEED, FEWEST_KNOWN = 3000, 2, 20
 
@@ -25,7 +26,7 @@ NUM_TRAINING, TRAINING_SEED, FEWEST_KNOWN = 3000, 2, 20
 def steer(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Follow rate of each kind of direction, at the place and strength that are best on the first half of the pairs."""
     doses = [(step, each) for step in STEPS for each in _doses(bench, step)]
-    p = in_family([each.p for _, each in doses])
+    p = across_claims([each.p for _, each in doses], NUM_CLAIMS)
     rows = []
     for (step, each), corrected in zip(doses, p, strict=True):
         name = {steering.MEAN: "mean", steering.PROBE: "probe", steering.SAE: "sae"}[each.kind]

@@ -17,7 +17,7 @@ from codi_bench.errors import MeasureError
 from codi_bench.problems.problem import parse_number
 from codi_bench.stats import mcnemar_exact, newcombe_paired, wilson
 from codi_bench.thoughts.decoded import Decoded, number
-from codi_bench.validity import sound
+from codi_bench.validity import across_claims, sound
 
 Tests = Callable[[Bench, Decoded], dict[str, np.ndarray]]  # by metric bool [n, n]: of row i with what row j should show
 Measure = Callable[[Bench], list[Measured]]
@@ -44,7 +44,7 @@ def both(tests: Tests) -> tuple[Measure, Sound]:
         return [_rate(metric, each) for metric, each in found(bench).items()]
 
     def soundly(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
-        p = decoding.in_family([each.p for each in found(bench).values()])
+        p = across_claims([each.p for each in found(bench).values()], decoding.NUM_CLAIMS)
         rows = []
         for (metric, each), corrected in zip(found(bench).items(), p, strict=True):
             delta = effect_over(reported, metric, each.mean, HIT_FLOOR)
@@ -204,7 +204,7 @@ def parity_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     even, odd = numbers[:, ::2], numbers[:, 1::2]
     own, other = even.all(axis=1) & ~odd.any(axis=1), odd.all(axis=1) & ~even.any(axis=1)
     rate, gain = wilson(int(own.sum()), len(own)), newcombe_paired(own, other)
-    p = float(decoding.in_family([mcnemar_exact(own, other, "greater")])[0])
+    p = float(across_claims([mcnemar_exact(own, other, "greater")], decoding.NUM_CLAIMS)[0])
     word = sound(gain, delta=HIT_FLOOR, p={"odd places": p}, marginal="odd places", n=len(own))
     null = Null(float(other.mean()), p=p)
     return [

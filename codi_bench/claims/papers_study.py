@@ -6,12 +6,21 @@ Figures live in `baselines/`, never here.
 from __future__ import annotations
 
 from codi_bench.claims import papers_decoding as decoding
+from codi_bench.claims import papers_latents as latents
+from codi_bench.claims import papers_transplant as transplant
+from codi_bench.claims import seed_sound_probes
 from codi_bench.claims.claim import Claim
+from codi_bench.claims.own_edits import NUM_PAIRS
+from codi_bench.claims.own_reading import NUM_READ
+from codi_bench.claims.seed_sound import NUM_ABLATED, NUM_PROBLEMS
 
 PAPER = "CODI, arXiv 2502.21074 v3"
 LOG = "released log, outputs/decoded_latent.txt of github.com/zhenyi4/codi, recomputed"
 NOTEBOOK = "lab notebook, github.com/ethankimm/ai-capstone"
 JOURNAL = "lab journal, github.com/GusSand/CoT_Exploration"
+SCRATCHPAD = "Scratchpad Thinking, NeurIPS 2025 MI workshop, github.com/sayam-goyal/Scratchpad-Thinking"
+FORUM = "Alignment Forum, 22 Dec 2025, github.com/cywinski/codi"
+DYNAMICS = "Dynamics within latent CoT, arXiv 2602.08783"
 RIGHT = "rightly answered problems alone; the head's first words behind bot and each latent; numbers compared as numbers; "
 OTHERS = (
     "the same, against the values of another problem of as many steps: exact McNemar, Holm in the claim times the claims of the "
@@ -20,9 +29,44 @@ OTHERS = (
 
 
 def _decoding(
-    name: str, kind: str, sentence: str, source: str, protocol: str, measure, sound, sound_protocol: str = OTHERS
+    name: str,
+    kind: str,
+    sentence: str,
+    source: str,
+    protocol: str,
+    measure,
+    sound,
+    sound_protocol: str = OTHERS,
+    *,
+    slow: bool = False,
 ) -> Claim:
-    return Claim(name, "decoding", kind, sentence, source, RIGHT + protocol, measure, sound_protocol, sound, on_logs=True)
+    """slow: of a model; on a log everything is counted at once."""
+    return Claim(
+        name, "decoding", kind, sentence, source, RIGHT + protocol, measure, sound_protocol, sound, slow=slow, on_logs=True
+    )
+
+
+LOSS = "loss against the clean run; exact McNemar, Holm in the claim times the claims of the family"
+TWINS = (
+    f"{NUM_PAIRS} generated pairs a step that differ in one number, both steps together, of them those whose problems are "
+    "answered rightly; {what} fed to the recipient; the rate at which the answer becomes the twin's"
+)
+CONTROLS = "the same, against a donor with the same value, a problem of like length and noise: exact McNemar against each, Holm"
+
+
+def _latents(
+    name: str,
+    kind: str,
+    sentence: str,
+    source: str,
+    protocol: str,
+    measure,
+    sound,
+    sound_protocol: str = LOSS,
+    *,
+    slow: bool = False,
+) -> Claim:
+    return Claim(name, "latents", kind, sentence, source, protocol, measure, sound_protocol, sound, slow=slow)
 
 
 CLAIMS = (
@@ -35,6 +79,7 @@ CLAIMS = (
         decoding.count,
         decoding.nothing_more,
         "nothing more: the log holds right answers alone",
+        slow=True,
     ),
     _decoding(
         "log-parity",
@@ -63,6 +108,7 @@ CLAIMS = (
         "by the number of results before the last",
         decoding.strict,
         decoding.strict_sound,
+        slow=True,
     ),
     _decoding(
         "log-table3-readings",
@@ -72,6 +118,7 @@ CLAIMS = (
         "values counted singly; numbers that begin alike; whole numbers below 1000 alone; the last result too",
         decoding.readings,
         decoding.readings_sound,
+        slow=True,
     ),
     _decoding(
         "log-shuffle-control",
@@ -82,6 +129,7 @@ CLAIMS = (
         decoding.shuffled,
         decoding.shuffled_sound,
         "the same over all pairs of problems",
+        slow=True,
     ),
     _decoding(
         "log-slot-map",
@@ -91,6 +139,7 @@ CLAIMS = (
         "the first word at one place, by the number of results before the last",
         decoding.slots,
         decoding.slots_sound,
+        slow=True,
     ),
     _decoding(
         "log-saturation",
@@ -101,6 +150,7 @@ CLAIMS = (
         decoding.saturation,
         decoding.saturation_sound,
         "the same, against the later place of another problem: exact McNemar, Holm in the claim times the claims of the family",
+        slow=True,
     ),
     _decoding(
         "log-final-answer",
@@ -120,6 +170,7 @@ CLAIMS = (
         decoding.parity,
         decoding.nothing_more,
         "nothing more: judged by log-parity",
+        slow=True,
     ),
     _decoding(
         "gs-table3",
@@ -129,6 +180,7 @@ CLAIMS = (
         "by the number of steps, all of them counted",
         decoding.journal_table,
         decoding.journal_table_sound,
+        slow=True,
     ),
     _decoding(
         "cap-decode",
@@ -138,5 +190,198 @@ CLAIMS = (
         "all results before the last, at any place (there: of problems whose intermediates were checked)",
         decoding.table,
         decoding.table_sound,
+        slow=True,
+    ),
+    _latents(
+        "codi-acc-gsm8k",
+        "value",
+        "The model answers this share of the problems correctly.",
+        f"{PAPER}, Figure 3",
+        f"all latents, greedy, first {NUM_PROBLEMS} problems (there: 1319)",
+        latents.accuracy,
+        seed_sound_probes.task_accuracy,
+        "against always giving the most frequent answer, exact McNemar",
+    ),
+    _latents(
+        "cap-truncation",
+        "value",
+        "With fewer latents the model answers less often rightly, in steps at three and five.",
+        NOTEBOOK,
+        f"eot behind the first k latents, {NUM_READ} problems (there: 1319, batch 1)",
+        latents.truncation,
+        latents.truncation_sound,
+        "enough where the loss against all latents is surely below 5 points; exact McNemar, Holm over k",
+    ),
+    _latents(
+        "cap-truncation-by-steps",
+        "exists",
+        "Problems of three steps or more are answered worst after two latents.",
+        NOTEBOOK,
+        f"the same by the number of steps, 4 and more together, {NUM_READ} problems",
+        latents.truncation_by_steps,
+        latents.truncation_by_steps_sound,
+        "problems of three steps and more: none against two latents, exact McNemar",
+        slow=True,
+    ),
+    _latents(
+        "cap-ablate-all",
+        "value",
+        "With all latents replaced accuracy falls, least with zeros, most with means.",
+        NOTEBOOK,
+        f"all latents zero, mean of training problems (there: of test problems) or noise of equal norm, {NUM_ABLATED} problems",
+        latents.ablate_all,
+        latents.ablate_all_sound,
+        slow=True,
+    ),
+    _latents(
+        "cap-ablate-one",
+        "value",
+        "With one latent replaced accuracy falls, by how much depends on the value put there.",
+        NOTEBOOK,
+        f"one latent zero, mean or noise of equal norm, what follows recomputed, {NUM_ABLATED} problems",
+        latents.ablate_one,
+        latents.ablate_one_sound,
+        slow=True,
+    ),
+    _latents(
+        "af-last-two-random",
+        "none",
+        "Noise in the last two latents does not reduce accuracy.",
+        FORUM,
+        f"noise of equal norm, {NUM_ABLATED} problems (the number cannot be read)",
+        latents.last_two,
+        latents.last_two_sound,
+        "the loss is surely below 5 points",
+        slow=True,
+    ),
+    _latents(
+        "gs-necessity",
+        "value",
+        "With zeros for all latents right answers become wrong.",
+        JOURNAL,
+        f"share of right answers, first {NUM_ABLATED} problems",
+        latents.necessity,
+        latents.nothing_more,
+        "nothing more: see cap-ablate-all",
+        slow=True,
+    ),
+    _latents(
+        "gs-cumulative",
+        "value",
+        "The more of the first latents are zero, the more right answers become wrong.",
+        JOURNAL,
+        f"share of right answers, first {NUM_ABLATED} problems; zeros for the first i latents",
+        latents.cumulative,
+        latents.nothing_more,
+        "nothing more: it grows by construction, whatever a latent holds",
+        slow=True,
+    ),
+    _latents(
+        "dyn-flip",
+        "value",
+        "Zero for one latent changes so many predictions.",
+        f"{DYNAMICS} (second-hand)",
+        f"wrong answers that change count too, {NUM_ABLATED} problems",
+        latents.flips,
+        latents.nothing_more,
+        "nothing more: the loss of accuracy is cap-ablate-one's",
+        slow=True,
+    ),
+    _latents(
+        "scratch-order",
+        "exists",
+        "The thoughts are needed in their order.",
+        SCRATCHPAD,
+        f"the own thoughts of a clean run, permuted once for all and reversed, {NUM_ABLATED} problems",
+        latents.reordered,
+        latents.reordered_sound,
+        slow=True,
+    ),
+    _latents(
+        "scratch-subset",
+        "exists",
+        "With half of the thoughts accuracy falls.",
+        SCRATCHPAD,
+        f"the own thoughts of a clean run, some alone, {NUM_ABLATED} problems",
+        latents.subset,
+        latents.subset_sound,
+        slow=True,
+    ),
+    _latents(
+        "scratch-single",
+        "exists",
+        "One thought alone is worth more than a zero vector.",
+        SCRATCHPAD,
+        f"one thought of a clean run, fed once, {NUM_ABLATED} problems",
+        latents.single,
+        latents.single_sound,
+        "gain over a zero vector; exact McNemar, Holm in the claim times the claims of the family",
+        slow=True,
+    ),
+    _latents(
+        "scratch-repeat",
+        "exists",
+        "One thought, fed at every position, is worth more than zero vectors.",
+        SCRATCHPAD,
+        f"one thought of a clean run, fed at every position, {NUM_ABLATED} problems",
+        latents.repeat,
+        latents.repeat_sound,
+        "gain over zero vectors; exact McNemar, Holm in the claim times the claims of the family",
+        slow=True,
+    ),
+    _latents(
+        "scratch-retention",
+        "value",
+        "Of the right answers so many stay right.",
+        SCRATCHPAD,
+        f"half of the thoughts, or one zero vector, first {NUM_ABLATED} problems",
+        latents.retention,
+        latents.nothing_more,
+        "nothing more: see scratch-subset and scratch-single",
+        slow=True,
+    ),
+    _latents(
+        "cap-minimal-pair",
+        "exists",
+        "With its twin's thoughts a problem is answered as the twin.",
+        NOTEBOOK,
+        TWINS.format(what="all latents of the twin, or one,"),
+        transplant.pair,
+        transplant.pair_sound,
+        CONTROLS,
+        slow=True,
+    ),
+    _latents(
+        "cap-minimal-pair-without",
+        "exists",
+        "With all of its twin's thoughts but one a problem is answered as the twin.",
+        NOTEBOOK,
+        TWINS.format(what="all latents of the twin but one"),
+        transplant.without,
+        transplant.without_sound,
+        CONTROLS,
+        slow=True,
+    ),
+    _latents(
+        "cap-minimal-pair-prefix",
+        "exists",
+        "With the first of its twin's thoughts a problem is answered as the twin.",
+        NOTEBOOK,
+        TWINS.format(what="the first latents of the twin"),
+        transplant.prefix,
+        transplant.prefix_sound,
+        CONTROLS,
+        slow=True,
+    ),
+    _latents(
+        "cap-off-by-one",
+        "exists",
+        "One place off, a transplant does less: what it finds there looks diffuse.",
+        NOTEBOOK,
+        TWINS.format(what="each latent of the twin, one place too early,"),
+        transplant.off_by_one,
+        transplant.off_by_one_sound,
+        "loss against the right places; exact McNemar, Holm",
+        slow=True,
     ),
 )

@@ -1,0 +1,289 @@
+"""Latents left out, replaced and fed in another order: what published studies did to all of them or to one, and to the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from codi_bench.audits import reading
+from codi_bench.audits.ablation import CLEAN, DROP_FLOOR, SELF
+from codi_bench.claims import own_reading
+from codi_bench.claims.claim import NORMAL, ZERO, Bench, Effects, Measured, Null
+from codi_bench.claims.own_reading import NUM_READ
+from codi_bench.claims.seed_sound import NUM_ABLATED, NUM_PROBLEMS, SEED, ends
+from codi_bench.claims.seed_sound_ablation import conditions, sweep
+from codi_bench.errors import MeasureError
+from codi_bench.models.edits import Edit
+from codi_bench.stats import mcnemar_exact, newcombe_paired, stream, wilson
+from codi_bench.validity import across_claims, half_effect, order, sound
+
+NUM_CLAIMS = 18  # of the family, measured in a run or not
+KINDS = ("zero", "mean", "noise")
+NO_DROP = "no drop"
+Outcomes = Mapping[str, np.ndarray]
+
+
+def nothing_more(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """What is measured soundly where no rule gives a word."""
+    return []
+
+
+def _rate(metric: str, right: np.ndarray, **more) -> Measured:
+    rate = wilson(int(right.sum()), len(right))
+    return Measured(metric, rate.value, len(right), "fraction", rate.low, rate.high, outcomes=right, **more)
+
+
+def _rates(found: Outcomes) -> list[Measured]:
+    return [_rate(metric, right) for metric, right in found.items()]
+
+
+def _losses(found: Outcomes, reported: Mapping[str, float]) -> list[Measured]:
+    """Is accuracy lost under each condition, against the clean run? Delta: half of the published loss, not below 2 points."""
+    clean = found[CLEAN]
+    under = {metric: right for metric, right in found.items() if metric != CLEAN}
+    p = across_claims([mcnemar_exact(clean, right, "greater") for right in under.values()], NUM_CLAIMS)
+    rows = []
+    for (metric, right), corrected in zip(under.items(), p, strict=True):
+        loss, lost = newcombe_paired(clean, right), reported.get(CLEAN, 0) - reported.get(metric, 1)
+        delta = half_effect(lost if lost > 0 else None, DROP_FLOOR)
+        word = sound(loss, delta=delta, p={NO_DROP: float(corrected)}, marginal=NO_DROP, n=len(right))
+        null = Null(float(clean.mean()), p=float(corrected))
+        rows.append(_rate(metric, right, null=null, verdict=word, detail={"loss": ends(loss)}))
+    return rows
+
+
+# Fewer latents
+
+
+def truncation(bench: Bench) -> list[Measured]:
+    """Accuracy after the first k latents."""
+    return _rates({f"accuracy_{k}": right for k, right in enumerate(bench.early(NUM_READ))})
+
+
+truncation_sound = own_reading.early_answer
+
+
+def _by_steps(bench: Bench) -> dict[str, np.ndarray]:
+    """Rows of problems with 1, 2, 3, and 4 or more steps."""
+    steps = np.array([p.num_steps for p in bench.captured(NUM_READ, num_latents=bench.num_latents).problems])
+    return {f"steps{k}": np.minimum(steps, 4) == k for k in (1, 2, 3, 4) if (np.minimum(steps, 4) == k).any()}
+
+
+def truncation_by_steps(bench: Bench) -> list[Measured]:
+    """The same by the number of steps."""
+    right = bench.early(NUM_READ)
+    return _rates({f"{name}_{k}": each[rows] for name, rows in _by_steps(bench).items() for k, each in enumerate(right)})
+
+
+def truncation_by_steps_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Does accuracy of problems with three steps or more fall from no latents to two, before it rises?"""
+    by_steps, right = _by_steps(bench), bench.early(NUM_READ)
+    long = np.any([rows for name, rows in by_steps.items() if name in ("steps3", "steps4")], axis=0)
+    if len(right) < 3 or not np.any(long):
+        raise MeasureError("a dip at two latents needs two of them and problems with three steps: give more problems")
+    before, after = right[0][long], right[2][long]
+    dip = newcombe_paired(before, after)
+    p = float(across_claims([mcnemar_exact(before, after, "greater")], NUM_CLAIMS)[0])
+    word = sound(dip, delta=DROP_FLOOR, p={NO_DROP: p}, marginal=NO_DROP, n=int(long.sum()))
+    null = Null(0.0, p=p)
+    return [Measured("dip", dip.value, int(long.sum()), "fraction", dip.low, dip.high, null=null, verdict=word)]
+
+
+# Other values
+
+
+def _effects(bench: Bench, named: Mapping[str, Sequence[Edit]]) -> Effects:
+    """What the named conditions do; the own values must change nothing."""
+    found = bench.effects(
+        NUM_ABLATED, list(named.values()), num_latents=bench.num_latents, scoring="study", seed=SEED + bench.seed
+    )
+    names = list(named)
+    if SELF in named and (found.right[names.index(SELF)] != found.right[names.index(CLEAN)]).any():
+        raise MeasureError("a control fails: replacing every latent by itself changes an answer")
+    return found
+
+
+def _replaced(bench: Bench) -> dict[str, np.ndarray]:
+    """All latents replaced, the first ones by zeros, and the last two by noise: right bool [n] by name."""
+
+    def compute():
+        named = {CLEAN: [], SELF: [Edit("all", "self")]} | {kind: [Edit("all", kind)] for kind in KINDS}
+        named |= {f"first_{i}": [Edit(k, "zero") for k in range(i)] for i in range(1, bench.num_latents)}
+        named["last_two"] = [Edit(k, "noise") for k in range(max(0, bench.num_latents - 2), bench.num_latents)]
+        return dict(zip(named, _effects(bench, named).right, strict=True))
+
+    return bench.once("all latents replaced", compute)
+
+
+def _some(found: Outcomes, names: Sequence[str]) -> dict[str, np.ndarray]:
+    return {name: found[name] for name in (CLEAN, *names)}
+
+
+def ablate_all(bench: Bench) -> list[Measured]:
+    """Accuracy with all latents replaced, by each kind of value."""
+    return _rates(_some(_replaced(bench), KINDS))
+
+
+def ablate_all_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Is accuracy lost, and do zeros leave more of it than noise, and noise more than means?"""
+    found = _replaced(bench)
+    rows = _losses(_some(found, KINDS), reported)
+    for better, worse in (("zero", "noise"), ("noise", "mean")):
+        gain = newcombe_paired(found[better], found[worse])
+        name = f"{better}_over_{worse}"
+        rows.append(Measured(name, gain.value, len(found[CLEAN]), "fraction", gain.low, gain.high, verdict=order(gain)))
+    return rows
+
+
+def _one(bench: Bench) -> dict[str, np.ndarray]:
+    swept = sweep(bench)
+    named = {f"{kind}_{k}": swept.rows(f"{k}={kind}")[0][0] for kind in KINDS for k in range(bench.num_latents)}
+    return {CLEAN: swept.rows(CLEAN)[0][0], **named}
+
+
+def ablate_one(bench: Bench) -> list[Measured]:
+    """Accuracy with one latent replaced, by each kind of value."""
+    return _rates(_one(bench))
+
+
+def ablate_one_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Is accuracy lost?"""
+    return _losses(_one(bench), reported)
+
+
+def last_two(bench: Bench) -> list[Measured]:
+    """Accuracy with noise in the last two latents."""
+    return _rates(_some(_replaced(bench), ["last_two"]))
+
+
+def last_two_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Is surely less than 5 points lost?"""
+    found = _replaced(bench)
+    p = float(across_claims([mcnemar_exact(found[CLEAN], found["last_two"], "greater")], NUM_CLAIMS)[0])
+    word = reading.enough_word(found[CLEAN], found["last_two"], p, tests=1)
+    return [_rate("last_two", found["last_two"], null=Null(float(found[CLEAN].mean()), p=p), verdict=word)]
+
+
+def necessity(bench: Bench) -> list[Measured]:
+    """Share of right answers that are wrong with zeros for all latents."""
+    found = _replaced(bench)
+    return [_rate("lost", ~_of_right(found, "zero"))]
+
+
+def _of_right(found: Outcomes, name: str) -> np.ndarray:
+    clean = found[CLEAN]
+    if not clean.any():
+        raise MeasureError("no problem is answered rightly: nothing could be lost")
+    return found[name][clean]
+
+
+def cumulative(bench: Bench) -> list[Measured]:
+    """Share of right answers that are wrong with zeros for the first latents: it can but grow with their number."""
+    found = _replaced(bench)
+    return [_rate(f"lost_{i}", ~_of_right(found, f"first_{i}")) for i in range(1, bench.num_latents)]
+
+
+def flips(bench: Bench) -> list[Measured]:
+    """Share of problems whose predicted number changes when a latent is zero; 1 is the first."""
+    names, edits = conditions(bench.num_latents)
+    found = bench.effects(NUM_ABLATED, edits, num_latents=bench.num_latents, scoring="study", seed=SEED + bench.seed)
+    said = {name: found.said[i] for i, name in reversed(list(enumerate(names)))}
+    changed = {name: ~((each == said[CLEAN]) | (np.isnan(each) & np.isnan(said[CLEAN]))) for name, each in said.items()}
+    if changed[SELF].any():
+        raise MeasureError("a control fails: replacing every latent by itself changes an answer")
+    return _rates({f"flip_{k + 1}": changed[f"{k}=zero"] for k in range(bench.num_latents)})
+
+
+# Another order
+
+
+def _refed(bench: Bench) -> dict[str, np.ndarray]:
+    """The own thoughts fed in other arrangements: right bool [n] by name."""
+
+    def compute():
+        count, rng = bench.num_latents, stream(SEED + bench.seed, "another order")
+        every = tuple(range(count))
+        permuted = next(each for each in iter(lambda: tuple(rng.permutation(count).tolist()), None) if each != every or count < 2)
+        asked = {CLEAN: every, "permuted": permuted, "reversed": every[::-1]}
+        asked |= {"first_half": every[: count // 2], "last_half": every[count // 2 :], "even": every[::2], "odd": every[1::2]}
+        asked |= {"zero_single": (ZERO,), "zero_repeat": (ZERO,) * count, "normal_repeat": (NORMAL,) * count}
+        asked |= {f"single_{k}": (k,) for k in every} | {f"repeat_{k}": (k,) * count for k in every}
+        found = dict(zip(asked, bench.refed(NUM_ABLATED, list(asked.values()), seed=SEED + bench.seed), strict=True))
+        own = bench.captured(NUM_ABLATED, num_latents=count).right
+        if (found[CLEAN] != own).any():
+            raise MeasureError("a control fails: the own thoughts, fed again in their order, change an answer")
+        return found
+
+    return bench.once("thoughts in another order", compute)
+
+
+ORDERS, SUBSETS = ("permuted", "reversed"), ("first_half", "last_half", "even", "odd")
+
+
+def reordered(bench: Bench) -> list[Measured]:
+    """Accuracy with the own thoughts in another order."""
+    return _rates(_some(_refed(bench), ORDERS))
+
+
+def reordered_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Is accuracy lost?"""
+    return _losses(_some(_refed(bench), ORDERS), reported)
+
+
+def subset(bench: Bench) -> list[Measured]:
+    """Accuracy with some of the own thoughts alone."""
+    return _rates(_some(_refed(bench), SUBSETS))
+
+
+def subset_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Is accuracy lost?"""
+    return _losses(_some(_refed(bench), SUBSETS), reported)
+
+
+def _thoughts(bench: Bench, kind: str) -> dict[str, np.ndarray]:
+    return {f"{kind}_{k}": _refed(bench)[f"{kind}_{k}"] for k in range(bench.num_latents)}
+
+
+def single(bench: Bench) -> list[Measured]:
+    """Accuracy with one of the own thoughts, fed once, and with a zero vector in its place."""
+    return _rates(_thoughts(bench, "single") | {"zero": _refed(bench)["zero_single"]})
+
+
+def repeat(bench: Bench) -> list[Measured]:
+    """Accuracy with one of the own thoughts fed again and again, with zero vectors, and with normal ones."""
+    found = _refed(bench)
+    return _rates(_thoughts(bench, "repeat") | {"zero": found["zero_repeat"], "normal": found["normal_repeat"]})
+
+
+def single_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Is one thought worth more than a zero vector?"""
+    return _over_zero(_thoughts(bench, "single"), _refed(bench)["zero_single"])
+
+
+def repeat_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Is one thought, again and again, worth more than zero vectors?"""
+    return _over_zero(_thoughts(bench, "repeat"), _refed(bench)["zero_repeat"])
+
+
+def _over_zero(found: Outcomes, zero: np.ndarray) -> list[Measured]:
+    p = across_claims([mcnemar_exact(right, zero, "greater") for right in found.values()], NUM_CLAIMS)
+    rows, control = [], "zero vectors"
+    for (metric, right), corrected in zip(found.items(), p, strict=True):
+        gain = newcombe_paired(right, zero)
+        word = sound(gain, delta=DROP_FLOOR, p={control: float(corrected)}, marginal=control, n=len(right))
+        null = Null(float(zero.mean()), p=float(corrected))
+        rows.append(_rate(metric, right, null=null, verdict=word, detail={"gain": ends(gain)}))
+    return rows
+
+
+def retention(bench: Bench) -> list[Measured]:
+    """Share of right answers that stay right with half of the thoughts, or a zero vector alone."""
+    found = _refed(bench)
+    return _rates({name: _of_right(found, name) for name in ("first_half", "last_half", "zero_single")})
+
+
+def accuracy(bench: Bench) -> list[Measured]:
+    """Share of problems answered rightly with all latents."""
+    found = bench.captured(NUM_PROBLEMS, num_latents=bench.num_latents)
+    return [_rate("accuracy", found.right)]
