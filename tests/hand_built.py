@@ -16,11 +16,13 @@ class ByHand(nn.Module):
     """One attention layer with weights that are written down, behind the interface of a Hugging Face causal LM.
 
     A state is [what was read: a number, one-hot | the kind of input, one-hot]. Bot and latents announce the next latent; the one
-    before latent `carrier` also reads the number of the question, and eot reads the number of latent `carrier`.
+    before latent `carrier` also reads the number of the question, and eot reads the number of latent `carrier`: of the input that
+    says it is that, or, by_place, of whatever stands at its place.
     """
 
-    def __init__(self, vocab_size: int, eos: int, *, carrier: int, num_latents: int):
+    def __init__(self, vocab_size: int, eos: int, *, carrier: int, num_latents: int, by_place: bool):
         super().__init__()
+        self.back = num_latents - carrier if by_place else 0  # places from eot
         self.vocab_size, self.eos = vocab_size, eos
         kinds = ["word", "number", "bot", *range(num_latents + 1), "eot"]
         self.kind = {name: vocab_size + 3 + i for i, name in enumerate(kinds)}
@@ -64,10 +66,16 @@ class ByHand(nn.Module):
     def get_output_embeddings(self):
         return self.head
 
-    def forward(self, *, inputs_embeds: Tensor, attention_mask: Tensor, past_key_values, output_hidden_states, **_):
-        x = inputs_embeds
-        keys, values = past_key_values.update(x[:, None], x[:, None], 0)
-        scores = x @ self.wanted @ keys[:, 0].transpose(1, 2) + attention_mask[:, 0]
+    def forward(
+        self, *, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, past_key_values, output_hidden_states, **_
+    ):
+        x, place = inputs_embeds, position_ids[..., None].to(inputs_embeds)
+        keys, values = past_key_values.update(torch.cat([x, place], dim=-1)[:, None], x[:, None], 0)
+        keys, places = keys[:, 0, :, :-1], keys[:, 0, :, -1]
+        scores = x @ self.wanted @ keys.transpose(1, 2) + attention_mask[:, 0]
+        if self.back:
+            there = 1000.0 * (places[:, None] == place - self.back)
+            scores = torch.where(x[..., self.kind["eot"], None] > 0.5, there + attention_mask[:, 0], scores)
         read = scores.softmax(-1) @ values[:, 0]
         read[..., self.vocab_size :] = 0
         read = read * (read > 0.5)  # a mixture of everything, where what is wanted is not there, is nothing
@@ -75,7 +83,7 @@ class ByHand(nn.Module):
         return SimpleNamespace(last_hidden_state=hidden, hidden_states=(x, hidden) if output_hidden_states else None)
 
 
-def by_hand(tokenizer, *, carrier: int, num_latents: int = 6) -> Codi:
+def by_hand(tokenizer, *, carrier: int, num_latents: int = 6, by_place: bool = False) -> Codi:
     """The model, with thoughts fed as they are."""
-    backbone = ByHand(len(tokenizer), tokenizer.eos_token_id, carrier=carrier, num_latents=num_latents)
+    backbone = ByHand(len(tokenizer), tokenizer.eos_token_id, carrier=carrier, num_latents=num_latents, by_place=by_place)
     return Codi(backbone, nn.Identity(), tokenizer, vocab_size=len(tokenizer), num_latents=num_latents)

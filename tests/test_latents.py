@@ -1,0 +1,211 @@
+"""Latents replaced, re-ordered and transplanted, where it is known what must come of it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hand_built import by_hand
+from transformers import AutoTokenizer
+
+from codi_bench.bench import ModelBench
+from codi_bench.claims import papers_latents as latents
+from codi_bench.claims import papers_transplant as transplant
+from codi_bench.claims.claim import NORMAL, ZERO, Effects
+from codi_bench.claims.own_edits import NUM_PAIRS
+from codi_bench.errors import MeasureError
+from codi_bench.models.edits import Edit
+from codi_bench.models.model import Model
+from codi_bench.models.registry import ModelEntry
+from codi_bench.problems.pairs import Pair
+from codi_bench.problems.problem import Problem
+from codi_bench.thoughts.store import Store
+from codi_bench.validity import Validity
+
+K, N, NEW = 6, 200, 5
+SAID = 98  # numbers that the tokenizer of the model built by hand has
+EVERY = tuple(range(K))
+
+
+def of(rows) -> dict:
+    return {row.metric: row for row in rows}
+
+
+def values(rows) -> dict:
+    return {row.metric: row.value for row in rows}
+
+
+# Transplants
+
+
+def planted(step: int) -> list[Pair]:
+    """Pairs for the model built by hand, whose answer is the number of the question."""
+
+    def problem(number):
+        return Problem(f"Mia has {number} apples .", (), str(number), f"{step} {number}")
+
+    return [Pair(problem(i), problem((i + 37) % SAID), problem(i), step) for i in range(SAID)]
+
+
+@pytest.fixture
+def read_at(tiny_folders, tmp_path):
+    """The bench of a model that reads its answer at one latent."""
+
+    def made(carrier: int) -> ModelBench:
+        codi = by_hand(AutoTokenizer.from_pretrained(tiny_folders["gpt2"]), carrier=carrier, by_place=True)
+        codi.fingerprint = f"read at {carrier}"
+        model = Model(codi, ModelEntry("by-hand", "gpt2", (1, 2, 3), (1, 2, 3)), "cpu", "float32")
+        seen = {f"pairs {NUM_PAIRS} {step}": (planted(step), None) for step in (1, 2)}
+        return ModelBench(model, Store(tmp_path), seen=seen, max_new_tokens=3)
+
+    return made
+
+
+@pytest.mark.parametrize("carrier", (0, 3, 5))
+def test_a_transplant_turns_every_answer_that_is_read_there_and_one_place_off_it_turns_none(read_at, carrier):
+    bench = read_at(carrier)
+    pair = values(transplant.pair(bench))
+    assert pair == {"all": 1} | {f"single_{k}": float(k == carrier) for k in EVERY}
+    assert values(transplant.without(bench)) == {f"without_{k}": float(k != carrier) for k in EVERY}
+    assert values(transplant.prefix(bench)) == {f"prefix_{k}": float(k >= carrier) for k in EVERY}
+    assert set(values(transplant.off_by_one(bench)).values()) == {0}
+    words = {name: row.verdict.word for name, row in of(transplant.pair_sound(bench, {})).items()}
+    assert words == {name: Validity.SUPPORTED if value else Validity.REFUTED for name, value in pair.items()}
+    off = {name: row.verdict.word for name, row in of(transplant.off_by_one_sound(bench, {})).items()}
+    assert off == {name: Validity.SUPPORTED if value else Validity.REFUTED for name, value in pair.items()}
+    assert {row.n for row in transplant.pair(bench)} == {2 * SAID}
+
+
+# Thoughts fed in another order
+
+
+def test_thoughts_fed_again_are_the_clean_run_and_zeros_are_an_edit(tiny, tmp_path):
+    bench = ModelBench(tiny, Store(tmp_path), max_new_tokens=NEW)
+    asked = [EVERY, EVERY[::-1], (ZERO,) * K, (ZERO,), (2,), (NORMAL,) * K]
+    found = bench.refed(30, asked)
+    whole = bench.right_under(30, [[], [Edit("all", "zero")]], num_latents=K)
+    assert (found[0] == whole[0]).all() and (found[2] == whole[1]).all()
+    assert (found[3] == bench.right_under(30, [[Edit("all", "zero")]], num_latents=1)[0]).all()
+    other = ModelBench(tiny, Store(tmp_path / "other"), max_new_tokens=NEW, batch_size=7)
+    assert (other.refed(30, asked) == found).all()
+    assert (ModelBench(tiny, Store(tmp_path / "third"), max_new_tokens=NEW).refed(30, asked[4:]) == found[4:]).all()
+
+
+def reordering(**given) -> SimpleNamespace:
+    """A bench whose answers under an arrangement are given; the others are those of the clean run."""
+    clean = np.arange(N) % 4 > 0
+    seen = {}
+
+    def refed(n, arrangements, *, seed):
+        at = {EVERY: "clean", EVERY[::-1]: "reversed", (ZERO,): "zero", (ZERO,) * K: "zeros", (2,): "single", (2,) * K: "repeat"}
+        return np.array([given.get(at.get(tuple(each), ""), clean) for each in arrangements])
+
+    return SimpleNamespace(
+        num_latents=K,
+        seed=0,
+        refed=refed,
+        captured=lambda n, num_latents: SimpleNamespace(right=clean),
+        once=lambda name, compute: seen.setdefault(name, compute()),
+    )
+
+
+def test_what_another_order_costs_is_found():
+    half = np.arange(N) % 2 > 0
+    rows = of(latents.reordered_sound(reordering(reversed=half), {}))
+    assert {name: row.verdict.word for name, row in rows.items()} == {
+        "permuted": Validity.REFUTED,
+        "reversed": Validity.SUPPORTED,
+    }
+    none = np.zeros(N, bool)
+    rows = of(latents.single_sound(reordering(zero=none, single=half), {}))
+    assert rows["single_2"].verdict.word is Validity.SUPPORTED and rows["single_2"].null.value == 0
+    rows = of(latents.repeat_sound(reordering(zeros=half, repeat=none), {}))
+    assert rows["repeat_2"].verdict.word is Validity.REFUTED and rows["repeat_2"].value == 0
+    kept = of(latents.retention(reordering(zero=half)))
+    assert kept["first_half"].value == 1 and kept["zero_single"].value == pytest.approx(2 / 3) and kept["zero_single"].n == 150
+
+
+def test_own_thoughts_that_change_an_answer_stop_everything():
+    broken = (np.arange(N) % 4 > 0) ^ (np.arange(N) == 7)
+    with pytest.raises(MeasureError, match="a control fails: the own thoughts, fed again in their order"):
+        latents.reordered(reordering(clean=broken))
+
+
+# Other values
+
+
+def replacing(right: dict, said: dict | None = None) -> SimpleNamespace:
+    """A bench whose answers under conditions of all latents are given, by what they are replaced with."""
+    clean, seen = np.arange(N) % 4 > 0, {}
+
+    def effects(n, conditions, *, num_latents, scoring, seed):
+        names = ["+".join(map(str, each)) for each in conditions]
+        numbers = np.array([(said or {}).get(name, np.arange(float(N))) for name in names])
+        return Effects(np.array([right.get(name, clean) for name in names]), np.zeros((len(names), N)), "", numbers)
+
+    return SimpleNamespace(num_latents=K, seed=0, effects=effects, once=lambda name, compute: seen.setdefault(name, compute()))
+
+
+def test_what_all_latents_carry_is_found_with_its_order():
+    third, none = np.arange(N) % 3 > 0, np.zeros(N, bool)
+    bench = replacing({"all=noise": third & (np.arange(N) % 4 > 0), "all=mean": none})
+    rows = of(latents.ablate_all_sound(bench, {}))
+    assert {name: row.verdict.word for name, row in rows.items()} == {
+        "zero": Validity.REFUTED,
+        "mean": Validity.SUPPORTED,
+        "noise": Validity.SUPPORTED,
+        "zero_over_noise": Validity.SUPPORTED,
+        "noise_over_mean": Validity.SUPPORTED,
+    }
+    assert values(latents.ablate_all(bench)) == {"clean": 0.75, "zero": 0.75, "mean": 0, "noise": pytest.approx(0.5)}
+    assert values(latents.necessity(bench)) == {"lost": 0}
+    assert values(latents.necessity(replacing({"all=zero": none}))) == {"lost": 1}
+
+
+def test_a_loss_counts_from_half_of_the_published_one():
+    few = (np.arange(N) % 4 > 0) & (np.arange(N) % 5 > 0)
+    bench = replacing({"all=zero": few})
+    assert of(latents.ablate_all_sound(bench, {}))["zero"].verdict.word is Validity.SUPPORTED
+    published = {"clean": 0.9, "zero": 0.1}
+    assert of(latents.ablate_all_sound(bench, published))["zero"].verdict.word is Validity.REFUTED
+
+
+def test_a_prediction_that_changes_is_a_flip_right_or_wrong():
+    other, missing = np.arange(float(N)), np.arange(float(N))
+    other[:50] += 1
+    missing[:20] = np.nan
+    found = values(latents.flips(replacing({}, {"2=zero": other, "4=zero": missing})))
+    assert found == {f"flip_{t}": {3: 0.25, 5: 0.1}.get(t, 0) for t in range(1, K + 1)}
+
+
+def test_a_control_that_fails_stops_everything():
+    with pytest.raises(MeasureError, match="a control fails: replacing every latent by itself"):
+        latents.ablate_all(replacing({"all=self": np.zeros(N, bool)}))
+    with pytest.raises(MeasureError, match="a control fails"):
+        latents.flips(replacing({}, {"all=self": np.zeros(N)}))
+
+
+# Fewer latents
+
+
+def truncating(right: np.ndarray, steps) -> SimpleNamespace:
+    problems = [SimpleNamespace(num_steps=k) for k in steps]
+    return SimpleNamespace(
+        num_latents=len(right) - 1, early=lambda n: right, captured=lambda n, num_latents: SimpleNamespace(problems=problems)
+    )
+
+
+def test_a_dip_of_long_problems_is_found_and_none_is_not():
+    steps = np.arange(N) % 5 + 1
+    flat = np.ones((4, N), bool)
+    dip = flat.copy()
+    dip[2] = steps < 3
+    (row,) = latents.truncation_by_steps_sound(truncating(dip, steps), {})
+    assert row.value == 1 and row.n == (steps >= 3).sum() and row.verdict.word is Validity.SUPPORTED
+    (row,) = latents.truncation_by_steps_sound(truncating(flat, steps), {})
+    assert row.value == 0 and row.verdict.word is not Validity.SUPPORTED
+    found = values(latents.truncation_by_steps(truncating(dip, steps)))
+    assert found["steps4_2"] == 0 and found["steps2_2"] == 1 and len(found) == 16
+    with pytest.raises(MeasureError, match="needs two of them and problems with three steps"):
+        latents.truncation_by_steps_sound(truncating(flat, np.ones(N)), {})
