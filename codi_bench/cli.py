@@ -209,11 +209,27 @@ def models() -> None:
 
 
 @app.command()
-def claims() -> None:
-    """List the claims."""
-    from codi_bench.claims import CLAIMS
+def claims(
+    source: Annotated[str | None, typer.Option(help="a part of the source's name, such as CODI or notebook")] = None,
+    family: Annotated[str | None, typer.Option(help="such as probes, decoding, latents")] = None,
+    model: Annotated[str | None, typer.Option(help="claims with a published or recorded number of this model or log")] = None,
+    verdict: Annotated[str | None, typer.Option(help="claims with this recorded verdict, such as REFUTED")] = None,
+    baselines: Annotated[Path | None, typer.Option(help="baseline files (default: those of the package)")] = None,
+) -> None:
+    """List the claims, with the verdicts recorded for them; every option leaves some out."""
+    from codi_bench.claims import CLAIMS, FAMILIES
+    from codi_bench.errors import UnknownNameError
+    from codi_bench.files import package_folder
+    from codi_bench.listing import listed
+    from codi_bench.validity import Validity
 
-    _list(("claim", "family", "kind", "sentence"), [(c.id, c.family, c.kind, c.sentence) for c in CLAIMS.values()])
+    for what, asked, known in (("family", family, FAMILIES), ("verdict", verdict, [word.value for word in Validity])):
+        if asked is not None and asked not in known:
+            raise UnknownNameError(what, asked, known)
+    rows = listed(
+        CLAIMS.values(), baselines or package_folder("baselines"), source=source, family=family, model=model, verdict=verdict
+    )
+    _list(("claim", "family", "kind", "sentence", "source", "verdicts"), rows)
 
 
 @app.command()

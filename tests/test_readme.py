@@ -24,7 +24,8 @@ def copies(tmp_path):
     shutil.copytree(package_folder("baselines"), tmp_path / "baselines")
     (tmp_path / "docs").mkdir()
     shutil.copy(ROOT / "README.md", tmp_path)
-    shutil.copy(ROOT / "docs" / "headline.svg", tmp_path / "docs")
+    for name in ("headline.svg", "literature.md"):
+        shutil.copy(ROOT / "docs" / name, tmp_path / "docs")
     return tmp_path / "README.md", tmp_path / "baselines"
 
 
