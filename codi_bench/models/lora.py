@@ -91,7 +91,7 @@ def finetune(
     examples = encode_examples(model, kept)
     size = recipe.batch_size * recipe.accumulate
     steps = recipe.steps or math.ceil(len(examples) / size) * recipe.epochs
-    base_hash = _hash_files(folder)
+    base_hash = hash_files(folder)
     identity = {
         "recipe": {**json.loads(json.dumps(asdict(recipe))), "base": "", "notes": [], "epochs": 0, "steps": steps},
         "base": base_hash,
@@ -139,8 +139,8 @@ def new_model(recipe: LoraRecipe, folder: Path) -> Codi:
             f"{folder}: config.json says {config.vocab_size} words, the tokenizer has {len(tokenizer)}; they must agree"
         )
     peft = _peft()
-    with _quiet():
-        backbone = _read_backbone(folder)
+    with quiet():
+        backbone = read_backbone(folder)
         torch.manual_seed(recipe.seed)
         backbone.resize_token_embeddings(config.vocab_size + 3)
     lora = peft.LoraConfig(
@@ -272,7 +272,7 @@ def _peft():
     return peft
 
 
-def _read_backbone(folder: Path) -> nn.Module:
+def read_backbone(folder: Path) -> nn.Module:
     """The causal LM of a folder in fp32; nothing may be missing from its weights."""
     attention = "sdpa" if torch.cuda.is_available() else "eager"  # on a CPU the plain attention is the faster one to train
     try:
@@ -294,7 +294,7 @@ def _read_backbone(folder: Path) -> nn.Module:
     return backbone
 
 
-def _hash_files(folder: Path) -> str:
+def hash_files(folder: Path) -> str:
     """sha256 over configuration, tokenizer and weights of a backbone; the weights need not fit into memory."""
     digest = hashlib.sha256()
     wanted = ("config.json", *WORDS, "model*.safetensors", "pytorch_model*.bin")
@@ -305,7 +305,7 @@ def _hash_files(folder: Path) -> str:
 
 
 @contextmanager
-def _quiet():
+def quiet():
     """Without transformers' bars, and its remarks on freshly drawn embeddings, which are meant."""
     told = transformers.utils.logging
     verbosity, bars = told.get_verbosity(), told.is_progress_bar_enabled()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from codi_bench.errors import CheckpointError, UnknownNameError
-from codi_bench.models import hub, loop, reading
+from codi_bench.models import adapter, hub, loop, reading
 from codi_bench.models.checkpoint import load_folder
 from codi_bench.models.codi import Codi
 from codi_bench.models.edits import Edit, Patch, Reference, draws, replacements
@@ -335,6 +335,8 @@ def load(
             name=called,
             **_settings(called, known, num_latents, lora_alpha),
         )
+    elif (folder / adapter.META).is_file():
+        codi = adapter.load_adapter(folder, base, device=device, dtype=DTYPES[dtype], name=called, num_latents=num_latents)
     elif (folder / "codi.json").is_file() and not (base is None and lora_alpha is None):
         raise CheckpointError(
             f"{folder}: a folder of codi-bench is whole, without base or LoRA; leave out --base and --lora-alpha"

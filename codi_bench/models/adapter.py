@@ -1,0 +1,131 @@
+"""What CODI training adds to a backbone, alone: LoRA, projection and the rows of pad, bot and eot, in fp16 beside its settings.
+
+A folder of some megabytes that loads over the base it was trained over, and over no other.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from codi_bench.errors import CheckpointError, one_line
+from codi_bench.files import file_hash, write_text, write_whole
+from codi_bench.models.codi import Codi, Projection
+from codi_bench.models.lora import base_folder, hash_files, new_rows, quiet, read_backbone
+from codi_bench.models.recipes import LoraRecipe
+from codi_bench.models.strict import read_words
+
+WEIGHTS, META = "adapter.safetensors", "adapter.json"
+FIELDS = {"base": str, "base_hash": str, "num_latents": int, "projection_width": int, "lora_alpha": (int, float)}
+
+
+def export_adapter(model: Codi, recipe: LoraRecipe, base_hash: str, folder: Path) -> Path:
+    """Write a model whose LoRA is not merged. base_hash: of the files of its backbone. Raises CheckpointError beyond fp16."""
+    from peft.tuners.lora import LoraLayer
+
+    tensors = {f"projection.{name}": value for name, value in model.projection.state_dict().items()}
+    tensors |= {f"rows.{name}": rows for name, rows in new_rows(model).items()}
+    for name, module in model.backbone.named_modules():
+        if isinstance(module, LoraLayer):
+            tensors[f"lora.{name}.A"] = module.lora_A["default"].weight
+            tensors[f"lora.{name}.B"] = module.lora_B["default"].weight
+    half = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in tensors.items()}
+    if not all(torch.isfinite(value).all() for value in half.values()):
+        raise CheckpointError(f"{folder}: a weight does not fit into float16; use --format own --weights bfloat16")
+    write_whole(folder / WEIGHTS, lambda path: save_file(half, path))
+    meta = {
+        "format": 1,
+        "base": recipe.base,
+        "base_hash": base_hash,
+        "num_latents": recipe.num_latents,
+        "projection_width": recipe.inner,
+        "lora_alpha": recipe.alpha,
+    }
+    write_text(folder / META, json.dumps(meta, indent=1) + "\n")
+    return folder
+
+
+def load_adapter(
+    folder: Path,
+    base: str | Path | None,
+    *,
+    device: str | torch.device,
+    dtype: torch.dtype,
+    name: str = "",
+    num_latents: int | None = None,
+) -> Codi:
+    """Load an adapter over its base, LoRA merged in fp32. base: folder or name, default: the one that it names.
+
+    Raises CheckpointError with the file, what is wrong and the mend, such as another base than it was trained over.
+    """
+    meta = _read_meta(folder)
+    under = base_folder(base or meta["base"])
+    found = hash_files(under)
+    if found != meta["base_hash"]:
+        raise CheckpointError(
+            f"{folder / META}: trained over the base {meta['base']} with hash {meta['base_hash'][:16]}, {under} has {found[:16]}; "
+            "give that base"
+        )
+    tensors = _read_tensors(folder / WEIGHTS)
+    config, tokenizer = read_words(under, "config.json, weights and tokenizer")
+    with quiet():
+        backbone = read_backbone(under)
+        backbone.resize_token_embeddings(config.vocab_size + 3)
+    projection = Projection(config.hidden_size, meta["projection_width"])
+    model = Codi(
+        backbone,
+        projection,
+        tokenizer,
+        vocab_size=len(tokenizer),
+        num_latents=meta["num_latents"] if num_latents is None else num_latents,
+        name=name or folder.name,
+    )
+    with torch.no_grad():
+        try:
+            _fill(model, tensors, meta["lora_alpha"])
+        except (KeyError, RuntimeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{folder / WEIGHTS}: does not fit the base {under} ({one_line(error)}); copy it again"
+            ) from error
+    model.fingerprint = f"adapter 1 {file_hash(folder / WEIGHTS, folder / META)} over {found}"
+    return model.to(device=device, dtype=dtype).requires_grad_(False).eval()
+
+
+def _fill(model: Codi, tensors: dict[str, Tensor], alpha: float) -> None:
+    """Every tensor has its place, and every place of rows and projection its tensor."""
+    left = {name: value.float() for name, value in tensors.items()}
+    model.projection.load_state_dict({name: left.pop(f"projection.{name}") for name in model.projection.state_dict()})
+    for name, rows in new_rows(model).items():
+        rows.copy_(left.pop(f"rows.{name}"))
+    for key in sorted(key for key in left if key.startswith("lora.") and key.endswith(".A")):
+        a, b = left.pop(key), left.pop(f"{key[:-2]}.B")
+        module = model.backbone.get_submodule(key[len("lora.") : -2])
+        added = alpha / len(a) * (b @ a)  # W + alpha / r B A
+        module.weight += added if isinstance(module, nn.Linear) else added.T  # GPT-2 stores its maps [in, out]
+    if left:
+        raise KeyError(f"unexpected {', '.join(sorted(left)[:3])}")
+
+
+def _read_meta(folder: Path) -> dict:
+    path = folder / META
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({one_line(error)}); copy the folder again") from error
+    wrong = [name for name, kind in FIELDS.items() if not isinstance(meta, dict) or not isinstance(meta.get(name), kind)]
+    if wrong or meta.get("format") != 1:
+        raise CheckpointError(
+            f"{path}: field {(wrong or ['format'])[0]} is missing or not as it should be; copy the folder again"
+        )
+    return meta
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except Exception as error:  # OSError, SafetensorError
+        raise CheckpointError(f"{path}: cannot be read ({one_line(error)}); copy the folder again") from error

