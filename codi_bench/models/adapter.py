@@ -67,8 +67,8 @@ def load_adapter(
     found = hash_files(under)
     if found != meta["base_hash"]:
         raise CheckpointError(
-            f"{folder / META}: trained over the base {meta['base']} with hash {meta['base_hash'][:16]}, {under} has {found[:16]}; "
-            "give that base"
+            f"{folder / META}: trained over the base {meta['base']} with hash {meta['base_hash'][:16]}, {under} has "
+            f"{found[:16]}; give that base"
         )
     tensors = _read_tensors(folder / WEIGHTS)
     config, tokenizer = read_words(under, "config.json, weights and tokenizer")

@@ -70,10 +70,12 @@ def _dequantise(path: Path, folder: Path) -> None:
     given = {"gguf_file": path.name, "local_files_only": True}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, **given)
-        model = AutoModelForCausalLM.from_pretrained(path.parent, torch_dtype=torch.float32, **given)
-        for config in (model.config, model.generation_config):
-            if hasattr(config, "quantization_config"):
-                del config.quantization_config  # what is written is quantised no more
+        read = AutoModelForCausalLM.from_pretrained(path.parent, torch_dtype=torch.float32, **given)
+        config = read.config
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config  # transformers writes no model that was read from a quantised file
+        model = type(read)(config)
+        model.load_state_dict(read.state_dict())
         model.save_pretrained(made)
         tokenizer.save_pretrained(made)
         os.replace(made, folder)
