@@ -20,6 +20,7 @@ from codi_bench.files import code_hash, modules_in
 from codi_bench.models import checkpoint, codi, edits, loop, objective, patching, published, reading, strict
 from codi_bench.models import model as model_module
 from codi_bench.models.edits import Edit, Patch
+from codi_bench.models.loop import UNMASKED
 from codi_bench.models.model import Model
 from codi_bench.problems import Problem, generate, generator, load_problems, problem, problems_hash, score, templates
 from codi_bench.problems import pairs as pairs_module
@@ -36,6 +37,7 @@ from codi_bench.thoughts.store import Store, pack_answers, unpack_answers
 GENERATED_SEED, REFERENCE_SEED = 0, 1
 FEWEST_REFERENCES = 50
 NUM_DONORS = 400
+PUBLISHED_BATCH = 128  # problems, of the published evaluation
 NUM_WORDS = 5  # that are decoded at each place, as in the released log
 LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn")  # that compute what is stored
 
@@ -303,6 +305,17 @@ class ModelBench(Once):
         hashes = [problems_hash(each) for each in sides]
         held = self.store.fetch(self._key("pairs", sides[0], self.num_latents, sides=hashes), compute)
         return np.all([_scored(_answers(held, c).texts, each) for c, each in enumerate(sides)], axis=0)
+
+    def answered(self, n: int, *, padding: str) -> np.ndarray:
+        problems = self.problems(n)
+
+        def compute():
+            asked = [p.question for p in problems]
+            size = PUBLISHED_BATCH if padding == UNMASKED else self.batch_size
+            return _packed([self.model.answer(asked, batch_size=size, max_new_tokens=self.max_new_tokens, protocol=padding)])
+
+        key = self._key("answered", problems, self.num_latents) | {"padding": padding}
+        return _right(self.store.fetch(key, compute), 1, problems, "published")[0]
 
     def refed(self, n: int, arrangements: Sequence[Sequence[int | str]], *, seed: int = 0) -> np.ndarray:
         problems = self.problems(n)

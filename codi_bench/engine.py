@@ -6,10 +6,11 @@ import datetime
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from types import ModuleType
 
 import numpy as np
 
-from codi_bench import audits, intervals, measures, stats, validity
+from codi_bench import audits, claims, intervals, measures, stats, validity
 from codi_bench.baselines import (
     REPORTED,
     SOUND,
@@ -257,8 +258,22 @@ def _measuring(claim: Claim) -> list:
     """The modules that turn answers and states into numbers and words."""
     rooms = [module for module in modules_in(measures, audits) if module.__name__.rpartition(".")[2] not in BESIDE]
     source = claim.measure.__module__.rpartition("_")[0]  # codi_bench.claims.seed: the modules of one source share that name
-    own = {module for name, module in sys.modules.items() if name.startswith(source)} | {seed_sound}  # which all sources share
+    own, left = set(), [module for name, module in sys.modules.items() if name.startswith(source)]
+    while left:  # and what they take from other sources
+        module = left.pop()
+        if module not in own:
+            own.add(module)
+            left += [other for other in _used(module) if other.__name__.startswith(f"{claims.__name__}.")]
+    own = {module for module in own if module.__name__ != Claim.__module__} | {seed_sound}  # which all sources share
     return [stats, intervals, validity, features, *rooms, *sorted(own, key=lambda module: module.__name__)]
+
+
+def _used(module: ModuleType) -> set[ModuleType]:
+    """Modules that a module names, or that define what it names."""
+    names = {
+        each.__name__ if isinstance(each, ModuleType) else getattr(each, "__module__", None) for each in vars(module).values()
+    }
+    return {sys.modules[name] for name in names if isinstance(name, str) and name in sys.modules}
 
 
 def accept(baseline: Baseline, proposal: Record, reason: str) -> Baseline:

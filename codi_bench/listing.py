@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from codi_bench.baselines import Record, load_baseline
+from codi_bench.baselines import Record, load_baseline, of_record_key
 from codi_bench.claims import Claim
 from codi_bench.errors import UnknownNameError
 from codi_bench.models.registry import REGISTRY
@@ -47,6 +47,6 @@ def listed(
 
 
 def _words(record: Record) -> Counter:
-    """How many metrics have which verdict, each metric once."""
-    verdicts = {key.removeprefix("sound "): held.verdict for key, held in sorted(record.metrics.items())}
-    return Counter(word for word in verdicts.values() if word)
+    """How many metrics have which verdict, under either protocol."""
+    verdicts = {(of_record_key(key)[1], held.verdict) for key, held in record.metrics.items() if held.verdict}
+    return Counter(word for _, word in sorted(verdicts))

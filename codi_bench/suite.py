@@ -46,6 +46,11 @@ class Asked:
     base: str | None = None
     log: bool = False
 
+    @property
+    def known(self) -> bool:
+        """Is it a registered model or log, and no user's own?"""
+        return self.registered is not None or (self.log and self.name in LOGS)
+
     def takes(self, wanted: Claim) -> bool:
         """Can that claim be measured on it at all?"""
         return wanted.on_logs or not self.log
@@ -349,9 +354,11 @@ class Suite:
     def _device(self, asked: Asked) -> str:
         """`auto`: the embedded pair is recorded on the CPU and measured there unless `-m gpu` asks; published models on cuda."""
         device = self.device
+        if asked.log:
+            return "cpu"
         if device == "auto" and (self.gpu or asked.from_hub):
             device = "cuda"
-        elif asked.log or (device == "auto" and asked.path is None):
+        elif device == "auto" and asked.path is None:
             device = "cpu"
         return device if self.worker is None else own_gpu(device, self.worker)
 
@@ -375,8 +382,11 @@ class Suite:
         only, more = [], []
         logs = [Asked(name, path, log=True) for name, path in (self._named("--log", text) for text in self.logs)]
         named = {asked.name for asked in logs}
-        if taken := sorted(named & {*REGISTRY, *(text.partition("=")[0] for text in self.models if "=" in text)}):
+        models = {text.partition("=")[0] for text in self.models if "=" in text}
+        if taken := sorted(named & {*REGISTRY, *models}):
             raise CodiBenchError(f"--log {taken[0]}=…: a model has that name; give the log another")
+        if taken := sorted(models & {*LOGS}):
+            raise CodiBenchError(f"--model {taken[0]}=…: a released log has that name; give the model another")
         for text in self.models:
             if "=" in text:
                 name, path = self._named("--model", text)

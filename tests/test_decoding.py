@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 import codi_bench
 from codi_bench.audits.decoding import all_begun, all_found, compared, first_is
+from codi_bench.bench import ModelBench
 from codi_bench.claims import CLAIMS, papers_decoding
-from codi_bench.errors import CodiBenchError, MeasureError, ProblemError
+from codi_bench.errors import CodiBenchError, MeasureError, ProblemError, UnknownNameError
+from codi_bench.files import package_folder
+from codi_bench.listing import listed
 from codi_bench.problems import Problem
-from codi_bench.suite import Suite
+from codi_bench.suite import Asked, Suite
 from codi_bench.thoughts.decoded import Decoded, load_decoded, number
+from codi_bench.thoughts.store import Store
 from codi_bench.validity import Validity
 
 PLACES = 7
@@ -137,7 +143,9 @@ def test_planted_values_are_found_where_they_stand_and_nowhere_else(steps):
     table = of(papers_decoding.table_sound(steps, {}))
     assert {name: row.value for name, row in table.items()} == {"steps_2": 1}
     final = of(papers_decoding.final_answer_sound(steps, {}))
-    assert final["top5"].value == 0 and final["top5"].verdict.word is Validity.REFUTED
+    assert final["top5"].value == 0 and final["top5"].verdict.word is Validity.SUPPORTED  # hardly read, as claimed
+    said = planted([(1, i) for i in range(120)], tuple(((str(i),),) * PLACES for i in range(120)))
+    assert {row.verdict.word for row in papers_decoding.final_answer_sound(said, {})} == {Validity.REFUTED}
     assert {row.metric: row.value for row in papers_decoding.parity(steps)}["number_3"] == 0
 
 
@@ -179,6 +187,27 @@ def test_beginnings_of_numbers_and_places():
     assert first_is(numbers, 0, np.array([1.0, 3.0])).tolist() == [[True, False], [False, False]]
 
 
+# Live states
+
+
+@torch.inference_mode()
+def test_words_of_a_model_are_those_its_head_ranks_first(tiny, tmp_path):
+    bench = ModelBench(tiny, Store(tmp_path), n=80, max_new_tokens=8)
+    found = bench.captured(1000, num_latents=tiny.codi.num_latents)
+    found = replace(found, right=np.ones(len(found.right), bool))  # this one has learnt nothing
+    bench.seen[f"captured 1000 {tiny.codi.num_latents} 1"] = (found, None)
+    decoded = bench.decoded
+    assert decoded.asked == len(decoded.problems) == 80 and decoded.problems[3] == found.problems[3]
+    states = np.array(found.hidden_states[:, :, -1], np.float32)
+    for i, j in ((0, 0), (7, 3), (79, 6)):
+        logits = tiny.codi.logits(torch.from_numpy(states[i, j])[None]).float()[0]
+        words = [tiny.codi.tokenizer.decode([k]) if k < tiny.codi.vocab_size else "" for k in logits.argsort(descending=True)[:5]]
+        assert list(decoded.words[i][j]) == words
+    word = decoded.words[7][3][0]
+    ranks = tiny.lens_ranks(found.hidden_states[7:8], [(word,)])
+    assert ranks[0, 3, -2, 0] == 0 or word == ""
+
+
 # The suite
 
 
@@ -196,7 +225,30 @@ def test_another_file_under_the_name_of_a_released_log_is_refused(log, tmp_path)
         Suite(logs=[f"codi-gpt2={log}"], alone=True, report=tmp_path)
 
 
+def test_a_log_is_counted_on_the_cpu_whatever_the_models_run_on(log, tmp_path):
+    suite = Suite(logs=[f"mine={log}"], alone=True, gpu=True, report=tmp_path)
+    assert suite.measure(suite.asked_models[0], CLAIMS["log-count"]).word == "unchecked"
+
+
+def test_a_released_log_is_no_model_of_ones_own_under_strict(log):
+    assert Asked("codi-gpt2", str(log), log=True).known and not Asked("mine", str(log), log=True).known
+
+
+def test_claims_are_listed_with_their_verdicts():
+    rows = listed(CLAIMS.values(), package_folder("baselines"), model="gpt2-mini", verdict="ARTEFACT")
+    assert {"probe-accuracy", "probe-range"} <= {row[0] for row in rows} and all("ARTEFACT" in row[-1] for row in rows)
+    assert {row[1] for row in listed(CLAIMS.values(), package_folder("baselines"), family="decoding")} == {"decoding"}
+    assert {row[0] for row in listed(CLAIMS.values(), package_folder("baselines"), source="scratchpad")} == {
+        name for name in CLAIMS if name.startswith("scratch-")
+    }
+    assert not listed(CLAIMS.values(), package_folder("baselines"), family="decoding", verdict="ARTEFACT", model="llama-3.2-1b")
+    with pytest.raises(UnknownNameError, match="unknown model 'gtp2'"):
+        listed(CLAIMS.values(), package_folder("baselines"), model="gtp2")
+
+
 def test_a_log_and_a_model_of_one_name_are_refused(log, tmp_path):
+    with pytest.raises(CodiBenchError, match="--model codi-gpt2=…: a released log has that name"):
+        Suite(models=["codi-gpt2=/nowhere"], report=tmp_path)
     with pytest.raises(CodiBenchError, match="--log gpt2-mini=…: a model has that name"):
         Suite(logs=[f"gpt2-mini={log}"], report=tmp_path)
 

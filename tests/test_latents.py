@@ -19,7 +19,7 @@ from codi_bench.models.edits import Edit
 from codi_bench.models.model import Model
 from codi_bench.models.registry import ModelEntry
 from codi_bench.problems.pairs import Pair
-from codi_bench.problems.problem import Problem
+from codi_bench.problems.problem import Problem, score
 from codi_bench.thoughts.store import Store
 from codi_bench.validity import Validity
 
@@ -118,16 +118,16 @@ def test_what_another_order_costs_is_found():
         "reversed": Validity.SUPPORTED,
     }
     none = np.zeros(N, bool)
-    rows = of(latents.single_sound(reordering(zero=none, single=half), {}))
-    assert rows["single_2"].verdict.word is Validity.SUPPORTED and rows["single_2"].null.value == 0
-    rows = of(latents.repeat_sound(reordering(zeros=half, repeat=none), {}))
-    assert rows["repeat_2"].verdict.word is Validity.REFUTED and rows["repeat_2"].value == 0
+    rows = of(latents.single_sound(reordering(zero=half, single=none), {}))
+    assert rows["single_2"].verdict.word is Validity.SUPPORTED and rows["single_2"].null.value == 0.5
+    rows = of(latents.repeat_sound(reordering(zeros=none, repeat=half), {}))
+    assert rows["repeat_2"].verdict.word is Validity.REFUTED and rows["repeat_2"].value == 0.5
     kept = of(latents.retention(reordering(zero=half)))
     assert kept["first_half"].value == 1 and kept["zero_single"].value == pytest.approx(2 / 3) and kept["zero_single"].n == 150
 
 
 def test_own_thoughts_that_change_an_answer_stop_everything():
-    broken = (np.arange(N) % 4 > 0) ^ (np.arange(N) == 7)
+    broken = (np.arange(N) % 4 > 0) ^ (np.arange(N) % 20 == 7)
     with pytest.raises(MeasureError, match="a control fails: the own thoughts, fed again in their order"):
         latents.reordered(reordering(clean=broken))
 
@@ -186,6 +186,16 @@ def test_a_control_that_fails_stops_everything():
         latents.flips(replacing({}, {"all=self": np.zeros(N)}))
 
 
+def test_noise_in_the_last_two_costs_nothing_or_is_said_to_be_undecidable():
+    (row,) = latents.last_two_sound(replacing({}), {})
+    assert row.verdict.word is Validity.SUPPORTED
+    none = np.zeros(N, bool)
+    (row,) = latents.last_two_sound(replacing({"4=noise+5=noise": none}), {})
+    assert row.verdict.word is Validity.REFUTED
+    (row,) = latents.last_two_sound(replacing(dict.fromkeys(("", "all=self", "4=noise+5=noise"), none)), {})
+    assert row.verdict is None and "nothing could be lost" in row.detail["no_validity"]
+
+
 # Fewer latents
 
 
@@ -207,5 +217,39 @@ def test_a_dip_of_long_problems_is_found_and_none_is_not():
     assert row.value == 0 and row.verdict.word is not Validity.SUPPORTED
     found = values(latents.truncation_by_steps(truncating(dip, steps)))
     assert found["steps4_2"] == 0 and found["steps2_2"] == 1 and len(found) == 16
+    assert values(latents.truncation(truncating(dip, steps))) == {f"accuracy_{k}": [1, 1, 0.4, 1][k] for k in range(4)}
+    lost = of(latents.truncation_sound(truncating(dip, steps), {}))
+    assert {name: row.verdict.word for name, row in lost.items()} == {
+        "accuracy_0": Validity.REFUTED,
+        "accuracy_1": Validity.REFUTED,
+        "accuracy_2": Validity.SUPPORTED,
+    }
+    assert (
+        of(latents.truncation_sound(truncating(dip, steps), {"accuracy_2": 0.01, "accuracy_3": 1.0}))["accuracy_2"].value == 0.4
+    )
     with pytest.raises(MeasureError, match="needs two of them and problems with three steps"):
         latents.truncation_by_steps_sound(truncating(flat, np.ones(N)), {})
+
+
+# The published evaluation
+
+
+def test_padded_batches_are_compared_with_each_alone(tiny, tmp_path):
+    bench = ModelBench(tiny, Store(tmp_path), n=40, max_new_tokens=NEW)
+    alone = bench.answered(40, padding="masked")
+    assert (alone == bench.right_under(40, [[]], num_latents=K)[0]).all()
+    texts = tiny.answer(
+        [p.question for p in bench.problems(40)], batch_size=128, max_new_tokens=NEW, protocol="unmasked-padding"
+    ).texts
+    batches = bench.answered(40, padding="unmasked-padding")
+    assert batches.tolist() == [score(text, p.answer) for text, p in zip(texts, bench.problems(40))]
+    assert values(latents.batch_effect(bench)) == {"batches": batches.mean(), "alone": alone.mean()}
+
+
+def test_what_padding_gains_is_found():
+    right = {"unmasked-padding": np.ones(N, bool), "masked": np.arange(N) % 10 > 0}
+    bench = SimpleNamespace(answered=lambda n, padding: right[padding])
+    (row,) = latents.batch_effect_sound(bench, {})
+    assert row.verdict.word is Validity.SUPPORTED and row.value == 1 and row.null.value == 0.9
+    (row,) = latents.batch_effect_sound(SimpleNamespace(answered=lambda n, padding: right["masked"]), {})
+    assert row.verdict.word is not Validity.SUPPORTED

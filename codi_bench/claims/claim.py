@@ -130,6 +130,12 @@ class Bench(Protocol):
     def lens(self, problems: Sequence[Problem], hidden_states: np.ndarray, words: Sequence[Sequence[str]]) -> np.ndarray:
         """How many ids the head puts before each problem's m words, int32 [n, places, L + 2, m], -1 where one takes several."""
 
+    def answered(self, n: int, *, padding: str) -> np.ndarray:
+        """Right or wrong on the first n test problems, bool [n], answered in batches of 128 in their order.
+
+        padding: `masked`, where batches make no difference, or `unmasked-padding`. Right as published: numbers agree as floats.
+        """
+
     def refed(self, n: int, arrangements: Sequence[Sequence[int | str]], *, seed: int = 0) -> np.ndarray:
         """Right or wrong on the first n test problems, bool [arrangements, n], where their own thoughts are fed in another order.
 

@@ -6,6 +6,7 @@ Place j of a metric is the source's: 0 is the state at bot, j that at latent pos
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from codi_bench.errors import MeasureError
 from codi_bench.problems.problem import parse_number
 from codi_bench.stats import mcnemar_exact, newcombe_paired, wilson
 from codi_bench.thoughts.decoded import Decoded, number
-from codi_bench.validity import across_claims, sound
+from codi_bench.validity import Z95, across_claims, none_stands_out, passes, sound
 
 Tests = Callable[[Bench, Decoded], dict[str, np.ndarray]]  # by metric bool [n, n]: of row i with what row j should show
 Measure = Callable[[Bench], list[Measured]]
@@ -150,7 +151,7 @@ grouped_readings, grouped_readings_sound = both(_readings)
 journal_table, journal_table_sound = both(_journal_table)
 slots, slots_sound = both(_slots)
 saturation, saturation_sound = both(_saturation)
-final_answer, final_answer_sound = both(_final)
+final_answer, _final_over_others = both(_final)
 
 
 def readings(bench: Bench) -> list[Measured]:
@@ -173,6 +174,21 @@ def _per_value(bench: Bench) -> list[Measured]:
             hits = [(numbers[i] == value).any() for i, row in zip(kept, values) for value in row]
             rows.append(Measured(f"per_value_{m}", float(np.mean(hits)), len(kept), "fraction", detail=why))
     return rows
+
+
+def final_answer_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Is the answer surely read less than 5 points more often than another problem's?"""
+    rows = _final_over_others(bench, {})
+    bound = 1 - 0.1 / len(rows)
+    found = {metric: compared(true, seed=SEED + bench.seed) for metric, true in _final(bench, bench.decoded).items()}
+    words = []
+    for row in rows:
+        each = found[row.metric]
+        upper, gain = newcombe_paired(each.own, each.other, level=bound).high, each.gain
+        deviates = passes(row.null.p) and gain.low > 0
+        se = (gain.high - gain.low) / (2 * Z95)
+        words.append(none_stands_out([upper], margin=HIT_FLOOR, deviates=deviates, n=len(each.own), se=se))
+    return [replace(row, verdict=word) for row, word in zip(rows, words, strict=True)]
 
 
 def count(bench: Bench) -> list[Measured]:

@@ -12,7 +12,8 @@ from codi_bench.claims import seed_sound_probes
 from codi_bench.claims.claim import Claim
 from codi_bench.claims.own_edits import NUM_PAIRS
 from codi_bench.claims.own_reading import NUM_READ
-from codi_bench.claims.seed_sound import NUM_ABLATED, NUM_PROBLEMS
+from codi_bench.claims.papers_latents import NUM_ANSWERED
+from codi_bench.claims.seed_sound import NUM_ABLATED
 
 PAPER = "CODI, arXiv 2502.21074 v3"
 LOG = "released log, outputs/decoded_latent.txt of github.com/zhenyi4/codi, recomputed"
@@ -154,12 +155,13 @@ CLAIMS = (
     ),
     _decoding(
         "log-final-answer",
-        "value",
-        "The final answer is among the words read behind some thought.",
+        "none",
+        "The final answer is hardly read in any thought.",
         LOG,
         "the answer at any place, first word and first five",
         decoding.final_answer,
         decoding.final_answer_sound,
+        "surely less than 5 points more often than another problem's answer",
     ),
     _decoding(
         "gs-decode-numeric",
@@ -197,10 +199,22 @@ CLAIMS = (
         "value",
         "The model answers this share of the problems correctly.",
         f"{PAPER}, Figure 3",
-        f"all latents, greedy, first {NUM_PROBLEMS} problems (there: 1319)",
+        f"{NUM_ANSWERED} problems, batches of 128 in their order, thoughts attend to paddings, greedy, numbers equal as floats",
         latents.accuracy,
         seed_sound_probes.task_accuracy,
-        "against always giving the most frequent answer, exact McNemar",
+        "no padding attended to, first 1000 problems; against always giving the most frequent answer, exact McNemar",
+        slow=True,
+    ),
+    _latents(
+        "cap-batch-effect",
+        "exists",
+        "In padded batches more problems are answered rightly than alone: thoughts attend to paddings.",
+        NOTEBOOK,
+        f"{NUM_ANSWERED} problems, batches of 128 in their order with paddings attended to, and each alone",
+        latents.batch_effect,
+        latents.batch_effect_sound,
+        "gain over each alone, of one point or more; exact McNemar",
+        slow=True,
     ),
     _latents(
         "cap-truncation",
@@ -210,7 +224,7 @@ CLAIMS = (
         f"eot behind the first k latents, {NUM_READ} problems (there: 1319, batch 1)",
         latents.truncation,
         latents.truncation_sound,
-        "enough where the loss against all latents is surely below 5 points; exact McNemar, Holm over k",
+        "loss against all latents; exact McNemar, Holm in the claim times the claims of the family",
     ),
     _latents(
         "cap-truncation-by-steps",
@@ -310,23 +324,23 @@ CLAIMS = (
     _latents(
         "scratch-single",
         "exists",
-        "One thought alone is worth more than a zero vector.",
+        "One thought alone leaves less than a zero vector does.",
         SCRATCHPAD,
         f"one thought of a clean run, fed once, {NUM_ABLATED} problems",
         latents.single,
         latents.single_sound,
-        "gain over a zero vector; exact McNemar, Holm in the claim times the claims of the family",
+        "loss against a zero vector; exact McNemar, Holm in the claim times the claims of the family",
         slow=True,
     ),
     _latents(
         "scratch-repeat",
         "exists",
-        "One thought, fed at every position, is worth more than zero vectors.",
+        "One thought, fed at every position, leaves less than zero vectors do.",
         SCRATCHPAD,
         f"one thought of a clean run, fed at every position, {NUM_ABLATED} problems",
         latents.repeat,
         latents.repeat_sound,
-        "gain over zero vectors; exact McNemar, Holm in the claim times the claims of the family",
+        "loss against zero vectors; exact McNemar, Holm in the claim times the claims of the family",
         slow=True,
     ),
     _latents(

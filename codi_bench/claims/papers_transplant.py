@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -40,11 +41,14 @@ def transplanted(bench: Bench) -> Patched:
         patches += [Patch(source, places) for places in sets for source in (DONOR, SAME, RANDOM, NOISE)]
         shifted = [places for name, places in _sets(count)["pair"].items()]
         patches += [Patch(SHIFTED, places) for places in shifted]
-        parts = []
+        parts, groups = [], set()
         for step in STEPS:
-            donors = [pair.donor for pair in bench.pairs(NUM_PAIRS, step=step)]
-            vectors = {SHIFTED: bench.latents(donors)[:, 1:]}  # z_1..z_K where z_0..z_{K-1} belong
-            parts.append(bench.patched(NUM_PAIRS, patches, step=step, seed=SEED + bench.seed, vectors=vectors))
+            pairs = bench.pairs(NUM_PAIRS, step=step)
+            vectors = {SHIFTED: bench.latents([pair.donor for pair in pairs])[:, 1:]}  # z_1..z_K where z_0..z_{K-1} belong
+            found = bench.patched(NUM_PAIRS, patches, step=step, seed=SEED + bench.seed, vectors=vectors)
+            new = [pair.recipient.group not in groups for pair in pairs]  # a problem counts once
+            groups |= {pair.recipient.group for pair in pairs}
+            parts.append(replace(found, known=found.known & new))
         joined = [np.concatenate([getattr(p, name) for p in parts], axis=-1) for name in ("known", "follows", "stays", "changed")]
         found = Patched(parts[0].patches, *joined)
         patching.check_self(found)
