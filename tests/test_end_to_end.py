@@ -11,7 +11,7 @@ from codi_bench.claims import CLAIMS
 from codi_bench.thoughts.mapped import read_metadata
 from codi_bench.thoughts.store import entries
 
-FILES = ("ablation", "edits", "probes", "sae", "sharing", "size", "spread", "task_accuracy")
+FILES = ("ablation", "decoding", "edits", "latents", "probes", "sae", "sharing", "size", "spread", "task_accuracy")
 ANEW = ("think", "answer", "effects", "train_topk_sae")
 
 
