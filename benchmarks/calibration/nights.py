@@ -17,7 +17,7 @@ import numpy as np
 
 from codi_bench import changes, engine, noise, verdicts
 from codi_bench.audits.ablation import CONTRAST_FLOOR, DROP_FLOOR, critical_word, drop_word, none_word
-from codi_bench.baselines import Recorded, Tolerance, load_baseline, of_record_key, pack_bits, unpack_bits
+from codi_bench.baselines import Recorded, Tolerance, load_baseline, metrics_recorded, of_record_key, pack_bits, unpack_bits
 from codi_bench.claims import CLAIMS, Measured
 from codi_bench.engine import Judged
 from codi_bench.files import code_hash, package_folder
@@ -55,10 +55,10 @@ class Metric:
 
 @cache
 def suite(models: Sequence[str] = PAIR) -> tuple[Metric, ...]:
-    """Everything recorded for some models on the CPU, of each file the newest record."""
+    """What a night measures of some models, as recorded on the CPU, of each file the newest record: no slow claim."""
     folder, found = package_folder("baselines"), []
     for model in models:
-        for claim in CLAIMS:
+        for claim in (each.id for each in CLAIMS.values() if not each.slow):
             baseline = load_baseline(folder, model, claim)
             if record := baseline.newest("cpu"):
                 for key, held in record.metrics.items():
@@ -77,7 +77,8 @@ def with_suite(settings: dict) -> dict:
     return settings | {
         "rules": code_hash(verdicts, changes, engine)[:12],
         "recorded": hashlib.sha256(text.encode()).hexdigest()[:12],
-        "metrics": len(recorded),
+        "metrics": metrics_recorded(package_folder("baselines")),  # M, of which a night measures these
+        "measured": len(recorded),
         "with outcomes": sum(m.tolerance.kind == "outcomes" for m in recorded),
         "floats": sum(m.tolerance.kind == "value" and m.tolerance.device > 0 for m in recorded),
     }

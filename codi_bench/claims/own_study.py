@@ -138,6 +138,7 @@ CLAIMS = (
         TWO + "one TopK crosscoder with as many features as the narrower model has dimensions; shared: between 0.3 and 0.7 of a "
         "feature's decoder norms are the second model's; the unit is the feature of this crosscoder; " + CONTROLS,
         own_sharing.shared_features,
+        slow=True,
         with_partner=True,
     ),
     Claim(
@@ -151,6 +152,7 @@ CLAIMS = (
         TWO + "linear CKA; mean correlation on held-out problems of the features of two TopK SAEs, matched "
         "one to one on the others; intervals by a jackknife over 20 blocks of problems; " + CONTROLS,
         own_sharing.alignment,
+        slow=True,
         with_partner=True,
     ),
     Claim(
@@ -165,6 +167,7 @@ CLAIMS = (
         + "a logistic classifier of the other model's errors on the mean activation of shared features, held-out AUC for this "
         "model's errors; nulls: labels permuted, labels drawn given the surface; Holm over the four tests of the family",
         own_sharing.shared_errors,
+        slow=True,
         with_partner=True,
     ),
 )
