@@ -24,7 +24,7 @@ def sweep(
     student_steps: Annotated[int, typer.Option(min=1, help="of the training, teacher and student together")] = 400,
     workers: Annotated[int, typer.Option(min=1, help="processes on this machine, each on one thread")] = 2,
     ray: Annotated[str | None, typer.Option(help="address of a Ray cluster, or local")] = None,
-    n: Annotated[int, typer.Option(min=1, help="problems of every claim")] = 400,
+    n: Annotated[int, typer.Option(min=1, help="problems of every claim")] = 300,
     dtype: Annotated[str, typer.Option(help="of the training's passes")] = "float32",
     cpus: Annotated[float, typer.Option(help="cores that a task asks a cluster for")] = 1,
     memory_gb: Annotated[float, typer.Option(help="memory that a task asks a cluster for")] = 0,

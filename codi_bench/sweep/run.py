@@ -25,7 +25,7 @@ class Settings:
     """How members are trained and audited. n: problems of every claim; permutations: of every null."""
 
     phases: tuple[tuple[str, int], ...] = PHASES
-    n: int = 400
+    n: int = 300
     permutations: int = 199
     dtype: str = "float32"
     cpus: float = 1

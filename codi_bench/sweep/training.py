@@ -9,33 +9,42 @@ import json
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from codi_bench.problems.generator import DIGITS, generate, stream
+from codi_bench.problems.generator import DIGITS, stream
 from codi_bench.problems.problem import Problem, score
 from codi_bench.sweep.members import Member, recipe, snapshots
 from codi_bench.sweep.results import Results
 
-NUM_SCORED, NUM_CHOOSING, RETELLINGS = 400, 100, 3  # contents of the test split, which has 563 of digits; nobody trains on them
+NUM_SCORED, NUM_CHOOSING, RETELLINGS = 300, 100, 3  # contents of the test split, which has 563 of digits; nobody trains on them
 
 
+@cache
 def problems_of_sweep() -> tuple[list[Problem], list[Problem]]:
     """Problems that are scored, and others, told three times each, that choose checkpoints and lend their thoughts to edits.
 
-    Both of the test split: how much of its training problems a model knows by heart grows with its size.
+    Both of the test split: how much of its training problems a model knows by heart grows with its size. Of the contents with as
+    many steps that come up every fourth is among the others: what is left over by all of the scored ones would be rare and
+    hard, and an accuracy on it another one on these.
     """
-    scored, others = generate(NUM_SCORED, limits=DIGITS), []
-    seen, source = {problem.group for problem in scored}, stream(1, "test", RETELLINGS, DIGITS)
-    while len(others) < RETELLINGS * NUM_CHOOSING:
+    scored, others, seen, source = [], [], set(), stream(0, "test", RETELLINGS, DIGITS)
+    every, counts = 1 + NUM_SCORED // NUM_CHOOSING, Counter()
+    while len(scored) < NUM_SCORED or len(others) < RETELLINGS * NUM_CHOOSING:
         told = [next(source) for _ in range(RETELLINGS)]
         if told[0].group not in seen:
             seen.add(told[0].group)
-            others += told
-    return scored, others
+            counts[told[0].num_steps] += 1
+            if counts[told[0].num_steps] % every:
+                scored.append(told[0])
+            else:
+                others += told
+    return scored[:NUM_SCORED], others[: RETELLINGS * NUM_CHOOSING]
 
 
 def train_one(location: str, family: str, width: int, seed: int, phases: list, dtype: str, weights: str, work: str) -> dict:
