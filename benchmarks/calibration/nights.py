@@ -164,6 +164,8 @@ def doubled(rng, *, n, rate, drop, churn, sizes, **_) -> dict:
 def flipped(rng, *, cancelling, metrics, **_) -> dict:
     """The same environment: one answer (or two that cancel) of one recorded metric changed."""
     counted = [metric for metric in suite() if metric.tolerance.kind == "outcomes"]
+    if cancelling:
+        counted = [metric for metric in counted if 0 < metric.bits.sum() < len(metric.bits)]
     metric = counted[rng.integers(len(counted))]
     bits = metric.bits.copy()
     flips = [rng.choice(np.flatnonzero(bits == side)) for side in (True, False)] if cancelling else [rng.integers(len(bits))]
