@@ -84,7 +84,28 @@ def sweep(
         "said": {f"{each.which}, {each.name}": said(each) for each in followed},
         "in common": in_common(found.compared),
     }
-    write_text(report / "sweep.json", json.dumps(held, indent=1) + "\n")
+    write_text(report / "sweep.json", _lines(held))
     print(f"{draw(followed, report / 'sweep.svg')}: figure; beside it sweep.json")
     if found.failed:
         raise typer.Exit(1)
+
+
+def _lines(held: dict) -> str:
+    """JSON with a line a checkpoint and a pair, six digits, and without what is empty."""
+
+    def text(value) -> str:
+        return json.dumps(_short(value), separators=(",", ":"))
+
+    parts = []
+    for name, value in held.items():
+        listed = "[\n" + ",\n".join(map(text, value)) + "\n]" if isinstance(value, list) and value else text(value)
+        parts.append(f"{json.dumps(name)}: {listed}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _short(value):
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _short(each) for key, each in value.items() if each not in (None, "")}
+    return [_short(each) for each in value] if isinstance(value, (list, tuple)) else value
