@@ -89,9 +89,13 @@ def with_suite(settings: dict) -> dict:
 
 def elsewhere(rng, bits: np.ndarray, *, churn: float, loss: float = 0.0) -> np.ndarray:
     """Right/wrong bool [n] of the same problems in another environment: expected flips, of all n problems, are churn + loss from
-    right to wrong and churn from wrong to right, each problem by itself."""
-    n, right = len(bits), max(int(bits.sum()), 1)
-    flips = np.where(bits, (churn + loss) * n / right, churn * n / max(n - right, 1))
+    right to wrong and churn from wrong to right, each problem by itself.
+
+    Churn is what leaves the rate as it is: where fewer are right, or wrong, than would turn, no more turn the other way either.
+    """
+    n, right = len(bits), int(bits.sum())
+    churn = min(churn, right / n, (n - right) / n)
+    flips = np.where(bits, (churn + loss) * n / max(right, 1), churn * n / max(n - right, 1))
     return bits ^ (rng.random(n) < flips)
 
 
