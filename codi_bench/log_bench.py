@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from codi_bench.bench import Once
 from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS
 from codi_bench.errors import ProblemError
+from codi_bench.files import file_hash
 from codi_bench.problems import problem, problems_hash
 from codi_bench.thoughts import decoded as decoded_module
 from codi_bench.thoughts.decoded import LOGS, Decoded, load_decoded
@@ -57,7 +57,7 @@ class LogBench(Once):
 def log_bench(name: str, path: Path, **settings) -> LogBench:
     """The bench of a log in a file. Raises ProblemError for what is none, and for another file under a registered name."""
     found = load_decoded(path)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    sha256 = file_hash(path)
     known = LOGS.get(name)
     if known is not None and sha256 != known.sha256:
         raise ProblemError(

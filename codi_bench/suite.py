@@ -382,17 +382,17 @@ class Suite:
         only, more = [], []
         logs = [Asked(name, path, log=True) for name, path in (self._named("--log", text) for text in self.logs)]
         named = {asked.name for asked in logs}
-        models = {text.partition("=")[0] for text in self.models if "=" in text}
-        if taken := sorted(named & {*REGISTRY, *models}):
-            raise CodiBenchError(f"--log {taken[0]}=…: a model has that name; give the log another")
-        if taken := sorted(models & {*LOGS}):
-            raise CodiBenchError(f"--model {taken[0]}=…: a released log has that name; give the model another")
         for text in self.models:
             if "=" in text:
                 name, path = self._named("--model", text)
                 more.append(Asked(name, path, bases.pop(name, None)))
             elif text not in named:
                 only.append(Asked(entry(text).name))
+        again = {asked.name for asked in more}
+        if taken := sorted(named & {*REGISTRY, *again}):
+            raise CodiBenchError(f"--log {taken[0]}=…: a model has that name; give the log another")
+        if taken := sorted(again & {*LOGS}):
+            raise CodiBenchError(f"--model {taken[0]}=…: a released log has that name; give the model another")
         if bases:
             name, base = bases.popitem()
             raise CodiBenchError(f"--base {name}={base}: belongs to no model of this run; give --model {name}=FOLDER too")
@@ -400,7 +400,6 @@ class Suite:
             [] if self.alone and (more or logs) or named & {*self.models} else [Asked(name) for name in (*EMBEDDED, *PUBLISHED)]
         )
         known = only or registered
-        again = {asked.name for asked in more}
         return [asked for asked in known if asked.name not in again] + more + logs
 
     def _problems(self) -> dict[str, tuple[Problem, ...]]:
