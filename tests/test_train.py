@@ -194,6 +194,18 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(tiny_recipe,
     assert len(steps) == 12 - left and same_weights(finished.model, again.model)
 
 
+def test_a_slow_run_keeps_every_step_and_ends_with_the_same_losses(tiny_recipe, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        kill_at(patch, 7)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(tiny_recipe("gpt2"), tmp_path)
+    assert json.loads((tmp_path / "progress.json").read_text())["step"] == 7
+    again = training.train(tiny_recipe("gpt2"), tmp_path)
+    without = [{k: v for k, v in line.items() if k != "seconds"} for line in again.log]
+    assert without == [{k: v for k, v in line.items() if k != "seconds"} for line in whole["gpt2"].log] != []
+
+
 def test_a_killed_run_in_half_precision(tiny_recipe, tmp_path, monkeypatch):
     options = {"dtype": torch.bfloat16, "save_every": 4}
     first = training.train(tiny_recipe("gpt2"), tmp_path / "a", **options)

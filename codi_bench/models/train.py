@@ -30,6 +30,7 @@ from codi_bench.models.recipes import Recipe
 from codi_bench.models.tokenizer import write_tokenizer
 from codi_bench.problems import Problem, problems_hash, stream, vocabulary
 
+SAVE_SECONDS = 120.0  # after which a slow run keeps what it has, however few steps it did
 POOL = 8  # batches that are formed together, so that questions of like length share a batch
 
 
@@ -132,7 +133,7 @@ def train(
 def run_job(job: Job, work: Path, *, dtype: torch.dtype, save_every: int, log_every: int) -> tuple[float, list[dict]]:
     """Train the job's model; gives the seconds and the log. A run that was killed goes on from its checkpoint, bit by bit."""
     model = job.model
-    done, seconds, log = _resume(work, job)
+    done, seconds, log, recent = _resume(work, job)
     worker = model if dtype == torch.float32 else _rounded(model, dtype)
     columns = (
         TextColumn("{task.description}"),
@@ -143,8 +144,9 @@ def run_job(job: Job, work: Path, *, dtype: torch.dtype, save_every: int, log_ev
     )
     with Progress(*columns) as progress:
         bar = progress.add_task(f"training {job.name}", total=job.steps, completed=done, losses="")
-        recent, start = [], time.monotonic() - seconds
+        start = time.monotonic() - seconds
         seen, since = 0, time.monotonic()
+        saved = since
         for step in range(done, job.steps):
             if job.before(step) and worker is not model:
                 _copy(model, worker)
@@ -152,15 +154,17 @@ def run_job(job: Job, work: Path, *, dtype: torch.dtype, save_every: int, log_ev
             recent.append(_step(job, worker, parts, step))
             seen += sum(map(len, parts))
             job.after(step + 1, model)
+            losses = " ".join(f"{k} {v:.3f}" for k, v in _means(recent).items())
+            progress.update(bar, advance=1, losses=f"{losses}, {seen / (time.monotonic() - since):.3g} examples/s")
             if (step + 1) % log_every == 0 or step + 1 == job.steps:
                 log.append({"step": step + 1, "seconds": round(time.monotonic() - start, 1), **_means(recent)})
                 write_text(work / "loss.jsonl", "".join(json.dumps(line) + "\n" for line in log))
-                losses = " ".join(f"{k} {v:.3f}" for k, v in _means(recent).items())
-                progress.update(bar, losses=f"{losses}, {seen / (time.monotonic() - since):.3g} examples/s")
                 recent, seen, since = [], 0, time.monotonic()
-            if (step + 1) % save_every == 0 or step + 1 == job.steps:
-                _save(work, job, {**job.identity, "step": step + 1, "seconds": time.monotonic() - start, "log": log})
-            progress.advance(bar)
+            due = (step + 1) % save_every == 0 or time.monotonic() - saved > SAVE_SECONDS
+            if due or step + 1 == job.steps:
+                held = {"step": step + 1, "seconds": time.monotonic() - start, "log": log, "recent": recent}
+                _save(work, job, {**job.identity, **held})
+                saved = time.monotonic()
         return time.monotonic() - start, log
 
 
@@ -299,10 +303,11 @@ def _save(work: Path, job: Job, progress: dict) -> None:
             old.unlink()
 
 
-def _resume(work: Path, job: Job) -> tuple[int, float, list[dict]]:
+def _resume(work: Path, job: Job) -> tuple[int, float, list[dict], list[dict[str, float]]]:
+    """Steps done, their seconds, the log, and the losses of the steps since its last line."""
     path = work / "progress.json"
     if not path.is_file():
-        return 0, 0.0, []
+        return 0, 0.0, [], []
     progress = json.loads(path.read_text())
     wanted = json.loads(json.dumps(job.identity))
     differs = [k for k in wanted if progress.get(k) != wanted[k]]
@@ -317,7 +322,7 @@ def _resume(work: Path, job: Job) -> tuple[int, float, list[dict]]:
             _, index, name = key.split(".")
             state.setdefault(int(index), {})[name] = value
     job.optimizer.load_state_dict({**job.optimizer.state_dict(), "state": state})
-    return progress["step"], progress["seconds"], progress["log"]
+    return progress["step"], progress["seconds"], progress["log"], progress.get("recent", [])
 
 
 def export(run: Run, folder: Path) -> None:
