@@ -12,20 +12,22 @@ import torch
 
 from codi_bench import intervals, measures, stats, validity
 from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patched, check_known
-from codi_bench.claims.claim import NORMAL, ZERO, Captured, Effects, T
+from codi_bench.claims.claim import NORMAL, OWN, ZERO, Captured, Effects, T
 from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS, NUM_PROBLEMS
 from codi_bench.environment import environment
 from codi_bench.errors import MeasureError, MissingProblemsError, ProblemError
 from codi_bench.files import code_hash, modules_in
-from codi_bench.models import checkpoint, codi, edits, loop, objective, patching, published, reading, strict
+from codi_bench.models import checkpoint, codi, discrete, edits, loop, objective, patching, published, reading, strict
 from codi_bench.models import model as model_module
+from codi_bench.models.discrete import answer_discretised
 from codi_bench.models.edits import Edit, Patch
 from codi_bench.models.loop import UNMASKED
 from codi_bench.models.model import Model
-from codi_bench.problems import Problem, generate, generator, load_problems, problem, problems_hash, score, templates
+from codi_bench.problems import Problem, generate, generator, load_problems, odd, problem, problems_hash, score, templates
 from codi_bench.problems import pairs as pairs_module
-from codi_bench.problems.files import is_gsm8k_test
+from codi_bench.problems.files import ELSEWHERE, is_gsm8k_test
 from codi_bench.problems.generator import DIGITS, EVERYTHING, Limits
+from codi_bench.problems.odd import distracted, renumbered
 from codi_bench.problems.pairs import Pair, pairs, random_donors
 from codi_bench.problems.problem import parse_number
 from codi_bench.thoughts import decoded as decoded_module
@@ -36,7 +38,7 @@ from codi_bench.thoughts.store import Store, pack_answers, unpack_answers
 
 GENERATED_SEED, REFERENCE_SEED = 0, 1
 FEWEST_REFERENCES = 50
-NUM_DONORS = 400
+NUM_DONORS = NUM_ODD = 400
 PUBLISHED_BATCH = 128  # problems, of the published evaluation
 NUM_WORDS = 5  # that are decoded at each place, as in the released log
 LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn")  # that compute what is stored
@@ -64,9 +66,10 @@ class Once:
 class ModelBench(Once):
     """A `claims.Bench` over a loaded model.
 
-    given: problems of a real set or a file, used in order instead of generated ones. Scoring is the study's (integer parts
-    agree). problem_seed, seed, turned: what `codi-bench baselines calibrate` changes to measure noise: which problems are
-    generated, the seeds of the measures, and one problem whose answer is taken for right where it is wrong, or the other way.
+    given: problems of a real set or a file, used in order instead of generated ones; others: sets given beside GSM8K, by name.
+    Scoring is the study's (integer parts agree). problem_seed, seed, turned: what `codi-bench baselines calibrate` changes to
+    measure noise: which problems are generated, the seeds of the measures, and one problem whose answer is taken for right where
+    it is wrong, or the other way.
     """
 
     model: Model
@@ -79,6 +82,7 @@ class ModelBench(Once):
     problem_seed: int = GENERATED_SEED
     seed: int = 0
     turned: int | None = None
+    others: Mapping[str, Sequence[Problem]] = field(default_factory=dict, repr=False)
     other: Callable[[], ModelBench] | None = field(default=None, repr=False)  # of the model that this one is compared with
     seen: dict = field(default_factory=dict, repr=False)  # results of `once`
 
@@ -136,7 +140,7 @@ class ModelBench(Once):
     @property
     def measuring_code(self) -> tuple:
         """What a record hangs on: patches, lenses, pairs and untrained models too, which the store names where they count."""
-        return *self.code, patching, reading, pairs_module, model_module, decoded_module
+        return *self.code, patching, reading, discrete, pairs_module, odd, model_module, decoded_module
 
     def problems(self, n: int, variants: int = 1) -> list[Problem]:
         """The first n test problems; raises ProblemError if a given file has fewer."""
@@ -230,9 +234,8 @@ class ModelBench(Once):
             drawing=self.once("drawing", lambda: code_hash(objective, stats)),  # the gold sentence, and the random streams
         )
         held = self.store.fetch(key, compute)
-        count = len(conditions)
-        numbers = [[parse_number(text) for text in _answers(held, c).texts] for c in range(count)]
-        return Effects(_right(held, count, problems, scoring), np.array(held["log_probability"]), said, np.array(numbers, float))
+        numbers = np.array([_numbers(texts) for texts in _texts(held)])
+        return Effects(_right(held, len(conditions), problems, scoring), np.array(held["log_probability"]), said, numbers)
 
     def pairs(self, n: int, *, step: int) -> list[Pair]:
         n = min(n, self.n or n)
@@ -285,7 +288,7 @@ class ModelBench(Once):
             patching=self.once("patching code", lambda: code_hash(patching, stats)),
         )
         held = self.store.fetch(key, compute)
-        clean, *under = (_answers(held, c).texts for c in range(1 + len(patches)))
+        clean, *under = _texts(held)
         outcomes = np.zeros((3, len(patches), len(asked)), bool)  # what is not known is not patched, and counts nowhere
         for c, each in enumerate(under):
             outcomes[0, c, rows] = _scored(each, counterfactual)
@@ -306,8 +309,8 @@ class ModelBench(Once):
         held = self.store.fetch(self._key("pairs", sides[0], self.num_latents, sides=hashes), compute)
         return np.all([_scored(_answers(held, c).texts, each) for c, each in enumerate(sides)], axis=0)
 
-    def answered(self, n: int, *, padding: str) -> np.ndarray:
-        problems = self.problems(n)
+    def answered(self, problems: Sequence[Problem], *, padding: str) -> np.ndarray:
+        problems = list(problems)
 
         def compute():
             asked = [p.question for p in problems]
@@ -315,6 +318,62 @@ class ModelBench(Once):
             return _packed([self.model.answer(asked, batch_size=size, max_new_tokens=self.max_new_tokens, protocol=padding)])
 
         key = self._key("answered", problems, self.num_latents) | {"padding": padding}
+        return _right(self.store.fetch(key, compute), 1, problems, "published")[0]
+
+    def explained(self, problems: Sequence[Problem]) -> np.ndarray:
+        problems = list(problems)
+
+        def compute():
+            asked = [p.question for p in problems]
+            return _packed([self.model.explain(asked, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens)])
+
+        return _right(self.store.fetch(self._key("explained", problems, 0), compute), 1, problems, "published")[0]
+
+    def elsewhere(self) -> dict[str, list[Problem]]:
+        if not self.given:
+            made = {"distracted": distracted, "renumbered": renumbered}
+            return {name: make(min(NUM_ODD, self.n or NUM_ODD), seed=self.problem_seed) for name, make in made.items()}
+        if not self.on_gsm8k:
+            raise MeasureError(
+                "what is out of distribution beside these problems is not known: it is beside GSM8K and generated ones"
+            )
+        held = {name: list(self.others.get(name) or load_problems(name)) for name in ELSEWHERE}
+        return {name: each[: self.n or len(each)] for name, each in held.items()}
+
+    def said(self, problems: Sequence[Problem], latents: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        problems, names = list(problems), list(latents)
+
+        def compute():
+            clean, under = self.model.answer_patched(
+                [p.question for p in problems],
+                {},
+                [Patch(name, tuple(range(self.num_latents))) for name in names],
+                vectors=dict(latents),
+                batch_size=self.batch_size,
+                max_new_tokens=self.max_new_tokens,
+            )
+            return _packed([clean, *under])
+
+        key = self._key(
+            "said",
+            problems,
+            self.num_latents,
+            latents=digest(tuple(names), dict(latents)),
+            patching=self.once("patching code", lambda: code_hash(patching, stats)),
+        )
+        return {name: _numbers(texts) for name, texts in zip((OWN, *names), _texts(self.store.fetch(key, compute)), strict=True)}
+
+    def discretised(self, n: int, places: Sequence[int]) -> np.ndarray:
+        problems = self.problems(n)
+
+        def compute():
+            asked, settings = (
+                [p.question for p in problems],
+                {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens},
+            )
+            return _packed([answer_discretised(self.model.codi, asked, places, **settings)])
+
+        key = self._key("discretised", problems, self.num_latents, places=list(places), rule=code_hash(discrete))
         return _right(self.store.fetch(key, compute), 1, problems, "published")[0]
 
     def refed(self, n: int, arrangements: Sequence[Sequence[int | str]], *, seed: int = 0) -> np.ndarray:
@@ -493,6 +552,17 @@ def _packed(found: Sequence[Answers]) -> dict[str, np.ndarray]:
 def _answers(held: dict[str, np.ndarray], c: int) -> Answers:
     """The answers under condition number c of an entry."""
     return unpack_answers({k.split(".", 1)[1]: v for k, v in held.items() if k.startswith(f"{c}.")})
+
+
+def _texts(held: dict[str, np.ndarray]) -> list[tuple[str, ...]]:
+    """The texts under every condition of an entry."""
+    count = len({name.partition(".")[0] for name in held if "." in name})
+    return [_answers(held, c).texts for c in range(count)]
+
+
+def _numbers(texts: Sequence[str]) -> np.ndarray:
+    """The number that each text gives, float64 [n], NaN where it gives none."""
+    return np.array([parse_number(text) for text in texts], float)
 
 
 def _scored(texts: Sequence[str], problems: Sequence[Problem], scoring: str = "study") -> np.ndarray:

@@ -24,7 +24,7 @@ from codi_bench.models.model import load, resolve
 from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY, ModelEntry, entry
 from codi_bench.preflight import preflight
 from codi_bench.problems import Problem, load_problems
-from codi_bench.problems.files import NAMES
+from codi_bench.problems.files import ELSEWHERE, NAMES
 from codi_bench.results import BLOCKED, NOT_RUN, OK, Row
 from codi_bench.thoughts.decoded import LOGS
 from codi_bench.thoughts.store import Store, default_bound, default_folder
@@ -126,7 +126,8 @@ class Suite:
                 f"--permutations must be at least {FEWEST_PERMUTATIONS}, which Holm over the largest family needs, got "
                 f"{self.permutations}"
             )
-        unused = self.given.keys() - {self._set_name(asked) for asked in self.asked_models if not asked.log}
+        used = {self._set_name(asked) for asked in self.asked_models if not asked.log}
+        unused = self.given.keys() - used - ({*ELSEWHERE} if "gsm8k" in used else set())
         if unused:
             raise CodiBenchError(f"--problems {min(unused)}=…: no model of this run is measured on {min(unused)}")
         check_writable(Path(self.report) / "results.json", "give --report DIR")
@@ -338,6 +339,7 @@ class Suite:
                 self.n,
                 self.batch_size,
                 permutations=self.permutations or DEFAULT_PERMUTATIONS,
+                others={name: each for name, each in self.given.items() if name in ELSEWHERE},
                 other=self._partner(asked),
             )
         return self.benches[asked.name]
@@ -368,14 +370,15 @@ class Suite:
         return self.given.get(name) or (() if name == "generated" else tuple(load_problems(name)))
 
     def _set_name(self, asked: Asked) -> str:
-        """GSM8K for the published models, for a user's own what was given, generated ones otherwise."""
+        """GSM8K for the published models, for a user's own what was given (beside GSM8K the others are out of distribution),
+        generated ones otherwise."""
         known = asked.registered
         if known is not None:
             return "generated" if known.embedded else "gsm8k"
         real = [name for name in self.given if name != "generated"]
-        if len(real) > 1:
+        if len(real) > 1 and "gsm8k" not in real:
             raise CodiBenchError(f"--problems: {' and '.join(real)} are given, and {asked.name} is measured on one set; give one")
-        return real[0] if real else "generated"
+        return "gsm8k" if "gsm8k" in real else real[0] if real else "generated"
 
     def _models(self) -> list[Asked]:
         bases = dict(self._named("--base", text) for text in self.bases)

@@ -20,6 +20,7 @@ from codi_bench.validity import Verdict
 
 T = TypeVar("T")
 ZERO, NORMAL = "zero", "normal"  # what may be fed in the place of a thought
+OWN = "own"  # the run to which nothing is done
 
 
 @dataclass(frozen=True)
@@ -130,11 +131,31 @@ class Bench(Protocol):
     def lens(self, problems: Sequence[Problem], hidden_states: np.ndarray, words: Sequence[Sequence[str]]) -> np.ndarray:
         """How many ids the head puts before each problem's m words, int32 [n, places, L + 2, m], -1 where one takes several."""
 
-    def answered(self, n: int, *, padding: str) -> np.ndarray:
-        """Right or wrong on the first n test problems, bool [n], answered in batches of 128 in their order.
+    def problems(self, n: int) -> list[Problem]:
+        """The first n test problems; raises ProblemError if a given file has fewer."""
+
+    def elsewhere(self) -> dict[str, list[Problem]]:
+        """Problems out of distribution by the name of their set: SVAMP, GSM-Hard and MultiArith whole beside GSM8K; beside
+        generated problems those that are told or numbered as none of training.
+
+        Raises MissingProblemsError where they cannot be had, MeasureError beside other problems.
+        """
+
+    def answered(self, problems: Sequence[Problem], *, padding: str) -> np.ndarray:
+        """Right or wrong, bool [n], answered in batches of 128 in their order.
 
         padding: `masked`, where batches make no difference, or `unmasked-padding`. Right as published: numbers agree as floats.
         """
+
+    def explained(self, problems: Sequence[Problem]) -> np.ndarray:
+        """Right or wrong, bool [n], where the teacher explains in words; right as published."""
+
+    def said(self, problems: Sequence[Problem], latents: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The number answered, float64 [n], NaN where none: OWN, and with latents [n, K, d] by name fed instead of the own ones."""
+
+    def discretised(self, n: int, places: Sequence[int]) -> np.ndarray:
+        """Right or wrong on the first n test problems, bool [n], where the latents at some positions are the projected embedding
+        of the word that the head reads there; right as published."""
 
     def refed(self, n: int, arrangements: Sequence[Sequence[int | str]], *, seed: int = 0) -> np.ndarray:
         """Right or wrong on the first n test problems, bool [arrangements, n], where their own thoughts are fed in another order.

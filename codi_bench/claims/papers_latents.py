@@ -1,29 +1,27 @@
-"""Latents left out, replaced and fed in another order: what published studies did to all of them or to one, and to the answer."""
+"""Latents left out, replaced and fed in another order: what published studies did to some or all of them, and to the answer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.stats import pearsonr
 
 from codi_bench.audits import reading
-from codi_bench.audits.ablation import CLEAN, DROP_FLOOR, SELF
+from codi_bench.audits.ablation import CLEAN, DROP_FLOOR, SELF, Effect, effect
 from codi_bench.claims.claim import NORMAL, ZERO, Bench, Effects, Measured, Null
 from codi_bench.claims.own_reading import NUM_READ
 from codi_bench.claims.seed_sound import NUM_ABLATED, SEED, ends, without_word
 from codi_bench.claims.seed_sound_ablation import conditions, sweep
 from codi_bench.errors import MeasureError
 from codi_bench.models.edits import Edit
-from codi_bench.models.loop import MASKED, UNMASKED
-from codi_bench.stats import mcnemar_exact, newcombe_paired, stream, wilson
+from codi_bench.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
 from codi_bench.validity import across_claims, half_effect, order, sound
 
-NUM_CLAIMS = 19  # of the family, measured in a run or not
+NUM_CLAIMS = 29  # of the family, measured in a run or not
 KINDS = ("zero", "mean", "noise")
 NO_DROP = "no drop"
 CHANGED = 0.02  # of the answers, where thoughts that half precision rounds otherwise in another batch are fed again
-BATCH_FLOOR = 0.01
-NUM_ANSWERED = 1319  # problems, as many as GSM8K's test split has
 Outcomes = Mapping[str, np.ndarray]
 
 
@@ -32,16 +30,16 @@ def nothing_more(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     return []
 
 
-def _rate(metric: str, right: np.ndarray, **more) -> Measured:
+def rate_of(metric: str, right: np.ndarray, **more) -> Measured:
     rate = wilson(int(right.sum()), len(right))
     return Measured(metric, rate.value, len(right), "fraction", rate.low, rate.high, outcomes=right, **more)
 
 
-def _rates(found: Outcomes) -> list[Measured]:
-    return [_rate(metric, right) for metric, right in found.items()]
+def rates(found: Outcomes) -> list[Measured]:
+    return [rate_of(metric, right) for metric, right in found.items()]
 
 
-def _losses(found: Outcomes, reported: Mapping[str, float]) -> list[Measured]:
+def losses(found: Outcomes, reported: Mapping[str, float]) -> list[Measured]:
     """Is accuracy lost under each condition, against the clean run? Delta: half of the published loss, not below 2 points.
 
     A claim that something is lost at all gives nothing as reported, and has the floor.
@@ -55,7 +53,7 @@ def _losses(found: Outcomes, reported: Mapping[str, float]) -> list[Measured]:
         delta = half_effect(lost if lost > 0 else None, DROP_FLOOR)
         word = sound(loss, delta=delta, p={NO_DROP: float(corrected)}, marginal=NO_DROP, n=len(right))
         null = Null(float(clean.mean()), p=float(corrected))
-        rows.append(_rate(metric, right, null=null, verdict=word, detail={"loss": ends(loss)}))
+        rows.append(rate_of(metric, right, null=null, verdict=word, detail={"loss": ends(loss)}))
     return rows
 
 
@@ -64,14 +62,19 @@ def _losses(found: Outcomes, reported: Mapping[str, float]) -> list[Measured]:
 
 def truncation(bench: Bench) -> list[Measured]:
     """Accuracy after the first k latents."""
-    return _rates({f"accuracy_{k}": right for k, right in enumerate(bench.early(NUM_READ))})
+    return rates({f"accuracy_{k}": right for k, right in enumerate(bench.early(NUM_READ))})
 
 
 def truncation_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is accuracy lost against all latents?"""
     *fewer, full = bench.early(NUM_READ)
     found = {CLEAN: full} | {f"accuracy_{k}": right for k, right in enumerate(fewer)}
-    return _losses(found, {**reported, CLEAN: reported.get(f"accuracy_{len(fewer)}", 0)})
+    return losses(found, {**reported, CLEAN: reported.get(f"accuracy_{len(fewer)}", 0)})
+
+
+def solved(bench: Bench) -> list[Measured]:
+    """Share of problems that are answered rightly after some number of latents up to k: it can but grow with k."""
+    return rates({f"solved_{k}": bench.early(NUM_READ)[: k + 1].any(axis=0) for k in range(bench.num_latents + 1)})
 
 
 def _by_steps(bench: Bench) -> dict[str, np.ndarray]:
@@ -83,7 +86,7 @@ def _by_steps(bench: Bench) -> dict[str, np.ndarray]:
 def truncation_by_steps(bench: Bench) -> list[Measured]:
     """The same by the number of steps."""
     right = bench.early(NUM_READ)
-    return _rates({f"{name}_{k}": each[rows] for name, rows in _by_steps(bench).items() for k, each in enumerate(right)})
+    return rates({f"{name}_{k}": each[rows] for name, rows in _by_steps(bench).items() for k, each in enumerate(right)})
 
 
 def truncation_by_steps_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
@@ -120,6 +123,9 @@ def _replaced(bench: Bench) -> dict[str, np.ndarray]:
     def compute():
         named = {CLEAN: [], SELF: [Edit("all", "self")]} | {kind: [Edit("all", kind)] for kind in KINDS}
         named |= {f"first_{i}": [Edit(k, "zero") for k in range(i)] for i in range(1, bench.num_latents)}
+        named |= {
+            name: [Edit(k, "zero") for k in range(bench.num_latents)[start::2]] for start, name in enumerate(("even", "odd"))
+        }
         named["last_two"] = [Edit(k, "noise") for k in range(max(0, bench.num_latents - 2), bench.num_latents)]
         return dict(zip(named, _effects(bench, named).right, strict=True))
 
@@ -132,13 +138,13 @@ def _some(found: Outcomes, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 def ablate_all(bench: Bench) -> list[Measured]:
     """Accuracy with all latents replaced, by each kind of value."""
-    return _rates(_some(_replaced(bench), KINDS))
+    return rates(_some(_replaced(bench), KINDS))
 
 
 def ablate_all_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is accuracy lost, and do zeros leave more of it than noise, and noise more than means?"""
     found = _replaced(bench)
-    rows = _losses(_some(found, KINDS), reported)
+    rows = losses(_some(found, KINDS), reported)
     for better, worse in (("zero", "noise"), ("noise", "mean")):
         gain = newcombe_paired(found[better], found[worse])
         name = f"{better}_over_{worse}"
@@ -154,17 +160,17 @@ def _one(bench: Bench) -> dict[str, np.ndarray]:
 
 def ablate_one(bench: Bench) -> list[Measured]:
     """Accuracy with one latent replaced, by each kind of value."""
-    return _rates(_one(bench))
+    return rates(_one(bench))
 
 
 def ablate_one_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is accuracy lost?"""
-    return _losses(_one(bench), reported)
+    return losses(_one(bench), reported)
 
 
 def last_two(bench: Bench) -> list[Measured]:
     """Accuracy with noise in the last two latents."""
-    return _rates(_some(_replaced(bench), ["last_two"]))
+    return rates(_some(_replaced(bench), ["last_two"]))
 
 
 def last_two_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
@@ -174,13 +180,13 @@ def last_two_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured
     word = reading.enough_word(found[CLEAN], found["last_two"], p, tests=1)
     why = {} if word else without_word("without noise less than 5 % may be right: nothing could be lost")
     null = Null(float(found[CLEAN].mean()), p=p)
-    return [_rate("last_two", found["last_two"], null=null, verdict=word, detail=why)]
+    return [rate_of("last_two", found["last_two"], null=null, verdict=word, detail=why)]
 
 
 def necessity(bench: Bench) -> list[Measured]:
     """Share of right answers that are wrong with zeros for all latents."""
     found = _replaced(bench)
-    return [_rate("lost", ~_of_right(found, "zero"))]
+    return [rate_of("lost", ~_of_right(found, "zero"))]
 
 
 def _of_right(found: Outcomes, name: str) -> np.ndarray:
@@ -193,7 +199,7 @@ def _of_right(found: Outcomes, name: str) -> np.ndarray:
 def cumulative(bench: Bench) -> list[Measured]:
     """Share of right answers that are wrong with zeros for the first latents: it can but grow with their number."""
     found = _replaced(bench)
-    return [_rate(f"lost_{i}", ~_of_right(found, f"first_{i}")) for i in range(1, bench.num_latents)]
+    return [rate_of(f"lost_{i}", ~_of_right(found, f"first_{i}")) for i in range(1, bench.num_latents)]
 
 
 def flips(bench: Bench) -> list[Measured]:
@@ -204,7 +210,66 @@ def flips(bench: Bench) -> list[Measured]:
     changed = {name: ~((each == said[CLEAN]) | (np.isnan(each) & np.isnan(said[CLEAN]))) for name, each in said.items()}
     if changed[SELF].any():
         raise MeasureError("a control fails: replacing every latent by itself changes an answer")
-    return _rates({f"flip_{k + 1}": changed[f"{k}=zero"] for k in range(bench.num_latents)})
+    return rates({f"flip_{k + 1}": changed[f"{k}=zero"] for k in range(bench.num_latents)})
+
+
+def number_places(bench: Bench) -> list[Measured]:
+    """Points of accuracy lost with zeros at even positions, where numbers are read, and at odd ones."""
+    found = _replaced(bench)
+    return [_points(f"drop_{name}", newcombe_paired(found[CLEAN], found[name]), found) for name in ("even", "odd")]
+
+
+def number_places_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Is accuracy lost?"""
+    return losses(_some(_replaced(bench), ("even", "odd")), {})
+
+
+def _points(metric: str, value: Estimate, found: Outcomes, **more) -> Measured:
+    low, high = (None if end is None else 100 * end for end in (value.low, value.high))
+    return Measured(metric, 100 * value.value, len(found[CLEAN]), "points", low, high, **more)
+
+
+def resampled(bench: Bench) -> list[Measured]:
+    """Points of accuracy lost where one latent is another problem's, and how these losses go with those of zeros (Pearson)."""
+    drops, zeros = _resampled(bench), [effect(sweep(bench), f"{k}=zero").drop.value for k in range(bench.num_latents)]
+    rows = [_points(f"drop_{k}", each.drop, {CLEAN: sweep(bench).right[0]}) for k, each in enumerate(drops)]
+    values = [each.drop.value for each in drops]
+    if len(set(values)) < 2 or len(set(zeros)) < 2:
+        return rows
+    why = without_word("a correlation of a few positions has no honest interval")
+    return [*rows, Measured("r", float(pearsonr(values, zeros).statistic), len(values), "fraction", detail=why)]
+
+
+def resampled_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Is accuracy lost, averaged over donors?"""
+    found, clean = _resampled(bench), {CLEAN: sweep(bench).right[0]}
+    p = across_claims([each.p for each in found], NUM_CLAIMS)
+    rows = []
+    for k, (each, corrected) in enumerate(zip(found, p, strict=True)):
+        delta = half_effect(reported.get(f"drop_{k}", 0) / 100 or None, DROP_FLOOR)
+        word = sound(each.drop, delta=delta, p={NO_DROP: float(corrected)}, marginal=NO_DROP, n=len(clean[CLEAN]))
+        rows.append(_points(f"drop_{k}", each.drop, clean, null=Null(0.0, p=float(corrected)), verdict=word))
+    return rows
+
+
+def _resampled(bench: Bench) -> list[Effect]:
+    return [effect(sweep(bench), f"{k}=resample", seed=SEED + bench.seed) for k in range(bench.num_latents)]
+
+
+def discretised(bench: Bench) -> list[Measured]:
+    """Accuracy where latents are the projected embedding of the word that the head reads there: at odd positions, and at all."""
+    return rates(_discretised(bench))
+
+
+def discretised_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Is accuracy lost?"""
+    return losses(_discretised(bench), reported)
+
+
+def _discretised(bench: Bench) -> dict[str, np.ndarray]:
+    every = tuple(range(bench.num_latents))
+    found = {CLEAN: (), "odd": every[1::2], "all": every}
+    return {name: bench.discretised(NUM_ABLATED, places) for name, places in found.items()}
 
 
 # Another order
@@ -240,22 +305,22 @@ ORDERS, SUBSETS = ("permuted", "reversed"), ("first_half", "last_half", "even", 
 
 def reordered(bench: Bench) -> list[Measured]:
     """Accuracy with the own thoughts in another order."""
-    return _rates(_some(_refed(bench), ORDERS))
+    return rates(_some(_refed(bench), ORDERS))
 
 
 def reordered_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is accuracy lost?"""
-    return _losses(_some(_refed(bench), ORDERS), {})
+    return losses(_some(_refed(bench), ORDERS), {})
 
 
 def subset(bench: Bench) -> list[Measured]:
     """Accuracy with some of the own thoughts alone."""
-    return _rates(_some(_refed(bench), SUBSETS))
+    return rates(_some(_refed(bench), SUBSETS))
 
 
 def subset_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is accuracy lost?"""
-    return _losses(_some(_refed(bench), SUBSETS), {})
+    return losses(_some(_refed(bench), SUBSETS), {})
 
 
 def _thoughts(bench: Bench, kind: str) -> dict[str, np.ndarray]:
@@ -264,13 +329,13 @@ def _thoughts(bench: Bench, kind: str) -> dict[str, np.ndarray]:
 
 def single(bench: Bench) -> list[Measured]:
     """Accuracy with one of the own thoughts, fed once, and with a zero vector in its place."""
-    return _rates(_thoughts(bench, "single") | {"zero": _refed(bench)["zero_single"]})
+    return rates(_thoughts(bench, "single") | {"zero": _refed(bench)["zero_single"]})
 
 
 def repeat(bench: Bench) -> list[Measured]:
     """Accuracy with one of the own thoughts fed again and again, with zero vectors, and with normal ones."""
     found = _refed(bench)
-    return _rates(_thoughts(bench, "repeat") | {"zero": found["zero_repeat"], "normal": found["normal_repeat"]})
+    return rates(_thoughts(bench, "repeat") | {"zero": found["zero_repeat"], "normal": found["normal_repeat"]})
 
 
 def single_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
@@ -290,35 +355,11 @@ def _below_zero(found: Outcomes, zero: np.ndarray) -> list[Measured]:
         loss = newcombe_paired(zero, right)
         word = sound(loss, delta=DROP_FLOOR, p={control: float(corrected)}, marginal=control, n=len(right))
         null = Null(float(zero.mean()), p=float(corrected))
-        rows.append(_rate(metric, right, null=null, verdict=word, detail={"loss": ends(loss)}))
+        rows.append(rate_of(metric, right, null=null, verdict=word, detail={"loss": ends(loss)}))
     return rows
 
 
 def retention(bench: Bench) -> list[Measured]:
     """Share of right answers that stay right with half of the thoughts, or a zero vector alone."""
     found = _refed(bench)
-    return _rates({name: _of_right(found, name) for name in ("first_half", "last_half", "zero_single")})
-
-
-# The published evaluation
-
-
-def accuracy(bench: Bench) -> list[Measured]:
-    """Share of problems answered rightly by the published evaluation, whose thoughts attend to paddings."""
-    return [_rate("accuracy", bench.answered(NUM_ANSWERED, padding=UNMASKED))]
-
-
-def batch_effect(bench: Bench) -> list[Measured]:
-    """The same beside the accuracy of problems answered alone."""
-    return _rates(
-        {"batches": bench.answered(NUM_ANSWERED, padding=UNMASKED), "alone": bench.answered(NUM_ANSWERED, padding=MASKED)}
-    )
-
-
-def batch_effect_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
-    """Are more problems answered rightly in padded batches than alone?"""
-    batches, alone = (bench.answered(NUM_ANSWERED, padding=padding) for padding in (UNMASKED, MASKED))
-    gain, p = newcombe_paired(batches, alone), float(across_claims([mcnemar_exact(batches, alone, "greater")], NUM_CLAIMS)[0])
-    word = sound(gain, delta=BATCH_FLOOR, p={"alone": p}, marginal="alone", n=len(alone))
-    null = Null(float(alone.mean()), p=p)
-    return [_rate("batches", batches, null=null, verdict=word, detail={"gain": ends(gain)})]
+    return rates({name: _of_right(found, name) for name in ("first_half", "last_half", "zero_single")})

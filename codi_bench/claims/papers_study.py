@@ -5,14 +5,18 @@ Figures live in `baselines/`, never here.
 
 from __future__ import annotations
 
+from functools import partial
+
+from codi_bench.claims import papers_answers as answers
 from codi_bench.claims import papers_decoding as decoding
 from codi_bench.claims import papers_latents as latents
+from codi_bench.claims import papers_probes as probes
 from codi_bench.claims import papers_transplant as transplant
 from codi_bench.claims import seed_sound_probes
 from codi_bench.claims.claim import Claim
 from codi_bench.claims.own_edits import NUM_PAIRS
 from codi_bench.claims.own_reading import NUM_READ
-from codi_bench.claims.papers_latents import NUM_ANSWERED
+from codi_bench.claims.papers_answers import NUM_ANSWERED
 from codi_bench.claims.seed_sound import NUM_ABLATED
 
 PAPER = "CODI, arXiv 2502.21074 v3"
@@ -27,35 +31,21 @@ OTHERS = (
     "the same, against the values of another problem of as many steps: exact McNemar, Holm in the claim times the claims of the "
     "family; the null is the mean over all other problems"
 )
-
-
-def _decoding(
-    name: str,
-    kind: str,
-    sentence: str,
-    source: str,
-    protocol: str,
-    measure,
-    sound,
-    sound_protocol: str = OTHERS,
-    *,
-    slow: bool = False,
-) -> Claim:
-    """slow: of a model; on a log everything is counted at once."""
-    return Claim(
-        name, "decoding", kind, sentence, source, RIGHT + protocol, measure, sound_protocol, sound, slow=slow, on_logs=True
-    )
-
-
+CONSTANT = "against always giving the most frequent answer: exact McNemar, Holm in the claim times the claims of the family"
+ELSEWHERE = (
+    "SVAMP (1000), GSM-Hard (1319) and MultiArith (600) whole; beside generated problems 400 behind a fact of no use, and 400 "
+    "with numbers beyond those of training"
+)
 LOSS = "loss against the clean run; exact McNemar, Holm in the claim times the claims of the family"
 TWINS = (
     f"{NUM_PAIRS} generated pairs a step that differ in one number, both steps together, of them those whose problems are "
     "answered rightly; {what} fed to the recipient; the rate at which the answer becomes the twin's"
 )
 CONTROLS = "the same, against a donor with the same value, a problem of like length and noise: exact McNemar against each, Holm"
+STORIES = "on stories that no probe was trained on (GSM8K: problems), against stories with the operations of others"
 
 
-def _latents(
+def _claim(
     name: str,
     kind: str,
     sentence: str,
@@ -63,12 +53,22 @@ def _latents(
     protocol: str,
     measure,
     sound,
-    sound_protocol: str = LOSS,
+    sound_protocol: str,
     *,
+    family: str,
+    before: str = "",
+    on_logs: bool = False,
     slow: bool = False,
 ) -> Claim:
-    return Claim(name, "latents", kind, sentence, source, protocol, measure, sound_protocol, sound, slow=slow)
+    """before: what stands before every protocol of the family."""
+    return Claim(
+        name, family, kind, sentence, source, before + protocol, measure, sound_protocol, sound, slow=slow, on_logs=on_logs
+    )
 
+
+_decoding = partial(_claim, family="decoding", before=RIGHT, on_logs=True)
+_latents = partial(_claim, family="latents")
+_probes = partial(_claim, family="other probes")
 
 CLAIMS = (
     _decoding(
@@ -100,6 +100,7 @@ CLAIMS = (
         "all results before the last, at any place (rule, n and the last step are not stated)",
         decoding.table,
         decoding.table_sound,
+        OTHERS,
     ),
     _decoding(
         "log-table3-strict",
@@ -109,6 +110,7 @@ CLAIMS = (
         "by the number of results before the last",
         decoding.strict,
         decoding.strict_sound,
+        OTHERS,
         slow=True,
     ),
     _decoding(
@@ -119,6 +121,7 @@ CLAIMS = (
         "values counted singly; numbers that begin alike; whole numbers below 1000 alone; the last result too",
         decoding.readings,
         decoding.readings_sound,
+        OTHERS,
         slow=True,
     ),
     _decoding(
@@ -140,6 +143,7 @@ CLAIMS = (
         "the first word at one place, by the number of results before the last",
         decoding.slots,
         decoding.slots_sound,
+        OTHERS,
         slow=True,
     ),
     _decoding(
@@ -182,6 +186,7 @@ CLAIMS = (
         "by the number of steps, all of them counted",
         decoding.journal_table,
         decoding.journal_table_sound,
+        OTHERS,
         slow=True,
     ),
     _decoding(
@@ -192,6 +197,7 @@ CLAIMS = (
         "all results before the last, at any place (there: of problems whose intermediates were checked)",
         decoding.table,
         decoding.table_sound,
+        OTHERS,
         slow=True,
     ),
     _latents(
@@ -200,7 +206,7 @@ CLAIMS = (
         "The model answers this share of the problems correctly.",
         f"{PAPER}, Figure 3",
         f"{NUM_ANSWERED} problems, batches of 128 in their order, thoughts attend to paddings, greedy, numbers equal as floats",
-        latents.accuracy,
+        answers.accuracy,
         seed_sound_probes.task_accuracy,
         "no padding attended to, first 1000 problems; against always giving the most frequent answer, exact McNemar",
         slow=True,
@@ -211,9 +217,42 @@ CLAIMS = (
         "In padded batches more problems are answered rightly than alone: thoughts attend to paddings.",
         NOTEBOOK,
         f"{NUM_ANSWERED} problems, batches of 128 in their order with paddings attended to, and each alone",
-        latents.batch_effect,
-        latents.batch_effect_sound,
+        answers.batch_effect,
+        answers.batch_effect_sound,
         "gain over each alone, of one point or more; exact McNemar",
+        slow=True,
+    ),
+    _latents(
+        "scratch-baseline",
+        "value",
+        "Each problem alone, the model answers this share correctly.",
+        SCRATCHPAD,
+        f"{NUM_ANSWERED} problems, each alone, greedy, numbers equal as floats",
+        answers.alone,
+        answers.alone_sound,
+        CONSTANT,
+        slow=True,
+    ),
+    _latents(
+        "codi-ood",
+        "value",
+        "Out of distribution the model answers these shares correctly.",
+        f"{PAPER}, Table 1",
+        f"{ELSEWHERE}; the published evaluation, as for codi-acc-gsm8k",
+        answers.elsewhere,
+        answers.elsewhere_sound,
+        f"each problem alone, {CONSTANT}",
+        slow=True,
+    ),
+    _latents(
+        "codi-ood-beats-cot",
+        "order",
+        "Out of distribution thoughts answer rightly more often than chains of thought in words.",
+        f"{PAPER}, Table 1",
+        f"{ELSEWHERE}; the published evaluation, less what the model's own teacher answers in words (there: another model)",
+        answers.beats_words,
+        answers.beats_words_sound,
+        "the same, each problem alone: does the interval of the difference, by Newcombe, lie above zero?",
         slow=True,
     ),
     _latents(
@@ -238,6 +277,17 @@ CLAIMS = (
         slow=True,
     ),
     _latents(
+        "dyn-solved-rate",
+        "value",
+        "After one of the first k latents so many problems are answered rightly.",
+        f"{DYNAMICS} (second-hand)",
+        f"right after eot behind any of 0 to k latents, {NUM_READ} problems",
+        latents.solved,
+        latents.nothing_more,
+        "nothing more: it grows by construction, whatever a latent holds; see cap-truncation",
+        slow=True,
+    ),
+    _latents(
         "cap-ablate-all",
         "value",
         "With all latents replaced accuracy falls, least with zeros, most with means.",
@@ -245,6 +295,7 @@ CLAIMS = (
         f"all latents zero, mean of training problems (there: of test problems) or noise of equal norm, {NUM_ABLATED} problems",
         latents.ablate_all,
         latents.ablate_all_sound,
+        LOSS,
         slow=True,
     ),
     _latents(
@@ -255,6 +306,7 @@ CLAIMS = (
         f"one latent zero, mean or noise of equal norm, what follows recomputed, {NUM_ABLATED} problems",
         latents.ablate_one,
         latents.ablate_one_sound,
+        LOSS,
         slow=True,
     ),
     _latents(
@@ -302,6 +354,39 @@ CLAIMS = (
         slow=True,
     ),
     _latents(
+        "gs-number-positions",
+        "value",
+        "Zeros where numbers are read, or where none are, cost so much.",
+        JOURNAL,
+        f"zeros for the latents at even positions, which the head reads numbers in, and at odd ones, {NUM_ABLATED} problems",
+        latents.number_places,
+        latents.number_places_sound,
+        LOSS,
+        slow=True,
+    ),
+    _latents(
+        "gs-resample",
+        "value",
+        "Another problem's latent costs so much, and not where a zero does.",
+        JOURNAL,
+        f"one latent of another problem (there: at one layer), mean over donors, {NUM_ABLATED} problems",
+        latents.resampled,
+        latents.resampled_sound,
+        "loss against the clean run; exact McNemar of the first donor, Holm in the claim times the claims of the family",
+        slow=True,
+    ),
+    _latents(
+        "gs-discretise",
+        "value",
+        "With words in the place of thoughts accuracy falls.",
+        JOURNAL,
+        f"latents that are the projected embedding of the head's first word, at odd positions and at all, {NUM_ABLATED} problems",
+        latents.discretised,
+        latents.discretised_sound,
+        LOSS,
+        slow=True,
+    ),
+    _latents(
         "scratch-order",
         "exists",
         "The thoughts are needed in their order.",
@@ -309,6 +394,7 @@ CLAIMS = (
         f"the own thoughts of a clean run, permuted once for all and reversed, {NUM_ABLATED} problems",
         latents.reordered,
         latents.reordered_sound,
+        LOSS,
         slow=True,
     ),
     _latents(
@@ -319,6 +405,7 @@ CLAIMS = (
         f"the own thoughts of a clean run, some alone, {NUM_ABLATED} problems",
         latents.subset,
         latents.subset_sound,
+        LOSS,
         slow=True,
     ),
     _latents(
@@ -388,6 +475,42 @@ CLAIMS = (
         slow=True,
     ),
     _latents(
+        "cap-minimal-pair-wrong",
+        "exists",
+        "With the thoughts of a twin that is answered wrongly a problem gets the twin's wrong answer, not its right one.",
+        NOTEBOOK,
+        f"{NUM_PAIRS} generated pairs a step; the recipient answered rightly, the twin wrongly and not as the recipient; all "
+        "latents of the twin fed",
+        transplant.wrong_twin,
+        transplant.wrong_twin_sound,
+        "the twin's wrong answer against its right one: exact McNemar times the claims of the family",
+        slow=True,
+    ),
+    _latents(
+        "cap-cfr",
+        "value",
+        "Of the problems that are solved this share has a twin that is solved too.",
+        NOTEBOOK,
+        f"{NUM_PAIRS} generated pairs a step, over all and by the number of steps, 5 and more together",
+        transplant.response_rate,
+        latents.nothing_more,
+        "nothing more: a share of problems that nothing is done to",
+        slow=True,
+    ),
+    _latents(
+        "af-same-value-patch",
+        "none",
+        "The thoughts of a problem with the same value leave the answer as it is.",
+        FORUM,
+        TWINS.format(what="all latents of a problem with the same value, or one (there: the mean of such problems),").replace(
+            "becomes the twin's", "stays right"
+        ),
+        transplant.same_value,
+        transplant.same_value_sound,
+        "the loss is surely below 5 points",
+        slow=True,
+    ),
+    _latents(
         "cap-off-by-one",
         "exists",
         "One place off, a transplant does less: what it finds there looks diffuse.",
@@ -396,6 +519,41 @@ CLAIMS = (
         transplant.off_by_one,
         transplant.off_by_one_sound,
         "loss against the right places; exact McNemar, Holm",
+        slow=True,
+    ),
+    _probes(
+        "gs-operation-class",
+        "value",
+        "A probe tells which of three operations comes first.",
+        JOURNAL,
+        f"plus, minus or times; logistic regression, {probes.NUM_OPERATIONS} problems, 480 to train; the first probed layer at "
+        "latent positions 1 and 4, and all layers and positions together",
+        probes.operation_class,
+        probes.operation_class_sound,
+        f"ridge classifier, {STORIES}; the best cell of each draw, times the claims of the family",
+        slow=True,
+    ),
+    _probes(
+        "af-op-probe",
+        "exists",
+        "The difference of means tells plus from minus.",
+        f"{FORUM} (code alone, no number published)",
+        f"nearer mean of two, last layer, 70 % of up to {probes.NUM_OPERATIONS} problems to train, by latent position",
+        probes.operation_direction,
+        probes.operation_direction_sound,
+        f"the same, {STORIES}; the best position of each draw, times the claims of the family",
+        slow=True,
+    ),
+    _probes(
+        "cap-probe-metric",
+        "exists",
+        "Regression finds no value where the head reads it.",
+        NOTEBOOK,
+        "rightly answered problems alone, values of steps 1 and 2, ridge regression on the last layer at each place, five folds; "
+        "hit: within one percent; read: the head's first word",
+        probes.probe_metric,
+        probes.probe_metric_sound,
+        "read at some place against hit at some place: exact McNemar, Holm in the claim times the claims of the family",
         slow=True,
     ),
 )

@@ -1,22 +1,28 @@
-"""Transplants: the thoughts of a twin that differs in one number, all of them, one, all but one, or one place off."""
+"""Transplants: the thoughts of a twin that differs in one number, all of them, one, all but one, or one place off; and what the
+model itself says of that twin."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from codi_bench.audits import patching
-from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patched
-from codi_bench.claims.claim import Bench, Measured, Null
+from codi_bench.audits.patching import DONOR, FEWEST_PAIRS, RANDOM, SAME, Patched
+from codi_bench.audits.reading import enough_word
+from codi_bench.claims.claim import OWN, Bench, Measured, Null
 from codi_bench.claims.own_edits import NUM_PAIRS, STEPS, steered_row
-from codi_bench.claims.papers_latents import NUM_CLAIMS
+from codi_bench.claims.papers_latents import NUM_CLAIMS, rate_of, rates
 from codi_bench.claims.seed_sound import SEED, ends
+from codi_bench.errors import MeasureError
 from codi_bench.models.edits import NOISE, SELF, Patch
-from codi_bench.stats import mcnemar_exact, newcombe_paired, wilson
+from codi_bench.problems.pairs import Pair
+from codi_bench.stats import mcnemar_exact, newcombe_paired
 from codi_bench.validity import across_claims, sound
 
+Measure = Callable[[Bench], list[Measured]]
+Sound = Callable[[Bench, Mapping[str, float]], list[Measured]]
 SHIFTED = "one place off"
 FLOOR = 0.05
 
@@ -57,50 +63,28 @@ def transplanted(bench: Bench) -> Patched:
     return bench.once("transplants", compute)
 
 
+def both(sets: str) -> tuple[Measure, Sound]:
+    """How a claim of follow rates is measured: as published, and against a donor with the same value, a random one, and noise."""
+
+    def measure(bench: Bench) -> list[Measured]:
+        return _follow(bench, DONOR, _sets(bench.num_latents)[sets])
+
+    def soundly(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+        found, asked = transplanted(bench), _sets(bench.num_latents)[sets]
+        steps = patching.steered([(found, places) for places in asked.values()], claims=NUM_CLAIMS)
+        return [steered_row(name, each) for name, each in zip(asked, steps, strict=True)]
+
+    return measure, soundly
+
+
 def _follow(bench: Bench, source: str, sets: Mapping[str, Sequence[int]]) -> list[Measured]:
-    found, rows = transplanted(bench), []
-    for name, places in sets.items():
-        follows, _ = found.of(source, places)
-        rate = wilson(int(follows.sum()), len(follows))
-        rows.append(Measured(name, rate.value, len(follows), "fraction", rate.low, rate.high, outcomes=follows))
-    return rows
-
-
-def _soundly(bench: Bench, sets: Mapping[str, Sequence[int]]) -> list[Measured]:
-    """The same against a donor with the same value, a random one, and a random vector."""
     found = transplanted(bench)
-    steps = patching.steered([(found, places) for places in sets.values()], claims=NUM_CLAIMS)
-    return [steered_row(name, each) for name, each in zip(sets, steps, strict=True)]
+    return rates({name: found.of(source, places)[0] for name, places in sets.items()})
 
 
-def pair(bench: Bench) -> list[Measured]:
-    """Follow rate with all of the twin's latents, and with one."""
-    return _follow(bench, DONOR, _sets(bench.num_latents)["pair"])
-
-
-def pair_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
-    """The same against controls."""
-    return _soundly(bench, _sets(bench.num_latents)["pair"])
-
-
-def without(bench: Bench) -> list[Measured]:
-    """Follow rate with all of the twin's latents but one."""
-    return _follow(bench, DONOR, _sets(bench.num_latents)["without"])
-
-
-def without_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
-    """The same against controls."""
-    return _soundly(bench, _sets(bench.num_latents)["without"])
-
-
-def prefix(bench: Bench) -> list[Measured]:
-    """Follow rate with the twin's first latents."""
-    return _follow(bench, DONOR, _sets(bench.num_latents)["prefix"])
-
-
-def prefix_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
-    """The same against controls."""
-    return _soundly(bench, _sets(bench.num_latents)["prefix"])
+pair, pair_sound = both("pair")
+without, without_sound = both("without")
+prefix, prefix_sound = both("prefix")
 
 
 def off_by_one(bench: Bench) -> list[Measured]:
@@ -111,17 +95,102 @@ def off_by_one(bench: Bench) -> list[Measured]:
 def off_by_one_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is less followed than at the right places?"""
     found, sets = transplanted(bench), _sets(bench.num_latents)["pair"]
-    both = {name: (found.of(DONOR, places)[0], found.of(SHIFTED, places)[0]) for name, places in sets.items()}
-    p = across_claims([mcnemar_exact(own, off, "greater") for own, off in both.values()], NUM_CLAIMS)
+    pairs = {name: (found.of(DONOR, places)[0], found.of(SHIFTED, places)[0]) for name, places in sets.items()}
+    p = across_claims([mcnemar_exact(own, off, "greater") for own, off in pairs.values()], NUM_CLAIMS)
     rows, control = [], "the right places"
-    for (name, (own, off)), corrected in zip(both.items(), p, strict=True):
-        rate, loss = wilson(int(off.sum()), len(off)), newcombe_paired(own, off)
+    for (name, (own, off)), corrected in zip(pairs.items(), p, strict=True):
+        loss = newcombe_paired(own, off)
         word = sound(loss, delta=FLOOR, p={control: float(corrected)}, marginal=control, n=len(off))
         null = Null(float(own.mean()), p=float(corrected))
-        detail = {"loss": ends(loss)}
-        rows.append(
-            Measured(
-                name, rate.value, len(off), "fraction", rate.low, rate.high, outcomes=off, detail=detail, null=null, verdict=word
-            )
-        )
+        rows.append(rate_of(name, off, null=null, verdict=word, detail={"loss": ends(loss)}))
     return rows
+
+
+def same_value(bench: Bench) -> list[Measured]:
+    """Share of answers that stay right with the thoughts of a problem that has the same value, all of them or one."""
+    return rates(_stays(bench))
+
+
+def same_value_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Is surely less than 5 points lost?"""
+    stays = _stays(bench)
+    right = np.ones(len(next(iter(stays.values()))), bool)  # known pairs are answered rightly
+    p = across_claims([mcnemar_exact(right, each, "greater") for each in stays.values()], NUM_CLAIMS)
+    rows = []
+    for (name, each), corrected in zip(stays.items(), p, strict=True):
+        word = enough_word(right, each, float(corrected), tests=len(stays))
+        rows.append(rate_of(name, each, null=Null(1.0, p=float(corrected)), verdict=word))
+    return rows
+
+
+def _stays(bench: Bench) -> dict[str, np.ndarray]:
+    return {name: transplanted(bench).of(SAME, places)[1] for name, places in _sets(bench.num_latents)["pair"].items()}
+
+
+# What the model itself says of a twin
+
+
+@dataclass(frozen=True, eq=False)
+class Twins:
+    """Pairs of both steps, every recipient once, and the numbers that are said, float64 [n]: of the recipient, of the donor, and
+    of the recipient with all of the donor's thoughts."""
+
+    pairs: tuple[Pair, ...]
+    recipient: np.ndarray
+    donor: np.ndarray
+    fed: np.ndarray
+
+    def gold(self, side: str) -> np.ndarray:
+        """The right number of the `recipient` or of the `donor`, [n]."""
+        return np.array([float(getattr(pair, side).answer) for pair in self.pairs])
+
+    @property
+    def solved(self) -> np.ndarray:
+        """Is the recipient answered rightly? bool [n]."""
+        return self.recipient == self.gold("recipient")
+
+
+def _twins(bench: Bench) -> Twins:
+    def compute():
+        asked = {pair.recipient.group: pair for step in reversed(STEPS) for pair in bench.pairs(NUM_PAIRS, step=step)}
+        found = tuple(asked.values())
+        donors = [pair.donor for pair in found]
+        said = bench.said([pair.recipient for pair in found], {DONOR: bench.latents(donors)[:, :-1]})
+        return Twins(found, said[OWN], bench.said(donors, {})[OWN], said[DONOR])
+
+    return bench.once("what is said of twins", compute)
+
+
+def wrong_twin(bench: Bench) -> list[Measured]:
+    """With the thoughts of a twin that is answered wrongly: how often its wrong answer follows, and how often the right one."""
+    return rates(_wrong(bench))
+
+
+def wrong_twin_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Does the twin's own wrong answer follow more often than its right one?"""
+    found = _wrong(bench)
+    wrong, gold = found["wrong"], found["gold"]
+    gain, p = newcombe_paired(wrong, gold), float(across_claims([mcnemar_exact(wrong, gold, "greater")], NUM_CLAIMS)[0])
+    word = sound(gain, delta=FLOOR, p={"its right answer": p}, marginal="its right answer", n=len(wrong))
+    return [rate_of("wrong", wrong, null=Null(float(gold.mean()), p=p), verdict=word, detail={"gain": ends(gain)})]
+
+
+def _wrong(bench: Bench) -> dict[str, np.ndarray]:
+    twins = _twins(bench)
+    gold = twins.gold("donor")
+    kept = twins.solved & ~np.isnan(twins.donor) & (twins.donor != gold) & (twins.donor != twins.gold("recipient"))
+    if kept.sum() < FEWEST_PAIRS:
+        raise MeasureError(
+            f"{kept.sum()} of {len(kept)} pairs have a twin with a wrong answer of its own; {FEWEST_PAIRS} are needed: give a "
+            "larger --n, or a model that solves fewer"
+        )
+    return {"wrong": (twins.fed == twins.donor)[kept], "gold": (twins.fed == gold)[kept]}
+
+
+def response_rate(bench: Bench) -> list[Measured]:
+    """Of the problems that are solved, the share whose twin is solved too, over all and by the number of steps."""
+    twins = _twins(bench)
+    both_solved, steps = twins.donor == twins.gold("donor"), np.array([pair.recipient.num_steps for pair in twins.pairs])
+    longest = np.minimum(steps, 5)  # 5 and more together, as the source has them
+    found = {"all": twins.solved} | {f"steps_{k}": twins.solved & (longest == k) for k in (2, 3, 4, 5)}
+    return rates({name: both_solved[rows] for name, rows in found.items() if rows.any()})

@@ -1,0 +1,247 @@
+"""Probes of other studies: which operation comes first, and values by regression, each beside what it is to be held against.
+
+A story tells its operation, so the sound protocol trains on some stories and tests on others; its null gives whole stories the
+operations of others. Problems without a story (GSM8K) are stories of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import pearsonr
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import r2_score
+from sklearn.model_selection import KFold, StratifiedGroupKFold, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from codi_bench.audits.decoding import FEWEST
+from codi_bench.claims.claim import Bench, Measured, Null
+from codi_bench.claims.papers_latents import rate_of
+from codi_bench.claims.seed_sound import NUM_PROBLEMS, SEED, effect_over, ends, without_word
+from codi_bench.errors import MeasureError
+from codi_bench.stats import Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream
+from codi_bench.validity import across_claims, permutation_p, sound
+
+NUM_CLAIMS = 3  # of the family, measured in a run or not
+NUM_OPERATIONS = 600  # problems: 480 to train, 120 to test, as published
+FOLDS = 5
+GAIN_FLOOR = 0.10
+PERMUTED = "stories permuted"
+VALUE_FLOOR = 0.05
+
+# The first operation
+
+
+@dataclass(frozen=True, eq=False)
+class Operations:
+    """Problems with one of the operations first: states float32 [n, latents, layers, d], label int [n], story [n]."""
+
+    states: np.ndarray
+    label: np.ndarray
+    story: np.ndarray
+
+
+def _operations(bench: Bench, signs: str, layers: tuple[int, ...]) -> Operations:
+    found = bench.captured(NUM_PROBLEMS, num_latents=bench.num_latents)
+    rows = [i for i, p in enumerate(found.problems) if p.operators[:1] and p.operators[0] in signs][:NUM_OPERATIONS]
+    label = np.array([signs.index(found.problems[i].operators[0]) for i in rows])
+    story = np.array([found.problems[i].template or found.problems[i].group for i in rows])
+    if len(rows) < FEWEST or len(set(label.tolist())) < len(signs):
+        raise MeasureError(f"{len(rows)} problems begin with one of {signs}, and each must be there: give more problems")
+    return Operations(found.hidden_states[rows][:, 1:][:, :, list(layers)].astype(np.float32), label, story)
+
+
+def _cells(bench: Bench) -> dict[str, tuple[Operations, np.ndarray]]:
+    """What the published study names: the first probed layer at latent positions 1 and 4, and everything together: [n, d]."""
+    found = _operations(bench, "+-*", bench.layers)
+    at = {f"at_{place}": found.states[:, place, 0] for place in (1, 4) if place < bench.num_latents}
+    return {name: (found, x) for name, x in {**at, "all": found.states.reshape(len(found.label), -1)}.items()}
+
+
+def operation_class(bench: Bench) -> list[Measured]:
+    """Accuracy of logistic regression on one of three operations, four fifths of the problems to train."""
+
+    def measure(name: str, found: Operations, x: np.ndarray) -> Measured:
+        train, test = train_test_split(
+            np.arange(len(x)), test_size=0.2, random_state=SEED + bench.seed, stratify=found.label, shuffle=True
+        )
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x[train], found.label[train])
+        return rate_of(name, probe.predict(x[test]) == found.label[test], nominal=Null(1 / 3))
+
+    return [measure(name, *given) for name, given in _cells(bench).items()]
+
+
+def operation_class_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """The same by least squares on stories that no probe was trained on, against permuted stories."""
+    return _on_other_stories(bench, _cells(bench), least_squares, reported, chance=1 / 3)
+
+
+def operation_direction(bench: Bench) -> list[Measured]:
+    """Accuracy of the difference of means on plus or minus, by latent position, 70 % of the problems to train."""
+    found, rows = _additions(bench), []
+    for name, (each, x) in found.items():
+        train, test = train_test_split(np.arange(len(x)), test_size=0.3, random_state=SEED + bench.seed, stratify=each.label)
+        said = nearest_mean(x[train], each.label[train, None], x[test], 2)[:, 0]
+        rows.append(rate_of(name, said == each.label[test]))
+    return rows
+
+
+def operation_direction_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """The same on stories that no probe was trained on, against permuted stories."""
+    return _on_other_stories(bench, _additions(bench), nearest_mean, {}, chance=1 / 2)
+
+
+def _additions(bench: Bench) -> dict[str, tuple[Operations, np.ndarray]]:
+    found = _operations(bench, "+-", (-1,))
+    return {f"at_{place}": (found, found.states[:, place, 0]) for place in range(bench.num_latents)}
+
+
+Classifier = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
+
+
+def nearest_mean(x: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: int) -> np.ndarray:
+    """The class whose mean is nearest, int [m, B], of test rows [m, d], for B labellings [n, B] of the training rows [n, d]."""
+    scores = []
+    for k in range(classes):
+        own = (labels == k).astype(np.float64)
+        mean = (x.T @ own / np.maximum(own.sum(0), 1)).T  # [B, d]
+        scores.append(2 * test @ mean.T - (mean**2).sum(1))
+    return np.argmax(scores, axis=0)
+
+
+def least_squares(x: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: int) -> np.ndarray:
+    """The class that a ridge regression on membership puts first (standardised columns, penalty n); shapes as above."""
+    mean, std = x.mean(0), x.std(0)
+    scale = np.where(std > 0, std, 1)
+    a, b = (x - mean) / scale, (test - mean) / scale
+    weights = b @ a.T @ np.linalg.inv(a @ a.T + len(a) * np.eye(len(a)))  # [m, n]: the dual, since rows may be fewer than columns
+    targets = [(labels == k).astype(np.float64) for k in range(classes)]
+    return np.argmax([weights @ (each - each.mean(0)) + each.mean(0) for each in targets], axis=0)
+
+
+def _on_other_stories(
+    bench: Bench,
+    cells: Mapping[str, tuple[Operations, np.ndarray]],
+    classify: Classifier,
+    reported: Mapping[str, float],
+    *,
+    chance: float,
+) -> list[Measured]:
+    """The cells of a claim are one test: each against the best of every draw."""
+    found = {name: _held_out(x.astype(np.float64), each, classify, bench) for name, (each, x) in cells.items()}
+    best = np.max([null for _, null in found.values()], axis=0)
+    rows = []
+    for name, (right, null) in found.items():
+        corrected = min(1.0, NUM_CLAIMS * permutation_p(right.mean(), best))
+        story = cells[name][0].story
+        rate = bootstrap_mean(right, rng=stream(SEED + bench.seed, name), groups=story)
+        over = Estimate(*(None if end is None else end - null.mean() for end in (rate.value, rate.low, rate.high)))
+        word = sound(
+            over,
+            delta=effect_over(reported, name, chance, GAIN_FLOOR),
+            p={PERMUTED: corrected},
+            marginal=PERMUTED,
+            n=len(set(story.tolist())),
+            permutations=bench.permutations,
+        )
+        rows.append(
+            Measured(
+                name,
+                rate.value,
+                len(right),
+                "fraction",
+                rate.low,
+                rate.high,
+                outcomes=right,
+                detail={"stories": len(set(story.tolist()))},
+                null=Null.of(null, corrected),
+                verdict=word,
+            )
+        )
+    return rows
+
+
+def _held_out(x: np.ndarray, found: Operations, classify: Classifier, bench: Bench) -> tuple[np.ndarray, np.ndarray]:
+    """Right or wrong on held-out stories, bool [n], and accuracies where stories have the labels of others, [permutations]."""
+    rng = stream(SEED + bench.seed, "stories")
+    stories, member = np.unique(found.story, return_inverse=True)
+    own = np.array([found.label[member == i][0] for i in range(len(stories))])
+    drawn = np.stack([own, *(rng.permutation(own) for _ in range(bench.permutations))], axis=1)[member]  # [n, 1 + B]
+    said, classes = np.empty_like(drawn), int(found.label.max()) + 1
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=SEED + bench.seed)
+    for train, test in folds.split(x, found.label, member):
+        said[test] = classify(x[train], drawn[train], x[test], classes)
+    right = said == drawn
+    return right[:, 0], right[:, 1:].mean(0)
+
+
+# Values by regression
+
+
+@dataclass(frozen=True, eq=False)
+class Regressed:
+    """One step's values on n rightly answered problems: by ridge regression held out, and by the head, at each place.
+
+    r2, pearson [places]; hit, read bool [n, places]: within one percent, and the head's first word.
+    """
+
+    r2: np.ndarray
+    pearson: np.ndarray
+    hit: np.ndarray
+    read: np.ndarray
+
+
+def _regressed(bench: Bench) -> list[Regressed]:
+    def compute():
+        captured, decoded = bench.captured(NUM_PROBLEMS, num_latents=bench.num_latents), bench.decoded
+        states, numbers = captured.hidden_states[captured.right][:, :, -1].astype(np.float64), decoded.numbers()[..., 0]
+        found = []
+        for step in (1, 2):
+            rows = [i for i, p in enumerate(decoded.problems) if p.num_steps > step and not np.isnan(p.values[step - 1])]
+            if len(rows) >= FEWEST:
+                values = np.array([decoded.problems[i].values[step - 1] for i in rows], float)
+                found.append(_regress(states[rows], values, numbers[rows], seed=SEED + bench.seed))
+        if not found:
+            raise MeasureError(f"fewer than {FEWEST} rightly answered problems have an intermediate value: give more problems")
+        return found
+
+    return bench.once("values by regression", compute)
+
+
+def _regress(states: np.ndarray, values: np.ndarray, numbers: np.ndarray, *, seed: int) -> Regressed:
+    said = np.empty(numbers.shape)
+    for train, test in KFold(FOLDS, shuffle=True, random_state=seed).split(states):
+        for place in range(states.shape[1]):
+            probe = make_pipeline(StandardScaler(), Ridge(1.0)).fit(states[train, place], values[train])
+            said[test, place] = probe.predict(states[test, place])
+    places = range(states.shape[1])
+    return Regressed(
+        np.array([r2_score(values, said[:, place]) for place in places]),
+        np.array([pearsonr(values, said[:, place]).statistic for place in places]),
+        np.abs(said - values[:, None]) <= 0.01 * np.abs(values)[:, None],
+        numbers == values[:, None],
+    )
+
+
+def probe_metric(bench: Bench) -> list[Measured]:
+    """Means over steps 1 and 2 and all places: R2 (not above 1) and Pearson's r of ridge regression, its hits, and the head's."""
+    found = _regressed(bench)
+    n, why = sum(len(each.hit) for each in found), without_word("a mean over cells that share their problems: no honest interval")
+    means = {name: float(np.mean([getattr(each, name).mean() for each in found])) for name in ("r2", "pearson", "hit", "read")}
+    return [Measured(name, value, n, "points" if name == "r2" else "fraction", detail=why) for name, value in means.items()]
+
+
+def probe_metric_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Step by step: does the head read the value at some place more often than regression comes near it at some place?"""
+    found = _regressed(bench)
+    read, hit = ([getattr(each, name).any(axis=1) for each in found] for name in ("read", "hit"))
+    p = across_claims([mcnemar_exact(a, b, "greater") for a, b in zip(read, hit, strict=True)], NUM_CLAIMS)
+    rows, control = [], "ridge regression"
+    for step, (a, b, corrected) in enumerate(zip(read, hit, p, strict=True), start=1):
+        gain, null = newcombe_paired(a, b), Null(float(b.mean()), p=float(corrected))
+        word = sound(gain, delta=VALUE_FLOOR, p={control: null.p}, marginal=control, n=len(a))
+        rows.append(rate_of(f"read_step{step}", a, null=null, verdict=word, detail={"gain": ends(gain)}))
+    return rows

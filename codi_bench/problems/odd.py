@@ -1,0 +1,58 @@
+"""Generated problems out of distribution: told as no training problem is, or with numbers that no training problem has.
+
+What SVAMP and GSM-Hard are beside GSM8K: the same chains under another surface, and the same stories with other numbers.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from codi_bench.errors import ProblemError
+from codi_bench.problems.generator import BY_STEPS, MAX_VALUE, STEP_WEIGHTS, generate, run_program, split_of, tell
+from codi_bench.problems.problem import Problem
+from codi_bench.problems.templates import NAMES, THINGS, Template
+
+PATIENCE = 2_000  # stories in a row that bring nothing new
+DRAWS = 500  # of numbers for one story: long chains of large numbers seldom stay below 100
+
+
+def distracted(n: int, *, seed: int) -> list[Problem]:
+    """The first n test problems, each behind a fact about somebody and something else: `Tom has 7 pens.`"""
+    rng, found = random.Random(f"codi-bench:odd:{seed}:distracted"), []
+    for problem in generate(n, seed=seed, split="test"):
+        person, thing = (rng.choice([word for word in words if word not in problem.question]) for words in (NAMES, THINGS))
+        found.append(replace(problem, question=f"{person} has {rng.randint(2, 30)} {thing}. {problem.question}"))
+    return found
+
+
+def renumbered(n: int, *, seed: int) -> list[Problem]:
+    """n different contents of which at least one number lies outside the range that its story is trained with.
+
+    Raises ProblemError where the stories hold fewer.
+    """
+    rng = random.Random(f"codi-bench:odd:{seed}:renumbered")
+    found: dict[str, Problem] = {}
+    idle = 0
+    while len(found) < n:
+        idle += 1
+        if idle > PATIENCE:
+            raise ProblemError(f"the generator has fewer than {n} problems with other numbers; ask for fewer")
+        template = rng.choice(BY_STEPS[rng.choices([*STEP_WEIGHTS], [*STEP_WEIGHTS.values()])[0]])
+        operands = next((each for each in (_draw(template, rng) for _ in range(DRAWS)) if _is_new(template, each)), None)
+        if operands is not None:
+            problem = tell(template, operands, rng)
+            if problem.group not in found:
+                found[problem.group], idle = problem, 0
+    return list(found.values())
+
+
+def _draw(template: Template, rng: random.Random) -> dict[str, int]:
+    return {letter: rng.randint(1, MAX_VALUE) for letter in template.ranges}
+
+
+def _is_new(template: Template, operands: dict[str, int]) -> bool:
+    """Can it be told, and is it a content that no range allows?"""
+    within = [low <= operands[letter] <= high for letter, (low, high) in template.ranges.items()]
+    told = run_program(template, operands) is not None
+    return told and not all(within) and split_of(template.name, tuple(operands.values())) == "test"
