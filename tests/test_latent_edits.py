@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hand_built import by_hand
 from transformers import AutoTokenizer
 
 from codi_bench.bench import ModelBench
+from codi_bench.claims import papers_answers as answers
 from codi_bench.claims import papers_latents as latents
 from codi_bench.claims import papers_transplant as transplant
 from codi_bench.claims.claim import NORMAL, ZERO, Effects
 from codi_bench.claims.own_edits import NUM_PAIRS
-from codi_bench.errors import MeasureError
+from codi_bench.claims.papers_transplant import NUM_TWINS
+from codi_bench.errors import EditError, MeasureError
+from codi_bench.models.discrete import answer_discretised
 from codi_bench.models.edits import Edit
+from codi_bench.models.loop import tokenise
 from codi_bench.models.model import Model
 from codi_bench.models.registry import ModelEntry
 from codi_bench.problems.pairs import Pair
@@ -26,6 +32,7 @@ from codi_bench.validity import Validity
 K, N, NEW = 6, 200, 5
 SAID = 98  # numbers that the tokenizer of the model built by hand has
 EVERY = tuple(range(K))
+SIDES = ("recipient", "donor", "same")
 
 
 def of(rows) -> dict:
@@ -75,6 +82,131 @@ def test_a_transplant_turns_every_answer_that_is_read_there_and_one_place_off_it
     off = {name: row.verdict.word for name, row in of(transplant.off_by_one_sound(bench, {})).items()}
     assert off == {name: Validity.SUPPORTED if value else Validity.REFUTED for name, value in pair.items()}
     assert {row.n for row in transplant.pair(bench)} == {2 * SAID}
+
+
+# What the model itself says of a twin
+
+
+def test_own_thoughts_said_again_change_nothing_and_a_twin_s_turn_the_answer(read_at):
+    bench = read_at(3)
+    asked = [pair.recipient for pair in planted(1)]
+    own, twins = (bench.latents([getattr(pair, side) for pair in planted(1)])[:, :-1] for side in ("recipient", "donor"))
+    found = bench.said(asked, {"self": own, "twin": twins})
+    numbers = np.arange(float(SAID))
+    assert (found["own"] == numbers).all() and (found["self"] == numbers).all()
+    assert (found["twin"] == (numbers + 37) % SAID).all()
+    assert values(transplant.response_rate(replaced(bench))) == {"all": 1}
+
+
+def replaced(bench: ModelBench, **gold: str) -> ModelBench:
+    """The same with pairs whose donor, or recipient, has this answer, whatever the model says."""
+    bench.seen.clear()
+    for step in (1, 2):
+        made = [
+            Pair(*(replace(getattr(p, side), answer=gold.get(side, getattr(p, side).answer)) for side in SIDES), step)
+            for p in planted(step)
+        ]
+        bench.seen[f"pairs {NUM_TWINS} {step}"] = (made, None)
+    return bench
+
+
+def test_a_wrong_twin_is_followed_to_its_own_answer_and_not_to_the_right_one(read_at):
+    wrong = replaced(read_at(3), donor="99")  # the model says another number of every donor
+    assert values(transplant.wrong_twin(wrong)) == {"wrong": 1, "gold": 0}
+    (row,) = transplant.wrong_twin_sound(wrong, {})
+    assert row.verdict.word is Validity.SUPPORTED and row.n == 2 * SAID
+    assert values(transplant.response_rate(wrong)) == {"all": 0}
+    with pytest.raises(MeasureError, match=f"0 of {2 * SAID} pairs have a twin with a wrong answer of its own; 20 are needed"):
+        transplant.wrong_twin(replaced(read_at(3)))
+    with pytest.raises(MeasureError, match="0 of"):
+        transplant.wrong_twin(replaced(read_at(3), recipient="99", donor="99"))
+
+
+def test_the_same_value_leaves_the_answer_or_loses_it(read_at):
+    bench = read_at(3)
+    assert set(values(transplant.same_value(bench)).values()) == {1}
+    assert {row.verdict.word for row in transplant.same_value_sound(bench, {})} == {Validity.SUPPORTED}
+    spoilt = transplanted_stays(bench, np.zeros(2 * SAID, bool))
+    assert {row.verdict.word for row in transplant.same_value_sound(spoilt, {})} == {Validity.REFUTED}
+
+
+def transplanted_stays(bench: ModelBench, stays: np.ndarray) -> SimpleNamespace:
+    found = SimpleNamespace(of=lambda source, places: (None, stays))
+    return SimpleNamespace(num_latents=bench.num_latents, once=lambda name, compute: found)
+
+
+# Words in the place of thoughts
+
+
+@torch.inference_mode()
+def test_discretised_thoughts_are_those_of_a_plain_loop_over_words(tiny, tmp_path):
+    bench, codi = ModelBench(tiny, Store(tmp_path), max_new_tokens=NEW), tiny.codi
+    problems = bench.problems(12)
+    clean = bench.answered(problems, padding="masked")
+    assert (bench.discretised(12, ()) == clean).all()
+    for places in ((1, 3, 5), EVERY):
+        found = answer_discretised(codi, [p.question for p in problems], places, max_new_tokens=NEW, batch_size=5)
+        for problem, ids in zip(problems, found.tokens, strict=True):
+            (asked,) = tokenise(codi, [problem.question])
+            fed = codi.embed(torch.tensor([[*asked, codi.bot_id]]))
+            for place in EVERY:
+                thought = run(codi, fed)
+                if place in places:
+                    thought = codi.embed(codi.logits(thought)[: codi.vocab_size].argmax())
+                fed = torch.cat([fed, codi.projection(thought)[None, None]], dim=1)
+            fed, said = torch.cat([fed, codi.embed(torch.tensor([[codi.eot_id]]))], dim=1), []
+            while len(said) < NEW and (not said or said[-1] != codi.eos_id):
+                said.append(int(codi.answer_ids(codi.answer_logits(run(codi, fed)))))
+                fed = torch.cat([fed, codi.embed(torch.tensor([[said[-1]]]))], dim=1)
+            assert list(ids) == said
+    with pytest.raises(EditError, match="latent positions go from 0 to 5"):
+        bench.discretised(12, (6,))
+
+
+def run(codi, embeds: torch.Tensor) -> torch.Tensor:
+    """The state behind the final norm of the newest input, [d], without any cache."""
+    return codi.backbone(inputs_embeds=embeds, output_hidden_states=True).hidden_states[-1][0, -1]
+
+
+def test_the_share_solved_by_some_step_can_but_grow():
+    right = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], bool)
+    bench = SimpleNamespace(num_latents=2, early=lambda n: right)
+    assert values(latents.solved(bench)) == {"solved_0": 0.25, "solved_1": 0.5, "solved_2": 0.75}
+
+
+def test_zeros_at_even_places_and_a_donor_s_latent_cost_what_they_do():
+    none, half = np.zeros(N, bool), np.arange(N) % 2 > 0
+    found = values(latents.number_places(replacing({"0=zero+2=zero+4=zero": none})))
+    assert found == {"drop_even": 75, "drop_odd": 0}
+    words = of(latents.number_places_sound(replacing({"0=zero+2=zero+4=zero": none}), {}))
+    assert words["even"].verdict.word is Validity.SUPPORTED and words["odd"].verdict.word is Validity.REFUTED
+    bench = replacing({"2=resample": half, "3=zero": none, "2=zero": half})
+    rows = of(latents.resampled(bench))
+    assert {k: row.value for k, row in rows.items() if k != "r"} == {f"drop_{k}": 50 * (k == 2) / 2 for k in EVERY}
+    assert rows["r"].value == pytest.approx(np.corrcoef([0, 0, 1, 0, 0, 0], [0, 0, 1, 3, 0, 0])[0, 1])
+    words = of(latents.resampled_sound(bench, {}))
+    assert words["drop_2"].verdict.word is Validity.SUPPORTED and words["drop_0"].verdict.word is not Validity.SUPPORTED
+
+
+# Out of distribution
+
+
+def test_what_is_elsewhere_is_against_a_constant_and_against_words():
+    problems = [Problem(f"{i}", (), "1" if i < 40 else str(i), f"{i}") for i in range(N)]
+    right, words = np.arange(N) >= 40, np.arange(N) % 2 > 0
+    bench = SimpleNamespace(
+        elsewhere=lambda: {"gsm-hard": problems},
+        answered=lambda problems, padding: right,
+        explained=lambda problems: words,
+        once=lambda name, compute: compute(),
+    )
+    assert values(answers.elsewhere(bench)) == {"accuracy_gsm_hard": 0.8}
+    (row,) = answers.elsewhere_sound(bench, {})
+    assert row.verdict.word is Validity.SUPPORTED and row.null.value == 0.2
+    (row,) = answers.beats_words_sound(bench, {})
+    assert row.metric == "gain_gsm_hard" and row.value == pytest.approx(0.3) and row.verdict.word is Validity.SUPPORTED
+    bench.answered, bench.explained = lambda problems, padding: words, lambda problems: right
+    assert answers.beats_words_sound(bench, {})[0].verdict.word is Validity.REFUTED
 
 
 # Thoughts fed in another order
@@ -236,20 +368,21 @@ def test_a_dip_of_long_problems_is_found_and_none_is_not():
 
 def test_padded_batches_are_compared_with_each_alone(tiny, tmp_path):
     bench = ModelBench(tiny, Store(tmp_path), n=40, max_new_tokens=NEW)
-    alone = bench.answered(40, padding="masked")
+    alone = bench.answered(bench.problems(40), padding="masked")
     assert (alone == bench.right_under(40, [[]], num_latents=K)[0]).all()
     texts = tiny.answer(
         [p.question for p in bench.problems(40)], batch_size=128, max_new_tokens=NEW, protocol="unmasked-padding"
     ).texts
-    batches = bench.answered(40, padding="unmasked-padding")
+    batches = bench.answered(bench.problems(40), padding="unmasked-padding")
     assert batches.tolist() == [score(text, p.answer) for text, p in zip(texts, bench.problems(40))]
-    assert values(latents.batch_effect(bench)) == {"batches": batches.mean(), "alone": alone.mean()}
+    assert values(answers.batch_effect(bench)) == {"batches": batches.mean(), "alone": alone.mean()}
 
 
 def test_what_padding_gains_is_found():
     right = {"unmasked-padding": np.ones(N, bool), "masked": np.arange(N) % 10 > 0}
-    bench = SimpleNamespace(answered=lambda n, padding: right[padding])
-    (row,) = latents.batch_effect_sound(bench, {})
+    bench = SimpleNamespace(problems=lambda n: [], answered=lambda problems, padding: right[padding])
+    (row,) = answers.batch_effect_sound(bench, {})
     assert row.verdict.word is Validity.SUPPORTED and row.value == 1 and row.null.value == 0.9
-    (row,) = latents.batch_effect_sound(SimpleNamespace(answered=lambda n, padding: right["masked"]), {})
+    bench.answered = lambda problems, padding: right["masked"]
+    (row,) = answers.batch_effect_sound(bench, {})
     assert row.verdict.word is not Validity.SUPPORTED

@@ -151,7 +151,7 @@ class Bench(Protocol):
         """Right or wrong, bool [n], where the teacher explains in words; right as published."""
 
     def said(self, problems: Sequence[Problem], latents: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The number answered, float64 [n], NaN where none: OWN, and with latents [n, K, d] by name fed instead of the own ones."""
+        """The number said, float64 [n], NaN where none: OWN, and with latents [n, K, d] by name fed instead of the own ones."""
 
     def discretised(self, n: int, places: Sequence[int]) -> np.ndarray:
         """Right or wrong on the first n test problems, bool [n], where the latents at some positions are the projected embedding

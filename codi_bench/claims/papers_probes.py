@@ -69,7 +69,7 @@ def operation_class(bench: Bench) -> list[Measured]:
             np.arange(len(x)), test_size=0.2, random_state=SEED + bench.seed, stratify=found.label, shuffle=True
         )
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x[train], found.label[train])
-        return rate_of(name, probe.predict(x[test]) == found.label[test], nominal=Null(1 / 3))
+        return rate_of(name, probe.predict(x[test]) == found.label[test])
 
     return [measure(name, *given) for name, given in _cells(bench).items()]
 

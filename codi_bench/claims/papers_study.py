@@ -17,6 +17,7 @@ from codi_bench.claims.claim import Claim
 from codi_bench.claims.own_edits import NUM_PAIRS
 from codi_bench.claims.own_reading import NUM_READ
 from codi_bench.claims.papers_answers import NUM_ANSWERED
+from codi_bench.claims.papers_transplant import NUM_TWINS
 from codi_bench.claims.seed_sound import NUM_ABLATED
 
 PAPER = "CODI, arXiv 2502.21074 v3"
@@ -479,7 +480,7 @@ CLAIMS = (
         "exists",
         "With the thoughts of a twin that is answered wrongly a problem gets the twin's wrong answer, not its right one.",
         NOTEBOOK,
-        f"{NUM_PAIRS} generated pairs a step; the recipient answered rightly, the twin wrongly and not as the recipient; all "
+        f"{NUM_TWINS} generated pairs a step; the recipient answered rightly, the twin wrongly and not as the recipient; all "
         "latents of the twin fed",
         transplant.wrong_twin,
         transplant.wrong_twin_sound,
@@ -491,7 +492,7 @@ CLAIMS = (
         "value",
         "Of the problems that are solved this share has a twin that is solved too.",
         NOTEBOOK,
-        f"{NUM_PAIRS} generated pairs a step, over all and by the number of steps, 5 and more together",
+        f"{NUM_TWINS} generated pairs a step, over all and by the number of steps, 5 and more together",
         transplant.response_rate,
         latents.nothing_more,
         "nothing more: a share of problems that nothing is done to",

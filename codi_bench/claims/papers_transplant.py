@@ -25,6 +25,7 @@ Measure = Callable[[Bench], list[Measured]]
 Sound = Callable[[Bench, Mapping[str, float]], list[Measured]]
 SHIFTED = "one place off"
 FLOOR = 0.05
+NUM_TWINS = 600  # pairs a step, of which few have a twin that is answered wrongly
 
 
 def _sets(count: int) -> dict[str, dict[str, tuple[int, ...]]]:
@@ -152,7 +153,7 @@ class Twins:
 
 def _twins(bench: Bench) -> Twins:
     def compute():
-        asked = {pair.recipient.group: pair for step in reversed(STEPS) for pair in bench.pairs(NUM_PAIRS, step=step)}
+        asked = {pair.recipient.group: pair for step in reversed(STEPS) for pair in bench.pairs(NUM_TWINS, step=step)}
         found = tuple(asked.values())
         donors = [pair.donor for pair in found]
         said = bench.said([pair.recipient for pair in found], {DONOR: bench.latents(donors)[:, :-1]})
