@@ -227,11 +227,11 @@ def _regress(states: np.ndarray, values: np.ndarray, numbers: np.ndarray, *, see
 
 
 def probe_metric(bench: Bench) -> list[Measured]:
-    """Means over steps 1 and 2 and all places: R2 (not above 1) and Pearson's r of ridge regression, its hits, and the head's."""
+    """Means over steps 1 and 2 and all places: R2 and Pearson's r of ridge regression, its hits, and the head's."""
     found = _regressed(bench)
     n, why = sum(len(each.hit) for each in found), without_word("a mean over cells that share their problems: no honest interval")
     means = {name: float(np.mean([getattr(each, name).mean() for each in found])) for name in ("r2", "pearson", "hit", "read")}
-    return [Measured(name, value, n, "points" if name == "r2" else "fraction", detail=why) for name, value in means.items()]
+    return [Measured(name, value, n, "fraction", detail=why) for name, value in means.items()]
 
 
 def probe_metric_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
