@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 
 from codi_bench.bench import ModelBench
 from codi_bench.claims import papers_answers as answers
+from codi_bench.claims import papers_contradictions as contradictions
 from codi_bench.claims import papers_latents as latents
 from codi_bench.claims import papers_transplant as transplant
 from codi_bench.claims.claim import NORMAL, ZERO, Effects
@@ -26,6 +27,7 @@ from codi_bench.models.model import Model
 from codi_bench.models.registry import ModelEntry
 from codi_bench.problems.pairs import Pair
 from codi_bench.problems.problem import Problem, score
+from codi_bench.thoughts.decoded import Decoded
 from codi_bench.thoughts.store import Store
 from codi_bench.validity import Validity
 
@@ -207,6 +209,53 @@ def test_what_is_elsewhere_is_against_a_constant_and_against_words():
     assert row.metric == "gain_gsm_hard" and row.value == pytest.approx(0.3) and row.verdict.word is Validity.SUPPORTED
     bench.answered, bench.explained = lambda problems, padding: words, lambda problems: right
     assert answers.beats_words_sound(bench, {})[0].verdict.word is Validity.REFUTED
+
+
+# Where sources disagree
+
+
+def test_what_protocols_differ_in_explains_a_difference_or_does_not():
+    clean, half, none = np.ones(N, bool), np.arange(N) % 2 > 0, np.zeros(N, bool)
+    bench = replacing({"": clean, "all=self": clean, "all=zero": half, "all=mean": half})
+    bench.early = lambda n: np.array([clean, half])
+    assert values(contradictions.without_thoughts(bench)) == {"none": 1, "zero": 0.5, "mean": 0.5}
+    words = of(contradictions.without_thoughts_sound(bench, {"none": 0.9, "zero": 0.6, "mean": 0.1}))
+    assert {name: row.verdict.word for name, row in words.items()} == {
+        "none_over_zero": Validity.SUPPORTED,
+        "none_over_mean": Validity.SUPPORTED,
+        "zero_over_mean": Validity.REFUTED,
+    }
+    asked = reordering(clean=clean, reversed=half)
+    asked.captured, asked.early = lambda n, num_latents: SimpleNamespace(right=clean), lambda n: np.array([none])
+    (row,) = contradictions.order_or_content_sound(asked, {})
+    assert row.value == 0 and row.verdict.word is Validity.UNDERPOWERED  # as much by order as by content
+    asked.early = lambda n: np.array([half])
+    assert contradictions.order_or_content_sound(asked, {})[0].verdict.word is Validity.REFUTED
+    asked = reordering(clean=clean, reversed=clean)
+    asked.captured, asked.early = lambda n, num_latents: SimpleNamespace(right=clean), lambda n: np.array([half])
+    assert contradictions.order_or_content_sound(asked, {})[0].verdict.word is Validity.SUPPORTED
+
+
+def test_replacements_disagree_on_the_latent_that_matters_most_only_where_they_do():
+    none = np.zeros(N, bool)
+    bench = replacing({"": ~none, "all=self": ~none, "1=zero": none, "4=mean": none, "1=noise": none})
+    found = values(contradictions.most_important(bench))
+    assert (found["zero"], found["mean"], found["noise"]) == (1, 4, 1)
+    rows = of(contradictions.most_important_sound(bench, {}))
+    assert rows["mean_or_zero"].value == 0.75 and rows["mean_or_zero"].verdict.word is Validity.SUPPORTED
+    assert rows["mean_or_zero"].detail["positions"] == [4, 1] and rows["mean_or_zero"].n == N // 2
+    assert rows["zero_or_noise"].value == 0 and rows["zero_or_noise"].verdict.word is Validity.UNDERPOWERED
+
+
+def test_a_looser_rule_finds_what_a_stricter_one_leaves():
+    problems = tuple(Problem(f"{i}", ("<<1+1=12>>", "<<1+1=2>>"), "2", f"{i}", values=(12, 2)) for i in range(40))
+    words = tuple((("1",) if i % 2 else ("12",),) for i in range(40))
+    bench = SimpleNamespace(decoded=Decoded(problems, words, ("2",) * 40, 40), once=lambda name, compute: compute())
+    assert values(contradictions.table(bench)) == {"equal_1": 0.5, "prefix_1": 1}
+    (row,) = contradictions.table_sound(bench, {})
+    assert row.metric == "prefix_1" and row.verdict.word is Validity.SUPPORTED
+    (row,) = contradictions.table_sound(bench, {"prefix_1": 1.0, "equal_1": 0.0})
+    assert row.verdict.word is not Validity.REFUTED
 
 
 # Thoughts fed in another order

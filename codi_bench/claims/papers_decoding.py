@@ -83,7 +83,7 @@ def _table(bench: Bench, found: Decoded) -> dict[str, np.ndarray]:
     return {f"steps_{m}": each for m, each in _found(found, (1, 2, 3), first=5).items()}
 
 
-def _strict(bench: Bench, found: Decoded) -> dict[str, np.ndarray]:
+def strict_tests(bench: Bench, found: Decoded) -> dict[str, np.ndarray]:
     return {f"top{first}_{m}": each for first in (5, 1) for m, each in _found(found, (1, 2, 3, 4), first=first).items()}
 
 
@@ -94,7 +94,7 @@ def _with_final(found: Decoded, steps: int, *, first: int, places: slice = slice
     return all_found(found.numbers()[rows, places, :first], values)
 
 
-def _readings(bench: Bench, found: Decoded) -> dict[str, np.ndarray]:
+def reading_tests(bench: Bench, found: Decoded) -> dict[str, np.ndarray]:
     """Other readings of the table: beginnings of numbers, small whole numbers, the last step too."""
     numbers, tests = found.numbers(), {}
     for m in (1, 2, 3):
@@ -146,8 +146,8 @@ def _final(bench: Bench, found: Decoded) -> dict[str, np.ndarray]:
 
 
 table, table_sound = both(_table)
-strict, strict_sound = both(_strict)
-grouped_readings, grouped_readings_sound = both(_readings)
+strict, strict_sound = both(strict_tests)
+grouped_readings, grouped_readings_sound = both(reading_tests)
 journal_table, journal_table_sound = both(_journal_table)
 slots, slots_sound = both(_slots)
 saturation, saturation_sound = both(_saturation)

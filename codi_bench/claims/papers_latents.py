@@ -117,7 +117,7 @@ def _effects(bench: Bench, named: Mapping[str, Sequence[Edit]]) -> Effects:
     return found
 
 
-def _replaced(bench: Bench) -> dict[str, np.ndarray]:
+def replaced(bench: Bench) -> dict[str, np.ndarray]:
     """All latents replaced, the first ones by zeros, and the last two by noise: right bool [n] by name."""
 
     def compute():
@@ -138,12 +138,12 @@ def _some(found: Outcomes, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 def ablate_all(bench: Bench) -> list[Measured]:
     """Accuracy with all latents replaced, by each kind of value."""
-    return rates(_some(_replaced(bench), KINDS))
+    return rates(_some(replaced(bench), KINDS))
 
 
 def ablate_all_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is accuracy lost, and do zeros leave more of it than noise, and noise more than means?"""
-    found = _replaced(bench)
+    found = replaced(bench)
     rows = losses(_some(found, KINDS), reported)
     for better, worse in (("zero", "noise"), ("noise", "mean")):
         gain = newcombe_paired(found[better], found[worse])
@@ -170,12 +170,12 @@ def ablate_one_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measur
 
 def last_two(bench: Bench) -> list[Measured]:
     """Accuracy with noise in the last two latents."""
-    return rates(_some(_replaced(bench), ["last_two"]))
+    return rates(_some(replaced(bench), ["last_two"]))
 
 
 def last_two_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is surely less than 5 points lost?"""
-    found = _replaced(bench)
+    found = replaced(bench)
     p = float(across_claims([mcnemar_exact(found[CLEAN], found["last_two"], "greater")], NUM_CLAIMS)[0])
     word = reading.enough_word(found[CLEAN], found["last_two"], p, tests=1)
     why = {} if word else without_word("without noise less than 5 % may be right: nothing could be lost")
@@ -185,7 +185,7 @@ def last_two_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured
 
 def necessity(bench: Bench) -> list[Measured]:
     """Share of right answers that are wrong with zeros for all latents."""
-    found = _replaced(bench)
+    found = replaced(bench)
     return [rate_of("lost", ~_of_right(found, "zero"))]
 
 
@@ -198,7 +198,7 @@ def _of_right(found: Outcomes, name: str) -> np.ndarray:
 
 def cumulative(bench: Bench) -> list[Measured]:
     """Share of right answers that are wrong with zeros for the first latents: it can but grow with their number."""
-    found = _replaced(bench)
+    found = replaced(bench)
     return [rate_of(f"lost_{i}", ~_of_right(found, f"first_{i}")) for i in range(1, bench.num_latents)]
 
 
@@ -215,13 +215,13 @@ def flips(bench: Bench) -> list[Measured]:
 
 def number_places(bench: Bench) -> list[Measured]:
     """Points of accuracy lost with zeros at even positions, where numbers are read, and at odd ones."""
-    found = _replaced(bench)
+    found = replaced(bench)
     return [_points(f"drop_{name}", newcombe_paired(found[CLEAN], found[name]), found) for name in ("even", "odd")]
 
 
 def number_places_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is accuracy lost?"""
-    return losses(_some(_replaced(bench), ("even", "odd")), {})
+    return losses(_some(replaced(bench), ("even", "odd")), {})
 
 
 def _points(metric: str, value: Estimate, found: Outcomes, **more) -> Measured:
@@ -275,7 +275,7 @@ def _discretised(bench: Bench) -> dict[str, np.ndarray]:
 # Another order
 
 
-def _refed(bench: Bench) -> dict[str, np.ndarray]:
+def refed(bench: Bench) -> dict[str, np.ndarray]:
     """The own thoughts fed in other arrangements: right bool [n] by name."""
 
     def compute():
@@ -305,47 +305,47 @@ ORDERS, SUBSETS = ("permuted", "reversed"), ("first_half", "last_half", "even", 
 
 def reordered(bench: Bench) -> list[Measured]:
     """Accuracy with the own thoughts in another order."""
-    return rates(_some(_refed(bench), ORDERS))
+    return rates(_some(refed(bench), ORDERS))
 
 
 def reordered_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is accuracy lost?"""
-    return losses(_some(_refed(bench), ORDERS), {})
+    return losses(_some(refed(bench), ORDERS), {})
 
 
 def subset(bench: Bench) -> list[Measured]:
     """Accuracy with some of the own thoughts alone."""
-    return rates(_some(_refed(bench), SUBSETS))
+    return rates(_some(refed(bench), SUBSETS))
 
 
 def subset_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is accuracy lost?"""
-    return losses(_some(_refed(bench), SUBSETS), {})
+    return losses(_some(refed(bench), SUBSETS), {})
 
 
 def _thoughts(bench: Bench, kind: str) -> dict[str, np.ndarray]:
-    return {f"{kind}_{k}": _refed(bench)[f"{kind}_{k}"] for k in range(bench.num_latents)}
+    return {f"{kind}_{k}": refed(bench)[f"{kind}_{k}"] for k in range(bench.num_latents)}
 
 
 def single(bench: Bench) -> list[Measured]:
     """Accuracy with one of the own thoughts, fed once, and with a zero vector in its place."""
-    return rates(_thoughts(bench, "single") | {"zero": _refed(bench)["zero_single"]})
+    return rates(_thoughts(bench, "single") | {"zero": refed(bench)["zero_single"]})
 
 
 def repeat(bench: Bench) -> list[Measured]:
     """Accuracy with one of the own thoughts fed again and again, with zero vectors, and with normal ones."""
-    found = _refed(bench)
+    found = refed(bench)
     return rates(_thoughts(bench, "repeat") | {"zero": found["zero_repeat"], "normal": found["normal_repeat"]})
 
 
 def single_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Does one thought leave less than a zero vector does?"""
-    return _below_zero(_thoughts(bench, "single"), _refed(bench)["zero_single"])
+    return _below_zero(_thoughts(bench, "single"), refed(bench)["zero_single"])
 
 
 def repeat_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Does one thought, again and again, leave less than zero vectors do?"""
-    return _below_zero(_thoughts(bench, "repeat"), _refed(bench)["zero_repeat"])
+    return _below_zero(_thoughts(bench, "repeat"), refed(bench)["zero_repeat"])
 
 
 def _below_zero(found: Outcomes, zero: np.ndarray) -> list[Measured]:
@@ -361,5 +361,5 @@ def _below_zero(found: Outcomes, zero: np.ndarray) -> list[Measured]:
 
 def retention(bench: Bench) -> list[Measured]:
     """Share of right answers that stay right with half of the thoughts, or a zero vector alone."""
-    found = _refed(bench)
+    found = refed(bench)
     return rates({name: _of_right(found, name) for name in ("first_half", "last_half", "zero_single")})

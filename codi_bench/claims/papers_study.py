@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from codi_bench.claims import papers_answers as answers
+from codi_bench.claims import papers_contradictions as contradictions
 from codi_bench.claims import papers_decoding as decoding
 from codi_bench.claims import papers_latents as latents
 from codi_bench.claims import papers_probes as probes
@@ -32,6 +33,7 @@ OTHERS = (
     "the same, against the values of another problem of as many steps: exact McNemar, Holm in the claim times the claims of the "
     "family; the null is the mean over all other problems"
 )
+EXPLAINED = "exact McNemar, Holm in the claim times the claims of the family"
 CONSTANT = "against always giving the most frequent answer: exact McNemar, Holm in the claim times the claims of the family"
 ELSEWHERE = (
     "SVAMP (1000), GSM-Hard (1319) and MultiArith (600) whole; beside generated problems 400 behind a fact of no use, and 400 "
@@ -70,6 +72,7 @@ def _claim(
 _decoding = partial(_claim, family="decoding", before=RIGHT, on_logs=True)
 _latents = partial(_claim, family="latents")
 _probes = partial(_claim, family="other probes")
+_contradiction = partial(_claim, family="contradictions", slow=True)
 
 CLAIMS = (
     _decoding(
@@ -556,5 +559,48 @@ CLAIMS = (
         probes.probe_metric_sound,
         "read at some place against hit at some place: exact McNemar, Holm in the claim times the claims of the family",
         slow=True,
+    ),
+    _contradiction(
+        "contra-table3",
+        "value",
+        "How words are compared with results explains why a paper finds more of them than its log.",
+        f"{PAPER}, Table 3 (97.1 / 83.9 / 75.0 %), against its {LOG} (90.7 / 78.0 / 54.6 %)",
+        "all results before the last among the first five words at any place: equal numbers, and words that a result begins with",
+        contradictions.table,
+        contradictions.table_sound,
+        f"the looser rule against the stricter, on the same problems: {EXPLAINED}",
+        before=RIGHT,
+        on_logs=True,
+    ),
+    _contradiction(
+        "contra-none",
+        "value",
+        "What is meant by no thoughts explains why accuracy without them is 24, 23 or 11 %.",
+        f"{NOTEBOOK} (eot at once, zeros, means), against {SCRATCHPAD} (zeros) and {JOURNAL} (zeros: nothing left)",
+        f"eot behind bot, zeros for all latents, means for all latents, {NUM_READ} problems",
+        contradictions.without_thoughts,
+        contradictions.without_thoughts_sound,
+        f"each against the next, on the same problems: {EXPLAINED}",
+    ),
+    _contradiction(
+        "contra-most-important",
+        "value",
+        "What is put in its place decides which latent matters most.",
+        f"{NOTEBOOK} (zeros: position 4; means and noise: 0), against {JOURNAL} (5) and the first study (1 and 2)",
+        f"the position whose replacement costs most, by means, zeros, noise and another problem's latent, {NUM_ABLATED} problems",
+        contradictions.most_important,
+        contradictions.most_important_sound,
+        "each two replacements: their positions chosen on the first half of the problems; how much more either costs under its "
+        "own replacement, on the other half: is the bootstrap interval above zero?",
+    ),
+    _contradiction(
+        "contra-order",
+        "order",
+        "Thoughts matter by their content more than by their order.",
+        f"{SCRATCHPAD} (reversed 36.3 %, in order 41.7 %), against a strict reading of the slots in the {LOG}",
+        f"the own thoughts in order, reversed, and none (eot behind bot), {NUM_READ} problems",
+        contradictions.order_or_content,
+        contradictions.order_or_content_sound,
+        "what reversed thoughts give over none, less what order gives over reversed: is the bootstrap interval above zero?",
     ),
 )

@@ -30,6 +30,7 @@ FAMILY_TESTS = {
     "decoding": 1,
     "latents": 1,
     "other probes": 1,
+    "contradictions": 1,
 }
 WINNER_TESTS = 3  # of two models: task accuracy, the AUC of the best probe, the AUC of SAE errors
 NO_BOUND = "an extreme over cells has no honest interval; its null band is printed"

@@ -1,0 +1,149 @@
+"""Where sources disagree: their protocols side by side on one model, and whether these differences make the numbers differ.
+
+SUPPORTED: it does, by half of what was published or more; REFUTED: it does not. Two contradictions are claims of their own:
+`cap-batch-effect` (paddings) and `cap-off-by-one` (the index).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+
+import numpy as np
+
+from codi_bench.audits.ablation import CLEAN, DROP_FLOOR, KINDS, Sweep
+from codi_bench.audits.decoding import FEWEST
+from codi_bench.claims import papers_decoding as decoding
+from codi_bench.claims import papers_latents as latents
+from codi_bench.claims.claim import Bench, Measured, Null
+from codi_bench.claims.own_reading import NUM_READ
+from codi_bench.claims.papers_latents import rate_of, rates
+from codi_bench.claims.seed_sound import SEED, ends
+from codi_bench.claims.seed_sound_ablation import sweep
+from codi_bench.errors import MeasureError
+from codi_bench.stats import bootstrap_mean, mcnemar_exact, newcombe_paired, stream
+from codi_bench.validity import across_claims, half_effect, order, sound
+
+NUM_CLAIMS = 4  # of the family, measured in a run or not
+OTHER = "the other protocol"
+NONE = "none"
+
+# What a table's rule of counting does
+
+
+def table(bench: Bench) -> list[Measured]:
+    """Intermediate results among the first five words, as equal numbers, and as words that a result begins with."""
+    return rates(_table(bench))
+
+
+def table_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Does the looser rule find more?"""
+    found = _table(bench)
+    pairs = {f"prefix_{m}": (f"prefix_{m}", f"equal_{m}") for m in (1, 2, 3) if f"equal_{m}" in found}
+    return _explained(found, pairs, reported)
+
+
+def _table(bench: Bench) -> dict[str, np.ndarray]:
+    strict, loose = decoding.strict_tests(bench, bench.decoded), decoding.reading_tests(bench, bench.decoded)
+    found = {}
+    for m in (1, 2, 3):
+        if len(strict.get(f"top5_{m}", ())) >= FEWEST:
+            found |= {f"equal_{m}": np.diag(strict[f"top5_{m}"]), f"prefix_{m}": np.diag(loose[f"prefix_{m}"])}
+    if not found:
+        raise MeasureError(f"fewer than {FEWEST} rightly answered problems have an intermediate result: give more problems")
+    return found
+
+
+# What "without thoughts" means
+
+
+def without_thoughts(bench: Bench) -> list[Measured]:
+    """Accuracy with no latents at all, and with zeros or means in the place of all of them."""
+    return rates(_without(bench))
+
+
+def without_thoughts_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Do the three differ, in the order of the published ones?"""
+    pairs = {f"{a}_over_{b}": (a, b) for a, b in combinations((NONE, "zero", "mean"), 2)}
+    return _explained(_without(bench), pairs, reported)
+
+
+def _without(bench: Bench) -> dict[str, np.ndarray]:
+    replaced = latents.replaced(bench)
+    return {NONE: bench.early(NUM_READ)[0], "zero": replaced["zero"], "mean": replaced["mean"]}
+
+
+def _explained(
+    found: Mapping[str, np.ndarray], pairs: Mapping[str, tuple[str, str]], reported: Mapping[str, float]
+) -> list[Measured]:
+    """By how much the first protocol of each pair gives more than the second, on the same problems.
+
+    Delta: half of the published difference, not below 2 points.
+    """
+    p = across_claims([mcnemar_exact(found[a], found[b], "greater") for a, b in pairs.values()], NUM_CLAIMS)
+    rows = []
+    for (name, (a, b)), corrected in zip(pairs.items(), p, strict=True):
+        gain, published = newcombe_paired(found[a], found[b]), reported.get(a, 0) - reported.get(b, 0)
+        delta = half_effect(published if published > 0 else None, DROP_FLOOR)
+        word = sound(gain, delta=delta, p={OTHER: float(corrected)}, marginal=OTHER, n=len(found[a]))
+        null = Null(float(found[b].mean()), p=float(corrected))
+        rows.append(rate_of(name, found[a], null=null, verdict=word, detail={"gain": ends(gain)}))
+    return rows
+
+
+# Which latent matters most
+
+
+def most_important(bench: Bench) -> list[Measured]:
+    """The latent position whose replacement costs most, by what is put there."""
+    swept = sweep(bench)
+    return [Measured(kind, float(_worst(swept, kind, slice(None))), len(swept.right[0]), "count") for kind in KINDS]
+
+
+def most_important_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Do two replacements disagree on which of two positions costs more? Chosen on the first half of the problems, counted on the
+    other; 0 where they agree on the first."""
+    swept, rows = sweep(bench), []
+    n = len(swept.right[0])
+    first, second = slice(None, n // 2), slice(n // 2, None)
+    for one, other in combinations(KINDS, 2):
+        a, b = _worst(swept, one, first), _worst(swept, other, first)
+        each = (_lost(swept, one, a) - _lost(swept, one, b) + _lost(swept, other, b) - _lost(swept, other, a))[second] / 2
+        gain = bootstrap_mean(each, rng=stream(SEED + bench.seed, "most important", one, other))
+        detail = {"positions": [a, b]}
+        rows.append(
+            Measured(
+                f"{one}_or_{other}", gain.value, len(each), "fraction", gain.low, gain.high, detail=detail, verdict=order(gain)
+            )
+        )
+    return rows
+
+
+def _worst(swept: Sweep, kind: str, rows: slice) -> int:
+    count = sum(name.endswith(f"={kind}") and name[0].isdigit() for name in dict.fromkeys(swept.names))
+    return int(np.argmax([_lost(swept, kind, place)[rows].mean() for place in range(count)]))
+
+
+def _lost(swept: Sweep, kind: str, place: int) -> np.ndarray:
+    """What replacing one latent costs on each problem, [n]: -1 to 1, the mean of its draws."""
+    return swept.rows(CLEAN)[0][0] - swept.rows(f"{place}={kind}")[0].mean(axis=0)
+
+
+# Order against content
+
+
+def order_or_content(bench: Bench) -> list[Measured]:
+    """Accuracy with the own thoughts, with the same ones in reverse, and with none."""
+    return rates(_arranged(bench))
+
+
+def order_or_content_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
+    """Is more owed to having the thoughts at all than to having them in their order?"""
+    clean, reverse, none = (each.astype(float) for each in _arranged(bench).values())
+    gain = bootstrap_mean((reverse - none) - (clean - reverse), rng=stream(SEED + bench.seed, "order or content"))
+    return [Measured("content_over_order", gain.value, len(clean), "fraction", gain.low, gain.high, verdict=order(gain))]
+
+
+def _arranged(bench: Bench) -> dict[str, np.ndarray]:
+    found = latents.refed(bench)
+    return {CLEAN: found[CLEAN], "reversed": found["reversed"], NONE: bench.early(NUM_READ)[0]}
