@@ -29,11 +29,13 @@ def preflight(bench: ModelBench, accuracy: Reported | None) -> str | None:
 
 
 def _not_this_checkpoint(bench: ModelBench) -> str | None:
-    known = REGISTRY.get(bench.model.name)
-    if known is None or bench.model.entry == known:
+    known, inner = REGISTRY.get(bench.model.name), bench.model.codi
+    projects = any(True for _ in inner.projection.parameters())  # CODI and Coconut over one base have one shape
+    if known is None or (bench.model.entry == known and projects == known.projects):
         return None
-    inner = bench.model.codi
     shape = f"{inner.num_layers} layers and width {inner.width}"
+    if projects != known.projects:
+        shape += f", {'with' if projects else 'without'} a projection,"
     return f"preflight: a {bench.family} model of {shape} is not {known.hub or known.name}"
 
 

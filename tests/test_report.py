@@ -120,6 +120,13 @@ def test_every_model_has_its_table_beside_its_counterpart():
     assert "GPT-2 LLaMA-1B" in " ".join(mine.split()) and "92.1" in mine and "97.6" in mine
 
 
+def test_coconut_stands_beside_its_own_numbers_alone():
+    own = row(model="coconut-gpt2", reported=value(0.331))
+    shown = [" ".join(line.split()) for line in lines_of([own, printed()])]
+    assert "coconut-gpt2 Coconut measured" in " ".join(shown) and not any("92.1" in line for line in shown)
+    assert any(line.startswith("mean, % 33.1 88.7") for line in shown)
+
+
 @pytest.mark.parametrize("word", WORDS)
 def test_every_word_is_shown_as_a_word_with_its_sign(word):
     rows = [replace(HELD_OUT, validity=word)]

@@ -14,7 +14,9 @@ from codi_bench.errors import CheckpointError, MissingWeightsError, one_line
 from codi_bench.models.packaged import PACKAGED, packaged_folder
 
 BASE_FILES = ("config.json", "tokenizer.json", "tokenizer*", "vocab*", "merges*", "special_tokens*", "added_tokens*")
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # the first that a repository has, as the published code prefers
+# The first that a repository has, as the published code prefers; the last is the name that Coconut's training gave to the
+# published one (`checkpoint_<epoch>`: a pickle of tensors like the second).
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "checkpoint_33")
 BESIDE_WEIGHTS = ("codi.json*", "config.json*", "tokenizer*.json", "*.index.json")
 
 

@@ -17,8 +17,8 @@ class ModelEntry:
     family: whose study protocol applies (`gpt2` or `llama`). layers: the three probed `hidden_states` indices and
     sae_layers those that the SAE reads, stored so that nobody recomputes them. hub: the published checkpoint, None for
     an embedded model. num_latents, lora_alpha: training settings of a published checkpoint, which its files do not hold
-    (the training scripts of github.com/zhenyi4/codi; the rank, 128 there, is read off the weights). partner: the model that
-    it is compared with.
+    (the training scripts of github.com/zhenyi4/codi; the rank, 128 there, is read off the weights). projects: are thoughts
+    projected before they are fed? (Coconut feeds the state itself.) partner: the model that it is compared with.
     """
 
     name: str
@@ -31,6 +31,7 @@ class ModelEntry:
     width: int = 0
     num_latents: int = 6
     lora_alpha: float = 32
+    projects: bool = True
     partner: str = ""
 
     def has_shape(self, family: str, num_layers: int, width: int) -> bool:
@@ -91,6 +92,19 @@ REGISTRY = {
             base="meta-llama/Llama-3.2-1B-Instruct",
             num_layers=16,
             width=2048,
+            partner="gpt2",
+        ),
+        # Coconut over GPT-2 (github.com/facebookresearch/coconut: three stages of two thoughts), epoch 33; probed where gpt2 is
+        ModelEntry(
+            "coconut-gpt2",
+            "gpt2",
+            layers=(4, 8, 11),
+            sae_layers=(4, 8, 11),
+            hub="connordilgren/gpt2-gsm8k-coconut",
+            base="gpt2",
+            num_layers=12,
+            width=768,
+            projects=False,
             partner="gpt2",
         ),
     )

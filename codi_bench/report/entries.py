@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from codi_bench.report.table import (
+    BESIDE,
     CAME_OUT,
     REPORTED,
-    REPORTING,
     SOUND,
     SYMBOLS,
     UNITS,
@@ -94,7 +94,7 @@ class Entry:
 
     def study(self, name: str) -> list[tuple[str, str]]:
         """What the study printed on this line for one of its models (its name as people write it): text and place, or nothing."""
-        return [told for model, told in self.line.study.items() if REPORTING[model] == name]
+        return [told for model, told in self.line.study.items() if BESIDE[model] == name]
 
 
 def slug(text: str) -> str:
@@ -133,7 +133,7 @@ def entries(rows: Sequence[Row], environment: dict, model: str) -> list[Entry]:
     for line in table(rows, environment, model):
         metric = _bare(line.metric)
         row = held.get((model, line.claim, metric, line.protocol)) or held.get((model, line.claim, "-", line.protocol))
-        study = [(REPORTING[name], held.get((name, line.claim, metric, REPORTED))) for name in beside]
+        study = [(BESIDE[name], held.get((name, line.claim, metric, REPORTED))) for name in beside]
         found.append(Entry(line, row, [(name, each.reported) for name, each in study if each and each.reported]))
     axes: dict[tuple[str, str], list[float]] = {}
     for entry in found:

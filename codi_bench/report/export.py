@@ -13,11 +13,11 @@ from tabulate import tabulate
 from codi_bench.report import takeaways
 from codi_bench.report.audit import evidence, says, without_word
 from codi_bench.report.table import (
+    BESIDE,
     CAME_OUT,
     CAME_OUT_LEGEND,
     LEGEND,
     REPORTED,
-    REPORTING,
     SOUND,
     SYMBOLS,
     WORDS,
@@ -99,7 +99,7 @@ def cells(model: str, lines: list[Line]) -> tuple[list[list[str]], list[str]]:
         "protocol": [line.protocol for line in lines],
     }
     for name in counterparts(model):
-        columns[f"{REPORTING[name]} reported"] = [" @ ".join(filter(None, line.study.get(name, ()))) for line in lines]
+        columns[f"{BESIDE[name]} reported"] = [" @ ".join(filter(None, line.study.get(name, ()))) for line in lines]
     columns |= {
         "measured": [" @ ".join(filter(None, [line.measured, line.place])) for line in lines],
         "null": [line.null + (f", p = {line.p}" if line.p else "") for line in lines],
@@ -253,7 +253,7 @@ def _latex_columns(model: str, lines: Sequence[Line]) -> dict[str, list[str]]:
     """Texts by head; a column without any is left out, regression too where every number is as recorded."""
     moved = any(line.mark not in ("=", "") for line in lines)
     columns = {"metric": [_latex_label(i, lines) for i in range(len(lines))]}
-    columns |= {f"{REPORTING[name]} reported": [line.study.get(name, ("",))[0] for line in lines] for name in counterparts(model)}
+    columns |= {f"{BESIDE[name]} reported": [line.study.get(name, ("",))[0] for line in lines] for name in counterparts(model)}
     return columns | {
         "measured": [line.measured for line in lines],
         "null": [line.null for line in lines],
@@ -277,7 +277,7 @@ def _latex_label(i: int, lines: Sequence[Line]) -> str:
 def _latex_row(i: int, line: Line, columns: dict[str, list[str]]) -> str:
     """A line of the table, and under it where its numbers were found."""
     row = r"\quad " + " & ".join(escaped(held[i]) for held in columns.values()) + r" \\"
-    places = {f"{REPORTING[name]} reported": where for name, (_, where) in line.study.items()} | {"measured": line.place}
+    places = {f"{BESIDE[name]} reported": where for name, (_, where) in line.study.items()} | {"measured": line.place}
     if any(places.values()):
         row += "\n" + " & ".join(escaped(places.get(head, "")) for head in columns) + r" \\"
     return row

@@ -12,8 +12,8 @@ from math import isfinite
 from codi_bench.report.audit import says
 from codi_bench.report.entries import PROTOCOLS, WIDTH, Entry, Sign, entries, in_capitals, slug, status, tally
 from codi_bench.report.table import (
+    BESIDE,
     CAME_OUT,
-    REPORTING,
     SYMBOLS,
     WORDS,
     blocked_or_not_run,
@@ -80,7 +80,7 @@ def page(rows: Sequence[Row], environment: dict, drawn: Sequence = ()) -> str:
         drifted=drifted(rows),
         unmeasured=[*blocked_or_not_run(rows), *_absent(rows, environment)],
         legend=[(sign, MEANINGS[word]) for word, sign in legend.items()],
-        beside={model: [REPORTING[name] for name in counterparts(model)] for model in numbers},
+        beside={model: [BESIDE[name] for name in counterparts(model)] for model in numbers},
         protocols=PROTOCOLS,
         WIDTH=WIDTH,
     )

@@ -20,10 +20,10 @@ from codi_bench.report.export import csv_text, latex, markdown, plain_text
 from codi_bench.report.figures import figures, write_figures
 from codi_bench.report.page import page
 from codi_bench.report.table import (
+    BESIDE,
     CAME_OUT_LEGEND,
     LEGEND,
     REPORTED,
-    REPORTING,
     SOUND,
     SYMBOLS,
     WORDS_LEGEND,
@@ -175,7 +175,7 @@ def _columns_at(step: int, model: str, lines: list[Line]) -> list[Column]:
 
     texts = {f"{model}\nclaim, metric": _labels(lines, broken=step >= 1)}
     for name in counterparts(model):
-        texts[f"{REPORTING[name]}\nreported"] = [_lines(*line.study.get(name, ("", ""))) for line in lines]
+        texts[f"{BESIDE[name]}\nreported"] = [_lines(*line.study.get(name, ("", ""))) for line in lines]
     null = [line.null.partition(" [")[0] if step >= 4 else stacked(line.null, 2) for line in lines]
     texts |= {
         "measured\n[95 %]": [_lines(stacked(line.measured, 3), line.place) for line in lines],

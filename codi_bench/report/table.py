@@ -19,6 +19,7 @@ CAME_OUT = {"REPRODUCED": "●", "NOT REPRODUCED": "○", "INCONCLUSIVE": "◐"}
 CAME_OUT_LEGEND = "does the published number come out?   ● REPRODUCED   ○ NOT REPRODUCED   ◐ INCONCLUSIVE"
 UNITS = {"fraction": ", %", "points": ", points", "nats": ", nats"}
 REPORTING = {"gpt2": "GPT-2", "llama-3.2-1b": "LLaMA-1B"}  # the models that the first study is about
+BESIDE = REPORTING | {"coconut-gpt2": "Coconut"}  # and one whose published numbers stand beside itself alone
 REPORTED, SOUND = "reported", "sound"
 ORDER = ("accuracy", "mean", "std", "tau", "min", "max", "test_accuracy", "auc", "gain", "train_accuracy", "gap", "drop_bot")
 
@@ -51,12 +52,14 @@ class Line:
 
 def measured_models(rows: Sequence[Row]) -> list[str]:
     """The models that get a table: everything measured, and the user's and embedded models that were blocked."""
-    tried = {row.model for row in rows if row.status != NOT_RUN and row.model not in REPORTING}
+    tried = {row.model for row in rows if row.status != NOT_RUN and row.model not in BESIDE}
     return sorted(tried | {row.model for row in rows if row.status == OK})
 
 
 def counterparts(model: str) -> list[str]:
-    """The study's models to show beside a model: itself, or those that share the first part of its name, else both."""
+    """The published models to show beside a model: itself, or the study's that share the first part of its name, else both."""
+    if model in BESIDE:
+        return [model]
     return [name for name in REPORTING if model.split("-")[0] == name.split("-")[0]] or list(REPORTING)
 
 

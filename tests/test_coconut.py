@@ -1,0 +1,194 @@
+"""Coconut's published checkpoint: its layout loads as `coconut-gpt2`, and thinks as a plain reading of Coconut's loop does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from codi_bench.bench import ModelBench
+from codi_bench.claims import CLAIMS
+from codi_bench.errors import CheckpointError
+from codi_bench.models.edits import Edit, Patch
+from codi_bench.models.model import load
+from codi_bench.models.registry import REGISTRY
+from codi_bench.preflight import preflight
+from codi_bench.thoughts.store import Store
+
+TINY = Path(__file__).parent / "fixtures" / "official" / "gpt2-tiny"
+NAME, FILE = "coconut-gpt2", "checkpoint_33"
+V, K, LAYERS, WIDTH, NEW = 420, 6, 4, 32, 8
+START, END, LATENT = V, V + 1, V + 2  # as the training appends them to the tokenizer
+QUESTIONS = json.loads((TINY / "expected.json").read_text())["questions"][:4]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """Configuration and tokenizer of a GPT-2 of four layers."""
+    folder = tmp_path_factory.mktemp("coconut") / "base"
+    shutil.copytree(TINY / "base-gpt2", folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "n_layer": LAYERS}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def backbone(base):
+    """A random GPT-2 over the words and the three new ones, wide enough for every weight to matter."""
+    config = AutoConfig.from_pretrained(base)
+    config.vocab_size = V + 3
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).float().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.3)
+    return model
+
+
+def state_dict(backbone):
+    """As the wrapper is saved: the language model, and its embedding once more."""
+    held = {f"base_causallm.{key}": value for key, value in backbone.state_dict().items()}
+    return held | {"embedding.weight": backbone.transformer.wte.weight.detach()}
+
+
+@pytest.fixture
+def checkpoint(backbone, tmp_path, monkeypatch):
+    """A folder with the one file that there is; saved from a GPU, as the published one was."""
+    (tmp_path / "checkpoint").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        torch.save(state_dict(backbone), tmp_path / "checkpoint" / FILE)
+    return tmp_path / "checkpoint"
+
+
+@pytest.fixture
+def model(checkpoint, base):
+    return load(checkpoint, base=base, name=NAME, device="cpu")
+
+
+@torch.no_grad()
+def plain_coconut(backbone, base, question):
+    """(latents [K + 1, d], answer ids): every pass over the whole sequence anew, a latent is the state before its place."""
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    ids = tokenizer(question + "\n")["input_ids"]
+    embedding = backbone.get_input_embeddings()
+    embeds = embedding(torch.tensor([*ids, START, *[LATENT] * K, END]))[None].clone()
+
+    def states():
+        return backbone.transformer(inputs_embeds=embeds).last_hidden_state[0]
+
+    first = len(ids) + 1
+    for place in range(first, first + K):
+        embeds[0, place] = states()[place - 1]
+    latents, answer = states()[first - 1 : first + K], []
+    while len(answer) < NEW and tokenizer.eos_token_id not in answer:
+        logits = backbone.lm_head(states()[-1])
+        logits[END] = -torch.inf  # here end-latent is never generated; Coconut is never trained to
+        answer.append(int(logits.argmax()))
+        embeds = torch.cat([embeds, embedding(torch.tensor([[answer[-1]]]))], dim=1)
+    return latents, tuple(answer)
+
+
+def test_latents_and_answers_are_those_of_coconut(model, backbone, base):
+    assert isinstance(model.codi.projection, nn.Identity) and model.num_latents == K
+    assert {parameter.dtype for parameter in model.codi.parameters()} == {torch.float32}
+    assert model.codi.num_parameters == sum(parameter.numel() for parameter in backbone.parameters())
+    found = model.think(QUESTIONS, max_new_tokens=NEW)
+    for i, question in enumerate(QUESTIONS):
+        latents, answer = plain_coconut(backbone, base, question)
+        torch.testing.assert_close(torch.tensor(found.latents[i]), latents, atol=1e-4, rtol=1e-4)
+        assert found.answers.tokens[i] == answer
+    assert len(set(found.answers.tokens)) > 1  # an answer depends on its question
+
+
+def test_own_latents_put_back_change_nothing_and_others_do(model):
+    every = tuple(range(K))
+    patches = [Patch("own", every), Patch("self", (2,)), Patch("own", (1,), keys_only=True), Patch("other", every)]
+    sources = {"own": QUESTIONS, "other": QUESTIONS[::-1]}
+    clean, (*same, other) = model.answer_patched(QUESTIONS, sources, patches, max_new_tokens=NEW)
+    assert all(answers == clean for answers in same) and other != clean
+    assert model.answer(QUESTIONS, edits=[Edit("all", "kept")], max_new_tokens=NEW) == clean
+
+
+def test_the_registered_name_is_found_in_the_hub_cache(checkpoint, base, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for repository, folder in ((REGISTRY[NAME].hub, checkpoint), (REGISTRY[NAME].base, base)):
+        root = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+        shutil.copytree(folder, root / "snapshots" / (40 * "a"))
+        (root / "refs").mkdir()
+        (root / "refs" / "main").write_text(40 * "a")
+    expected = load(checkpoint, base=base, num_latents=K, lora_alpha=32, device="cpu").fingerprint
+    for asked in (NAME, REGISTRY[NAME].hub):
+        found = load(asked, device="cpu")
+        assert (found.name, found.num_latents, found.fingerprint) == (NAME, K, expected)
+        assert isinstance(found.codi.projection, nn.Identity)
+
+
+def rewritten(change):
+    """A damage that changes the tensors."""
+
+    def damage(path):
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        change(tensors)
+        torch.save(tensors, path)
+
+    return damage
+
+
+LOST, ODD = "base_causallm.transformer.h.1.mlp.c_fc.bias", "base_causallm.transformer.ln_f.weight"
+DAMAGE = {
+    "missing": (rewritten(lambda t: t.pop(LOST)), f"missing: {LOST}"),
+    "shape": (rewritten(lambda t: t.update({ODD: torch.ones(5)})), f"wrong shape: {ODD} [5] instead of [{WIDTH}]"),
+    "strange": (rewritten(lambda t: t.update({"prj.1.bias": torch.ones(5)})), "unexpected: prj.1.bias"),
+    "embeddings": (rewritten(lambda t: t.update({"embedding.weight": torch.ones(V + 3, WIDTH)})), "one tied tensor"),
+    "no ids": (
+        rewritten(lambda t: t.update({k: v[:V] for k, v in t.items() if len(v) == V + 3})),
+        "420 rows (420 words and 3 ids",
+    ),
+    "cut": (lambda path: path.write_bytes(path.read_bytes()[:1000]), "its end is missing"),
+    "pointer": (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
+    "objects": (lambda path: torch.save({"model": Path("a")}, path), "nothing of it was executed"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_damaged_file_is_one_clear_line(what, checkpoint, base):
+    damage, message = DAMAGE[what]
+    damage(checkpoint / FILE)
+    with pytest.raises(CheckpointError) as caught:
+        load(checkpoint, base=base, name=NAME, device="cpu")
+    said = str(caught.value)
+    assert said.startswith(f"{checkpoint / FILE}: ") and message in said and "\n" not in said
+
+
+def test_claims_run_on_it_and_untrained_weights_are_a_control(model, tmp_path):
+    bench = ModelBench(model, Store(tmp_path / "store"), n=12, max_new_tokens=NEW)
+    assert [found.metric for found in CLAIMS["cap-truncation"].measure(bench)] == [f"accuracy_{k}" for k in range(K + 1)]
+    assert {found.metric for found in CLAIMS["cap-ablate-all"].measure(bench)} == {"clean", "zero", "mean", "noise"}
+    fresh = model.untrained()
+    assert fresh.fingerprint != model.fingerprint
+    assert not torch.allclose(*(torch.tensor(each.think(QUESTIONS[:1]).latents) for each in (model, fresh)))
+
+
+def test_codi_under_its_name_is_blocked_and_the_other_way(model, base, tmp_path, monkeypatch):
+    """Both lie over GPT-2 and have one shape."""
+    for name in ("gpt2", NAME):
+        shape = {"num_layers": LAYERS, "width": WIDTH, "layers": (1, 2, 3), "sae_layers": (1, 2, 3)}
+        monkeypatch.setitem(REGISTRY, name, replace(REGISTRY[name], **shape))
+
+    def said(codi, name):
+        known = replace(model, codi=codi, entry=REGISTRY[name])
+        return preflight(ModelBench(known, Store(tmp_path / "store"), n=16), None)
+
+    assert said(model.codi, NAME) is None
+    assert "without a projection, is not zen-E/CODI-gpt2" in said(model.codi, "gpt2")
+    model.codi.projection = nn.Linear(WIDTH, WIDTH)
+    assert "with a projection, is not connordilgren/gpt2-gsm8k-coconut" in said(model.codi, NAME)
