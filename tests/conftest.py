@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -30,6 +31,13 @@ def one_store(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CODI_BENCH_CACHE", str(folder / "cache"))
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libraries_are_no_garbage():
+    """statsmodels collects garbage in each Holm correction, pytest after each run in this process: slow unless torch is frozen."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ The full runs are in benchmarks/calibration; what they found is committed in bas
 
 from __future__ import annotations
 
-import gc
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -21,15 +20,6 @@ from codi_bench.measures import planted
 from codi_bench.measures.probe_grid import in_sample_null, in_sample_split, scores
 from codi_bench.stats import stream
 from codi_bench.validity import permutation_p, reported
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_holm():
-    """statsmodels collects garbage in every correction: slow where torch is loaded, unless what is there is frozen."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def words(case: str, name: str, draws: int) -> Counter:
