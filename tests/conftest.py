@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from benchmarks.stress import tiny as tiny_models
 from benchmarks.stress.tiny import FAMILIES, write_tiny
+from codi_bench.files import code_hash
 from codi_bench.models import loop
 from codi_bench.models.model import load
 
@@ -35,9 +37,20 @@ def one_store(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def libraries_are_no_garbage():
-    """statsmodels collects garbage in each Holm correction, pytest after each run in this process: slow unless torch is frozen."""
+    """statsmodels collects garbage in each Holm correction, pytest after each run in this process: slow, with torch unfrozen."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def plain_reports():
+    """Runs in this process draw no figures and no page, which have tests of their own, and read the package's code once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("codi_bench.report.plots.picture", lambda *_: ("<svg></svg>", b""))
+        patch.setattr("codi_bench.report.render.page", lambda *_: "<html></html>\n")
+        for module in ("bench", "engine"):
+            patch.setattr(f"codi_bench.{module}.code_hash", cache(code_hash))
+        yield
 
 
 @pytest.fixture(autouse=True)
