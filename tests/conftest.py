@@ -25,6 +25,14 @@ settings.register_profile("codi-bench", deadline=None, max_examples=25, suppress
 settings.load_profile("codi-bench")
 
 
+LONGEST = ("test_end_to_end.py", "test_parallel.py")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files come first: each is one worker's alone, and the other would wait for it at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_store(tmp_path_factory):
     """What tests think and train is kept for this run alone, shared by its workers; who needs an empty store names one."""

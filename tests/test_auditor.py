@@ -56,10 +56,10 @@ def test_the_study_s_protocol_reads_noise_above_90_and_is_called_an_artefact(cas
 
 @pytest.mark.parametrize("name, case", [("noise", "noise"), ("surface", "surface only"), ("leakage", "leaking groups")])
 def test_where_nothing_is_there_nothing_is_supported(name, case):
-    found = words(case, name, 20)
-    assert found["SUPPORTED"] <= 2 and found.total() == 20
+    found = words(case, name, 10)
+    assert found["SUPPORTED"] <= 1 and found.total() == 10  # broken auditors, below, say it of half of them and more
     if name == "surface":
-        assert found["ARTEFACT"] >= 15  # the labels are read, and the surface explains it
+        assert found["ARTEFACT"] >= 7  # the labels are read, and the surface explains it
 
 
 def test_a_signal_is_supported_in_its_cell_and_has_the_auc_that_was_asked_for():
