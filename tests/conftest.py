@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from benchmarks.stress import tiny as tiny_models
 from benchmarks.stress.tiny import FAMILIES, write_tiny
+from codi_bench.files import code_hash
 from codi_bench.models import loop
 from codi_bench.models.model import load
 
@@ -22,6 +25,14 @@ settings.register_profile("codi-bench", deadline=None, max_examples=25, suppress
 settings.load_profile("codi-bench")
 
 
+LONGEST = ("test_end_to_end.py", "test_parallel.py")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files come first: each is one worker's alone, and the other would wait for it at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_store(tmp_path_factory):
     """What tests think and train is kept for this run alone, shared by its workers; who needs an empty store names one."""
@@ -29,6 +40,24 @@ def one_store(tmp_path_factory):
     folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CODI_BENCH_CACHE", str(folder / "cache"))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libraries_are_no_garbage():
+    """statsmodels collects garbage in each Holm correction, pytest after each run in this process: slow, with torch unfrozen."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def plain_reports():
+    """Runs in this process draw no figures and no page, which have tests of their own, and read the package's code once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("codi_bench.report.plots.picture", lambda *_: ("<svg></svg>", b""))
+        patch.setattr("codi_bench.report.render.page", lambda *_: "<html></html>\n")
+        for module in ("bench", "engine"):
+            patch.setattr(f"codi_bench.{module}.code_hash", cache(code_hash))
         yield
 
 

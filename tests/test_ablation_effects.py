@@ -1,6 +1,5 @@
 """Which positions matter and which stand out: the seed study's drops, planted effects and outcomes without variance."""
 
-import gc
 import math
 
 import numpy as np
@@ -18,14 +17,6 @@ SEED_DROPS = (6, 7, 18, 20, 7, 7)
 outcomes = st.tuples(st.integers(3, 25), st.integers(2, 6), st.integers(0, 2**32)).map(
     lambda size: np.random.default_rng(size[2]).random((size[1] + 1, size[0])) < 0.6
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_holm():
-    """statsmodels collects garbage in every correction: slow where torch is loaded, unless what is there is frozen."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def study(drops, n=100, right=43, name="study"):

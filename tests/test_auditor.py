@@ -5,7 +5,6 @@ The full runs are in benchmarks/calibration; what they found is committed in bas
 
 from __future__ import annotations
 
-import gc
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -21,15 +20,6 @@ from codi_bench.measures import planted
 from codi_bench.measures.probe_grid import in_sample_null, in_sample_split, scores
 from codi_bench.stats import stream
 from codi_bench.validity import permutation_p, reported
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_holm():
-    """statsmodels collects garbage in every correction: slow where torch is loaded, unless what is there is frozen."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def words(case: str, name: str, draws: int) -> Counter:
@@ -66,10 +56,10 @@ def test_the_study_s_protocol_reads_noise_above_90_and_is_called_an_artefact(cas
 
 @pytest.mark.parametrize("name, case", [("noise", "noise"), ("surface", "surface only"), ("leakage", "leaking groups")])
 def test_where_nothing_is_there_nothing_is_supported(name, case):
-    found = words(case, name, 20)
-    assert found["SUPPORTED"] <= 2 and found.total() == 20
+    found = words(case, name, 10)
+    assert found["SUPPORTED"] <= 1 and found.total() == 10  # broken auditors, below, say it of half of them and more
     if name == "surface":
-        assert found["ARTEFACT"] >= 15  # the labels are read, and the surface explains it
+        assert found["ARTEFACT"] >= 7  # the labels are read, and the surface explains it
 
 
 def test_a_signal_is_supported_in_its_cell_and_has_the_auc_that_was_asked_for():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from functools import cache
 
 import numpy as np
@@ -21,14 +20,6 @@ from codi_bench.validity import Validity
 
 QUICK = {"Cs": (0.01, 0.1), "folds": 3, "permutations": 79, "seed": 0, "workers": 1}
 SUPPORTED, ARTEFACT, REFUTED, UNDERPOWERED = Validity
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_holm():
-    """statsmodels collects garbage in every correction: slow where torch is loaded, unless what is there is frozen."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 # Probes

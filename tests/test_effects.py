@@ -18,7 +18,7 @@ from codi_bench.thoughts.store import Store
 
 K, NEW = 6, 6
 PLACES = ("bot", *range(K))
-PROBLEMS = generate(24, seed=3)
+PROBLEMS = generate(8, seed=3)  # a batch of five, and what is left of one
 QUESTIONS = [p.question for p in PROBLEMS]
 GOLDS = [p.answer if i % 3 else f"{p.answer} 7 apples" for i, p in enumerate(PROBLEMS)]  # of different lengths
 GROUPS = [p.group for p in PROBLEMS]
@@ -165,16 +165,22 @@ def test_kept_is_a_kind_with_a_name():
 # Conditions
 
 
+EDITS = [Edit(0, "resample"), Edit(3, "noise"), Edit(1, "mean"), Edit("bot", "zero")]
+TOGETHER = [*(condition for edit in EDITS for condition in ([edit], direct(edit, K))), []]
+
+
+@pytest.fixture(scope="module")
+def alone(tiny, reference):
+    return [run(tiny, [condition], reference=reference) for condition in TOGETHER]
+
+
 @pytest.mark.parametrize("branches", [2, 16])
-def test_conditions_do_not_influence_each_other(tiny, reference, branches, monkeypatch):
-    edits = [Edit(0, "resample"), Edit(3, "noise"), Edit(1, "mean"), Edit("bot", "zero")]
-    conditions = [c for edit in edits for c in ([edit], direct(edit, K))] + [[]]
-    alone = [run(tiny, [condition], reference=reference) for condition in conditions]
+def test_conditions_do_not_influence_each_other(tiny, reference, alone, branches, monkeypatch):
     monkeypatch.setattr(loop, "BRANCHES", branches)
-    for order in (conditions, conditions[::-1]):
+    for order in (TOGETHER, TOGETHER[::-1]):
         answers, likely = run(tiny, order, 5, reference=reference)
         for condition, found, row in zip(order, answers, likely, strict=True):
-            (wanted,), (wanted_row,) = alone[conditions.index(condition)]
+            (wanted,), (wanted_row,) = alone[TOGETHER.index(condition)]
             assert found == wanted
             np.testing.assert_allclose(row, wanted_row, atol=1e-5, rtol=0)
 
@@ -237,7 +243,7 @@ def test_reference_problems_are_of_other_groups_than_scored_ones(tiny, tmp_path,
 
 
 def test_too_few_problems_for_a_reference_say_what_to_give(tiny, tmp_path):
-    bench = ModelBench(tiny, Store(tmp_path), tuple(PROBLEMS), max_new_tokens=NEW)
+    bench = ModelBench(tiny, Store(tmp_path), tuple(generate(24, seed=3)), max_new_tokens=NEW)
     with pytest.raises(
         ProblemError, match="50 or more .* behind the first 20 the file has 4 .* give more problems, or a smaller --n"
     ):

@@ -69,7 +69,7 @@ def red(before, now) -> list[str]:
     return [*found.inputs, *(f"{move.metric}: {move.why}" for move in found.moves if move.word != "SAME")]
 
 
-@cases(600)
+@cases(250)
 @given(damaged(HELD[CLAIM]))
 def test_a_damaged_baseline_is_refused_or_makes_red_whatever_it_changed(baseline, data):
     now, found = baseline(CLAIM, text_of(HELD[CLAIM])).recorded[0], baseline(CLAIM, data)
@@ -181,7 +181,7 @@ def undrawn(patch):
         patch.setattr(module, "picture", lambda *_: ("<svg></svg>", b""))
 
 
-@cases(500)
+@cases(150)
 @given(damaged(RESULTS))
 def test_a_damaged_results_file_is_refused_or_drawn_compared_and_followed(runs, data):
     path, other = runs
@@ -203,7 +203,7 @@ def test_a_damaged_results_file_is_refused_or_drawn_compared_and_followed(runs, 
                 assert line["regression"] != "SAME" and not line["validity"] and not line["reproduction"]
 
 
-@cases(60)
+@cases(25)
 @given(changed_often(RESULTS, kinds=LAWFUL), st.sampled_from(ALL))
 def test_what_is_read_can_be_drawn(runs, held, name):
     path, _ = runs

@@ -40,7 +40,7 @@ def problem_files(draw):
     return asked, draw(damaged(SETS[name]) | st.just(lines) | st.just(lines) | cut_or_flipped(lines))
 
 
-@cases(600)
+@cases(250)
 @given(problem_files())
 def test_a_damaged_problem_file_is_refused_or_read_whole(folder, given_file):
     name, data = given_file
@@ -77,7 +77,7 @@ def loaded(model, base):
 NOT_READ = "generation_config.json"  # how a library would decode: no part of a model here
 
 
-@cases(200)
+@cases(80)
 @given(st.data())
 def test_a_damaged_json_file_of_a_model_is_refused_or_makes_another_model(checkpoints, data):
     model, base, fingerprint = data.draw(st.sampled_from(checkpoints))

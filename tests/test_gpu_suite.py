@@ -27,6 +27,7 @@ from codi_bench.problems import files, generate
 from codi_bench.problems.files import is_gsm8k_test
 from codi_bench.thoughts.store import Store
 
+pytestmark = pytest.mark.usefixtures("plain_reports")
 N = 40
 
 

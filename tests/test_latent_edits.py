@@ -264,13 +264,13 @@ def test_a_looser_rule_finds_what_a_stricter_one_leaves():
 def test_thoughts_fed_again_are_the_clean_run_and_zeros_are_an_edit(tiny, tmp_path):
     bench = ModelBench(tiny, Store(tmp_path), max_new_tokens=NEW)
     asked = [EVERY, EVERY[::-1], (ZERO,) * K, (ZERO,), (2,), (NORMAL,) * K]
-    found = bench.refed(30, asked)
-    whole = bench.right_under(30, [[], [Edit("all", "zero")]], num_latents=K)
+    found = bench.refed(12, asked)
+    whole = bench.right_under(12, [[], [Edit("all", "zero")]], num_latents=K)
     assert (found[0] == whole[0]).all() and (found[2] == whole[1]).all()
-    assert (found[3] == bench.right_under(30, [[Edit("all", "zero")]], num_latents=1)[0]).all()
-    other = ModelBench(tiny, Store(tmp_path / "other"), max_new_tokens=NEW, batch_size=7)
-    assert (other.refed(30, asked) == found).all()
-    assert (ModelBench(tiny, Store(tmp_path / "third"), max_new_tokens=NEW).refed(30, asked[4:]) == found[4:]).all()
+    assert (found[3] == bench.right_under(12, [[Edit("all", "zero")]], num_latents=1)[0]).all()
+    other = ModelBench(tiny, Store(tmp_path / "other"), max_new_tokens=NEW, batch_size=5)
+    assert (other.refed(12, asked) == found).all()
+    assert (ModelBench(tiny, Store(tmp_path / "third"), max_new_tokens=NEW).refed(12, asked[4:]) == found[4:]).all()
 
 
 def reordering(**given) -> SimpleNamespace:

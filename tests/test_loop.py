@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codi_bench.errors import EditError, ProblemError
@@ -20,9 +20,9 @@ from codi_bench.problems import generate
 
 K, NEW = 6, 6
 PLACES = ("bot", *range(K))
-PROBLEMS = generate(64, seed=3)
+PROBLEMS = generate(16, seed=3)
 QUESTIONS = [p.question for p in PROBLEMS]
-SOME = [QUESTIONS[i] for i in (0, 7, 20, 41)]
+SOME = [QUESTIONS[i] for i in (0, 5, 9, 14)]
 OTHERS = generate(40, seed=4, split="train")
 
 
@@ -115,7 +115,7 @@ def test_layer_0_is_the_input_and_the_last_is_what_the_projection_reads(tiny, cl
         np.testing.assert_allclose(clean.hidden_states[:, 1:, 0], clean.latents[:, :-1], atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [7, 16, 64])
+@pytest.mark.parametrize("size", [2, 7, 64])
 def test_no_batch_size_changes_a_bit(tiny, clean, size):
     found = tiny.think(QUESTIONS, batch_size=size, max_new_tokens=NEW)
     assert found.answers == clean.answers
@@ -135,14 +135,15 @@ def test_a_batch_of_one_length_is_filled_up_and_all_rows_are_in_one():
 def test_the_batch_size_changes_nothing(tiny, clean, padded, size):
     found = tiny.think(QUESTIONS, batch_size=size, max_new_tokens=NEW)
     assert found.answers == clean.answers
-    assert len(set(clean.answers.tokens)) > 20  # or nothing could have differed
+    assert len(set(clean.answers.tokens)) > 8  # or nothing could have differed
     np.testing.assert_allclose(found.hidden_states, clean.hidden_states, atol=1e-5, rtol=0)
     np.testing.assert_allclose(found.latents, clean.latents, atol=1e-5, rtol=0)
     np.testing.assert_allclose(found.first_logits, clean.first_logits, atol=1e-5, rtol=0)
     assert tiny.answer(QUESTIONS, max_new_tokens=NEW, batch_size=size) == clean.answers
 
 
-@given(st.lists(st.integers(0, 63), min_size=1, max_size=12), st.integers(1, 12), st.booleans())
+@settings(max_examples=12)
+@given(st.lists(st.integers(0, len(PROBLEMS) - 1), min_size=1, max_size=12), st.integers(1, 12), st.booleans())
 def test_the_neighbours_of_a_problem_do_not_matter(tiny, clean, chosen, size, padded):
     with pytest.MonkeyPatch.context() as patch:
         if padded:
@@ -214,7 +215,7 @@ def test_explain_is_plain_and_batch_invariant(tiny):
     found = tiny.explain(QUESTIONS, batch_size=64, max_new_tokens=NEW)
     assert found == tiny.explain(QUESTIONS, batch_size=7, max_new_tokens=NEW)
     assert [found.tokens[QUESTIONS.index(q)] for q in SOME] == [plain(tiny.codi, q, words=True)[3] for q in SOME]
-    assert len(set(found.tokens)) > 10
+    assert len(set(found.tokens)) > 5
 
 
 # Edits
@@ -312,7 +313,7 @@ def test_noise_has_the_norm_it_replaces(tiny, padded, place):
     original, noise = fed[1 + at][:, 0], fed[2 + K][:, 0]
     torch.testing.assert_close(noise.norm(dim=1), original.norm(dim=1))
     assert torch.cosine_similarity(noise, original).abs().mean() < 0.4
-    assert len(noise.unique(dim=0)) == 64
+    assert len(noise.unique(dim=0)) == len(PROBLEMS)
 
 
 def test_conditions_share_everything_before_their_edit(tiny, padded):
@@ -326,11 +327,18 @@ def test_conditions_share_everything_before_their_edit(tiny, padded):
         assert not inputs[:, k].any() and (k == 0 or inputs[:, :k].any())  # the first thing fed after the shared part is the edit
 
 
+TOGETHER = [[], [Edit("bot", "zero")], [Edit(4, "zero")], [Edit(1, "zero"), Edit(3, "noise")], [Edit("all", "zero")], []]
+
+
+@pytest.fixture(scope="module")
+def alone(tiny):
+    return [tiny.answer(QUESTIONS, edits=edits, max_new_tokens=NEW) for edits in TOGETHER]
+
+
 @pytest.mark.parametrize("size", [3, 64])
-def test_conditions_together_are_the_conditions_alone(tiny, clean, size):
-    conditions = [[], [Edit("bot", "zero")], [Edit(4, "zero")], [Edit(1, "zero"), Edit(3, "noise")], [Edit("all", "zero")], []]
-    together = tiny.answer_conditions(QUESTIONS, conditions, max_new_tokens=NEW, batch_size=size)
-    assert together == [tiny.answer(QUESTIONS, edits=edits, max_new_tokens=NEW) for edits in conditions]
+def test_conditions_together_are_the_conditions_alone(tiny, clean, alone, size):
+    together = tiny.answer_conditions(QUESTIONS, TOGETHER, max_new_tokens=NEW, batch_size=size)
+    assert together == alone
     assert together[0] == together[-1] == clean.answers and len({t.tokens for t in together}) == 5
 
 
@@ -352,7 +360,7 @@ def test_what_makes_large_models_fast_changes_nothing(tiny, tiny_folders, clean,
     states = np.zeros_like(clean.hidden_states)
     assert model.answer_conditions(QUESTIONS, conditions, max_new_tokens=NEW, hidden_states=states) == wanted
     np.testing.assert_allclose(states, clean.hidden_states, atol=1e-4, rtol=0)
-    assert max(groups) == 22
+    assert max(groups) == -(-len(PROBLEMS) // 3)
 
 
 def test_the_number_of_threads_changes_no_bit(tiny):
@@ -370,7 +378,7 @@ def test_the_number_of_threads_changes_no_bit(tiny):
 
 def test_answers_end_where_the_backbone_has_no_more_positions(tiny, monkeypatch):
     monkeypatch.setattr(tiny.codi, "eos_id", -1)
-    questions = QUESTIONS[:8]
+    questions = QUESTIONS[:3]
     lengths = [len(tiny.codi.tokenizer(q)["input_ids"]) for q in questions]
     found = tiny.answer(questions, max_new_tokens=140).tokens
     if tiny.entry.family == "llama":  # rotary positions go on

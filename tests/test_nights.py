@@ -5,7 +5,6 @@ The full run is `python -m benchmarks.calibration.calibrate nights`.
 
 from __future__ import annotations
 
-import gc
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,15 +24,6 @@ from codi_bench.suite import Suite
 
 DOCS = Path(__file__).parent.parent / "docs" / "regression.md"
 CASES = {case.name: case for case in NIGHTS.cases}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_holm():
-    """statsmodels collects garbage in every correction: slow where torch is loaded, unless what is there is frozen."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

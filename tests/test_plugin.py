@@ -12,6 +12,7 @@ from codi_bench.environment import environment
 from codi_bench.files import package_folder
 from codi_bench.models.registry import REGISTRY
 
+pytestmark = pytest.mark.usefixtures("plain_reports")
 MODEL = "gpt2-mini"
 
 

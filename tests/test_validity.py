@@ -1,7 +1,6 @@
 """Every validity word is provoked in the order of the rules, with the examples of VERDICTS.md; families are whole or refused."""
 
 import dataclasses
-import gc
 import math
 
 import numpy as np
@@ -34,14 +33,6 @@ SUPPORTED, ARTEFACT, REFUTED, UNDERPOWERED = Validity
 NAN = float("nan")
 probabilities = st.dictionaries(st.text(max_size=5), st.floats(0, 1), min_size=1, max_size=12)
 numbers = st.floats(-1, 1)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_holm():
-    """statsmodels collects garbage in every correction: slow where torch is loaded, unless what is there is frozen."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def judge(low, high, marginal=0.001, surface=0.001, **details):
