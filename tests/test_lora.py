@@ -574,9 +574,11 @@ def test_an_adapter_over_another_base_or_damaged_is_refused(whole, bases, tmp_pa
 def test_a_command_trains_an_adapter(bases, file, tmp_path):
     arguments = ["train", "tiny", "--base", str(bases["llama"]), "--problems", str(file), "--steps", "2", "--batch-size", "2"]
     arguments += ["--lora-rank", "4", "--projection-width", "16", "--format", "adapter", "--dtype", "float32"]
-    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")], catch_exceptions=False)
+    done = CliRunner().invoke(app, [*arguments, "--eval", str(file), "--out", str(tmp_path / "out")], catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    assert load(tmp_path / "out", num_latents=2).codi.num_latents == 2 and (tmp_path / "out" / "README.md").is_file()
+    assert load(tmp_path / "out", num_latents=2).codi.num_latents == 2
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "read from the exported weights" in card and f"they load over `{bases['llama']}` and over no other" in card
 
 
 # Backbones that a package ships

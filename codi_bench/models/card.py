@@ -12,6 +12,7 @@ import torch
 from tabulate import tabulate
 
 from codi_bench.files import write_text
+from codi_bench.models.adapter import META
 from codi_bench.models.edits import Edit
 from codi_bench.models.lora import Finetuned
 from codi_bench.models.model import Model, load
@@ -108,14 +109,16 @@ def write_lora_card(folder: Path, done: Finetuned, *, command: str, weights: Pat
         **_circumstances(run),
         "held_out": None if held_out is None else _measured(weights, done, held_out),
     }
-    _write(folder, figures, lora_card(done, figures, weights.relative_to(folder)))
+    alone = (weights / META).is_file()
+    _write(folder, figures, lora_card(done, figures, weights.relative_to(folder), alone=alone))
 
 
 def _measured(weights: Path, done: Finetuned, problems: list[Problem]) -> dict:
     """Accuracy of teacher and student as they load from their folder, every batch masked."""
     recipe, device = done.recipe, str(done.run.model.device)
-    published = {} if weights.joinpath("codi.json").exists() else {"base": done.base, "lora_alpha": recipe.alpha}
-    model: Model = load(weights, device=device, num_latents=recipe.num_latents, **published)
+    over = {} if weights.joinpath("codi.json").exists() else {"base": done.base}
+    over |= {"lora_alpha": recipe.alpha} if over and not weights.joinpath(META).is_file() else {}
+    model: Model = load(weights, device=device, num_latents=recipe.num_latents, **over)
     questions = [p.question for p in problems]
     longest = max(map(len, model.codi.tokenizer(questions)["input_ids"])) + 2 + recipe.num_latents
     new = max(1, min(256, model.codi.backbone.config.max_position_embeddings - longest))
@@ -205,11 +208,13 @@ def card(recipe: Recipe, figures: dict) -> str:
     )
 
 
-def lora_card(done: Finetuned, figures: dict, weights: Path) -> str:
-    """The card of a model over a backbone, as Markdown."""
+def lora_card(done: Finetuned, figures: dict, weights: Path, *, alone: bool) -> str:
+    """The card of a model over a backbone, as Markdown. alone: it is an adapter, without its backbone."""
     recipe, held = done.recipe, figures["held_out"]
     load_options = f" --base {recipe.base} --num-latents {recipe.num_latents} --lora-alpha {recipe.alpha:g}"
-    if weights == Path("."):
+    if alone:
+        how = f"LoRA, projection and new rows alone, in fp16: they load over `{recipe.base}` and over no other: `--model FOLDER`."
+    elif weights == Path("."):
         how = "LoRA is merged into the weights; the folder loads by itself: `--model FOLDER`."
     else:
         how = f"LoRA lies beside the frozen weights, in the published layout: `--model FOLDER/{weights}{load_options}`."
