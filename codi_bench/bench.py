@@ -337,7 +337,8 @@ class ModelBench(Once):
             raise MeasureError(
                 "what is out of distribution beside these problems is not known: it is beside GSM8K and generated ones"
             )
-        held = {name: list(self.others.get(name) or load_problems(name)) for name in ELSEWHERE}
+        # The hub and the files keep a set in different orders, and outcomes are compared problem by problem.
+        held = {name: sorted(self.others.get(name) or load_problems(name), key=lambda p: p.question) for name in ELSEWHERE}
         return {name: each[: self.n or len(each)] for name, each in held.items()}
 
     def said(self, problems: Sequence[Problem], latents: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

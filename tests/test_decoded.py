@@ -239,7 +239,7 @@ def test_claims_are_listed_with_their_verdicts():
     assert {"probe-accuracy", "probe-range"} <= {row[0] for row in rows} and all("ARTEFACT" in row[-1] for row in rows)
     assert {row[1] for row in listed(CLAIMS.values(), package_folder("baselines"), family="decoding")} == {"decoding"}
     assert {row[0] for row in listed(CLAIMS.values(), package_folder("baselines"), source="scratchpad")} == {
-        name for name in CLAIMS if name.startswith("scratch-")
+        name for name in CLAIMS if name.startswith("scratch-") or name in ("contra-none", "contra-order")
     }
     assert not listed(CLAIMS.values(), package_folder("baselines"), family="decoding", verdict="ARTEFACT", model="llama-3.2-1b")
     with pytest.raises(UnknownNameError, match="unknown model 'gtp2'"):

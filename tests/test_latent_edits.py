@@ -244,7 +244,12 @@ def test_replacements_disagree_on_the_latent_that_matters_most_only_where_they_d
     rows = of(contradictions.most_important_sound(bench, {}))
     assert rows["mean_or_zero"].value == 0.75 and rows["mean_or_zero"].verdict.word is Validity.SUPPORTED
     assert rows["mean_or_zero"].detail["positions"] == [4, 1] and rows["mean_or_zero"].n == N // 2
-    assert rows["zero_or_noise"].value == 0 and rows["zero_or_noise"].verdict.word is Validity.UNDERPOWERED
+    assert rows["zero_or_noise"].verdict is None and "both cost most at latent 1" in rows["zero_or_noise"].detail["no_validity"]
+    # noise prefers another position on the half that chooses, and on the half that counts the one of the others
+    half = np.arange(N) >= N // 2
+    bench = replacing({"": ~none, "all=self": ~none, "1=zero": none, "1=noise": ~half, "4=noise": half})
+    rows = of(contradictions.most_important_sound(bench, {}))
+    assert rows["zero_or_noise"].value < 0 and rows["zero_or_noise"].verdict.word is Validity.REFUTED
 
 
 def test_a_looser_rule_finds_what_a_stricter_one_leaves():

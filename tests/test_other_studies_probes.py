@@ -30,15 +30,15 @@ def bench(states: np.ndarray, problems: list[Problem], words=None) -> SimpleName
     )
 
 
-def told(shared: bool) -> SimpleNamespace:
+def told(shared: bool, stories: int = STORIES) -> SimpleNamespace:
     """Problems of 30 stories, each with one operation: in a direction that all stories share, or in one of the story's own."""
     rng = np.random.default_rng(1)
-    story = np.arange(N) % STORIES
+    story = np.arange(N) % stories
     signs = ["+-*"[s % 3] for s in story]
     problems = [
         Problem(f"{i}", (f"<<2{sign}1=1>>",), "1", f"{i}", template=f"story {s}") for i, (s, sign) in enumerate(zip(story, signs))
     ]
-    own, common = rng.standard_normal((STORIES, WIDTH)), rng.standard_normal((3, WIDTH))
+    own, common = rng.standard_normal((stories, WIDTH)), rng.standard_normal((3, WIDTH))
     place = np.array([common[s % 3] if shared else own[s] for s in story])
     noise = rng.standard_normal((N, 1 + K, 3, WIDTH))
     return bench((3 * place[:, None, None] + noise).astype(np.float32), problems)
@@ -55,7 +55,9 @@ def test_an_operation_is_found_on_other_stories_and_a_story_s_own_mark_is_not(me
     assert min(row.value for row in measure(told(shared=False))) > 0.9  # the published split knows every story
     by_story = soundly(told(shared=False), {})
     assert all(abs(row.value - row.null.value) < 0.35 and row.verdict.word is not Validity.SUPPORTED for row in by_story)
-    assert {row.n for row in by_story} <= {400, 600} and all(row.detail["stories"] in (20, 30) for row in by_story)
+    assert all((row.n, row.detail["problems"]) in ((20, 400), (30, 600)) for row in by_story)  # stories are what counts
+    few = soundly(told(shared=True, stories=6), {})  # 90 ways to deal three operations to six stories, 6 ways for two to four
+    assert {row.verdict for row in few} == {None} and "no p is small" in few[0].detail["no_validity"]
 
 
 def test_classifiers_give_what_scikit_learn_does():

@@ -64,7 +64,7 @@ def _rate(metric: str, each: Compared, **more) -> Measured:
 
 def _rows(found: Decoded, intermediates: int) -> np.ndarray:
     """Problems with so many results before the last, all of which are plain numbers."""
-    kept = [p.num_steps == intermediates + 1 and not np.isnan(p.values[:-1]).any() for p in found.problems]
+    kept = [len(p.values) == p.num_steps == intermediates + 1 and not np.isnan(p.values[:-1]).any() for p in found.problems]
     return np.flatnonzero(kept)
 
 

@@ -37,7 +37,7 @@ EXPLAINED = "exact McNemar, Holm in the claim times the claims of the family"
 CONSTANT = "against always giving the most frequent answer: exact McNemar, Holm in the claim times the claims of the family"
 ELSEWHERE = (
     "SVAMP (1000), GSM-Hard (1319) and MultiArith (600) whole; beside generated problems 400 behind a fact of no use, and 400 "
-    "with numbers beyond those of training"
+    "with a number beyond what their story has in training"
 )
 LOSS = "loss against the clean run; exact McNemar, Holm in the claim times the claims of the family"
 TWINS = (
@@ -242,7 +242,7 @@ CLAIMS = (
         "value",
         "Out of distribution the model answers these shares correctly.",
         f"{PAPER}, Table 1",
-        f"{ELSEWHERE}; the published evaluation, as for codi-acc-gsm8k",
+        f"{ELSEWHERE}, in the order of their questions; the published evaluation, as for codi-acc-gsm8k",
         answers.elsewhere,
         answers.elsewhere_sound,
         f"each problem alone, {CONSTANT}",
@@ -376,7 +376,8 @@ CLAIMS = (
         f"one latent of another problem (there: at one layer), mean over donors, {NUM_ABLATED} problems",
         latents.resampled,
         latents.resampled_sound,
-        "loss against the clean run; exact McNemar of the first donor, Holm in the claim times the claims of the family",
+        "loss against the clean run, mean over donors; exact McNemar of the first donor, Holm in the claim times the claims of "
+        "the family",
         slow=True,
     ),
     _latents(
@@ -557,7 +558,8 @@ CLAIMS = (
         "hit: within one percent; read: the head's first word",
         probes.probe_metric,
         probes.probe_metric_sound,
-        "read at some place against hit at some place: exact McNemar, Holm in the claim times the claims of the family",
+        "read at some place, against regression that rounds to it or is within a percent at some place: exact McNemar, Holm in "
+        "the claim times the claims of the family",
         slow=True,
     ),
     _contradiction(
@@ -580,7 +582,7 @@ CLAIMS = (
         f"eot behind bot, zeros for all latents, means for all latents, {NUM_READ} problems",
         contradictions.without_thoughts,
         contradictions.without_thoughts_sound,
-        f"each against the next, on the same problems: {EXPLAINED}",
+        f"each against each of lower figures, on the same problems: {EXPLAINED}",
     ),
     _contradiction(
         "contra-most-important",
@@ -590,8 +592,8 @@ CLAIMS = (
         f"the position whose replacement costs most, by means, zeros, noise and another problem's latent, {NUM_ABLATED} problems",
         contradictions.most_important,
         contradictions.most_important_sound,
-        "each two replacements: their positions chosen on the first half of the problems; how much more either costs under its "
-        "own replacement, on the other half: is the bootstrap interval above zero?",
+        "each two replacements: their positions chosen on the first half of the problems; on the other half, how much more each "
+        "costs at its own than at the other's: is the simultaneous bootstrap interval of the weaker above zero?",
     ),
     _contradiction(
         "contra-order",

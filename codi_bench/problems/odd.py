@@ -1,4 +1,4 @@
-"""Generated problems out of distribution: told as no training problem is, or with numbers that no training problem has.
+"""Generated problems out of distribution: told as no training problem is, or with a number that their story has not in training.
 
 What SVAMP and GSM-Hard are beside GSM8K: the same chains under another surface, and the same stories with other numbers.
 """
