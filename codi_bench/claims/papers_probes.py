@@ -144,7 +144,8 @@ def _on_other_stories(
         found_in = cells[name][0]
         count, most = len(set(found_in.story.tolist())), float(np.bincount(found_in.label).max() / len(right))
         phi, _ = accuracy_phi(null[:, None], count)
-        rate = bootstrap_mean(right, rng=stream(SEED + bench.seed, name), groups=found_in.story, phi=phi)
+        wide = bootstrap_mean(right, rng=stream(SEED + bench.seed, name), groups=found_in.story, phi=phi)
+        rate = Estimate(wide.value, max(0.0, wide.low), min(1.0, wide.high))
         over = Estimate(*(None if end is None else end - null.mean() for end in (rate.value, rate.low, rate.high)))
         delta = effect_over(reported, name, chance, GAIN_FLOOR)
         word = sound(over, delta=delta, p={PERMUTED: corrected}, marginal=PERMUTED, n=count, permutations=bench.permutations)
