@@ -127,7 +127,8 @@ class Suite:
                 f"{self.permutations}"
             )
         used = {self._set_name(asked) for asked in self.asked_models if not asked.log}
-        unused = self.given.keys() - used - ({*ELSEWHERE} if "gsm8k" in used else set())
+        beside = {*ELSEWHERE} if "gsm8k" in self.given or self.gpu else set()  # else nothing is measured on GSM8K here
+        unused = self.given.keys() - used - (beside if "gsm8k" in used else set())
         if unused:
             raise CodiBenchError(f"--problems {min(unused)}=…: no model of this run is measured on {min(unused)}")
         check_writable(Path(self.report) / "results.json", "give --report DIR")

@@ -204,8 +204,8 @@ BAD = {
     "published checkpoint without base": (["--model", "mine={checkpoint}"], "to pytest: --base mine=FOLDER"),
     "set of no model": (["--problems", "svamp={problems}"], "no model of this run is measured on svamp"),
     "two sets": (
-        ["--model", "mine={checkpoint}", "--problems", "svamp={problems}", "--problems", "gsm8k={problems}"],
-        "svamp and gsm8k are given, and mine is measured on one set",
+        ["--model", "mine={checkpoint}", "--problems", "svamp={problems}", "--problems", "multiarith={problems}"],
+        "svamp and multiarith are given, and mine is measured on one set",
     ),
     "base missing": (["--model", "mine={checkpoint}", "--base", "mine=no/where/at/all"], "no/where/at/all: no such folder"),
     "alpha": (["--model", "mine={checkpoint}", "--base", "mine={base}", "--lora-alpha", "-1"], "lora_alpha must be a positive"),
