@@ -17,6 +17,7 @@ from codi_bench.models.codi import Codi, feed
 from codi_bench.models.edits import Edit, Reference, parse_edit, replacements
 from codi_bench.models.model import load
 from codi_bench.problems import generate
+from codi_bench.thoughts.record import Thoughts
 
 K, NEW = 6, 6
 PLACES = ("bot", *range(K))
@@ -340,6 +341,23 @@ def test_conditions_together_are_the_conditions_alone(tiny, clean, alone, size):
     together = tiny.answer_conditions(QUESTIONS, TOGETHER, max_new_tokens=NEW, batch_size=size)
     assert together == alone
     assert together[0] == together[-1] == clean.answers and len({t.tokens for t in together}) == 5
+
+
+def test_a_replacement_goes_to_its_own_problem(tiny):
+    """Batches hold problems in another order than they are given in."""
+    codi, asked = tiny.codi, QUESTIONS[:9]
+    values = 5 * np.random.default_rng(0).standard_normal((len(asked), codi.width)).astype(np.float32)
+
+    def first_logits(questions, own):
+        kept = Thoughts(first_logits=np.empty((len(questions), codi.vocab_size + 2), np.float32))
+        settings = {"num_latents": codi.num_latents, "batch_size": 4, "max_new_tokens": 1}
+        loop.answer_conditions(codi, questions, [{2: own}], [frozenset()], keep=kept, **settings)
+        return kept.first_logits
+
+    together = first_logits(asked, values)
+    alone = [first_logits([question], values[i : i + 1])[0] for i, question in enumerate(asked)]
+    np.testing.assert_array_equal(together, alone)
+    assert (together[0] != first_logits(asked[:1], values[1:2])[0]).any()  # another value would show
 
 
 @pytest.mark.parametrize("wide", [False, True], ids=["narrow", "wide"])
