@@ -155,6 +155,11 @@ def churn(found: Iterable[tuple[Recorded, Mapping[Component, Noise]]]) -> tuple[
 
 
 def kept(tolerance: Tolerance, before: Recorded | None, after: Recorded) -> Tolerance:
-    """The tolerance of a number that is recorded anew: which words noise makes of a verdict was about the old number."""
+    """The tolerance of a number that is recorded anew: which words noise makes of a verdict was about the old number.
+
+    One that was right/wrong outcomes and is none any more, or the other way round, has another kind of tolerance.
+    """
+    if (tolerance.kind == "outcomes") != (tolerance_of(after, {}).kind == "outcomes"):
+        return tolerance_of(after, {})
     same = before is not None and (before.value, before.verdict) == (after.value, after.verdict)
     return tolerance if same else tolerance.model_copy(update={"words": ()})

@@ -137,6 +137,12 @@ def test_words_are_of_the_number_they_were_measured_around():
         assert kept(tolerance, PLAIN, new).words == () and kept(tolerance, None, new).device == 1
 
 
+def test_a_number_that_is_no_outcomes_any_more_has_another_tolerance():
+    assert kept(tolerance_of(COUNTED, {}), COUNTED, PLAIN) == tolerance_of(PLAIN, {})
+    assert kept(tolerance_of(PLAIN, {}), PLAIN, COUNTED) == tolerance_of(COUNTED, {})
+    assert kept(tolerance_of(COUNTED, {}), COUNTED, COUNTED) == tolerance_of(COUNTED, {})
+
+
 # Planted flips under the ablations
 
 
