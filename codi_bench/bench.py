@@ -368,10 +368,8 @@ class ModelBench(Once):
         problems = self.problems(n)
 
         def compute():
-            asked, settings = (
-                [p.question for p in problems],
-                {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens},
-            )
+            asked = [p.question for p in problems]
+            settings = {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens}
             return _packed([answer_discretised(self.model.codi, asked, places, **settings)])
 
         key = self._key("discretised", problems, self.num_latents, places=list(places), rule=code_hash(discrete))

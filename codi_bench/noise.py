@@ -159,7 +159,8 @@ def kept(tolerance: Tolerance, before: Recorded | None, after: Recorded) -> Tole
 
     One that was right/wrong outcomes and is none any more, or the other way round, has another kind of tolerance.
     """
-    if (tolerance.kind == "outcomes") != (tolerance_of(after, {}).kind == "outcomes"):
-        return tolerance_of(after, {})
+    fresh = tolerance_of(after, {})
+    if (tolerance.kind == "outcomes") != (fresh.kind == "outcomes"):
+        return fresh
     same = before is not None and (before.value, before.verdict) == (after.value, after.verdict)
     return tolerance if same else tolerance.model_copy(update={"words": ()})

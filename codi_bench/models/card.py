@@ -116,8 +116,12 @@ def write_lora_card(folder: Path, done: Finetuned, *, command: str, weights: Pat
 def _measured(weights: Path, done: Finetuned, problems: list[Problem]) -> dict:
     """Accuracy of teacher and student as they load from their folder, every batch masked."""
     recipe, device = done.recipe, str(done.run.model.device)
-    over = {} if weights.joinpath("codi.json").exists() else {"base": done.base}
-    over |= {"lora_alpha": recipe.alpha} if over and not weights.joinpath(META).is_file() else {}
+    if weights.joinpath("codi.json").exists():
+        over = {}
+    elif weights.joinpath(META).is_file():  # an adapter holds its alpha
+        over = {"base": done.base}
+    else:
+        over = {"base": done.base, "lora_alpha": recipe.alpha}
     model: Model = load(weights, device=device, num_latents=recipe.num_latents, **over)
     questions = [p.question for p in problems]
     longest = max(map(len, model.codi.tokenizer(questions)["input_ids"])) + 2 + recipe.num_latents
