@@ -124,7 +124,7 @@ def pytest_generate_tests(metafunc):
 
 
 def _marks(suite, asked, claim) -> list:
-    return [pytest.mark.gpu] * (suite.gpu or asked.from_hub) + [pytest.mark.slow] * asked.is_slow(claim)
+    return [pytest.mark.gpu] * (suite.gpu or asked.for_gpus) + [pytest.mark.slow] * asked.is_slow(claim)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -21,7 +21,7 @@ from codi_bench.files import check_writable, package_folder
 from codi_bench.log_bench import LogBench, log_bench
 from codi_bench.models.hub import is_repository
 from codi_bench.models.model import load, resolve
-from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY, ModelEntry, entry
+from codi_bench.models.registry import ADAPTERS, PUBLISHED, REGISTRY, ModelEntry, entry
 from codi_bench.preflight import preflight
 from codi_bench.problems import Problem, load_problems
 from codi_bench.problems.files import ELSEWHERE, NAMES
@@ -64,8 +64,8 @@ class Asked:
         return REGISTRY.get(self.name)
 
     @property
-    def from_hub(self) -> bool:
-        """A published checkpoint that nobody gave a folder for: measured under `-m gpu` alone."""
+    def for_gpus(self) -> bool:
+        """A published checkpoint or an adapter that nobody gave a folder for: measured under `-m gpu` alone."""
         return self.path is None and not self.registered.embedded
 
 
@@ -201,8 +201,10 @@ class Suite:
                     continue
                 if (each.id, name) in crashed:
                     reason = "crashed while it was measured: see the error of its test"
-                elif name in PUBLISHED and name not in begun:
+                elif name not in begun and name in PUBLISHED:
                     reason = f"not asked for: `pytest benchmarks -m gpu`, or --model {name}=FOLDER --base {name}=FOLDER"
+                elif name not in begun and name in ADAPTERS:
+                    reason = "not asked for: `pytest benchmarks -m gpu`"
                 elif asked.log and asked.path is None:
                     reason = f"give --log {name}=FILE, {LOGS[name].source}"
                 else:
@@ -298,7 +300,8 @@ class Suite:
         if known and known.hub:
             where = f"download {known.hub} and {known.base}, or give --model {known.name}=FOLDER --base {known.name}=FOLDER"
         if not available(device):
-            otherwise = "`--device cpu` measures on the CPU" if where else "`pytest benchmarks` measures it on the CPU"
+            on_cpu = "`pytest benchmarks` measures it" if known and known.embedded else "`--device cpu` measures"
+            otherwise = f"{on_cpu} on the CPU"
             return NOT_RUN, f"no GPU here{where and f'; with one, {where}'}; {otherwise}"
         if known is not None and known.embedded:
             bench = self._bench(asked)  # weights that came with the package: what is wrong with them is red
@@ -359,7 +362,7 @@ class Suite:
         device = self.device
         if asked.log:
             return "cpu"
-        if device == "auto" and (self.gpu or asked.from_hub):
+        if device == "auto" and (self.gpu or asked.for_gpus):
             device = "cuda"
         elif device == "auto" and asked.path is None:
             device = "cpu"
@@ -400,9 +403,7 @@ class Suite:
         if bases:
             name, base = bases.popitem()
             raise CodiBenchError(f"--base {name}={base}: belongs to no model of this run; give --model {name}=FOLDER too")
-        registered = (
-            [] if self.alone and (more or logs) or named & {*self.models} else [Asked(name) for name in (*EMBEDDED, *PUBLISHED)]
-        )
+        registered = [] if self.alone and (more or logs) or named & {*self.models} else [Asked(name) for name in REGISTRY]
         known = only or registered
         return [asked for asked in known if asked.name not in again] + more + logs
 

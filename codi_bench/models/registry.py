@@ -7,7 +7,7 @@ from pathlib import Path
 
 from codi_bench.errors import CheckpointError, UnknownNameError
 
-EMBEDDED_FOLDER = Path(__file__).resolve().parent.parent / "embedded"
+PACKAGE = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,11 @@ class ModelEntry:
     """A registered model.
 
     family: whose study protocol applies (`gpt2` or `llama`). layers: the three probed `hidden_states` indices and
-    sae_layers those that the SAE reads, stored so that nobody recomputes them. hub: the published checkpoint, None for
-    an embedded model. num_latents, lora_alpha: training settings of a published checkpoint, which its files do not hold
-    (the training scripts of github.com/zhenyi4/codi; the rank, 128 there, is read off the weights). projects: are thoughts
-    projected before they are fed? (Coconut feeds the state itself.) partner: the model that it is compared with.
+    sae_layers those that the SAE reads, stored so that nobody recomputes them. hub: the published checkpoint, None for an
+    embedded model, and for an adapter of ours, whose base a Python package ships. num_latents, lora_alpha: training settings of
+    a published checkpoint, which its files do not hold (the training scripts of github.com/zhenyi4/codi; the rank, 128 there, is
+    read off the weights). projects: are thoughts projected before they are fed? (Coconut feeds the state itself.) partner: the
+    model that it is compared with.
     """
 
     name: str
@@ -40,12 +41,24 @@ class ModelEntry:
 
     @property
     def embedded(self) -> bool:
-        return self.hub is None
+        return self.hub is None and self.base is None
+
+    @property
+    def adapter(self) -> bool:
+        """Is it an adapter of ours? It lies in the repository, not in the wheel."""
+        return self.hub is None and self.base is not None
 
     @property
     def folder(self) -> Path:
-        """Where an embedded model lies."""
-        return EMBEDDED_FOLDER / self.name
+        """Where a model lies that is not published elsewhere."""
+        return PACKAGE / ("embedded" if self.embedded else "adapters") / self.name
+
+    @property
+    def whence(self) -> str:
+        """Where its weights come from, in words."""
+        if self.embedded:
+            return "in this package"
+        return f"{self.hub or 'an adapter in the repository'} over {self.base}"
 
     @property
     def probed(self) -> tuple[int, ...]:
@@ -107,10 +120,22 @@ REGISTRY = {
             projects=False,
             partner="gpt2",
         ),
+        # CODI over SmolLM2-135M-Instruct, trained here on GSM8K; the study's layers of 16 at the like depth of 30
+        ModelEntry(
+            "smollm2-135m",
+            "llama",
+            layers=(15, 26, 28),
+            sae_layers=(26, 27, 28, 29, 30),
+            base="smollm2-135m",
+            num_layers=30,
+            width=576,
+            partner="llama-3.2-1b",
+        ),
     )
 }
 EMBEDDED = tuple(name for name, entry in REGISTRY.items() if entry.embedded)
-PUBLISHED = tuple(name for name, entry in REGISTRY.items() if not entry.embedded)
+PUBLISHED = tuple(name for name, entry in REGISTRY.items() if entry.hub)
+ADAPTERS = tuple(name for name, entry in REGISTRY.items() if entry.adapter)
 
 
 def entry(name: str) -> ModelEntry:
