@@ -210,9 +210,16 @@ def _gpu_asked(expression: str) -> bool:
     from _pytest.mark.expression import Expression  # what -m itself uses
 
     try:
-        return bool(expression) and Expression.compile(expression).evaluate(lambda name, /, **_: name == "gpu")
+        asked = Expression.compile(expression) if expression else None
     except SyntaxError:
         return False  # pytest says so itself
+
+    def selects(names: set[str]) -> bool:
+        return asked.evaluate(lambda name, /, **_: name in names)
+
+    # alone (`gpu`, `gpu or slow`) or beside others (`gpu and slow`) it makes the difference
+    others = {*GATED} - {"gpu"}
+    return asked is not None and any(selects({"gpu", *beside}) and not selects(beside) for beside in (set(), others))
 
 
 @pytest.fixture

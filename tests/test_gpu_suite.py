@@ -225,7 +225,16 @@ def test_bad_arguments_end_the_run_before_it_starts(what, run, published, tmp_pa
 
 @pytest.mark.parametrize(
     ("expression", "asked"),
-    [("gpu", True), ("gpu or slow", True), ("not gpu", False), ("", False), ("perf", False), ("not (gpu or slow)", False)],
+    [
+        ("gpu", True),
+        ("gpu or slow", True),
+        ("gpu and slow", True),
+        ("slow", False),
+        ("not gpu", False),
+        ("", False),
+        ("perf", False),
+        ("not (gpu or slow)", False),
+    ],
 )
 def test_a_gpu_run_is_one_that_asks_for_it(expression, asked):
     assert _gpu_asked(expression) is asked
