@@ -136,8 +136,9 @@ def fit(of: Design, signs: Tensor, C: Tensor, *, start: Weights | None = None, t
 def _line_search(against, moved, weight, slope, across, squared) -> tuple[Tensor, Tensor, Tensor]:
     """Length [columns] of the step along the direction, and `against` and `wrong` behind it.
 
-    A Newton step from 0, where the derivative is `slope`; if it leaves more than FLAT of that anywhere, a second one, which may not
-    go back behind a tenth or beyond four times the first. Overwrites weight. across, squared [columns]: derivatives of the penalty.
+    A Newton step from 0, where the derivative is `slope`; if that leaves more than FLAT of it anywhere, a second one, which may
+    not go back behind a tenth or beyond four times the first. Overwrites weight. across, squared [columns]: derivatives of the
+    penalty.
     """
     square, tiny = moved * moved, torch.finfo(moved.dtype).tiny  # tiny: a column that stands still has a step of 0
     first = -slope / (squared + weight.mul_(square).sum(0)).clamp_(min=tiny)
