@@ -23,7 +23,7 @@ TIGHT, LOOSE = 1e-5, 3e-4  # relative error of the weights: observed fits (float
 MAX_ITERATIONS = 2000
 NEGLIGIBLE = 1e-10  # directions with less than this share of the largest variance are rounding
 NOTHING = 1e-4  # a column of weights that lowers the mean loss by less than this need not be known relative to itself
-FLAT = 0.2  # share of its derivative that a step along a direction may leave: the next direction hardly suffers
+FLAT = 0.2  # share of its derivative that a step along a direction may leave in loose fits; in tight ones that would cost digits
 COMPACT = 0.8  # converged columns leave when fewer than this share are still going
 
 
@@ -92,7 +92,7 @@ def fit(of: Design, signs: Tensor, C: Tensor, *, start: Weights | None = None, t
     y, w, b, penalty = (v.index_select(-1, going) for v in (-signs, slope, intercept, 1 / C))
     against = torch.zeros_like(y) if start is None else torch.addmm(b, z, w).mul_(y)
     wrong = against.sigmoid()  # the probability of the wrong class: no cancellation where the fit is good
-    previous = None
+    previous, flat = None, FLAT if tolerance >= LOOSE else 0.0
     for _ in range(MAX_ITERATIONS):
         weight = torch.addcmul(wrong, wrong, wrong, value=-1)
         pull = y * wrong
@@ -127,16 +127,16 @@ def fit(of: Design, signs: Tensor, C: Tensor, *, start: Weights | None = None, t
                 downhill = torch.where(uphill, -decrement, downhill)
         moved = torch.addmm(step_b, z, step).mul_(y)
         across, squared = penalty * (w * step).sum(0), penalty * (step * step).sum(0)
-        length, against, wrong = _line_search(against, moved, weight, downhill, across, squared)
+        length, against, wrong = _line_search(against, moved, weight, downhill, across, squared, flat)
         w.addcmul_(step, length), b.addcmul_(step_b, length)
         previous = (gradient, gradient_b, decrement, step, step_b)
     raise MeasureError(f"{len(going)} logistic fits did not converge in {MAX_ITERATIONS} iterations")
 
 
-def _line_search(against, moved, weight, slope, across, squared) -> tuple[Tensor, Tensor, Tensor]:
+def _line_search(against, moved, weight, slope, across, squared, flat: float) -> tuple[Tensor, Tensor, Tensor]:
     """Length [columns] of the step along the direction, and `against` and `wrong` behind it.
 
-    A Newton step from 0, where the derivative is `slope`; if that leaves more than FLAT of it anywhere, a second one, which may
+    A Newton step from 0, where the derivative is `slope`; if that leaves more than `flat` of it anywhere, a second one, which may
     not go back behind a tenth or beyond four times the first. Overwrites weight. across, squared [columns]: derivatives of the
     penalty.
     """
@@ -145,7 +145,7 @@ def _line_search(against, moved, weight, slope, across, squared) -> tuple[Tensor
     there = torch.addcmul(against, moved, first)
     wrong = there.sigmoid()
     left = torch.addcmul(across, first, squared) + (wrong * moved).sum(0)
-    if (left.abs() <= FLAT * slope.abs()).all():
+    if (left.abs() <= flat * slope.abs()).all():
         return first, there, wrong
     curvature = squared + torch.addcmul(wrong, wrong, wrong, value=-1).mul_(square).sum(0)
     second = first - left / curvature.clamp_(min=tiny)
