@@ -94,7 +94,7 @@ def test_ids_behind_eot_are_found_where_eot_is_left_out(tiny, monkeypatch):
     others = [i for i in range(last + 1) if i != 2]
     wanted = codi.logits(state.hidden)[..., others].double().log_softmax(-1)
     for gold in (1, 3, last):
-        found = loop.log_probability(codi, state, [[gold], [gold]])
+        found = loop.force(codi, state, [[gold], [gold]]).log_probability
         torch.testing.assert_close(found, wanted[..., others.index(gold)], atol=1e-5, rtol=0)
 
 

@@ -6,10 +6,12 @@ SAE, PCA, scaler and classifier see the training groups only (VERDICTS.md, secti
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
 
 from codi_bench.intervals import Ranked, auc_phi, cv_auc, fold_auc
 from codi_bench.measures.probe_grid import Scored, Split, inner_folds, permuted_labels, scores
@@ -87,7 +89,9 @@ def audit_errors(
     side[test] = 1  # all of the held-out groups: labels may not cross over
     test = test[np.unique(groups[test], return_index=True)[1]]  # one problem a group: tests and intervals count groups
     vectors = states[train].reshape(-1, states.shape[-1])
-    sae, topk = train_sae(vectors), train_topk(vectors)
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(threads,)) as pool:  # small ones take one core each
+        sae, topk = (each.result() for each in [pool.submit(train, vectors) for train in (train_sae, train_topk)])
     features = feature_sets(states, train, sae=sae, surface=surface)
     features["topk"] = topk.encode(states).reshape(len(states), -1)
     split = Split(train, np.arange(len(right)), inner_folds(right, train, groups, folds=5, seed=seed))

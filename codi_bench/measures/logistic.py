@@ -23,6 +23,7 @@ TIGHT, LOOSE = 1e-5, 3e-4  # relative error of the weights: observed fits (float
 MAX_ITERATIONS = 2000
 NEGLIGIBLE = 1e-10  # directions with less than this share of the largest variance are rounding
 NOTHING = 1e-4  # a column of weights that lowers the mean loss by less than this need not be known relative to itself
+FLAT = 0.2  # share of its derivative that a step along a direction may leave in loose fits; in tight ones that would cost digits
 COMPACT = 0.8  # converged columns leave when fewer than this share are still going
 
 
@@ -88,14 +89,14 @@ def fit(of: Design, signs: Tensor, C: Tensor, *, start: Weights | None = None, t
         return Weights(slope, intercept)
 
     # Divided by C: mean losses weigh 1, the penalty 1/C. `against` holds -y f: how far each problem is on the wrong side.
-    y, w, b, penalty = signs[:, going], slope[:, going], intercept[going], 1 / C[going]
-    against = torch.zeros_like(y) if start is None else torch.addmm(b, z, w).mul_(y).neg_()
-    previous = None
+    y, w, b, penalty = (v.index_select(-1, going) for v in (-signs, slope, intercept, 1 / C))
+    against = torch.zeros_like(y) if start is None else torch.addmm(b, z, w).mul_(y)
+    wrong = against.sigmoid()  # the probability of the wrong class: no cancellation where the fit is good
+    previous, flat = None, FLAT if tolerance >= LOOSE else 0.0
     for _ in range(MAX_ITERATIONS):
-        wrong = against.sigmoid()  # the probability of the wrong class: no cancellation where the fit is good
         weight = torch.addcmul(wrong, wrong, wrong, value=-1)
         pull = y * wrong
-        gradient, gradient_b = torch.addmm(penalty * w, z_t, pull, alpha=-1), -pull.sum(0)
+        gradient, gradient_b = torch.addmm(penalty * w, z_t, pull), pull.sum(0)
         curvature = weight.mean(0)
         scaled, scaled_b = gradient / torch.addcmul(penalty, variance, curvature), gradient_b / (n * curvature)
         decrement = (gradient * scaled).sum(0) + gradient_b * scaled_b
@@ -103,46 +104,54 @@ def fit(of: Design, signs: Tensor, C: Tensor, *, start: Weights | None = None, t
         still = decrement > tolerance**2 * (penalty * (w * w).sum(0) + NOTHING * n)
         alive = int(still.sum())
         if alive < COMPACT * len(going):
-            slope[:, going], intercept[going] = w, b
+            slope.index_copy_(1, going, w), intercept.index_copy_(0, going, b)
             if alive == 0:
                 return Weights(slope, intercept)
             keep = still.nonzero().squeeze(1)
-            going, penalty, y, w, b, against, wrong, weight, gradient, gradient_b, scaled, scaled_b, decrement = (
+            going, penalty, y, w, b, against, weight, gradient, gradient_b, scaled, scaled_b, decrement = (
                 v.index_select(-1, keep)
-                for v in (going, penalty, y, w, b, against, wrong, weight, gradient, gradient_b, scaled, scaled_b, decrement)
+                for v in (going, penalty, y, w, b, against, weight, gradient, gradient_b, scaled, scaled_b, decrement)
             )
             if previous is not None:
                 previous = tuple(v.index_select(-1, keep) for v in previous)
 
-        step, step_b = -scaled, -scaled_b
+        step, step_b, downhill = -scaled, -scaled_b, -decrement
         if previous is not None:
             old_gradient, old_gradient_b, old_decrement, old_step, old_step_b = previous
             kept = (decrement - (old_gradient * scaled).sum(0) - old_gradient_b * scaled_b) / old_decrement
             kept.clamp_(min=0)
             step.addcmul_(old_step, kept), step_b.addcmul_(old_step_b, kept)
-            uphill = (gradient * step).sum(0) + gradient_b * step_b >= 0
-            if uphill.any():
+            downhill = (gradient * step).sum(0) + gradient_b * step_b
+            if (uphill := downhill >= 0).any():
                 step, step_b = torch.where(uphill, -scaled, step), torch.where(uphill, -scaled_b, step_b)
-        moved = torch.addmm(step_b, z, step).mul_(y).neg_()
-        length = _line_search(against, moved, wrong, weight, penalty * (w * step).sum(0), penalty * (step * step).sum(0))
-        w.addcmul_(step, length), b.addcmul_(step_b, length), against.addcmul_(moved, length)
+                downhill = torch.where(uphill, -decrement, downhill)
+        moved = torch.addmm(step_b, z, step).mul_(y)
+        across, squared = penalty * (w * step).sum(0), penalty * (step * step).sum(0)
+        length, against, wrong = _line_search(against, moved, weight, downhill, across, squared, flat)
+        w.addcmul_(step, length), b.addcmul_(step_b, length)
         previous = (gradient, gradient_b, decrement, step, step_b)
     raise MeasureError(f"{len(going)} logistic fits did not converge in {MAX_ITERATIONS} iterations")
 
 
-def _line_search(against, moved, wrong, weight, across, squared) -> Tensor:
-    """Two Newton steps along the direction, from 0; the second may not go back behind a tenth or beyond four times the first.
+def _line_search(against, moved, weight, slope, across, squared, flat: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Length [columns] of the step along the direction, and `against` and `wrong` behind it.
 
-    Overwrites wrong and weight. across, squared [columns]: derivatives of the penalty along the direction.
+    A Newton step from 0, where the derivative is `slope`; if that leaves more than `flat` of it anywhere, a second one, which may
+    not go back behind a tenth or beyond four times the first. Overwrites weight. across, squared [columns]: derivatives of the
+    penalty.
     """
     square, tiny = moved * moved, torch.finfo(moved.dtype).tiny  # tiny: a column that stands still has a step of 0
-    slope = across + wrong.mul_(moved).sum(0)
     first = -slope / (squared + weight.mul_(square).sum(0)).clamp_(min=tiny)
-    wrong = torch.addcmul(against, moved, first).sigmoid_()
+    there = torch.addcmul(against, moved, first)
+    wrong = there.sigmoid()
+    left = torch.addcmul(across, first, squared) + (wrong * moved).sum(0)
+    if (left.abs() <= flat * slope.abs()).all():
+        return first, there, wrong
     curvature = squared + torch.addcmul(wrong, wrong, wrong, value=-1).mul_(square).sum(0)
-    slope = torch.addcmul(across, first, squared) + wrong.mul_(moved).sum(0)
-    second = first - slope / curvature.clamp_(min=tiny)
-    return torch.minimum(torch.maximum(second, 0.1 * first), 4 * first)
+    second = first - left / curvature.clamp_(min=tiny)
+    length = torch.minimum(torch.maximum(second, 0.1 * first), 4 * first)
+    there = torch.addcmul(against, moved, length)
+    return length, there, there.sigmoid()
 
 
 def decide(of: Design, weights: Weights) -> Tensor:

@@ -26,6 +26,7 @@ from codi_bench.validity import permutation_p
 
 CS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 AT_ONCE = 100_000  # numbers an elementwise operation works on
+TOGETHER = 200  # columns of labels that a thread of the CPU takes: a single cell with several nulls should use more than one core
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,21 +286,22 @@ def scores(
     if not len(Cs) or not np.isfinite(Cs).all() or min(Cs) <= 0 or (np.diff(Cs) <= 0).any():
         raise MeasureError(f"Cs must be positive and rising, got {list(Cs)}")
     signs = torch.as_tensor(np.where(labels, 1.0, -1.0), device=device)
-    task = partial(_cell, signs=signs, splits=splits, Cs=tuple(Cs), loose=loose, scale=scale)
+    task = partial(_cell, splits=splits, Cs=tuple(Cs), loose=loose, scale=scale)
     if device != "cpu":
-        found = [task(cell) for cell in cells]
+        found = [task(cell, signs) for cell in cells]
     else:
-        threads = torch.get_num_threads()
+        threads, parts = torch.get_num_threads(), signs.split(TOGETHER, dim=1)
         # One thread a cell: how a sum is split over threads would change its last bits.
         with ThreadPoolExecutor(workers or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            found = list(pool.map(task, cells))
+            tasks = [[pool.submit(task, cell, part) for part in parts] for cell in cells]
+            found = [[np.concatenate(a, axis=1) for a in zip(*(each.result() for each in cell))] for cell in tasks]
         torch.set_num_threads(threads)
     return Scored(*(np.stack(parts, axis=-1) for parts in zip(*found, strict=True)))
 
 
 @torch.inference_mode()
 def _cell(
-    x, *, signs: Tensor, splits: Sequence[Split], Cs: tuple[float, ...], loose: bool, scale: bool
+    x, signs: Tensor, *, splits: Sequence[Split], Cs: tuple[float, ...], loose: bool, scale: bool
 ) -> tuple[np.ndarray, ...]:
     dtype, tolerance = (torch.float32, LOOSE) if loose else (torch.float64, TIGHT)
     x = torch.as_tensor(np.asarray(x, np.float64), device=signs.device)

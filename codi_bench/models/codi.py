@@ -325,6 +325,19 @@ def step(model: Codi, state: State, embeds: Tensor, branches: Sequence[int] | No
     return _run(model, state.cache, embeds, after[:, which], state.position[:, which], after, position, False)
 
 
+def feed_each(model: Codi, state: State, embeds: Tensor) -> State:
+    """Feed s inputs, one after another, behind every branch in one pass: embeds [b, C, s, d]; `hidden` is [b, C s, d]."""
+    b, count, s, _ = embeds.shape
+    branch = torch.arange(count, device=embeds.device).repeat_interleave(s)
+    place = torch.arange(s, device=embeds.device).repeat(count)
+    same = branch[:, None] == branch  # [C s, C s]
+    own, whole = same & (place[:, None] >= place), same[place == 0]
+    sees = torch.cat([state.sees.repeat_interleave(s, 1), own.expand(b, -1, -1)], dim=2)
+    after = torch.cat([state.sees, whole.expand(b, -1, -1)], dim=2)
+    positions = state.position.repeat_interleave(s, 1) + place
+    return _run(model, state.cache, embeds.flatten(1, 2), sees, positions, after, state.position + s, False)
+
+
 def _run(
     model: Codi,
     cache: KeyValues,

@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from itertools import zip_longest
+from itertools import count as count_from
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from codi_bench.errors import EditError, MeasureError, ProblemError
-from codi_bench.models.codi import WIDE, Codi, State, feed, join, step
+from codi_bench.models.codi import WIDE, Codi, State, feed, feed_each, join, step
 from codi_bench.models.edits import BOT, KEPT, Replacement
 from codi_bench.thoughts.record import Answers, Thoughts
 
@@ -150,26 +150,48 @@ def end_thoughts(model: Codi, state: State) -> State:
     return step(model, state, model.embed(torch.full(state.position.shape, model.eot_id, device=model.device)))
 
 
-def log_probability(model: Codi, state: State, golds: Sequence[list[int]]) -> Tensor:
-    """Natural log-probability [b, C], float64, of each problem's gold ids after the newest inputs of C branches.
+@dataclass(frozen=True)
+class Forced:
+    """What C branches make of gold ids that were fed: their natural log-probability [b, C], float64, and how many of them greedy
+    decoding gives as well, [b, C]; ids: what it gives next, [b, C]; state: behind those that agree; first: the first logits."""
 
-    Teacher forced, summed over the ids; eot has no probability, as it is never generated.
-    Raises MeasureError where it is not finite.
+    log_probability: Tensor
+    agreed: Tensor
+    ids: Tensor
+    state: State
+    first: Tensor
+
+
+def force(model: Codi, state: State, golds: Sequence[list[int]], longest: int = 0) -> Forced:
+    """Teacher force each problem's gold ids after the newest inputs of C branches, all of them in one pass.
+
+    The log-probability is summed over the ids; eot has none, as it is never generated. longest: of the golds of all batches, so
+    that how many inputs are fed, which rounds sums, is no matter of the batch. Raises MeasureError where one is not finite.
     """
-    count = state.position.shape[1]
-    total = torch.zeros(state.position.shape, dtype=torch.float64, device=model.device)
-    lengths = torch.tensor([len(gold) for gold in golds], device=model.device)
-    ids = torch.tensor(list(zip_longest(*golds, fillvalue=model.eos_id)), device=model.device)  # [longest, b]
-    for t in range(len(ids)):
-        if t > 0:
-            state = step(model, state, model.embed(ids[t - 1, :, None].expand(-1, count)))
-        logits = model.answer_logits(state.hidden[:, -count:]).float()
-        at = (ids[t] - (ids[t] > model.eot_id).long())[:, None, None].expand(-1, count, 1)
-        found = logits.gather(2, at).squeeze(2) - logits.logsumexp(2)
-        total += torch.where((t < lengths)[:, None], found.double(), 0.0)
+    b, count = state.position.shape
+    longest = max(longest, *map(len, golds))
+    ids = torch.tensor([gold + [model.eos_id] * (longest - len(gold)) for gold in golds], device=model.device)  # [b, longest]
+    lengths = torch.tensor([len(gold) for gold in golds], device=model.device)[:, None]
+    hidden, behind = state.hidden[:, -count:, None], state
+    if longest > 1:
+        behind = feed_each(model, state, model.embed(ids[:, None, :-1].expand(-1, count, -1)))
+        hidden = torch.cat([hidden, behind.hidden.view(b, count, longest - 1, -1)], dim=2)
+    total = torch.zeros(b, count, dtype=torch.float64, device=model.device)
+    agreed, following = torch.zeros_like(state.position), torch.zeros_like(state.position)
+    first = model.answer_logits(hidden[:, :, 0])
+    for t in range(longest):
+        logits, gold = model.answer_logits(hidden[:, :, t]) if t else first, ids[:, t, None].expand(-1, count)
+        at, greedy, known = gold - (gold > model.eot_id).long(), model.answer_ids(logits), logits.float()
+        found = known.gather(2, at.unsqueeze(2)).squeeze(2) - known.logsumexp(2)
+        total += torch.where(t < lengths, found.double(), 0.0)
+        following = torch.where(agreed == t, greedy, following)
+        agreed += (agreed == t) & (t < lengths) & (greedy == gold)
     if not torch.isfinite(total).all():
         raise MeasureError(f"log-probabilities of {model.name or 'the model'} are not finite; use --dtype float32")
-    return total
+    sees = behind.sees.clone()
+    fed = sees[:, :, state.length :].view(b, count, count, longest - 1)
+    fed &= (torch.arange(longest - 1, device=model.device) < agreed[..., None])[:, :, None]
+    return Forced(total, agreed, following, replace(behind, sees=sees, position=state.position + agreed), first)
 
 
 def generate(model: Codi, state: State, max_new_tokens: int) -> tuple[Tensor, list[list[list[int]]]]:
@@ -178,21 +200,36 @@ def generate(model: Codi, state: State, max_new_tokens: int) -> tuple[Tensor, li
     eot is never generated, as in the published decoding. An answer also ends where the backbone has no more positions. A branch
     whose problems have all ended is not computed any more, and problems leave the batch when a quarter of it has ended.
     """
+    first = model.answer_logits(state.hidden[:, -state.position.shape[1] :])
+    tokens: list[list[list[int]]] = [[[] for _ in row] for row in state.position]
+    return first, _go_on_from(model, state, model.answer_ids(first), tokens, max_new_tokens)
+
+
+def generate_behind(model: Codi, forced: Forced, golds: Sequence[list[int]], max_new_tokens: int) -> list[list[list[int]]]:
+    """The greedy ids of `generate`, from where they leave those that were fed."""
+    tokens = [[gold[: min(k, max_new_tokens)] for k in agreed] for gold, agreed in zip(golds, forced.agreed.tolist())]
+    return _go_on_from(model, forced.state, forced.ids, tokens, max_new_tokens)
+
+
+def _go_on_from(
+    model: Codi, state: State, ids: Tensor, tokens: list[list[list[int]]], max_new_tokens: int
+) -> list[list[list[int]]]:
+    """The answers `tokens` [b][C] completed, in place; ids [b, C]: what comes next, not fed yet."""
     b, count = state.position.shape
     rows, columns = torch.arange(b, device=model.device), torch.arange(count, device=model.device)
-    tokens: list[list[list[int]]] = [[[] for _ in range(count)] for _ in range(b)]
-    going = torch.ones(b, count, dtype=torch.bool, device=model.device)
+    begun = torch.tensor([[len(each) for each in row] for row in tokens], device=model.device)
+    ended = [[each[-1:] == [model.eos_id] for each in row] for row in tokens]
     room = (model.num_positions or 2**62) - state.position + 1  # ids that may come: the last is not fed
-    first = logits = model.answer_logits(state.hidden[:, -count:])
-    for produced in range(1, max_new_tokens + 1):
-        ids = model.answer_ids(logits)
+    room = torch.minimum(room, max_new_tokens - begun)
+    going = ~torch.tensor(ended, device=model.device) & (room > 0)
+    for produced in count_from(1):
         for row, line, alive in zip(rows.tolist(), ids.tolist(), going.tolist()):
             for column, token, active in zip(columns.tolist(), line, alive):
                 if active:
                     tokens[row][column].append(token)
         going &= (ids != model.eos_id) & (produced < room)
-        if produced == max_new_tokens or not going.any():
-            break
+        if not going.any():
+            return tokens
         open_columns, open_rows = (going.any(dim).nonzero().squeeze(1) for dim in (0, 1))
         if len(open_columns) < len(columns):
             state, columns = state.branches(open_columns), columns[open_columns]
@@ -201,8 +238,7 @@ def generate(model: Codi, state: State, max_new_tokens: int) -> tuple[Tensor, li
             state, rows = state.rows(open_rows), rows[open_rows]
             ids, going, room = ids[open_rows], going[open_rows], room[open_rows]
         state = step(model, state, model.embed(ids))
-        logits = model.answer_logits(state.hidden)
-    return first, tokens
+        ids = model.answer_ids(model.answer_logits(state.hidden))
 
 
 def batches(sequences: Sequence[list[int]], size: int, padding: str = MASKED, *, exact: bool = False) -> list[np.ndarray]:
@@ -275,7 +311,7 @@ def answer_conditions(
     Question and clean thoughts are computed once a batch; a condition computes only what follows its first edit, and up to
     BRANCHES conditions go through the backbone together. noise: for each condition the places whose values are unit vectors to
     be scaled to the norm they replace. keep: arrays that the clean run's states go to batch by batch (first_logits: those of the
-    first condition). golds: ids of each problem's gold answer, whose `log_probability` goes to log_probabilities [C, n].
+    first condition). golds: ids of each problem's gold answer; what `force` finds goes to log_probabilities [C, n].
     Raises MeasureError if a state is beyond the range of its array, ProblemError for what has no positions.
     """
     if not conditions or not questions:
@@ -294,13 +330,16 @@ def answer_conditions(
             part = range(start, min(start + BRANCHES, len(conditions)))
             edits = [{p: _fed(model, clean, rows, p, v, noise[c]) for p, v in conditions[c].items()} for c in part]
             state = end_thoughts(model, rethink(model, clean, edits))
-            logits, found = generate(model, state, max_new_tokens)
+            if golds is None:
+                logits, found = generate(model, state, max_new_tokens)
+            else:
+                own = [golds[i] for i in rows]
+                forced = force(model, state, own, max(map(len, golds)))
+                log_probabilities[start : part.stop, rows] = forced.log_probability.T.cpu().numpy()
+                logits, found = forced.first, generate_behind(model, forced, own, max_new_tokens)
             for i, row in enumerate(rows):
                 for c, ended in zip(part, found[i]):
                     tokens[c][row] = ended
-            if golds is not None:
-                likely = log_probability(model, state, [golds[i] for i in rows])
-                log_probabilities[start : part.stop, rows] = likely.T.cpu().numpy()
             if start == 0:
                 first_logits = logits[:, 0]
         if keep is not None:
