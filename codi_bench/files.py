@@ -8,6 +8,7 @@ import os
 import tempfile
 import tokenize
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -71,21 +72,27 @@ def file_hash(*paths: Path) -> str:
 def code_hash(*modules) -> str:
     """sha256 over what some modules do: their source without comments, docstrings and the layout inside a statement."""
     digest = hashlib.sha256()
-    blocks = {tokenize.NEWLINE: ";", tokenize.INDENT: "{", tokenize.DEDENT: "}"}  # a statement in another block is other code
     for module in modules:
-        before, held = tokenize.NEWLINE, ""  # held: a string that opens a statement, a docstring if nothing follows
-        for token in tokenize.generate_tokens(io.StringIO(Path(module.__file__).read_text(encoding="utf-8")).readline):
-            if token.type in (tokenize.COMMENT, tokenize.NL):
-                continue
-            if token.type == tokenize.STRING and before in blocks:
-                held = token.string
-            elif held and token.type == tokenize.NEWLINE:
-                held = ""
-            else:
-                digest.update(f"{held}{blocks.get(token.type, token.string)} ".encode())
-                held = ""
-            before = token.type
+        digest.update(_statements(Path(module.__file__).read_text(encoding="utf-8")))
     return digest.hexdigest()
+
+
+@cache  # some forty modules are part of most hashes
+def _statements(source: str) -> bytes:
+    blocks = {tokenize.NEWLINE: ";", tokenize.INDENT: "{", tokenize.DEDENT: "}"}  # a statement in another block is other code
+    found, before, held = [], tokenize.NEWLINE, ""  # held: a string that opens a statement, a docstring if nothing follows
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.COMMENT, tokenize.NL):
+            continue
+        if token.type == tokenize.STRING and before in blocks:
+            held = token.string
+        elif held and token.type == tokenize.NEWLINE:
+            held = ""
+        else:
+            found.append(f"{held}{blocks.get(token.type, token.string)} ")
+            held = ""
+        before = token.type
+    return "".join(found).encode()
 
 
 def modules_in(*packages: ModuleType) -> list[ModuleType]:

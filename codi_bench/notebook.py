@@ -184,7 +184,7 @@ def _measure(suite: Suite, progress: bool) -> list[Row]:
         f"{claim.id} on {asked.name}": (asked, claim)
         for asked in suite.asked_models
         for claim in suite.asked_claims
-        if asked.takes(claim) and (suite.claims or not asked.is_slow(claim))
+        if asked.takes(claim) and (suite.claims or not suite.is_slow(asked, claim))
     }
     schedule = Schedule(list(pairs), {} if suite.changed else load_timings(default_folder().parent))
     rows = []

@@ -5,6 +5,7 @@ It is idle unless a collected test carries the marker `claims`.
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shutil
@@ -124,7 +125,7 @@ def pytest_generate_tests(metafunc):
 
 
 def _marks(suite, asked, claim) -> list:
-    return [pytest.mark.gpu] * (suite.gpu or asked.for_gpus) + [pytest.mark.slow] * asked.is_slow(claim)
+    return [pytest.mark.gpu] * (suite.gpu or asked.for_gpus) + [pytest.mark.slow] * suite.is_slow(asked, claim)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -144,6 +145,11 @@ def pytest_collection_modifyitems(config, items):
         from codi_bench.parallel import tell
 
         tell(config, claims_among(items))
+
+
+def pytest_collection_finish(session):
+    gc.collect()
+    gc.freeze()  # statsmodels collects garbage in every Holm correction: a quarter of a second with all that is imported by now
 
 
 def claims_among(items) -> dict[str, tuple[str, str, str]]:

@@ -55,10 +55,6 @@ class Asked:
         """Can that claim be measured on it at all?"""
         return wanted.on_logs or not self.log
 
-    def is_slow(self, wanted: Claim) -> bool:
-        """Is it measured under `-m slow` alone? On a log everything is counted at once."""
-        return wanted.slow and not self.log
-
     @property
     def registered(self) -> ModelEntry | None:
         return REGISTRY.get(self.name)
@@ -151,6 +147,11 @@ class Suite:
         options = (("--n", self.n), ("--permutations", self.permutations if self.permutations != DEFAULT_PERMUTATIONS else None))
         return ", ".join(f"{name} {value}" for name, value in options if value is not None)
 
+    def is_slow(self, asked: Asked, wanted: Claim) -> bool:
+        """Is it measured under `-m slow` alone? On a log everything is counted at once; on a GPU claims are slow, no model is."""
+        on_model = asked.registered.slow if asked.registered and not self.gpu else ()
+        return not asked.log and (wanted.slow or wanted.family in on_model)
+
     def measure(self, asked: Asked, wanted: Claim) -> Judged:
         """Measure one claim on one model; whatever goes wrong while measuring is a row, not an exception."""
         try:
@@ -208,7 +209,7 @@ class Suite:
                 elif asked.log and asked.path is None:
                     reason = f"give --log {name}=FILE, {LOGS[name].source}"
                 else:
-                    reason = "slow: `pytest benchmarks -m slow`" if asked.is_slow(each) else "not selected in this run"
+                    reason = "slow: `pytest benchmarks -m slow`" if self.is_slow(asked, each) else "not selected in this run"
                 try:
                     baseline = load_baseline(self.baselines, name, each.id)
                 except BaselineError as error:

@@ -19,7 +19,7 @@ class ModelEntry:
     embedded model, and for an adapter of ours, whose base a Python package ships. num_latents, lora_alpha: training settings of
     a published checkpoint, which its files do not hold (the training scripts of github.com/zhenyi4/codi; the rank, 128 there, is
     read off the weights). projects: are thoughts projected before they are fed? (Coconut feeds the state itself.) partner: the
-    model that it is compared with.
+    model that it is compared with. slow: claim families that are measured on it under `-m slow` alone, where there is no GPU.
     """
 
     name: str
@@ -34,6 +34,7 @@ class ModelEntry:
     lora_alpha: float = 32
     projects: bool = True
     partner: str = ""
+    slow: tuple[str, ...] = ()
 
     def has_shape(self, family: str, num_layers: int, width: int) -> bool:
         """Is a backbone of this family, depth and width like the registered one?"""
@@ -84,6 +85,8 @@ REGISTRY = {
             num_layers=5,
             width=200,
             partner="gpt2-mini",
+            # by default this one answers, and the smaller one is looked into: three minutes on two cores
+            slow=("probes", "SAE errors", "spread", "ablation", "edits", "decoding", "latents"),
         ),
         ModelEntry(
             "gpt2",
