@@ -86,6 +86,20 @@ def test_eot_has_no_probability(tiny, clean, monkeypatch):
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("agrees", [0, 1, 3, NEW])
+def test_a_greedy_answer_goes_on_from_where_it_leaves_the_gold_one(tiny, agrees):
+    codi, asked = tiny.codi, loop.tokenise(tiny.codi, QUESTIONS[:3])
+    clean = loop.think(codi, asked, K)
+    state = loop.end_thoughts(codi, loop.rethink(codi, clean, [{}, {1: torch.zeros_like(clean.latents[:, 1])}]))
+    logits, wanted = loop.generate(codi, state, NEW)
+    own = [ids[i % 2] for i, ids in enumerate(wanted)]  # of one branch or the other
+    golds = [[*ids[:agrees], *((each + 1) % 5 for each in ids[agrees:][:2])] or [1] for ids in own]
+    forced = loop.force(codi, state, golds)
+    assert loop.generate_behind(codi, forced, golds, NEW) == wanted and torch.equal(forced.first, logits)
+    assert [int(forced.agreed[i, i % 2]) >= min(agrees, len(ids)) for i, ids in enumerate(own)] == [True] * 3
+
+
+@torch.inference_mode()
 def test_ids_behind_eot_are_found_where_eot_is_left_out(tiny, monkeypatch):
     """Coconut's eot is not the last id."""
     codi, last = tiny.codi, tiny.codi.eot_id

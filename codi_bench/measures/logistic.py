@@ -92,7 +92,7 @@ def fit(of: Design, signs: Tensor, C: Tensor, *, start: Weights | None = None, t
     y, w, b, penalty = (v.index_select(-1, going) for v in (-signs, slope, intercept, 1 / C))
     against = torch.zeros_like(y) if start is None else torch.addmm(b, z, w).mul_(y)
     wrong = against.sigmoid()  # the probability of the wrong class: no cancellation where the fit is good
-    previous, flat = None, FLAT if tolerance >= LOOSE else 0.0
+    previous, flat, tiny = None, FLAT if tolerance >= LOOSE else 0.0, torch.finfo(z.dtype).tiny
     for _ in range(MAX_ITERATIONS):
         weight = torch.addcmul(wrong, wrong, wrong, value=-1)
         pull = y * wrong
@@ -118,7 +118,8 @@ def fit(of: Design, signs: Tensor, C: Tensor, *, start: Weights | None = None, t
         step, step_b, downhill = -scaled, -scaled_b, -decrement
         if previous is not None:
             old_gradient, old_gradient_b, old_decrement, old_step, old_step_b = previous
-            kept = (decrement - (old_gradient * scaled).sum(0) - old_gradient_b * scaled_b) / old_decrement
+            # a column that one step has solved stands still: 0 of 0
+            kept = (decrement - (old_gradient * scaled).sum(0) - old_gradient_b * scaled_b) / old_decrement.clamp(min=tiny)
             kept.clamp_(min=0)
             step.addcmul_(old_step, kept), step_b.addcmul_(old_step_b, kept)
             downhill = (gradient * step).sum(0) + gradient_b * step_b

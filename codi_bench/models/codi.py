@@ -334,7 +334,8 @@ def feed_each(model: Codi, state: State, embeds: Tensor) -> State:
     own, whole = same & (place[:, None] >= place), same[place == 0]
     sees = torch.cat([state.sees.repeat_interleave(s, 1), own.expand(b, -1, -1)], dim=2)
     after = torch.cat([state.sees, whole.expand(b, -1, -1)], dim=2)
-    positions = state.position.repeat_interleave(s, 1) + place
+    # beyond the last position there are paddings alone, which nothing sees
+    positions = (state.position.repeat_interleave(s, 1) + place).clamp(max=(model.num_positions or 2**62) - 1)
     return _run(model, state.cache, embeds.flatten(1, 2), sees, positions, after, state.position + s, False)
 
 
