@@ -7,7 +7,7 @@ import io
 import os
 import tempfile
 import tokenize
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -81,18 +81,37 @@ def code_hash(*modules) -> str:
 def _statements(source: str) -> bytes:
     blocks = {tokenize.NEWLINE: ";", tokenize.INDENT: "{", tokenize.DEDENT: "}"}  # a statement in another block is other code
     found, before, held = [], tokenize.NEWLINE, ""  # held: a string that opens a statement, a docstring if nothing follows
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type in (tokenize.COMMENT, tokenize.NL):
+    for kind, text in _tokens(source):
+        if kind in (tokenize.COMMENT, tokenize.NL):
             continue
-        if token.type == tokenize.STRING and before in blocks:
-            held = token.string
-        elif held and token.type == tokenize.NEWLINE:
+        if kind == tokenize.STRING and before in blocks:
+            held = text
+        elif held and kind == tokenize.NEWLINE:
             held = ""
         else:
-            found.append(f"{held}{blocks.get(token.type, token.string)} ")
+            found.append(f"{held}{blocks.get(kind, text)} ")
             held = ""
-        before = token.type
+        before = kind
     return "".join(found).encode()
+
+
+def _tokens(source: str) -> Iterator[tuple[int, str]]:
+    """Kind and text of every token. From Python 3.12 on an f-string comes in parts: it is one string here, as before."""
+    begins, ends = (getattr(tokenize, f"FSTRING_{end}", None) for end in ("START", "END"))
+    lines, depth, start = source.splitlines(keepends=True), 0, (0, 0)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == begins:
+            start = start if depth else token.start
+            depth += 1
+        elif token.type == ends:
+            depth -= 1
+            if not depth:
+                (first, left), (last, right) = start, token.end
+                inside = [*lines[first - 1 : last - 1], lines[last - 1][:right]]
+                inside[0] = inside[0][left:]
+                yield tokenize.STRING, "".join(inside)
+        elif not depth:
+            yield token.type, token.string
 
 
 def modules_in(*packages: ModuleType) -> list[ModuleType]:

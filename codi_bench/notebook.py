@@ -143,8 +143,8 @@ def run(
     """Measure claims on models and compare them with what was reported and recorded, as `pytest benchmarks` does.
 
     models: registered names, "NAME=FOLDER" texts or {name: folder}; only these are measured (default: the embedded pair).
-    claims: ids (default: all that are not slow). base, problems, logs: "NAME=PATH" texts or {name: path}, as `--base`,
-    `--problems` and `--log` (logs without models: they alone are measured); the other options are those of
+    claims: ids (default: what `pytest benchmarks` measures). base, problems, logs: "NAME=PATH" texts or {name: path}, as
+    `--base`, `--problems` and `--log` (logs without models: they alone are measured); the other options are those of
     `pytest benchmarks` too. progress: say on the error stream what is being measured, where somebody watches.
 
     What goes wrong while one claim is measured is a row that says so. Raises CodiBenchError, a ValueError, before anything is

@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -148,8 +149,13 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish(session):
-    gc.collect()
-    gc.freeze()  # statsmodels collects garbage in every Holm correction: a quarter of a second with all that is imported by now
+    if claims_among(session.items):
+        gc.collect()
+        gc.freeze()  # statsmodels collects garbage in every Holm correction: a quarter of a second with all that is imported
+
+
+def pytest_unconfigure(config):
+    gc.unfreeze()
 
 
 def claims_among(items) -> dict[str, tuple[str, str, str]]:
@@ -224,8 +230,9 @@ def _gpu_asked(expression: str) -> bool:
         return asked.evaluate(lambda name, /, **_: name in names)
 
     # alone (`gpu`, `gpu or slow`) or beside others (`gpu and slow`) it makes the difference
-    others = {*GATED} - {"gpu"}
-    return asked is not None and any(selects({"gpu", *beside}) and not selects(beside) for beside in (set(), others))
+    others = [name for name in GATED if name != "gpu"]
+    beside = [{*names} for k in range(len(others) + 1) for names in combinations(others, k)]
+    return asked is not None and any(selects({"gpu", *names}) and not selects(names) for names in beside)
 
 
 @pytest.fixture

@@ -148,8 +148,11 @@ class Suite:
         return ", ".join(f"{name} {value}" for name, value in options if value is not None)
 
     def is_slow(self, asked: Asked, wanted: Claim) -> bool:
-        """Is it measured under `-m slow` alone? On a log everything is counted at once; on a GPU claims are slow, no model is."""
-        on_model = asked.registered.slow if asked.registered and not self.gpu else ()
+        """Is it measured under `-m slow` alone?
+
+        On a log everything is counted at once. That a model is slow holds for the embedded one on a CPU, of claims not asked for.
+        """
+        on_model = asked.registered.slow if asked.registered and not (self.gpu or self.claims or asked.path) else ()
         return not asked.log and (wanted.slow or wanted.family in on_model)
 
     def measure(self, asked: Asked, wanted: Claim) -> Judged:
@@ -301,7 +304,7 @@ class Suite:
         if known and known.hub:
             where = f"download {known.hub} and {known.base}, or give --model {known.name}=FOLDER --base {known.name}=FOLDER"
         if not available(device):
-            on_cpu = "`pytest benchmarks` measures it" if known and known.embedded else "`--device cpu` measures"
+            on_cpu = "`pytest benchmarks` measures" if known and known.embedded else "`--device cpu` measures"
             otherwise = f"{on_cpu} on the CPU"
             return NOT_RUN, f"no GPU here{where and f'; with one, {where}'}; {otherwise}"
         if known is not None and known.embedded:

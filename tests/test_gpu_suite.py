@@ -229,6 +229,8 @@ def test_bad_arguments_end_the_run_before_it_starts(what, run, published, tmp_pa
         ("gpu", True),
         ("gpu or slow", True),
         ("gpu and slow", True),
+        ("gpu and slow and not perf", True),
+        ("slow or not slow", False),
         ("slow", False),
         ("not gpu", False),
         ("", False),

@@ -629,11 +629,14 @@ def test_a_packaged_backbone_is_what_its_file_says(monkeypatch, tmp_path):
         torch.testing.assert_close(model(ids).logits, found, atol=1e-3, rtol=0)
 
 
-def test_a_packaged_backbone_is_known_by_its_gguf_file(bases, tmp_path):
-    folder = Path(shutil.copytree(bases["gpt2"], tmp_path / "base"))
+def test_a_packaged_backbone_is_known_by_its_gguf_file(bases, tmp_path, monkeypatch):
+    monkeypatch.setenv("CODI_BENCH_CACHE", str(tmp_path / "cache"))
+    folder = Path(shutil.copytree(bases["gpt2"], tmp_path / "cache" / "bases" / "base"))
     (folder / packaged.SOURCE).write_text("0123\n")
     (folder / "config.json").write_text(json.dumps({**json.loads((folder / "config.json").read_text()), "by": "another version"}))
     assert lora.hash_files(folder) == "0123" != lora.hash_files(bases["gpt2"])
+    elsewhere = Path(shutil.copytree(folder, tmp_path / "elsewhere"))  # where anybody may have changed its weights
+    assert lora.hash_files(elsewhere) != "0123"
 
 
 # The adapter in the repository

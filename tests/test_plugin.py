@@ -162,7 +162,7 @@ def test_gpu_claims_are_not_run_here_and_say_why(pytester):
     give = "or give --model gpt2=FOLDER --base gpt2=FOLDER; `--device cpu` measures on the CPU"
     give = f"no GPU here; with one, download zen-E/CODI-gpt2 and gpt2, {give}"
     assert give in said
-    assert "not-run gpt2-mini: 1 claim: no GPU here; `pytest benchmarks` measures it on the CPU" in said
+    assert "not-run gpt2-mini: 1 claim: no GPU here; `pytest benchmarks` measures on the CPU" in said
 
 
 def test_strict_makes_not_run_red(pytester):

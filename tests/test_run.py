@@ -8,7 +8,7 @@ import pytest
 
 import codi_bench
 from codi_bench.errors import CodiBenchError
-from codi_bench.models.registry import EMBEDDED_FOLDER
+from codi_bench.models.registry import REGISTRY
 from codi_bench.results import Row, read_results
 
 NUMBERS = {("layers", 4), ("width", 104)}
@@ -64,7 +64,7 @@ def test_the_door_stays_a_function_once_its_module_is_loaded(found):
 
 
 def test_a_folder_is_measured_alone_under_its_own_name_and_claims_nothing(home):
-    found = codi_bench.run({"mine": EMBEDDED_FOLDER / "gpt2-mini"}, ["size"])
+    found = codi_bench.run({"mine": REGISTRY["gpt2-mini"].folder}, ["size"])
     assert {row.model for row in found.rows} == {"mine"}
     assert {row.regression for row in found.rows} == {"UNCHECKED"}
     assert (

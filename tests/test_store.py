@@ -231,3 +231,10 @@ def test_the_code_hash_ignores_comments_docstrings_and_layout(tmp_path, old, new
 def test_the_code_hash_sees_code(tmp_path, old, new):
     assert CODE.count(old) == 1
     assert hash_of(tmp_path, CODE.replace(old, new)) != hash_of(tmp_path, CODE)
+
+
+def test_every_python_finds_the_same_code_hash(tmp_path):
+    """Python 3.12 and later take an f-string apart; records are compared across versions."""
+    text = 'def f(x):\n    return f"{x!r:>{len(f\'{x}\')}} and {x + 1:.2f}" "b"\n'
+    assert hash_of(tmp_path, text)[:16] == "37dc43a3f31469e9"
+    assert hash_of(tmp_path, text.replace("x + 1", "x + 2")) != hash_of(tmp_path, text)

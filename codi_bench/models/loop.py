@@ -163,7 +163,7 @@ class Forced:
 
 
 def force(model: Codi, state: State, golds: Sequence[list[int]], longest: int = 0) -> Forced:
-    """Teacher force each problem's gold ids after the newest inputs of C branches, all of them in one pass.
+    """Teacher force each problem's gold ids, which end in eos, after the newest inputs of C branches, all of them in one pass.
 
     The log-probability is summed over the ids; eot has none, as it is never generated. longest: of the golds of all batches, so
     that how many inputs are fed, which rounds sums, is no matter of the batch. Raises MeasureError where one is not finite.

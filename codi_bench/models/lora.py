@@ -33,7 +33,7 @@ from codi_bench.models import hub
 from codi_bench.models.checkpoint import TOKENIZER_FILES, WEIGHTS, save_folder
 from codi_bench.models.codi import Codi, Projection
 from codi_bench.models.objective import CUE, Example, codi_losses, encode_examples
-from codi_bench.models.packaged import SOURCE
+from codi_bench.models.packaged import gguf_hash
 from codi_bench.models.recipes import LoraRecipe
 from codi_bench.models.strict import embedding_names, read_words
 from codi_bench.models.train import Job, Run, adamw, loss_parts, run_job
@@ -300,8 +300,8 @@ def hash_files(folder: Path) -> str:
 
     Of a packaged one that of its GGUF file: how transformers writes down what it reads there depends on its version.
     """
-    if (folder / SOURCE).is_file():
-        return (folder / SOURCE).read_text().strip()
+    if known := gguf_hash(folder):
+        return known
     digest = hashlib.sha256()
     wanted = ("config.json", *WORDS, "model*.safetensors", "pytorch_model*.bin")
     for path in sorted({path for pattern in wanted for path in folder.glob(pattern) if path.is_file()}):

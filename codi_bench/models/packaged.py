@@ -50,6 +50,12 @@ def packaged_folder(name: str) -> Path:
     return folder
 
 
+def gguf_hash(folder: Path) -> str | None:
+    """The sha256 of the GGUF file that a folder in the cache was made from; None for a folder elsewhere."""
+    kept = folder.parent.resolve() == (default_folder().parent / "bases").resolve()
+    return (folder / SOURCE).read_text().strip() if kept and (folder / SOURCE).is_file() else None
+
+
 def _file(known: Packaged) -> Path:
     mend = f"pip install 'codi-bench[{known.extra}]'"
     found = importlib.util.find_spec(known.package)
