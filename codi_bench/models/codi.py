@@ -166,8 +166,8 @@ class Tape:
 
     Appending copies nothing that is there already, except where two histories go on from one prefix, or a full tape moves to
     one with room for half as much again (32 at least). Over C conditions t = longest question + 1 + K, then what follows each
-    condition's first edit, then C (1 + gold ids + answer): two tapes a block hold no more than 2 b heads d_head (1.5 t + 32) numbers, and
-    while one of them moves the same again for it alone.
+    condition's first edit, then C (1 + gold ids + answer): two tapes a block hold no more than 2 b heads d_head (1.5 t + 32)
+    numbers, and while one of them moves the same again for it alone.
     """
 
     def __init__(self, held: Tensor, filled: int | None = None):
