@@ -1,4 +1,4 @@
-"""The main job on the embedded pair, as a user starts it: cold, then in another order with the thoughts of one model anew."""
+"""The main job on the embedded pair, as a user starts it: cold, then in another order with the thoughts of gpt2-mini anew."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def cold(tmp_path_factory):
     return run(folder, folder / "cache", "benchmarks"), folder / "cache"
 
 
-def test_every_claim_that_is_not_slow_stands_for_both_embedded_models(cold):
+def test_every_claim_that_is_not_slow_stands(cold):
     (shown, results), _ = cold
     rows = results["rows"]
     measured = [r for r in rows if r["status"] == "ok"]
@@ -56,7 +56,7 @@ def test_what_is_stored_and_what_is_computed_anew_are_the_same_bytes(cold, tmp_p
     own = first["environment"]["inputs"]["gpt2-mini"]["weights"]
     gone = [path for path, key in stored.items() if key["weights"] == own and key["what"] in ANEW]
     written = {path: path.stat().st_mtime_ns for path in stored.keys() - set(gone)}
-    assert len(gone) >= 4 and len(written) > 20
+    assert len(gone) >= 4 and len(written) > 15
     for path in gone:
         path.unlink()
     _, again = run(tmp_path, cache, *(f"benchmarks/test_{name}.py" for name in reversed(FILES)), "--model", "gpt2-mini")
