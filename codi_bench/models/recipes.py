@@ -243,6 +243,11 @@ LORA_RECIPES = {
             answer_shift=1,
             rank=16,
             masks=MASKED,
+            notes=(
+                "Its eos is `<|im_end|>`, whose row lies within a cosine of 0.99 of rows that nothing was ever trained on "
+                "(`<|im_start|>` among them), and rows and head are frozen: the adapter in the repository repeats its answer up "
+                "to the limit of tokens. Whoever trains it next should train that row, or end answers with `<|endoftext|>`.",
+            ),
         ),
     )
 }
