@@ -22,7 +22,7 @@ from codi_bench.progress import LiveLine, Schedule, load_timings, save_timings
 
 GATED = ("gpu", "slow", "perf", "calibration", "stress")
 UNJUDGED = ("not-run", "blocked", "unchecked")
-SUITE, OUTCOME, REFUSED = pytest.StashKey(), pytest.StashKey(), pytest.StashKey()
+SUITE, OUTCOME, REFUSED, FROZEN = pytest.StashKey(), pytest.StashKey(), pytest.StashKey(), pytest.StashKey()
 
 
 def pytest_addoption(parser):
@@ -149,13 +149,15 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish(session):
-    if claims_among(session.items):
+    if claims_among(session.items) and not gc.get_freeze_count():  # else somebody around this run has done it
         gc.collect()
         gc.freeze()  # statsmodels collects garbage in every Holm correction: a quarter of a second with all that is imported
+        session.config.stash[FROZEN] = True
 
 
 def pytest_unconfigure(config):
-    gc.unfreeze()
+    if FROZEN in config.stash:
+        gc.unfreeze()
 
 
 def claims_among(items) -> dict[str, tuple[str, str, str]]:
