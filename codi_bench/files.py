@@ -98,7 +98,7 @@ def _statements(source: str) -> bytes:
 def _tokens(source: str) -> Iterator[tuple[int, str]]:
     """Kind and text of every token. From Python 3.12 on an f-string comes in parts: it is one string here, as before."""
     begins, ends = (getattr(tokenize, f"FSTRING_{end}", None) for end in ("START", "END"))
-    lines, depth, start = source.splitlines(keepends=True), 0, (0, 0)
+    lines, depth, start = io.StringIO(source).readlines(), 0, (0, 0)  # those that the tokenizer counts
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == begins:
             start = start if depth else token.start
