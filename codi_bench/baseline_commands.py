@@ -1,4 +1,4 @@
-"""Change control: `codi-bench baselines diff`, `accept`, `calibrate` and `readme`.
+"""Change control: `codi-bench baselines diff`, `accept`, `restamp`, `calibrate` and `readme`.
 
 Proposals are looked at, then recorded with a reason; how far recorded numbers may move is measured.
 """
@@ -80,6 +80,30 @@ def accept(
     after = [accepted(each.before, each.record.model_copy(update={"date": today}), reason) for each in found]
     for path in write_together(folder, after, {each.file: each.accepted(today, reason) for each in beside}):
         print(path)
+
+
+@baselines_app.command()
+def restamp(
+    report: Annotated[Path, typer.Option(help="folder of the run that has just measured them")] = Path("report"),
+    baselines: Folder = None,
+    model: Annotated[list[str] | None, typer.Option("--model", help="only records of this model (repeatable)")] = None,
+    claim: Annotated[list[str] | None, typer.Option("--claim", help="only records of this claim (repeatable)")] = None,
+) -> None:
+    """Write the present code's hash into records that the last run measured SAME under other code, and nothing else.
+
+    Only records of that run's own environment, of which every number came out the same. What is left alone is named.
+    """
+    from codi_bench.proposals import write_together
+    from codi_bench.restamp import restamped
+
+    folder = baselines or package_folder("baselines")
+    found, left = restamped(report, folder, model or (), claim or ())
+    for path in write_together(folder, found, {}):
+        print(path)
+    for line in left:
+        print(f"left as it is: {line}", file=sys.stderr)
+    if not found and not left:
+        print("nothing is to be restamped: no record of that run was made by other code")
 
 
 @baselines_app.command()

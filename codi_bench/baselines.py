@@ -20,7 +20,7 @@ from codi_bench.files import write_text
 from codi_bench.json_files import read_json
 
 Cell = dict[Literal["layer", "latent_pos"], int | str | None]
-INPUTS = ("protocols", "seeds", "weights", "partner", "problems", "code")  # what a number is a number of
+INPUTS = ("protocols", "seeds", "weights", "partner", "problems")  # what a number is a number of
 Word = Literal["SUPPORTED", "ARTEFACT", "REFUTED", "UNDERPOWERED"]
 LARGEST = {"fraction": 1, "points": 100}  # by unit, what a published number can be
 ROUNDING = 1e-6
@@ -110,7 +110,8 @@ class Environment(Strict):
 class Record(Strict):
     """Everything recorded for one environment. metrics: by name, those of the sound protocol as `sound <name>`.
 
-    partner: weights of the model that this one is compared with, where the claim takes two.
+    partner: weights of the model that this one is compared with, where the claim takes two. code: `Code.text` of what measured
+    it, which is told where a number moved and judges nothing.
     """
 
     environment: Environment
@@ -193,18 +194,23 @@ class Baseline(Strict):
     def nearest(self, environment: Environment, now: Record | None = None) -> tuple[Record | None, bool]:
         """The record of this environment and True, or else the one that shares most with it and False.
 
-        now: what is measured now: a record of the same weights, problems, protocols and code comes before one of others, which an
-        environment keeps until somebody records it there again.
+        now: what is measured now: a record of the same weights, problems, protocols and seeds comes before one of others. One
+        that is superseded comes after all others: it says what older code gave there, until somebody records it again.
         """
         if not self.recorded:
             return None, False
 
-        def worth(record: Record) -> tuple[bool, int]:
-            current = now is not None and not record.changed_inputs(now)
-            return current, sum(getattr(record.environment, k) == v for k, v in environment.model_dump().items())
+        def worth(record: Record) -> tuple[bool, bool, int]:
+            same_inputs = now is not None and not record.changed_inputs(now)
+            shared = sum(getattr(record.environment, k) == v for k, v in environment.model_dump().items())
+            return same_inputs, not self.superseded(record), shared
 
         found = max(self.recorded, key=worth)
         return found, found.environment == environment
+
+    def superseded(self, record: Record) -> bool:
+        """Was another environment recorded later, by other code?"""
+        return any(other.date > record.date and other.code != record.code for other in self.recorded)
 
     def newest(self, device: str) -> Record | None:
         """What was recorded last on a device: records of other machines with one may be of older code."""

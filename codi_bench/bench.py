@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -10,27 +9,30 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from codi_bench import intervals, measures, stats, validity
+from codi_bench import stats
 from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patched, check_known
 from codi_bench.claims.claim import NORMAL, OWN, ZERO, Captured, Effects, T
 from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS, NUM_PROBLEMS
+from codi_bench.code import code_hash
 from codi_bench.environment import environment
 from codi_bench.errors import MeasureError, MissingProblemsError, ProblemError
-from codi_bench.files import code_hash, modules_in
-from codi_bench.models import checkpoint, codi, discrete, edits, loop, objective, patching, published, reading, strict
-from codi_bench.models import model as model_module
+from codi_bench.models import edits, loop, reading
+from codi_bench.models.adapter import load_adapter
+from codi_bench.models.checkpoint import load_folder
+from codi_bench.models.codi import Codi
 from codi_bench.models.discrete import answer_discretised
-from codi_bench.models.edits import Edit, Patch
+from codi_bench.models.edits import Edit, Patch, replacements
 from codi_bench.models.loop import UNMASKED
 from codi_bench.models.model import Model
-from codi_bench.problems import Problem, generate, generator, load_problems, odd, problem, problems_hash, score, templates
-from codi_bench.problems import pairs as pairs_module
+from codi_bench.models.objective import encode_examples
+from codi_bench.models.patching import answer_patched
+from codi_bench.models.published import load_published
+from codi_bench.problems import Problem, generate, load_problems, problems_hash, score
 from codi_bench.problems.files import ELSEWHERE, is_gsm8k_test
 from codi_bench.problems.generator import DIGITS, EVERYTHING, Limits
 from codi_bench.problems.odd import distracted, renumbered
 from codi_bench.problems.pairs import Pair, pairs, random_donors
 from codi_bench.problems.problem import parse_number
-from codi_bench.thoughts import decoded as decoded_module
 from codi_bench.thoughts.decoded import Decoded
 from codi_bench.thoughts.kept import digest, pack, unpack
 from codi_bench.thoughts.record import Answers
@@ -41,6 +43,7 @@ FEWEST_REFERENCES = 50
 NUM_DONORS = NUM_ODD = 400
 PUBLISHED_BATCH = 128  # problems, of the published evaluation
 NUM_WORDS = 5  # that are decoded at each place, as in the released log
+LOADERS = (load_folder, load_published, load_adapter)
 LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn")  # that compute what is stored
 
 
@@ -132,16 +135,6 @@ class ModelBench(Once):
         """Is this the list of problems that published numbers are about?"""
         return self.once("on gsm8k", lambda: is_gsm8k_test(self.given))
 
-    @property
-    def code(self) -> tuple:
-        """The modules that turn weights and problems into answers."""
-        return codi, loop, edits, strict, published, checkpoint, problem, generator, templates
-
-    @property
-    def measuring_code(self) -> tuple:
-        """What a record hangs on: patches, lenses, pairs and untrained models too, which the store names where they count."""
-        return *self.code, patching, reading, discrete, pairs_module, odd, model_module, decoded_module
-
     def problems(self, n: int, variants: int = 1) -> list[Problem]:
         """The first n test problems; raises ProblemError if a given file has fewer."""
         n = min(n, self.n or n)
@@ -231,7 +224,7 @@ class ModelBench(Once):
             conditions=[[str(e) for e in c] for c in conditions],
             reference=problems_hash(others),
             seed=seed,
-            drawing=self.once("drawing", lambda: code_hash(objective, stats)),  # the gold sentence, and the random streams
+            drawing=code_hash(encode_examples, replacements, stats.stream),  # the gold sentence, and what is drawn
         )
         held = self.store.fetch(key, compute)
         numbers = np.array([_numbers(texts) for texts in _texts(held)])
@@ -285,7 +278,7 @@ class ModelBench(Once):
             sources={name: problems_hash(each) for name, each in sources.items()},
             seed=seed,
             vectors=digest((), vectors),
-            patching=self.once("patching code", lambda: code_hash(patching, stats)),
+            patching=code_hash(answer_patched),
         )
         held = self.store.fetch(key, compute)
         clean, *under = _texts(held)
@@ -360,7 +353,7 @@ class ModelBench(Once):
             problems,
             self.num_latents,
             latents=digest(tuple(names), dict(latents)),
-            patching=self.once("patching code", lambda: code_hash(patching, stats)),
+            patching=code_hash(answer_patched),
         )
         return {name: _numbers(texts) for name, texts in zip((OWN, *names), _texts(self.store.fetch(key, compute)), strict=True)}
 
@@ -372,7 +365,7 @@ class ModelBench(Once):
             settings = {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens}
             return _packed([answer_discretised(self.model.codi, asked, places, **settings)])
 
-        key = self._key("discretised", problems, self.num_latents, places=list(places), rule=code_hash(discrete))
+        key = self._key("discretised", problems, self.num_latents, places=list(places), rule=code_hash(answer_discretised))
         return _right(self.store.fetch(key, compute), 1, problems, "published")[0]
 
     def refed(self, n: int, arrangements: Sequence[Sequence[int | str]], *, seed: int = 0) -> np.ndarray:
@@ -408,7 +401,7 @@ class ModelBench(Once):
             self.num_latents,
             arrangements=[list(each) for each in arrangements],
             seed=seed,
-            patching=self.once("patching code", lambda: code_hash(patching, stats)),
+            patching=code_hash(answer_patched),
         )
         return _right(self.store.fetch(key, compute), len(arrangements), problems, "study")
 
@@ -428,8 +421,7 @@ class ModelBench(Once):
             states = fresh.think([p.question for p in problems], batch_size=self.batch_size).hidden_states
             return {"thoughts": np.ascontiguousarray(states[:, 1:, -1], np.float32)}
 
-        drawn = self.once("code of untrained models", lambda: code_hash(model_module))
-        key = self._key("untrained", problems, self.num_latents, seed=seed, drawn=drawn)
+        key = self._key("untrained", problems, self.num_latents, seed=seed, drawn=code_hash(Model))
         return np.array(self.store.fetch(key, compute)["thoughts"])
 
     def early(self, n: int) -> np.ndarray:
@@ -439,7 +431,7 @@ class ModelBench(Once):
             asked = [p.question for p in problems]
             return _packed(self.model.answer_early(asked, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens))
 
-        key = self._key("early", problems, self.num_latents, reading=self._reading_code())
+        key = self._key("early", problems, self.num_latents, reading=code_hash(reading))
         return _right(self.store.fetch(key, compute), self.num_latents + 1, problems, "study")
 
     def lens(self, problems: Sequence[Problem], hidden_states: np.ndarray, words: Sequence[Sequence[str]]) -> np.ndarray:
@@ -447,7 +439,7 @@ class ModelBench(Once):
             return {"ranks": self.model.lens_ranks(hidden_states, words)}
 
         key = self._key(
-            "lens", list(problems), self.num_latents, words=[list(each) for each in words], reading=self._reading_code()
+            "lens", list(problems), self.num_latents, words=[list(each) for each in words], reading=code_hash(reading)
         )
         return np.array(self.store.fetch(key, compute)["ranks"])
 
@@ -464,20 +456,15 @@ class ModelBench(Once):
 
         return self.once("decoded", compute)
 
-    def _reading_code(self) -> str:
-        return self.once("reading code", lambda: code_hash(reading))
-
     def kept(self, kind: type[T], function: Callable[..., T], /, *given, **settings) -> T:
         # Which of several equal GPUs computes it is no part of the key; what they are is in the environment.
         named = settings | ({"device": settings["device"].partition(":")[0]} if "device" in settings else {})
-        own = sys.modules[function.__module__]
-        modules = own, *modules_in(measures), intervals, stats, validity
         key = {
             "what": function.__name__,
             "weights": self.model.fingerprint,  # for people: the arguments hold what came of them
             "given": digest(given, named),
             "environment": self._environment(),
-            "code": self.once(f"code kept by {own.__name__}", lambda: code_hash(*modules)),
+            "code": code_hash(function),
         }
         return unpack(kind, self.store.fetch(key, lambda: pack(function(*given, **settings))))
 
@@ -538,7 +525,7 @@ class ModelBench(Once):
             "padding": "masked",
             "max_new_tokens": self.max_new_tokens,
             "environment": self._environment(),
-            "code": self.once("code", lambda: code_hash(*self.code)),
+            "code": code_hash(Codi, *LOADERS, loop.capture, loop.answer_conditions, loop.explain),
             **more,
         }
 

@@ -107,7 +107,7 @@ def plan_of(suite: Suite, work: Path) -> Plan:
     """What the suite asks for; what is measured is kept in `work`, in a folder of these records.
 
     Raises CodiBenchError where a model cannot be measured here, where nothing is recorded for this environment, and where a
-    record is of other weights, problems or code: noise around a number that would be another one today means nothing.
+    record is of other weights or problems: noise around a number that would be another one today means nothing.
     """
     benches, baselines, records = {}, {}, {}
     for name in (each.name for each in suite.asked_models):

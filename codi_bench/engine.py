@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from types import ModuleType
+from functools import cache
 
 import numpy as np
 
-from codi_bench import audits, claims, intervals, measures, stats, validity
+from codi_bench import validity
 from codi_bench.baselines import (
     REPORTED,
     SOUND,
@@ -27,13 +26,12 @@ from codi_bench.baselines import (
 )
 from codi_bench.bench import ModelBench
 from codi_bench.changes import compare
-from codi_bench.claims import Claim, Measured, seed_sound
+from codi_bench.claims import Claim, Measured
+from codi_bench.code import Code, code_of
 from codi_bench.comparison import packed
 from codi_bench.environment import environment
 from codi_bench.errors import BaselineError, CodiBenchError, one_line
-from codi_bench.files import code_hash, modules_in
 from codi_bench.noise import kept, tolerance_of
-from codi_bench.problems import features
 from codi_bench.results import BLOCKED, OK, Row
 from codi_bench.stats import Estimate
 from codi_bench.validity import Verdict
@@ -41,7 +39,8 @@ from codi_bench.verdicts import Outcome, Regression, equivalence_margin, reprodu
 
 SCALE = {"points": 0.01}  # rules count in fractions
 DRIFTED = Regression.DRIFTED.value
-BESIDE = ("planted", "sae_file", "multinomial", "value_probes", "values", "trend")  # measures that no claim's number comes from
+OTHER_CODE = "recorded under other code"
+MOST_MODULES = 6  # that a reason names
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,9 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
     now = record_of(bench, claim, found)
     before, same = baseline.nearest(now.environment, now) if compare else (None, False)
     changed = _identity_changes(baseline, before, now) if before else []
-    rows = [_row(bench, claim, each, baseline, before, same, changed, compare, recorded) for each in found]
+    code = claim_code(claim, type(bench))
+    other = code_note(code, before)
+    rows = [_row(bench, claim, each, baseline, before, same, changed, compare, recorded, other) for each in found]
     for key in sorted(set(before.metrics if before else ()) - set(now.metrics)):
         protocol, metric = of_record_key(key)
         rows.append(
@@ -103,7 +104,8 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
                 BLOCKED,
                 recorded=_number(before.metrics[key]),
                 regression=DRIFTED,
-                reason=f"metric '{key}' is recorded and was not measured{f': {stopped[0].reason}' if stopped else ''}",
+                reason=f"metric '{key}' is recorded and was not measured{f': {stopped[0].reason}' if stopped else ''}"
+                + other.get("reason", ""),
             )
         )
     red = list(
@@ -155,6 +157,7 @@ def _row(
     changed: list[str],
     compare: bool,
     recorded: int,
+    other: Mapping[str, str],
 ) -> Row:
     measured, key = judged.measured, judged.key
     held = before.metrics.get(key) if before else None
@@ -166,9 +169,13 @@ def _row(
         word, why = DRIFTED, f"metric '{key}' was measured ({measured.value:.6g}) and is not recorded"
     else:
         word, why = _compare(judged, held, baseline.tolerance.get(key), same, recorded)
+    if word == DRIFTED and not changed:
+        why += other.get("reason", "")
     if before is not None and not same:
         why += f"; compared with the nearest record, of {', '.join(before.environment.model_dump().values())}"
     detail = {**measured.detail, "problems": bench.problems_hash}
+    if other:
+        detail["code"] = other["note"]
     if measured.outcomes is not None:
         detail["outcomes"] = pack_bits(measured.outcomes)
     if measured.ranked is not None:
@@ -210,7 +217,7 @@ def _compare(judged: Judged, held: Recorded, tolerance: Tolerance | None, same: 
 
 
 def _identity_changes(baseline: Baseline, before: Record, now: Record) -> list[str]:
-    """What must be equal before two numbers are compared, both ways: protocol, seeds, weights, problems, code, metrics."""
+    """What must be equal before two numbers are compared, both ways: protocol, seeds, weights, problems, metrics."""
     changes = [
         f"{field}: stored {getattr(before, field)}, now {getattr(now, field)}, tolerance 0"
         for field in before.changed_inputs(now)
@@ -229,7 +236,7 @@ def record_of(bench: ModelBench, claim: Claim, found: list[Judged]) -> Record:
         weights=bench.model.fingerprint,
         partner=bench.partner.model.fingerprint if claim.with_partner else None,
         problems=bench.problems_hash,
-        code=bench.once(f"code of {claim.measure.__module__}", lambda: code_hash(*_measuring(claim), *bench.measuring_code)),
+        code=claim_code(claim, type(bench)).text,
         date=datetime.date.today().isoformat(),
         reason="",
         metrics={judged.key: _recorded(judged) for judged in found},
@@ -254,26 +261,24 @@ def _recorded(judged: Judged) -> Recorded:
     )
 
 
-def _measuring(claim: Claim) -> list:
-    """The modules that turn answers and states into numbers and words."""
-    rooms = [module for module in modules_in(measures, audits) if module.__name__.rpartition(".")[2] not in BESIDE]
-    source = claim.measure.__module__.rpartition("_")[0]  # codi_bench.claims.seed: the modules of one source share that name
-    own, left = set(), [module for name, module in sys.modules.items() if name.startswith(source)]
-    while left:  # and what they take from other sources
-        module = left.pop()
-        if module not in own:
-            own.add(module)
-            left += [other for other in _used(module) if other.__name__.startswith(f"{claims.__name__}.")]
-    own = {module for module in own if module.__name__ != Claim.__module__} | {seed_sound}  # which all sources share
-    return [stats, intervals, validity, features, *rooms, *sorted(own, key=lambda module: module.__name__)]
+def claim_code(claim: Claim, bench: type) -> Code:
+    """What turns weights and problems into the numbers and words of a claim, on a bench of that class."""
+    return _code(claim.measure, claim.sound, bench)
 
 
-def _used(module: ModuleType) -> set[ModuleType]:
-    """Modules that a module names, or that define what it names."""
-    names = {
-        each.__name__ if isinstance(each, ModuleType) else getattr(each, "__module__", None) for each in vars(module).values()
-    }
-    return {sys.modules[name] for name in names if isinstance(name, str) and name in sys.modules}
+@cache
+def _code(measure: Callable, sound: Callable, bench: type) -> Code:
+    return code_of(measure, sound, bench, judge)
+
+
+def code_note(code: Code, before: Record | None) -> dict[str, str]:
+    """Of a record that other code made: a note for its rows, and what the reason of a number that moved says besides; else {}."""
+    if before is None or not code.differs(before.code):
+        return {}
+    names = code.changed(before.code)
+    more = f" and {len(names) - MOST_MODULES} more" if len(names) > MOST_MODULES else ""
+    which = f": {', '.join(names[:MOST_MODULES])}{more}" if names else ""
+    return {"note": f"{OTHER_CODE} ({code.digest[:12]} now)", "reason": f"; the code differs too{which}"}
 
 
 def accept(baseline: Baseline, proposal: Record, reason: str) -> Baseline:

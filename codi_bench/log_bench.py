@@ -9,8 +9,7 @@ from codi_bench.bench import Once
 from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS
 from codi_bench.errors import ProblemError
 from codi_bench.files import file_hash
-from codi_bench.problems import problem, problems_hash
-from codi_bench.thoughts import decoded as decoded_module
+from codi_bench.problems import problems_hash
 from codi_bench.thoughts.decoded import LOGS, Decoded, load_decoded
 
 
@@ -36,14 +35,22 @@ class LogBench(Once):
     on_gsm8k: bool = True  # the list of problems that its numbers are about
     seen: dict = field(default_factory=dict, repr=False)
 
+    @classmethod
+    def read(cls, name: str, path: Path, **settings) -> LogBench:
+        """The bench of a log in a file. Raises ProblemError for what is none, and for another file under a registered name."""
+        found = load_decoded(path)
+        sha256 = file_hash(path)
+        known = LOGS.get(name)
+        if known is not None and sha256 != known.sha256:
+            raise ProblemError(
+                f"{path}: sha256 is {sha256}, that of {known.source} is {known.sha256}; give the file as it was released, "
+                "or this one another name"
+            )
+        return cls(LogModel(name, sha256), found, **settings)
+
     @property
     def name(self) -> str:
         return self.model.name
-
-    @property
-    def measuring_code(self) -> tuple:
-        """What a record hangs on besides what measures: reading the log."""
-        return decoded_module, problem
 
     @property
     def num_latents(self) -> int:
@@ -52,16 +59,3 @@ class LogBench(Once):
     @property
     def problems_hash(self) -> str:
         return problems_hash(self.decoded.problems)
-
-
-def log_bench(name: str, path: Path, **settings) -> LogBench:
-    """The bench of a log in a file. Raises ProblemError for what is none, and for another file under a registered name."""
-    found = load_decoded(path)
-    sha256 = file_hash(path)
-    known = LOGS.get(name)
-    if known is not None and sha256 != known.sha256:
-        raise ProblemError(
-            f"{path}: sha256 is {sha256}, that of {known.source} is {known.sha256}; give the file as it was released, "
-            "or this one another name"
-        )
-    return LogBench(LogModel(name, sha256), found, **settings)

@@ -73,6 +73,7 @@ class Detail(TypedDict, total=False):
     no_interval: str
     reproduction: str
     note: str
+    code: str
     formula: str
     replaced_by: str
     reference: str

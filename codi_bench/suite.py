@@ -18,7 +18,7 @@ from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS, FAMILY_TESTS
 from codi_bench.environment import available, environment, own_gpu, versions
 from codi_bench.errors import CodiBenchError, MissingError, UnknownNameError
 from codi_bench.files import check_writable, package_folder
-from codi_bench.log_bench import LogBench, log_bench
+from codi_bench.log_bench import LogBench
 from codi_bench.models.hub import is_repository
 from codi_bench.models.model import load, resolve
 from codi_bench.models.registry import ADAPTERS, PUBLISHED, REGISTRY, ModelEntry, entry
@@ -325,7 +325,7 @@ class Suite:
     def _bench(self, asked: Asked) -> ModelBench | LogBench:
         if asked.log and asked.name not in self.benches:
             settings = {"permutations": self.permutations or DEFAULT_PERMUTATIONS}
-            self.benches[asked.name] = log_bench(asked.name, Path(asked.path), **settings)
+            self.benches[asked.name] = LogBench.read(asked.name, Path(asked.path), **settings)
         elif asked.name not in self.benches:
             problems = self._set(asked)
             own = asked.path is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from hypothesis import HealthCheck, settings
 
 from benchmarks.stress import tiny as tiny_models
 from benchmarks.stress.tiny import FAMILIES, write_tiny
-from codi_bench.files import code_hash
 from codi_bench.models import loop
 from codi_bench.models.model import load
 
@@ -52,12 +50,10 @@ def libraries_are_no_garbage():
 
 @pytest.fixture(scope="module")
 def plain_reports():
-    """Runs in this process draw no figures and no page, which have tests of their own, and read the package's code once."""
+    """Runs in this process draw no figures and no page, which have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("codi_bench.report.plots.picture", lambda *_: ("<svg></svg>", b""))
         patch.setattr("codi_bench.report.render.page", lambda *_: "<html></html>\n")
-        for module in ("bench", "engine"):
-            patch.setattr(f"codi_bench.{module}.code_hash", cache(code_hash))
         yield
 
 

@@ -123,20 +123,23 @@ def test_other_problems_are_not_paired_and_other_weights_only_where_the_problems
 
 def test_inputs_that_changed_are_named_old_to_new():
     found = changes(
-        baseline({"x": plain(1.0)}), record({"x": plain(1.0)}, seeds={"fold": 1}, code="d" * 64, protocols={"reported": "other"})
+        baseline({"x": plain(1.0)}),
+        record({"x": plain(1.0)}, seeds={"fold": 1}, weights="d" * 64, protocols={"reported": "other"}),
     )
     assert found.inputs == (
         "protocols, reported: as told → other",
         "seeds, fold: 0 → 1",
-        "code: cccccccccccc… → dddddddddddd…",
+        "weights: wwwwwwwwwwww… → dddddddddddd…",
     )
     assert not found.listed
 
 
 def test_an_input_that_changed_under_all_claims_is_shown_once():
-    found = [changes(baseline({"x": plain(1.0)}), record({"x": plain(1.0)}, code="d" * 64)) for _ in range(3)]
+    found = [changes(baseline({"x": plain(1.0)}), record({"x": plain(1.0)}, weights="d" * 64)) for _ in range(3)]
     said = terminal(found)
-    assert said.count("code") == 1 and "! all claims: code: cccccccccccc… → dddddddddddd…" in said and "x" not in said.split()
+    assert (
+        said.count("weights") == 1 and "! all claims: weights: wwwwwwwwwwww… → dddddddddddd…" in said and "x" not in said.split()
+    )
 
 
 def test_metrics_that_come_or_go_are_drift_and_their_verdicts_count_as_changed():

@@ -265,11 +265,11 @@ def test_results_from_elsewhere_count_as_what_differs_there(recorded, tmp_path):
         raise calibrate(recorded, str(path), *none).exception
 
 
-@pytest.mark.parametrize("what", ["code", "environment"])
+@pytest.mark.parametrize("what", ["weights", "environment"])
 def test_a_record_that_would_be_another_today_is_not_calibrated(recorded, what):
     baseline = load_baseline(recorded, "gpt2-mini", "size")
-    other = {"code": "c" * 64} if what == "code" else {"environment": HERE.model_copy(update={"device": "H100"})}
+    other = {"weights": "c" * 64} if what == "weights" else {"environment": HERE.model_copy(update={"device": "H100"})}
     save_baseline(recorded, baseline.model_copy(update={"recorded": [baseline.recorded[0].model_copy(update=other)]}))
     said = str(calibrate(recorded, "--no-runs").exception)
     assert said.startswith("gpt2-mini size: ") and "--update-baselines" in said
-    assert ("field code" in said) == (what == "code")
+    assert ("field weights" in said) == (what == "weights")

@@ -2,12 +2,17 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from codi_bench.baselines import load_baseline, save_baseline
+from codi_bench.bench import ModelBench
+from codi_bench.claims import CLAIMS
 from codi_bench.cli import app
+from codi_bench.engine import claim_code
 from codi_bench.environment import environment
 from codi_bench.files import package_folder
 from codi_bench.models.registry import REGISTRY
@@ -18,8 +23,13 @@ MODEL = "gpt2-mini"
 
 @pytest.fixture
 def baselines(tmp_path):
-    """A copy of the package's baselines that a test may damage."""
-    return Path(shutil.copytree(package_folder("baselines"), tmp_path / "baselines"))
+    """A copy of the package's baselines that a test may damage, with one record a file: the one that is compared with here."""
+    folder = Path(shutil.copytree(package_folder("baselines"), tmp_path / "baselines"))
+    for path in folder.glob(f"{MODEL}/*.json"):
+        held = load_baseline(folder, MODEL, path.stem)
+        record, _ = held.nearest(environment("cpu", "float32"))
+        save_baseline(folder, held.model_copy(update={"recorded": [record]}))
+    return folder
 
 
 @pytest.fixture
@@ -67,7 +77,6 @@ CHANGES = {
     "seed": lambda h: recorded(h).update(seeds={"fold": 1}),
     "weights": lambda h: recorded(h).update(weights="0" * 64),
     "problems": lambda h: recorded(h).update(problems="0" * 64),
-    "code": lambda h: recorded(h).update(code="0" * 64),
     "protocol": lambda h: recorded(h).update(protocol="another"),
     "metric deleted": lambda h: recorded(h)["metrics"].pop("drop_1"),
     "metric added": lambda h: recorded(h)["metrics"].update(drop_9=recorded(h)["metrics"]["drop_1"]),
@@ -105,6 +114,68 @@ def test_a_damaged_baseline_reddens_its_own_test_and_no_other(what, suite, basel
     if what in REFUSED:
         assert f"ablation.json: {REFUSED[what]}" in " ".join("".join(result.outlines).split())
     assert "Traceback" not in result.stdout.str()
+
+
+def other_code(held, value=None, *, metric="drop_1", without="codi_bench.measures.ablation"):
+    """As if a module had been another when the number was recorded; value: of a metric, recorded then."""
+    record = recorded(held)
+    digest, *modules = record["code"].split()
+    now = claim_code(CLAIMS["ablation"], ModelBench).modules[without][:6]
+    assert now in modules
+    record["code"] = " ".join(["0" * len(digest), *(each for each in modules if each != now)])
+    if value is not None:
+        record["metrics"][metric]["value"] += value
+
+
+def test_other_code_without_a_moved_number_is_green_and_told(suite, baselines, pytester):
+    damage(baselines, "ablation", other_code)
+    result = suite("--claim", "size", "--claim", "ablation")
+    result.assert_outcomes(passed=2)
+    assert any("1 record made by other code" in line for line in result.outlines)
+    rows = json.loads((pytester.path / "report" / "results.json").read_text())["rows"]
+    told = {row["detail"].get("code", "")[:25] for row in rows if row["claim"] == "ablation" and row["status"] == "ok"}
+    assert told == {"recorded under other code"}
+    assert not any("code" in row["detail"] for row in rows if row["claim"] == "size")
+
+
+def test_a_number_that_moved_is_red_and_names_the_code_that_changed(suite, baselines):
+    def change(held):
+        held["tolerance"]["sound drop_all"].update(deterministic=0.5, device=0.5)
+        other_code(held, 1.0, metric="sound drop_all")  # by two tolerances
+
+    damage(baselines, "ablation", change)
+    result = suite("--claim", "size", "--claim", "ablation")
+    result.assert_outcomes(passed=1, failed=1)
+    line = next(line for line in result.outlines if line.startswith(f"ablation on {MODEL}: "))
+    assert "sound drop_all" in line and "tolerance 0.5" in line and "the code differs too: codi_bench.measures.ablation" in line
+
+
+def test_restamp_writes_the_code_of_what_was_just_measured_the_same_and_nothing_else(suite, baselines, pytester):
+    here = {"environment": environment("cpu", "float32").model_dump()}
+    texts = {}
+    for claim, without in (("ablation", "codi_bench.measures.ablation"), ("size", "codi_bench.models.loop")):
+        damage(baselines, claim, lambda h: recorded(h).update(here))
+        texts[claim] = save_baseline(baselines, load_baseline(baselines, MODEL, claim)).read_text()
+        damage(baselines, claim, partial(other_code, without=without))
+    damage(baselines, "size", lambda h: h["tolerance"].pop("layers"))  # red, so its record keeps its code
+    left = (baselines / MODEL / "size.json").read_text()
+    suite("--claim", "size", "--claim", "ablation")
+    arguments = ["baselines", "restamp", "--report", str(pytester.path / "report"), "--baselines", str(baselines)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0 and "size on gpt2-mini: not every number came out the same" in done.stderr
+    assert (baselines / MODEL / "size.json").read_text() == left
+    assert (baselines / MODEL / "ablation.json").read_text() == texts["ablation"]
+    suite("--claim", "ablation")
+    assert "nothing is to be restamped" in CliRunner().invoke(app, arguments).output
+
+
+def test_restamp_leaves_records_of_other_environments(suite, baselines, pytester):
+    damage(baselines, "ablation", lambda h: [other_code(h), recorded(h)["environment"].update(torch="1.0")])
+    left = (baselines / MODEL / "ablation.json").read_text()
+    suite("--claim", "ablation")
+    arguments = ["baselines", "restamp", "--report", str(pytester.path / "report"), "--baselines", str(baselines)]
+    assert "nothing is recorded in the run's environment" in CliRunner().invoke(app, arguments).stderr
+    assert (baselines / MODEL / "ablation.json").read_text() == left
 
 
 def test_a_moved_value_within_its_tolerance_stays_green(suite, baselines):
@@ -146,11 +217,12 @@ def test_update_baselines_proposes_prints_old_and_new_and_never_passes(suite, ba
     assert (baselines / MODEL / "size.json").read_text() == before
     report = str(pytester.path / "report")
     shown = CliRunner().invoke(app, ["baselines", "diff", "--report", report, "--baselines", str(baselines)])
-    assert shown.exit_code == 0 and "layers 5 4 -1 -1e+06 DRIFTED" in " ".join(shown.output.split())
+    assert shown.exit_code == 0 and "layers 5 4 -1 " in " ".join(shown.output.split()) and "DRIFTED" in shown.output
     why = "a test counts layers"
     CliRunner().invoke(app, ["baselines", "accept", "--reason", why, "--report", report, "--baselines", str(baselines)])
-    held = json.loads((baselines / MODEL / "size.json").read_text())
-    assert recorded(held)["reason"] == why and recorded(held)["metrics"]["layers"]["value"] == 4
+    held = load_baseline(baselines, MODEL, "size")
+    (record,) = (each for each in held.recorded if each.environment == environment("cpu", "float32"))
+    assert record.reason == why and record.metrics["layers"].value == 4
     suite("--claim", "size").assert_outcomes(passed=1)
 
 

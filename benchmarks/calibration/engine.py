@@ -24,8 +24,9 @@ from threadpoolctl import threadpool_limits
 
 from codi_bench import intervals, stats, validity
 from codi_bench.audits import probes
+from codi_bench.code import code_hash
 from codi_bench.environment import environment, versions
-from codi_bench.files import code_hash, write_text
+from codi_bench.files import write_text
 from codi_bench.measures import ablation, logistic, planted, probe_grid, surface
 from codi_bench.stats import stream
 

@@ -19,8 +19,9 @@ from codi_bench import changes, engine, noise, verdicts
 from codi_bench.audits.ablation import CONTRAST_FLOOR, DROP_FLOOR, critical_word, drop_word, none_word
 from codi_bench.baselines import Recorded, Tolerance, load_baseline, metrics_recorded, of_record_key, pack_bits, unpack_bits
 from codi_bench.claims import CLAIMS, Measured
+from codi_bench.code import code_hash
 from codi_bench.engine import Judged
-from codi_bench.files import code_hash, package_folder
+from codi_bench.files import package_folder
 from codi_bench.measures import planted
 from codi_bench.measures.ablation import position_effects
 from codi_bench.noise import DETERMINISTIC, SPREADS, spread_elsewhere

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from codi_bench import bench, engine, files, plugin, results, suite
+from codi_bench.code import code_hash
 from codi_bench.environment import environment, versions
-from codi_bench.files import code_hash, file_hash, package_folder, write_text
+from codi_bench.files import file_hash, package_folder, write_text
 from codi_bench.report import render
 from codi_bench.thoughts import mapped, store
 

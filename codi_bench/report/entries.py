@@ -164,6 +164,7 @@ def _evidence(row: Row, decide: str) -> list[tuple[str, str]]:
         ("replaced by", replaced),
         ("formula", detail.get("formula")),
         ("note", detail.get("note")),
+        ("code", detail.get("code")),
     ]
     return [(heading, str(text)) for heading, text in told if text]
 

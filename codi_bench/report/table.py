@@ -183,8 +183,10 @@ def place(row: Row) -> str:
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """What has to be said beside a number."""
-    return [
+    """What has to be said beside a number; of records that other code made, how many there are."""
+    other = {(row.claim, row.model) for row in rows if "code" in row.detail}
+    count = f"{len(other)} record{'s' * (len(other) > 1)} made by other code: what counts is whether numbers moved"
+    return [count] * bool(other) + [
         f"note, {row.claim} on {row.model}: {row.metric}{_soundly(row)}: {row.detail['note']}"
         for row in rows
         if "note" in row.detail

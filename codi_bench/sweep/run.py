@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from itertools import combinations
 
+from codi_bench.code import code_hash
 from codi_bench.errors import CodiBenchError
-from codi_bench.files import code_hash, modules_in
+from codi_bench.models.codi import Codi
+from codi_bench.models.model import Model
 from codi_bench.sweep.auditing import audit_one, compare_one
 from codi_bench.sweep.executors import Ended, Executor, Resources, Task, run_all
 from codi_bench.sweep.members import PHASES, Member, recipe, snapshots
@@ -205,23 +206,4 @@ def _keep(ended: Ended, results: Results, keys: dict[str, str], found: dict, fai
 def _key(function: Callable, *given) -> str:
     """What a result hangs on: the task, its arguments, and the code that trains (and, for another task, that measures)."""
     text = json.dumps([function.__name__, given], sort_keys=True, default=str)
-    code = _training_code() if function is train_one else _measuring_code()
-    return hashlib.sha256(f"{text} {code}".encode()).hexdigest()
-
-
-@cache
-def _training_code() -> str:
-    from codi_bench.models import checkpoint, codi, loop, objective, recipes, train
-    from codi_bench.problems import generator, templates
-    from codi_bench.sweep import members
-
-    return code_hash(checkpoint, codi, loop, objective, recipes, train, generator, templates, members)
-
-
-@cache
-def _measuring_code() -> str:
-    from codi_bench import audits, bench, claims, engine, intervals, measures, models, problems, stats, validity
-    from codi_bench.sweep import auditing, training
-
-    rooms = modules_in(measures, audits, claims, models, problems)
-    return code_hash(bench, engine, intervals, stats, validity, auditing, training, *rooms)
+    return hashlib.sha256(f"{text} {code_hash(function, Codi, Model)}".encode()).hexdigest()
