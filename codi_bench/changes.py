@@ -14,6 +14,7 @@ from codi_bench.stats import mcnemar_exact, paired_counts
 from codi_bench.verdicts import Outcome, Regression, regression_count, regression_value, regression_verdict
 
 DUST = 1e-6  # as in the deterministic tolerance: floats that are nearer than this are not listed as moved
+OWN_ERRORS = "SAE errors"  # of this family the scored problems depend on which ones the model itself gets right
 REASON_WORDS, REASON_LETTERS = 2, 10
 
 

@@ -22,7 +22,7 @@ from codi_bench.baselines import (
     strict_text,
 )
 from codi_bench.beside import STEP_VALUES, VALUES
-from codi_bench.changes import Changes, changes
+from codi_bench.changes import OWN_ERRORS, Changes, changes
 from codi_bench.errors import BaselineError, CodiBenchError, UnknownNameError, one_line
 from codi_bench.files import check_writable, write_text
 from codi_bench.json_files import read_json
@@ -86,7 +86,6 @@ def _own_problems(claim: str, held: Record | None, record: Record) -> bool:
     if held is None or held.weights == record.weights:
         return False
     from codi_bench.claims import CLAIMS
-    from codi_bench.report.side_by_side import OWN_ERRORS
 
     return claim not in CLAIMS or CLAIMS[claim].family == OWN_ERRORS
 

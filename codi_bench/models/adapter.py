@@ -5,6 +5,7 @@ A folder of some megabytes that loads over the base it was trained over, and ove
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,12 +17,53 @@ from torch import Tensor, nn
 from codi_bench.errors import CheckpointError, one_line
 from codi_bench.files import file_hash, write_text, write_whole
 from codi_bench.json_files import read_json
+from codi_bench.models.backbone import base_folder, hash_files, new_rows, quiet, read_backbone
 from codi_bench.models.codi import Codi, Projection
-from codi_bench.models.lora import base_folder, hash_files, new_rows, quiet, read_backbone
-from codi_bench.models.recipes import LoraRecipe
+from codi_bench.models.loop import UNMASKED
+from codi_bench.models.published import LORA_MODULES
 from codi_bench.models.strict import read_words
 
 WEIGHTS, META = "adapter.safetensors", "adapter.json"
+
+
+@dataclass(frozen=True)
+class LoraRecipe:
+    """CODI over a pretrained backbone: LoRA beside frozen weights and a projection are trained, nothing else.
+
+    base: folder or hub name. A step takes batch_size * accumulate examples. steps: instead of epochs if it is not 0. inner: width
+    of the projection. max_tokens: examples with more in question, chain and answer are skipped, and so are answers that do not
+    begin with a digit. masks, answer_shift: see `codi_losses`. The optimiser is AdamW without decay of vectors; the learning
+    rate warms up over `warmup` of all steps and falls to nothing along a cosine.
+    """
+
+    name: str
+    family: str
+    base: str
+    epochs: int
+    batch_size: int
+    accumulate: int
+    learning_rate: float
+    inner: int
+    distill_factor: float
+    max_tokens: int
+    answer_shift: int
+    steps: int = 0
+    num_latents: int = 6
+    rank: int = 128
+    alpha: float = 32
+    dropout: float = 0.1
+    weight_decay: float = 0.1
+    warmup: float = 0.03
+    max_norm: float = 2.0
+    dtype: str = "bfloat16"
+    masks: str = UNMASKED
+    seed: int = 11
+    notes: tuple[str, ...] = ()
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The linear maps that get LoRA."""
+        return LORA_MODULES[self.family]
 
 
 class Meta(BaseModel):

@@ -15,32 +15,27 @@ import math
 import random
 import shutil
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-import transformers
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from torch import Tensor
 
-from codi_bench.errors import CheckpointError, CodiBenchError, ProblemError, one_line
+from codi_bench.errors import CheckpointError, CodiBenchError, ProblemError
 from codi_bench.files import write_whole
-from codi_bench.models import hub
+from codi_bench.models.backbone import WORDS, base_folder, hash_files, new_rows, quiet, read_backbone
 from codi_bench.models.checkpoint import TOKENIZER_FILES, WEIGHTS, save_folder
 from codi_bench.models.codi import Codi, Projection
 from codi_bench.models.objective import CUE, Example, codi_losses, encode_examples
-from codi_bench.models.packaged import gguf_hash
 from codi_bench.models.recipes import LoraRecipe
 from codi_bench.models.strict import embedding_names, read_words
 from codi_bench.models.train import Job, Run, adamw, loss_parts, run_job
 from codi_bench.problems import Problem, problems_hash
 from codi_bench.stats import stream
 
-WORDS = ("tokenizer*", "vocab*", "merges*", "special_tokens*", "added_tokens*")
 PUBLISHED_FOLDER = "codi-checkpoint"
 
 
@@ -54,11 +49,6 @@ class Finetuned:
     base_hash: str
     used: int
     skipped: dict[str, int]
-
-
-def base_folder(base: str | Path) -> Path:
-    """The folder of a backbone with its weights, from the hub if it is no folder. Raises CheckpointError."""
-    return hub.locate(base, patterns=(*hub.BASE_FILES, "model*.safetensors*"))
 
 
 def base_family(folder: Path) -> str:
@@ -160,13 +150,6 @@ def new_model(recipe: LoraRecipe, folder: Path) -> Codi:
         num_latents=recipe.num_latents,
         name=recipe.name,
     ).train()
-
-
-def new_rows(model: Codi) -> dict[str, Tensor]:
-    """The rows of pad, bot and eot, of the head too where it is not the embedding. They share memory with the model."""
-    embedding, head = (m.weight.detach() for m in (model.backbone.get_input_embeddings(), model.backbone.get_output_embeddings()))
-    rows = {"embedding": embedding[model.vocab_size :]}
-    return rows if head.data_ptr() == embedding.data_ptr() else {**rows, "head": head[model.vocab_size :]}
 
 
 def usable(problems: Sequence[Problem], model: Codi, recipe: LoraRecipe) -> tuple[list[Problem], dict[str, int]]:
@@ -271,58 +254,6 @@ def _peft():
     except ImportError as error:
         raise CodiBenchError("training over a backbone needs the library peft: pip install codi-bench[train]") from error
     return peft
-
-
-def read_backbone(folder: Path) -> nn.Module:
-    """The causal LM of a folder in fp32; nothing may be missing from its weights."""
-    attention = "sdpa" if torch.cuda.is_available() else "eager"  # on a CPU the plain attention is the faster one to train
-    try:
-        backbone, found = AutoModelForCausalLM.from_pretrained(
-            folder,
-            local_files_only=True,
-            attn_implementation=attention,
-            torch_dtype=torch.float32,  # `dtype` in newer versions, which take this name too
-            output_loading_info=True,
-        )
-    except Exception as error:  # OSError without weights, SafetensorError, and whatever damaged files make of it
-        why = "a damaged pickle or one of more than tensors" if "weights_only" in str(error) else one_line(error)
-        raise CheckpointError(f"{folder}: the backbone's weights cannot be loaded ({why}); download them again") from error
-    lacking = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
-    if lacking:
-        raise CheckpointError(
-            f"{folder}: the backbone's weights do not fit config.json: {', '.join(lacking[:6])} missing or misshapen"
-        )
-    return backbone
-
-
-def hash_files(folder: Path) -> str:
-    """sha256 over configuration, tokenizer and weights of a backbone; the weights need not fit into memory.
-
-    Of a packaged one that of its GGUF file: how transformers writes down what it reads there depends on its version.
-    """
-    if known := gguf_hash(folder):
-        return known
-    digest = hashlib.sha256()
-    wanted = ("config.json", *WORDS, "model*.safetensors", "pytorch_model*.bin")
-    for path in sorted({path for pattern in wanted for path in folder.glob(pattern) if path.is_file()}):
-        with open(path, "rb") as file:
-            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
-@contextmanager
-def quiet():
-    """Without transformers' bars, and its remarks on freshly drawn embeddings, which are meant."""
-    told = transformers.utils.logging
-    verbosity, bars = told.get_verbosity(), told.is_progress_bar_enabled()
-    told.set_verbosity_error()
-    told.disable_progress_bar()
-    try:
-        yield
-    finally:
-        told.set_verbosity(verbosity)
-        if bars:
-            told.enable_progress_bar()
 
 
 def with_changes(recipe: LoraRecipe, **changes) -> LoraRecipe:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from codi_bench.changes import OWN_ERRORS
 from codi_bench.errors import CodiBenchError
 from codi_bench.report.table import SOUND, WORDS, in_order, measured_models, metric_order, place, shown_unit
 from codi_bench.results import BLOCKED, OK, Row, finite, read_results
@@ -18,7 +19,6 @@ MOVED, CHANGED, APPEARED, GONE, NOISE, SAME, UNMEASURED = "moved", "changed", "a
 NUMBER_WORDS = (MOVED, CHANGED, APPEARED, GONE, NOISE, SAME, UNMEASURED)
 ENVIRONMENT = ("device", "instructions", "dtype")  # and torch's major.minor: where these are equal a run is deterministic
 VERDICT, STATUS = "verdict changed", "status changed"
-OWN_ERRORS = "SAE errors"  # of this family the scored problems depend on which ones the model itself gets right
 Key = tuple[str, str, str, str]
 
 

@@ -1,0 +1,83 @@
+"""A pretrained backbone in a folder or on the hub: found, loaded strictly, and named by its files."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from codi_bench.errors import CheckpointError, one_line
+from codi_bench.models import hub
+from codi_bench.models.codi import Codi
+from codi_bench.models.packaged import gguf_hash
+
+WORDS = ("tokenizer*", "vocab*", "merges*", "special_tokens*", "added_tokens*")
+
+
+def base_folder(base: str | Path) -> Path:
+    """The folder of a backbone with its weights, from the hub if it is no folder. Raises CheckpointError."""
+    return hub.locate(base, patterns=(*hub.BASE_FILES, "model*.safetensors*"))
+
+
+def new_rows(model: Codi) -> dict[str, Tensor]:
+    """The rows of pad, bot and eot, of the head too where it is not the embedding. They share memory with the model."""
+    embedding, head = (m.weight.detach() for m in (model.backbone.get_input_embeddings(), model.backbone.get_output_embeddings()))
+    rows = {"embedding": embedding[model.vocab_size :]}
+    return rows if head.data_ptr() == embedding.data_ptr() else {**rows, "head": head[model.vocab_size :]}
+
+
+def read_backbone(folder: Path) -> nn.Module:
+    """The causal LM of a folder in fp32; nothing may be missing from its weights."""
+    attention = "sdpa" if torch.cuda.is_available() else "eager"  # on a CPU the plain attention is the faster one to train
+    try:
+        backbone, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            local_files_only=True,
+            attn_implementation=attention,
+            torch_dtype=torch.float32,  # `dtype` in newer versions, which take this name too
+            output_loading_info=True,
+        )
+    except Exception as error:  # OSError without weights, SafetensorError, and whatever damaged files make of it
+        why = "a damaged pickle or one of more than tensors" if "weights_only" in str(error) else one_line(error)
+        raise CheckpointError(f"{folder}: the backbone's weights cannot be loaded ({why}); download them again") from error
+    lacking = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
+    if lacking:
+        raise CheckpointError(
+            f"{folder}: the backbone's weights do not fit config.json: {', '.join(lacking[:6])} missing or misshapen"
+        )
+    return backbone
+
+
+def hash_files(folder: Path) -> str:
+    """sha256 over configuration, tokenizer and weights of a backbone; the weights need not fit into memory.
+
+    Of a packaged one that of its GGUF file: how transformers writes down what it reads there depends on its version.
+    """
+    if known := gguf_hash(folder):
+        return known
+    digest = hashlib.sha256()
+    wanted = ("config.json", *WORDS, "model*.safetensors", "pytorch_model*.bin")
+    for path in sorted({path for pattern in wanted for path in folder.glob(pattern) if path.is_file()}):
+        with open(path, "rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+@contextmanager
+def quiet():
+    """Without transformers' bars, and its remarks on freshly drawn embeddings, which are meant."""
+    told = transformers.utils.logging
+    verbosity, bars = told.get_verbosity(), told.is_progress_bar_enabled()
+    told.set_verbosity_error()
+    told.disable_progress_bar()
+    try:
+        yield
+    finally:
+        told.set_verbosity(verbosity)
+        if bars:
+            told.enable_progress_bar()
