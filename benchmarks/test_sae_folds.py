@@ -15,11 +15,11 @@ from codi_bench.audits.sae import audit_errors
 from codi_bench.claims import seed_sound_sae
 from codi_bench.claims.seed_reported import SAE_PROTOCOLS, SAMPLE, places
 from codi_bench.claims.seed_sound import SEED, TOPK_EPOCHS, captured, surface
-from codi_bench.files import write_text
 from codi_bench.measures.sae import train_relu_sae, train_topk_sae
 from codi_bench.measures.sae_heldout import grouped_split
 from codi_bench.models.registry import EMBEDDED
 from codi_bench.plugin import suite_of
+from codi_bench.store.files import write_text
 
 pytestmark = pytest.mark.slow
 SEEDS = range(5)  # of the splits, and of the SAEs on each

@@ -19,12 +19,12 @@ import pytest
 from codi_bench.audits.values import StepValues, audit_step
 from codi_bench.claims.seed_reported import places
 from codi_bench.claims.seed_sound import NUM_PROBED, captured
-from codi_bench.environment import environment
 from codi_bench.errors import MeasureError
-from codi_bench.files import write_text
 from codi_bench.models.registry import EMBEDDED
 from codi_bench.plugin import suite_of
-from codi_bench.validity import passes
+from codi_bench.rules.validity import passes
+from codi_bench.store.files import write_text
+from codi_bench.suite.environment import environment
 
 pytestmark = pytest.mark.slow
 STEPS = (1, 2, 3, 4)

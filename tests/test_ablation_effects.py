@@ -11,7 +11,7 @@ from statsmodels.stats.contingency_tables import cochrans_q
 
 from codi_bench.errors import MeasureError
 from codi_bench.measures.ablation import PositionEffects, position_effects
-from codi_bench.stats import holm, mcnemar_exact, newcombe_paired, stream
+from codi_bench.rules.stats import holm, mcnemar_exact, newcombe_paired, stream
 
 SEED_DROPS = (6, 7, 18, 20, 7, 7)
 outcomes = st.tuples(st.integers(3, 25), st.integers(2, 6), st.integers(0, 2**32)).map(

@@ -17,9 +17,9 @@ from benchmarks.calibration import calibrate, grids, judges
 from benchmarks.calibration.cases import CALIBRATIONS, CHEAP
 from benchmarks.calibration.engine import Bar, Calibration, Case, Rate, exact, rows_of, run, tally, within
 from codi_bench.measures import planted
-from codi_bench.measures.probe_grid import in_sample_null, in_sample_split, scores
-from codi_bench.stats import stream
-from codi_bench.validity import permutation_p, reported
+from codi_bench.measures.grid import in_sample_null, in_sample_split, scores
+from codi_bench.rules.stats import stream
+from codi_bench.rules.validity import permutation_p, reported
 
 
 def words(case: str, name: str, draws: int) -> Counter:
@@ -120,7 +120,7 @@ def test_an_audit_without_the_surface_is_caught(monkeypatch):
 
 def test_scores_of_the_training_set_are_caught(monkeypatch):
     """Held-out scores from probes that have seen the labels, against a null that has not."""
-    from codi_bench.measures import probe_grid
+    from codi_bench.measures import grid as probe_grid
 
     honest = probe_grid.scores
 

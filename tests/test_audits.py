@@ -10,13 +10,13 @@ import torch
 
 from codi_bench.audits import ablation, probes, sae
 from codi_bench.errors import MeasureError
-from codi_bench.intervals import fold_auc
 from codi_bench.measures import planted
 from codi_bench.measures.sae import Sae
 from codi_bench.measures.sae_heldout import grouped_split
 from codi_bench.measures.surface import surface_design
-from codi_bench.stats import Estimate, mcnemar_exact, newcombe_paired, stream
-from codi_bench.validity import Validity
+from codi_bench.rules.intervals import fold_auc
+from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream
+from codi_bench.rules.validity import Validity
 
 QUICK = {"Cs": (0.01, 0.1), "folds": 3, "permutations": 79, "seed": 0, "workers": 1}
 SUPPORTED, ARTEFACT, REFUTED, UNDERPOWERED = Validity

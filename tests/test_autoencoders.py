@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from codi_bench.errors import CodiBenchError, MeasureError
 from codi_bench.measures.sae import Sae, sae_quality, train_relu_sae, train_topk_sae
-from codi_bench.measures.sae_file import CONFIG, WEIGHTS, load_sae, save_sae
+from codi_bench.measures.sae_folder import CONFIG, WEIGHTS, load_sae, save_sae
 from codi_bench.measures.sae_heldout import feature_sets, grouped_split, pca_features, quality
 
 FIELDS = ("encoder_weight", "encoder_bias", "decoder_weight", "decoder_bias")
@@ -375,7 +375,7 @@ def test_a_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
     def no_space(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("codi_bench.measures.sae_file.os.rename", no_space)
+    monkeypatch.setattr("codi_bench.measures.sae_folder.os.rename", no_space)
     with pytest.raises(CodiBenchError, match="No space left"):
         save_sae(some_sae(3), tmp_path / "sae")
     assert not list(tmp_path.iterdir())

@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 from codi_bench import cli
 from codi_bench.errors import CodiBenchError
-from codi_bench.thoughts import mapped, store
-from codi_bench.thoughts.mapped import in_use
-from codi_bench.thoughts.store import Store, default_bound, entries, evict
+from codi_bench.store import arrays as mapped
+from codi_bench.store import cache as store
+from codi_bench.store.arrays import in_use
+from codi_bench.store.cache import Store, default_bound, entries, evict
 
 KEY = {"what": "think", "weights": "0123456789abcdef"}
 
@@ -48,7 +49,7 @@ WORKER = """
     import os, sys, time
     import numpy as np
     from pathlib import Path
-    from codi_bench.thoughts.store import Store
+    from codi_bench.store.cache import Store
     log, folder = Path(sys.argv[2]), Path(sys.argv[1])
     def fill(large, k):
         with open(log, "a") as file:

@@ -10,11 +10,21 @@ from itertools import product
 import numpy as np
 import pytest
 
-from codi_bench.baselines import Band, Baseline, Environment, Record, Recorded, Tolerance, load_baseline, pack_bits, unpack_bits
-from codi_bench.changes import changes, weak_reason
-from codi_bench.files import package_folder
+from codi_bench.records.baseline import (
+    Band,
+    Baseline,
+    Environment,
+    Record,
+    Recorded,
+    Tolerance,
+    load_baseline,
+    pack_bits,
+    unpack_bits,
+)
+from codi_bench.records.changes import changes, weak_reason
 from codi_bench.report.proposals import terminal
-from codi_bench.stats import stream
+from codi_bench.rules.stats import stream
+from codi_bench.store.files import package_folder
 
 HERE = Environment(device="cpu", instructions="AVX512", torch="2.13", dtype="float32")
 GPU = Environment(device="H100", instructions="AVX512", torch="2.13", dtype="float32")
@@ -79,8 +89,8 @@ NEW = (
 @pytest.mark.parametrize("same", (True, False))
 def test_the_word_is_the_one_that_the_suite_gives(same):
     from codi_bench.claims import Measured
-    from codi_bench.engine import Judged, _compare
-    from codi_bench.validity import Validity, Verdict
+    from codi_bench.rules.validity import Validity, Verdict
+    from codi_bench.suite.engine import Judged, _compare
 
     words = []
     for old, new, tolerance in product(OLD, NEW, (BY_OUTCOMES, BY_VALUE, None)):
@@ -360,7 +370,7 @@ def test_all_files_or_none(command, scratch, what):
 
 def test_a_write_that_fails_leaves_every_file_as_it_was(command, scratch, monkeypatch):
     """The disk is full when the third file is written: the first two have not taken their places yet."""
-    from codi_bench import proposals
+    from codi_bench.records import proposals
 
     calls = []
 

@@ -13,14 +13,14 @@ from huggingface_hub import constants
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from codi_bench.bench import ModelBench
 from codi_bench.claims import CLAIMS
 from codi_bench.errors import CheckpointError
 from codi_bench.models.edits import Edit, Patch
 from codi_bench.models.model import load
 from codi_bench.models.registry import REGISTRY
-from codi_bench.preflight import preflight
-from codi_bench.thoughts.store import Store
+from codi_bench.store.cache import Store
+from codi_bench.suite.bench import ModelBench
+from codi_bench.suite.preflight import preflight
 
 TINY = Path(__file__).parent / "fixtures" / "official" / "gpt2-tiny"
 NAME, FILE = "coconut-gpt2", "checkpoint_33"

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 import codi_bench
-from codi_bench import code as code_module
-from codi_bench.bench import ModelBench
 from codi_bench.claims import CLAIMS
-from codi_bench.code import House, code_of
-from codi_bench.engine import claim_code, judge
+from codi_bench.store import code as code_module
+from codi_bench.store.code import House, code_of
+from codi_bench.suite.bench import ModelBench
+from codi_bench.suite.engine import claim_code, judge
 
 PACKAGE = Path(codi_bench.__file__).parent
 PYTHONS = [sys.executable, *filter(None, map(shutil.which, ("python3.12", "python3.13")))]

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from codi_bench.baselines import pack_bits
 from codi_bench.claims import CLAIMS
 from codi_bench.claims.seed_sound import WINNER_TESTS
-from codi_bench.comparison import BOOTSTRAP, INTERVALS, MCNEMAR, packed, winners
 from codi_bench.errors import MeasureError
-from codi_bench.intervals import Ranked, _weighted_fold_auc, auc_difference
-from codi_bench.results import Row
-from codi_bench.stats import mcnemar_exact, stream
+from codi_bench.records.baseline import pack_bits
+from codi_bench.records.results import Row
+from codi_bench.rules.intervals import Ranked, _weighted_fold_auc, auc_difference
+from codi_bench.rules.stats import mcnemar_exact, stream
+from codi_bench.suite.winners import BOOTSTRAP, INTERVALS, MCNEMAR, packed, winners
 
 
 def ranked(rng, shift, n=300, phi=1.0, ties=False):

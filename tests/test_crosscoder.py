@@ -9,15 +9,15 @@ import torch
 from codi_bench.audits import sharing as audit
 from codi_bench.audits.sharing import OTHERS, SURFACE, UNTRAINED, Sharing, across, aligned_cka, aligned_features, shared_p
 from codi_bench.claims import CLAIMS
-from codi_bench.engine import record_of
 from codi_bench.errors import MeasureError
 from codi_bench.measures.crosscoder import cka, match, standardised, train_crosscoder
 from codi_bench.measures.sae import train_topk_sae
 from codi_bench.models.model import load
 from codi_bench.models.registry import REGISTRY
-from codi_bench.stats import stream
-from codi_bench.suite import Suite
-from codi_bench.validity import Validity
+from codi_bench.rules.stats import stream
+from codi_bench.rules.validity import Validity
+from codi_bench.suite.engine import record_of
+from codi_bench.suite.suite import Suite
 
 N, K, FEATURES, ACTIVE = 800, 3, 24, 2
 WIDTH = 64  # so many features has a crosscoder: room for those of two unrelated models

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from codi_bench.stats import stream
-from codi_bench.thoughts import mapped, store
-from codi_bench.thoughts.mapped import START, read_sealed, write_arrays
-from codi_bench.thoughts.store import Store, default_folder, entries
+from codi_bench.rules.stats import stream
+from codi_bench.store import arrays as mapped
+from codi_bench.store import cache as store
+from codi_bench.store.arrays import START, read_sealed, write_arrays
+from codi_bench.store.cache import Store, default_folder, entries
 
 KEY = {"what": "think", "weights": "0123456789abcdef"}
 

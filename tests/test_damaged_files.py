@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from damage import at_place
 
-from codi_bench.baselines import load_baseline
 from codi_bench.cli import main
 from codi_bench.errors import CodiBenchError
-from codi_bench.files import package_folder
 from codi_bench.models.model import load
 from codi_bench.problems import read_problems
-from codi_bench.results import Row, read_results, write_results
+from codi_bench.records.baseline import load_baseline
+from codi_bench.records.results import Row, read_results, write_results
+from codi_bench.store.files import package_folder
 
 DEEP, LONG = "[" * 5000 + "]" * 5000, "9" * 400
 MODEL = "gpt2-mini"

@@ -13,16 +13,16 @@ import torch
 
 import codi_bench
 from codi_bench.audits.decoding import all_begun, all_found, compared, first_is
-from codi_bench.bench import ModelBench
 from codi_bench.claims import CLAIMS, papers_decoding
+from codi_bench.cli.claims import listed
 from codi_bench.errors import CodiBenchError, MeasureError, ProblemError, UnknownNameError
-from codi_bench.files import package_folder
-from codi_bench.listing import listed
 from codi_bench.problems import Problem
-from codi_bench.suite import Asked, Suite
+from codi_bench.rules.validity import Validity
+from codi_bench.store.cache import Store
+from codi_bench.store.files import package_folder
+from codi_bench.suite.bench import ModelBench
+from codi_bench.suite.suite import Asked, Suite
 from codi_bench.thoughts.decoded import Decoded, load_decoded, number
-from codi_bench.thoughts.store import Store
-from codi_bench.validity import Validity
 
 PLACES = 7
 ENTRY = """Question{i}...

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from codi_bench import bench as bench_module
-from codi_bench.bench import ModelBench
 from codi_bench.errors import EditError, MeasureError, MissingProblemsError, ProblemError
 from codi_bench.models import loop
 from codi_bench.models.codi import Codi
 from codi_bench.models.edits import KINDS, Edit, direct, draws, parse_edit
 from codi_bench.models.model import Model
 from codi_bench.problems import generate
-from codi_bench.thoughts.store import Store
+from codi_bench.store.cache import Store
+from codi_bench.suite import bench as bench_module
+from codi_bench.suite.bench import ModelBench
 
 K, NEW = 6, 6
 PLACES = ("bot", *range(K))

@@ -9,8 +9,8 @@ import pytest
 
 from codi_bench.claims import CLAIMS
 from codi_bench.models.registry import REGISTRY
-from codi_bench.thoughts.mapped import read_metadata
-from codi_bench.thoughts.store import entries
+from codi_bench.store.arrays import read_metadata
+from codi_bench.store.cache import entries
 
 FILES = ("ablation", "decoding", "edits", "latents", "probes", "sae", "sharing", "size", "spread", "task_accuracy")
 ANEW = ("think", "answer", "effects", "train_topk_sae")

@@ -15,8 +15,8 @@ import pytest
 from benchmarks.stress.door import DATE, Door
 from benchmarks.stress.kills import on_tiny
 from codi_bench.cli import main
-from codi_bench.stats import stream
-from codi_bench.thoughts import store
+from codi_bench.rules.stats import stream
+from codi_bench.store import cache as store
 
 pytestmark = pytest.mark.usefixtures("plain_reports")
 SIZE = ("--model", "gpt2-mini", "--claim", "size")

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from codi_bench.records.results import Row
 from codi_bench.report.figures import figures, plans, write_figures
-from codi_bench.results import Row
 
 ALL = ["headline", "probe-accuracy", "spread", "sae-error-prediction", "ablation", "task-accuracy-by-steps", "probe-step-values"]
 

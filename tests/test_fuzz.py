@@ -14,19 +14,19 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from test_figures import ALL, ROWS, VALUES
 
-from codi_bench import progress
-from codi_bench.baselines import load_baseline, pack_bits, unpack_bits
-from codi_bench.beside import NOISE, noise_figures, step_values
-from codi_bench.changes import changes
-from codi_bench.files import package_folder
-from codi_bench.proposals import read_proposals
+from codi_bench.records.baseline import load_baseline, pack_bits, unpack_bits
+from codi_bench.records.changes import changes
+from codi_bench.records.extras import NOISE, noise_figures, step_values
+from codi_bench.records.proposals import read_proposals
+from codi_bench.records.results import OK, Row, finite, read_results
 from codi_bench.report import figures, history_text, plots
 from codi_bench.report.differences import markdown, terminal
 from codi_bench.report.history_files import read_history
 from codi_bench.report.proposals import terminal as proposed
 from codi_bench.report.render import render
 from codi_bench.report.side_by_side import compare, read_run
-from codi_bench.results import OK, Row, finite, read_results
+from codi_bench.store.files import package_folder
+from codi_bench.suite import progress
 
 MODEL, CLAIM, DROPS = "gpt2-mini", "sae-error-prediction", "ablation"
 HELD = {  # baselines with outcomes, values, nulls, cells and words, and a published number

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from codi_bench.records.results import Row
 from codi_bench.report import render as rendering
 from codi_bench.report.export import COLUMNS, csv_text, escaped, latex, markdown, plain_text
 from codi_bench.report.render import terminal
 from codi_bench.report.takeaways import takeaways
-from codi_bench.results import Row
 
 GOLDEN = Path(__file__).parent / "golden"
 REGENERATE = "CODI_BENCH_GOLDEN"

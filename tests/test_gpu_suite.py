@@ -17,17 +17,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from codi_bench.bench import ModelBench
-from codi_bench.files import package_folder
 from codi_bench.models import packaged
 from codi_bench.models.codi import Codi
 from codi_bench.models.model import Model, load
 from codi_bench.models.registry import REGISTRY, entry
 from codi_bench.plugin import _gpu_asked
-from codi_bench.preflight import CLOSE, preflight
 from codi_bench.problems import files, generate
 from codi_bench.problems.files import is_gsm8k_test
-from codi_bench.thoughts.store import Store
+from codi_bench.store.cache import Store
+from codi_bench.store.files import package_folder
+from codi_bench.suite.bench import ModelBench
+from codi_bench.suite.preflight import CLOSE, preflight
 
 pytestmark = pytest.mark.usefixtures("plain_reports")
 N = 40

@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from typer.testing import CliRunner
 
-from codi_bench.baselines import Baseline, Environment, Record, Recorded, Tolerance, save_baseline
 from codi_bench.cli import app, main
 from codi_bench.errors import CodiBenchError
+from codi_bench.records.baseline import Baseline, Environment, Record, Recorded, Tolerance, save_baseline
+from codi_bench.records.results import Row, write_results
 from codi_bench.report import history_text
 from codi_bench.report.history import BLOCKS, DRIFTED, EARLIER, GONE, MOVED, STEADY, VERDICT
 from codi_bench.report.history_files import read_history
 from codi_bench.report.history_text import csv_text, figures, markdown, moving, said, terminal, write_history
-from codi_bench.results import Row, write_results
 
 START = datetime(2026, 1, 1, 3, tzinfo=UTC)
 CLAIMS = {

@@ -1,4 +1,4 @@
-"""Known answers, plain references, coverage and invariances of codi_bench.intervals."""
+"""Known answers, plain references, coverage and invariances of codi_bench.rules.intervals."""
 
 import math
 
@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.contingency_tables import cochrans_q
 
 from codi_bench.errors import MeasureError
-from codi_bench.intervals import (
+from codi_bench.rules.intervals import (
     accuracy_phi,
     auc_phi,
     cv_accuracy,
@@ -21,7 +21,7 @@ from codi_bench.intervals import (
     mean_difference,
     mover_difference,
 )
-from codi_bench.stats import Estimate, bootstrap_mean, stream, wilson
+from codi_bench.rules.stats import Estimate, bootstrap_mean, stream, wilson
 
 NAN = float("nan")
 scored = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=30)

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from codi_bench import bench as bench_module
-from codi_bench.bench import ModelBench
 from codi_bench.errors import MeasureError
-from codi_bench.measures.probe_grid import ProbeGrid, Split, probe_grid
+from codi_bench.measures.grid import ProbeGrid, Split, probe_grid
 from codi_bench.measures.sae import ErrorPrediction, Sae, predict_errors, train_relu_sae, train_topk_sae
 from codi_bench.models.model import load
-from codi_bench.stats import stream
-from codi_bench.thoughts.kept import digest, pack, unpack
-from codi_bench.thoughts.store import Store, entries
+from codi_bench.rules.stats import stream
+from codi_bench.store.cache import Store, entries
+from codi_bench.store.memo import digest, pack, unpack
+from codi_bench.suite import bench as bench_module
+from codi_bench.suite.bench import ModelBench
 
 VECTORS = stream(0, "kept").normal(size=(60, 8)).astype(np.float32)
 RELU = {"features": 12, "l1": 1e-3, "l1_kind": "mean", "epochs": 2, "seed": 3}

@@ -11,7 +11,6 @@ import torch
 from hand_built import by_hand
 from transformers import AutoTokenizer
 
-from codi_bench.bench import ModelBench
 from codi_bench.claims import papers_answers as answers
 from codi_bench.claims import papers_contradictions as contradictions
 from codi_bench.claims import papers_latents as latents
@@ -27,9 +26,10 @@ from codi_bench.models.model import Model
 from codi_bench.models.registry import ModelEntry
 from codi_bench.problems.pairs import Pair
 from codi_bench.problems.problem import Problem, score
+from codi_bench.rules.validity import Validity
+from codi_bench.store.cache import Store
+from codi_bench.suite.bench import ModelBench
 from codi_bench.thoughts.decoded import Decoded
-from codi_bench.thoughts.store import Store
-from codi_bench.validity import Validity
 
 K, N, NEW = 6, 200, 5
 SAID = 98  # numbers that the tokenizer of the model built by hand has

@@ -21,16 +21,17 @@ from typer.testing import CliRunner
 
 from codi_bench.cli import app
 from codi_bench.errors import CheckpointError, CodiBenchError, MissingWeightsError, ProblemError, UnknownNameError
-from codi_bench.models import backbone, lora, packaged, registry
-from codi_bench.models import train as training
+from codi_bench.models import backbone, packaged, registry
 from codi_bench.models.adapter import _read_meta, export_adapter
 from codi_bench.models.loop import answer_conditions
 from codi_bench.models.model import load
 from codi_bench.models.objective import Losses, codi_losses, encode_examples
-from codi_bench.models.recipes import LORA_RECIPES, lora_recipe, recipe
 from codi_bench.models.registry import REGISTRY
-from codi_bench.models.tokenizer import write_tokenizer
 from codi_bench.problems import generate, problems_hash, read_problems, vocabulary
+from codi_bench.training import lora
+from codi_bench.training import train as training
+from codi_bench.training.recipes import LORA_RECIPES, lora_recipe, recipe
+from codi_bench.training.tokenizer import write_tokenizer
 
 pytest.importorskip("peft")
 
@@ -518,7 +519,7 @@ def test_what_the_command_refuses(bases, file, tmp_path):
 
 
 def test_training_into_nan_stops_and_writes_no_model(bases, file, tmp_path, monkeypatch):
-    monkeypatch.setattr("codi_bench.models.lora.codi_losses", lambda *args, **kwargs: Losses(*[torch.tensor(float("nan"))] * 3))
+    monkeypatch.setattr("codi_bench.training.lora.codi_losses", lambda *args, **kwargs: Losses(*[torch.tensor(float("nan"))] * 3))
     out = tmp_path / "out"
     args = ["train", "mine", "--base", bases["gpt2"], "--problems", file, "--steps", 2, "--batch-size", 4, "--lora-rank", 4]
     result = CliRunner().invoke(app, list(map(str, [*args, "--dtype", "float32", "--out", out])))

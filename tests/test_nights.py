@@ -15,12 +15,14 @@ import pytest
 from benchmarks.calibration import calibrate, nights
 from benchmarks.calibration.cases import NIGHTS
 from benchmarks.calibration.engine import rows_of
-from codi_bench import changes, engine, verdicts
-from codi_bench.baselines import load_baseline
 from codi_bench.claims import CLAIMS
-from codi_bench.files import package_folder
-from codi_bench.stats import stream
-from codi_bench.suite import Suite
+from codi_bench.records import changes
+from codi_bench.records.baseline import load_baseline
+from codi_bench.rules import reproduction as verdicts
+from codi_bench.rules.stats import stream
+from codi_bench.store.files import package_folder
+from codi_bench.suite import engine
+from codi_bench.suite.suite import Suite
 
 DOCS = Path(__file__).parent.parent / "docs" / "regression.md"
 CASES = {case.name: case for case in NIGHTS.cases}

@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from codi_bench import calibration, noise
 from codi_bench.audits.ablation import CLEAN, SELF, Sweep
-from codi_bench.baselines import (
+from codi_bench.claims import CLAIMS
+from codi_bench.claims.seed_reported import ABLATED
+from codi_bench.claims.seed_sound_ablation import SWEEP, conditions
+from codi_bench.cli import app
+from codi_bench.errors import CodiBenchError
+from codi_bench.records import tolerance as noise
+from codi_bench.records.baseline import (
     Baseline,
     Environment,
     Noise,
@@ -21,17 +26,13 @@ from codi_bench.baselines import (
     pack_bits,
     save_baseline,
 )
-from codi_bench.bench import ModelBench
-from codi_bench.claims import CLAIMS
-from codi_bench.claims.seed_reported import ABLATED
-from codi_bench.claims.seed_sound_ablation import SWEEP, conditions
-from codi_bench.cli import app
-from codi_bench.engine import accept, judge
-from codi_bench.errors import CodiBenchError
-from codi_bench.noise import Moved, component, kept, moved, noise_of, tolerance_of, words_of
-from codi_bench.results import OK, Row
-from codi_bench.stats import stream
-from codi_bench.suite import Suite
+from codi_bench.records.results import OK, Row
+from codi_bench.records.tolerance import Moved, component, kept, moved, noise_of, tolerance_of, words_of
+from codi_bench.rules.stats import stream
+from codi_bench.suite import calibration
+from codi_bench.suite.bench import ModelBench
+from codi_bench.suite.engine import accept, judge
+from codi_bench.suite.suite import Suite
 
 HERE = Environment(device="cpu", instructions="AVX2", torch="2.13", dtype="float32")
 PLAIN = Recorded(value=0.5, unit="fraction", n=400, verdict="SUPPORTED")
@@ -249,7 +250,7 @@ def test_runs_and_draws_are_measured_once_and_written_as_tolerances(recorded, tm
 
 
 def test_results_from_elsewhere_count_as_what_differs_there(recorded, tmp_path):
-    from codi_bench.notebook import run
+    from codi_bench.suite.notebook import run
 
     run("gpt2-mini", claims=["size"], baselines=recorded, progress=False).save(tmp_path / "night")
     path = tmp_path / "night" / "results.json"

@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from codi_bench.bench import ModelBench
 from codi_bench.errors import CodiBenchError, MeasureError
 from codi_bench.problems import generate, load_problems
 from codi_bench.problems.generator import split_of, vocabulary
-from codi_bench.problems.odd import distracted, renumbered
+from codi_bench.problems.out_of_distribution import distracted, renumbered
 from codi_bench.problems.pairs import PROGRAMS
-from codi_bench.suite import Suite
-from codi_bench.thoughts.store import Store
+from codi_bench.store.cache import Store
+from codi_bench.suite.bench import ModelBench
+from codi_bench.suite.suite import Suite
 
 
 def test_a_distraction_names_somebody_and_something_else_and_changes_no_answer():
@@ -82,6 +82,8 @@ def test_what_is_elsewhere_depends_on_the_problems(tiny, tmp_path, monkeypatch):
     with pytest.raises(MeasureError, match="what is out of distribution beside these problems is not known"):
         ModelBench(tiny, Store(tmp_path), given).elsewhere()
     beside = ModelBench(tiny, Store(tmp_path), given, others={"svamp": given[:2]})
-    monkeypatch.setattr("codi_bench.bench.is_gsm8k_test", lambda problems: True)
-    monkeypatch.setattr("codi_bench.bench.load_problems", lambda name: list(given) if name == "gsm-hard" else load_problems(n=3))
+    monkeypatch.setattr("codi_bench.suite.bench.is_gsm8k_test", lambda problems: True)
+    monkeypatch.setattr(
+        "codi_bench.suite.bench.load_problems", lambda name: list(given) if name == "gsm-hard" else load_problems(n=3)
+    )
     assert {name: len(each) for name, each in beside.elsewhere().items()} == {"svamp": 2, "gsm-hard": 5, "multiarith": 3}

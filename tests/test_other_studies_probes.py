@@ -10,8 +10,8 @@ import pytest
 from codi_bench.claims import papers_probes as probes
 from codi_bench.errors import MeasureError
 from codi_bench.problems.problem import Problem
+from codi_bench.rules.validity import Validity
 from codi_bench.thoughts.decoded import Decoded
-from codi_bench.validity import Validity
 
 N, K, STORIES, WIDTH = 600, 6, 30, 64
 

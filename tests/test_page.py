@@ -9,10 +9,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from codi_bench.report.entries import entries
+from codi_bench.records.results import Row
+from codi_bench.report.claim_entries import entries
 from codi_bench.report.page import MEANINGS, differences, page
 from codi_bench.report.table import CAME_OUT, SYMBOLS, WORDS
-from codi_bench.results import Row
 
 CLAIMS = {
     "task-accuracy": "task accuracy",
@@ -358,8 +358,8 @@ def test_the_page_needs_no_model_and_no_matplotlib():
         "matplotlib",
         "codi_bench.claims",
         "codi_bench.models",
-        "codi_bench.engine",
-        "codi_bench.suite",
+        "codi_bench.suite.engine",
+        "codi_bench.suite.suite",
     )
     code = f"import sys, codi_bench.report.page; sys.exit(', '.join(n for n in {heavy} if n in sys.modules) or None)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr == ""

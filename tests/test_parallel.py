@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 import torch
 
-import codi_bench.suite
+import codi_bench.suite.suite
 from codi_bench.claims import CLAIMS
-from codi_bench.environment import environment
 from codi_bench.models import model as models
 from codi_bench.models.registry import REGISTRY
 from codi_bench.plugin import crowded
-from codi_bench.suite import Suite
+from codi_bench.store.cache import entries
+from codi_bench.suite.environment import environment
+from codi_bench.suite.suite import Suite
 from codi_bench.thoughts.decoded import LOGS
-from codi_bench.thoughts.store import entries
 
 pytestmark = pytest.mark.usefixtures("plain_reports")
 MODEL = "gpt2-mini"
@@ -39,8 +39,8 @@ SAID = {"not selected in this run", "slow: `pytest benchmarks -m slow`"}  # of w
 GIVEN = ("--model", MODEL, "--n", "160", *(word for name in ASKED for word in ("--claim", name)))
 SPY = """
 import os
-from codi_bench.suite import Suite
-from codi_bench.thoughts.store import Store
+from codi_bench.suite.suite import Suite
+from codi_bench.store.cache import Store
 
 def said(*words):
     with open(os.environ["SPY_LOG"], "a") as file:
@@ -174,7 +174,8 @@ def test_another_way_to_deal_that_was_asked_for_is_left(cache, pytester, monkeyp
 def test_other_suites_are_dealt_as_xdist_has_it(pytester):
     pytester.makepyfile(test_other="import pytest\n@pytest.mark.parametrize('size', range(6))\ndef test_it(size): pass\n")
     pytester.makeconftest(
-        "import sys\ndef pytest_terminal_summary(): print('loaded', sorted({'torch', 'codi_bench.suite'} & sys.modules.keys()))"
+        "import sys\n"
+        "def pytest_terminal_summary(): print('loaded', sorted({'torch', 'codi_bench.suite.suite'} & sys.modules.keys()))"
     )
     result = pytester.runpytest_subprocess("-n", "2", "-v")
     result.assert_outcomes(passed=6)
@@ -251,7 +252,7 @@ def test_a_single_model_leaves_the_other_in_the_table(alone, part):
 def gpus(monkeypatch, tmp_path):
     """A function (count) that makes PyTorch see so many, and gives the list of devices that models are loaded to."""
     monkeypatch.setenv("CODI_BENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(codi_bench.suite, "preflight", lambda bench, reported: None)
+    monkeypatch.setattr(codi_bench.suite.suite, "preflight", lambda bench, reported: None)
     asked = []
 
     def load(where, *, device, **how):
@@ -262,7 +263,7 @@ def gpus(monkeypatch, tmp_path):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "NVIDIA H100")
-        monkeypatch.setattr(codi_bench.suite, "load", load)
+        monkeypatch.setattr(codi_bench.suite.suite, "load", load)
         return asked
 
     return see
@@ -305,7 +306,7 @@ def test_workers_on_equal_gpus_share_what_is_stored_and_say_the_same_of_it(gpus,
 
 GPUS = """
 import torch
-import codi_bench.suite as suite
+import codi_bench.suite.suite as suite
 from dataclasses import replace
 
 torch.cuda.device_count, torch.cuda.is_available = lambda: 2, lambda: True

@@ -21,8 +21,8 @@ from codi_bench.models.patching import answer_patched, patched, source_run
 from codi_bench.problems import generate, score
 from codi_bench.problems.pairs import Pair, pairs, random_donors
 from codi_bench.problems.problem import Problem
-from codi_bench.stats import stream
-from codi_bench.validity import Validity
+from codi_bench.rules.stats import stream
+from codi_bench.rules.validity import Validity
 
 K, NEW = 6, 5
 PAIRS = pairs(6, step=1)

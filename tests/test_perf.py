@@ -6,11 +6,11 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from codi_bench import perf
-from codi_bench.baselines import strict_text
 from codi_bench.cli import app
 from codi_bench.errors import BaselineError
-from codi_bench.files import package_folder, write_text
+from codi_bench.records import speed as perf
+from codi_bench.records.baseline import strict_text
+from codi_bench.store.files import package_folder, write_text
 
 HERE = perf.Machine(
     device="cpu", instructions="AVX512", torch="2.13", dtype="float32", processor="a processor", cores=2, threads=2

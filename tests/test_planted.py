@@ -5,11 +5,11 @@ import pytest
 from scipy.special import expit, logit
 
 from codi_bench.errors import MeasureError
-from codi_bench.intervals import fold_auc
 from codi_bench.measures import planted
-from codi_bench.measures.probe_grid import nested_splits, scores
+from codi_bench.measures.grid import nested_splits, scores
 from codi_bench.measures.surface import propensity
-from codi_bench.stats import stream
+from codi_bench.rules.intervals import fold_auc
+from codi_bench.rules.stats import stream
 
 QUICK = {"folds": 3, "Cs": (0.001, 0.01)}
 

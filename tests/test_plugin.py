@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from codi_bench.baselines import load_baseline, save_baseline
-from codi_bench.bench import ModelBench
 from codi_bench.claims import CLAIMS
 from codi_bench.cli import app
-from codi_bench.engine import claim_code
-from codi_bench.environment import environment
-from codi_bench.files import package_folder
 from codi_bench.models.registry import REGISTRY
+from codi_bench.records.baseline import load_baseline, save_baseline
+from codi_bench.store.files import package_folder
+from codi_bench.suite.bench import ModelBench
+from codi_bench.suite.engine import claim_code
+from codi_bench.suite.environment import environment
 
 pytestmark = pytest.mark.usefixtures("plain_reports")
 MODEL = "gpt2-mini"

@@ -16,8 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from codi_bench.errors import MeasureError
-from codi_bench.measures.logistic import decide, design, fit
-from codi_bench.measures.probe_grid import (
+from codi_bench.measures.grid import (
     CS,
     Split,
     _standardised,
@@ -28,8 +27,9 @@ from codi_bench.measures.probe_grid import (
     probe_grid,
     scores,
 )
+from codi_bench.measures.logistic import decide, design, fit
 from codi_bench.measures.probes import _L2_ONLY
-from codi_bench.stats import holm
+from codi_bench.rules.stats import holm
 
 QUICK = {"Cs": (0.01, 0.1, 1.0), "folds": 3, "permutations": 19, "seed": 0, "workers": 1}
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from codi_bench.errors import ProblemError, UnknownNameError
 from codi_bench.problems import NAMES, files, load_problems, parse_number, read_problems
-from codi_bench.problems.forms import plain, solve
 from codi_bench.problems.problem import STEP
+from codi_bench.problems.readers import plain, solve
 
 # Invented rows in the forms of the originals
 

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from codi_bench import progress
-from codi_bench.progress import LiveLine, Schedule, duration, load_timings, save_timings
+from codi_bench.suite import progress
+from codi_bench.suite.progress import LiveLine, Schedule, duration, load_timings, save_timings
 
 
 @pytest.fixture
@@ -76,8 +76,8 @@ def test_nothing_is_drawn_where_nobody_watches(monkeypatch):
 
 def test_the_packaged_durations_are_those_of_claims_that_there_are():
     from codi_bench.claims import CLAIMS
-    from codi_bench.files import package_folder
     from codi_bench.models.registry import EMBEDDED
+    from codi_bench.store.files import package_folder
 
     held = json.loads(package_folder("baselines").joinpath(*progress.PACKAGED).read_text())
     assert held.keys() == {f"{claim} on {model}" for claim in CLAIMS for model in EMBEDDED}

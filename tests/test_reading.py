@@ -14,7 +14,7 @@ from codi_bench.errors import MeasureError
 from codi_bench.models import loop
 from codi_bench.models.reading import answer_early, final_norm, lens_ranks, word_ids
 from codi_bench.problems import Problem, generate
-from codi_bench.validity import Validity
+from codi_bench.rules.validity import Validity
 
 K, NEW = 6, 6
 QUESTIONS = [p.question for p in generate(6, seed=5)]

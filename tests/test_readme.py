@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from codi_bench.cli.readme import BEGIN, END, readme_of
 from codi_bench.errors import CodiBenchError
-from codi_bench.files import package_folder
-from codi_bench.readme import BEGIN, END, readme_of
+from codi_bench.store.files import package_folder
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from codi_bench.records.results import Row, read_results, write_results
 from codi_bench.report import render as rendering
 from codi_bench.report.audit import evidence, says, without_word
 from codi_bench.report.render import markdown, next_steps, render, terminal
@@ -25,7 +26,6 @@ from codi_bench.report.table import (
     table,
 )
 from codi_bench.report.takeaways import FALLS, HOLDS, OPEN, takeaways
-from codi_bench.results import Row, read_results, write_results
 
 HERE = Path("report")
 CLAIMS = ("task-accuracy", "probe-accuracy", "probe-best", "probe-by-layer", "ablation", "spread", "size")
@@ -540,7 +540,7 @@ def test_what_was_not_measured_gives_no_takeaway_but_is_named():
 
 def test_the_report_needs_neither_torch_nor_a_model():
     """In a process of its own: the other tests import everything."""
-    rooms = ("torch", "transformers", "codi_bench.claims", "codi_bench.models", "codi_bench.engine", "codi_bench.suite")
+    rooms = ("torch", "transformers", "codi_bench.claims", "codi_bench.models", "codi_bench.suite")
     rooms += ("matplotlib", "jinja2")  # a run that draws nothing does not pay for them
     code = "import sys, codi_bench.report.render; print(*[name for name in sys.argv[1:] if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code, *rooms], capture_output=True, text=True, check=True)

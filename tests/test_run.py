@@ -9,7 +9,7 @@ import pytest
 import codi_bench
 from codi_bench.errors import CodiBenchError
 from codi_bench.models.registry import REGISTRY
-from codi_bench.results import Row, read_results
+from codi_bench.records.results import Row, read_results
 
 NUMBERS = {("layers", 4), ("width", 104)}
 
@@ -58,9 +58,9 @@ def test_nothing_is_written_where_it_runs(found, tmp_path, monkeypatch):
 
 
 def test_the_door_stays_a_function_once_its_module_is_loaded(found):
-    import codi_bench.notebook
+    import codi_bench.suite.notebook
 
-    assert callable(codi_bench.run) and codi_bench.run is codi_bench.notebook.run
+    assert callable(codi_bench.run) and codi_bench.run is codi_bench.suite.notebook.run
 
 
 def test_a_folder_is_measured_alone_under_its_own_name_and_claims_nothing(home):
@@ -73,7 +73,7 @@ def test_a_folder_is_measured_alone_under_its_own_name_and_claims_nothing(home):
 
 
 def test_a_published_model_without_gpu_or_weights_is_a_row_that_says_so(home, monkeypatch):
-    monkeypatch.setattr("codi_bench.suite.available", lambda device: device == "cpu")
+    monkeypatch.setattr("codi_bench.suite.suite.available", lambda device: device == "cpu")
     found = codi_bench.run(["gpt2"], ["size"])
     assert {row.status for row in found.rows} == {"not-run"}
     assert "no GPU here" in found.table() and "no GPU here" in found._repr_html_()
@@ -95,7 +95,7 @@ def test_a_published_model_without_gpu_or_weights_is_a_row_that_says_so(home, mo
     ],
 )
 def test_what_cannot_be_used_is_refused_before_anything_is_measured(home, monkeypatch, asked, said):
-    monkeypatch.setattr("codi_bench.suite.Suite.measure", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr("codi_bench.suite.suite.Suite.measure", lambda *_: pytest.fail("measured"))
     with pytest.raises(CodiBenchError, match=said) as caught:
         codi_bench.run(**asked)
     assert isinstance(caught.value, ValueError) and "\n" not in str(caught.value)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from codi_bench.baselines import pack_bits
 from codi_bench.cli import app
 from codi_bench.errors import CodiBenchError
+from codi_bench.records.baseline import pack_bits
+from codi_bench.records.results import Row, write_results
 from codi_bench.report.differences import LEGEND, SIGNS, lines, markdown, summary, terminal
 from codi_bench.report.side_by_side import NUMBER_WORDS, compare
-from codi_bench.results import Row, write_results
 
 N = 300
 RIGHT = np.arange(N) < 200  # 200 of 300 right
@@ -359,7 +359,7 @@ def test_comparing_needs_neither_torch_nor_a_model(files):
     code = (
         "import sys; from codi_bench.cli import main\n"
         "try: main()\n"
-        "finally: assert not {'torch', 'transformers', 'codi_bench.claims', 'codi_bench.suite'} & set(sys.modules)"
+        "finally: assert not {'torch', 'transformers', 'codi_bench.claims', 'codi_bench.suite.suite'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, "report", *files], capture_output=True, text=True)
     assert done.returncode == 0 and "1 moved" in done.stdout, done.stderr

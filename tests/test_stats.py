@@ -1,4 +1,4 @@
-"""Known answers, exact coverage and invariances of codi_bench.stats."""
+"""Known answers, exact coverage and invariances of codi_bench.rules.stats."""
 
 import hashlib
 
@@ -10,7 +10,7 @@ from scipy.special import gammaln, xlogy
 from scipy.stats import binom
 
 from codi_bench.errors import CodiBenchError, MeasureError
-from codi_bench.stats import (
+from codi_bench.rules.stats import (
     bits,
     bootstrap_mean,
     holm,

@@ -13,8 +13,8 @@ from codi_bench.measures.sae import train_topk_sae
 from codi_bench.models import loop
 from codi_bench.models.edits import Patch
 from codi_bench.models.patching import answer_patched
-from codi_bench.stats import stream
-from codi_bench.validity import Validity
+from codi_bench.rules.stats import stream
+from codi_bench.rules.validity import Validity
 
 
 def planted(values=6, each=30, d=24, noise=0.3):

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from codi_bench.files import file_hash, write_text, write_whole
-from codi_bench.thoughts.mapped import START
+from codi_bench.store.arrays import START
+from codi_bench.store.cache import Store, default_folder, pack_answers, unpack_answers
+from codi_bench.store.files import file_hash, write_text, write_whole
 from codi_bench.thoughts.record import Answers
-from codi_bench.thoughts.store import Store, default_folder, pack_answers, unpack_answers
 
 answers = st.lists(st.tuples(st.lists(st.integers(0, 2**31 - 1)), st.text(st.characters(exclude_categories=["Cs"])))).map(
     lambda rows: Answers(tuple(tuple(ids) for ids, _ in rows), tuple(text for _, text in rows))

@@ -17,9 +17,9 @@ from benchmarks.stress.door import RESULTS, Door
 from benchmarks.stress.kills import full_kills, on_tiny, store_kills, tiny_kills
 from benchmarks.stress.records import LEAST, folder, kept, lines, met, write_record
 from benchmarks.stress.repeats import SETTINGS, Setting, compare
-from codi_bench.files import write_text
-from codi_bench.thoughts.mapped import read_sealed, seal, write_arrays
-from codi_bench.thoughts.store import Store, entries
+from codi_bench.store.arrays import read_sealed, seal, write_arrays
+from codi_bench.store.cache import Store, entries
+from codi_bench.store.files import write_text
 
 DOCS = Path(__file__).parent.parent / "docs" / "regression.md"
 CHEAP = ("task-accuracy", "size")

@@ -14,8 +14,7 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from codi_bench.errors import MeasureError, ProblemError
-from codi_bench.intervals import fold_auc
-from codi_bench.measures.probe_grid import probe_grid
+from codi_bench.measures.grid import probe_grid
 from codi_bench.measures.surface import (
     added_auc,
     conditional_draws,
@@ -27,6 +26,7 @@ from codi_bench.measures.surface import (
 from codi_bench.problems.features import PRIORITY, surface_table
 from codi_bench.problems.generator import generate
 from codi_bench.problems.problem import Problem
+from codi_bench.rules.intervals import fold_auc
 
 QUICK = dict(Cs=(0.1,), folds=3, permutations=39, workers=1)
 PUBLIC = (

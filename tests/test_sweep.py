@@ -16,9 +16,8 @@ from codi_bench import claims
 from codi_bench.claims import CLAIMS
 from codi_bench.cli import app
 from codi_bench.errors import CodiBenchError
-from codi_bench.models.recipes import Recipe
 from codi_bench.problems.generator import DIGITS, generate
-from codi_bench.stats import stream
+from codi_bench.rules.stats import stream
 from codi_bench.sweep import executors, training
 from codi_bench.sweep import run as running
 from codi_bench.sweep.executors import Ended, ProcessPool, RayCluster
@@ -26,6 +25,7 @@ from codi_bench.sweep.findings import NUMBERS, follow, in_common
 from codi_bench.sweep.members import HEADS, LAYERS, WIDTHS, Member, members, recipe, snapshots
 from codi_bench.sweep.results import Results
 from codi_bench.sweep.run import FINAL, MATCHED, Audited, Settings, couples, matched, sweep, target_accuracy
+from codi_bench.training.recipes import Recipe
 
 NEEDS_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="NO RAY here: pip install ray")
 SIDES = ("killed", "whole")

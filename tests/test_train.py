@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from codi_bench.errors import CheckpointError, UnknownNameError
-from codi_bench.models import train as training
 from codi_bench.models.codi import Projection, start_as_identity
 from codi_bench.models.model import load
 from codi_bench.models.objective import CUE, codi_losses, encode_examples, teacher_loss
-from codi_bench.models.recipes import RECIPES, recipe
 from codi_bench.problems import generate
+from codi_bench.training import train as training
+from codi_bench.training.recipes import RECIPES, recipe
 
 BATCH = generate(6, seed=8, split="train")
 FAMILIES = pytest.mark.parametrize("family", ["gpt2", "llama"])

@@ -8,7 +8,7 @@ import statsmodels.api as sm
 
 from codi_bench.errors import MeasureError
 from codi_bench.measures.trend import detectable, trend
-from codi_bench.stats import stream
+from codi_bench.rules.stats import stream
 
 SIZES = np.array([30_000, 100_000, 300_000, 1_000_000])
 MODELS = np.repeat(SIZES, 3)

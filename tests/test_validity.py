@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codi_bench.errors import MeasureError
-from codi_bench.intervals import cv_accuracy
-from codi_bench.stats import Estimate, stream
-from codi_bench.validity import (
+from codi_bench.rules.intervals import cv_accuracy
+from codi_bench.rules.stats import Estimate, stream
+from codi_bench.rules.validity import (
     ALPHA,
     Validity,
     Verdict,

@@ -10,10 +10,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from codi_bench.errors import MeasureError
-from codi_bench.intervals import cv_accuracy
 from codi_bench.measures.logistic import LOOSE, design
 from codi_bench.measures.multinomial import decide, fit
 from codi_bench.measures.value_probes import _nested_splits, control_values, value_probes
+from codi_bench.rules.intervals import cv_accuracy
 
 N, K, D = 150, 5, 12
 

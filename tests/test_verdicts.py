@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from codi_bench.errors import MeasureError, UnknownNameError
-from codi_bench.stats import Estimate, stream, wilson
-from codi_bench.verdicts import (
+from codi_bench.rules.reproduction import (
     Regression,
     Reproduction,
     equivalence_margin,
@@ -25,6 +24,7 @@ from codi_bench.verdicts import (
     stated_range,
     winner,
 )
+from codi_bench.rules.stats import Estimate, stream, wilson
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = Reproduction
 SAME, DRIFTED, UNCHECKED = Regression

@@ -13,8 +13,8 @@ import yaml
 from typer.testing import CliRunner
 
 from codi_bench.cli import app
+from codi_bench.records.results import Row, write_results
 from codi_bench.report.render import render
-from codi_bench.results import Row, write_results
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / ".github" / "workflows"

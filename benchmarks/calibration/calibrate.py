@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from codi_bench.files import package_folder
+from codi_bench.store.files import package_folder
 
 from .cases import CALIBRATIONS
 from .engine import processes, run, work_folder

@@ -22,13 +22,14 @@ import torch
 from scipy.stats import beta
 from threadpoolctl import threadpool_limits
 
-from codi_bench import intervals, stats, validity
 from codi_bench.audits import probes
-from codi_bench.code import code_hash
-from codi_bench.environment import environment, versions
-from codi_bench.files import write_text
-from codi_bench.measures import ablation, logistic, planted, probe_grid, surface
-from codi_bench.stats import stream
+from codi_bench.measures import ablation, logistic, planted, surface
+from codi_bench.measures import grid as probe_grid
+from codi_bench.rules import intervals, stats, validity
+from codi_bench.rules.stats import stream
+from codi_bench.store.code import code_hash
+from codi_bench.store.files import write_text
+from codi_bench.suite.environment import environment, versions
 
 AUDITOR = (ablation, intervals, logistic, planted, probe_grid, probes, stats, surface, validity)
 CHUNK = 20  # draws

@@ -15,18 +15,29 @@ from functools import cache
 
 import numpy as np
 
-from codi_bench import changes, engine, noise, verdicts
 from codi_bench.audits.ablation import CONTRAST_FLOOR, DROP_FLOOR, critical_word, drop_word, none_word
-from codi_bench.baselines import Recorded, Tolerance, load_baseline, metrics_recorded, of_record_key, pack_bits, unpack_bits
 from codi_bench.claims import CLAIMS, Measured
-from codi_bench.code import code_hash
-from codi_bench.engine import Judged
-from codi_bench.files import package_folder
 from codi_bench.measures import planted
 from codi_bench.measures.ablation import position_effects
-from codi_bench.noise import DETERMINISTIC, SPREADS, spread_elsewhere
-from codi_bench.validity import Validity, Verdict
-from codi_bench.verdicts import Regression, regression_count
+from codi_bench.records import changes
+from codi_bench.records import tolerance as noise
+from codi_bench.records.baseline import (
+    Recorded,
+    Tolerance,
+    load_baseline,
+    metrics_recorded,
+    of_record_key,
+    pack_bits,
+    unpack_bits,
+)
+from codi_bench.records.tolerance import DETERMINISTIC, SPREADS, spread_elsewhere
+from codi_bench.rules import reproduction as verdicts
+from codi_bench.rules.reproduction import Regression, regression_count
+from codi_bench.rules.validity import Validity, Verdict
+from codi_bench.store.code import code_hash
+from codi_bench.store.files import package_folder
+from codi_bench.suite import engine
+from codi_bench.suite.engine import Judged
 
 from .engine import Bar, Rate
 

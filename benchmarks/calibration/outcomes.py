@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from codi_bench.intervals import heterogeneity, mean_difference
 from codi_bench.measures import planted
 from codi_bench.measures.ablation import position_effects
-from codi_bench.stats import Estimate, bootstrap_mean, newcombe_paired, wilson
+from codi_bench.rules.intervals import heterogeneity, mean_difference
+from codi_bench.rules.stats import Estimate, bootstrap_mean, newcombe_paired, wilson
 
 # --- ablations -------------------------------------------------------------------------------------------------------
 

@@ -20,13 +20,13 @@ import pytest
 import torch
 from timing import timed
 
-from codi_bench import perf
-from codi_bench.baselines import strict_text
-from codi_bench.environment import available, environment
 from codi_bench.errors import CodiBenchError
-from codi_bench.files import package_folder, write_text
 from codi_bench.plugin import strict
-from codi_bench.verdicts import Outcome, Regression
+from codi_bench.records import speed as perf
+from codi_bench.records.baseline import strict_text
+from codi_bench.rules.reproduction import Outcome, Regression
+from codi_bench.store.files import package_folder, write_text
+from codi_bench.suite.environment import available, environment
 
 HERE = Path(__file__).parent
 RATIOS = Path("perf", "ratios.json")  # below the report: log-ratios of each round, by benchmark

@@ -25,13 +25,13 @@ from study_loop import plain_loop
 from timing import timed
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
 
-from codi_bench.environment import environment, versions
-from codi_bench.files import write_text
 from codi_bench.models.codi import Codi, Projection
 from codi_bench.models.edits import Edit
 from codi_bench.models.model import DTYPES, Model, resolve
 from codi_bench.models.registry import entry
 from codi_bench.problems import load_problems
+from codi_bench.store.files import write_text
+from codi_bench.suite.environment import environment, versions
 
 pytestmark = pytest.mark.perf
 K, NEW_TOKENS = 6, 8

@@ -20,10 +20,10 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from codi_bench.measures.grid import CS, nested_splits, permuted_labels, probe_grid
 from codi_bench.measures.planted import noise
-from codi_bench.measures.probe_grid import CS, nested_splits, permuted_labels, probe_grid
 from codi_bench.measures.probes import _L2_ONLY
-from codi_bench.stats import stream
+from codi_bench.rules.stats import stream
 
 pytestmark = pytest.mark.perf
 N, CELLS, D, FOLDS, PERMUTATIONS = 100, 18, 768, 5, 1000

@@ -2,7 +2,7 @@
 
 import pytest
 
-from codi_bench import perf
+from codi_bench.records import speed as perf
 
 pytestmark = pytest.mark.perf
 

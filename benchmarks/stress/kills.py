@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from codi_bench.files import write_text
-from codi_bench.stats import stream
-from codi_bench.thoughts.mapped import UnusableError, read_sealed
-from codi_bench.thoughts.store import Store, entries
+from codi_bench.rules.stats import stream
+from codi_bench.store.arrays import UnusableError, read_sealed
+from codi_bench.store.cache import Store, entries
+from codi_bench.store.files import write_text
 
 from . import writer
 from .door import HALVES, POLL, RESULTS, Door

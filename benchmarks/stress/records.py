@@ -9,12 +9,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from codi_bench import bench, engine, files, plugin, results, suite
-from codi_bench.code import code_hash
-from codi_bench.environment import environment, versions
-from codi_bench.files import file_hash, package_folder, write_text
+from codi_bench import plugin
+from codi_bench.records import results
 from codi_bench.report import render
-from codi_bench.thoughts import mapped, store
+from codi_bench.store import arrays as mapped
+from codi_bench.store import cache as store
+from codi_bench.store import files
+from codi_bench.store.code import code_hash
+from codi_bench.store.files import file_hash, package_folder, write_text
+from codi_bench.suite import bench, engine, suite
+from codi_bench.suite.environment import environment, versions
 
 ABOUT = {
     "kills": "kill -9 at random moments, then on to the end: what is on the disk is whole, and the results are the same",

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from codi_bench.baselines import load_baseline, record_key
-from codi_bench.files import package_folder
-from codi_bench.noise import DETERMINISTIC
-from codi_bench.stats import stream
-from codi_bench.thoughts.mapped import read_metadata
-from codi_bench.thoughts.store import entries
+from codi_bench.records.baseline import load_baseline, record_key
+from codi_bench.records.tolerance import DETERMINISTIC
+from codi_bench.rules.stats import stream
+from codi_bench.store.arrays import read_metadata
+from codi_bench.store.cache import entries
+from codi_bench.store.files import package_folder
 
 from .door import Door
 from .records import kept

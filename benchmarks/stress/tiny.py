@@ -9,9 +9,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from codi_bench.models.checkpoint import save_folder
 from codi_bench.models.codi import Codi, Projection
-from codi_bench.models.recipes import Recipe
-from codi_bench.models.tokenizer import write_tokenizer
 from codi_bench.problems import vocabulary
+from codi_bench.training.recipes import Recipe
+from codi_bench.training.tokenizer import write_tokenizer
 
 FAMILIES = ("gpt2", "llama")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from codi_bench.thoughts.store import Store
+from codi_bench.store.cache import Store
 
 SHAPE = (1000, 4096)  # 8 MB in half precision: most of the time goes into writing
 BOUND = 60e6  # bytes: entries are evicted all the time, too

@@ -13,8 +13,8 @@ import numpy as np
 
 from codi_bench.errors import MeasureError
 from codi_bench.measures.ablation import PositionEffects, position_effects
-from codi_bench.stats import Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream
-from codi_bench.validity import Z95, Validity, Verdict, none_stands_out, sound
+from codi_bench.rules.stats import Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream
+from codi_bench.rules.validity import Z95, Validity, Verdict, none_stands_out, sound
 
 MAIN = "mean"
 KINDS = (MAIN, "zero", "noise", "resample")

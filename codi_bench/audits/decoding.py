@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from codi_bench.errors import MeasureError
-from codi_bench.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
-from codi_bench.validity import Verdict, sound
+from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
+from codi_bench.rules.validity import Verdict, sound
 
 NUM_CLAIMS = 12  # of the family, measured in a run or not
 HIT_FLOOR = 0.05

@@ -15,8 +15,8 @@ import numpy as np
 
 from codi_bench.errors import MeasureError
 from codi_bench.models.edits import NOISE, SELF, Patch
-from codi_bench.stats import Estimate, mcnemar_exact, newcombe_paired, wilson
-from codi_bench.validity import Verdict, across_claims, sound
+from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, wilson
+from codi_bench.rules.validity import Verdict, across_claims, sound
 
 DONOR, SAME, RANDOM = "donor", "same", "random"
 FOLLOW_FLOOR = 0.05

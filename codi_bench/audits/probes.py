@@ -10,12 +10,12 @@ import numpy as np
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from codi_bench.intervals import Heterogeneity, Ranked, accuracy_phi, auc_phi, cv_accuracy, cv_auc, fold_auc, heterogeneity
-from codi_bench.measures.probe_grid import CS, ProbeGrid, probe_grid
+from codi_bench.measures.grid import CS, ProbeGrid, probe_grid
 from codi_bench.measures.surface import ConditionalNull, added_auc, conditional_null, standardised
-from codi_bench.stats import Estimate, bootstrap_mean, stream
-from codi_bench.thoughts.kept import anew
-from codi_bench.validity import ALPHA, SpreadWord, Verdict, check_permuted, sound, spread_word
+from codi_bench.rules.intervals import Heterogeneity, Ranked, accuracy_phi, auc_phi, cv_accuracy, cv_auc, fold_auc, heterogeneity
+from codi_bench.rules.stats import Estimate, bootstrap_mean, stream
+from codi_bench.rules.validity import ALPHA, SpreadWord, Verdict, check_permuted, sound, spread_word
+from codi_bench.store.memo import anew
 
 AUC_FLOOR = 0.10
 # Accuracy at which normal classes of equal variance and size have an AUC 0.10 over chance: Phi(d'/2), d' = sqrt(2) Phi^-1(0.60).

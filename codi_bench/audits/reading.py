@@ -9,8 +9,8 @@ import numpy as np
 
 from codi_bench.errors import MeasureError
 from codi_bench.problems import Problem
-from codi_bench.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
-from codi_bench.validity import Z95, Verdict, none_stands_out, passes, sound
+from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
+from codi_bench.rules.validity import Z95, Verdict, none_stands_out, passes, sound
 
 ENOUGH_MARGIN = 0.05
 HIT_FLOOR = 0.05

@@ -13,14 +13,14 @@ from functools import partial
 import numpy as np
 import torch
 
-from codi_bench.intervals import Ranked, auc_phi, cv_auc, fold_auc
-from codi_bench.measures.probe_grid import Scored, Split, inner_folds, permuted_labels, scores
+from codi_bench.measures.grid import Scored, Split, inner_folds, permuted_labels, scores
 from codi_bench.measures.sae import Sae
 from codi_bench.measures.sae_heldout import HeldoutQuality, feature_sets, grouped_split, null_precisions, quality
 from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, held_out, propensity
-from codi_bench.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
-from codi_bench.thoughts.kept import anew
-from codi_bench.validity import Verdict, check_permuted, permutation_p, sound
+from codi_bench.rules.intervals import Ranked, auc_phi, cv_auc, fold_auc
+from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
+from codi_bench.rules.validity import Verdict, check_permuted, permutation_p, sound
+from codi_bench.store.memo import anew
 
 CS = (0.0001, 0.001, 0.01)  # features of all vectors of a problem together are many thousands: C x width from 1 to 100 and more
 AUC_FLOOR, GAIN_FLOOR, RATE_FLOOR = 0.05, 0.03, 0.05

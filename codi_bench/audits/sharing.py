@@ -15,14 +15,14 @@ from scipy.stats import t as student
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from codi_bench.errors import MeasureError
-from codi_bench.intervals import Ranked, auc_phi, cv_auc, fold_auc
 from codi_bench.measures.crosscoder import SHARED, Crosscoder, cka, cka_of, match, standardised, train_crosscoder
-from codi_bench.measures.probe_grid import Scored, Split, inner_folds, permuted_labels, scores
+from codi_bench.measures.grid import Scored, Split, inner_folds, permuted_labels, scores
 from codi_bench.measures.sae import Sae
 from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, held_out, propensity
-from codi_bench.stats import Estimate, stream, wilson
-from codi_bench.thoughts.kept import anew
-from codi_bench.validity import Verdict, check_permuted, permutation_p, sound
+from codi_bench.rules.intervals import Ranked, auc_phi, cv_auc, fold_auc
+from codi_bench.rules.stats import Estimate, stream, wilson
+from codi_bench.rules.validity import Verdict, check_permuted, permutation_p, sound
+from codi_bench.store.memo import anew
 
 SHARED_FLOOR, ALIGNED_FLOOR, AUC_FLOOR = 0.05, 0.05, 0.05
 CS = (0.001, 0.01, 0.1)  # standardised features, fewer than problems

@@ -17,8 +17,8 @@ from sklearn.preprocessing import StandardScaler
 
 from codi_bench.errors import MeasureError
 from codi_bench.measures.sae import Sae
-from codi_bench.stats import Estimate, mcnemar_exact, newcombe_paired, wilson
-from codi_bench.validity import Verdict, sound
+from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, wilson
+from codi_bench.rules.validity import Verdict, sound
 
 MEAN, PROBE, SAE, RANDOM = "mean difference", "probe", "SAE features", "random"
 KINDS = (MEAN, PROBE, SAE)

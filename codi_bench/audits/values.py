@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from codi_bench.measures.value_probes import ValueProbes, value_probes
-from codi_bench.stats import Estimate, stream
-from codi_bench.validity import passes
+from codi_bench.rules.stats import Estimate, stream
+from codi_bench.rules.validity import passes
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from codi_bench.audits.patching import Patched
-from codi_bench.intervals import Ranked
 from codi_bench.models.edits import Edit, Patch
 from codi_bench.problems import Problem
 from codi_bench.problems.generator import Limits
 from codi_bench.problems.pairs import Pair
+from codi_bench.rules.intervals import Ranked
+from codi_bench.rules.validity import Verdict
 from codi_bench.thoughts.decoded import Decoded
 from codi_bench.thoughts.record import Answers
-from codi_bench.validity import Verdict
 
 T = TypeVar("T")
 ZERO, NORMAL = "zero", "normal"  # what may be fed in the place of a thought

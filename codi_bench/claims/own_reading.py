@@ -11,8 +11,8 @@ from codi_bench.claims.claim import Bench, Captured, Measured, Null
 from codi_bench.claims.own_edits import STEPS
 from codi_bench.claims.seed_sound import SEED, captured, ends, without_word
 from codi_bench.errors import MeasureError
-from codi_bench.stats import mcnemar_exact, newcombe_paired, wilson
-from codi_bench.validity import across_claims
+from codi_bench.rules.stats import mcnemar_exact, newcombe_paired, wilson
+from codi_bench.rules.validity import across_claims
 
 NUM_READ, NUM_CHOOSING, FEWEST_READ = 300, 200, 20
 

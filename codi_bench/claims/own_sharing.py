@@ -33,8 +33,8 @@ from codi_bench.claims.seed_sound import FAMILY_TESTS, SEED, captured, ends, sur
 from codi_bench.errors import MeasureError
 from codi_bench.measures.sae import Sae, train_topk_sae
 from codi_bench.measures.sae_heldout import grouped_split
-from codi_bench.stats import stream
-from codi_bench.validity import check_permutations, holm_p
+from codi_bench.rules.stats import stream
+from codi_bench.rules.validity import check_permutations, holm_p
 
 EPOCHS = 15
 FAMILY = "sharing"

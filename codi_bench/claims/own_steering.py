@@ -17,8 +17,8 @@ from codi_bench.errors import MeasureError
 from codi_bench.measures.sae import Sae, train_topk_sae
 from codi_bench.models.edits import Patch
 from codi_bench.problems import generator
-from codi_bench.stats import stream
-from codi_bench.validity import across_claims
+from codi_bench.rules.stats import stream
+from codi_bench.rules.validity import across_claims
 
 NUM_TRAINING, TRAINING_SEED, FEWEST_KNOWN = 3000, 2, 20
 

@@ -11,8 +11,8 @@ from codi_bench.claims.papers_latents import NUM_CLAIMS, rate_of, rates
 from codi_bench.claims.seed_sound import ACCURACY_FLOOR, effect_over, ends
 from codi_bench.models.loop import MASKED, UNMASKED
 from codi_bench.problems import Problem
-from codi_bench.stats import Estimate, mcnemar_exact, newcombe_paired
-from codi_bench.validity import across_claims, order, sound
+from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired
+from codi_bench.rules.validity import across_claims, order, sound
 
 NUM_ANSWERED = 1319  # problems, as many as GSM8K's test split has
 BATCH_FLOOR = 0.01

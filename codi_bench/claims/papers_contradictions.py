@@ -21,8 +21,8 @@ from codi_bench.claims.papers_latents import rate_of, rates
 from codi_bench.claims.seed_sound import SEED, ends, without_word
 from codi_bench.claims.seed_sound_ablation import sweep
 from codi_bench.errors import MeasureError
-from codi_bench.stats import Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream
-from codi_bench.validity import across_claims, half_effect, order, sound
+from codi_bench.rules.stats import Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream
+from codi_bench.rules.validity import across_claims, half_effect, order, sound
 
 NUM_CLAIMS = 4  # of the family, measured in a run or not
 OTHER = "the other protocol"

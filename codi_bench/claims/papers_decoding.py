@@ -16,9 +16,9 @@ from codi_bench.claims.claim import Bench, Measured, Null
 from codi_bench.claims.seed_sound import SEED, effect_over, ends, without_word
 from codi_bench.errors import MeasureError
 from codi_bench.problems.problem import parse_number
-from codi_bench.stats import mcnemar_exact, newcombe_paired, wilson
+from codi_bench.rules.stats import mcnemar_exact, newcombe_paired, wilson
+from codi_bench.rules.validity import Z95, across_claims, none_stands_out, passes, sound
 from codi_bench.thoughts.decoded import Decoded, number
-from codi_bench.validity import Z95, across_claims, none_stands_out, passes, sound
 
 Tests = Callable[[Bench, Decoded], dict[str, np.ndarray]]  # by metric bool [n, n]: of row i with what row j should show
 Measure = Callable[[Bench], list[Measured]]

@@ -15,8 +15,8 @@ from codi_bench.claims.seed_sound import NUM_ABLATED, SEED, ends, without_word
 from codi_bench.claims.seed_sound_ablation import conditions, sweep
 from codi_bench.errors import MeasureError
 from codi_bench.models.edits import Edit
-from codi_bench.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
-from codi_bench.validity import across_claims, half_effect, order, sound
+from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
+from codi_bench.rules.validity import across_claims, half_effect, order, sound
 
 NUM_CLAIMS = 29  # of the family, measured in a run or not
 KINDS = ("zero", "mean", "noise")

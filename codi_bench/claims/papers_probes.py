@@ -24,9 +24,9 @@ from codi_bench.claims.claim import Bench, Measured, Null
 from codi_bench.claims.papers_latents import rate_of
 from codi_bench.claims.seed_sound import NUM_PROBLEMS, SEED, effect_over, ends, without_word
 from codi_bench.errors import MeasureError
-from codi_bench.intervals import accuracy_phi
-from codi_bench.stats import Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream
-from codi_bench.validity import ALPHA, across_claims, permutation_p, sound
+from codi_bench.rules.intervals import accuracy_phi
+from codi_bench.rules.stats import Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream
+from codi_bench.rules.validity import ALPHA, across_claims, permutation_p, sound
 
 NUM_CLAIMS = 3  # of the family, measured in a run or not
 NUM_OPERATIONS = 600  # problems: 480 to train, 120 to test, as published

@@ -18,8 +18,8 @@ from codi_bench.claims.seed_sound import SEED, ends
 from codi_bench.errors import MeasureError
 from codi_bench.models.edits import NOISE, SELF, Patch
 from codi_bench.problems.pairs import Pair
-from codi_bench.stats import mcnemar_exact, newcombe_paired
-from codi_bench.validity import across_claims, sound
+from codi_bench.rules.stats import mcnemar_exact, newcombe_paired
+from codi_bench.rules.validity import across_claims, sound
 
 Measure = Callable[[Bench], list[Measured]]
 Sound = Callable[[Bench, Mapping[str, float]], list[Measured]]

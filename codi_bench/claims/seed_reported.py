@@ -26,13 +26,13 @@ from codi_bench.measures import (
 from codi_bench.measures import (
     sae_quality as measure_sae,
 )
-from codi_bench.measures.probe_grid import Scored, Split, in_sample_null, permuted_labels, scores
+from codi_bench.measures.grid import Scored, Split, in_sample_null, permuted_labels, scores
 from codi_bench.measures.sae import Sae
 from codi_bench.measures.sae_heldout import null_precisions
 from codi_bench.models.edits import BOT, Edit
 from codi_bench.problems import score
-from codi_bench.stats import bootstrap_mean, newcombe_paired, stream, wilson
-from codi_bench.validity import permutation_p
+from codi_bench.rules.stats import bootstrap_mean, newcombe_paired, stream, wilson
+from codi_bench.rules.validity import permutation_p
 
 NO_INTERVAL = "extremes and spreads over cells have no honest interval"
 NUM_PROBLEMS, NUM_PROBED, NUM_ABLATED = 1000, 100, 100

@@ -9,8 +9,8 @@ import numpy as np
 from codi_bench.claims.claim import Bench, Captured
 from codi_bench.measures.surface import surface_design
 from codi_bench.problems.features import PRIORITY, surface_table
-from codi_bench.stats import Estimate
-from codi_bench.validity import half_effect
+from codi_bench.rules.stats import Estimate
+from codi_bench.rules.validity import half_effect
 
 NUM_PROBLEMS, NUM_PROBED, NUM_ABLATED = 1000, 400, 300
 PROBE_CS = (0.001, 0.01, 0.1)  # standardised features: at 0.1 the loss outweighs the penalty already, and fits take much longer

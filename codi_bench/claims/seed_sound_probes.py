@@ -31,8 +31,8 @@ from codi_bench.claims.seed_sound import (
     without_word,
 )
 from codi_bench.measures.spread import spread
-from codi_bench.stats import Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream, wilson
-from codi_bench.validity import HETEROGENEOUS, SpreadWord, Validity, Verdict, passes, sound
+from codi_bench.rules.stats import Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream, wilson
+from codi_bench.rules.validity import HETEROGENEOUS, SpreadWord, Validity, Verdict, passes, sound
 
 
 def probes(bench: Bench) -> ProbeAudit:

@@ -29,7 +29,7 @@ from codi_bench.claims.seed_sound import (
     without_word,
 )
 from codi_bench.measures.sae import Sae, train_topk_sae
-from codi_bench.validity import check_permutations, holm_p, sound
+from codi_bench.rules.validity import check_permutations, holm_p, sound
 
 
 def errors(bench: Bench) -> SaeAudit:

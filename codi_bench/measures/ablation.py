@@ -13,8 +13,8 @@ from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import cochrans_q
 
 from codi_bench.errors import MeasureError
-from codi_bench.stats import Estimate, holm, mcnemar_exact, newcombe_paired
-from codi_bench.validity import Validity, sound
+from codi_bench.rules.stats import Estimate, holm, mcnemar_exact, newcombe_paired
+from codi_bench.rules.validity import Validity, sound
 
 HETEROGENEOUS = 0.05
 BOUND_LEVEL = 0.05

@@ -14,10 +14,10 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from codi_bench.errors import MeasureError
-from codi_bench.intervals import fold_auc
-from codi_bench.measures.probe_grid import CS, nested_splits, scores
+from codi_bench.measures.grid import CS, nested_splits, scores
 from codi_bench.measures.surface import surface_design
-from codi_bench.stats import stream
+from codi_bench.rules.intervals import fold_auc
+from codi_bench.rules.stats import stream
 
 STEPS, LENGTHS = (1, 5), (0.0, 1.0)  # the surface of a made-up problem: a count, and a length
 

@@ -22,10 +22,10 @@ from scipy.stats import norm, rankdata
 from threadpoolctl import threadpool_limits
 
 from codi_bench.errors import MeasureError
-from codi_bench.intervals import fold_auc
-from codi_bench.measures.probe_grid import CS, checked, nested_splits, scores
-from codi_bench.stats import Estimate, stream
-from codi_bench.validity import permutation_p
+from codi_bench.measures.grid import CS, checked, nested_splits, scores
+from codi_bench.rules.intervals import fold_auc
+from codi_bench.rules.stats import Estimate, stream
+from codi_bench.rules.validity import permutation_p
 
 PROBLEMS_PER_COLUMN = 20
 RARE = 5  # problems

@@ -13,8 +13,8 @@ import numpy as np
 from scipy.stats import t as student
 
 from codi_bench.errors import MeasureError
-from codi_bench.stats import Estimate, stream
-from codi_bench.validity import permutation_p
+from codi_bench.rules.stats import Estimate, stream
+from codi_bench.rules.validity import permutation_p
 
 POWER = 0.9
 

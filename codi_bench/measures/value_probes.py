@@ -26,12 +26,12 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
 from codi_bench.errors import MeasureError
-from codi_bench.intervals import accuracy_phi, cv_accuracy
+from codi_bench.measures.grid import Split, _standardised, permuted_labels
 from codi_bench.measures.logistic import LOOSE, TIGHT, design
 from codi_bench.measures.multinomial import decide, fit
-from codi_bench.measures.probe_grid import Split, _standardised, permuted_labels
-from codi_bench.stats import Estimate
-from codi_bench.validity import permutation_p
+from codi_bench.rules.intervals import accuracy_phi, cv_accuracy
+from codi_bench.rules.stats import Estimate
+from codi_bench.rules.validity import permutation_p
 
 CS = (0.001, 0.01, 0.1)
 MIN_PROBLEMS = 40

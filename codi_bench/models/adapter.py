@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from codi_bench.errors import CheckpointError, one_line
-from codi_bench.files import file_hash, write_text, write_whole
-from codi_bench.json_files import read_json
 from codi_bench.models.backbone import base_folder, hash_files, new_rows, quiet, read_backbone
 from codi_bench.models.codi import Codi, Projection
 from codi_bench.models.loop import UNMASKED
 from codi_bench.models.published import LORA_MODULES
 from codi_bench.models.strict import read_words
+from codi_bench.store.files import file_hash, write_text, write_whole
+from codi_bench.store.json_files import read_json
 
 WEIGHTS, META = "adapter.safetensors", "adapter.json"
 

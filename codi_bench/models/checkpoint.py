@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from codi_bench.errors import CheckpointError, one_line
-from codi_bench.files import file_hash, write_text, write_whole
 from codi_bench.models.codi import Codi, Projection
 from codi_bench.models.strict import build, check, embedding_names, fill, read_safetensors, read_words, without_memory
+from codi_bench.store.files import file_hash, write_text, write_whole
 
 WEIGHTS, META = "model.safetensors", "codi.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")

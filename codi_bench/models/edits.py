@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codi_bench.errors import EditError
-from codi_bench.stats import stream
+from codi_bench.rules.stats import stream
 
 BOT = "bot"
 KEPT = "kept"  # a kind, and among replacements the mark of what only the loop can fill in

@@ -23,7 +23,7 @@ from codi_bench.models.published import is_published, load_published
 from codi_bench.models.registry import PUBLISHED, REGISTRY, ModelEntry, entry, entry_for
 from codi_bench.models.settings import check_settings
 from codi_bench.problems import Problem
-from codi_bench.stats import stream
+from codi_bench.rules.stats import stream
 from codi_bench.thoughts.record import Answers, Thoughts
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -12,8 +12,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from codi_bench.errors import CheckpointError, MissingWeightsError, one_line
-from codi_bench.files import file_hash
-from codi_bench.thoughts.store import default_folder
+from codi_bench.store.cache import default_folder
+from codi_bench.store.files import file_hash
 
 
 @dataclass(frozen=True)

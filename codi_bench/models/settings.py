@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from codi_bench.errors import CheckpointError, one_line
-from codi_bench.json_files import read_json
+from codi_bench.store.json_files import read_json
 
 OPEN = ConfigDict(extra="allow")  # the libraries know the other fields
 # A layer takes milliseconds to build, and a matrix its memory, before weights of other sizes are refused.

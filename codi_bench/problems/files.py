@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codi_bench.errors import MissingProblemsError, ProblemError, UnknownNameError, one_line
-from codi_bench.problems.forms import FORMS, OWN, READERS, Form
 from codi_bench.problems.generator import generate
 from codi_bench.problems.problem import Problem
+from codi_bench.problems.readers import FORMS, OWN, READERS, Form
 
 
 @dataclass(frozen=True)

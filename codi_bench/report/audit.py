@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from codi_bench.records.results import OK, Row
 from codi_bench.report.table import REPORTED, REPORTING, SOUND, WORDS, in_order, known, measured_models, metric_order, number
-from codi_bench.results import OK, Row
 
 HEADLINE = ("probe-accuracy", "mean")
 ALPHA = 0.025  # of one family, VERDICTS.md section 3

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from codi_bench.records.results import Row
 from codi_bench.report import takeaways
 from codi_bench.report.audit import evidence, says, without_word
 from codi_bench.report.table import (
@@ -36,7 +37,6 @@ from codi_bench.report.table import (
     winners,
     winners_among,
 )
-from codi_bench.results import Row
 
 COLUMNS = (
     *("claim", "family", "model", "metric", "protocol", "status", "unit", "n"),

@@ -6,9 +6,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from codi_bench.records.results import Row, finite
 from codi_bench.report import plots
 from codi_bench.report.audit import ALPHA, HEADLINE
-from codi_bench.report.marks import (
+from codi_bench.report.figure_data import (
     Grid,
     Mark,
     Panel,
@@ -25,7 +26,6 @@ from codi_bench.report.marks import (
     verdict,
 )
 from codi_bench.report.table import REPORTED, SOUND, number
-from codi_bench.results import Row, finite
 
 STAR = f"★ p ≤ {ALPHA} on both tests, corrected over cells: labels permuted, and labels drawn from the surface alone"
 NO_STAR = "No stars: these results hold no corrected tests of the cells"

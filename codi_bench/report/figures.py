@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from codi_bench.files import write_text, write_whole
+from codi_bench.records.results import OK, Row, finite
 from codi_bench.report import figure_probes, plots
-from codi_bench.report.marks import Panel, Plan, Series, band_of, interval, mark_of, percent, shown, verdict
+from codi_bench.report.figure_data import Panel, Plan, Series, band_of, interval, mark_of, percent, shown, verdict
 from codi_bench.report.table import REPORTED, SOUND, WORDS, measured_models
-from codi_bench.results import OK, Row, finite
+from codi_bench.store.files import write_text, write_whole
 
 SAE = "sae-error-prediction"
 KINDS = ("zero", "mean", "mean direct", "resample", "noise")

@@ -12,10 +12,10 @@ from datetime import datetime
 from functools import cache, cached_property
 from itertools import pairwise
 
-from codi_bench.baselines import Baseline, record_key
+from codi_bench.records.baseline import Baseline, record_key
+from codi_bench.records.results import BLOCKED, OK, Row, environment_of, finite, of_model
 from codi_bench.report.side_by_side import EQUAL
 from codi_bench.report.table import SOUND, metric_order, shown_unit
-from codi_bench.results import BLOCKED, OK, Row, environment_of, finite, of_model
 
 DRIFTED, EARLIER, BLOCKS, VERDICT = "DRIFTED", "drifted before", "blocked in the last run", "verdict changed"
 MOVED, GONE, STEADY = "moved", "not in the last run", "steady"

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from codi_bench.baselines import load_baseline
 from codi_bench.errors import CodiBenchError
+from codi_bench.records.baseline import load_baseline
 from codi_bench.report.history import History, Night, history
 from codi_bench.report.side_by_side import read_run
 

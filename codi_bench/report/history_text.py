@@ -15,11 +15,11 @@ from rich.markup import escape
 from rich.table import Table
 from tabulate import tabulate
 
-from codi_bench.files import write_text
 from codi_bench.report.figures import LETTERS, Drawn, write_figures
 from codi_bench.report.history import BLOCKS, DRIFTED, EARLIER, GONE, MOVED, STEADY, VERDICT, Band, History, Point, Track
 from codi_bench.report.plots import BAND, INK, MIDDLE, STYLES, picture
 from codi_bench.report.table import REPORTED, SOUND, UNITS, WORDS, number
+from codi_bench.store.files import write_text
 
 WIDTH, SHOWN, RECENT = 100, 40, 3
 FIGURES, PANELS = 10, 12  # at most, what moved first; more would not be looked at

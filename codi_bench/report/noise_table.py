@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from codi_bench.baselines import Baseline
-from codi_bench.noise import ELSEWHERE
+from codi_bench.records.baseline import Baseline
+from codi_bench.records.tolerance import ELSEWHERE
 
 SHOWN = ("sampling", "seed", "turned", "batch", *ELSEWHERE, "dtype")
 WIDTH = 130

@@ -9,8 +9,9 @@ from difflib import SequenceMatcher
 from functools import cache
 from math import isfinite
 
+from codi_bench.records.results import NOT_RUN, OK, Row
 from codi_bench.report.audit import says
-from codi_bench.report.entries import PROTOCOLS, WIDTH, Entry, Sign, entries, in_capitals, slug, status, tally
+from codi_bench.report.claim_entries import PROTOCOLS, WIDTH, Entry, Sign, entries, in_capitals, slug, status, tally
 from codi_bench.report.table import (
     BESIDE,
     CAME_OUT,
@@ -28,7 +29,6 @@ from codi_bench.report.table import (
     winners,
 )
 from codi_bench.report.takeaways import GROUPS, Takeaway, takeaways
-from codi_bench.results import NOT_RUN, OK, Row
 
 UNTOLD = "not described in these results"
 MEANINGS = {

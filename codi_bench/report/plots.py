@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from html import escape
 
-from codi_bench.report.marks import Band, Grid, Mark, Panel, shown
+from codi_bench.report.figure_data import Band, Grid, Mark, Panel, shown
 
 WIDTH, DPI = 7.0, 160  # inches, the text width of a page; 8 pt is the smallest letter
 INK, BAND, MIDDLE = "#222222", "#DEDEDE", "#B4B4B4"

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from codi_bench.baselines import Record, Recorded
-from codi_bench.changes import Changes, Move
+from codi_bench.records.baseline import Record, Recorded
+from codi_bench.records.changes import Changes, Move
 
 WIDTH = 100
 COLOURS = {"DRIFTED": "red", "SAME": "green", "UNCHECKED": "yellow"}

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from codi_bench.files import write_text
+from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row
 from codi_bench.report.audit import says
 from codi_bench.report.export import csv_text, latex, markdown, plain_text
 from codi_bench.report.figures import figures, write_figures
@@ -39,7 +39,7 @@ from codi_bench.report.table import (
     winners,
     winners_among,
 )
-from codi_bench.results import BLOCKED, NOT_RUN, OK, Row
+from codi_bench.store.files import write_text
 
 WIDTH = 100
 SHOWN_RED = 12  # lines of what drifted; all of them are in report.md

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from codi_bench.changes import OWN_ERRORS
 from codi_bench.errors import CodiBenchError
+from codi_bench.records.changes import OWN_ERRORS
+from codi_bench.records.results import BLOCKED, OK, Row, finite, read_results
 from codi_bench.report.table import SOUND, WORDS, in_order, measured_models, metric_order, place, shown_unit
-from codi_bench.results import BLOCKED, OK, Row, finite, read_results
 
 EQUAL = 1e-6
 MOVED, CHANGED, APPEARED, GONE, NOISE, SAME, UNMEASURED = "moved", "changed", "appeared", "gone", "noise", "same", "unmeasured"
@@ -164,8 +164,8 @@ def _difference(first: Run, later: Run, old: Row, new: Row, tested: int) -> Chan
         return Change(SAME, difference={"value": delta}, **said)
     if any(finite(row.measured.get(end)) is None for row in (old, new) for end in ("low", "high")):
         return Change(CHANGED, difference={"value": delta}, why="no interval", **said)
-    from codi_bench.intervals import mover_difference
-    from codi_bench.stats import Estimate
+    from codi_bench.rules.intervals import mover_difference
+    from codi_bench.rules.stats import Estimate
 
     found = mover_difference(*(Estimate(*(row.measured[end] for end in ("value", "low", "high"))) for row in (new, old)))
     word = NOISE if found.low <= 0 <= found.high else MOVED
@@ -195,7 +195,7 @@ def _outcomes(first: Run, later: Run, old: Row, new: Row):
     family = ((first.environment.get("claims") or {}).get(old.claim) or {}).get("family", OWN_ERRORS)
     if family == OWN_ERRORS:  # one answer that turned can give another test split
         return None
-    from codi_bench.baselines import unpack_bits
+    from codi_bench.records.baseline import unpack_bits
 
     bits = []
     for run, row in ((first, old), (later, new)):
@@ -208,8 +208,8 @@ def _outcomes(first: Run, later: Run, old: Row, new: Row):
 
 def _by_outcomes(old, new, delta: float, scale: float, tested: int) -> dict | None:
     """By McNemar, where the turned answers are the whole difference: of a drop, the answers without an edit have a part too."""
-    from codi_bench.stats import mcnemar_exact, newcombe_paired, paired_counts
-    from codi_bench.verdicts import DRIFT_LEVEL, Regression, regression_count
+    from codi_bench.rules.reproduction import DRIFT_LEVEL, Regression, regression_count
+    from codi_bench.rules.stats import mcnemar_exact, newcombe_paired, paired_counts
 
     _, lost, gained, _ = paired_counts(old, new)
     drop = scale != 1  # points lost: fewer right answers make a larger drop

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from codi_bench.results import BLOCKED, NOT_RUN, OK, Row
+from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row
 
 SYMBOLS = {"SAME": "=", "DRIFTED": "✗", "UNCHECKED": "?", BLOCKED: "■", NOT_RUN: "–"}
 LEGEND = "= as recorded   ✗ drifted   ? nothing recorded   ■ blocked   – not run"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from codi_bench.records.results import BLOCKED, OK, Row
 from codi_bench.report.audit import own_words
 from codi_bench.report.table import REPORTED, REPORTING, SOUND, by_family, measured_models, number, place, shown_unit, stopped
-from codi_bench.results import BLOCKED, OK, Row
 
 HOLDS, FALLS, OPEN = "What holds", "What is an artefact or refuted", "What cannot be said yet"
 GROUPS = {  # which rows speak in which group: protocol and word, and how the word is said

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from codi_bench.results import Row
+from codi_bench.records.results import Row
 from codi_bench.sweep.results import Results
 from codi_bench.sweep.training import problems_of_sweep, right_of
 

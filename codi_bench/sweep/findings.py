@@ -10,7 +10,7 @@ from scipy.stats import t as student
 
 from codi_bench.errors import MeasureError
 from codi_bench.measures.trend import Trend, trend
-from codi_bench.stats import holm
+from codi_bench.rules.stats import holm
 from codi_bench.sweep.run import FINAL, MATCHED, Audited, Compared
 
 NUMBERS = {  # what is followed: the name, claim, metric, and its unit in words

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import product
 
 from codi_bench.errors import CodiBenchError
-from codi_bench.models.recipes import Recipe
 from codi_bench.problems.generator import DIGITS
+from codi_bench.training.recipes import Recipe
 
 FAMILIES = ("gpt2", "llama")
 WIDTHS = (24, 40, 64, 104)

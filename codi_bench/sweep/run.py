@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 
-from codi_bench.code import code_hash
 from codi_bench.errors import CodiBenchError
 from codi_bench.models.codi import Codi
 from codi_bench.models.model import Model
+from codi_bench.store.code import code_hash
 from codi_bench.sweep.auditing import audit_one, compare_one
 from codi_bench.sweep.executors import Ended, Executor, Resources, Task, run_all
 from codi_bench.sweep.members import PHASES, Member, recipe, snapshots

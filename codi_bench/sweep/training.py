@@ -50,7 +50,7 @@ def problems_of_sweep() -> tuple[list[Problem], list[Problem]]:
 def train_one(location: str, family: str, width: int, seed: int, phases: list, dtype: str, weights: str, work: str) -> dict:
     """Train a member and keep its snapshots as `weights`/steps. Goes on in `work` where it stood, with what belongs to it."""
     from codi_bench.models.model import DTYPES
-    from codi_bench.models.train import Run, export, train
+    from codi_bench.training.train import Run, export, train
 
     torch.set_num_threads(1)
     member, results, started = Member(family, width, seed), Results(location), time.process_time()

@@ -10,7 +10,7 @@ pytest.importorskip("sae_lens")
 from sae_lens import SAE, StandardSAE, StandardSAEConfig, TopKSAE, TopKSAEConfig
 
 from codi_bench.measures.sae import train_relu_sae, train_topk_sae
-from codi_bench.measures.sae_file import load_sae, save_sae
+from codi_bench.measures.sae_folder import load_sae, save_sae
 
 
 def vectors(m, seed):

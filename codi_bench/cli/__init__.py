@@ -1,0 +1,283 @@
+"""The command line: thin, each command checks its arguments and files before anything runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from codi_bench.cli.baselines import baselines_app
+from codi_bench.cli.cache import cache_app
+from codi_bench.cli.options import Base, BatchSize, Device, Dtype, LoraAlpha, ModelName, NumLatents, Out, ProblemFile, Protocol
+from codi_bench.cli.sweep import sweep
+from codi_bench.cli.train import losses, train
+from codi_bench.errors import CodiBenchError, one_line
+from codi_bench.store.files import check_writable, write_text, write_whole
+
+OUT = "give --out FILE, in a folder that can be written to"
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Claims about continuous-thought language models as executable tests.",
+)
+app.add_typer(baselines_app, name="baselines")
+app.add_typer(cache_app, name="cache")
+
+
+def main() -> None:
+    """Run a command; what a user can cause ends with one line and exit status 2."""
+    try:
+        app()
+    except CodiBenchError as error:
+        print(f"codi-bench: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # such as a disk that became full; what was there before is still whole
+        said = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
+        print(f"codi-bench: {said}", file=sys.stderr)
+        sys.exit(2)
+    except MemoryError as error:
+        print(f"codi-bench: out of memory ({one_line(error)}); ask for fewer problems or thoughts at once", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def problems(
+    name: str,
+    n: Annotated[int | None, typer.Option(help="how many (default: the whole set; 1000 generated ones)")] = None,
+    seed: int = 0,
+    split: str = "test",
+    variants: int = 1,
+    path: Annotated[Path | None, typer.Option(help="the set's own file, instead of the hub")] = None,
+    out: Path | None = None,
+) -> None:
+    """Write problems of a set as JSON lines (to the terminal without --out): generated ones, or gsm8k, svamp … from the hub."""
+    from codi_bench.problems import generate, load_problems
+
+    if out is not None:
+        check_writable(out, OUT)
+    if name == "generated" and path is None:
+        found = generate(1000 if n is None else n, seed=seed, split=split, variants=variants)
+    elif variants != 1:
+        raise CodiBenchError(f"--variants {variants}: only generated problems come in several tellings, not {name}")
+    else:
+        found = load_problems(name, path=path, n=n, split=split, seed=seed)
+    text = "".join(problem.to_json() + "\n" for problem in found)
+    print(text, end="") if out is None else write_text(out, text)
+
+
+@app.command()
+def think(
+    model: ModelName,
+    problems: ProblemFile,
+    out: Out,
+    base: Base = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    batch_size: BatchSize = 64,
+    protocol: Protocol = "masked",
+    num_latents: NumLatents = None,
+    lora_alpha: LoraAlpha = None,
+    seed: Annotated[int, typer.Option(help="taken as `answer` takes it; thinking draws nothing")] = 0,
+) -> None:
+    """Capture hidden_states, latents and first_logits of every problem into a safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    from codi_bench.models.model import load
+    from codi_bench.problems import read_problems
+
+    check_writable(out, OUT)
+    asked = read_problems(problems)
+    loaded = load(model, base=base, device=device, dtype=dtype, num_latents=num_latents, lora_alpha=lora_alpha)
+    with _progress(f"thinking about {len(asked)} problems", len(asked)) as advance:
+        found = loaded.think([p.question for p in asked], batch_size=batch_size, protocol=protocol, progress=advance)
+    arrays = {"hidden_states": found.hidden_states, "latents": found.latents, "first_logits": found.first_logits}
+    try:
+        write_whole(out, lambda path: save_file(arrays, path))
+    except SafetensorError as error:
+        raise CodiBenchError(f"{out}: cannot be written ({one_line(error)}); {OUT}") from error
+
+
+@app.command()
+def answer(
+    model: ModelName,
+    problems: ProblemFile,
+    out: Out,
+    base: Base = None,
+    edit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="WHERE=KIND (repeatable): WHERE a latent position, bot or all; KIND zero, mean, resample, noise, self or kept"
+        ),
+    ] = None,
+    reference: Annotated[Path | None, typer.Option(help="problems that means and donors come from")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    batch_size: BatchSize = 64,
+    protocol: Protocol = "masked",
+    num_latents: NumLatents = None,
+    lora_alpha: LoraAlpha = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
+    seed: int = 0,
+) -> None:
+    """Answer every problem greedily, under edits if any: one JSON line a problem.
+
+    `correct` is the published scoring (the last number, equal as a float); where the study's (equal integer parts) differs, the
+    line has `correct_study` too.
+    """
+    from codi_bench.models.edits import needs_reference, parse_edit
+    from codi_bench.models.model import load
+    from codi_bench.problems import parse_number, read_problems, score
+
+    check_writable(out, OUT)
+    asked, others = read_problems(problems), read_problems(reference) if reference else []
+    loaded = load(model, base=base, device=device, dtype=dtype, num_latents=num_latents, lora_alpha=lora_alpha)
+    edits = [parse_edit(text, loaded.num_latents) for text in edit or ()]
+    donors = None
+    if needs_reference(edits) and others:
+        donors = loaded.reference(
+            [p.question for p in others],
+            [p.answer for p in others],
+            [p.group for p in others],
+            batch_size=batch_size,
+            protocol=protocol,
+        )
+    with _progress(f"answering {len(asked)} problems", len(asked)) as advance:
+        (found,) = loaded.answer_conditions(
+            [p.question for p in asked],
+            [edits],
+            reference=donors,
+            answers=[p.answer for p in asked],
+            groups=[p.group for p in asked],
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            protocol=protocol,
+            seed=seed,
+            progress=advance,
+        )
+    lines, right = [], {"published": 0, "study": 0}
+    for tokens, text, p in zip(found.tokens, found.texts, asked, strict=True):
+        correct = {scoring: score(text, p.answer, scoring) for scoring in right}
+        right = {scoring: count + correct[scoring] for scoring, count in right.items()}
+        line = {"tokens": list(tokens), "text": text, "answer": parse_number(text), "correct": correct["published"]}
+        lines.append(line if len(set(correct.values())) == 1 else {**line, "correct_study": correct["study"]})
+    write_text(out, "".join(json.dumps(line) + "\n" for line in lines))
+    counts = [f"{count} of {len(asked)} right by the {scoring} scoring" for scoring, count in right.items()]
+    print(
+        "; ".join(
+            counts
+            if len(set(right.values())) > 1
+            else [counts[0].replace("published scoring", "published scoring and the study's")]
+        )
+    )
+
+
+@contextmanager
+def _progress(text: str, total: int):
+    """A bar on the error stream, where somebody watches; gives the function to tell it of problems done."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda done: bar.advance(task, done)
+
+
+app.command()(train)
+app.command()(losses)
+app.command()(sweep)
+
+
+@app.command()
+def models() -> None:
+    """List the registered models."""
+    from codi_bench.models.registry import REGISTRY
+
+    _list(
+        ("model", "family", "probed layers", "weights"),
+        [(m.name, m.family, " ".join(map(str, m.layers)), m.whence) for m in REGISTRY.values()],
+    )
+
+
+@app.command()
+def claims(
+    source: Annotated[str | None, typer.Option(help="a part of the source's name, such as CODI or notebook")] = None,
+    family: Annotated[str | None, typer.Option(help="such as probes, decoding, latents")] = None,
+    model: Annotated[str | None, typer.Option(help="claims with a published or recorded number of this model or log")] = None,
+    verdict: Annotated[str | None, typer.Option(help="claims with this recorded verdict, such as REFUTED")] = None,
+    baselines: Annotated[Path | None, typer.Option(help="baseline files (default: those of the package)")] = None,
+) -> None:
+    """List the claims, with the verdicts recorded for them; every option leaves some out."""
+    from codi_bench.claims import CLAIMS, FAMILIES
+    from codi_bench.cli.claims import listed
+    from codi_bench.errors import UnknownNameError
+    from codi_bench.rules.validity import Validity
+    from codi_bench.store.files import package_folder
+
+    for what, asked, known in (("family", family, FAMILIES), ("verdict", verdict, [word.value for word in Validity])):
+        if asked is not None and asked not in known:
+            raise UnknownNameError(what, asked, known)
+    rows = listed(
+        CLAIMS.values(), baselines or package_folder("baselines"), source=source, family=family, model=model, verdict=verdict
+    )
+    _list(("claim", "family", "kind", "sentence", "source", "verdicts"), rows)
+
+
+@app.command()
+def report(
+    results: Annotated[
+        list[Path] | None, typer.Argument(help="a results.json, or several to compare (default: report/results.json)")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for what is written (default: that of the first results)")] = None,
+) -> None:
+    """Draw the report again from a results file, or lay several side by side: what moved, and is it more than noise?"""
+    from codi_bench.report.side_by_side import compare, read_run
+
+    files = results or [Path("report/results.json")]
+    folder = out or files[0].parent
+    runs = [read_run(path) for path in files]
+    if len(runs) == 1:
+        from codi_bench.report.render import render
+
+        check_writable(folder / "report.md", "give --out DIR")
+        print(render(runs[0][2], runs[0][1], folder), end="")
+        return
+    from codi_bench.report.differences import markdown, terminal
+
+    check_writable(folder / "comparison.md", "give --out DIR")
+    found = compare(runs)
+    write_text(folder / "comparison.md", markdown(found))
+    print(terminal(found, colour=sys.stdout.isatty()) + f"{folder / 'comparison.md'}")
+
+
+@app.command()
+def history(
+    results: Annotated[list[Path], typer.Argument(help="results files, or folders to search for results.json")],
+    out: Annotated[Path, typer.Option(help="folder for what is written")] = Path("report/history"),
+    baselines: Annotated[Path | None, typer.Option(help="baseline files (default: those of the package)")] = None,
+) -> None:
+    """Each number over many runs: within its band, where it drifted or changed its verdict; as table, CSV and figures."""
+    from codi_bench.report.history_files import read_history
+    from codi_bench.report.history_text import terminal, write_history
+    from codi_bench.store.files import package_folder
+
+    if baselines is not None and not baselines.is_dir():
+        raise CodiBenchError(f"{baselines}: no such folder; --baselines needs the folder that holds <model>/<claim>.json")
+    check_writable(out / "history.md", "give --out DIR")
+    found = read_history(results, baselines or package_folder("baselines"))
+    written = write_history(found, out)
+    beside = f"beside it {written[1].name} and figures/"
+    print(terminal(found, colour=sys.stdout.isatty()) + f"{written[0]}; {beside}")
+
+
+def _list(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    table = Table(*head, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

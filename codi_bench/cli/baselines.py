@@ -1,0 +1,177 @@
+"""Change control: `codi-bench baselines diff`, `accept`, `restamp`, `calibrate` and `readme`.
+
+Proposals are looked at, then recorded with a reason; how far recorded numbers may move is measured.
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from codi_bench.errors import CodiBenchError
+from codi_bench.store.files import package_folder
+
+Report = Annotated[Path, typer.Option(help="folder of the run that proposed")]
+Folder = Annotated[Path | None, typer.Option(help="folder of the baseline files (default: the package's own)")]
+Models = Annotated[list[str] | None, typer.Option("--model", help="only the proposals of this model (repeatable)")]
+Claims = Annotated[list[str] | None, typer.Option("--claim", help="only the proposals of this claim (repeatable)")]
+baselines_app = typer.Typer(no_args_is_help=True, help="Compare proposals with the recorded numbers, and accept them.")
+
+
+@baselines_app.command()
+def diff(
+    report: Report = Path("report"),
+    baselines: Folder = None,
+    model: Models = None,
+    claim: Claims = None,
+    everything: Annotated[bool, typer.Option("--all", help="list also what did not change")] = False,
+) -> None:
+    """What the proposals of the last `pytest benchmarks --update-baselines` would change, and whether it is more than noise."""
+    from codi_bench.records.proposals import read_proposals
+    from codi_bench.report.proposals import terminal
+
+    folder = baselines or package_folder("baselines")
+    found, beside = read_proposals(report, folder, model, claim)
+    texts = [text for each in beside for text in each.changes]
+    print(terminal([each.changes for each in found], texts, everything=everything, colour=sys.stdout.isatty()), end="")
+
+
+@baselines_app.command()
+def accept(
+    reason: Annotated[str, typer.Option(help="why these numbers are right, in words; kept in every record")],
+    report: Report = Path("report"),
+    baselines: Folder = None,
+    model: Models = None,
+    claim: Claims = None,
+    verdicts_changed: Annotated[
+        bool, typer.Option("--verdicts-changed", help="verdicts may change: the reason says why")
+    ] = False,
+    dirty: Annotated[bool, typer.Option("--dirty", help="accept although other files of the git tree are changed")] = False,
+) -> None:
+    """Record the proposals, all of them or none; `reported` figures are never touched.
+
+    Each replaces the record of its own environment, or is added. Refused: a reason of fewer than two words or ten letters; a
+    changed verdict, without --verdicts-changed; a git tree with other changes than those of the baselines, without --dirty, since
+    no commit would then hold both the numbers and what made them.
+    """
+    from codi_bench.records.changes import weak_reason
+    from codi_bench.records.proposals import check_clean, read_proposals, write_together
+    from codi_bench.suite.engine import accept as accepted
+
+    folder, reason = baselines or package_folder("baselines"), " ".join(reason.split())
+    if weak := weak_reason(reason):
+        raise CodiBenchError(f"--reason {reason!r} {weak}")
+    found, beside = read_proposals(report, folder, model, claim)
+    turned = [line for each in found for line in each.changes.verdicts]
+    if turned and not verdicts_changed:
+        s = "" if len(turned) == 1 else "s"
+        raise CodiBenchError(
+            f"{len(turned)} verdict{s} would change: {'; '.join(turned)}; look at `codi-bench baselines diff`, and give "
+            "--verdicts-changed if the reason explains it"
+        )
+    if not dirty and (unchecked := check_clean(folder, report)):
+        print(f"codi-bench: other changes are not looked for: {unchecked}", file=sys.stderr)
+    today = datetime.date.today().isoformat()
+    after = [accepted(each.before, each.record.model_copy(update={"date": today}), reason) for each in found]
+    for path in write_together(folder, after, {each.file: each.accepted(today, reason) for each in beside}):
+        print(path)
+
+
+@baselines_app.command()
+def restamp(
+    report: Annotated[Path, typer.Option(help="folder of the run that has just measured them")] = Path("report"),
+    baselines: Folder = None,
+    model: Annotated[list[str] | None, typer.Option("--model", help="only records of this model (repeatable)")] = None,
+    claim: Annotated[list[str] | None, typer.Option("--claim", help="only records of this claim (repeatable)")] = None,
+) -> None:
+    """Write the present code's hash into records that the last run measured SAME under other code, and nothing else.
+
+    Only records of that run's own environment, of which every number came out the same. What is left alone is named.
+    """
+    from codi_bench.records.proposals import write_together
+    from codi_bench.suite.restamp import restamped
+
+    folder = baselines or package_folder("baselines")
+    found, left = restamped(report, folder, model or (), claim or ())
+    for path in write_together(folder, found, {}):
+        print(path)
+    for line in left:
+        print(f"left as it is: {line}", file=sys.stderr)
+    if not found and not left:
+        print("nothing is to be restamped: no record of that run was made by other code")
+
+
+@baselines_app.command()
+def calibrate(
+    results: Annotated[
+        list[Path] | None, typer.Argument(help="results.json of runs in other environments, of the same weights and problems")
+    ] = None,
+    baselines: Folder = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="this model, or NAME=PATH (default: the embedded pair)")
+    ] = None,
+    base: Annotated[list[str] | None, typer.Option("--base", help="NAME=PATH of the base under a model given so")] = None,
+    claim: Annotated[list[str] | None, typer.Option("--claim", help="only the tolerances of this claim (repeatable)")] = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    runs: Annotated[bool, typer.Option(help="run the suite with other batch sizes, threads, instruction sets, dtype")] = True,
+    seeds: Annotated[int, typer.Option(min=0, help="draws with other seeds")] = 5,
+    turns: Annotated[int, typer.Option(min=0, help="draws with one answer turned")] = 10,
+    redraws: Annotated[int, typer.Option(min=0, help="draws with other problems, of the reported protocol")] = 50,
+    flips: Annotated[int, typer.Option(min=0, help="draws of the ablations' verdicts with outcomes turned")] = 2000,
+    work: Annotated[Path | None, typer.Option(help="where measurements are kept (default: in the cache folder)")] = None,
+) -> None:
+    """Measure how far the recorded numbers move where nothing that matters changed, and write it as their tolerances.
+
+    Takes an hour or more on two cores for the embedded pair; stopped, it goes on where it was. Records stay as they are. Exit 1
+    where another batch size or one thread moves a number: that is a fault, and no tolerance covers it.
+    """
+    from codi_bench.models.registry import EMBEDDED
+    from codi_bench.records.proposals import write_together
+    from codi_bench.report.noise_table import terminal
+    from codi_bench.suite.calibration import ablations_turned, calibrated, default_work, faults, plan_of, share_turned, steps
+    from codi_bench.suite.progress import duration
+    from codi_bench.suite.suite import Suite
+
+    folder = baselines or package_folder("baselines")
+    work = work or default_work()
+    asked = {"models": model or EMBEDDED, "bases": base or (), "claims": claim or (), "device": device, "dtype": dtype}
+    plan, moves = plan_of(Suite(**asked, baselines=folder, report=work), work), {}
+    asked = steps(plan, results or (), runs=runs, seeds=seeds, turns=turns, redraws=redraws)
+    for k, (name, measure) in enumerate(asked, 1):
+        start = time.monotonic()
+        for key, each in measure().items():
+            moves.setdefault(key, []).append(each)
+        print(f"[{k} of {len(asked)}] {name}: {duration(time.monotonic() - start)}", file=sys.stderr, flush=True)
+    turned, again, share = share_turned(plan, moves)
+    for name in plan.benches:
+        for key, found in ablations_turned(plan, name, share=share, draws=flips).items():
+            moves[key] = [*moves.get(key, []), *found]
+    after = calibrated(plan, moves)
+    write_together(folder, after, {})
+    print(terminal(list(plan.baselines.values()), after), end="")
+    print(f"{turned} of {again} outcomes turned in other environments; ablations allow for {share:.2%}")
+    if found := faults(plan, moves):
+        print(*found, sep="\n")
+        raise typer.Exit(1)
+
+
+@baselines_app.command()
+def readme(
+    file: Annotated[Path, typer.Argument(help="where the table stands")] = Path("README.md"),
+    baselines: Path | None = None,
+    check: Annotated[bool, typer.Option("--check", help="write nothing; exit 1 where the file says something else")] = False,
+) -> None:
+    """Draw the table and the figure of README.md from the recorded baselines."""
+    from codi_bench.cli.readme import readme_of
+
+    asked = readme_of(file, baselines or package_folder("baselines"))
+    stale = asked.outdated() if check else asked.update()
+    print("\n".join(f"{path}: {'not what is recorded' if check else 'written'}" for path in stale) or f"{file}: as recorded")
+    if check and stale:
+        raise typer.Exit(1)

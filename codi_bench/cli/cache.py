@@ -1,0 +1,77 @@
+"""The commands that show and clear what is stored: `codi-bench cache ls`, `codi-bench cache gc`."""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+cache_app = typer.Typer(no_args_is_help=True, help="Captured thoughts and what else was computed once: list it, clear it.")
+UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+@cache_app.command("ls")
+def ls() -> None:
+    """List what is stored, least recently used first. `--` stands where a file is not readable."""
+    from codi_bench.store.cache import default_bound, default_folder, entries
+
+    folder, bound = default_folder(), default_bound()
+    held = entries(folder)
+    table = Table("entry", "what", "size", "last used", box=None, pad_edge=False)
+    for entry in held:
+        table.add_row(entry.path.stem[:12], _what(entry.path), _size(entry.size), f"{_age(entry.age)} ago")
+    if held:
+        Console().print(table)
+    total = _size(sum(entry.size for entry in held))
+    print(f"{folder}: {len(held)} entries, {total} of at most {_size(bound)}")
+
+
+@cache_app.command("gc")
+def gc(
+    max_gb: Annotated[
+        float | None, typer.Option(min=0, help="keep at most this (default: $CODI_BENCH_CACHE_MAX_GB or 20)")
+    ] = None,
+    older_than: Annotated[
+        float | None, typer.Option(min=0, metavar="DAYS", help="drop what was not used for so many days")
+    ] = None,
+) -> None:
+    """Remove what was not used for long, then the least recently used until the rest fits; never what is in use."""
+    from codi_bench.store.cache import GB, default_bound, default_folder, entries, evict
+
+    folder = default_folder()
+    bound = default_bound() if max_gb is None else max_gb * GB
+    said = {entry.path: _what(entry.path) for entry in entries(folder)}
+    gone = evict(folder, bound, older=math.inf if older_than is None else older_than * 86400)
+    for entry in gone:
+        what = said.get(entry.path, "half-written")
+        print(f"removed {entry.path.name.lstrip('.')[:12]}  {what}  {_size(entry.size)}, used {_age(entry.age)} ago")
+    held = entries(folder)
+    freed, left = (_size(sum(entry.size for entry in some)) for some in (gone, held))
+    print(f"{folder}: {len(gone)} removed, {freed} freed; {len(held)} left, {left}")
+    if sum(entry.size for entry in held) > bound:
+        print(f"more than {_size(bound)}: the rest is in use")
+
+
+def _what(path: Path) -> str:
+    """What an entry says it is: the kind of computation, and the beginning of the hash of the weights that it is of."""
+    from codi_bench.store.arrays import UnusableError, read_metadata
+
+    with suppress(UnusableError, OSError, ValueError, TypeError, KeyError, AttributeError):
+        key = json.loads(read_metadata(path)["key"])
+        return " ".join([str(key["what"]), *([f"weights {key['weights'][:8]}"] if "weights" in key else [])])
+    return "--"
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3f} MB"
+
+
+def _age(seconds: float) -> str:
+    length, unit = next((each for each in UNITS if seconds >= each[0]), UNITS[-1])
+    return f"{int(seconds // length)} {unit}"

@@ -1,0 +1,52 @@
+"""Claims as a list: their source, and the verdicts that are recorded for each model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from codi_bench.claims import Claim
+from codi_bench.errors import UnknownNameError
+from codi_bench.models.registry import REGISTRY
+from codi_bench.records.baseline import Record, load_baseline, of_record_key
+from codi_bench.thoughts.decoded import LOGS
+
+MODELS = (*REGISTRY, *LOGS)
+
+
+def listed(
+    claims: Iterable[Claim],
+    baselines: Path,
+    *,
+    source: str | None = None,
+    family: str | None = None,
+    model: str | None = None,
+    verdict: str | None = None,
+) -> list[tuple[str, ...]]:
+    """(id, family, kind, sentence, source, verdicts) of those that fit all that is asked; None asks for nothing.
+
+    Verdicts count metrics, as recorded last. Raises UnknownNameError for an unknown model, BaselineError for a damaged file.
+    """
+    if model is not None and model not in MODELS:
+        raise UnknownNameError("model", model, MODELS)
+    rows = []
+    for claim in claims:
+        if (family or claim.family) != claim.family or (source or "").lower() not in claim.source.lower():
+            continue
+        held = {name: load_baseline(baselines, name, claim.id) for name in ([model] if model else MODELS)}
+        known = {name: each for name, each in held.items() if each.recorded or each.reported}
+        words = {
+            name: _words(max(each.recorded, key=lambda r: r.date)) if each.recorded else Counter() for name, each in known.items()
+        }
+        if (model and not known) or (verdict and not any(verdict in counts for counts in words.values())):
+            continue
+        told = [f"{name}: {', '.join(f'{n} {word}' for word, n in counts.items())}" for name, counts in words.items() if counts]
+        rows.append((claim.id, claim.family, claim.kind, claim.sentence, claim.source, "; ".join(told)))
+    return rows
+
+
+def _words(record: Record) -> Counter:
+    """How many metrics have which verdict, under either protocol."""
+    verdicts = {(of_record_key(key)[1], held.verdict) for key, held in record.metrics.items() if held.verdict}
+    return Counter(word for _, word in sorted(verdicts))

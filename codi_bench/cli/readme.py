@@ -1,0 +1,85 @@
+"""The tables and the figure of README.md and docs/literature.md, drawn from what is recorded, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+
+from codi_bench.claims import CLAIMS, papers_study
+from codi_bench.errors import CodiBenchError
+from codi_bench.records.as_rows import recorded
+from codi_bench.records.results import OK, Row
+from codi_bench.report.figures import Drawn, figures
+from codi_bench.report.render import tables
+from codi_bench.store.files import write_text
+
+BEGIN, END = "<!-- begin: codi-bench baselines readme -->", "<!-- end: codi-bench baselines readme -->"
+FIGURE = "headline"
+
+
+PAPERS = {claim.id for claim in papers_study.CLAIMS}
+
+
+@dataclass(frozen=True)
+class Readme:
+    """A README and docs/literature.md beside it, as they should be, and the README's figure, which lies in docs/ too."""
+
+    path: Path
+    texts: dict[Path, str]
+    figure: Drawn
+
+    @property
+    def picture(self) -> Path:
+        return self.path.parent / "docs" / f"{FIGURE}.svg"
+
+    def outdated(self) -> list[Path]:
+        """Which of the files say something else; of the picture its words count, for its lines are matplotlib's."""
+        picture = self.picture.read_text(encoding="utf-8") if self.picture.is_file() else ""
+        stale = {path: path.read_text(encoding="utf-8") != text for path, text in self.texts.items()}
+        stale |= {self.picture: self.figure.alt not in unescape(picture)}
+        return [path for path, wrong in stale.items() if wrong]
+
+    def update(self) -> list[Path]:
+        """Write what is outdated; gives what was written."""
+        stale = self.outdated()
+        for path in stale:
+            write_text(path, self.texts.get(path) or self.figure.svg + "\n")
+        return stale
+
+
+def readme_of(path: Path, baselines: Path) -> Readme:
+    """What these files should be: README with our own questions and the first study, docs/literature.md with all other sources.
+
+    Raises CodiBenchError where one cannot be read, or has not the two marks.
+    """
+    environment, rows = recorded(baselines)
+    found = figures(rows, environment, only=(FIGURE,))
+    if not found:
+        raise CodiBenchError(f"{baselines}: nothing is recorded there that a table could show; give --baselines DIR")
+    figure = found[0]
+    own = [row for row in rows if row.claim not in PAPERS and not CLAIMS[row.claim].slow]
+    papers = [row for row in rows if row.claim in PAPERS and row.status == OK]
+    said = f"Recorded {environment['date']}; `=` stands for that: nothing was measured to draw this."
+    head = f"![{figure.title}](docs/{FIGURE}.svg)\n\n{figure.caption} {said}\n\n"
+    texts = {path: _filled(path, head + _table(own, environment))}
+    literature = path.parent / "docs" / "literature.md"
+    texts[literature] = _filled(literature, f"{said}\n\n" + _table(papers, environment))
+    return Readme(path, texts, figure)
+
+
+def _table(rows: list[Row], environment: dict) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in tables(rows, environment).splitlines())
+
+
+def _filled(path: Path, inside: str) -> str:
+    """The file with this between its marks."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CodiBenchError(f"{path}: cannot be read ({error}); give the README that shows the table") from error
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise CodiBenchError(f"{path}: has no lines '{BEGIN}' and '{END}'; put both where the table shall stand")
+    return f"{before}{BEGIN}\n\n{inside}\n\n{END}{after}"

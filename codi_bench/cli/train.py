@@ -1,0 +1,199 @@
+"""The commands that train and that show a training loss: `codi-bench train`, `codi-bench losses`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from codi_bench.cli.options import Base, Device, Dtype, LoraAlpha, ModelName, NumLatents, ProblemFile
+from codi_bench.errors import CodiBenchError
+from codi_bench.store.files import check_writable
+
+
+def train(
+    name: str,
+    base: Annotated[str | None, typer.Option(help="the language model to train over: a folder or a hub name")] = None,
+    problems: Annotated[Path | None, typer.Option(help="training problems with steps, such as GSM8K-Aug's JSON lines")] = None,
+    held_out: Annotated[Path | None, typer.Option("--eval", help="held-out problems, for the card")] = None,
+    epochs: int | None = None,
+    steps: Annotated[int | None, typer.Option(help="steps in all, instead of epochs")] = None,
+    batch_size: int | None = None,
+    accumulate: Annotated[int | None, typer.Option(help="batches a step")] = None,
+    learning_rate: float | None = None,
+    lora_rank: int | None = None,
+    lora_alpha: float | None = None,
+    num_latents: Annotated[int | None, typer.Option(min=1)] = None,
+    projection_width: int | None = None,
+    distill_factor: float | None = None,
+    masks: Annotated[str | None, typer.Option(help="masked, unmasked-padding (as published) or fixed-mask")] = None,
+    answer_shift: Annotated[int | None, typer.Option(help="1 if a token of its own stands before the answer's number")] = None,
+    layout: Annotated[
+        str, typer.Option("--format", help="own (LoRA merged), published (LoRA beside the weights) or adapter (it alone)")
+    ] = "own",
+    weights: Annotated[str, typer.Option(help="dtype of the own format's weights: float16, bfloat16 or float32")] = "float16",
+    out: Path | None = None,
+    work: Path | None = None,
+    seed: Annotated[int | None, typer.Option(help="default: 0 from nothing, 11 (as published) over a base")] = None,
+    device: str = "cpu",
+    dtype: Annotated[
+        str, typer.Option(help="of the forward and backward pass: bfloat16 is faster where the CPU has it")
+    ] = "bfloat16",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
+) -> None:
+    """Train a model and write it with its card; interrupted, the same command goes on.
+
+    gpt2-mini and llama-mini are trained from nothing. With --base and --problems CODI is trained over a pretrained model by LoRA;
+    the settings are the published ones of gpt2 or llama-3.2-1b, whichever the base is like, unless given here.
+    """
+    import torch
+
+    from codi_bench.models.model import DTYPES, check_device, resolve
+    from codi_bench.training.recipes import RECIPES, recipe
+
+    numbers = {
+        "epochs": epochs,
+        "steps": steps,
+        "batch-size": batch_size,
+        "accumulate": accumulate,
+        "learning-rate": learning_rate,
+        "lora-rank": lora_rank,
+        "lora-alpha": lora_alpha,
+        "num-latents": num_latents,
+        "projection-width": projection_width,
+        "distill-factor": distill_factor,
+        "masks": masks,
+        "answer-shift": answer_shift,
+    }
+    files = {flag: value for flag, value in {"problems": problems, "eval": held_out}.items() if value is not None}
+    given = {flag: value for flag, value in numbers.items() if value is not None}
+    if base is None and recipe(name) in RECIPES.values() and (files or given):
+        extra = ", ".join(f"--{flag}" for flag in {**files, **given})
+        raise CodiBenchError(f"{name} is trained from nothing, on its own: leave out {extra}, or give another name and --base")
+    device, _ = resolve(device, dtype)
+    check_device(device, dtype)
+    for kind, value, known in (("weights", weights, DTYPES), ("format", layout, ("own", "published", "adapter"))):
+        if value not in known:
+            raise CodiBenchError(f"unknown {kind} '{value}': use one of {', '.join(known)}")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    folder = out or Path("runs") / name
+    work = work or folder / "work"
+    for place, flag in ((folder, "out"), (work, "work")):
+        check_writable(place / "README.md", f"give --{flag} DIR")
+    if base is None and name in RECIPES:
+        _train_from_nothing(name, folder, work, seed or 0, device, dtype)
+    else:
+        _train_over(name, base, files, given, folder, work, seed, device, dtype, layout, weights)
+
+
+def _train_from_nothing(name: str, folder: Path, work: Path, seed: int, device: str, dtype: str) -> None:
+    from codi_bench.models.model import DTYPES
+    from codi_bench.training.card import write_card
+    from codi_bench.training.recipes import recipe
+    from codi_bench.training.train import export, train
+
+    chosen = recipe(name)
+    done = train(chosen, work, seed=seed, device=device, dtype=DTYPES[dtype])
+    export(done, folder)
+    command = f"codi-bench train {name} --seed {seed} --device {device} --dtype {dtype}"
+    write_card(folder, chosen, done, seed=seed, dtype=dtype, command=command)
+    print(f"{folder}: model, card (README.md) and figures (training.json)")
+
+
+def _train_over(
+    name: str,
+    base: str | None,
+    files: dict[str, Path],
+    given: dict,
+    folder: Path,
+    work: Path,
+    seed: int | None,
+    device: str,
+    dtype: str,
+    layout: str,
+    weights: str,
+) -> None:
+    """files, given: the options of `train` that were given, by their flag."""
+
+    from codi_bench.models import backbone
+    from codi_bench.models.adapter import export_adapter
+    from codi_bench.models.model import DTYPES
+    from codi_bench.models.objective import MASKS
+    from codi_bench.problems import read_problems
+    from codi_bench.training import lora
+    from codi_bench.training.card import write_lora_card
+    from codi_bench.training.recipes import LORA_RECIPES, RECIPES, lora_recipe
+
+    if name in RECIPES:
+        raise CodiBenchError(f"{name} is a recipe from nothing; give the model over {base} another name")
+    if "problems" not in files:
+        raise CodiBenchError(f"{name} is trained over a language model: give --problems FILE, problems with their steps")
+    if given.get("masks", MASKS[0]) not in MASKS:
+        raise CodiBenchError(f"unknown masks '{given['masks']}': use one of {', '.join(MASKS)}")
+    if "steps" in given and "epochs" in given:
+        raise CodiBenchError("--steps and --epochs: give one of them")
+    asked, others = read_problems(files["problems"]), read_problems(files["eval"]) if "eval" in files else None
+    base = base or LORA_RECIPES[name].base
+    family = lora.base_family(backbone.base_folder(base))
+    fields = {"lora-rank": "rank", "lora-alpha": "alpha", "projection-width": "inner"}
+    settings = {fields.get(flag, flag.replace("-", "_")): value for flag, value in given.items()}
+    chosen = lora.with_changes(lora_recipe(name, family), base=base, seed=seed, dtype=dtype, **settings)
+    done = lora.finetune(chosen, asked, work, device=device)
+    if layout == "own":
+        written = lora.export_own(done.run.model, done.base, folder, dtype=DTYPES[weights])
+    elif layout == "published":
+        written = lora.export_published(done.run.model, folder)
+    else:
+        written = export_adapter(done.run.model, chosen, done.base_hash, folder)
+    said = {
+        "base": base,
+        **files,
+        **given,
+        "seed": chosen.seed,
+        "device": device,
+        "dtype": dtype,
+        "format": layout,
+        **({"weights": weights} if layout == "own" else {}),
+    }
+    command = " ".join([f"codi-bench train {name}", *(f"--{flag} {value}" for flag, value in said.items())])
+    write_lora_card(folder, done, command=command, weights=written, held_out=others)
+    print(f"{written}: model; {folder}: card (README.md) and figures (training.json)")
+
+
+def losses(
+    model: ModelName,
+    problems: ProblemFile,
+    base: Base = None,
+    masks: Annotated[str, typer.Option(help="masked, unmasked-padding (as published) or fixed-mask")] = "masked",
+    distill_factor: Annotated[float | None, typer.Option(help="default: 1 for GPT-2, 20 for Llama, as published")] = None,
+    answer_shift: Annotated[int | None, typer.Option(help="default: 0 for GPT-2, 1 for Llama, as published")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    num_latents: NumLatents = None,
+    lora_alpha: LoraAlpha = None,
+) -> None:
+    """Print the training loss of all problems, as one batch and without dropout, under the published code's names."""
+    import torch
+
+    from codi_bench.models.model import load
+    from codi_bench.models.objective import MASKS, codi_losses, encode_examples
+    from codi_bench.problems import read_problems
+    from codi_bench.training.recipes import lora_recipe
+
+    if masks not in MASKS:
+        raise CodiBenchError(f"unknown masks '{masks}': use one of {', '.join(MASKS)}")
+    if distill_factor is not None and not 0 <= distill_factor < float("inf"):
+        raise CodiBenchError(f"--distill-factor must be 0 or more, got {distill_factor}")
+    asked = read_problems(problems)
+    codi = load(model, base=base, device=device, dtype=dtype, num_latents=num_latents, lora_alpha=lora_alpha).codi
+    published = lora_recipe(codi.name, codi.backbone.config.model_type)
+    factor = published.distill_factor if distill_factor is None else distill_factor
+    shift = published.answer_shift if answer_shift is None else answer_shift
+    with torch.inference_mode():
+        found = codi_losses(codi, encode_examples(codi, asked), masks=masks, answer_shift=shift)
+    parts = {"ce_loss": found.student, "distill_loss": factor * found.distill, "ref_ce_loss": found.teacher}
+    total = found.total(distill_factor=factor)
+    print(json.dumps({"loss": total.item(), **{name: value.item() for name, value in parts.items()}}))

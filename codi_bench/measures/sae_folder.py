@@ -1,0 +1,135 @@
+"""An SAE as a folder that SAELens loads: `cfg.json` and `sae_weights.safetensors`.
+
+Format: SAELens 6 (`SAE.save_model`, `SAE.load_from_disk`), architectures "standard" (ReLU) and "topk". There W_enc is [d, F]
+and W_dec [F, d]; `apply_b_dec_to_input` says whether the decoder bias is subtracted before encoding: our ReLU SAE does not, our
+TopK SAE does. Older SAELens folders name their settings otherwise; SAELens itself brings them up to date.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from codi_bench.errors import CodiBenchError, one_line
+from codi_bench.measures.sae import Sae
+from codi_bench.store.files import write_text, write_whole
+
+CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+FORMAT = "6.0.0"  # without a version SAELens takes a folder for an old one and rewrites its settings
+KEYS = {"W_enc", "W_dec", "b_enc", "b_dec"}
+# Settings that change what an SAE computes, and the one value of each that `Sae` computes; absent means this value.
+PLAIN = {
+    "normalize_activations": "none",
+    "reshape_activations": "none",
+    "rescale_acts_by_decoder_norm": False,
+    "activation_fn": "relu",
+    "activation_fn_str": "relu",
+}
+
+
+def save_sae(sae: Sae, folder: Path, *, metadata: dict | None = None) -> None:
+    """Write an SAE into a new folder, whole or not at all.
+
+    metadata: what it was trained on (model, hook, ...), in values that JSON knows; SAELens shows it as `cfg.metadata`.
+    Raises CodiBenchError where the folder has files or cannot be written.
+    """
+    folder = Path(folder)
+    features, d = sae.encoder_weight.shape
+    config = {
+        "architecture": "standard" if sae.k is None else "topk",
+        "d_in": d,
+        "d_sae": features,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": sae.k is not None,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "metadata": {"sae_lens_version": FORMAT, "sae_lens_training_version": None, **(metadata or {})},
+    }
+    if sae.k is not None:
+        config |= {"k": sae.k, "rescale_acts_by_decoder_norm": False}
+    tensors = {
+        "W_enc": sae.encoder_weight.T,
+        "b_enc": sae.encoder_bias,
+        "W_dec": sae.decoder_weight.T,
+        "b_dec": sae.decoder_bias,
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    temporary = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")
+        write_whole(Path(temporary, WEIGHTS), lambda path: save_file(tensors, path))
+        write_text(Path(temporary, CONFIG), json.dumps(config, indent=1) + "\n")
+        os.chmod(temporary, 0o755)  # mkdtemp makes folders that only their owner can read
+        os.rename(temporary, folder)  # fails where there are files: two files cannot be exchanged at once
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or one_line(error)
+        raise CodiBenchError(f"{folder}: cannot be written ({why}); name a new folder") from error
+    finally:
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def load_sae(folder: Path, *, device: str | torch.device = "cpu") -> Sae:
+    """The SAE in a folder that `save_sae` or SAELens 6 wrote, in float32.
+
+    A decoder bias that is subtracted where `Sae` does not, or the other way round, goes into the encoder bias.
+    Raises CodiBenchError naming the file and what is wrong: a missing or damaged file, an unknown architecture, a setting that
+    `Sae` does not compute, or weights that are missing, unexpected, wrongly shaped or not finite.
+    """
+    folder = Path(folder)
+    config = _read_config(folder / CONFIG)
+    try:
+        tensors = load_file(folder / WEIGHTS, device=str(device))
+    except (OSError, SafetensorError) as error:
+        raise CodiBenchError(f"{folder / WEIGHTS}: cannot be read ({one_line(error)})") from error
+    d, features, k = config["d_in"], config["d_sae"], config["k"]
+    if tensors.keys() != KEYS:
+        raise CodiBenchError(f"{folder / WEIGHTS}: has {sorted(tensors)}, an SAE has {sorted(KEYS)}")
+    shapes = {"W_enc": (d, features), "b_enc": (features,), "W_dec": (features, d), "b_dec": (d,)}
+    for name, shape in shapes.items():
+        if tuple(tensors[name].shape) != shape:
+            raise CodiBenchError(f"{folder / WEIGHTS}: {name} is {list(tensors[name].shape)}, {CONFIG} says {list(shape)}")
+        if not tensors[name].isfinite().all():
+            raise CodiBenchError(f"{folder / WEIGHTS}: {name} contains values that are not finite")
+    encoder_weight, decoder_weight = (tensors[name].float().T.contiguous() for name in ("W_enc", "W_dec"))
+    encoder_bias, decoder_bias = tensors["b_enc"].float(), tensors["b_dec"].float()
+    subtracted, subtracts = config["apply_b_dec_to_input"], k is not None
+    if subtracted != subtracts:
+        shift = encoder_weight @ decoder_bias
+        encoder_bias = encoder_bias + shift if subtracts else encoder_bias - shift
+    return Sae(encoder_weight, encoder_bias, decoder_weight, decoder_bias, k)
+
+
+def _read_config(path: Path) -> dict:
+    """d_in, d_sae, apply_b_dec_to_input, and k (None: standard), checked."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CodiBenchError(f"{path}: cannot be read ({one_line(error)})") from error
+    if not isinstance(config, dict):
+        raise CodiBenchError(f"{path}: is not a JSON object")
+    architecture = config.get("architecture")
+    if architecture not in ("standard", "topk"):
+        raise CodiBenchError(f"{path}: architecture is {architecture!r}; 'standard' and 'topk' can be loaded")
+    for field, value in PLAIN.items():
+        if config.get(field, value) != value:
+            raise CodiBenchError(f"{path}: {field} is {config[field]!r}; only {value!r} can be loaded")
+    subtracted = config.get("apply_b_dec_to_input", True)  # SAELens's default
+    if not isinstance(subtracted, bool):
+        raise CodiBenchError(f"{path}: apply_b_dec_to_input is {subtracted!r}, not true or false")
+    counts = {field: config.get(field) for field in ("d_in", "d_sae", *(["k"] if architecture == "topk" else []))}
+    for field, count in counts.items():
+        if type(count) is not int or count < 1:
+            raise CodiBenchError(f"{path}: {field} is {count!r}, not a positive number")
+    if counts.get("k", 1) > counts["d_sae"]:
+        raise CodiBenchError(f"{path}: k is {counts['k']}, of {counts['d_sae']} features")
+    return {"k": None, "apply_b_dec_to_input": subtracted, **counts}

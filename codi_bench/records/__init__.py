@@ -1,0 +1,1 @@
+"""Records: baselines, proposals and results: read, compared and written."""

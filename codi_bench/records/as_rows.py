@@ -1,0 +1,72 @@
+"""What the baseline files hold, as rows: a table and figures of it need no measurement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from codi_bench.claims import CLAIMS, in_words
+from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY
+from codi_bench.records.baseline import Record, load_baseline, of_record_key
+from codi_bench.records.extras import noise_figures, step_values
+from codi_bench.records.results import NOT_RUN, OK, Row
+from codi_bench.thoughts.decoded import LOGS
+
+REASON = "not measured: the published checkpoints are not in this package"
+
+
+def recorded(baselines: Path, *, device: str = "cpu") -> tuple[dict, list[Row]]:
+    """(environment, rows): the embedded models as recorded last on that device, and what is reported of the published ones.
+
+    A recorded number stands where a measured one would, and is as recorded by its nature: these rows say what the files hold,
+    not that a run agreed with them. Details (grids, draws) are not recorded. Raises BaselineError for a damaged file.
+    """
+    rows, newest = [], {}
+    for model in (*EMBEDDED, *LOGS):
+        for claim in CLAIMS.values():
+            if record := load_baseline(baselines, model, claim.id).newest(device):
+                newest[model] = max(record, newest.get(model, record), key=lambda one: one.date)
+                rows += _rows(claim.id, model, record)
+    for model in PUBLISHED:
+        for claim in CLAIMS.values():
+            for metric, held in load_baseline(baselines, model, claim.id).reported.items():
+                printed = {"value": held.value, "low": held.low, "high": held.high}
+                rows.append(
+                    Row(claim.id, model, metric, "reported", NOT_RUN, held.unit, held.n, printed, cell=held.cell, reason=REASON)
+                )
+    inputs = {model: {"weights": record.weights, "problems": record.problems} for model, record in newest.items()}
+    environment = {
+        "claims": in_words(),
+        "layers": {name: list(entry.layers) for name, entry in REGISTRY.items()},
+        "inputs": inputs,
+        "values": step_values(baselines, inputs),
+        "noise": noise_figures(baselines),
+        "date": max((record.date for record in newest.values()), default=""),
+    }
+    return environment, rows
+
+
+def _rows(claim: str, model: str, record: Record) -> list[Row]:
+    rows = []
+    for key, held in record.metrics.items():
+        protocol, metric = of_record_key(key)
+        number = {"value": held.value, "low": held.low, "high": held.high}
+        rows.append(
+            Row(
+                claim,
+                model,
+                metric,
+                protocol,
+                OK,
+                held.unit,
+                held.n,
+                measured=number,
+                recorded=number,
+                null=None if held.null is None else held.null.model_dump(),
+                cell=held.cell,
+                seeds=record.seeds,
+                validity=held.verdict,
+                regression="SAME",
+                detail={"fragile": held.fragile, "decide": held.decide},
+            )
+        )
+    return rows

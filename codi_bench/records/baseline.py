@@ -1,0 +1,318 @@
+"""Baseline files, one a (model, claim): what was reported, what we recorded, and how far a number may move.
+
+Three parts that are never merged: `reported` (the only home of a published number), `recorded` (one entry an environment)
+and `tolerance` (with the reason for each number). Files are validated, keys sorted, written whole.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from codi_bench.errors import BaselineError, one_line
+from codi_bench.store.files import write_text
+from codi_bench.store.json_files import read_json
+
+Cell = dict[Literal["layer", "latent_pos"], int | str | None]
+INPUTS = ("protocols", "seeds", "weights", "partner", "problems")  # what a number is a number of
+Word = Literal["SUPPORTED", "ARTEFACT", "REFUTED", "UNDERPOWERED"]
+LARGEST = {"fraction": 1, "points": 100}  # by unit, what a published number can be
+ROUNDING = 1e-6
+
+
+class Strict(BaseModel):
+    """Unknown fields are errors: a typo must not look like an absent value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Reported(Strict):
+    """A published number: value or range, how exactly it was printed, on how many problems, and where it stands."""
+
+    case: Literal["same-list", "other-list", "stated-range", "fact", "order"] = Field(description="rule of the reproduction")
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    unit: Literal["fraction", "points", "features", "count"]
+    n: int | None = Field(None, ge=1)
+    printed_unit: float = Field(0, ge=0, description="one unit of the last printed digit")
+    cell: Cell | None = None
+    protocol: str
+    source: str
+    place: str
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Reported:
+        """Each rule of the reproduction has the numbers that it asks for."""
+        if self.case == "stated-range" and (self.low is None or self.high is None or self.low > self.high):
+            raise ValueError("a stated range needs low and high, in this order")
+        if self.case != "stated-range" and self.value is None:
+            raise ValueError(f"the case {self.case} needs a value")
+        largest = LARGEST.get(self.unit)
+        if largest and any(abs(x) > largest for x in (self.value, self.low, self.high) if x is not None):
+            raise ValueError(f"a number in the unit {self.unit} is at most {largest}")
+        return self
+
+
+class Band(Strict):
+    """A null: its mean, the 95 % band of its draws, and the p of the measured number."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+
+
+class Recorded(Strict):
+    """One measured number that was looked at and accepted, with the null beside it.
+
+    verdict: the word of its validity; fragile: chance or rounding could change it; decide: the n that would decide. outcomes:
+    packed right/wrong bits, base64, where the number is an accuracy.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    unit: Literal["fraction", "points", "features", "count"]
+    n: int = Field(ge=1)
+    cell: Cell | None = None
+    null: Band | None = None
+    verdict: Word | None = None
+    fragile: bool = False
+    decide: int | None = None
+    outcomes: str | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Recorded:
+        """Outcomes are n bits, and of a share of right answers the value is their mean: either alone may decide a comparison."""
+        bits = unpack_bits(self.outcomes, self.n)
+        if bits is not None and self.unit == "fraction" and not abs(self.value - bits.mean()) <= ROUNDING:
+            raise ValueError(f"value is {self.value}, but field outcomes has {bits.sum()} right of {self.n}")
+        return self
+
+
+class Environment(Strict):
+    """What a number may depend on besides its inputs."""
+
+    device: str = Field(description="cpu, or the name of the GPU")
+    instructions: str = Field(description="CPU instruction set that PyTorch uses")
+    torch: str = Field(description="major.minor")
+    dtype: str
+
+
+class Record(Strict):
+    """Everything recorded for one environment. metrics: by name, those of the sound protocol as `sound <name>`.
+
+    partner: weights of the model that this one is compared with, where the claim takes two. code: `Code.text` of what measured
+    it, which is told where a number moved and judges nothing.
+    """
+
+    environment: Environment
+    protocols: dict[Literal["reported", "sound"], str]
+    seeds: dict[str, int]
+    weights: str
+    partner: str | None = None
+    problems: str
+    code: str
+    date: str
+    reason: str
+    metrics: dict[str, Recorded]
+
+    def changed_inputs(self, other: Record) -> list[str]:
+        """Which of the inputs, that must be equal before numbers are compared, are not."""
+        return [name for name in INPUTS if getattr(self, name) != getattr(other, name)]
+
+    @model_validator(mode="after")
+    def _drops_are_from_one_accuracy(self) -> Record:
+        """Points with outcomes are lost from the accuracy without an edit, which all of one protocol and n share."""
+        clean: dict[tuple[str, int], float] = {}
+        for key, held in self.metrics.items():
+            if held.unit == "points" and held.outcomes is not None:
+                accuracy = held.value + 100 * float(unpack_bits(held.outcomes, held.n).mean())
+                if abs(clean.setdefault((of_record_key(key)[0], held.n), accuracy) - accuracy) > 100 * ROUNDING:
+                    raise ValueError(f"metrics.{key}: value and outcomes are not those of a drop from the accuracy of the others")
+        return self
+
+
+# What may be another when a number is measured again. sampling: problems and seeds; seed: folds, SAE, draws; turned: the answer
+# to one problem; batch: its size, and the threads.
+Component = Literal["sampling", "seed", "turned", "batch", "instructions", "library", "device", "dtype"]
+
+
+class Noise(Strict):
+    """How far a number moved where one thing alone was another: root mean square over runs, in the number's own unit.
+
+    of: what that thing was changed to; runs: how often. flips: outcomes that turned, of runs x n, where there are outcomes.
+    """
+
+    spread: float = Field(ge=0)
+    runs: int = Field(ge=1)
+    of: str
+    flips: int | None = Field(None, ge=0)
+
+
+class Tolerance(Strict):
+    """How far a number may move: in the same environment, and in another. kind `outcomes`: problem by problem (McNemar).
+
+    words: what its verdict may become in another environment, since noise as measured makes these words too. noise: what was
+    measured, by component.
+    """
+
+    kind: Literal["outcomes", "value"]
+    deterministic: float = Field(ge=0)
+    device: float = Field(ge=0)
+    why: str
+    words: tuple[Word, ...] = ()
+    noise: dict[Component, Noise] = {}
+
+
+class Baseline(Strict):
+    """One baseline file."""
+
+    format: Literal[1] = Field(1, alias="schema")
+    model: str
+    claim: str
+    reported: dict[str, Reported] = {}
+    recorded: list[Record] = []
+    tolerance: dict[str, Tolerance] = {}
+
+    @model_validator(mode="after")
+    def _has_one_record_an_environment(self) -> Baseline:
+        """Of two, one would be compared with and the other never looked at."""
+        for i, record in enumerate(self.recorded):
+            if any(other.environment == record.environment for other in self.recorded[:i]):
+                raise ValueError(f"recorded.{i} is of the same environment as one before it")
+        return self
+
+    def nearest(self, environment: Environment, now: Record | None = None) -> tuple[Record | None, bool]:
+        """The record of this environment and True, or else the one that shares most with it and False.
+
+        now: what is measured now: a record of the same weights, problems, protocols and seeds comes before one of others. One
+        that is superseded comes after all others: it says what older code gave there, until somebody records it again.
+        """
+        if not self.recorded:
+            return None, False
+
+        def worth(record: Record) -> tuple[bool, bool, int]:
+            same_inputs = now is not None and not record.changed_inputs(now)
+            shared = sum(getattr(record.environment, k) == v for k, v in environment.model_dump().items())
+            return same_inputs, not self.superseded(record), shared
+
+        found = max(self.recorded, key=worth)
+        return found, found.environment == environment
+
+    def superseded(self, record: Record) -> bool:
+        """Was another environment recorded later, by other code?"""
+        return any(other.date > record.date and other.code != record.code for other in self.recorded)
+
+    def newest(self, device: str) -> Record | None:
+        """What was recorded last on a device: records of other machines with one may be of older code."""
+        return max((r for r in self.recorded if r.environment.device == device), key=lambda r: r.date, default=None)
+
+
+REPORTED, SOUND = "reported", "sound"
+
+
+def record_key(protocol: str, metric: str) -> str:
+    """The name of a metric in `recorded` and `tolerance`."""
+    return metric if protocol == REPORTED else f"{protocol} {metric}"
+
+
+def of_record_key(key: str) -> tuple[str, str]:
+    """(protocol, metric) of such a name."""
+    protocol, separator, metric = key.partition(" ")
+    return (protocol, metric) if separator else (REPORTED, key)
+
+
+def path_of(folder: Path, model: str, claim: str) -> Path:
+    """`<folder>/<model>/<claim>.json`."""
+    return folder / model / f"{claim}.json"
+
+
+def read_strict(path: Path, kind: type[Strict], mend: str = "mend it by hand or restore it with git") -> Strict:
+    """A file as what it must hold. Raises BaselineError naming file and field, and how to mend it."""
+    try:
+        return read_json(path, kind.model_validate_json, finite=True)
+    except (OSError, ValueError) as error:
+        raise BaselineError(f"{path}: {one_line(error)}; {mend}") from error
+
+
+def strict_text(held: Strict) -> str:
+    """The text of a file that `read_strict` reads: keys sorted, what is None left out."""
+    return json.dumps(held.model_dump(by_alias=True, exclude_none=True), indent=1, sort_keys=True) + "\n"
+
+
+def load_baseline(folder: Path, model: str, claim: str) -> Baseline:
+    """The baseline of (model, claim), empty if there is no file.
+
+    Raises BaselineError naming file and field if it breaks the schema or speaks of another model or claim.
+    """
+    path = path_of(folder, model, claim)
+    if not path.is_file():
+        return Baseline(schema=1, model=model, claim=claim)
+    baseline = read_strict(path, Baseline)
+    if (baseline.model, baseline.claim) != (model, claim):
+        raise BaselineError(
+            f"{path}: fields model and claim say {baseline.model!r} and {baseline.claim!r}; rename the file or mend them"
+        )
+    return baseline
+
+
+def save_baseline(folder: Path, baseline: Baseline) -> Path:
+    """Write a baseline with sorted keys, whole or not at all."""
+    path = path_of(folder, baseline.model, baseline.claim)
+    write_text(path, strict_text(baseline))
+    return path
+
+
+def json_schema() -> str:
+    """The JSON Schema of a baseline file, as `baselines/schema.json` holds it."""
+    return json.dumps(Baseline.model_json_schema(by_alias=True), indent=1, sort_keys=True) + "\n"
+
+
+def metrics_recorded(folder: Path) -> int:
+    """M of VERDICTS.md, section 4: metrics recorded below a folder, of each file those of its largest record; at least 1.
+
+    A night is one test of all of them, however many of them a run measures. A damaged file counts as none: its own test says so.
+    """
+    total = 0
+    for path in folder.glob("*/*.json"):
+        if not path.parent.name.startswith("_"):
+            with suppress(BaselineError):
+                records = load_baseline(folder, path.parent.name, path.stem).recorded
+                total += max((len(record.metrics) for record in records), default=0)
+    return max(1, total)
+
+
+def orphans(folder: Path, claims, models) -> list[str]:
+    """Files below `folder` that belong to no registered (model, claim): nothing would ever check them."""
+    found = []
+    for path in sorted(folder.glob("*/*.json")):
+        if not path.parent.name.startswith("_") and (path.stem not in claims or path.parent.name not in models):
+            found.append(f"{path}: no registered claim '{path.stem}' for model '{path.parent.name}'; remove or rename the file")
+    return found
+
+
+def pack_bits(outcomes: np.ndarray | None) -> str | None:
+    """Right/wrong bits as base64 text."""
+    return None if outcomes is None else base64.b64encode(np.packbits(np.asarray(outcomes, bool)).tobytes()).decode()
+
+
+def unpack_bits(text: str | None, n: int) -> np.ndarray | None:
+    """The inverse of `pack_bits`; raises BaselineError if the text does not hold n bits."""
+    if text is None:
+        return None
+    try:
+        packed = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
+    except ValueError as error:
+        raise BaselineError(f"field outcomes is not base64 ({error})") from error
+    if len(packed) != -(-n // 8):
+        raise BaselineError(f"field outcomes holds {8 * len(packed)} bits, but n is {n}")
+    return np.unpackbits(packed, count=n).astype(bool)

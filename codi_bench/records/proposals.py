@@ -1,0 +1,218 @@
+"""Proposals on the disk: read with the baselines they are for, and written into them together, from a clean git tree."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from codi_bench.errors import BaselineError, CodiBenchError, UnknownNameError, one_line
+from codi_bench.records import speed as perf
+from codi_bench.records.baseline import (
+    Baseline,
+    Record,
+    load_baseline,
+    metrics_recorded,
+    path_of,
+    read_strict,
+    save_baseline,
+    strict_text,
+)
+from codi_bench.records.changes import OWN_ERRORS, Changes, changes
+from codi_bench.records.extras import STEP_VALUES, VALUES
+from codi_bench.store.files import check_writable, write_text
+from codi_bench.store.json_files import read_json
+
+PROPOSE = "run `pytest benchmarks --update-baselines`"
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One proposed record, the baseline it is for, and what it would change there."""
+
+    before: Baseline
+    record: Record
+    changes: Changes
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A proposed file beside the claims' own: where it lies below the baselines, what it would change, its text when accepted."""
+
+    file: Path
+    changes: list[str]
+    accepted: Callable[[str, str], str]  # date, reason
+
+
+def read_proposals(
+    report: Path, folder: Path, models: Sequence[str] | None = None, claims: Sequence[str] | None = None
+) -> tuple[list[Proposal], list[Beside]]:
+    """The proposals of a run against the baselines of a folder: those of claims, and those of files beside them.
+
+    models, claims: only these; of a file beside them its own name and that of its folder. Raises CodiBenchError for none at all,
+    for a name that nothing is proposed for, and for a file that cannot be used, named with its field.
+    """
+    if not folder.is_dir():
+        raise CodiBenchError(f"{folder}: no such folder; give --baselines DIR")
+    files = sorted((report / "proposals").glob("*/*.json"))
+    if not files:
+        raise CodiBenchError(f"{report / 'proposals'}: nothing is proposed; {PROPOSE} first")
+    names = {p: (p.stem, p.parent.name) if p.parent.name in BESIDE else (p.parent.name, p.stem) for p in files}
+    for i, (kind, asked) in enumerate((("proposal of model", models), ("proposal of claim", claims))):
+        for name in asked or ():
+            if name not in (known := {both[i] for both in names.values()}):
+                raise UnknownNameError(kind, name, known)
+    taken = [path for path in files if all(not only or name in only for name, only in zip(names[path], (models, claims)))]
+    if not taken:
+        raise CodiBenchError(f"{report / 'proposals'}: nothing is proposed for these models and claims; {PROPOSE} for them")
+    recorded = metrics_recorded(folder)
+    claimed = [_read(path, folder, recorded) for path in taken if not path.parent.name.startswith("_")]
+    return claimed, [BESIDE[path.parent.name](path, folder) for path in taken if path.parent.name in BESIDE]
+
+
+def _read(path: Path, folder: Path, recorded: int) -> Proposal:
+    before = load_baseline(folder, path.parent.name, path.stem)
+    record = read_strict(path, Record, f"{PROPOSE} again")
+    own = _own_problems(path.stem, before.nearest(record.environment)[0], record)
+    return Proposal(before, record, changes(before, record, own_problems=own, recorded=recorded))
+
+
+def _own_problems(claim: str, held: Record | None, record: Record) -> bool:
+    """Do other weights score other problems here? Only then are the claims loaded, which takes seconds."""
+    if held is None or held.weights == record.weights:
+        return False
+    from codi_bench.claims import CLAIMS
+
+    return claim not in CLAIMS or CLAIMS[claim].family == OWN_ERRORS
+
+
+def _step_values(path: Path, folder: Path) -> Beside:
+    """What benchmarks/test_values.py proposes, one file a model: its own test compares numbers, here changed fields are named."""
+    file, new = Path(VALUES, path.name), _read_values(path)
+    said = "not recorded before"
+    if (folder / file).is_file():
+        old = _read_values(folder / file)
+        fields = [name for name in {**old, **new} if name not in ("date", "reason") and old.get(name) != new.get(name)]
+        said = f"changed: {', '.join(fields)}" if fields else "as recorded"
+    return Beside(
+        file, [f"step values of {path.stem}: {said}"], lambda _, reason: json.dumps(new | {"reason": reason}, indent=1) + "\n"
+    )
+
+
+def _read_values(path: Path) -> dict:
+    """A file of step values as it stands, checked: its fields keep their order."""
+    try:
+        read_json(path, STEP_VALUES.validate_json, finite=True)
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        mend = "run `pytest benchmarks/test_values.py -m slow --update-baselines` again"
+        raise BaselineError(f"{path}: {one_line(error)}; {mend}") from error
+
+
+def _speeds(path: Path, folder: Path) -> Beside:
+    """What benchmarks/perf proposes, one file for all machines."""
+    held, new = perf.load_speeds(folder), read_strict(path, perf.Speeds, f"{perf.PROPOSE} again")
+    return Beside(
+        perf.FILE, perf.changes(held, new), lambda date, reason: strict_text(perf.accept(held, new, date=date, reason=reason))
+    )
+
+
+BESIDE = {VALUES: _step_values, perf.FILE.parent.name: _speeds}
+
+
+def check_clean(folder: Path, report: Path) -> str | None:
+    """Why the git tree around a baselines folder cannot be looked at, or None where it holds no other changes.
+
+    The report is no change: the proposals came in it. Raises CodiBenchError naming the changed files.
+    """
+    try:
+        top = _git(folder, "rev-parse", "--show-toplevel")
+        if top.returncode and "not a git repository" in top.stderr:
+            return f"{folder} is in no git repository"
+        if not top.returncode and not _git(folder, "check-ignore", "-q", ".").returncode:
+            return f"git ignores {folder}"
+        root = Path(top.stdout.rstrip("\n"))
+        own = [path.resolve().relative_to(root) for path in (folder, report) if path.resolve().is_relative_to(root)]
+        apart = [f":(top,exclude,literal){path.as_posix()}" for path in own if path != Path(".")]
+        found = top if top.returncode else _git(root, "status", "--porcelain", "--", ":(top)", *apart)
+    except OSError as error:
+        return f"git cannot be run ({one_line(error)})"
+    if found.returncode:
+        raise CodiBenchError(
+            f"{folder}: git cannot say what is changed around it ({found.stderr.strip()}); mend that or give --dirty"
+        )
+    lines = found.stdout.splitlines() if root.resolve() != folder.resolve() else []
+    if lines:
+        named = ", ".join(line[3:] for line in lines[:5]) + (f" and {len(lines) - 5} more" if len(lines) > 5 else "")
+        raise CodiBenchError(
+            f"{root}: changed beside the baselines: {named}; commit that first, so that history tells what made the numbers, "
+            "or give --dirty"
+        )
+    return None
+
+
+def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False
+    )
+
+
+def write_together(folder: Path, baselines: Sequence[Baseline], beside: dict[Path, str]) -> list[Path]:
+    """Write baselines and texts beside them, all or none: first into a folder of their own, where baselines are read back.
+
+    The text of `reported` is carried over as it stands, byte for byte.
+    """
+    targets = [path_of(folder, each.model, each.claim) for each in baselines] + [folder / file for file in beside]
+    for path in targets:
+        check_writable(path, "give --baselines DIR, a folder that can be written to")
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".accept-", ignore_cleanup_errors=True) as staged:
+            for each in baselines:
+                _stage(Path(staged), each, path_of(folder, each.model, each.claim))
+            for file, text in beside.items():
+                write_text(Path(staged) / file, text)
+            for target in targets:
+                target.parent.mkdir(parents=True, exist_ok=True)
+            for target in targets:
+                os.replace(Path(staged) / target.relative_to(folder), target)
+    except OSError as error:
+        raise BaselineError(
+            f"{folder}: cannot be written ({one_line(error)}); see `git status` there, and accept again"
+        ) from error
+    return targets
+
+
+def _stage(staged: Path, baseline: Baseline, target: Path) -> None:
+    written = save_baseline(staged, baseline)
+    if target.is_file():
+        write_text(written, _with_reported(written.read_text(encoding="utf-8"), target.read_text(encoding="utf-8")))
+    if load_baseline(staged, baseline.model, baseline.claim) != baseline:  # a NaN, for one, equals nothing
+        raise BaselineError(f"{target}: would not be read back as it was written (is a number NaN?); nothing is recorded")
+
+
+def _with_reported(new: str, old: str) -> str:
+    """The new text of a baseline file with the `reported` part of the old one, as it was printed."""
+    held, fresh = _part(old, "reported"), _part(new, "reported")
+    return new[: fresh[0]] + old[slice(*held)] + new[fresh[1] :] if held and fresh else new
+
+
+def _part(text: str, field: str) -> tuple[int, int] | None:
+    """Where the value of a top-level field begins and ends in the text of a JSON object."""
+    decoder, at = json.JSONDecoder(), text.index("{") + 1
+    while (at := _skip(text, at, ", \t\r\n")) < len(text) and text[at] != "}":
+        name, at = decoder.raw_decode(text, at)
+        begin = _skip(text, at, ": \t\r\n")
+        _, at = decoder.raw_decode(text, begin)
+        if name == field:
+            return begin, at
+    return None
+
+
+def _skip(text: str, at: int, signs: str) -> int:
+    while at < len(text) and text[at] in signs:
+        at += 1
+    return at

@@ -1,0 +1,175 @@
+"""Speed as a recorded number: how many times faster a job is than its reference, both timed in turn in the same run.
+
+Such a ratio depends on the machine, so a record speaks of one machine and is compared on no other. Its noise is measured, never
+assumed: `--update-baselines` measures every ratio in RUNS processes, and what differs between them sets the tolerance.
+
+Only a fall is DRIFTED. A rise breaks nothing, and a red that asks for no mending teaches people to ignore red; but it is said,
+for against the old record all of the gain could be lost again without a word.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from codi_bench.errors import BaselineError
+from codi_bench.records.baseline import Environment, Strict, read_strict
+from codi_bench.rules.reproduction import Outcome, Regression, regression_value
+
+FILE = Path("_perf", "ratios.json")  # below a folder of baselines
+SPREADS = 4  # of the log-ratio between runs, in a tolerance (VERDICTS.md, section 4)
+PROPOSE = "run `pytest benchmarks/perf -m perf --update-baselines`"
+RUNS = 10  # ten runs say the spread well enough: by chance a normal log-ratio falls 4 of them in 0.2 % of nights
+
+
+class Machine(Environment):
+    """What a ratio of two implementations may depend on besides them."""
+
+    processor: str
+    cores: int = Field(ge=1)
+    threads: int = Field(ge=1, description="of PyTorch")
+
+
+class Ratio(Strict):
+    """A ratio that was looked at and accepted. The spreads are standard deviations of its logarithm, so they are relative."""
+
+    ratio: float = Field(gt=0, allow_inf_nan=False)
+    work: str = Field(description="what is timed on both sides: other work has another ratio")
+    runs: int = Field(ge=2)
+    repeats: int = Field(ge=2, description="in each run")
+    spread_of_repeats: float = Field(ge=0, allow_inf_nan=False)
+    spread_of_runs: float = Field(ge=0, allow_inf_nan=False)
+    tolerance: float = Field(ge=0, allow_inf_nan=False, description="how far the logarithm may fall")
+    why: str = Field(description="that tolerance")
+    date: str
+    reason: str
+
+
+class Ratios(Strict):
+    """The ratios of one machine, by the name of their benchmark."""
+
+    machine: Machine
+    ratios: dict[str, Ratio]
+
+
+class Speeds(Strict):
+    """The file of ratios: one entry a machine."""
+
+    format: Literal[1] = Field(1, alias="schema")
+    recorded: list[Ratios] = []
+
+    def of(self, machine: Machine) -> dict[str, Ratio]:
+        """By benchmark, what is recorded for exactly this machine."""
+        return {name: ratio for each in self.recorded if each.machine == machine for name, ratio in each.ratios.items()}
+
+    def having(self, machine: Machine, ratios: dict[str, Ratio]) -> Speeds:
+        """With these ratios of a machine; its others and those of other machines stay as they are."""
+        others = [each for each in self.recorded if each.machine != machine]
+        own = Ratios(machine=machine, ratios=self.of(machine) | ratios)
+        return Speeds(schema=1, recorded=sorted([*others, own], key=lambda each: str(each.machine)))
+
+
+def load_speeds(baselines: Path) -> Speeds:
+    """The recorded ratios of a baselines folder, none if it has no file. Raises BaselineError naming file and field."""
+    if not baselines.is_dir():
+        raise BaselineError(f"{baselines}: no such folder; give --baselines DIR")
+    return read_strict(baselines / FILE, Speeds) if (baselines / FILE).is_file() else Speeds(schema=1)
+
+
+def of_run(log_ratios: Sequence[float]) -> float:
+    """The log-ratio of one run: the median of its rounds, so that one disturbed round does not move it."""
+    return float(np.median(log_ratios))
+
+
+def pooled(runs: Sequence[Sequence[float]], work: str) -> Ratio:
+    """The ratio of several runs, each the log-ratios of its rounds, with the spread of both and the tolerance that follows.
+
+    The spread between runs holds that of the rounds. Few runs can make it too small by luck, but never smaller than the rounds
+    alone would make it: the larger of the two counts.
+    """
+    within = math.sqrt(np.mean([np.var(rounds, ddof=1) for rounds in runs]))
+    between = float(np.std([of_run(rounds) for rounds in runs], ddof=1))
+    repeats = min(map(len, runs))
+    expected = within / math.sqrt(repeats)
+    spread = max(between, expected)
+    why = (
+        f"{SPREADS} x {spread:.2g}, the larger of the spread between {len(runs)} processes ({between:.2g}) and that which "
+        f"{repeats} rounds a process alone would make ({expected:.2g})"
+    )
+    return Ratio(
+        ratio=_short(math.exp(np.mean([of_run(rounds) for rounds in runs]))),
+        work=work,
+        runs=len(runs),
+        repeats=repeats,
+        spread_of_repeats=_short(within),
+        spread_of_runs=_short(between),
+        tolerance=_short(SPREADS * spread),
+        why=why,
+        date="",
+        reason="",
+    )
+
+
+def judge(held: Ratio | None, ratio: float, work: str) -> Outcome:
+    """A ratio against the record of its machine: DRIFTED where it fell by more than the tolerance; a rise that large is said."""
+    if held is None:
+        return Outcome(Regression.UNCHECKED, f"nothing → {ratio:.4g} times the reference; not recorded for this machine")
+    if held.work != work:
+        return Outcome(
+            Regression.UNCHECKED, f"{held.ratio:.4g} → {ratio:.4g} times the reference, of other work: {held.work} → {work}"
+        )
+    old, new = math.log(held.ratio), math.log(ratio)
+    units = f"{(new - old) / held.tolerance:+.2f} noise units" if held.tolerance else "nothing may move"
+    why = f"{held.ratio:.4g} → {ratio:.4g} times the reference, {units}"
+    word = regression_value(old, new, held.tolerance).word
+    if word == Regression.DRIFTED and new > old:
+        return Outcome(Regression.SAME, f"{why}: faster than recorded: record it")
+    return Outcome(word, why)
+
+
+def orphans(held: Speeds, names: Collection[str]) -> list[str]:
+    """Recorded ratios that no benchmark of these names would ever check again."""
+    gone = sorted({name for each in held.recorded for name in each.ratios} - set(names))
+    return [f"{FILE}: no benchmark '{name}' any more; remove or rename its entries" for name in gone]
+
+
+def not_run(held: Speeds, devices: Collection[str]) -> list[str]:
+    """What is recorded for devices that are not among these."""
+    return [
+        f"NOT RUN: speed of {name}: recorded on {each.machine.device}, which is not here"
+        for each in held.recorded
+        if each.machine.device not in devices
+        for name in each.ratios
+    ]
+
+
+def accept(held: Speeds, proposed: Speeds, *, date: str, reason: str) -> Speeds:
+    """The records with the proposed ratios: each replaces that of its own machine and name, and no other."""
+    for each in proposed.recorded:
+        dated = {name: ratio.model_copy(update={"date": date, "reason": reason}) for name, ratio in each.ratios.items()}
+        held = held.having(each.machine, dated)
+    return held
+
+
+def changes(held: Speeds, proposed: Speeds) -> list[str]:
+    """Old → new of each proposed ratio, in units of the recorded tolerance, and of the tolerance."""
+    found = [(name, held.of(each.machine).get(name), new) for each in proposed.recorded for name, new in each.ratios.items()]
+    return [
+        f"{said(name, judge(old, new.ratio, new.work))}; tolerance {old.tolerance if old else 'none'} → {new.tolerance}"
+        for name, old, new in found
+    ]
+
+
+def said(name: str, found: Outcome) -> str:
+    """One line of a benchmark."""
+    return f"{found.word}: speed of {name}: {found.why}"
+
+
+def _short(value: float) -> float:
+    """Four digits: far finer than any noise of a time, and a diff of them can be read."""
+    return float(f"{value:.4g}")

@@ -1,0 +1,166 @@
+"""How much recorded numbers move where nothing that matters changed, and the tolerance that follows. Pure rules, no model.
+
+A number measured again on the same problems moves by batch, dtype, device and library alone: those are the tolerance of a
+regression. What other problems and other seeds of the measure do belongs to a reproduction (VERDICTS.md, sections 2 and 4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import beta, poisson
+
+from codi_bench.errors import CodiBenchError
+from codi_bench.records.baseline import Component, Environment, Noise, Recorded, Tolerance, unpack_bits
+from codi_bench.records.results import Row
+from codi_bench.rules.stats import paired_counts
+
+DETERMINISTIC = 1e-6  # rounding; one answered problem of 100 is 0.01, ten thousand times more
+SPREADS = 4  # of the device, in a tolerance: VERDICTS.md, section 4
+ELSEWHERE: tuple[Component, ...] = ("instructions", "library", "device")
+DRAWN: tuple[Component, ...] = ("sampling", "seed")  # draws around a mean of their own, not moves from the recorded number
+SELDOM = 0.001  # of nights in which more answers turn than a tolerance allows for
+RELATIVE = 0.001  # of a mean number of features: what one problem of a thousand contributes
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far a number was from the recorded one where something was another. of: what it was changed to.
+
+    flips: outcomes that turned, None where there are none. word: the verdict there.
+    """
+
+    component: Component
+    of: str
+    difference: float
+    flips: int | None = None
+    word: str | None = None
+
+
+def component(here: Environment, there: Environment, *, library: bool = False) -> Component:
+    """What differs between two environments, the widest where several do; nothing of them: the batch (its size, the threads).
+
+    library: other versions of what the environment's key does not name.
+    """
+    if there.device != here.device:
+        return "device"
+    if there.dtype != here.dtype:
+        return "dtype"
+    if there.torch != here.torch or library:
+        return "library"
+    return "instructions" if there.instructions != here.instructions else "batch"
+
+
+def differences(here: Environment, there: Environment) -> list[str]:
+    """What of another environment is not as here, in words."""
+    words = {"device": there.device, "instructions": there.instructions, "torch": f"torch {there.torch}", "dtype": there.dtype}
+    return [text for name, text in words.items() if getattr(there, name) != getattr(here, name)]
+
+
+def moved(held: Recorded, row: Row, component: Component, of: str) -> Moved:
+    """One number of a run against the recorded one. Raises CodiBenchError where they are not of as many problems."""
+    if row.n != held.n or row.measured is None:
+        where = f"{row.model} {row.claim} {row.metric}"
+        raise CodiBenchError(
+            f"{where}: field n is {row.n} in the run ({of}) and {held.n} in the record; give a run of the same problems"
+        )
+    flips, after = None, row.detail.get("outcomes")
+    if held.outcomes is not None and after is not None:
+        _, lost, gained, _ = paired_counts(unpack_bits(held.outcomes, held.n), unpack_bits(after, held.n))
+        flips = lost + gained
+    return Moved(component, of, row.measured["value"] - held.value, flips, row.validity)
+
+
+def noise_of(moves: Sequence[Moved]) -> dict[Component, Noise]:
+    """The moves of one number by component: root mean square; standard deviation of what is drawn."""
+    found = {}
+    for name in dict.fromkeys(each.component for each in moves):
+        mine = [each for each in moves if each.component == name]
+        differences, flips = np.array([each.difference for each in mine]), [each.flips for each in mine]
+        drawn = name in DRAWN and len(mine) > 1
+        found[name] = Noise(
+            spread=float(differences.std(ddof=1) if drawn else np.sqrt(np.mean(differences**2))),
+            runs=len(mine),
+            of=", ".join(dict.fromkeys(each.of for each in mine)),
+            flips=None if None in flips else sum(flips),
+        )
+    return found
+
+
+def words_of(held: Recorded, moves: Iterable[Moved]) -> set[str]:
+    """What the verdict became in other environments of the same dtype, and where one answer turned."""
+    return {each.word for each in moves if each.component in (*ELSEWHERE, "turned") and each.word and each.word != held.verdict}
+
+
+def resolution(held: Recorded) -> float:
+    """What one problem can move: no tolerance of a number made of n problems is below it. A count is exact."""
+    one = {"fraction": 1.0, "points": 100.0, "features": RELATIVE * held.n * abs(held.value), "count": 0.0}
+    return one[held.unit] / held.n
+
+
+def spread_elsewhere(noise: Mapping[Component, Noise], *, turning: int) -> float:
+    """Of everything that another environment changes, where so many answers turn: each moves a number by itself."""
+    variance = sum(noise[name].spread ** 2 for name in ELSEWHERE if name in noise)
+    return math.sqrt(variance + (turning * noise["turned"].spread ** 2 if "turned" in noise else 0.0))
+
+
+def turning(share: float, n: int) -> int:
+    """How many of n answers turn in one night elsewhere, at most but in SELDOM of them, where each turns with this chance."""
+    return max(1, int(poisson.ppf(1 - SELDOM, share * n)))
+
+
+def tolerance_of(held: Recorded, noise: Mapping[Component, Noise], words: Iterable[str] = (), *, turning: int = 1) -> Tolerance:
+    """The tolerance of a number with this noise, and why it is that number. turning: how many answers of its model may turn."""
+    elsewhere, spread = {name: noise[name] for name in ELSEWHERE if name in noise}, spread_elsewhere(noise, turning=turning)
+    runs = sum(each.runs for each in elsewhere.values())
+    answers = [noise["turned"].of + (f", {turning} times" if turning > 1 else "")] if "turned" in noise else []
+    said = "; ".join([*(each.of for each in elsewhere.values()), *answers])
+    same = "same environment: rounding alone"
+    if "batch" in noise:
+        same += f", {noise['batch'].of} moved it by {noise['batch'].spread:.2g}"
+    kind, device = "value", max(SPREADS * spread, resolution(held))
+    if held.unit == "count":
+        device, other = 0.0, "a count is exact everywhere"
+    elif held.outcomes is not None:
+        kind, device, other = "outcomes", 0.0, "another one: exact McNemar on the same problems (VERDICTS 4)"
+        if runs:
+            other += f"; {sum(each.flips or 0 for each in elsewhere.values())} of {runs * held.n} outcomes turned"
+    elif not said:
+        other = "another one: what one problem moves; nothing was measured elsewhere yet"
+    else:
+        other = f"another one: {SPREADS} times the spread of {spread:.2g} ({said})"
+        other += "" if SPREADS * spread > resolution(held) else ", but not below what one problem moves"
+    return Tolerance(
+        kind=kind,
+        deterministic=DETERMINISTIC,
+        device=device,
+        why=f"{same}; {other}",
+        words=tuple(sorted(set(words) - {held.verdict})),
+        noise=dict(noise),
+    )
+
+
+def churn(found: Iterable[tuple[Recorded, Mapping[Component, Noise]]]) -> tuple[int, int, float]:
+    """(outcomes that turned, outcomes measured again, exact 97.5 % upper bound of their share) in other environments."""
+    turned = again = 0
+    for held, noise in found:
+        for each in (noise[name] for name in ELSEWHERE if name in noise):
+            if each.flips is not None:
+                turned, again = turned + each.flips, again + each.runs * held.n
+    bound = float(beta.isf(0.025, turned + 1, again - turned)) if turned < again else 1.0
+    return turned, again, bound
+
+
+def kept(tolerance: Tolerance, before: Recorded | None, after: Recorded) -> Tolerance:
+    """The tolerance of a number that is recorded anew: which words noise makes of a verdict was about the old number.
+
+    One that was right/wrong outcomes and is none any more, or the other way round, has another kind of tolerance.
+    """
+    fresh = tolerance_of(after, {})
+    if (tolerance.kind == "outcomes") != (fresh.kind == "outcomes"):
+        return fresh
+    same = before is not None and (before.value, before.verdict) == (after.value, after.verdict)
+    return tolerance if same else tolerance.model_copy(update={"words": ()})

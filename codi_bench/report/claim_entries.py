@@ -1,0 +1,248 @@
+"""Lines of a table with the rows behind them: outcomes as symbol and word, evidence in words, numbers beside their null."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from codi_bench.records.results import NOT_RUN, OK, Row
+from codi_bench.report.table import (
+    BESIDE,
+    CAME_OUT,
+    REPORTED,
+    SOUND,
+    SYMBOLS,
+    UNITS,
+    WORDS,
+    Line,
+    counterparts,
+    number,
+    shown_unit,
+    table,
+)
+
+PROTOCOLS = {REPORTED: "as published", SOUND: "sound"}
+WIDTH = 240  # of a strip, in its own units
+
+
+@dataclass(frozen=True)
+class Sign:
+    """An outcome as symbol and word, so that neither colour nor symbol has to be known."""
+
+    symbol: str
+    word: str
+
+    @property
+    def kind(self) -> str:
+        """The word as the name of a style."""
+        return slug(self.word)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A number beside its null on one axis. Places run from 0 to WIDTH; bars are (place, width).
+
+    boxes: all, the middle 90 % and the middle half of the null's draws, or their 95 % band where only that is known. printed:
+    what was published, a number or a range. text: the same in words.
+    """
+
+    low: str
+    high: str
+    boxes: list[tuple[float, float]]
+    mean: float | None
+    measured: float
+    interval: tuple[float, float] | None
+    printed: list[tuple[float, float]]
+    text: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a table, the row behind it (None where the results hold none) and what the study printed, by its model."""
+
+    line: Line
+    row: Row | None
+    printed: list[tuple[str, dict]]
+    strip: Strip | None = None
+
+    @property
+    def protocol(self) -> str:
+        return PROTOCOLS.get(self.line.protocol, self.line.protocol)
+
+    @property
+    def reproduction(self) -> Sign | None:
+        word = self.row.reproduction if self.row else None
+        return Sign(CAME_OUT.get(word, "•"), word) if word else None
+
+    @property
+    def validity(self) -> Sign | None:
+        return verdict(self.row) if self.row else None
+
+    @property
+    def fragile(self) -> bool:
+        return bool(self.validity and self.row.detail.get("fragile"))
+
+    @property
+    def regression(self) -> list[Sign]:
+        return status(self.row) if self.row else [Sign(SYMBOLS[NOT_RUN], "not in these results")]
+
+    @property
+    def evidence(self) -> list[tuple[str, str]]:
+        """What stands behind the numbers and words of a measured line: (heading, text)."""
+        return _evidence(self.row, self.line.decide) if self.row and self.row.status == OK else []
+
+    def study(self, name: str) -> list[tuple[str, str]]:
+        """What the study printed on this line for one of its models (its name as people write it): text and place, or nothing."""
+        return [told for model, told in self.line.study.items() if BESIDE[model] == name]
+
+
+def slug(text: str) -> str:
+    """Text as a part of an address or the name of a style."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
+
+
+def in_capitals(outcome: str) -> str:
+    """A status as it is shown beside the other words: NOT RUN."""
+    return outcome.upper().replace("-", " ")
+
+
+def verdict(row: Row) -> Sign | None:
+    """The verdict of a measured row."""
+    return Sign(WORDS.get(row.validity, "•"), row.validity) if row.validity and row.status == OK else None
+
+
+def status(row: Row) -> list[Sign]:
+    """A measured row's regression, else why there is no number; a blocked row that is also red says both."""
+    if row.status == OK:
+        return [Sign(SYMBOLS.get(row.regression, "•"), row.regression)]
+    red = [Sign(SYMBOLS["DRIFTED"], "DRIFTED")] if row.regression == "DRIFTED" else []
+    return [Sign(SYMBOLS.get(row.status, "•"), in_capitals(row.status)), *red]
+
+
+def entries(rows: Sequence[Row], environment: dict, model: str) -> list[Entry]:
+    """The lines of one model's table with their rows; both protocols of a metric share the axis of their strips."""
+    beside = counterparts(model)
+    held = {
+        (row.model, line.claim, _bare(line.metric), line.protocol): row
+        for row in rows
+        if row.model in (model, *beside)
+        for line in table([row], environment, row.model)
+    }
+    found = []
+    for line in table(rows, environment, model):
+        metric = _bare(line.metric)
+        row = held.get((model, line.claim, metric, line.protocol)) or held.get((model, line.claim, "-", line.protocol))
+        study = [(BESIDE[name], held.get((name, line.claim, metric, REPORTED))) for name in beside]
+        found.append(Entry(line, row, [(name, each.reported) for name, each in study if each and each.reported]))
+    axes: dict[tuple[str, str], list[float]] = {}
+    for entry in found:
+        axes.setdefault((entry.line.claim, entry.line.metric), []).extend(_shown(entry))
+    return [replace(entry, strip=_strip(entry, axes[entry.line.claim, entry.line.metric])) for entry in found]
+
+
+def _bare(metric: str) -> str:
+    """A line's metric without its unit, which a row that was not measured may not have."""
+    for unit in UNITS.values():
+        metric = metric.removesuffix(unit)
+    return metric
+
+
+def _evidence(row: Row, decide: str) -> list[tuple[str, str]]:
+    detail = row.detail
+    replaced = " of ".join(str(detail[key]) for key in ("replaced_by", "reference") if detail.get(key))
+    fragile = "draws of the null or rounding could change the word" if row.validity and detail.get("fragile") else ""
+    told = [
+        ("verdict", detail.get("validity")),
+        ("fragile", fragile),
+        ("what would decide", decide and f"{decide} problems"),
+        ("no verdict", None if row.validity else detail.get("no_validity")),
+        ("reproduction", detail.get("reproduction")),
+        ("regression", row.reason),
+        ("no interval", detail.get("no_interval")),
+        ("null", detail["null"] if isinstance(detail.get("null"), str) else None),
+        ("replaced by", replaced),
+        ("formula", detail.get("formula")),
+        ("note", detail.get("note")),
+        ("code", detail.get("code")),
+    ]
+    return [(heading, str(text)) for heading, text in told if text]
+
+
+# --- strips --------------------------------------------------------------------------------------------------------------
+
+
+def _shown(entry: Entry) -> list[float]:
+    """Every number that a strip has to have room for."""
+    row = entry.row
+    if row is None or not row.measured:
+        return []
+    numbers = [row.measured, row.null or {}, *(value for _, value in entry.printed)]
+    return [
+        *(value[key] for value in numbers for key in ("value", "low", "high") if value.get(key) is not None),
+        *((row.null or {}).get("quantiles") or []),
+    ]
+
+
+def _strip(entry: Entry, shown: list[float]) -> Strip | None:
+    """None where there is nothing to stand beside the number, and for counts, whose models differ by orders of magnitude."""
+    row, measured = entry.row, (entry.row.measured or {}) if entry.row else {}
+    if measured.get("value") is None or row.unit == "count" or not (row.null or entry.printed or measured.get("low") is not None):
+        return None
+    room = 0.06 * (max(shown) - min(shown)) or 0.5 * abs(shown[0]) or 0.5
+    low, high = min(shown) - room, max(shown) + room
+    if min(shown) >= 0:
+        low = max(low, 0.0)
+    if row.unit == "fraction" and max(shown) <= 1:
+        high = min(high, 1.0)
+
+    def at(x: float) -> float:
+        return round(6 + (WIDTH - 12) * (x - low) / (high - low), 1)  # markers at the ends keep their halves
+
+    def bar(left: float, right: float) -> tuple[float, float]:
+        return at(left), round(at(right) - at(left), 1)
+
+    def ends(value: dict) -> tuple[float, float] | None:
+        return None if value.get("low") is None or value.get("high") is None else (value["low"], value["high"])
+
+    null = row.null or {}
+    quantiles = null.get("quantiles") or []
+    halves = [(quantiles[0], quantiles[20]), (quantiles[1], quantiles[19]), (quantiles[5], quantiles[15])] if quantiles else []
+    printed = [(value["value"],) * 2 if value.get("value") is not None else ends(value) for _, value in entry.printed]
+    return Strip(
+        low=_number(row, {"value": low}),
+        high=_number(row, {"value": high}),
+        boxes=[bar(*pair) for pair in halves or filter(None, [ends(null)])],
+        mean=at(null["value"]) if null.get("value") is not None else None,
+        measured=at(measured["value"]),
+        interval=bar(*ends(measured)) if ends(measured) else None,
+        printed=[bar(*pair) for pair in printed if pair],
+        text=_in_words(entry, quantiles),
+    )
+
+
+def _in_words(entry: Entry, quantiles: Sequence[float]) -> str:
+    row, line = entry.row, entry.line
+    parts = [f"measured {line.measured}"]
+    if line.null:
+        parts.append(f"null {line.null}{f', p = {line.p}' if line.p else ''}")
+    if quantiles:
+        half = _number(row, {"low": quantiles[5], "high": quantiles[15]})
+        parts.append(
+            f"half of the null's draws lie in {half}, all in {_number(row, {'low': quantiles[0], 'high': quantiles[20]})}"
+        )
+    parts += [f"published for {name} {_number(row, value)}" for name, value in entry.printed]
+    return f"{line.metric}, {entry.protocol}: {'; '.join(parts)}."
+
+
+def _number(row: Row, value: dict) -> str:
+    return number(value, shown_unit(row))
+
+
+def tally(rows: Iterable[Row]) -> list[tuple[Sign, int]]:
+    """How often each word, lack of a word, or reason for no number stands on some rows, verdicts first."""
+    found: dict[Sign, int] = {}
+    for row in rows:
+        sign = (verdict(row) or Sign("·", "no verdict")) if row.status == OK else status(row)[0]
+        found[sign] = found.get(sign, 0) + 1
+    return sorted(found.items(), key=lambda item: [*WORDS, item[0].word].index(item[0].word))

@@ -1,0 +1,199 @@
+"""What a figure shows: numbers with their intervals, nulls and words, made from rows, and all of it again as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from codi_bench.records.results import OK, Row, finite
+from codi_bench.report.table import REPORTED, REPORTING, number, word
+
+
+@dataclass(frozen=True)
+class Band:
+    """A null in the unit of its panel: mean and 95 % band; middle: the half of its draws around the median, where known."""
+
+    value: float
+    low: float
+    high: float
+    middle: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One number in the unit of its panel, its 95 % interval, its null, and what to write beside it.
+
+    said: a verdict or a place. text: the number as it was printed, where its digits matter.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    band: Band | None = None
+    said: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One mark a place of its panel, None where nothing was measured. hollow: not of the protocol that the others are of."""
+
+    label: str
+    marks: Sequence[Mark | None]
+    hollow: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Places with one or more series, in " %", " points" or, as an AUC, in "".
+
+    axis: what the numbers are; across: what the places are. band, levels: references over all places; empty: why there is nothing
+    to draw.
+    """
+
+    title: str
+    axis: str
+    places: Sequence[str]
+    series: Sequence[Series]
+    unit: str = " %"
+    across: str = ""
+    band: Band | None = None
+    levels: Sequence[tuple[str, float]] = ()
+    empty: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Layers x places: numbers in percent, None where there is none, and which of them carry a star."""
+
+    title: str
+    layers: Sequence[str]
+    places: Sequence[str]
+    cells: Sequence[Sequence[float | None]]
+    starred: Sequence[Sequence[bool]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A figure to be drawn by draw(figure, panels): findings one a model, panels or grids, and the height in inches."""
+
+    name: str
+    findings: list[str]
+    caption: str
+    panels: list
+    draw: Callable
+    height: float
+
+    @property
+    def title(self) -> str:
+        """The findings as sentences."""
+        return ". ".join(self.findings) + "."
+
+    @property
+    def alt(self) -> str:
+        """The title, and every number that is drawn."""
+        return " ".join([self.title, *map(described, self.panels)])
+
+
+def scaled(x, scale: float) -> float | None:
+    """A known number in the unit of a panel."""
+    return None if finite(x) is None else scale * x
+
+
+def shown(value: float, unit: str) -> str:
+    """A number of a panel as text: an AUC with two digits, percent and points with one."""
+    return f"{value:.2f}" if unit == "" else f"{round(value, 1) + 0.0:.1f}{unit}"  # never -0.0
+
+
+def mark_of(row: Row, said: str = "") -> Mark:
+    """The measured number of a row, in percent or points, with its interval and null."""
+    scale = 100 if row.unit == "fraction" else 1
+    value, low, high = (scaled(row.measured.get(end), scale) for end in ("value", "low", "high"))
+    return Mark(value, low, high, band_of(row, scale), said)
+
+
+def interval(ends: Sequence | None, scale: float, said: str = "") -> Mark | None:
+    """A mark of [value, low, high], None where there is no value."""
+    value, low, high = ([scaled(x, scale) for x in ends or ()] + [None] * 3)[:3]
+    return None if value is None else Mark(value, low, high, said=said)
+
+
+def band_of(row: Row, scale: float) -> Band | None:
+    """The null of a row that has a band."""
+    null = row.null or {}
+    value, low, high = (scaled(null.get(end), scale) for end in ("value", "low", "high"))
+    if None in (value, low, high):
+        return None
+    draws = [scaled(x, scale) for x in null.get("quantiles") or ()]  # 0 to 100 % in steps of 5
+    middle = (draws[5], draws[15]) if len(draws) == 21 and None not in (draws[5], draws[15]) else None
+    return Band(value, low, high, middle)
+
+
+def percent(value: dict | None) -> str:
+    """A rate without its interval, as in the tables."""
+    return number({"value": (value or {}).get("value")}, "fraction", " %")
+
+
+def verdict(row: Row, symbol: bool = False) -> str:
+    """The word of a row, and whether it is fragile; with its symbol beside a mark."""
+    if not row.validity:
+        return "no word"
+    return (word(row.validity) if symbol else row.validity) + (" (fragile)" if row.detail.get("fragile") else "")
+
+
+def against(how: str, row: Row | None, measured: Mapping) -> str:
+    """A rate beside what permuted labels give, and its word: or that it was not measured."""
+    if row is None or row.key not in measured:
+        return f"{how} {'not measured' if row is None or row.status == OK else row.status}"
+    null = f", permuted labels {percent(row.null)}" if finite((row.null or {}).get("value")) is not None else ""
+    return f"{how} {percent(row.measured)}{null}: {verdict(row)}"
+
+
+def published(rows: Sequence[Row], claim: str, metric: str, unit: str) -> dict[str, Mark]:
+    """What the study printed as one number, with its digits, by the model that it is about."""
+    by_key, found = {row.key: row for row in rows}, {}
+    for model, name in REPORTING.items():
+        row = by_key.get((claim, model, metric, REPORTED))
+        value = scaled((row.reported or {}).get("value"), 100 if unit == " %" else 1) if row else None
+        if value is not None:
+            said = "" if row.status == OK else "not measured here"
+            found[f"{name}, published"] = Mark(value, said=said, text=f"{value:.2f}{unit}")
+    return found
+
+
+def described(panel: Panel | Grid) -> str:
+    """Every number of a panel or grid as text."""
+    if isinstance(panel, Grid):
+        held = [
+            f"layer {layer}: {', '.join(map(_cell, panel.places, line, stars))}"
+            for layer, line, stars in zip(panel.layers, panel.cells, panel.starred, strict=True)
+        ]
+    else:
+        held = [f"{place}: {text}" for at, place in enumerate(panel.places) if (text := _at_place(panel, at))]
+        held += [f"{label} {shown(value, panel.unit)}" for label, value in panel.levels]
+        held += [f"permuted labels {_band(panel.band, panel.unit)}"] if panel.band else []
+        held += [panel.empty] if panel.empty else []
+    head = ", ".join(filter(None, [panel.title, panel.axis if isinstance(panel, Panel) else "accuracy"]))
+    return " ".join(f"{head}{': ' if held else ''}{'; '.join(held)}.".split())
+
+
+def _at_place(panel: Panel, at: int) -> str:
+    """The numbers at one place, each under its series where more than one could stand there."""
+    marks = [(series.label, series.marks[at]) for series in panel.series if series.marks[at]]
+    return ", ".join(f"{label} {_number(mark, panel.unit)}".strip() for label, mark in marks)
+
+
+def _number(mark: Mark, unit: str) -> str:
+    text = mark.text or shown(mark.value, unit)
+    if None not in (mark.low, mark.high):
+        text += f" [{shown(mark.low, unit).removesuffix(unit)}, {shown(mark.high, unit).removesuffix(unit)}]"
+    text += f" (permuted labels {_band(mark.band, unit)})" if mark.band else ""
+    return f"{text} {mark.said}".rstrip()
+
+
+def _band(band: Band, unit: str) -> str:
+    return f"{shown(band.value, unit)}, 95 % of the draws {shown(band.low, unit)} to {shown(band.high, unit)}"
+
+
+def _cell(place: str, cell: float | None, star: bool) -> str:
+    return f"{place} {'not measured' if cell is None else f'{cell:.1f} %'}{' ★' if star else ''}"

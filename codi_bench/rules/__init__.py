@@ -1,0 +1,1 @@
+"""Rules: numbers in, words out. No file, no model, no claim."""

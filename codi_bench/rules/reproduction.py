@@ -1,0 +1,270 @@
+"""How an outcome word is decided: Reproduction (VERDICTS.md, section 2), Regression (section 4) and the winner of a pair.
+
+Pure rules: numbers in, a word and one line of reasons out. Rates, drops and margins are fractions throughout (5 points are
+0.05); only the reasons speak of points. A NaN or a missing number that a rule needs raises MeasureError: the row is blocked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+
+from scipy.stats import norm
+
+from codi_bench.errors import MeasureError, UnknownNameError
+from codi_bench.rules.stats import Estimate, mcnemar_exact, paired_counts
+
+ONE_POINT = 0.01
+RATE_MARGIN = 0.05
+DRIFT_LEVEL = 0.005
+WINNER_LEVEL = 0.05
+Z90, Z95 = float(norm.ppf(0.95)), float(norm.ppf(0.975))
+# A difference of two printed decimals (0.425 - 0.44) misses its own bound by rounding alone.
+ROUNDING = 1e-12
+
+
+class Reproduction(StrEnum):
+    """Does the published number come out under the published protocol?"""
+
+    REPRODUCED = "REPRODUCED"
+    NOT_REPRODUCED = "NOT REPRODUCED"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+class Regression(StrEnum):
+    """Did our own number move? UNCHECKED: nothing is recorded, which never counts as a pass."""
+
+    SAME = "SAME"
+    DRIFTED = "DRIFTED"
+    UNCHECKED = "UNCHECKED"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A word and the one line that says why."""
+
+    word: Reproduction | Regression
+    why: str
+
+
+def _finite(**values) -> None:
+    for name, value in values.items():
+        if value is None or not math.isfinite(value):
+            raise MeasureError(f"{name} = {value}: a verdict needs a finite number")
+
+
+def _at_least(least: float, **values) -> None:
+    _finite(**values)
+    for name, value in values.items():
+        if value < least:
+            raise MeasureError(f"{name} = {value}: must be at least {least}")
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * fraction:+.2f}"
+
+
+# Reproduction: measured against `reported`, same protocol, same model.
+
+
+def equivalence_margin(reported: float, *, drop: bool = False) -> float:
+    """d of the other-list rule: 5 points for a rate; for a drop half of the reported drop, if that is smaller."""
+    _finite(reported=reported)
+    return min(RATE_MARGIN, abs(reported) / 2) if drop else RATE_MARGIN
+
+
+def same_list(measured: float, reported: float, *, n: int, printed_unit: float) -> Outcome:
+    """Both are counts on one fixed list of n problems, so only protocol and numerics lie between them.
+
+    printed_unit: the last printed digit as a fraction: 0.001 for "43.7 %".
+    """
+    _finite(measured=measured, reported=reported)
+    _at_least(1, n=n)
+    _at_least(0, printed_unit=printed_unit)
+    difference, allowed = measured - reported, max(ONE_POINT, 2 / n) + printed_unit / 2
+    word = Reproduction.REPRODUCED if abs(difference) <= allowed + ROUNDING else Reproduction.NOT_REPRODUCED
+    return Outcome(word, f"same list of {n}: D = {_points(difference)} points, allowed {100 * allowed:.2f} either way")
+
+
+def _standard_error(value: float, n: int | None, s: float | None) -> float | None:
+    """s where it is known, else sqrt(p(1-p)/n), else None.
+
+    For a drop p is its size: the least error that a net change of that size can have. 0 and 1 are moved inwards by half
+    a problem, since p(1-p) would claim that ten right of ten leave no error at all.
+    """
+    if s is not None:
+        _at_least(0, s=s)
+        return s
+    if n is None:
+        return None
+    _at_least(1, n=n)
+    if abs(value) > 1:
+        raise MeasureError(f"{value} is no rate: p(1-p)/n needs a fraction, any other number its own spread")
+    p = min(max(abs(value), 0.5 / n), 1 - 0.5 / n)
+    return math.sqrt(p * (1 - p) / n)
+
+
+def other_list(
+    measured: float,
+    reported: float,
+    *,
+    margin: float,
+    n_measured: int | None = None,
+    s_measured: float | None = None,
+    n_reported: int | None = None,
+    s_reported: float | None = None,
+    effect: float | None = None,
+) -> Outcome:
+    """Two samples, or unknown ones: equivalence (TOST at 5 %) against difference beyond the margin d.
+
+    n_*: problems behind a rate; s_*: standard error, which stands over n (numbers that are not means over problems: std
+    over 50 redraws of the reported protocol). A number with neither is INCONCLUSIVE. effect: the claimed effect (rate over
+    chance, drop); a margin wider than it is vacuous and cannot give REPRODUCED.
+    """
+    _finite(measured=measured, reported=reported)
+    _at_least(0, margin=margin)
+    errors = _standard_error(measured, n_measured, s_measured), _standard_error(reported, n_reported, s_reported)
+    for name, error in zip(("measured", "reported"), errors, strict=True):
+        if error is None:
+            return Outcome(Reproduction.INCONCLUSIVE, f"other list: the {name} number has neither spread nor n")
+    difference, s = measured - reported, math.hypot(*errors)
+    why = f"other list: D = {_points(difference)} points, s = {100 * s:.2f}, margin {100 * margin:.2f}"
+    if abs(difference) - Z95 * s > margin:
+        return Outcome(Reproduction.NOT_REPRODUCED, f"{why}: 95 % interval wholly beyond the margin")
+    if effect is not None:
+        _finite(effect=effect)
+        if margin > abs(effect):
+            return Outcome(Reproduction.INCONCLUSIVE, f"{why}: vacuous, wider than the effect of {_points(effect)} points")
+    if abs(difference) + Z90 * s < margin:
+        return Outcome(Reproduction.REPRODUCED, f"{why}: 90 % interval inside the margin")
+    return Outcome(Reproduction.INCONCLUSIVE, f"{why}: neither inside nor wholly beyond the margin")
+
+
+def _by_interval(estimate: Estimate, why: str, *, holds, fails) -> Outcome:
+    """holds and fails read the two ends of the 95 % interval; if neither is so, or there are no ends: INCONCLUSIVE."""
+    _finite(value=estimate.value)
+    if estimate.low is None or estimate.high is None:
+        return Outcome(Reproduction.INCONCLUSIVE, f"{why}: the measured number has no interval")
+    _finite(low=estimate.low, high=estimate.high)
+    word = Reproduction.INCONCLUSIVE
+    if holds(estimate.low, estimate.high):
+        word = Reproduction.REPRODUCED
+    elif fails(estimate.low, estimate.high):
+        word = Reproduction.NOT_REPRODUCED
+    return Outcome(word, f"{why}: measured {estimate.value:.4g}, 95 % interval {estimate.low:.4g} to {estimate.high:.4g}")
+
+
+def stated_range(measured: Estimate, *, low: float, high: float) -> Outcome:
+    """A published range such as "50-60 %" against the measured 95 % interval, ends included."""
+    _finite(low=low, high=high)
+    if low > high:
+        raise MeasureError(f"stated range {low} to {high} is upside down")
+    return _by_interval(
+        measured,
+        f"stated range {low:.4g} to {high:.4g}",
+        holds=lambda below, above: low <= below and above <= high,
+        fails=lambda below, above: above < low or high < below,
+    )
+
+
+def fact(measured: float | str, reported: float | str, *, printed_unit: float = 0) -> Outcome:
+    """A width, a count or a name. printed_unit: the last printed digit where the source rounds (1e6 for "124M")."""
+    for side in (measured, reported):
+        if not isinstance(side, str):
+            _finite(fact=side)
+    equal = measured == reported
+    if printed_unit:
+        _finite(measured=measured, reported=reported)
+        _at_least(0, printed_unit=printed_unit)
+        equal = abs(measured - reported) <= printed_unit / 2
+    word = Reproduction.REPRODUCED if equal else Reproduction.NOT_REPRODUCED
+    return Outcome(word, f"fact: measured {measured}, reported {reported}")
+
+
+def order(difference: Estimate) -> Outcome:
+    """The claim "A above B", judged by the 95 % interval of A - B; an end at 0 contains it."""
+    return _by_interval(
+        difference,
+        "order, A - B",
+        holds=lambda below, above: below > 0,
+        fails=lambda below, above: above < 0,
+    )
+
+
+CASES = {"same-list": same_list, "other-list": other_list, "stated-range": stated_range, "fact": fact, "order": order}
+
+
+def reproduce(case: str, *numbers, **details) -> Outcome:
+    """The rule of a case, by the name that a baseline file gives it; numbers and details are that rule's own."""
+    if case not in CASES:
+        raise UnknownNameError("reproduction case", case, CASES)
+    return CASES[case](*numbers, **details)
+
+
+# Regression: measured against `recorded`, problem by problem.
+
+
+def regression_count(recorded_bits, measured_bits, *, same_environment: bool, family_size: int) -> Outcome:
+    """Right/wrong of the same problems, bool [n] each; recorded_bits None: UNCHECKED.
+
+    Same environment key: any flip is DRIFTED. Other: exact McNemar p <= 0.005 / family_size and a net change of more than
+    0.5 % of n; family_size is the number of recorded metrics. An answer that is wrong in another way shows in no bit: compare
+    the answers themselves where they are recorded. Raises MeasureError for lists of different length.
+    """
+    _at_least(1, family_size=family_size)
+    if recorded_bits is None:
+        return Outcome(Regression.UNCHECKED, "no outcomes recorded")
+    both, lost, gained, neither = paired_counts(recorded_bits, measured_bits)
+    n, p, level = both + lost + gained + neither, mcnemar_exact(recorded_bits, measured_bits), DRIFT_LEVEL / family_size
+    why = f"b = {lost} right then wrong, g = {gained} wrong then right, of {n}, p = {p:.3g}"
+    if same_environment:
+        return Outcome(Regression.DRIFTED if lost + gained else Regression.SAME, f"{why}; same environment: no flip allowed")
+    # 0.5 % in whole numbers: 200 x |b - g| > n has no rounding.
+    drifted = p <= level and 200 * abs(lost - gained) > n
+    rule = f"other environment: drifted at p <= {level:.3g} and a net change above {n / 200:g}"
+    return Outcome(Regression.DRIFTED if drifted else Regression.SAME, f"{why}; {rule}")
+
+
+def regression_value(recorded: float | None, measured: float | None, tolerance: float) -> Outcome:
+    """Symmetric: SAME within the tolerance, its end included; any NaN, or None on one side, DRIFTED; None on both, UNCHECKED.
+
+    tolerance: deterministic in the same environment, 4 times the calibrated device spread in another.
+    """
+    _at_least(0, tolerance=tolerance)
+    if recorded is None and measured is None:
+        return Outcome(Regression.UNCHECKED, "no value recorded")
+    if recorded is None or measured is None:
+        return Outcome(Regression.DRIFTED, f"recorded {recorded}, measured {measured}: one side has no number")
+    # Asked this way round, NaN is never within; equality first, since inf - inf is NaN.
+    within = recorded == measured or abs(measured - recorded) <= tolerance
+    why = f"recorded {recorded:.6g}, measured {measured:.6g}, tolerance {tolerance:.3g}"
+    return Outcome(Regression.SAME if within else Regression.DRIFTED, why)
+
+
+def regression_verdict(
+    recorded: str | None, measured: str | None, *, fragile: bool = False, words: Collection[str] = ()
+) -> Outcome:
+    """A changed verdict is DRIFTED unless it was recorded as fragile: then it is SAME and the reason prints the change.
+
+    words: what noise as measured makes of it in another environment; empty in the same one, where nothing is noise.
+    """
+    if recorded is None and measured is None:
+        return Outcome(Regression.UNCHECKED, "no verdict recorded")
+    if recorded == measured:
+        return Outcome(Regression.SAME, f"verdict {measured}")
+    change = f"verdict {recorded} became {measured}"
+    if fragile:
+        return Outcome(Regression.SAME, f"{change}; recorded as fragile")
+    if measured in words:
+        return Outcome(Regression.SAME, f"{change}; as noise in another environment makes it too")
+    return Outcome(Regression.DRIFTED, change)
+
+
+def winner(difference: float, p: float) -> str | None:
+    """ "a" or "b", whichever the difference a - b is in favour of, where the corrected two-sided p is at most 0.05; else None."""
+    _finite(difference=difference, p=p)
+    if p > WINNER_LEVEL or difference == 0:
+        return None
+    return "a" if difference > 0 else "b"

@@ -1,0 +1,379 @@
+"""Does a claim hold under a sound protocol: the words of VERDICTS.md, sections 1, 3 and 6.
+
+Pure rules: numbers in, a word and one line of reasons out. Effects, bounds and Delta are fractions (5 points are 0.05); only the
+reasons speak of points. p values are one-sided and already corrected. A number that a rule needs and that is missing,
+NaN or out of range raises MeasureError: the row is blocked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import product
+
+import numpy as np
+from scipy.stats import norm
+
+from codi_bench.errors import MeasureError
+from codi_bench.rules.intervals import heterogeneity
+from codi_bench.rules.stats import Estimate, holm
+
+ALPHA = 0.025
+HETEROGENEOUS = 0.05
+NULL_LEVEL = 0.01
+Z95 = float(norm.ppf(0.975))
+POWER_Z = 1.2816  # 90 % power
+# Closer to its threshold than this, a bound may fall on the other side elsewhere.
+NUMERIC = 1e-6
+# Equal statistics may differ by the order of their sums, and m x 1/(40 m) from 0.025.
+ROUNDING = 1e-12
+
+
+class Validity(StrEnum):
+    """Does the claim hold under a sound protocol?"""
+
+    SUPPORTED = "SUPPORTED"
+    ARTEFACT = "ARTEFACT"
+    REFUTED = "REFUTED"
+    UNDERPOWERED = "UNDERPOWERED"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A word and the one line that says why.
+
+    word: None where no rule gives one. fragile: Monte-Carlo error or rounding could change the word (VERDICTS.md, section 4).
+    decide: number of problems for 90 % power at Delta, UNDERPOWERED only; None where no interval gives a standard error, and
+    where that many were there already, so that more need not decide.
+    """
+
+    word: Validity | None
+    why: str
+    fragile: bool = False
+    decide: int | None = None
+
+
+def _finite(low: float = -math.inf, high: float = math.inf, **values) -> None:
+    for name, value in values.items():
+        if value is None or not math.isfinite(value) or not low <= value <= high:
+            raise MeasureError(f"{name} = {value}: a verdict needs a finite number within [{low:g}, {high:g}]")
+
+
+def _positive(**values) -> None:
+    _finite(low=math.ulp(0), **values)
+
+
+def _amount(value: float | None, unit: str) -> str:
+    if value is None:
+        return "none"
+    return f"{100 * value:+.1f}" if unit == "points" else f"{value:+.3f}"
+
+
+# Permutations and families (section 1 and section 3, multiplicity).
+
+
+def permutation_p(observed, null):
+    """(1 + #{null >= observed}) / (B + 1): a float, or an array [...] for observed [...] and null [B, ...]."""
+    observed, null = np.asarray(observed, float), np.asarray(null, float)
+    if null.ndim < 1 or not len(null) or null.shape[1:] != observed.shape:
+        raise MeasureError(f"a permutation p needs observed [...] and null [B, ...], not {observed.shape} and {null.shape}")
+    if np.isnan(null).any() or np.isnan(observed).any():
+        raise MeasureError("a permutation p needs numbers, not NaN")
+    p = (1 + (null >= observed - ROUNDING).sum(axis=0)) / (len(null) + 1)
+    return p if observed.ndim else float(p)
+
+
+def passes(p: float) -> bool:
+    """p <= alpha; 1/(40 m) times m passes for every m."""
+    return p <= ALPHA + ROUNDING
+
+
+def holm_permutations(m: int) -> int:
+    """Permutations that Holm over m tests needs at least: with 40 m - 1 the smallest p, 1/(40 m), just reaches 0.025 / m."""
+    _finite(low=1, m=m)
+    return 40 * m - 1
+
+
+def check_permutations(B: int, m: int) -> None:
+    """Raises MeasureError where B permutations cannot carry Holm over m tests: an error, never an UNDERPOWERED."""
+    if B < holm_permutations(m):
+        raise MeasureError(f"{B} permutations cannot carry Holm over {m} tests: at least {holm_permutations(m)} are needed")
+
+
+def check_permuted(null_auc) -> None:
+    """The control of every label null [B] or [B, cells]: permuted labels must not be told better than by chance.
+
+    With labels permuted inside the folds the AUC of every draw is 0.5 in expectation, whatever the scores; a pipeline that leaks
+    lifts it. The band: four standard errors of the mean over draws, and one point, since groups of a size of their own cannot be
+    permuted. Raises MeasureError, which blocks the rows.
+    """
+    draws = np.asarray(null_auc, float)
+    draws = draws.reshape(len(draws), -1).mean(axis=1)
+    mean, error = float(draws.mean()), float(draws.std(ddof=1)) / math.sqrt(len(draws))
+    if mean - 0.5 > max(0.01, 4 * error):
+        raise MeasureError(
+            f"a control fails: permuted labels have an AUC of {mean:.3f} in the mean, 0.5 +- {max(0.01, 4 * error):.3f} was "
+            "expected; something of the labels leaks, or most groups have a size of their own and cannot be permuted"
+        )
+
+
+def holm_p(p_values: Mapping[str, float], size: int) -> dict[str, float]:
+    """Holm-corrected p values by name, within a family of declared size.
+
+    Raises MeasureError unless all of the family is there: a partial run must not change a verdict.
+    """
+    if len(p_values) != size:
+        raise MeasureError(f"a family of {size} tests came with {len(p_values)}: Holm needs all of them")
+    return dict(zip(p_values, map(float, holm(list(p_values.values()))), strict=True))
+
+
+def across_claims(p_values: Sequence[float], claims: int) -> np.ndarray:
+    """Holm over the tests of one claim, times the claims of its family (section 3): no claim waits for the others of a family."""
+    return np.minimum(1.0, claims * holm(list(p_values)))
+
+
+# Words (section 3).
+
+
+def half_effect(reported_effect: float | None, floor: float) -> float:
+    """Delta of a `value` claim: half of the reported effect over its null, not below the floor; the floor if none is reported."""
+    _positive(floor=floor)
+    if reported_effect is None:
+        return floor
+    _finite(reported_effect=reported_effect)
+    return max(reported_effect / 2, floor)
+
+
+def _decide(n: int, se: float, delta: float, z: float) -> int:
+    """n_decide = ceil(n ((z + 1.2816) SE / Delta)^2)."""
+    return math.ceil(n * ((z + POWER_Z) * se / delta) ** 2)
+
+
+def _underpowered(why: str, *, n: int, se: float | None, delta: float, z: float, fragile: bool) -> Verdict:
+    if se is None:
+        return Verdict(Validity.UNDERPOWERED, f"{why}: undecided, and no standard error tells how many problems would", fragile)
+    decide = _decide(n, se, delta, z)
+    if decide <= n:
+        near = f"{decide} have 90 % power at Delta, so the effect lies near a bound, or a stricter null is not passed"
+        return Verdict(Validity.UNDERPOWERED, f"{why}: undecided, though {near}", fragile)
+    return Verdict(Validity.UNDERPOWERED, f"{why}: at least {decide} problems would decide", fragile, decide)
+
+
+def _answers(holds: bool | None, distance: float | None, tolerance: float) -> set[bool | None]:
+    """What a comparison says, and its contrary too where its two sides are no further apart than the tolerance."""
+    return {True, False} if holds is not None and abs(distance) <= tolerance else {holds}
+
+
+def _sound_word(above_zero: bool | None, below_delta: bool | None, marginal: bool, *stricter: bool) -> Validity:
+    """Rules 2 to 5, first match wins; None: this end of the interval is missing, and what needs it cannot match."""
+    if marginal and not all(stricter) and below_delta:
+        return Validity.ARTEFACT
+    if below_delta:
+        return Validity.REFUTED
+    if marginal and all(stricter) and above_zero:
+        return Validity.SUPPORTED
+    return Validity.UNDERPOWERED
+
+
+def _monte_carlo(p: float, permutations: int | None) -> float:
+    """Standard error of a permutation p; 0 for an exact one."""
+    return 0.0 if permutations is None else math.sqrt(p * (1 - p) / (permutations + 1))
+
+
+def _read_interval(theta: Estimate, unit: str) -> str:
+    if theta.low is None and theta.high is None:
+        return "no honest interval"
+    gap = ", the missing end has no honest bound" if theta.low is None or theta.high is None else ""
+    return f"[{_amount(theta.low, unit)}, {_amount(theta.high, unit)}]{gap}"
+
+
+def _check_interval(theta: Estimate) -> None:
+    _finite(theta=theta.value)
+    for end in (theta.low, theta.high):
+        if end is not None:
+            _finite(bound=end)
+    if theta.low is not None and theta.high is not None and theta.low > theta.high:
+        raise MeasureError(f"interval {theta.low} to {theta.high} is upside down")
+
+
+def sound(
+    theta: Estimate,
+    *,
+    delta: float,
+    p: Mapping[str, float],
+    marginal: str,
+    n: int,
+    z: float = Z95,
+    unit: str = "points",
+    permutations: int | None = None,
+    controls: Sequence[str] = (),
+) -> Verdict:
+    """The word of a row under the sound protocol, kinds `value`, `exists` and `location`: the five rules in their order.
+
+    theta: effect over its strictest required null, with 95 % interval; an end that is None matches no rule. delta: the smallest
+    effect that counts. p: corrected p of every required null by name; marginal: which of them is the marginal one. n: problems
+    (groups). z: the corrected critical value of n_decide; its SE is (high - low) / (2 x 1.96). permutations: behind the p values,
+    None for exact tests. fragile: p values within two Monte-Carlo errors of alpha, or bounds within 1e-6 of their thresholds,
+    would give another word on the other side.
+    Raises MeasureError for a failing control, by its text.
+    """
+    if controls:
+        raise MeasureError("a control fails: " + "; ".join(controls))
+    _check_interval(theta)
+    _positive(delta=delta, z=z)
+    _finite(low=1, n=n)
+    if marginal not in p:
+        raise MeasureError(f"the marginal null '{marginal}' has no p: there are {', '.join(p) or 'none'}")
+    values = [p[marginal], *(value for name, value in p.items() if name != marginal)]
+    for value in values:
+        _finite(0, 1, p=value)
+    low, high = theta.low, theta.high
+    answers = [
+        _answers(None if low is None else low > 0, low, NUMERIC),
+        _answers(None if high is None else high < delta, None if high is None else high - delta, NUMERIC),
+        *(_answers(passes(value), value - ALPHA, 2 * _monte_carlo(value, permutations)) for value in values),
+    ]
+    word = _sound_word(low is not None and low > 0, high is not None and high < delta, *map(passes, values))
+    fragile = any(_sound_word(*other) is not word for other in product(*answers))
+    nulls = ", ".join(f"{value:.2g} ({name})" for name, value in p.items())
+    why = f"effect {_amount(theta.value, unit)} {unit}, {_read_interval(theta, unit)}, Delta {_amount(delta, unit)}"
+    why = f"{why}, p = {nulls}, n = {n}"
+    if word is Validity.UNDERPOWERED:
+        se = None if low is None or high is None else (high - low) / (2 * Z95)
+        return _underpowered(why, n=n, se=se, delta=delta, z=z, fragile=fragile)
+    return Verdict(word, why, fragile)
+
+
+def reported(
+    measured: float,
+    *,
+    null_mean: float | None,
+    nominal: float | None,
+    p_null: float | None,
+    unit: str = "points",
+    permutations: int | None = None,
+) -> Verdict | None:
+    """ARTEFACT where the published protocol makes the number itself, else None: the word is that of the sound row.
+
+    null_mean, p_null: of the measured value under the same protocol with permuted labels, None where there is no null; nominal:
+    the null value that the source compares with. A number that is not above its nominal has nothing to be explained: None.
+    """
+    if p_null is None or null_mean is None or nominal is None:
+        return None
+    _finite(measured=measured, null_mean=null_mean, nominal=nominal)
+    _finite(0, 1, p_null=p_null)
+    half, share = (measured - nominal) / 2, null_mean - nominal
+    if half <= 0 or p_null <= NULL_LEVEL + ROUNDING or share < half - ROUNDING:
+        return None
+    fragile = p_null - NULL_LEVEL <= 2 * _monte_carlo(p_null, permutations) or share - half <= NUMERIC
+    number, over, made = (_amount(value, unit) for value in (measured, 2 * half, share))
+    return Verdict(
+        Validity.ARTEFACT,
+        f"{number} {unit} is {over} over the nominal null; the protocol's own null gives {made} of it (p = {p_null:.2g})",
+        fragile,
+    )
+
+
+def none_stands_out(
+    upper_bounds, *, margin: float, deviates: bool, n: int, se: float | None = None, z: float = Z95, unit: str = "points"
+) -> Verdict:
+    """Kinds `none` and `even`: SUPPORTED when the largest bound is below the margin, REFUTED when a deviation stands out.
+
+    upper_bounds: simultaneous 95 % upper bounds of the deviations [cells]. deviates: is one SUPPORTED under its own rule? se: the
+    largest standard error of a deviation, for n_decide with Delta = margin. A large p never supports these kinds.
+    """
+    bounds = np.atleast_1d(np.asarray(upper_bounds, float)).ravel()
+    if not bounds.size or not np.isfinite(bounds).all():
+        raise MeasureError("'none stands out' needs a finite upper bound for every cell")
+    _positive(margin=margin, z=z)
+    _finite(low=1, n=n)
+    if se is not None:
+        _finite(low=0, se=se)
+    largest = float(bounds.max())
+    why = f"largest upper bound {_amount(largest, unit)} {unit}, margin {_amount(margin, unit)}, n = {n}"
+    fragile = abs(largest - margin) <= NUMERIC
+    if largest < margin:
+        return Verdict(Validity.SUPPORTED, why, fragile)
+    if deviates:
+        return Verdict(Validity.REFUTED, f"{why}: a deviation is supported", fragile)
+    return _underpowered(why, n=n, se=se, delta=margin, z=z, fragile=fragile)
+
+
+def order(difference: Estimate, *, unit: str = "points") -> Verdict:
+    """The claim "A above B" by the 95 % interval of A - B: above 0 SUPPORTED, below 0 REFUTED, else UNDERPOWERED, also at 0.
+
+    There is no smallest difference that counts, so no number of problems is named.
+    """
+    _check_interval(difference)
+    value, low, high = difference.value, difference.low, difference.high
+    if low is None or high is None:
+        return Verdict(Validity.UNDERPOWERED, f"A - B = {_amount(value, unit)} {unit}, no honest interval")
+    word = Validity.SUPPORTED if low > 0 else Validity.REFUTED if high < 0 else Validity.UNDERPOWERED
+    why = f"A - B = {_amount(value, unit)} {unit}, 95 % interval {_amount(low, unit)} to {_amount(high, unit)}"
+    return Verdict(word, why, fragile=min(abs(low), abs(high)) <= NUMERIC)
+
+
+# Spread (section 6).
+
+
+@dataclass(frozen=True)
+class SpreadWord:
+    """word: concentrated, even or mixed, with the reason; others: what Monte-Carlo error or rounding could make of it.
+
+    decide: number of problems at which tau's upper end would lie below half the mean effect if cells were equal; None where tau's
+    interval is on one side of that already.
+    """
+
+    word: str
+    why: str
+    others: frozenset[str]
+    decide: int | None
+
+
+def spread_word(
+    correct,
+    *,
+    phi: float,
+    cell_p,
+    top_corrected_p: float,
+    top_contrast_p: float,
+    q: float | Sequence[float],
+    permutations: int | None = None,
+) -> SpreadWord:
+    """The word for held-out right/wrong [n, cells].
+
+    phi, q: of the permutations (intervals.accuracy_phi). cell_p: [cells], each cell alone against its marginal null. Of the best
+    cell: top_corrected_p from the max-statistic, top_contrast_p from its contrast with the other cells. permutations: behind
+    cell_p and top_corrected_p.
+    """
+    found = heterogeneity(correct, phi)
+    accuracy, cell_p, q = np.asarray(correct, float).mean(axis=0), np.asarray(cell_p, float), np.asarray(q, float)
+    if cell_p.shape != accuracy.shape or not ((cell_p >= 0) & (cell_p <= 1)).all():
+        raise MeasureError(f"spread needs a p within 0..1 for each of {len(accuracy)} cells, not {list(cell_p.shape)}")
+    if q.shape not in ((), accuracy.shape) or not ((q >= 0) & (q <= 1)).all():
+        raise MeasureError(f"spread needs q within 0..1, one or {len(accuracy)}, not {list(q.shape)}")
+    _finite(0, 1, top_corrected_p=top_corrected_p, top_contrast_p=top_contrast_p)
+    half = float((accuracy - q).mean()) / 2
+
+    def rule(best_passes: bool, passing: int, small: bool) -> str:
+        if found.p <= HETEROGENEOUS and best_passes and passes(top_contrast_p) and 2 * passing <= len(cell_p):
+            return "concentrated"
+        return "even" if passing == len(cell_p) and small else "mixed"
+
+    answers = [_answers(passes(p), p - ALPHA, 2 * _monte_carlo(p, permutations)) for p in (top_corrected_p, *cell_p)]
+    passing, tau_is_small = sum(map(passes, cell_p)), found.tau.high < half
+    word = rule(passes(top_corrected_p), passing, tau_is_small)
+    counts = range(sum(each == {True} for each in answers[1:]), sum(True in each for each in answers[1:]) + 1)
+    alternatives = product(answers[0], counts, _answers(tau_is_small, found.tau.high - half, NUMERIC))
+    others = frozenset(rule(*each) for each in alternatives) - {word}
+    se = (found.tau.high - found.tau.value) / Z95
+    tau = f"tau {100 * found.tau.value:.1f} [{100 * found.tau.low:.1f}, {100 * found.tau.high:.1f}] points"
+    why = (
+        f"Q = {found.q:.1f} (p = {found.p:.2g}), best cell p = {top_corrected_p:.2g}, its contrast {top_contrast_p:.2g}; "
+        f"{passing} of {len(accuracy)} cells pass alone; {tau} against half the mean effect, {100 * half:.1f}"
+    )
+    n = len(np.asarray(correct))
+    decide = max(n + 1, _decide(n, se, half, Z95)) if found.tau.low < half <= found.tau.high else None
+    return SpreadWord(word, why, others, decide)

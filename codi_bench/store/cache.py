@@ -1,0 +1,246 @@
+"""A content-addressed store of arrays: what was captured once is not captured again.
+
+The key says everything that the arrays depend on (weights, problems, protocol, dtype, code); its hash is the file name.
+What is returned is always what the file holds, so a warm run sees exactly what a cold one saw. A file that is damaged, of
+another key or of an older format is never used: it is computed again, and that is said. Where nothing can be stored, everything
+is computed.
+
+Beside an entry lies its lock, an empty file that stays: processes agree on it who computes, and its time is when the entry was
+last used. The least recently used go when the folder outgrows its bound.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+from filelock import FileLock
+
+from codi_bench.errors import CodiBenchError
+from codi_bench.store.arrays import UnusableError, in_use, read_sealed, write_arrays, write_filled
+from codi_bench.store.files import write_whole
+from codi_bench.thoughts.record import Answers
+
+logger = logging.getLogger(__name__)
+GB = 1e9
+DEFAULT_GB = 20.0
+Arrays = dict[str, np.ndarray]
+
+
+def default_folder() -> Path:
+    """`$CODI_BENCH_CACHE`, or the user's cache folder; for a user without a home, a folder that cannot be made."""
+    try:
+        folder = Path(os.environ.get("CODI_BENCH_CACHE") or platformdirs.user_cache_dir("codi-bench")).expanduser()
+    except RuntimeError:  # else a folder called "~" would be made in the current one
+        folder = Path(os.devnull) / "codi-bench"
+    return folder / "store"
+
+
+def default_bound() -> float:
+    """Bytes that the store may hold: `$CODI_BENCH_CACHE_MAX_GB` or 20 GB. Raises CodiBenchError if it is no number >= 0."""
+    text = os.environ.get("CODI_BENCH_CACHE_MAX_GB") or str(DEFAULT_GB)
+    with suppress(ValueError):
+        if float(text) >= 0:  # not nan
+            return float(text) * GB
+    raise CodiBenchError(f"CODI_BENCH_CACHE_MAX_GB: '{text}' is no size; give a number of gigabytes such as 20, or inf")
+
+
+@dataclass(frozen=True)
+class Store:
+    """Arrays by key, one safetensors file an entry.
+
+    bound: bytes; after a write the least recently used entries go, but none that is in use: a run that needs more has more.
+    """
+
+    folder: Path
+    bound: float = field(default_factory=default_bound)
+    verified: dict[Path, tuple] = field(default_factory=dict, repr=False, compare=False)
+
+    def fetch(self, key: dict, compute: Callable[[], Arrays]) -> Arrays:
+        """The arrays of that key, read-only, computed and written if they are not there; one process computes, others wait."""
+        made = functools.cache(lambda: {name: np.ascontiguousarray(array) for name, array in compute().items()})
+        return self._fetch(key, lambda path, metadata: write_arrays(path, made(), metadata), made)
+
+    def fetch_filled(self, key: dict, name: str, shape: tuple[int, ...], fill: Callable[[np.ndarray], Arrays]) -> Arrays:
+        """The same with one large array in half precision, which `fill` writes part by part into the file.
+
+        fill: takes that array (all zeros), gives the other arrays of the entry. Neither writing nor reading holds the large one
+        in memory, unless it cannot be stored; it may then be filled a second time, from the start.
+        """
+
+        def made() -> Arrays:
+            large = np.zeros(shape, np.float16)
+            return {name: large, **fill(large)}
+
+        return self._fetch(key, lambda path, metadata: write_filled(path, name, shape, np.float16, fill, metadata), made)
+
+    def _fetch(self, key: dict, write: Callable[[Path, dict[str, str]], None], made: Callable[[], Arrays]) -> Arrays:
+        text = json.dumps(key, sort_keys=True)
+        path = self.folder / f"{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
+        held = self._read(path, text)  # a file is put in place whole: reading it needs no lock, nor a folder to write to
+        if held is None:
+            with ExitStack() as stack:
+                try:
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(FileLock(_lock(path)))
+                except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
+                    self._read(path, text, say=True)
+                    return self._unstored(error, made)
+                held = self._read(path, text, say=True)
+                if held is None:
+                    held = self._write(path, text, write, made)
+            evict(self.folder, self.bound, keep=path)
+        _touch(path)
+        return held
+
+    def _write(self, path: Path, key: str, write: Callable[[Path, dict[str, str]], None], made: Callable[[], Arrays]) -> Arrays:
+        try:
+            for left in self.folder.glob(f".{path.name}.*"):  # by a process that was killed: whoever writes this has the lock
+                left.unlink(missing_ok=True)
+            write_whole(path, lambda temporary: write(temporary, {"key": key}))
+        except OSError as error:
+            return self._unstored(error, made)
+        _touch(path)
+        held = self._read(path, key, say=True)
+        return _frozen(made()) if held is None else held
+
+    def _unstored(self, error: Exception, made: Callable[[], Arrays]) -> Arrays:
+        arrays = _frozen(made())  # an error of the computation itself is raised here, before anything is said of the folder
+        _say_unstored(self.folder, getattr(error, "strerror", None) or str(error))
+        return arrays
+
+    def _read(self, path: Path, key: str, *, say: bool = False) -> Arrays | None:
+        try:
+            metadata, arrays = read_sealed(path, self.verified)
+            if metadata.get("key") != key:
+                raise UnusableError("it belongs to another key")
+            return arrays
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (UnusableError, OSError) as error:
+            if say:
+                logger.warning("%s is damaged or foreign (%s) and is computed again", path, error)
+            return None
+
+
+@functools.cache
+def _say_unstored(folder: Path, why: str) -> None:
+    """Once a process, however many entries it concerns."""
+    logger.warning(
+        "%s: what is computed cannot be stored there (%s) and is computed anew each time; make room or set CODI_BENCH_CACHE to a "
+        "folder that can be written to",
+        folder,
+        why,
+    )
+
+
+def _frozen(arrays: Arrays) -> Arrays:
+    for array in arrays.values():
+        array.flags.writeable = False  # as those of a file are
+    return arrays
+
+
+# What the folder holds, and for how long
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of the store, its bytes, and when it was last used (seconds since 1970)."""
+
+    path: Path
+    size: int
+    used: float
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was used; none if the clock went back since."""
+        return max(0.0, time.time() - self.used)
+
+
+def entries(folder: Path) -> list[Entry]:
+    """What is stored, least recently used first."""
+    found = []
+    for path in folder.glob("*.safetensors"):
+        with suppress(OSError):  # gone meanwhile
+            stat = path.stat()
+            marked = _lock(path).stat().st_mtime if _lock(path).exists() else stat.st_mtime
+            found.append(Entry(path, stat.st_size, marked))
+    return sorted(found, key=lambda entry: (entry.used, entry.path.name))
+
+
+def evict(folder: Path, bound: float, *, older: float = math.inf, keep: Path | None = None) -> list[Entry]:
+    """Remove what was not used for `older` seconds, then the least recently used until the rest fits `bound` bytes.
+
+    Never `keep`, nor what is locked or in use. What killed processes left half-written goes too. Returns what went.
+    """
+    gone = []
+    for left in folder.glob(".*.safetensors.*"):
+        path = folder / left.name[1:].rpartition(".")[0]
+        with suppress(OSError):
+            entry = Entry(left, left.stat().st_size, left.stat().st_mtime)
+            with FileLock(_lock(path), timeout=0):
+                left.unlink()
+            gone.append(entry)
+    held = entries(folder)
+    total = sum(entry.size for entry in held)
+    for entry in held:
+        if (total > bound or entry.age > older) and entry.path != keep and _removed(entry.path):
+            total -= entry.size
+            gone.append(entry)
+    return gone
+
+
+def _removed(path: Path) -> bool:
+    try:
+        with FileLock(_lock(path), timeout=0):
+            if not in_use(path):
+                path.unlink()
+                return True
+    except OSError:  # filelock's Timeout is one: somebody computes it
+        pass
+    return False
+
+
+def _touch(path: Path) -> None:
+    """Mark an entry as used now: later than every other, whatever the clock says."""
+    clock = path.parent / ".clock"
+    with suppress(OSError):  # a folder that cannot be written to cannot evict either
+        last = clock.stat().st_mtime_ns if clock.exists() else 0
+        stamp = max(time.time_ns(), last + 1000)
+        for file in (clock, _lock(path)):
+            open(file, "a").close()  # made if it is not there, else left as it is
+            os.utime(file, ns=(stamp, stamp))
+
+
+def _lock(path: Path) -> Path:
+    return path.with_suffix(".lock")
+
+
+def pack_answers(answers: Answers) -> dict[str, np.ndarray]:
+    """Ragged token ids and texts as flat arrays."""
+    lengths = np.array([len(t) for t in answers.tokens], np.int32)
+    texts = [t.encode() for t in answers.texts]
+    return {
+        "token_lengths": lengths,
+        "tokens": np.array([i for t in answers.tokens for i in t], np.int32),
+        "text_lengths": np.array([len(t) for t in texts], np.int32),
+        "texts": np.frombuffer(b"".join(texts), np.uint8),
+    }
+
+
+def unpack_answers(arrays: dict[str, np.ndarray]) -> Answers:
+    """The inverse of `pack_answers`."""
+    tokens = np.split(arrays["tokens"], np.cumsum(arrays["token_lengths"]))[:-1]  # what follows the last length is empty
+    texts = np.split(arrays["texts"], np.cumsum(arrays["text_lengths"]))[:-1]
+    return Answers(tuple(tuple(t.tolist()) for t in tokens), tuple(t.tobytes().decode() for t in texts))

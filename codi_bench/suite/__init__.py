@@ -1,0 +1,1 @@
+"""The suite: which models and claims a run measures, and how."""

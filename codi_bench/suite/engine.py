@@ -1,0 +1,331 @@
+"""The one engine: (model, claim, problems) → rows, with every comparison that the baseline allows."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+
+import numpy as np
+
+from codi_bench.claims import Claim, Measured
+from codi_bench.errors import BaselineError, CodiBenchError, one_line
+from codi_bench.records.baseline import (
+    REPORTED,
+    SOUND,
+    Band,
+    Baseline,
+    Noise,
+    Record,
+    Recorded,
+    Reported,
+    Tolerance,
+    of_record_key,
+    pack_bits,
+    record_key,
+)
+from codi_bench.records.changes import compare
+from codi_bench.records.results import BLOCKED, OK, Row
+from codi_bench.records.tolerance import kept, tolerance_of
+from codi_bench.rules import validity
+from codi_bench.rules.reproduction import Outcome, Regression, equivalence_margin, reproduce
+from codi_bench.rules.stats import Estimate
+from codi_bench.rules.validity import Verdict
+from codi_bench.store.code import Code, code_of
+from codi_bench.suite.bench import ModelBench
+from codi_bench.suite.environment import environment
+from codi_bench.suite.winners import packed
+
+SCALE = {"points": 0.01}  # rules count in fractions
+DRIFTED = Regression.DRIFTED.value
+OTHER_CODE = "recorded under other code"
+MOST_MODULES = 6  # that a reason names
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Rows of one claim on one model, why it is red (empty: it is not), and the record that would be proposed."""
+
+    rows: list[Row]
+    red: list[str]
+    proposal: Record | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A measured number under one protocol with the word of its validity (verdict: None where no rule gives one)."""
+
+    protocol: str
+    measured: Measured
+    verdict: Verdict | None
+
+    @property
+    def key(self) -> str:
+        return record_key(self.protocol, self.measured.metric)
+
+    @property
+    def word(self) -> str | None:
+        return self.verdict.word.value if self.verdict and self.verdict.word else None
+
+
+def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compare: bool = True, recorded: int = 1) -> Finding:
+    """Measure one claim under both protocols and compare it with what is reported and recorded.
+
+    What goes wrong while measuring gives `blocked` rows, never an exception; where the sound protocol alone cannot be measured,
+    its rows alone are blocked. compare: False where the user asked for other inputs than the recorded ones (`--n`): the rows are
+    then UNCHECKED. recorded: metrics of the whole suite, among which an alarm is sought.
+    Raises CodiBenchError for a baseline that measured numbers cannot be compared with.
+    """
+    name = bench.model.name
+    try:
+        reported = claim.measure(bench)
+    except (CodiBenchError, RuntimeError) as error:  # RuntimeError: out of memory, or what a device says
+        return Finding(unmeasured(name, claim, baseline, BLOCKED, one_line(error)), [])
+    try:
+        found, stopped = judge(reported, claim.sound(bench, published(baseline)), bench.permutations), []
+    except (CodiBenchError, RuntimeError) as error:
+        found = judge(reported, [], bench.permutations)
+        stopped = [Row(claim.id, name, "-", SOUND, BLOCKED, reason=one_line(error))]
+    now = record_of(bench, claim, found)
+    before, same = baseline.nearest(now.environment, now) if compare else (None, False)
+    changed = _identity_changes(baseline, before, now) if before else []
+    code = claim_code(claim, type(bench))
+    other = code_note(code, before)
+    rows = [_row(bench, claim, each, baseline, before, same, changed, compare, recorded, other) for each in found]
+    for key in sorted(set(before.metrics if before else ()) - set(now.metrics)):
+        protocol, metric = of_record_key(key)
+        rows.append(
+            Row(
+                claim.id,
+                name,
+                metric,
+                protocol,
+                BLOCKED,
+                recorded=_number(before.metrics[key]),
+                regression=DRIFTED,
+                reason=f"metric '{key}' is recorded and was not measured{f': {stopped[0].reason}' if stopped else ''}"
+                + other.get("reason", ""),
+            )
+        )
+    red = list(
+        dict.fromkeys([*changed, *(row.reason for row in rows if row.regression == DRIFTED and row.reason not in changed)])
+    )
+    return Finding([*rows, *stopped], [f"{claim.id} on {name}: {line}" for line in red], now)
+
+
+def published(baseline: Baseline) -> dict[str, float]:
+    """The printed numbers by metric, of a range its lower end: what a sound protocol halves to find the effect that counts."""
+    return {metric: number.low if number.value is None else number.value for metric, number in baseline.reported.items()}
+
+
+def judge(reported: list[Measured], sound: list[Measured], permutations: int) -> list[Judged]:
+    """The words of both protocols: ARTEFACT where the published protocol makes its number itself, else that of the sound row."""
+    words = {each.metric: each.verdict for each in sound}
+    found = []
+    for each in reported:
+        own = None
+        if each.null is not None and each.nominal is not None:
+            scale = SCALE.get(each.unit, 1.0)
+            null, nominal = scale * each.null.value, scale * each.nominal
+            own = validity.reported(
+                scale * each.value, null_mean=null, nominal=nominal, p_null=each.null.p, permutations=permutations
+            )
+        found.append(Judged(REPORTED, each, own or words.get(each.metric)))
+    return found + [Judged(SOUND, each, each.verdict) for each in sound]
+
+
+def unmeasured(model: str, claim: Claim, baseline: Baseline, status: str, reason: str) -> list[Row]:
+    """Rows of a claim that was not measured (not-run) or must not count (blocked), one a known metric, with the reason."""
+    known = {*baseline.reported, *(m for record in baseline.recorded for m in record.metrics)}
+    rows = []
+    for key in sorted(known) or ["-"]:
+        protocol, metric = of_record_key(key)
+        reported = baseline.reported.get(key)
+        facts = {"unit": reported.unit, "n": reported.n, "cell": reported.cell} if reported else {}
+        rows.append(Row(claim.id, model, metric, protocol, status, reported=_number(reported), reason=reason, **facts))
+    return rows
+
+
+def _row(
+    bench: ModelBench,
+    claim: Claim,
+    judged: Judged,
+    baseline: Baseline,
+    before: Record | None,
+    same: bool,
+    changed: list[str],
+    compare: bool,
+    recorded: int,
+    other: Mapping[str, str],
+) -> Row:
+    measured, key = judged.measured, judged.key
+    held = before.metrics.get(key) if before else None
+    if before is None:
+        word, why = "UNCHECKED", "nothing is recorded for this"
+    elif changed:
+        word, why = DRIFTED, changed[0]
+    elif held is None:
+        word, why = DRIFTED, f"metric '{key}' was measured ({measured.value:.6g}) and is not recorded"
+    else:
+        word, why = _compare(judged, held, baseline.tolerance.get(key), same, recorded)
+    if word == DRIFTED and not changed:
+        why += other.get("reason", "")
+    if before is not None and not same:
+        why += f"; compared with the nearest record, of {', '.join(before.environment.model_dump().values())}"
+    detail = {**measured.detail, "problems": bench.problems_hash}
+    if other:
+        detail["code"] = other["note"]
+    if measured.outcomes is not None:
+        detail["outcomes"] = pack_bits(measured.outcomes)
+    if measured.ranked is not None:
+        detail["ranked"] = packed(measured.ranked)
+    if judged.verdict is not None:
+        detail |= {"validity": judged.verdict.why, "fragile": judged.verdict.fragile, "decide": judged.verdict.decide}
+    reported = baseline.reported.get(measured.metric) if judged.protocol == REPORTED else None
+    noise = baseline.tolerance[key].noise if key in baseline.tolerance else {}
+    reproduction = _reproduction(measured, reported, bench.on_gsm8k, noise) if reported and compare else None
+    if reproduction:
+        detail["reproduction"] = reproduction.why
+    return Row(
+        claim.id,
+        bench.model.name,
+        measured.metric,
+        judged.protocol,
+        OK,
+        unit=measured.unit,
+        n=measured.n,
+        reported=_number(reported),
+        measured=_number(measured),
+        recorded=_number(held),
+        null=None if measured.null is None else asdict(measured.null),
+        cell=measured.cell,
+        seeds=claim.seeds,
+        reproduction=reproduction.word.value if reproduction else None,
+        validity=judged.word,
+        regression=word,
+        reason=why,
+        detail=detail,
+    )
+
+
+def _compare(judged: Judged, held: Recorded, tolerance: Tolerance | None, same: bool, family_size: int) -> tuple[str, str]:
+    """DRIFTED or SAME for one metric, and the line that names stored, measured and tolerance."""
+    found = compare(held, _recorded(judged), tolerance, same=same, family_size=family_size)
+    stored = f"metric '{judged.key}': stored {held.value:.6g}, measured {judged.measured.value:.6g}"
+    return found.word.value, f"{stored}, {found.why}"
+
+
+def _identity_changes(baseline: Baseline, before: Record, now: Record) -> list[str]:
+    """What must be equal before two numbers are compared, both ways: protocol, seeds, weights, problems, metrics."""
+    changes = [
+        f"{field}: stored {getattr(before, field)}, now {getattr(now, field)}, tolerance 0"
+        for field in before.changed_inputs(now)
+    ]
+    return changes + [
+        f"metric '{metric}' has a tolerance and no record" for metric in sorted(set(baseline.tolerance) - set(before.metrics))
+    ]
+
+
+def record_of(bench: ModelBench, claim: Claim, found: list[Judged]) -> Record:
+    """What would be recorded of a claim that was measured here, with everything that it depends on."""
+    return Record(
+        environment=environment(bench.model.device, bench.model.dtype),
+        protocols={REPORTED: claim.protocol, SOUND: claim.sound_protocol},
+        seeds=claim.seeds,
+        weights=bench.model.fingerprint,
+        partner=bench.partner.model.fingerprint if claim.with_partner else None,
+        problems=bench.problems_hash,
+        code=claim_code(claim, type(bench)).text,
+        date=datetime.date.today().isoformat(),
+        reason="",
+        metrics={judged.key: _recorded(judged) for judged in found},
+    )
+
+
+def _recorded(judged: Judged) -> Recorded:
+    m = judged.measured
+    verdict = judged.verdict or Verdict(None, "")
+    return Recorded(
+        value=m.value,
+        low=m.low,
+        high=m.high,
+        unit=m.unit,
+        n=m.n,
+        cell=m.cell,
+        null=None if m.null is None else Band(value=m.null.value, low=m.null.low, high=m.null.high, p=m.null.p),
+        verdict=judged.word,
+        fragile=verdict.fragile,
+        decide=verdict.decide,
+        outcomes=pack_bits(m.outcomes),
+    )
+
+
+def claim_code(claim: Claim, bench: type) -> Code:
+    """What turns weights and problems into the numbers and words of a claim, on a bench of that class."""
+    return _code(claim.measure, claim.sound, bench)
+
+
+@cache
+def _code(measure: Callable, sound: Callable, bench: type) -> Code:
+    return code_of(measure, sound, bench, judge)
+
+
+def code_note(code: Code, before: Record | None) -> dict[str, str]:
+    """Of a record that other code made: a note for its rows, and what the reason of a number that moved says besides; else {}."""
+    if before is None or not code.differs(before.code):
+        return {}
+    names = code.changed(before.code)
+    more = f" and {len(names) - MOST_MODULES} more" if len(names) > MOST_MODULES else ""
+    which = f": {', '.join(names[:MOST_MODULES])}{more}" if names else ""
+    return {"note": f"{OTHER_CODE} ({code.digest[:12]} now)", "reason": f"; the code differs too{which}"}
+
+
+def accept(baseline: Baseline, proposal: Record, reason: str) -> Baseline:
+    """The baseline with a record for the proposal's environment; tolerances of metrics that are gone go too."""
+    others = [record for record in baseline.recorded if record.environment != proposal.environment]
+    records = sorted([*others, proposal.model_copy(update={"reason": reason})], key=lambda record: str(record.environment))
+    before = next((record.metrics for record in baseline.recorded if record.environment == proposal.environment), {})
+    tolerance = {
+        metric: kept(baseline.tolerance[metric], before.get(metric), held)
+        if metric in baseline.tolerance
+        else tolerance_of(held, {})
+        for metric, held in proposal.metrics.items()
+    }
+    return baseline.model_copy(update={"recorded": records, "tolerance": tolerance})
+
+
+def _number(value) -> dict | None:
+    """Plain numbers, whatever measured them: numpy's would print their type."""
+    if value is None:
+        return None
+    ends = {"value": value.value, "low": value.low, "high": value.high}
+    return {key: each.item() if isinstance(each, np.generic) else each for key, each in ends.items()}
+
+
+def _reproduction(measured: Measured, reported: Reported, same_list: bool, noise: Mapping[str, Noise]) -> Outcome:
+    """The rule of VERDICTS §2 that the baseline names; only the source's own models have reported numbers.
+
+    same_list: were these the source's problems? `same-list` judges no others. noise: as calibrated; a number that is no share of
+    problems has the error that redraws of its protocol show, on both sides, and without them stays INCONCLUSIVE.
+    """
+    if reported.unit != measured.unit:
+        raise BaselineError(f"reported.{measured.metric}.unit: is {reported.unit}, and {measured.unit} are measured")
+    case = "other-list" if reported.case == "same-list" and not same_list else reported.case
+    scale = SCALE.get(measured.unit, 1.0)
+    value, low, high = (None if v is None else scale * v for v in (measured.value, measured.low, measured.high))
+    if case == "stated-range":
+        return reproduce(case, Estimate(value, low, high), low=scale * reported.low, high=scale * reported.high)
+    if case == "order":
+        return reproduce(case, Estimate(value, low, high))
+    if case == "same-list":
+        return reproduce(case, value, scale * reported.value, n=measured.n, printed_unit=scale * reported.printed_unit)
+    if case == "other-list":
+        margin = equivalence_margin(scale * reported.value, drop=measured.unit == "points")
+        errors = {"n_measured": measured.n, "n_reported": reported.n}  # p(1-p)/n is the error of a share of problems alone
+        if measured.outcomes is None:
+            s = scale * noise["sampling"].spread if "sampling" in noise else None
+            errors = {"s_measured": s, "s_reported": s}
+        effect = None if measured.nominal is None else scale * (reported.value - measured.nominal)
+        return reproduce(case, value, scale * reported.value, margin=margin, effect=effect, **errors)
+    return reproduce(case, measured.value, reported.value, printed_unit=reported.printed_unit)

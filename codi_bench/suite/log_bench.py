@@ -1,0 +1,61 @@
+"""The bench of a released log: what its model said and the head read is there, and nothing else can be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS
+from codi_bench.errors import ProblemError
+from codi_bench.problems import problems_hash
+from codi_bench.store.files import file_hash
+from codi_bench.suite.bench import Once
+from codi_bench.thoughts.decoded import LOGS, Decoded, load_decoded
+
+
+@dataclass(frozen=True)
+class LogModel:
+    """What stands for a model in the rows of a log. fingerprint: sha256 of the file."""
+
+    name: str
+    fingerprint: str
+    device: str = "cpu"
+    dtype: str = "float32"  # of this program's numbers; the log's own model ran in bfloat16
+
+
+@dataclass
+class LogBench(Once):
+    """A `claims.Bench` for claims that only need what was decoded."""
+
+    model: LogModel
+    decoded: Decoded
+    permutations: int = DEFAULT_PERMUTATIONS
+    seed: int = 0
+    layers: tuple[int, ...] = ()
+    on_gsm8k: bool = True  # the list of problems that its numbers are about
+    seen: dict = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(cls, name: str, path: Path, **settings) -> LogBench:
+        """The bench of a log in a file. Raises ProblemError for what is none, and for another file under a registered name."""
+        found = load_decoded(path)
+        sha256 = file_hash(path)
+        known = LOGS.get(name)
+        if known is not None and sha256 != known.sha256:
+            raise ProblemError(
+                f"{path}: sha256 is {sha256}, that of {known.source} is {known.sha256}; give the file as it was released, "
+                "or this one another name"
+            )
+        return cls(LogModel(name, sha256), found, **settings)
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def num_latents(self) -> int:
+        return len(self.decoded.words[0]) - 1
+
+    @property
+    def problems_hash(self) -> str:
+        return problems_hash(self.decoded.problems)

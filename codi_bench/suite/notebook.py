@@ -1,0 +1,241 @@
+"""`codi_bench.run`: the suite from a notebook or a script, and what it found as one object.
+
+The module is not called `run`: once imported, a submodule of that name would stand where the function is looked up.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from importlib.util import find_spec
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from codi_bench.claims import CLAIMS
+from codi_bench.errors import CodiBenchError, UnknownNameError
+from codi_bench.models.registry import EMBEDDED, REGISTRY
+from codi_bench.records.results import Row, write_results
+from codi_bench.report import audit, export, render
+from codi_bench.report import table as tables
+from codi_bench.store.cache import default_folder
+from codi_bench.store.files import check_writable
+from codi_bench.suite.progress import Schedule, load_timings
+from codi_bench.suite.suite import Suite
+from codi_bench.suite.winners import winners
+
+Given = str | Iterable[str] | Mapping[str, str | Path | None]
+NUMBERS = ("measured", "reported", "recorded", "null")
+TEXTS = (
+    "claim",
+    "model",
+    "metric",
+    "protocol",
+    "status",
+    "unit",
+    "latent_pos",
+    "validity",
+    "reproduction",
+    "regression",
+    "reason",
+)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Result:
+    """What a run found.
+
+    rows: of every model and claim that was asked for, also those that are blocked or not-run. others: a row for all else that is
+    registered, all not-run, some with the study's printed numbers; `save` keeps them, so that the file is the one that
+    `pytest benchmarks` writes. environment: devices, versions, the claims in words, who won.
+    """
+
+    rows: tuple[Row, ...]
+    environment: dict
+    others: tuple[Row, ...] = ()
+
+    def table(self) -> str:
+        """The tables as `pytest benchmarks` shows them: text of 100 columns."""
+        return render.tables(self._shown(), self._told())
+
+    def _repr_html_(self) -> str:
+        """The same as HTML, for a notebook: no scripts, nothing from elsewhere, every text escaped."""
+        parts = ["<div>"]
+        for model in dict.fromkeys(row.model for row in self.rows):
+            body, head = export.cells(model, tables.table(self._shown(), self.environment, model))
+            heads = "".join(f"<th>{escape(name)}</th>" for name in head)
+            lines = ("".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in line) for line in body)
+            parts.append(
+                f'<table><caption style="text-align:left"><b>{escape(model)}</b></caption>'
+                f"<thead><tr>{heads}</tr></thead><tbody>{''.join(f'<tr>{line}</tr>' for line in lines)}</tbody></table>"
+            )
+        parts += [f"<p>{escape(text)}</p>" for text in self._said()]
+        return "\n".join([*parts, "</div>"])
+
+    def to_pandas(self):
+        """The rows as a pandas DataFrame: numbers with `_low` and `_high`, p, cell, words. Raises ImportError without pandas."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_pandas needs pandas: pip install pandas") from error
+        frame = pandas.DataFrame([_flat(row) for row in self.rows], columns=list(_flat(Row("", "", "", "", ""))))
+        floats = [name for name in frame if name.removesuffix("_low").removesuffix("_high") in (*NUMBERS, "p")]
+        kinds = dict.fromkeys(TEXTS, "string") | dict.fromkeys(floats, "float64") | {"n": "Int64", "layer": "Int64"}
+        return frame.astype(kinds | {"fragile": "bool"})
+
+    def takeaways(self) -> list[str]:
+        """What the audit says of these rows, in sentences; about noise only where the probes were asked for."""
+        return audit.says(self._shown(), self._told())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `results.json` and the report's files into a folder; gives the path of `results.json`."""
+        path = Path(folder) / "results.json"
+        check_writable(path, "give a folder that can be written to")
+        rows = [*self.rows, *self.others]
+        write_results(path, self.environment, rows)
+        render.render(rows, self.environment, path.parent)
+        return path
+
+    def __repr__(self) -> str:
+        models = ", ".join(dict.fromkeys(row.model for row in self.rows))
+        return f"<codi-bench result: {models}; {_counts(self.rows)}; .table() shows it>"
+
+    def _told(self) -> dict:
+        """The environment, without what noise gives under the probes' protocol where no probes were asked for."""
+        probes = any(row.claim == audit.HEADLINE[0] for row in self.rows)
+        return self.environment if probes else {**self.environment, "noise": None}
+
+    def _shown(self) -> list[Row]:
+        """The rows, and beside them the study's printed numbers for the same claims."""
+        asked = {row.claim for row in self.rows}
+        printed = [row for row in self.others if row.claim in asked and row.model in tables.REPORTING and row.reported]
+        return [*self.rows, *printed]
+
+    def _said(self) -> list[str]:
+        """What has to stand beside the tables: counts first, then winners, notes, what moved, what was not measured and why."""
+        rows = self.rows
+        texts = [*tables.winners(self.environment), *tables.notes(rows), *tables.reproductions(rows)]
+        return [_counts(rows), *texts, *(f"✗ {text}" for text in tables.drifted(rows)), *tables.blocked_or_not_run(rows)]
+
+
+def run(
+    models: Given | None = None,
+    claims: str | Iterable[str] | None = None,
+    *,
+    base: Given | None = None,
+    problems: Given | None = None,
+    logs: Given | None = None,
+    n: int | None = None,
+    permutations: int | None = None,
+    num_latents: int | None = None,
+    lora_alpha: float | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    batch_size: int = 64,
+    baselines: str | Path | None = None,
+    progress: bool = True,
+) -> Result:
+    """Measure claims on models and compare them with what was reported and recorded, as `pytest benchmarks` does.
+
+    models: registered names, "NAME=FOLDER" texts or {name: folder}; only these are measured (default: the embedded pair).
+    claims: ids (default: what `pytest benchmarks` measures). base, problems, logs: "NAME=PATH" texts or {name: path}, as
+    `--base`, `--problems` and `--log` (logs without models: they alone are measured); the other options are those of
+    `pytest benchmarks` too. progress: say on the error stream what is being measured, where somebody watches.
+
+    What goes wrong while one claim is measured is a row that says so. Raises CodiBenchError, a ValueError, before anything is
+    measured: for unknown names, with the known ones, and for folders, files and numbers that cannot be used.
+    """
+    asked = _texts("models", models) if models is not None else [] if logs else list(EMBEDDED)
+    with tempfile.TemporaryDirectory() as folder:  # a suite makes sure that its report can be written; here there is none yet
+        try:
+            suite = Suite(
+                models=asked,
+                bases=_texts("base", base),
+                claims=_texts("claims", claims),
+                problems=_texts("problems", problems),
+                logs=_texts("logs", logs),
+                alone=True,
+                num_latents=num_latents,
+                lora_alpha=lora_alpha,
+                n=n,
+                permutations=permutations,
+                device=device,
+                dtype=dtype,
+                batch_size=batch_size,
+                report=Path(folder),
+                baselines=baselines,
+            )
+        except UnknownNameError as error:
+            known = f"models: {', '.join(REGISTRY)}, or your own as {{name: folder}}; claims: {', '.join(CLAIMS)}"
+            raise CodiBenchError(f"{error} ({known})") from error
+    rows = sorted(_measure(suite, progress), key=lambda row: row.key)
+    others = suite.not_selected(rows)
+    environment = {**suite.environment([*rows, *others]), "winners": winners(rows)}
+    return Result(tuple(rows), environment, tuple(others))
+
+
+def _measure(suite: Suite, progress: bool) -> list[Row]:
+    pairs = {
+        f"{claim.id} on {asked.name}": (asked, claim)
+        for asked in suite.asked_models
+        for claim in suite.asked_claims
+        if asked.takes(claim) and (suite.claims or not suite.is_slow(asked, claim))
+    }
+    schedule = Schedule(list(pairs), {} if suite.changed else load_timings(default_folder().parent))
+    rows = []
+    with _bar(len(pairs), progress) as (tell, advance):
+        for name, (asked, claim) in pairs.items():
+            tell(f"{name}; {schedule.says()}")
+            begun = time.perf_counter()
+            rows += suite.measure(asked, claim).rows
+            schedule.taken[name] = time.perf_counter() - begun
+            advance()
+    return rows
+
+
+@contextmanager
+def _bar(total: int, wanted: bool):
+    """(function that says what is running, function for one claim done) of a bar on the error stream, if somebody watches."""
+    console = Console(stderr=True)
+    watched = console.is_terminal or console.is_jupyter and find_spec("ipywidgets") is not None
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not (wanted and watched)) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda text: bar.update(task, description=text), lambda: bar.advance(task)
+
+
+def _texts(what: str, given: Given | None) -> list[str]:
+    """Names and NAME=PATH texts from one text, several, or a mapping; none at all is an error, for it would mean everything."""
+    if given is None:
+        return []
+    if isinstance(given, str):
+        return [given]
+    if isinstance(given, Mapping):
+        texts = [str(name) if path is None else f"{name}={path}" for name, path in given.items()]
+    else:
+        texts = list(given)
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise CodiBenchError(f"{what} must be names or NAME=PATH texts, got {given!r}; leave {what} out for the default")
+    return texts
+
+
+def _flat(row: Row) -> dict:
+    """One row of a DataFrame."""
+    flat = {name: getattr(row, name) for name in ("claim", "model", "metric", "protocol", "status", "unit", "n")}
+    for name in NUMBERS:
+        value = getattr(row, name) or {}
+        flat |= {name: value.get("value"), f"{name}_low": value.get("low"), f"{name}_high": value.get("high")}
+    cell = row.cell or {}
+    latent = cell.get("latent_pos")
+    flat |= {"p": (row.null or {}).get("p"), "layer": cell.get("layer"), "latent_pos": None if latent is None else str(latent)}
+    words = {name: getattr(row, name) for name in ("validity", "reproduction", "regression")}
+    return flat | words | {"fragile": bool(row.detail.get("fragile")), "reason": row.reason}
+
+
+def _counts(rows: Iterable[Row]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in tables.counts(list(rows)).items() if count) or "nothing asked"

@@ -1,0 +1,71 @@
+"""What must hold before a number of a published checkpoint counts: that it is this checkpoint, and that the harness is sound."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from codi_bench.claims import CLAIMS
+from codi_bench.errors import CodiBenchError, one_line
+from codi_bench.models.registry import REGISTRY
+from codi_bench.records.baseline import Reported
+from codi_bench.rules.stats import wilson
+from codi_bench.suite.bench import ModelBench
+
+NUM_PROBLEMS, NEW_TOKENS = 16, 32
+# Largest relative distance of a hidden state alone from the same one in a batch. float32 differs by rounding; half precision
+# rounds every addition to 8 or 11 bits, and its greedy answers may differ.
+CLOSE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
+
+
+def preflight(bench: ModelBench, accuracy: Reported | None) -> str | None:
+    """Why nothing of this model counts, or None if it may.
+
+    accuracy: its reported task accuracy; None for a user's own model, of which nobody has said anything yet.
+    """
+    try:
+        return _not_this_checkpoint(bench) or _batches_matter(bench) or (accuracy and _off(bench, accuracy))
+    except (CodiBenchError, RuntimeError) as error:
+        return f"preflight: {one_line(error)}"
+
+
+def _not_this_checkpoint(bench: ModelBench) -> str | None:
+    known, inner = REGISTRY.get(bench.model.name), bench.model.codi
+    projects = any(True for _ in inner.projection.parameters())  # CODI and Coconut over one base have one shape
+    if known is None or (bench.model.entry == known and projects == known.projects):
+        return None
+    shape = f"{inner.num_layers} layers and width {inner.width}"
+    if projects != known.projects:
+        shape += f", {'with' if projects else 'without'} a projection,"
+    return f"preflight: a {bench.family} model of {shape} is not {known.hub or known.name}"
+
+
+def _batches_matter(bench: ModelBench) -> str | None:
+    """Sixteen problems alone and together: the same hidden states, and in float32 the same answers."""
+    questions = [p.question for p in bench.problems(NUM_PROBLEMS)]
+    alone, together = (bench.model.think(questions, batch_size=size, max_new_tokens=NEW_TOKENS) for size in (1, NUM_PROBLEMS))
+    distance = np.linalg.norm(alone.hidden_states - together.hidden_states, axis=-1)
+    largest = float((distance / np.linalg.norm(alone.hidden_states, axis=-1)).max())
+    if not largest <= CLOSE[bench.model.dtype]:  # NaN is not close
+        return f"preflight: a batch of {NUM_PROBLEMS} moves hidden states by {largest:.2g} of their norm"
+    if bench.model.dtype == "float32" and alone.answers != together.answers:
+        return f"preflight: a batch of {NUM_PROBLEMS} problems changes an answer"
+    return None
+
+
+def _off(bench: ModelBench, reported: Reported) -> str | None:
+    """Is the task accuracy outside the 95 % interval of the reported one, or the range that was stated?"""
+    if reported.value is None:
+        low, high = reported.low, reported.high
+    else:
+        interval = wilson(round(reported.value * reported.n), reported.n)
+        low, high = interval.low, interval.high
+    (measured,) = CLAIMS["task-accuracy"].measure(bench)
+    least, most = measured.value, measured.value
+    if bench.n is not None:  # fewer problems than reported: what they allow counts
+        least, most = measured.low, measured.high
+    if least > high or most < low:
+        return (
+            f"preflight: task accuracy {100 * measured.value:.1f} % of {measured.n} is outside "
+            f"{100 * low:.1f}-{100 * high:.1f} %, the interval of the reported one: wrong weights, problems or harness"
+        )
+    return None

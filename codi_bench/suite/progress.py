@@ -1,0 +1,108 @@
+"""What a run is measuring and about how long it still takes.
+
+Durations of the last run on this machine are kept in the cache folder; before there is one, those that come with the package
+(baselines/_perf/timings.json, two CPU cores) stand in. They are estimates for people, never measured values.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+
+from codi_bench.store.files import package_folder, write_text
+from codi_bench.store.json_files import read_json
+
+FASTEST, SLOWEST = 0.3, 3.0  # how far the first claims of a run may stretch the estimate of the rest
+FILE = "timings.json"
+PACKAGED = ("_perf", FILE)
+TIMINGS = TypeAdapter(dict[str, Annotated[float, Field(ge=0, le=1e7)]])  # seconds; more is no run
+
+
+def load_timings(cache: Path) -> dict[str, float]:
+    """Seconds by "claim on model": those of this machine, and where it has none those of the package."""
+    return _read(package_folder("baselines").joinpath(*PACKAGED)) | _read(cache / FILE)
+
+
+def save_timings(cache: Path, measured: dict[str, float]) -> None:
+    """Keep the durations of this run beside those of earlier ones; a cache that cannot be written loses nothing."""
+    with suppress(OSError):
+        known = {key: round(value, 2) for key, value in (_read(cache / FILE) | measured).items()}
+        write_text(cache / FILE, json.dumps(known, indent=1, sort_keys=True) + "\n")
+
+
+def _read(path: Path) -> dict[str, float]:
+    """A file that cannot be read counts as none."""
+    with suppress(OSError, ValueError):
+        return read_json(path, TIMINGS.validate_json)
+    return {}
+
+
+def duration(seconds: float) -> str:
+    """As people say it: 40 s, 3 min, 1 h 20 min."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class Schedule:
+    """The claims of a run in their order, how long each should take, and how long those behind us did."""
+
+    def __init__(self, keys: Sequence[str], known: dict[str, float]):
+        self.keys, self.known, self.taken = list(keys), known, {}
+
+    @property
+    def unknown(self) -> int:
+        """Claims to come that were never timed."""
+        return sum(key not in self.known for key in self.keys if key not in self.taken)
+
+    def left(self) -> float:
+        """Seconds for what was timed before and is still to come, stretched by how this run compares with the earlier one."""
+        expected = sum(self.known[key] for key in self.taken if key in self.known)
+        actual = sum(seconds for key, seconds in self.taken.items() if key in self.known)
+        stretch = min(SLOWEST, max(FASTEST, actual / expected)) if expected > 5 else 1.0
+        return stretch * sum(self.known.get(key, 0.0) for key in self.keys if key not in self.taken)
+
+    def says(self, what: str = "to go") -> str:
+        """How much is to come, in words, "" at the end."""
+        count = len(self.keys) - len(self.taken)
+        time = f"about {duration(self.left())}" if self.unknown < count else ""
+        never = f"{self.unknown} of them never timed" if self.unknown and count else ""
+        return ", ".join(filter(None, [f"{count} {what}" if count else "", time if count else "", never]))
+
+
+class LiveLine:
+    """One line on the terminal about what is being measured; nothing where nobody watches.
+
+    pytest takes file descriptor 2 away while a test runs, so the line is written to a copy of it made before.
+    """
+
+    def __init__(self):
+        self.console, self.status = None, None
+        with suppress(OSError):
+            if os.isatty(2):
+                self.console = Console(file=os.fdopen(os.dup(2), "w", encoding="utf-8"), force_terminal=True)
+
+    @property
+    def watched(self) -> bool:
+        return self.console is not None
+
+    def show(self, text: str) -> None:
+        if self.console is not None:
+            self.hide()
+            self.status = Status(escape(text), console=self.console, spinner="line")
+            self.status.start()
+
+    def hide(self) -> None:
+        if self.status is not None:
+            self.status.stop()
+            self.status = None

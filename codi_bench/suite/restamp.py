@@ -1,0 +1,72 @@
+"""Records that other code made and that came out the same: their `code` is written anew, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from codi_bench.claims import CLAIMS
+from codi_bench.errors import CodiBenchError, UnknownNameError
+from codi_bench.records.baseline import Baseline, Record, load_baseline, record_key
+from codi_bench.records.results import Row, environment_of, read_results
+from codi_bench.suite.bench import ModelBench
+from codi_bench.suite.engine import claim_code
+from codi_bench.suite.log_bench import LogBench
+from codi_bench.thoughts.decoded import LOGS
+
+
+def restamped(
+    report: Path, folder: Path, models: Sequence[str] = (), claims: Sequence[str] = ()
+) -> tuple[list[Baseline], list[str]]:
+    """The baselines whose record a run has just measured SAME under other code, restamped; and why others are left.
+
+    report: the folder of that run; models, claims: only these. A record is restamped if it is of the run's own environment, every
+    number of it was measured SAME against it, and the code is still what the run measured with.
+    Raises CodiBenchError for results that cannot be read, and for names that the run did not measure.
+    """
+    told, rows = read_results(report / "results.json")
+    for kind, wanted, known in (("model", models, {row.model for row in rows}), ("claim", claims, {row.claim for row in rows})):
+        for name in wanted:
+            if name not in known:
+                raise UnknownNameError(kind, name, known)
+    wanted = [row for row in rows if (not models or row.model in models) and (not claims or row.claim in claims)]
+    found, left = [], []
+    for (model, claim), those in groupby(sorted(wanted, key=lambda row: row.key[1::-1]), key=lambda row: (row.model, row.claim)):
+        those = list(those)
+        if not any("code" in row.detail for row in those):
+            continue
+        baseline = load_baseline(folder, model, claim)
+        environment = environment_of(told, model)
+        record = next((each for each in baseline.recorded if each.environment == environment), None)
+        try:
+            code = _code_now(model, claim)
+            if why := _why_not(record, those, code.digest):
+                left.append(f"{claim} on {model}: {why}")
+                continue
+        except CodiBenchError as error:
+            left.append(f"{claim} on {model}: {error}")
+            continue
+        others = [record.model_copy(update={"code": code.text}) if each is record else each for each in baseline.recorded]
+        found.append(baseline.model_copy(update={"recorded": others}))
+    return found, left
+
+
+def _code_now(model: str, claim: str):
+    if claim not in CLAIMS:
+        raise UnknownNameError("claim", claim, CLAIMS)
+    return claim_code(CLAIMS[claim], LogBench if model in LOGS else ModelBench)
+
+
+def _why_not(record: Record | None, rows: Sequence[Row], digest: str) -> str:
+    """Why the record must keep its code, "" if it need not."""
+    if record is None:
+        return "nothing is recorded in the run's environment"
+    measured = {record_key(row.protocol, row.metric): row for row in rows if row.regression == "SAME"}
+    if any(row.regression != "SAME" for row in rows) or measured.keys() != record.metrics.keys():
+        return "not every number came out the same"
+    if any((row.recorded or {}).get("value") != record.metrics[key].value for key, row in measured.items()):
+        return "the record is not what the run compared with; run again"
+    if any(digest[:12] not in row.detail.get("code", "") for row in rows):
+        return "the code has changed since the run; run again"
+    return ""

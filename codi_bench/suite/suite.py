@@ -1,0 +1,434 @@
+"""One run of the suite: which models and claims were asked for, and measuring them one pair at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property, partial
+from pathlib import Path
+
+from codi_bench import __version__
+from codi_bench.claims import CLAIMS, Claim, claim, in_words
+from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS, FAMILY_TESTS
+from codi_bench.errors import CodiBenchError, MissingError, UnknownNameError
+from codi_bench.models.hub import is_repository
+from codi_bench.models.model import load, resolve
+from codi_bench.models.registry import ADAPTERS, PUBLISHED, REGISTRY, ModelEntry, entry
+from codi_bench.problems import Problem, load_problems
+from codi_bench.problems.files import ELSEWHERE, NAMES
+from codi_bench.records.baseline import REPORTED, SOUND, BaselineError, Record, load_baseline, metrics_recorded, orphans, path_of
+from codi_bench.records.extras import noise_figures, step_values
+from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row
+from codi_bench.rules.reproduction import Reproduction
+from codi_bench.rules.validity import holm_permutations
+from codi_bench.store.cache import Store, default_bound, default_folder
+from codi_bench.store.files import check_writable, package_folder
+from codi_bench.suite import engine
+from codi_bench.suite.bench import ModelBench
+from codi_bench.suite.environment import available, environment, own_gpu, versions
+from codi_bench.suite.log_bench import LogBench
+from codi_bench.suite.preflight import preflight
+from codi_bench.thoughts.decoded import LOGS
+
+FEWEST_PERMUTATIONS = holm_permutations(max(FAMILY_TESTS.values()))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model of this run: its name, and where it lies if the user said so (a folder or a hub name, with its base).
+
+    log: what lies there is a released log, on which claims are measured that need no more.
+    """
+
+    name: str
+    path: str | None = None
+    base: str | None = None
+    log: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Is it a registered model or log, and no user's own?"""
+        return self.registered is not None or (self.log and self.name in LOGS)
+
+    def takes(self, wanted: Claim) -> bool:
+        """Can that claim be measured on it at all?"""
+        return wanted.on_logs or not self.log
+
+    @property
+    def registered(self) -> ModelEntry | None:
+        return REGISTRY.get(self.name)
+
+    @property
+    def for_gpus(self) -> bool:
+        """A published checkpoint or an adapter that nobody gave a folder for: measured under `-m gpu` alone."""
+        return self.path is None and not self.registered.embedded
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One measured pair. word: ok, red, blocked, unchecked or not-run; lines: why it is red."""
+
+    rows: list[Row]
+    word: str
+    lines: list[str]
+    proposal: Record | None = None
+
+
+@dataclass
+class Suite:
+    """Everything that a run was asked for, checked before anything is measured.
+
+    models, bases, problems, logs: `NAME=PATH` (or a bare model NAME to measure only that one); alone: the models given, and no
+    registered ones beside them. num_latents, lora_alpha: of the models that the user gave, where their files do not say.
+    gpu: measure on cuda, the embedded pair too. worker: number of this process among several, which share the GPUs.
+    Raises CodiBenchError.
+    """
+
+    models: Sequence[str] = ()
+    bases: Sequence[str] = ()
+    claims: Sequence[str] = ()
+    problems: Sequence[str] = ()
+    logs: Sequence[str] = ()
+    num_latents: int | None = None
+    lora_alpha: float | None = None
+    alone: bool = False
+    gpu: bool = False
+    worker: int | None = None
+    n: int | None = None
+    permutations: int | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int = 64
+    report: Path = Path("report")
+    baselines: Path | None = None
+    benches: dict[str, ModelBench | LogBench] = field(default_factory=dict, repr=False)
+    stopped: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)  # model → (status, why nothing of it counts)
+
+    def __post_init__(self):
+        self.baselines = Path(self.baselines) if self.baselines else package_folder("baselines")
+        if not self.baselines.is_dir():
+            raise CodiBenchError(
+                f"{self.baselines}: no such folder; --baselines needs the folder that holds <model>/<claim>.json"
+            )
+        self.asked_claims: list[Claim] = [claim(name) for name in self.claims] or list(CLAIMS.values())
+        self.asked_models = self._models()
+        self.given: dict[str, tuple[Problem, ...]] = self._problems()
+        for name, value in (("--n", self.n), ("--batch-size", self.batch_size)):
+            if value is not None and value < 1:
+                raise CodiBenchError(f"{name} must be at least 1, got {value}")
+        if self.permutations is not None and self.permutations < FEWEST_PERMUTATIONS:
+            raise CodiBenchError(
+                f"--permutations must be at least {FEWEST_PERMUTATIONS}, which Holm over the largest family needs, got "
+                f"{self.permutations}"
+            )
+        used = {self._set_name(asked) for asked in self.asked_models if not asked.log}
+        beside = {*ELSEWHERE} if "gsm8k" in self.given or self.gpu else set()  # else nothing is measured on GSM8K here
+        unused = self.given.keys() - used - (beside if "gsm8k" in used else set())
+        if unused:
+            raise CodiBenchError(f"--problems {min(unused)}=…: no model of this run is measured on {min(unused)}")
+        check_writable(Path(self.report) / "results.json", "give --report DIR")
+        noise_figures(self.baselines)  # what the report will show beside the rows must be readable
+        step_values(self.baselines, {asked.name: {} for asked in self.asked_models})
+        default_bound()  # a bound that is no number is said before anything runs
+        for asked in self.asked_models:
+            if asked.path is not None and available(self._device(asked)):
+                with suppress(MissingError):  # which is said in the rows
+                    self._bench(asked)  # a folder that cannot be loaded must not cost a minute of measuring first
+
+    @cached_property
+    def recorded(self) -> int:
+        """Metrics recorded of all models and claims, in this run or not."""
+        return metrics_recorded(self.baselines)
+
+    @property
+    def changed(self) -> str:
+        """The options of this run that change every number, "" if there are none."""
+        options = (("--n", self.n), ("--permutations", self.permutations if self.permutations != DEFAULT_PERMUTATIONS else None))
+        return ", ".join(f"{name} {value}" for name, value in options if value is not None)
+
+    def is_slow(self, asked: Asked, wanted: Claim) -> bool:
+        """Is it measured under `-m slow` alone?
+
+        On a log everything is counted at once. That a model is slow holds for the embedded one on a CPU, of claims not asked for.
+        """
+        on_model = asked.registered.slow if asked.registered and not (self.gpu or self.claims or asked.path) else ()
+        return not asked.log and (wanted.slow or wanted.family in on_model)
+
+    def measure(self, asked: Asked, wanted: Claim) -> Judged:
+        """Measure one claim on one model; whatever goes wrong while measuring is a row, not an exception."""
+        try:
+            baseline = load_baseline(self.baselines, asked.name, wanted.id)
+            status, why = self._checked(asked)
+        except CodiBenchError as error:  # a damaged baseline or damaged embedded weights
+            return _unusable(asked, wanted, str(error))
+        if status != OK:
+            return Judged(engine.unmeasured(asked.name, wanted, baseline, status, why), status, [why])
+        bench = self._bench(asked)
+        try:
+            found = engine.measure_claim(bench, wanted, baseline, compare=not self.changed, recorded=self.recorded)
+        except CodiBenchError as error:
+            return _unusable(asked, wanted, f"{path_of(self.baselines, asked.name, wanted.id)}: {error}; mend it by hand")
+        blocked = [row.reason for row in found.rows if row.status == BLOCKED]
+        if found.red:
+            return Judged(found.rows, "red", found.red, found.proposal)
+        if blocked:
+            return Judged(found.rows, BLOCKED, blocked[:1])
+        if not baseline.recorded or self.changed:
+            return self._unrecorded(asked, wanted, found)
+        return Judged(found.rows, OK, [], found.proposal)
+
+    def bench_of(self, name: str) -> tuple[ModelBench | None, str]:
+        """The bench of a model for what is no claim, or None and why it cannot be measured in this run."""
+        asked = next((each for each in self.asked_models if each.name == name), None)
+        if asked is None:
+            return None, f"--model leaves {name} out"
+        status, why = self._checked(asked)
+        return (self._bench(asked), "") if status == OK else (None, f"{name}: {why}")
+
+    def stray_files(self) -> list[str]:
+        """Baseline files that no registered (model, claim) would ever check."""
+        return orphans(self.baselines, CLAIMS, {*REGISTRY, *LOGS, *(asked.name for asked in self.asked_models)})
+
+    def not_selected(self, rows: Sequence[Row], crashed: Collection[tuple[str, str]] = ()) -> list[Row]:
+        """Rows for everything registered that this run did not measure, so that the table never loses a claim.
+
+        crashed: (claim, model) of those that ended in an error of ours.
+        """
+        have, begun = {(row.claim, row.model) for row in rows}, {row.model for row in rows}
+        missing = []
+        everything = {name: Asked(name, log=name in LOGS) for name in (*REGISTRY, *LOGS)}
+        everything |= {asked.name: asked for asked in self.asked_models}
+        for name, asked in everything.items():
+            for each in CLAIMS.values():
+                if (each.id, name) in have or not asked.takes(each):
+                    continue
+                if (each.id, name) in crashed:
+                    reason = "crashed while it was measured: see the error of its test"
+                elif name not in begun and name in PUBLISHED:
+                    reason = f"not asked for: `pytest benchmarks -m gpu`, or --model {name}=FOLDER --base {name}=FOLDER"
+                elif name not in begun and name in ADAPTERS:
+                    reason = "not asked for: `pytest benchmarks -m gpu`"
+                elif asked.log and asked.path is None:
+                    reason = f"give --log {name}=FILE, {LOGS[name].source}"
+                else:
+                    reason = "slow: `pytest benchmarks -m slow`" if self.is_slow(asked, each) else "not selected in this run"
+                try:
+                    baseline = load_baseline(self.baselines, name, each.id)
+                except BaselineError as error:
+                    reason = str(error)
+                    missing.append(Row(each.id, name, "-", REPORTED, NOT_RUN, reason=reason))
+                    continue
+                missing += engine.unmeasured(name, each, baseline, NOT_RUN, reason) or [
+                    Row(each.id, name, "-", REPORTED, NOT_RUN, reason=reason)
+                ]
+        return missing
+
+    @property
+    def options(self) -> str:
+        """The options of this run that its numbers depend on, as they were given."""
+        given = {"--n": self.n, "--permutations": self.permutations, "--num-latents": self.num_latents}
+        given |= {"--lora-alpha": self.lora_alpha, "--dtype": None if self.dtype == "auto" else self.dtype}
+        texts = [f"{name} {value}" for name, value in given.items() if value is not None]
+        return " ".join([*texts, *(f"--problems {text}" for text in self.problems)])
+
+    def facts(self, name: str) -> dict:
+        """Device, inputs and layers of a model that was measured here; {} of another. A worker of a run sends them along."""
+        bench = self.benches.get(name)
+        if bench is None:
+            return {}
+        inputs = {"weights": bench.model.fingerprint, "problems": bench.problems_hash}
+        kind = bench.model.device.partition(":")[0]  # which of several GPUs it was is no property of a number
+        return {"device": f"{kind} {bench.model.dtype}", "inputs": inputs, "layers": list(bench.layers)}
+
+    def environment(self, rows: Sequence[Row] = (), facts: dict[str, dict] | None = None) -> dict:
+        """Device, versions and threads of this run, and the claims in words, so that a report needs no model room.
+
+        facts: of the measured models, where they were measured elsewhere than in this process.
+        """
+        device, dtype = resolve(self._device(self.asked_models[0]), self.dtype)
+        device = device if available(device) else "cpu"
+        facts = {name: each for name in {*self.benches, *(facts or {})} if (each := self.facts(name) or (facts or {}).get(name))}
+        layers = {name: list(each.layers) for name, each in REGISTRY.items()} | {n: f["layers"] for n, f in facts.items()}
+        devices = {name: each["device"] for name, each in sorted(facts.items())}
+        inputs = {name: each["inputs"] for name, each in sorted(facts.items())}
+        audited = {(row.model, row.claim) for row in rows if row.protocol == SOUND and row.status == OK}
+        families = {(model, CLAIMS[name].family) for model, name in audited if CLAIMS[name].family in FAMILY_TESTS}
+        found = {"families": len(families), "noise": noise_figures(self.baselines)}
+        return {
+            **found,
+            "devices": devices,
+            "inputs": inputs,
+            "values": step_values(self.baselines, inputs),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "codi-bench": __version__,
+            **({"options": self.options} if self.options else {}),
+            **environment(device, dtype).model_dump(),
+            **versions(),
+            "claims": in_words(),
+            "layers": layers,
+        }
+
+    def _unrecorded(self, asked: Asked, wanted: Claim, found: engine.Finding) -> Judged:
+        where = f"{wanted.id} on {asked.name}"
+        if self.changed:
+            return Judged(found.rows, "unchecked", [f"{where}: {self.changed} is not what was recorded"], found.proposal)
+        missed = [row for row in found.rows if row.reproduction == Reproduction.NOT_REPRODUCED]
+        came_out = any(row.reproduction == Reproduction.REPRODUCED for row in found.rows)
+        if missed:
+            lines = [f"{where}: {row.metric}: {row.reproduction}, {row.detail['reproduction']}" for row in missed]
+            return Judged(found.rows, "red", lines, found.proposal)
+        if asked.registered is not None and asked.registered.embedded:
+            return Judged(
+                found.rows,
+                "red",
+                [
+                    f"{where}: nothing is recorded for this embedded model; "
+                    "look at `pytest benchmarks --update-baselines`, then accept it"
+                ],
+                found.proposal,
+            )
+        if came_out:
+            return Judged(found.rows, OK, [], found.proposal)
+        return Judged(found.rows, "unchecked", [f"{where}: nothing is recorded for this model"], found.proposal)
+
+    def _checked(self, asked: Asked) -> tuple[str, str]:
+        """Whether this model can be measured, and if not, why: found out once a run."""
+        if asked.name not in self.stopped:
+            self.stopped[asked.name] = self._check(asked)
+        return self.stopped[asked.name]
+
+    def _check(self, asked: Asked) -> tuple[str, str]:
+        device, known = self._device(asked), asked.registered
+        where = ""
+        if known and known.hub:
+            where = f"download {known.hub} and {known.base}, or give --model {known.name}=FOLDER --base {known.name}=FOLDER"
+        if not available(device):
+            on_cpu = "`pytest benchmarks` measures" if known and known.embedded else "`--device cpu` measures"
+            otherwise = f"{on_cpu} on the CPU"
+            return NOT_RUN, f"no GPU here{where and f'; with one, {where}'}; {otherwise}"
+        if known is not None and known.embedded:
+            bench = self._bench(asked)  # weights that came with the package: what is wrong with them is red
+            return (BLOCKED, why) if device != "cpu" and (why := preflight(bench, None)) else (OK, "")
+        try:
+            bench = self._bench(asked)
+        except MissingError as error:
+            return NOT_RUN, str(error)
+        except CodiBenchError as error:
+            return BLOCKED, f"preflight: {error}"
+        if asked.log:
+            return OK, ""
+        reported = load_baseline(self.baselines, asked.name, "task-accuracy").reported.get("accuracy")
+        why = preflight(bench, reported)
+        return (BLOCKED, why) if why else (OK, "")
+
+    def _bench(self, asked: Asked) -> ModelBench | LogBench:
+        if asked.log and asked.name not in self.benches:
+            settings = {"permutations": self.permutations or DEFAULT_PERMUTATIONS}
+            self.benches[asked.name] = LogBench.read(asked.name, Path(asked.path), **settings)
+        elif asked.name not in self.benches:
+            problems = self._set(asked)
+            own = asked.path is not None
+            where = asked.name if not own else asked.path if is_repository(asked.path) else Path(asked.path)
+            model = load(
+                where,
+                base=asked.base,
+                name=asked.name,
+                device=self._device(asked),
+                dtype=self.dtype,
+                num_latents=self.num_latents if own else None,
+                lora_alpha=self.lora_alpha if own else None,
+            )
+            store = Store(default_folder())
+            self.benches[asked.name] = ModelBench(
+                model,
+                store,
+                problems,
+                self.n,
+                self.batch_size,
+                permutations=self.permutations or DEFAULT_PERMUTATIONS,
+                others={name: each for name, each in self.given.items() if name in ELSEWHERE},
+                other=self._partner(asked),
+            )
+        return self.benches[asked.name]
+
+    def _partner(self, asked: Asked) -> Callable[[], ModelBench] | None:
+        """The bench of the model that this one is compared with: the registered one, or the other one of two that were given."""
+        named = {each.name: each for each in self.asked_models}
+        if asked.registered is not None:
+            name = asked.registered.partner
+            return lambda: self._bench(named.get(name) or Asked(name))
+        given = [each for each in self.asked_models if each.registered is None and each.name != asked.name]
+        return partial(self._bench, given[0]) if len(given) == 1 else None
+
+    def _device(self, asked: Asked) -> str:
+        """`auto`: the embedded pair is recorded on the CPU and measured there unless `-m gpu` asks; published models on cuda."""
+        device = self.device
+        if asked.log:
+            return "cpu"
+        if device == "auto" and (self.gpu or asked.for_gpus):
+            device = "cuda"
+        elif device == "auto" and asked.path is None:
+            device = "cpu"
+        return device if self.worker is None else own_gpu(device, self.worker)
+
+    def _set(self, asked: Asked) -> tuple[Problem, ...]:
+        """The problems of a model, () for generated ones. Raises MissingProblemsError if they are not to be had."""
+        name = self._set_name(asked)
+        return self.given.get(name) or (() if name == "generated" else tuple(load_problems(name)))
+
+    def _set_name(self, asked: Asked) -> str:
+        """GSM8K for the published models, for a user's own what was given (beside GSM8K the others are out of distribution),
+        generated ones otherwise."""
+        known = asked.registered
+        if known is not None:
+            return "generated" if known.embedded else "gsm8k"
+        real = [name for name in self.given if name != "generated"]
+        if len(real) > 1 and "gsm8k" not in real:
+            raise CodiBenchError(f"--problems: {' and '.join(real)} are given, and {asked.name} is measured on one set; give one")
+        return "gsm8k" if "gsm8k" in real else real[0] if real else "generated"
+
+    def _models(self) -> list[Asked]:
+        bases = dict(self._named("--base", text) for text in self.bases)
+        only, more = [], []
+        logs = [Asked(name, path, log=True) for name, path in (self._named("--log", text) for text in self.logs)]
+        named = {asked.name for asked in logs}
+        for text in self.models:
+            if "=" in text:
+                name, path = self._named("--model", text)
+                more.append(Asked(name, path, bases.pop(name, None)))
+            elif text not in named:
+                only.append(Asked(entry(text).name))
+        again = {asked.name for asked in more}
+        if taken := sorted(named & {*REGISTRY, *again}):
+            raise CodiBenchError(f"--log {taken[0]}=…: a model has that name; give the log another")
+        if taken := sorted(again & {*LOGS}):
+            raise CodiBenchError(f"--model {taken[0]}=…: a released log has that name; give the model another")
+        if bases:
+            name, base = bases.popitem()
+            raise CodiBenchError(f"--base {name}={base}: belongs to no model of this run; give --model {name}=FOLDER too")
+        registered = [] if self.alone and (more or logs) or named & {*self.models} else [Asked(name) for name in REGISTRY]
+        known = only or registered
+        return [asked for asked in known if asked.name not in again] + more + logs
+
+    def _problems(self) -> dict[str, tuple[Problem, ...]]:
+        given = {}
+        for text in self.problems:
+            name, path = self._named("--problems", text)
+            if name not in NAMES:
+                raise UnknownNameError("problem set", name, NAMES)
+            given[name] = tuple(load_problems(name, path=path))
+        return given
+
+    def _named(self, option: str, text: str) -> tuple[str, str]:
+        name, separator, path = text.partition("=")
+        if not (name and separator and path):
+            raise CodiBenchError(f"{option} {text}: write NAME=PATH")
+        return name, path
+
+
+def _unusable(asked: Asked, wanted: Claim, why: str) -> Judged:
+    """A pair that cannot be judged since something that came with the package or the user's baselines is damaged: red."""
+    row = Row(wanted.id, asked.name, "-", REPORTED, BLOCKED, regression=engine.DRIFTED, reason=why)
+    return Judged([row], "red", [why])

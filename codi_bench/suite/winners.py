@@ -1,0 +1,98 @@
+"""Two models on one claim: the difference of the claim's statistic, and who is better (VERDICTS.md, section 6, Winner)."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from codi_bench.claims import CLAIMS
+from codi_bench.claims.seed_sound import WINNER_TESTS
+from codi_bench.errors import CodiBenchError
+from codi_bench.records.baseline import SOUND, pack_bits, unpack_bits
+from codi_bench.records.results import OK, Row
+from codi_bench.rules.intervals import Ranked, auc_difference, mover_difference
+from codi_bench.rules.reproduction import winner
+from codi_bench.rules.stats import Estimate, holm, mcnemar_exact, newcombe_paired, stream
+
+MCNEMAR = "exact McNemar on the same problems"
+BOOTSTRAP = "bootstrap over the problems of both"
+INTERVALS = "limits from those of both, taken as independent; evenness has no better side"
+
+
+def winners(rows: list[Row]) -> dict[str, dict]:
+    """For each compared claim and pair of models: the difference with its interval, and who is better, with the corrected p.
+
+    Right or wrong on the same problems: McNemar; scores that an AUC is made of: bootstrap; where neither side is the better one:
+    the difference of two intervals, no p and no winner. p is Holm-corrected over the WINNER_TESTS rows of a model pair; one that
+    is missing counts as 1, so that a partial run can miss a winner but not invent one. Models asked other problems: no entry.
+    """
+    found: dict[str, dict] = {}
+    claims = {claim.id: claim for claim in CLAIMS.values() if claim.compared}
+    held = {
+        (row.claim, row.model): row
+        for row in rows
+        if row.claim in claims and (row.metric, row.protocol, row.status) == (claims[row.claim].compared, SOUND, OK)
+    }
+    for a, b in combinations(sorted({model for _, model in held}), 2):
+        sides = [(held.get((name, a)), held.get((name, b))) for name in claims]
+        pair = [each for one, two in sides if one and two and (each := _compared(one, two))]
+        tested = [each for each in pair if each["p"] is not None]
+        missing = [1.0] * (WINNER_TESTS - len(tested))
+        corrected = holm([*(each["p"] for each in tested), *missing])[: len(tested)]
+        for each, p in zip(tested, corrected, strict=True):
+            side = winner(each["difference"]["value"], p)
+            each |= {"p": float(p), "winner": {"a": a, "b": b}.get(side)}
+        found |= {f"{each['claim']}: {a} / {b}": each for each in pair}
+    return found
+
+
+def packed(scores: Ranked) -> dict:
+    """What an AUC needs of scores, as JSON: their ranks, 0 the lowest, for it asks for no more."""
+    return {
+        "rank": np.unique(scores.score, return_inverse=True)[1].tolist(),
+        "labels": pack_bits(scores.labels),
+        "fold": np.asarray(scores.fold).tolist(),
+        "group": [str(name) for name in scores.group],
+        "phi": float(scores.phi),
+    }
+
+
+def _unpacked(held: dict) -> Ranked:
+    rank = np.asarray(held["rank"], float)
+    labels = unpack_bits(held["labels"], len(rank))
+    return Ranked(rank, labels, np.asarray(held["fold"]), np.asarray(held["group"]), held["phi"])
+
+
+def _compared(one: Row, two: Row) -> dict | None:
+    """The difference one - two of one metric of two models, p not yet corrected; None where they were asked other problems."""
+    if one.detail.get("problems") != two.detail.get("problems"):
+        return None
+    try:
+        difference, p, test = _difference(one, two)
+    except CodiBenchError as error:  # too few problems of a class: that must not cost the rest of a report
+        difference, p, test = Estimate(one.measured["value"] - two.measured["value"], None, None), None, f"not tested: {error}"
+    return {
+        "claim": one.claim,
+        "metric": one.metric,
+        "unit": one.unit,
+        "models": [one.model, two.model],
+        "winner": None,
+        "p": p,
+        "difference": {"value": difference.value, "low": difference.low, "high": difference.high},
+        "test": test,
+    }
+
+
+def _difference(one: Row, two: Row) -> tuple[Estimate, float | None, str]:
+    if "ranked" in one.detail:
+        sides = _unpacked(one.detail["ranked"]), _unpacked(two.detail["ranked"])
+        return *auc_difference(*sides, rng=stream(0, "winner", one.claim, one.model, two.model)), BOOTSTRAP
+    if "outcomes" in one.detail:
+        sides = [unpack_bits(row.detail["outcomes"], row.n) for row in (one, two)]
+        return newcombe_paired(*sides), mcnemar_exact(*sides), MCNEMAR
+    return mover_difference(_estimate(one), _estimate(two)), None, INTERVALS
+
+
+def _estimate(row: Row) -> Estimate:
+    return Estimate(**row.measured)

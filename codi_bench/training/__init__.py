@@ -1,0 +1,1 @@
+"""Training: CODI from nothing and over a backbone. Alone knows peft."""

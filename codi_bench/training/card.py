@@ -1,0 +1,290 @@
+"""The model card: what was trained, how, and what came out, measured after the rounding of the weights."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from tabulate import tabulate
+
+from codi_bench.models.adapter import META
+from codi_bench.models.edits import Edit
+from codi_bench.models.model import Model, load
+from codi_bench.problems import Problem, generate, problems_hash, score
+from codi_bench.rules.stats import holm, mcnemar_exact, newcombe_paired, wilson
+from codi_bench.store.files import write_text
+from codi_bench.training.lora import Finetuned
+from codi_bench.training.recipes import Recipe
+from codi_bench.training.train import Run
+
+HELD_OUT, REFERENCE = 1000, 500
+MAX_NEW_TOKENS = 64
+
+
+def evaluate(folder: Path, *, batch_size: int = 64) -> dict:
+    """Accuracy of teacher, student and student under edits on 1000 held-out problems, read from the saved folder.
+
+    Means come from 500 training problems. Positions: exact McNemar against the clean run, Holm over K.
+    """
+    model = load(folder)
+    problems = generate(HELD_OUT, seed=0, split="test")
+    reference = generate(REFERENCE, seed=1, split="train")
+    questions = [p.question for p in problems]
+    means = model.reference([p.question for p in reference], [p.answer for p in reference], [p.group for p in reference])
+    conditions = [[], [Edit("all", "mean")], *([Edit(k, "mean")] for k in range(model.num_latents))]
+    answers = model.answer_conditions(
+        questions, conditions, reference=means, max_new_tokens=MAX_NEW_TOKENS, batch_size=batch_size
+    )
+    clean, all_mean, *single = (_right(found.texts, problems) for found in answers)
+    no_latents = _right(model.answer(questions, num_latents=0, max_new_tokens=MAX_NEW_TOKENS).texts, problems)
+    teacher = _right(model.explain(questions, max_new_tokens=MAX_NEW_TOKENS).texts, problems)
+    several = np.array([p.num_steps > 1 for p in problems])
+    corrected = holm([mcnemar_exact(clean, right) for right in single])
+    drop = newcombe_paired(clean[several], all_mean[several])
+    return {
+        "n": HELD_OUT,
+        "parameters": model.codi.num_parameters,
+        "accuracy": {
+            name: _by_steps(right, problems)
+            for name, right in (
+                ("teacher, chain of thought in words", teacher),
+                ("student, 6 latents", clean),
+                ("student, no latents (K = 0)", no_latents),
+                ("student, every latent at its mean", all_mean),
+            )
+        },
+        "drop_all_mean_on_2_and_more_steps": {
+            "points": 100 * drop.value,
+            "low": 100 * drop.low,
+            "high": 100 * drop.high,
+            "n": int(several.sum()),
+        },
+        "positions": [
+            {"latent_pos": k, "drop": 100 * float(clean.mean() - right.mean()), "p_holm": float(p)}
+            for k, (right, p) in enumerate(zip(single, corrected))
+        ],
+    }
+
+
+def write_card(folder: Path, recipe: Recipe, run: Run, *, seed: int, dtype: str, command: str) -> None:
+    """Write `training.json` (figures) and `README.md` (the card) beside the weights."""
+    figures = {
+        "command": command,
+        "seed": seed,
+        "dtype": dtype,
+        "problems_sha256": run.problems_hash,
+        "train_problems": recipe.train_problems,
+        "steps": run.steps,
+        "phases": [list(phase) for phase in recipe.phases],
+        "horizon": recipe.horizon,
+        "cooldown": recipe.cooldown,
+        "batch_size": recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
+        "distill_factor": recipe.distill_factor,
+        **_circumstances(run),
+        "held_out": evaluate(folder),
+    }
+    _write(folder, figures, card(recipe, figures))
+
+
+def write_lora_card(folder: Path, done: Finetuned, *, command: str, weights: Path, held_out: list[Problem] | None) -> None:
+    """The same for a model over a backbone. weights: the folder that was exported, to measure it on held-out problems if any."""
+    recipe, run = done.recipe, done.run
+    trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
+    figures = {
+        **{k: v for k, v in asdict(recipe).items() if k not in ("notes", "epochs" if recipe.steps else "steps")},
+        "command": command,
+        "modules": list(recipe.modules),
+        "base_sha256": done.base_hash,
+        "problems_sha256": run.problems_hash,
+        "examples": done.used,
+        "skipped": done.skipped,
+        "steps": run.steps,
+        "trained_parameters": trained,
+        "parameters": run.model.num_parameters - sum(p.numel() for n, p in run.model.named_parameters() if ".lora_" in n),
+        **_circumstances(run),
+        "held_out": None if held_out is None else _measured(weights, done, held_out),
+    }
+    alone = (weights / META).is_file()
+    _write(folder, figures, lora_card(done, figures, weights.relative_to(folder), alone=alone))
+
+
+def _measured(weights: Path, done: Finetuned, problems: list[Problem]) -> dict:
+    """Accuracy of teacher and student as they load from their folder, every batch masked."""
+    recipe, device = done.recipe, str(done.run.model.device)
+    if weights.joinpath("codi.json").exists():
+        over = {}
+    elif weights.joinpath(META).is_file():  # an adapter holds its alpha
+        over = {"base": done.base}
+    else:
+        over = {"base": done.base, "lora_alpha": recipe.alpha}
+    model: Model = load(weights, device=device, num_latents=recipe.num_latents, **over)
+    questions = [p.question for p in problems]
+    longest = max(map(len, model.codi.tokenizer(questions)["input_ids"])) + 2 + recipe.num_latents
+    new = max(1, min(256, model.codi.backbone.config.max_position_embeddings - longest))
+    texts = {
+        "teacher, chain of thought in words": model.explain(questions, max_new_tokens=new).texts,
+        f"student, {recipe.num_latents} latents": model.answer(questions, max_new_tokens=new).texts,
+        "student, no latents (K = 0)": model.answer(questions, num_latents=0, max_new_tokens=new).texts,
+    }
+    return {
+        "n": len(problems),
+        "max_new_tokens": new,
+        "problems_sha256": problems_hash(problems),
+        "accuracy": {name: _by_steps(_right(found, problems), problems) for name, found in texts.items()},
+    }
+
+
+def _circumstances(run: Run) -> dict:
+    cpu = f"{platform.machine()} {platform.system()}, {torch.get_num_threads()} CPU thread(s)"
+    return {
+        "seconds": round(run.seconds),
+        "machine": cpu if str(run.model.device) == "cpu" else torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "losses": run.log,
+    }
+
+
+def _write(folder: Path, figures: dict, text: str) -> None:
+    write_text(folder / "training.json", json.dumps(figures, indent=1, sort_keys=True) + "\n")
+    write_text(folder / "README.md", text)
+
+
+def card(recipe: Recipe, figures: dict) -> str:
+    """The card as Markdown."""
+    held = figures["held_out"]
+    drop = held["drop_all_mean_on_2_and_more_steps"]
+    facts = (
+        "command",
+        "seed",
+        "dtype",
+        "steps",
+        "phases",
+        "horizon",
+        "cooldown",
+        "batch_size",
+        "learning_rate",
+        "distill_factor",
+        "train_problems",
+        "problems_sha256",
+        "seconds",
+        "machine",
+        "torch",
+    )
+    return "\n".join(
+        [
+            f"# {recipe.name}",
+            "",
+            f"A CODI model of {held['parameters']:,} parameters ({recipe.family} architecture, {recipe.layers} layers, "
+            f"width {recipe.width}, K = {recipe.num_latents}), trained from nothing on generated word problems; "
+            "fp16 weights, computed in fp32.",
+            "",
+            _facts(figures, facts),
+            "",
+            f"## Accuracy by number of steps ({held['n']} held-out problems, after the rounding)",
+            "",
+            _accuracy(held["accuracy"]),
+            "",
+            f"With every latent replaced by its mean, accuracy on problems of two and more steps drops by "
+            f"{drop['points']:.1f} points [{drop['low']:.1f}, {drop['high']:.1f}] (n = {drop['n']}).",
+            "",
+            "One latent at its mean (exact McNemar, Holm over K):",
+            "",
+            tabulate(
+                [[p["latent_pos"], f"{p['drop']:.1f}", f"{p['p_holm']:.2g}"] for p in held["positions"]],
+                ["latent_pos", "drop in points", "p"],
+                tablefmt="github",
+            ),
+            "",
+            "## Loss",
+            "",
+            _losses(figures["losses"]),
+            "",
+            "## Trials that taught something",
+            "",
+            *(f"- {note}" for note in recipe.notes),
+            "",
+        ]
+    )
+
+
+def lora_card(done: Finetuned, figures: dict, weights: Path, *, alone: bool) -> str:
+    """The card of a model over a backbone, as Markdown. alone: it is an adapter, without its backbone."""
+    recipe, held = done.recipe, figures["held_out"]
+    load_options = f" --base {recipe.base} --num-latents {recipe.num_latents} --lora-alpha {recipe.alpha:g}"
+    if alone:
+        how = f"LoRA, projection and new rows alone, in fp16: they load over `{recipe.base}` and over no other: `--model FOLDER`."
+    elif weights == Path("."):
+        how = "LoRA is merged into the weights; the folder loads by itself: `--model FOLDER`."
+    else:
+        how = f"LoRA lies beside the frozen weights, in the published layout: `--model FOLDER/{weights}{load_options}`."
+    facts = [name for name in figures if name not in ("name", "command", "losses", "held_out", "parameters")]
+    measured = (
+        "Not measured: no held-out problems were given (`--eval FILE`)."
+        if held is None
+        else f"{held['n']} problems, sha256 `{held['problems_sha256']}`, read from the exported weights, every batch masked.\n\n"
+        + _accuracy(held["accuracy"])
+    )
+    return "\n".join(
+        [
+            f"# {recipe.name}",
+            "",
+            f"A CODI model of {figures['parameters']:,} parameters over `{recipe.base}`, K = {recipe.num_latents}. Trained were "
+            f"LoRA and the projection, {figures['trained_parameters']:,} parameters; everything else is the backbone's, and the "
+            "three new embeddings stay as they were drawn.",
+            "",
+            how,
+            "",
+            f"    {figures['command']}",
+            "",
+            _facts(figures, facts),
+            "",
+            "## Accuracy by number of steps",
+            "",
+            measured,
+            "",
+            "## Loss",
+            "",
+            "`distill` is shown without its factor.",
+            "",
+            _losses(figures["losses"]),
+            "",
+            *(f"- {note}" for note in recipe.notes),
+        ]
+    )
+
+
+def _facts(figures: dict, names) -> str:
+    return tabulate([[name, f"`{figures[name]}`"] for name in names], ["", ""], tablefmt="github")
+
+
+def _accuracy(rows: dict[str, dict]) -> str:
+    cells = [[name, *(f"{100 * cell['value']:.1f} %" for cell in row.values())] for name, row in rows.items()]
+    return tabulate(cells, ["", *next(iter(rows.values()))], tablefmt="github")
+
+
+def _losses(log: list[dict]) -> str:
+    """At most some twenty lines of the log."""
+    parts = ("teacher", "student", "distill")
+    curve = log[:: max(1, len(log) // 20)]
+    rows = [[line["step"], *(f"{line[p]:.3f}" if p in line else "" for p in parts)] for line in curve]
+    return tabulate(rows, ["step", *parts], tablefmt="github")
+
+
+def _right(texts, problems: list[Problem]) -> np.ndarray:
+    return np.array([score(text, p.answer) for text, p in zip(texts, problems, strict=True)])
+
+
+def _by_steps(right: np.ndarray, problems: list[Problem]) -> dict[str, dict]:
+    """Accuracy with Wilson intervals, for each number of steps and for all."""
+    steps = np.array([p.num_steps for p in problems])
+    groups = {str(k): steps == k for k in sorted(set(steps.tolist()))} | {"all": steps >= 0}
+    found = {}
+    for name, mine in groups.items():
+        rate = wilson(int(right[mine].sum()), int(mine.sum()))
+        found[name] = {"value": rate.value, "low": rate.low, "high": rate.high, "n": int(mine.sum())}
+    return found

@@ -1,0 +1,269 @@
+"""CODI over a pretrained backbone: LoRA beside its frozen weights, and a projection.
+
+Source: github.com/zhenyi4/codi, `train.py` and `src/model.py`. As there, LoRA and projection are all that is trained: the
+embeddings stay as they are, and so do the three new rows for pad, bot and eot, which transformers draws around the mean of the
+others. Two things differ: one pass of the teacher gives its loss and what is distilled from it (there two passes, each with its
+own dropout), and no part of an example is cut at 256 tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from codi_bench.errors import CheckpointError, CodiBenchError, ProblemError
+from codi_bench.models.backbone import WORDS, base_folder, hash_files, new_rows, quiet, read_backbone
+from codi_bench.models.checkpoint import TOKENIZER_FILES, WEIGHTS, save_folder
+from codi_bench.models.codi import Codi, Projection
+from codi_bench.models.objective import CUE, Example, codi_losses, encode_examples
+from codi_bench.models.strict import embedding_names, read_words
+from codi_bench.problems import Problem, problems_hash
+from codi_bench.rules.stats import stream
+from codi_bench.store.files import write_whole
+from codi_bench.training.recipes import LoraRecipe
+from codi_bench.training.train import Job, Run, adamw, loss_parts, run_job
+
+PUBLISHED_FOLDER = "codi-checkpoint"
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A finished run with what it was made from. base: the folder of the backbone; used, skipped: examples, and why not."""
+
+    recipe: LoraRecipe
+    run: Run
+    base: Path
+    base_hash: str
+    used: int
+    skipped: dict[str, int]
+
+
+def base_family(folder: Path) -> str:
+    """The architecture of a backbone: its configuration's model_type. Raises CheckpointError."""
+    return read_words(folder, "config.json, weights and tokenizer")[0].model_type
+
+
+def finetune(
+    recipe: LoraRecipe,
+    problems: Sequence[Problem],
+    work: Path,
+    *,
+    device: str = "cpu",
+    save_every: int = 250,
+    log_every: int = 0,
+) -> Finetuned:
+    """Train a recipe on problems with steps, in the folder `work`; an interrupted run goes on where its checkpoint stands.
+
+    The checkpoint holds what is trained and the three new rows. Weights are optimised in fp32; recipe.dtype is that of the
+    passes, as under autocast. log_every: 0 gives a log of some 500 lines at most.
+    Raises CodiBenchError without peft, CheckpointError for a base that does not fit or a folder of another run, ProblemError
+    where nothing can be trained on.
+    """
+    _peft()
+    if not any(p.steps for p in problems):
+        raise ProblemError("no problem has steps: the teacher needs the chain of thought, field 'cot' (GSM8K-Aug) or 'steps'")
+    folder = base_folder(recipe.base)
+    model = new_model(recipe, folder)
+    kept, skipped = usable(problems, model, recipe)
+    model = model.to(device)
+    examples = encode_examples(model, kept)
+    size = recipe.batch_size * recipe.accumulate
+    steps = recipe.steps or math.ceil(len(examples) / size) * recipe.epochs
+    base_hash = hash_files(folder)
+    identity = {
+        "recipe": {**json.loads(json.dumps(asdict(recipe))), "base": "", "notes": [], "epochs": 0, "steps": steps},
+        "base": base_hash,
+        "examples": hashlib.sha256("".join(f"{e}\n" for e in examples).encode()).hexdigest(),
+    }
+
+    def parts(step: int) -> list[list[Example]]:
+        mine = step_indices(len(examples), size, recipe.seed, step)
+        return [[examples[i] for i in mine[at : at + recipe.batch_size]] for at in range(0, len(mine), recipe.batch_size)]
+
+    def loss(worker: Codi, part: list[Example], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        losses = codi_losses(worker, part, masks=recipe.masks, answer_shift=recipe.answer_shift)
+        return losses.total(distill_factor=recipe.distill_factor), loss_parts(losses)
+
+    def before(step: int) -> bool:
+        torch.manual_seed(random.Random(f"dropout:{recipe.seed}:{step}").getrandbits(63))
+        return False
+
+    job = Job(
+        recipe.name,
+        model,
+        adamw(model, recipe.weight_decay, (0.9, 0.999)),
+        steps,
+        identity,
+        parts,
+        loss,
+        lambda step: learning_rate(recipe, step, steps),
+        before,
+        recipe.max_norm,
+        frozen=new_rows(model),
+    )
+    every = log_every or max(10, steps // 500)
+    seconds, log = run_job(job, work, dtype=getattr(torch, recipe.dtype), save_every=save_every, log_every=every)
+    run = Run(model.eval(), steps, seconds, problems_hash(problems), log)
+    return Finetuned(recipe, run, folder, base_hash, len(examples), skipped)
+
+
+def new_model(recipe: LoraRecipe, folder: Path) -> Codi:
+    """The backbone of a folder with three more embeddings and fresh LoRA, all of it frozen but LoRA, and a fresh projection."""
+    config, tokenizer = read_words(folder, "config.json, weights and tokenizer")
+    if config.model_type != recipe.family:
+        raise CheckpointError(f"{folder}: the backbone is {config.model_type}, recipe '{recipe.name}' is for {recipe.family}")
+    if len(tokenizer) != config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: config.json says {config.vocab_size} words, the tokenizer has {len(tokenizer)}; they must agree"
+        )
+    peft = _peft()
+    with quiet():
+        backbone = read_backbone(folder)
+        torch.manual_seed(recipe.seed)
+        backbone.resize_token_embeddings(config.vocab_size + 3)
+    lora = peft.LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=list(recipe.modules),
+        fan_in_fan_out=recipe.family == "gpt2",  # its maps are stored [in, out]
+    )
+    peft.inject_adapter_in_model(lora, backbone)  # freezes the rest
+    return Codi(
+        backbone,
+        Projection(config.hidden_size, recipe.inner),
+        tokenizer,
+        vocab_size=len(tokenizer),
+        num_latents=recipe.num_latents,
+        name=recipe.name,
+    ).train()
+
+
+def usable(problems: Sequence[Problem], model: Codi, recipe: LoraRecipe) -> tuple[list[Problem], dict[str, int]]:
+    """The problems that are trained on, and how many are left out and why.
+
+    As published: no answer that does not begin with a digit, and none longer than max_tokens in question, chain and answer. A
+    backbone with too few positions for that sets a lower limit. Raises ProblemError if nothing is left.
+    """
+    spare = model.num_latents + len(model.tokenizer(CUE, add_special_tokens=False)["input_ids"]) + 8
+    limit = min(recipe.max_tokens, model.backbone.config.max_position_embeddings - spare)
+    texts = [p.question + " ".join(p.steps) + p.answer for p in problems]
+    lengths = [len(ids) for ids in model.tokenizer(texts)["input_ids"]]
+    bare = [not p.answer[:1].isdigit() for p in problems]
+    kept = [p for p, length, without in zip(problems, lengths, bare) if length <= limit and not without]
+    reasons = {
+        "answer does not begin with a digit": sum(bare),
+        f"more than {limit} tokens": sum(length > limit and not without for length, without in zip(lengths, bare)),
+    }
+    skipped = {why: count for why, count in reasons.items() if count}
+    if not kept:
+        said = ", ".join(f"{count}: {why}" for why, count in skipped.items())
+        raise ProblemError(f"none of the {len(problems)} problems can be trained on ({said})")
+    return kept, skipped
+
+
+def step_indices(count: int, size: int, seed: int, step: int) -> list[int]:
+    """The examples of one step: every epoch is cut from an order of its own, and its last step may be smaller."""
+    epoch, part = divmod(step, math.ceil(count / size))
+    return _order(count, seed, epoch)[part * size : (part + 1) * size].tolist()
+
+
+@lru_cache(maxsize=1)
+def _order(count: int, seed: int, epoch: int) -> np.ndarray:
+    return stream(seed, "epoch", epoch).permutation(count)
+
+
+def learning_rate(recipe: LoraRecipe, step: int, steps: int) -> float:
+    """Linear warm-up from nothing, then half a cosine to nothing (transformers' `cosine` schedule)."""
+    warm = math.ceil(recipe.warmup * steps)
+    if step < warm:
+        return recipe.learning_rate * step / warm
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+# Export
+
+
+def merged(model: Codi) -> Codi:
+    """A copy whose LoRA is added to the weights beside it, W + alpha / r B A in fp32: a plain model without peft."""
+    from peft.tuners.lora import LoraLayer
+
+    plain = copy.deepcopy(model)
+    for name, module in list(plain.backbone.named_modules()):
+        if isinstance(module, LoraLayer):
+            module.merge()
+            parent, _, leaf = name.rpartition(".")
+            setattr(plain.backbone.get_submodule(parent), leaf, module.get_base_layer())
+    return plain.requires_grad_(False)
+
+
+def export_own(model: Codi, base: Path, folder: Path, *, dtype: torch.dtype = torch.float16) -> Path:
+    """Write a trained model, merged, as a folder that loads by itself; the tokenizer's files come from the base.
+
+    Raises CheckpointError if a weight is too large for dtype.
+    """
+    plain = merged(model)
+    large = max(float(p.abs().max()) for p in plain.parameters())
+    if large > torch.finfo(dtype).max:
+        raise CheckpointError(f"{folder}: a weight of {large:.3g} does not fit into {str(dtype)[6:]}; use --weights bfloat16")
+    save_folder(plain, folder, dtype=dtype)
+    for path in sorted({path for pattern in WORDS for path in base.glob(pattern) if path.is_file()}):
+        shutil.copyfile(path, folder / path.name)
+    if not all((folder / name).is_file() for name in TOKENIZER_FILES):  # a base with an older tokenizer's files alone
+        model.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def export_published(model: Codi, folder: Path) -> Path:
+    """Write a trained model as the published code does: LoRA beside frozen weights, to be loaded over the base.
+
+    Frozen weights that bf16 holds exactly are stored in it, the rest in fp32. The head is left out where it is the embedding.
+    """
+    embedding, head = embedding_names(model.backbone)
+    tied = model.backbone.get_output_embeddings().weight is model.backbone.get_input_embeddings().weight
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    tensors = {}
+    for name, value in model.state_dict().items():
+        of, _, key = name.partition(".")
+        if of == "projection":
+            tensors[f"prj.{key}"] = value.cpu().contiguous()
+        elif not (tied and key == head):
+            half = value.bfloat16()
+            small = name not in trained and torch.equal(half.to(value.dtype), value)
+            tensors[f"codi.base_model.model.{key}"] = (half if small else value).cpu().contiguous()
+    write_whole(folder / PUBLISHED_FOLDER / WEIGHTS, lambda path: save_file(tensors, path))
+    return folder / PUBLISHED_FOLDER
+
+
+def _peft():
+    try:
+        import peft
+    except ImportError as error:
+        raise CodiBenchError("training over a backbone needs the library peft: pip install codi-bench[train]") from error
+    return peft
+
+
+def with_changes(recipe: LoraRecipe, **changes) -> LoraRecipe:
+    """The recipe with every setting that is not None. Raises CodiBenchError for a number that cannot be."""
+    changes = {name: value for name, value in changes.items() if value is not None}
+    flags = {"rank": "lora-rank", "alpha": "lora-alpha", "inner": "projection-width"}
+    for name in ("rank", "alpha", "learning_rate", "inner", "epochs", "steps", "batch_size", "accumulate"):
+        if name in changes and not 0 < changes[name] < math.inf:
+            raise CodiBenchError(f"--{flags.get(name, name.replace('_', '-'))} must be positive, got {changes[name]}")
+    for name in ("distill_factor", "answer_shift", "seed"):
+        if name in changes and not 0 <= changes[name] < 2**63:
+            raise CodiBenchError(f"--{name.replace('_', '-')} must be 0 or more, got {changes[name]}")
+    return replace(recipe, **changes)

@@ -1,0 +1,331 @@
+"""Train a CODI model from a recipe: progress, loss log, checkpoints, resume after a kill.
+
+Every batch is a function of (seed, step), so a resumed run sees the batches that the killed one would have seen.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import random
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from codi_bench.errors import CheckpointError, MeasureError
+from codi_bench.models.checkpoint import save_folder
+from codi_bench.models.codi import Codi, Projection, start_as_identity
+from codi_bench.models.objective import Example, Losses, codi_losses, encode_examples, teacher_loss
+from codi_bench.problems import Problem, problems_hash, stream, vocabulary
+from codi_bench.store.files import write_text, write_whole
+from codi_bench.training.recipes import Recipe
+from codi_bench.training.tokenizer import write_tokenizer
+
+SAVE_SECONDS = 120.0  # after which a slow run keeps what it has, however few steps it did
+POOL = 8  # batches that are formed together, so that questions of like length share a batch
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run left: the model in fp32, steps done, seconds spent, and the logged losses."""
+
+    model: Codi
+    steps: int
+    seconds: float
+    problems_hash: str
+    log: list[dict]
+
+
+@contextmanager
+def _flushed_denormals():
+    """Tiny gradients would slow a CPU down several times; the setting is the process's, so it is taken back."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the loop needs to know of a run; two kinds of recipe make them.
+
+    parts(step): the examples of a step in parts whose gradients are added up. loss(worker, part, step): the loss and its parts.
+    before(step): called before a step; True where it has changed weights. after(steps done, model): called behind one. frozen:
+    tensors that are not trained but belong to the run, by name; they share memory with the model.
+    """
+
+    name: str
+    model: Codi
+    optimizer: torch.optim.Optimizer
+    steps: int
+    identity: dict
+    parts: Callable[[int], list[list[Example]]]
+    loss: Callable[[Codi, list[Example], int], tuple[Tensor, dict[str, Tensor]]]
+    rate: Callable[[int], float]
+    before: Callable[[int], bool]
+    max_norm: float
+    frozen: dict[str, Tensor] = field(default_factory=dict)
+    after: Callable[[int, Codi], None] = lambda done, model: None
+
+
+def train(
+    recipe: Recipe,
+    work: Path,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    save_every: int = 250,
+    log_every: int = 50,
+    after: Callable[[int, Codi], None] = lambda done, model: None,
+) -> Run:
+    """Run a recipe in the folder `work` (checkpoint, log); an interrupted run goes on where its checkpoint stands.
+
+    dtype: of the forward and backward pass; the optimised weights are always fp32. after: called behind each step with the number
+    of steps done and the model; a resumed run calls it again for the steps that it does again.
+    Raises CheckpointError if the folder holds a run of another recipe or seed.
+    """
+    problems = _train_problems(recipe, seed)
+    digest = problems_hash(problems)
+    model = _new_model(recipe, work, seed).to(device)
+    examples = encode_examples(model, problems)
+
+    def before(step: int) -> bool:
+        if step == recipe.student_starts:
+            _start_student(model, examples)
+        return step == recipe.student_starts
+
+    def loss(worker: Codi, part: list[Example], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        if not recipe.student_learns(step):
+            teacher = teacher_loss(worker, part)
+            return teacher, {"teacher": teacher}
+        losses = codi_losses(worker, part)
+        return losses.total(distill_factor=recipe.distill_factor), loss_parts(losses)
+
+    job = Job(
+        recipe.name,
+        model,
+        adamw(model, recipe.weight_decay, (0.9, 0.98)),
+        recipe.steps,
+        {"recipe": {**asdict(recipe), "notes": ()}, "seed": seed, "problems": digest},
+        lambda step: [[examples[i] for i in batch_indices(examples, recipe.batch_size, seed, step)]],
+        loss,
+        lambda step: learning_rate(recipe, step),
+        before,
+        max_norm=1.0,
+        after=after,
+    )
+    seconds, log = run_job(job, work, dtype=dtype, save_every=save_every, log_every=log_every)
+    return Run(model.eval(), recipe.steps, seconds, digest, log)
+
+
+@_flushed_denormals()
+def run_job(job: Job, work: Path, *, dtype: torch.dtype, save_every: int, log_every: int) -> tuple[float, list[dict]]:
+    """Train the job's model; gives the seconds and the log. A run that was killed goes on from its checkpoint, bit by bit."""
+    model = job.model
+    done, seconds, log, recent = _resume(work, job)
+    worker = model if dtype == torch.float32 else _rounded(model, dtype)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[losses]}"),
+    )
+    with Progress(*columns) as progress:
+        bar = progress.add_task(f"training {job.name}", total=job.steps, completed=done, losses="")
+        start = time.monotonic() - seconds
+        seen, since = 0, time.monotonic()
+        saved = since
+        for step in range(done, job.steps):
+            if job.before(step) and worker is not model:
+                _copy(model, worker)
+            parts = job.parts(step)
+            recent.append(_step(job, worker, parts, step))
+            seen += sum(map(len, parts))
+            job.after(step + 1, model)
+            losses = " ".join(f"{k} {v:.3f}" for k, v in _means(recent).items())
+            progress.update(bar, advance=1, losses=f"{losses}, {seen / (time.monotonic() - since):.3g} examples/s")
+            if (step + 1) % log_every == 0 or step + 1 == job.steps:
+                log.append({"step": step + 1, "seconds": round(time.monotonic() - start, 1), **_means(recent)})
+                write_text(work / "loss.jsonl", "".join(json.dumps(line) + "\n" for line in log))
+                recent, seen, since = [], 0, time.monotonic()
+            due = (step + 1) % save_every == 0 or time.monotonic() - saved > SAVE_SECONDS
+            if due or step + 1 == job.steps:
+                held = {"step": step + 1, "seconds": time.monotonic() - start, "log": log, "recent": recent}
+                _save(work, job, {**job.identity, **held})
+                saved = time.monotonic()
+        return time.monotonic() - start, log
+
+
+def batch_indices(examples: list[Example], size: int, seed: int, step: int) -> list[int]:
+    """The examples of one step: pools of random examples, cut into batches of like question length."""
+    rng = random.Random(f"batches:{seed}:{step // POOL}")
+    pool = sorted(rng.sample(range(len(examples)), size * POOL), key=lambda i: len(examples[i].question) + 6 * rng.random())
+    order = rng.sample(range(POOL), POOL)
+    start = order[step % POOL] * size
+    return pool[start : start + size]
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, a cosine down to 5 % at the horizon, and a linear cool-down to nothing at the last step."""
+    warm, cool = min(1.0, (step + 1) / recipe.warmup), min(1.0, (recipe.steps - step) / max(1, recipe.cooldown))
+    return recipe.learning_rate * warm * cool * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / recipe.horizon))))
+
+
+def _step(job: Job, worker: Codi, parts: list[list[Example]], step: int) -> dict[str, float]:
+    for group in job.optimizer.param_groups:
+        group["lr"] = job.rate(step)
+    count, means = sum(map(len, parts)), {}
+    for part in parts:
+        share = len(part) / count
+        loss, each = job.loss(worker, part, step)
+        if not math.isfinite(loss.item()):
+            mend = "use a lower --learning-rate or a sound base (the last checkpoint stands)"
+            raise MeasureError(f"step {step + 1}: the loss is {loss.item()}; {mend}")
+        (share * loss).backward()
+        if worker is not job.model:
+            _hand_over(job.model, worker)
+        for name, value in each.items():
+            means[name] = means.get(name, 0.0) + share * value.item()
+    nn.utils.clip_grad_norm_(job.model.parameters(), job.max_norm)
+    job.optimizer.step()
+    job.optimizer.zero_grad(set_to_none=True)
+    if worker is not job.model:
+        _copy(job.model, worker)
+    return means
+
+
+def _hand_over(model: Codi, worker: Codi) -> None:
+    """Add the worker's gradients to the model's, in fp32; a frozen parameter has none, nor the projection before the student."""
+    for master, half in zip(model.parameters(), worker.parameters(), strict=True):
+        if half.grad is not None:
+            master.grad = half.grad.float() if master.grad is None else master.grad + half.grad.float()
+            half.grad = None
+
+
+def loss_parts(losses: Losses) -> dict[str, Tensor]:
+    """The parts of a loss as they are logged."""
+    return {"student": losses.student, "teacher": losses.teacher, "distill": losses.distill}
+
+
+@torch.no_grad()
+def _start_student(model: Codi, examples: list[Example]) -> None:
+    """Let the student begin as a soft version of the teacher: each thought is the state that would name its next word.
+
+    The projection starts as the identity at the scale of the embeddings, bot as the word that ends a question and eot as the
+    one that ends a step. From random ones the student learned the short way around its thoughts and never came back (see the
+    notes of the recipes).
+    """
+    embeddings = model.backbone.get_input_embeddings().weight
+    start_as_identity(model.projection, embeddings[: model.vocab_size].square().mean().sqrt().item())
+    embeddings[model.bot_id] = embeddings[examples[0].question[-1]]
+    embeddings[model.eot_id] = embeddings[next(e.thought[-1] for e in examples if e.thought)]
+
+
+def _rounded(model: Codi, dtype: torch.dtype) -> Codi:
+    """A copy with parameters of dtype. Buffers keep their precision: rounded rotary frequencies turn late positions wrongly."""
+    worker = copy.deepcopy(model)
+    for parameter in worker.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return worker
+
+
+@torch.no_grad()
+def _copy(model: Codi, worker: Codi) -> None:
+    for master, half in zip(model.parameters(), worker.parameters(), strict=True):
+        if master.requires_grad:
+            half.copy_(master)
+
+
+def _means(recent: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of each loss part over the steps that had it."""
+    return {part: sum(p[part] for p in recent if part in p) / sum(part in p for p in recent) for part in recent[-1]}
+
+
+def _train_problems(recipe: Recipe, seed: int) -> list[Problem]:
+    source = stream(seed, "train", limits=recipe.limits)
+    return [next(source) for _ in range(recipe.train_problems)]
+
+
+def _new_model(recipe: Recipe, work: Path, seed: int) -> Codi:
+    write_tokenizer(vocabulary(), work)
+    tokenizer = AutoTokenizer.from_pretrained(work, local_files_only=True)
+    torch.manual_seed(seed)
+    # on a CPU the plain attention is the faster one to train in bf16
+    backbone = AutoModelForCausalLM.from_config(recipe.config(len(tokenizer)), attn_implementation="eager")
+    return Codi(
+        backbone,
+        Projection(recipe.width, recipe.inner),
+        tokenizer,
+        vocab_size=len(tokenizer),
+        num_latents=recipe.num_latents,
+        name=recipe.name,
+    ).train()
+
+
+def adamw(model: Codi, weight_decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:
+    """The optimiser of everything that is not frozen; vectors (biases, norms) do not decay."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, betas=betas)
+
+
+def _held(job: Job) -> dict[str, Tensor]:
+    """What a checkpoint holds of the model, by its name in the file: everything that is trained, and the run's own rows."""
+    trained = {f"model.{name}": p.detach() for name, p in job.model.named_parameters() if p.requires_grad}
+    return trained | {f"frozen.{name}": value for name, value in job.frozen.items()}
+
+
+def _save(work: Path, job: Job, progress: dict) -> None:
+    """Weights and optimiser in one safetensors file that names its step, then the progress that makes it current."""
+    tensors = {name: value.cpu().contiguous() for name, value in _held(job).items()}
+    for index, state in job.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v.detach().cpu().contiguous() for k, v in state.items()}
+    name = f"checkpoint-{progress['step']}.safetensors"
+    write_whole(work / name, lambda path: save_file(tensors, path))
+    write_text(work / "progress.json", json.dumps({**progress, "checkpoint": name}, indent=1) + "\n")
+    for old in work.glob("checkpoint-*.safetensors"):
+        if old.name != name:
+            old.unlink()
+
+
+def _resume(work: Path, job: Job) -> tuple[int, float, list[dict], list[dict[str, float]]]:
+    """Steps done, their seconds, the log, and the losses of the steps since its last line."""
+    path = work / "progress.json"
+    if not path.is_file():
+        return 0, 0.0, [], []
+    progress = json.loads(path.read_text())
+    wanted = json.loads(json.dumps(job.identity))
+    differs = [k for k in wanted if progress.get(k) != wanted[k]]
+    if differs:
+        raise CheckpointError(f"{path}: belongs to another run ({', '.join(differs)} differ); train into an empty --work folder")
+    tensors = load_file(work / progress["checkpoint"])
+    for name, value in _held(job).items():
+        value.copy_(tensors[name])
+    state: dict[int, dict] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            state.setdefault(int(index), {})[name] = value
+    job.optimizer.load_state_dict({**job.optimizer.state_dict(), "state": state})
+    return progress["step"], progress["seconds"], progress["log"], progress.get("recent", [])
+
+
+def export(run: Run, folder: Path) -> None:
+    """Write the trained model as a loadable folder: fp16 weights, configuration, tokenizer."""
+    write_tokenizer(vocabulary(), folder)
+    save_folder(run.model, folder)
