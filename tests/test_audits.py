@@ -32,7 +32,7 @@ def audited(kind, **how):
 
 
 def test_noise_is_not_supported_and_far_from_a_large_claim():
-    made, found = audited("noise", n=120, cells=3, d=16)
+    _made, found = audited("noise", n=120, cells=3, d=16)
     assert probes.exists_word(found).word in (REFUTED, UNDERPOWERED)
     claimed = probes.accuracy_word(found, found.mean, delta=0.4)
     assert claimed.word is REFUTED and "Delta +40.0" in claimed.why
@@ -66,7 +66,7 @@ def test_the_best_cell_is_chosen_inside_every_outer_fold():
 
 
 def test_even_cells_are_even():
-    made, found = audited("signal", n=200, cells=4, d=12, shift=3.0)
+    _made, found = audited("signal", n=200, cells=4, d=12, shift=3.0)
     says = probes.spread_of(found)[1]
     assert probes.exists_word(found).word is SUPPORTED and says.word == "even", says.why
     assert (found.grid.p_value_auc == 1 / 80).all()
@@ -204,7 +204,7 @@ def test_features_that_tell_nothing_are_not_supported():
 
 
 def test_permuted_labels_are_not_supported():
-    states, right, group, surface = thoughts(8.0)
+    states, _right, group, surface = thoughts(8.0)
     permuted = stream(1, "permuted").permutation(120) < 60
     found = audit_of(states, permuted[group], group, surface)
     assert sae.exists_word(found, found.p_auc).word is not SUPPORTED and found.p_auc[sae.LABELS] > 0.025

@@ -157,7 +157,7 @@ def test_a_split_never_divides_a_group(sizes, seed, share):
 def test_a_split_holds_out_a_fifth_of_each_class_and_hangs_on_its_seed():
     groups = np.repeat(np.arange(500), 2)
     labels = np.repeat(np.random.default_rng(0).random(500) < 0.3, 2)
-    train, test = grouped_split(groups, labels, seed=0)
+    _train, test = grouped_split(groups, labels, seed=0)
     assert len(test) == 200 and abs(labels[test].mean() - labels.mean()) < 0.01
     assert (grouped_split(groups, labels, seed=0)[1] == test).all()
     assert (grouped_split(groups, labels, seed=1)[1] != test).any()

@@ -147,8 +147,8 @@ def test_kept_changes_nothing_where_paddings_are_attended_to_either(tiny):
 def test_a_direct_effect_is_the_plain_loop_fed_the_clean_latents(tiny, size):
     edits = [Edit(place, "zero") for place in PLACES]
     few = {"questions": QUESTIONS[:6], "golds": GOLDS[:6]}
-    answers, likely = run(tiny, [direct(edit, K) for edit in edits], size, **few)
-    totals, total = run(tiny, [[edit] for edit in edits], size, **few)
+    _answers, likely = run(tiny, [direct(edit, K) for edit in edits], size, **few)
+    _totals, total = run(tiny, [[edit] for edit in edits], size, **few)
     for i, (question, gold) in enumerate(zip(QUESTIONS[:6], GOLDS)):
         latents = plain(tiny.codi, question, gold)[1]
         for at, place in enumerate(PLACES):

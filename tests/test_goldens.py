@@ -134,7 +134,7 @@ def embedded():
             validity="UNDERPOWERED",
             detail={"decide": 1008},
             **drop,
-        ),  # fmt: skip
+        ),
         row(
             "ablation",
             "gpt2-mini",
@@ -143,7 +143,7 @@ def embedded():
             validity="UNDERPOWERED",
             detail={"decide": 2303},
             **drop,
-        ),  # fmt: skip
+        ),
         row(
             "ablation",
             "gpt2-mini",
@@ -152,10 +152,8 @@ def embedded():
             validity="SUPPORTED",
             detail={"fragile": True},
             **drop,
-        ),  # fmt: skip
-        row(
-            "ablation", "gpt2-mini", "drop_all", measured=value(36.0, 29.5, 42.0), detail={"no_validity": "a control"}, **drop
-        ),  # fmt: skip
+        ),
+        row("ablation", "gpt2-mini", "drop_all", measured=value(36.0, 29.5, 42.0), detail={"no_validity": "a control"}, **drop),
         row(
             "spread",
             "gpt2-mini",
@@ -166,7 +164,7 @@ def embedded():
             measured=value(0.9, 0.0, 1.7),
             validity="REFUTED",
             detail={"validity": even, "note": "spread: even"},
-        ),  # fmt: skip
+        ),
         row("size", "gpt2-mini", "parameters", unit="count", n=1, measured=value(570440)),
         absent("ablation", "llama-mini", "-", "self-replacement changed 3 answers", status="blocked", protocol="sound", unit=""),
         absent(
@@ -178,7 +176,7 @@ def embedded():
             protocol="sound",
             unit="points",
             regression="DRIFTED",
-        ),  # fmt: skip
+        ),
     ]
 
 
@@ -195,7 +193,7 @@ def own():
             null=value(0.26, p=0.61),
             validity="REFUTED",
             regression="UNCHECKED",
-        ),  # fmt: skip
+        ),
         absent("probe-accuracy", "my_model 50%", "mean", 'only 12 wrong answers, "50" & more are needed', status="blocked"),
     ]
 

@@ -119,7 +119,7 @@ def test_an_own_checkpoint_has_nothing_to_be_red_against(run, published, gsm8k):
     checkpoint, base = published
     own = ["--model", f"mine={checkpoint}", "--base", f"mine={base}", "--problems", f"gsm8k={gsm8k}"]
     for strict in ([], ["--strict"]):
-        result, rows = run(*own, "--model", "gpt2-mini", "--claim", "size", "--device", "cpu", *strict)
+        result, _rows = run(*own, "--model", "gpt2-mini", "--claim", "size", "--device", "cpu", *strict)
         assert result.ret == 0 and "1 passed" in result.outlines[-1] and "1 unchecked" in result.outlines[-1]
     result, _ = run(*own, "-m", "gpu", "--device", "cpu", "--claim", "size", "--model", "gpt2")  # in a GPU run it is there too
     assert "1 unchecked" in result.outlines[-1]

@@ -197,7 +197,7 @@ def test_without_thoughts(tiny):
     found = tiny.think(SOME, num_latents=0, batch_size=4, max_new_tokens=NEW)
     assert found.hidden_states.shape == (4, 1, 5, 32) and found.latents.shape == (4, 1, 32)
     for i, question in enumerate(SOME):
-        hidden, latents, first, tokens = plain(tiny.codi, question, latents=0)
+        hidden, latents, _first, tokens = plain(tiny.codi, question, latents=0)
         np.testing.assert_allclose(found.hidden_states[i], hidden, atol=1e-4)
         np.testing.assert_allclose(found.latents[i], latents, atol=1e-4)
         assert found.answers.tokens[i] == tokens
@@ -413,7 +413,7 @@ def test_what_has_no_positions_is_refused(tiny):
     with pytest.raises(ProblemError, match=f"question 2 of 2 with bot, thoughts and eot: needs {121 + K + 2} positions"):
         tiny.answer([QUESTIONS[0], long])
     with pytest.raises(ProblemError, match="needs 136 positions"):
-        tiny.think(SOME[:1] + [" ".join(["apples"] * 128)], num_latents=6)
+        tiny.think([*SOME[:1], " ".join(["apples"] * 128)], num_latents=6)
 
 
 def test_empty_lists_and_empty_questions(tiny):

@@ -1,5 +1,6 @@
 """The page: every outcome has its place and its word, whatever an older results file lacks, and the HTML is sound."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -152,7 +153,7 @@ def sound_html(html):
     assert {*filter(None, named)} <= set(ids)
     assert {each["href"][1:] for each in found.of("a")} <= set(ids)
     levels = [int(each["tag"][1]) for each in found.elements if re.fullmatch("h[1-6]", each["tag"])]
-    assert levels[0] == 1 and levels.count(1) == 1 and all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert levels[0] == 1 and levels.count(1) == 1 and all(b - a <= 1 for a, b in itertools.pairwise(levels))
     assert not found.of("script") and not [key for each in found.elements for key in each if key.startswith("on")]
     assert not [each for each in found.elements if re.match(r"(https?:)?//", each.get("href") or each.get("src") or "")]
     assert all(each.get("aria-label") for each in found.of("svg"))

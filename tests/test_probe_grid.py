@@ -105,7 +105,7 @@ def compare(x, y, seed, *, permutations=0):
         scaler, found = reference(x[split.train], y[split.train], seed=seed)
         C, chosen = float(np.ravel(found.C_)[0]), ours.chosen[k, 0, 0]
         inner = by_fold(found)
-        other_C += C != chosen and abs(inner[CS.index(C)] - inner[CS.index(chosen)]) > 1e-9
+        other_C += chosen != C and abs(inner[CS.index(C)] - inner[CS.index(chosen)]) > 1e-9
         unequal += int((found.predict(scaler.transform(x[split.test])) != (ours.score[split.test, 0, 0] > 0)).sum())
         w = weights_of(scaler, x, y, split, C)
         errors.append(np.linalg.norm(w - found.coef_[0]) / max(np.linalg.norm(found.coef_[0]), 1e-12))

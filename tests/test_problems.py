@@ -114,7 +114,7 @@ def test_the_stories_are_varied():
 
 def test_asking_for_more_contents_than_there_are_is_an_error(monkeypatch):
     boxes = next(t for t in TEMPLATES if t.name == "boxes")
-    monkeypatch.setattr(generator, "BY_STEPS", dict.fromkeys(generator.STEP_WEIGHTS, [boxes]))
+    monkeypatch.setattr(generator, "BY_STEPS", {key: [boxes] for key in generator.STEP_WEIGHTS})
     contents = sum(split_of("boxes", (a, b)) == "test" for a in range(2, 10) for b in range(2, 10))
     assert len(generate(contents)) == contents
     with pytest.raises(ProblemError, match=f"fewer than {contents + 1} different test problems"):

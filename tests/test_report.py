@@ -106,9 +106,9 @@ def test_a_line_has_the_study_s_number_what_it_did_and_what_is_sound():
         "88.7",
         "[85.1,",
         "91.9]",
-        *"85.1 [82.0, 88.0] 100 ≈ ARTEFACT =".split(),
+        *["85.1", "[82.0,", "88.0]", "100", "≈", "ARTEFACT", "="],
     ]
-    assert shown[at + 2].split() == "soundly 54.0 [48.1, 59.9] 52.0 [44.0, 59.0] 400 ⊘ REFUTED =".split()
+    assert shown[at + 2].split() == ["soundly", "54.0", "[48.1,", "59.9]", "52.0", "[44.0,", "59.0]", "400", "⊘", "REFUTED", "="]
 
 
 def test_every_model_has_its_table_beside_its_counterpart():

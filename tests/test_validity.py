@@ -68,7 +68,7 @@ def test_holm_needs_40_m_minus_1_permutations():
     check_permutations(1000, 25)
     with pytest.raises(MeasureError, match="198 permutations cannot carry Holm over 5 tests: at least 199"):
         check_permutations(198, 5)
-    assert passes(0.1 * 0.75 / 3) and 0.1 * 0.75 / 3 > ALPHA and not passes(0.02501)
+    assert passes(0.1 * 0.75 / 3) and ALPHA < 0.1 * 0.75 / 3 and not passes(0.02501)
     for m in range(1, 41):
         smallest = permutation_p(1, np.zeros(holm_permutations(m)))
         assert passes(holm_p({"best": smallest} | {str(i): 1.0 for i in range(m - 1)}, m)["best"])
@@ -189,7 +189,7 @@ def test_words_follow_their_definitions(a, b, marginal, surface, delta, n):
         assert low > 0 and max(marginal, surface) <= ALPHA + 1e-9
     if verdict.word is ARTEFACT:
         assert marginal <= ALPHA + 1e-9 < surface + 1e-9
-    assert verdict.decide is None or verdict.word is UNDERPOWERED and verdict.decide > n
+    assert verdict.decide is None or (verdict.word is UNDERPOWERED and verdict.decide > n)
     swapped = sound(
         Estimate((low + high) / 2, low, high), delta=delta, p={"surface": surface, "labels": marginal}, marginal="labels", n=n
     )

@@ -40,7 +40,7 @@ class Run:
     whole: bool  # was every file of this folder collected?
     others: list[dict[str, list[float]]] = field(default_factory=list)
     measured: dict[str, list[float]] = field(default_factory=dict)
-    proposed: perf.Speeds = perf.Speeds(schema=1)
+    proposed: perf.Speeds = field(default_factory=lambda: perf.Speeds(schema=1))
     lines: list[str] = field(default_factory=list)
 
 

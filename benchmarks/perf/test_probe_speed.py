@@ -9,6 +9,7 @@ two idle cores).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from pathlib import Path
@@ -33,10 +34,8 @@ FACTOR, MEMORY = 100, 2e9  # what the grid must gain, and the bytes that the pro
 
 def reset_peak() -> None:
     """Forget what earlier tests of this process took at most; where the system cannot, they count as well."""
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
 
 
 def peak_bytes() -> int:

@@ -1,0 +1,141 @@
+"""The doors that users come in by: each public name is called once, as a user would write it."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import codi_bench
+import codi_bench.measures
+import codi_bench.problems
+import codi_bench.rules
+from codi_bench.cli import app
+from codi_bench.rules.stats import stream
+
+COMMANDS = (
+    ("problems",),
+    ("think",),
+    ("answer",),
+    ("train",),
+    ("report",),
+    ("models",),
+    ("claims",),
+    ("history",),
+    ("losses",),
+    ("sweep",),
+    ("baselines", "diff"),
+    ("baselines", "accept"),
+    ("baselines", "calibrate"),
+    ("baselines", "restamp"),
+    ("cache", "ls"),
+    ("cache", "gc"),
+)
+OPTIONS = (
+    "--model",
+    "--base",
+    "--claim",
+    "--problems",
+    "--log",
+    "--n",
+    "--device",
+    "--dtype",
+    "--batch-size",
+    "--permutations",
+    "--report",
+    "--baselines",
+    "--update-baselines",
+    "--num-latents",
+    "--lora-alpha",
+)
+
+
+def test_a_model_is_loaded_thinks_answers_and_explains(tiny_folders):
+    model = codi_bench.load(tiny_folders["gpt2"], device="cpu")
+    questions = [problem.question for problem in codi_bench.load_problems("generated", n=3)]
+    thoughts = model.think(questions)
+    assert thoughts.hidden_states.shape[:2] == (3, 7) and thoughts.latents.shape[:2] == (3, 7)
+    assert (
+        len(model.answer(questions, edits=(), max_new_tokens=4).texts)
+        == len(model.explain(questions, max_new_tokens=4).texts)
+        == 3
+    )
+
+
+def test_load_and_run_take_what_they_took():
+    assert {"base", "device", "dtype", "num_latents", "lora_alpha"} <= inspect.signature(codi_bench.load).parameters.keys()
+    assert {"path", "n", "split", "seed"} <= inspect.signature(codi_bench.load_problems).parameters.keys()
+    assert list(inspect.signature(codi_bench.run).parameters)[:2] == ["models", "claims"]
+
+
+def test_run_gives_a_result_for_notebooks():
+    result = codi_bench.run(["gpt2-mini"], claims=["size"])
+    table = result.to_pandas()
+    assert set(table["claim"]) == {"size"} and set(table["regression"]) == {"SAME"}
+
+
+def test_problems_are_loaded_and_answers_scored():
+    (problem,) = codi_bench.problems.load_problems("generated", n=1, seed=3)
+    assert codi_bench.problems.score(problem.answer, problem.answer, "study") and not codi_bench.problems.score(
+        "-1", "2", "published"
+    )
+
+
+def test_the_probe_grid_is_a_function_of_measures():
+    """A module of the same name shadowed it once, for whoever had imported the module first."""
+    rng = stream(0, "doors")
+    labels = np.arange(60) % 2
+    activations = rng.normal(size=(60, 1, 4)) + labels[:, None, None]
+    grid = codi_bench.measures.probe_grid(activations, labels, permutations=9, folds=3, Cs=(0.1,), seed=0)
+    assert (
+        grid.held_out_accuracy.shape == grid.p_value.shape == (1,)
+        and grid.null_held_out.shape == (9, 1)
+        and grid.held_out_auc[0] > 0.8
+    )
+    command = (
+        "import codi_bench, codi_bench.measures; import codi_bench.measures.grid; assert callable(codi_bench.measures.probe_grid)"
+    )
+    subprocess.run([sys.executable, "-c", command], check=True)
+
+
+def test_an_sae_folder_is_read_by_measures(tmp_path):
+    from codi_bench.measures.sae import train_relu_sae
+    from codi_bench.measures.sae_folder import save_sae
+
+    vectors = stream(0, "doors").normal(size=(20, 4)).astype(np.float32)
+    save_sae(train_relu_sae(vectors, features=6, l1=1e-3, epochs=1, seed=0), tmp_path / "sae")
+    assert codi_bench.measures.load_sae(tmp_path / "sae").encode(vectors).shape == (20, 6)
+
+
+def test_wilson_is_a_door():
+    rate = codi_bench.rules.wilson(432, 1000)
+    assert (round(rate.low, 3), round(rate.high, 3)) == (0.402, 0.463)  # docs/verdicts.md, section 5
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_its_help(command):
+    done = CliRunner().invoke(app, [*command, "--help"])
+    assert done.exit_code == 0 and "Usage" in done.output
+
+
+def test_the_command_line_and_the_plugin_are_where_they_were(pytester):
+    from importlib.metadata import entry_points
+
+    (script,) = entry_points(group="console_scripts", name="codi-bench")
+    assert script.value == "codi_bench.cli:main" and callable(script.load())
+    said = pytester.runpytest_inprocess("--help").stdout.str()
+    assert all(option in said for option in OPTIONS)
+    import codi_bench.plugin
+
+    assert callable(codi_bench.plugin.suite_of) and Path(codi_bench.__file__).with_name("py.typed").is_file()
+
+
+def test_the_package_says_what_it_has():
+    assert set(codi_bench.__all__) == {"load", "load_problems", "run"}
+    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+        codi_bench.lode  # noqa: B018
