@@ -14,7 +14,6 @@ from codi_bench.rules.reproduction import Outcome, Regression, regression_count,
 from codi_bench.rules.stats import mcnemar_exact, paired_counts
 
 DUST = 1e-6  # as in the deterministic tolerance: floats that are nearer than this are not listed as moved
-OWN_ERRORS = "SAE errors"  # of this family the scored problems depend on which ones the model itself gets right
 REASON_WORDS, REASON_LETTERS = 2, 10
 
 

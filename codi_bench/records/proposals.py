@@ -22,8 +22,9 @@ from codi_bench.records.baseline import (
     save_baseline,
     strict_text,
 )
-from codi_bench.records.changes import OWN_ERRORS, Changes, changes
+from codi_bench.records.changes import Changes, changes
 from codi_bench.records.extras import STEP_VALUES, VALUES
+from codi_bench.records.results import OWN_ERRORS
 from codi_bench.store.files import check_writable, write_text
 from codi_bench.store.json_files import read_json
 

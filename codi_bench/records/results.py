@@ -32,6 +32,7 @@ from codi_bench.store.json_files import read_json
 
 SCHEMA = 1
 OK, BLOCKED, NOT_RUN = "ok", "blocked", "not-run"
+OWN_ERRORS = "SAE errors"  # of this family the scored problems depend on which ones the model itself gets right
 
 
 @dataclass(frozen=True)

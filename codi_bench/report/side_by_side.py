@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codi_bench.errors import CodiBenchError
-from codi_bench.records.changes import OWN_ERRORS
-from codi_bench.records.results import BLOCKED, OK, Row, finite, read_results
+from codi_bench.records.results import BLOCKED, OK, OWN_ERRORS, Row, finite, read_results
 from codi_bench.report.table import SOUND, WORDS, in_order, measured_models, metric_order, place, shown_unit
 
 EQUAL = 1e-6
