@@ -16,41 +16,43 @@ def says(rows: Sequence[Row], environment: dict, *, listed: bool = True) -> list
 
     listed: with the claims by word, a paragraph a model; not where the takeaways, which name them, stand beside it.
     """
-    held = {(row.model, row.protocol): row for row in rows if row.claim == HEADLINE[0] and row.metric in (HEADLINE[1], "-")}
-    found = []
+    headline_rows = {
+        (row.model, row.protocol): row for row in rows if row.claim == HEADLINE[0] and row.metric in (HEADLINE[1], "-")
+    }
+    sentences = []
     for model in measured_models(rows):
-        found += probes(model, held.get((model, REPORTED)), held.get((model, SOUND)))
+        sentences += probes(model, headline_rows.get((model, REPORTED)), headline_rows.get((model, SOUND)))
         if listed:
-            found += words(model, [row for row in rows if row.model == model], environment)
-    found = headline(held, environment, others=bool(found)) + found
+            sentences += words(model, [row for row in rows if row.model == model], environment)
+    sentences = headline(headline_rows, environment, others=bool(sentences)) + sentences
     families = environment.get("families")
     if families and any(row.validity for row in rows):
-        supported = sum(row.validity == "SUPPORTED" for row in rows if row.protocol == SOUND)
-        found.append(
+        count = sum(row.validity == "SUPPORTED" for row in rows if row.protocol == SOUND)
+        sentences.append(
             f"Expected number of false SUPPORTED: {ALPHA} × {families} families = {ALPHA * families:.2g}; "
-            f"SUPPORTED stands on {supported} sound row{'' if supported == 1 else 's'}."
+            f"SUPPORTED stands on {count} sound row{'' if count == 1 else 's'}."
         )
-    return found
+    return sentences
 
 
 def headline(held: dict[tuple[str, str], Row], environment: dict, *, others: bool) -> list[str]:
     """The numbers that the study opens with, the protocol behind them, what noise gives under it, and whether they got a word."""
-    printed = {model: row for model in REPORTING if (row := held.get((model, REPORTED))) and row.reported}
+    by_model = {model: row for model in REPORTING if (row := held.get((model, REPORTED))) and row.reported}
     noise = (environment.get("noise") or {}).get("text")
-    if not printed:
+    if not by_model:
         return [noise] if noise else []
-    numbers = [f"{_printed(row.reported)} ({REPORTING[model]})" for model, row in printed.items()]
-    plural = len(printed) > 1
+    numbers = [f"{_study_percent(row.reported)} ({REPORTING[model]})" for model, row in by_model.items()]
+    plural = len(by_model) > 1
     text = f"The study's headline number{'s are' if plural else ' is'} {' and '.join(numbers)}, mean probe accuracy"
     protocol = (environment.get("claims") or {}).get(HEADLINE[0], {}).get("protocol")
     sentences = [f"{text}." + (f" Its protocol: {protocol}." if protocol else "")]
     if noise:
         sentences.append(noise)
-    absent = [REPORTING[model] for model, row in printed.items() if row.status != OK]
-    if absent:
-        many = len(absent) > 1
+    names = [REPORTING[model] for model, row in by_model.items() if row.status != OK]
+    if names:
+        many = len(names) > 1
         sentences.append(
-            f"{' and '.join(absent)} {'were' if many else 'was'} not measured here: "
+            f"{' and '.join(names)} {'were' if many else 'was'} not measured here: "
             f"no word is given to {'these numbers' if many else 'that number'}."
         )
         if others:
@@ -73,8 +75,8 @@ def probes(model: str, reported: Row | None, sound: Row | None) -> list[str]:
             text += f": {_word(reported)}, the protocol makes the number itself"
         parts.append(text)
     if sound is not None and sound.status == OK:
-        against = f" against {_percent(sound.null)} of permuted labels{_p(sound)}" if sound.null else ""
-        parts.append(f"{'Held' if parts else 'held'} out {_percent(sound.measured)} (n = {sound.n}){against}: {_word(sound)}")
+        null_text = f" against {_percent(sound.null)} of permuted labels{_p(sound)}" if sound.null else ""
+        parts.append(f"{'Held' if parts else 'held'} out {_percent(sound.measured)} (n = {sound.n}){null_text}: {_word(sound)}")
     elif parts:
         parts.append(f"Held out: {f'{sound.status}, {sound.reason}' if sound else 'not in these results'}")
     return [f"{model}: {'. '.join(parts)}."] if parts else []
@@ -85,14 +87,16 @@ def words(model: str, mine: Sequence[Row], environment: dict) -> list[str]:
 
     Metrics are named where those of a claim got different words, or only some of them got one.
     """
-    said, lists = list(own_words(mine, environment)), []
-    for protocol, given, how in ((REPORTED, ("ARTEFACT",), "as the study measured, "), (SOUND, WORDS, "soundly, ")):
-        for word in given:
-            rest = {row.claim for row in mine if row.protocol == protocol and row.validity != word}
-            found = _metrics((row for row in said if (row.protocol, row.validity, row.status) == (protocol, word, OK)), rest)
-            if found:
-                lists.append(f"{how}{word}: {found}")
-                how = ""
+    verdict_rows, lists = list(own_words(mine, environment)), []
+    for protocol, outcomes, opening in ((REPORTED, ("ARTEFACT",), "as the study measured, "), (SOUND, WORDS, "soundly, ")):
+        for word in outcomes:
+            other_claims = {row.claim for row in mine if row.protocol == protocol and row.validity != word}
+            metrics = _metrics(
+                (row for row in verdict_rows if (row.protocol, row.validity, row.status) == (protocol, word, OK)), other_claims
+            )
+            if metrics:
+                lists.append(f"{opening}{word}: {metrics}")
+                opening = ""
     return [f"{model}, {'; '.join(lists)}."] if lists else []
 
 
@@ -106,16 +110,16 @@ def evidence(rows: Sequence[Row], environment: dict) -> list[tuple[str, str]]:
 
 def own_words(rows: Sequence[Row], environment: dict) -> list[Row]:
     """Rows with a word, in the order of the claims; without reported rows that only repeat the word of the sound row."""
-    sound = {row.key[:3]: row for row in rows if row.protocol == SOUND}
-    own = [row for row in rows if row.validity and not _repeats(row, sound.get(row.key[:3]))]
+    sound_rows = {row.key[:3]: row for row in rows if row.protocol == SOUND}
+    verdict_rows = [row for row in rows if row.validity and not _repeats(row, sound_rows.get(row.key[:3]))]
     position = {name: i for i, name in enumerate(in_order(environment.get("claims") or {}))}
-    return sorted(own, key=lambda row: (position.get(row.claim, len(position)), metric_order(row), row.protocol))
+    return sorted(verdict_rows, key=lambda row: (position.get(row.claim, len(position)), metric_order(row), row.protocol))
 
 
-def _repeats(row: Row, sound: Row | None) -> bool:
+def _repeats(row: Row, sound_row: Row | None) -> bool:
     """Is a reported row's word the sound row's? The study's own null gives its ARTEFACT a reason of its own."""
-    same = row.protocol != SOUND and sound is not None and sound.validity == row.validity
-    return same and row.detail.get("validity") in (None, sound.detail.get("validity"))
+    same_word = row.protocol != SOUND and sound_row is not None and sound_row.validity == row.validity
+    return same_word and row.detail.get("validity") in (None, sound_row.detail.get("validity"))
 
 
 def without_word(rows: Sequence[Row]) -> list[str]:
@@ -124,16 +128,16 @@ def without_word(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if row.status == OK and not row.validity and row.detail.get("no_validity"):
             reasons.setdefault(row.detail["no_validity"], []).append(row)
-    return [f"{_metrics(found)}: {why}" for why, found in reasons.items()]
+    return [f"{_metrics(group)}: {reason}" for reason, group in reasons.items()]
 
 
-def _metrics(rows: Iterable[Row], split: Collection[str] | None = None) -> str:
-    """Claims with their metrics in parentheses; split: only these claims need them."""
+def _metrics(rows: Iterable[Row], in_full: Collection[str] | None = None) -> str:
+    """Claims with their metrics in parentheses; in_full: only these claims need them."""
     by_claim: dict[str, list[str]] = {}
     for row in rows:
         by_claim.setdefault(row.claim, []).append(row.metric)
     return ", ".join(
-        f"{claim} ({', '.join(dict.fromkeys(metrics))})" if split is None or claim in split else claim
+        f"{claim} ({', '.join(dict.fromkeys(metrics))})" if in_full is None or claim in in_full else claim
         for claim, metrics in by_claim.items()
     )
 
@@ -142,15 +146,15 @@ def _word(row: Row) -> str:
     if not row.validity:
         return f"no word ({row.detail['no_validity']})" if row.detail.get("no_validity") else "no word"
     decide = row.detail.get("decide")
-    more = [f"at least {decide} problems would decide"] * bool(decide) + ["fragile"] * bool(row.detail.get("fragile"))
-    return row.validity + (f" ({', '.join(more)})" if more else "")
+    remarks = [f"at least {decide} problems would decide"] * bool(decide) + ["fragile"] * bool(row.detail.get("fragile"))
+    return row.validity + (f" ({', '.join(remarks)})" if remarks else "")
 
 
 def _percent(value: dict) -> str:
     return number(value, "fraction", " %")
 
 
-def _printed(value: dict) -> str:
+def _study_percent(value: dict) -> str:
     """With the digits that the study printed."""
     return f"{100 * value['value']:.2f} %" if value["value"] is not None else _percent(value)
 

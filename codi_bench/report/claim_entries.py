@@ -94,7 +94,7 @@ class Entry:
 
     def study(self, name: str) -> list[tuple[str, str]]:
         """What the study printed on this line for one of its models (its name as people write it): text and place, or nothing."""
-        return [told for model, told in self.line.study.items() if BESIDE[model] == name]
+        return [text_and_place for model, text_and_place in self.line.study.items() if BESIDE[model] == name]
 
 
 def slug(text: str) -> str:
@@ -116,32 +116,34 @@ def status(row: Row) -> list[Sign]:
     """A measured row's regression, else why there is no number; a blocked row that is also red says both."""
     if row.status == OK:
         return [Sign(SYMBOLS.get(row.regression, "•"), row.regression)]
-    red = [Sign(SYMBOLS["DRIFTED"], "DRIFTED")] if row.regression == "DRIFTED" else []
-    return [Sign(SYMBOLS.get(row.status, "•"), in_capitals(row.status)), *red]
+    drift = [Sign(SYMBOLS["DRIFTED"], "DRIFTED")] if row.regression == "DRIFTED" else []
+    return [Sign(SYMBOLS.get(row.status, "•"), in_capitals(row.status)), *drift]
 
 
 def entries(rows: Sequence[Row], environment: dict, model: str) -> list[Entry]:
     """The lines of one model's table with their rows; both protocols of a metric share the axis of their strips."""
-    beside = counterparts(model)
-    held = {
-        (row.model, line.claim, _bare(line.metric), line.protocol): row
+    published_models = counterparts(model)
+    line_rows = {
+        (row.model, line.claim, _without_unit(line.metric), line.protocol): row
         for row in rows
-        if row.model in (model, *beside)
+        if row.model in (model, *published_models)
         for line in table([row], environment, row.model)
     }
-    found = []
+    plain_entries = []
     for line in table(rows, environment, model):
-        metric = _bare(line.metric)
-        row = held.get((model, line.claim, metric, line.protocol)) or held.get((model, line.claim, "-", line.protocol))
-        study = [(BESIDE[name], held.get((name, line.claim, metric, REPORTED))) for name in beside]
-        found.append(Entry(line, row, [(name, each.reported) for name, each in study if each and each.reported]))
+        metric = _without_unit(line.metric)
+        row = line_rows.get((model, line.claim, metric, line.protocol)) or line_rows.get((model, line.claim, "-", line.protocol))
+        study_rows = [(BESIDE[name], line_rows.get((name, line.claim, metric, REPORTED))) for name in published_models]
+        plain_entries.append(
+            Entry(line, row, [(name, study_row.reported) for name, study_row in study_rows if study_row and study_row.reported])
+        )
     axes: dict[tuple[str, str], list[float]] = {}
-    for entry in found:
-        axes.setdefault((entry.line.claim, entry.line.metric), []).extend(_shown(entry))
-    return [replace(entry, strip=_strip(entry, axes[entry.line.claim, entry.line.metric])) for entry in found]
+    for entry in plain_entries:
+        axes.setdefault((entry.line.claim, entry.line.metric), []).extend(_axis_numbers(entry))
+    return [replace(entry, strip=_strip(entry, axes[entry.line.claim, entry.line.metric])) for entry in plain_entries]
 
 
-def _bare(metric: str) -> str:
+def _without_unit(metric: str) -> str:
     """A line's metric without its unit, which a row that was not measured may not have."""
     for unit in UNITS.values():
         metric = metric.removesuffix(unit)
@@ -150,29 +152,29 @@ def _bare(metric: str) -> str:
 
 def _evidence(row: Row, decide: str) -> list[tuple[str, str]]:
     detail = row.detail
-    replaced = " of ".join(str(detail[key]) for key in ("replaced_by", "reference") if detail.get(key))
-    fragile = "draws of the null or rounding could change the word" if row.validity and detail.get("fragile") else ""
-    told = [
+    replacement = " of ".join(str(detail[key]) for key in ("replaced_by", "reference") if detail.get(key))
+    fragility = "draws of the null or rounding could change the word" if row.validity and detail.get("fragile") else ""
+    remarks = [
         ("verdict", detail.get("validity")),
-        ("fragile", fragile),
+        ("fragile", fragility),
         ("what would decide", decide and f"{decide} problems"),
         ("no verdict", None if row.validity else detail.get("no_validity")),
         ("reproduction", detail.get("reproduction")),
         ("regression", row.reason),
         ("no interval", detail.get("no_interval")),
         ("null", detail["null"] if isinstance(detail.get("null"), str) else None),
-        ("replaced by", replaced),
+        ("replaced by", replacement),
         ("formula", detail.get("formula")),
         ("note", detail.get("note")),
         ("code", detail.get("code")),
     ]
-    return [(heading, str(text)) for heading, text in told if text]
+    return [(heading, str(text)) for heading, text in remarks if text]
 
 
 # --- strips --------------------------------------------------------------------------------------------------------------
 
 
-def _shown(entry: Entry) -> list[float]:
+def _axis_numbers(entry: Entry) -> list[float]:
     """Every number that a strip has to have room for."""
     row = entry.row
     if row is None or not row.measured:
@@ -184,16 +186,16 @@ def _shown(entry: Entry) -> list[float]:
     ]
 
 
-def _strip(entry: Entry, shown: list[float]) -> Strip | None:
+def _strip(entry: Entry, axis: list[float]) -> Strip | None:
     """None where there is nothing to stand beside the number, and for counts, whose models differ by orders of magnitude."""
-    row, measured = entry.row, (entry.row.measured or {}) if entry.row else {}
-    if measured.get("value") is None or row.unit == "count" or not (row.null or entry.printed or measured.get("low") is not None):
+    row, estimate = entry.row, (entry.row.measured or {}) if entry.row else {}
+    if estimate.get("value") is None or row.unit == "count" or not (row.null or entry.printed or estimate.get("low") is not None):
         return None
-    room = 0.06 * (max(shown) - min(shown)) or 0.5 * abs(shown[0]) or 0.5
-    low, high = min(shown) - room, max(shown) + room
-    if min(shown) >= 0:
+    margin = 0.06 * (max(axis) - min(axis)) or 0.5 * abs(axis[0]) or 0.5
+    low, high = min(axis) - margin, max(axis) + margin
+    if min(axis) >= 0:
         low = max(low, 0.0)
-    if row.unit == "fraction" and max(shown) <= 1:
+    if row.unit == "fraction" and max(axis) <= 1:
         high = min(high, 1.0)
 
     def at(x: float) -> float:
@@ -207,16 +209,16 @@ def _strip(entry: Entry, shown: list[float]) -> Strip | None:
 
     null = row.null or {}
     quantiles = null.get("quantiles") or []
-    halves = [(quantiles[0], quantiles[20]), (quantiles[1], quantiles[19]), (quantiles[5], quantiles[15])] if quantiles else []
-    printed = [(value["value"],) * 2 if value.get("value") is not None else ends(value) for _, value in entry.printed]
+    bands = [(quantiles[0], quantiles[20]), (quantiles[1], quantiles[19]), (quantiles[5], quantiles[15])] if quantiles else []
+    study_spans = [(value["value"],) * 2 if value.get("value") is not None else ends(value) for _, value in entry.printed]
     return Strip(
         low=_number(row, {"value": low}),
         high=_number(row, {"value": high}),
-        boxes=[bar(*pair) for pair in halves or filter(None, [ends(null)])],
+        boxes=[bar(*pair) for pair in bands or filter(None, [ends(null)])],
         mean=at(null["value"]) if null.get("value") is not None else None,
-        measured=at(measured["value"]),
-        interval=bar(*ends(measured)) if ends(measured) else None,
-        printed=[bar(*pair) for pair in printed if pair],
+        measured=at(estimate["value"]),
+        interval=bar(*ends(estimate)) if ends(estimate) else None,
+        printed=[bar(*pair) for pair in study_spans if pair],
         text=_in_words(entry, quantiles),
     )
 
@@ -241,8 +243,8 @@ def _number(row: Row, value: dict) -> str:
 
 def tally(rows: Iterable[Row]) -> list[tuple[Sign, int]]:
     """How often each word, lack of a word, or reason for no number stands on some rows, verdicts first."""
-    found: dict[Sign, int] = {}
+    counts: dict[Sign, int] = {}
     for row in rows:
         sign = (verdict(row) or Sign("·", "no verdict")) if row.status == OK else status(row)[0]
-        found[sign] = found.get(sign, 0) + 1
-    return sorted(found.items(), key=lambda item: [*WORDS, item[0].word].index(item[0].word))
+        counts[sign] = counts.get(sign, 0) + 1
+    return sorted(counts.items(), key=lambda item: [*WORDS, item[0].word].index(item[0].word))

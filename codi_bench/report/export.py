@@ -67,8 +67,8 @@ def markdown(rows: list[Row], environment: dict) -> str:
     parts = ["# codi-bench: claims of the first study", "", *takeaways.lines(rows, environment)]
     for model in measured_models(rows) or [""]:
         body, head = cells(model, table(rows, environment, model))
-        shown = tabulate([[text.replace("*", r"\*") for text in line] for line in body], head, "github", disable_numparse=True)
-        parts += [f"## {model or 'Nothing was measured'}", "", shown, ""]
+        grid = tabulate([[text.replace("*", r"\*") for text in line] for line in body], head, "github", disable_numparse=True)
+        parts += [f"## {model or 'Nothing was measured'}", "", grid, ""]
     legends = [f"{LEGEND}."] + [f"{CAME_OUT_LEGEND}."] * any(row.reproduction for row in rows)
     legends += [f"{WORDS_LEGEND}."] * any(row.validity for row in rows)
     parts += [
@@ -80,8 +80,8 @@ def markdown(rows: list[Row], environment: dict) -> str:
         "",
         *_list([*winners(environment), *notes(rows)]),
     ]
-    if said := says(rows, environment, listed=False):
-        parts += ["## What the audit says", "", *_list(said)]
+    if sentences := says(rows, environment, listed=False):
+        parts += ["## What the audit says", "", *_list(sentences)]
     parts += [*_evidence(rows, environment), *_reproductions(rows), *_protocols(environment)]
     parts += ["", "## Drifted", "", *_list(drifted(rows) or ["nothing"])]
     parts += ["## Not measured", "", *_list(blocked_or_not_run(rows) or ["nothing"])]
@@ -123,29 +123,36 @@ def _evidence(rows: Sequence[Row], environment: dict) -> list[str]:
         return []
     parts = ["## Evidence", ""]
     for model in measured_models(rows):
-        mine = [row for row in rows if row.model == model]
-        lines = [f"{what}: {why}" if why else what for what, why in evidence(mine, environment)]
-        if lines := [*lines, *(f"no word: {text}" for text in without_word(mine))]:
+        model_rows = [row for row in rows if row.model == model]
+        lines = [f"{heading}: {reason}" if reason else heading for heading, reason in evidence(model_rows, environment)]
+        if lines := [*lines, *(f"no word: {text}" for text in without_word(model_rows))]:
             parts += [f"### {model}", "", *_list(lines)]
     return parts
 
 
 def _reproductions(rows: Sequence[Row]) -> list[str]:
-    found = [[r.claim, r.model, r.metric, r.reproduction, r.detail.get("reproduction", "")] for r in rows if r.reproduction]
-    shown = tabulate(found, ["claim", "model", "metric", "outcome", "why"], tablefmt="github", disable_numparse=True)
-    return ["## Reproduction", "", shown, ""] if found else []
+    body = [
+        [row.claim, row.model, row.metric, row.reproduction, row.detail.get("reproduction", "")]
+        for row in rows
+        if row.reproduction
+    ]
+    grid = tabulate(body, ["claim", "model", "metric", "outcome", "why"], tablefmt="github", disable_numparse=True)
+    return ["## Reproduction", "", grid, ""] if body else []
 
 
 def _protocols(environment: dict) -> list[str]:
     claims = environment.get("claims") or {}
     parts = ["## Protocols", ""]
     for name in in_order(claims):
-        text = claims[name]
-        said = [f"({text['family']})" if text.get("family") else "", text.get("sentence", "")]
-        said += [f"*{text['protocol']}*" if text.get("protocol") else "", f"({text['source']})" if text.get("source") else ""]
-        parts.append(f"- **{name}**: {' '.join(filter(None, said))}")
-        if text.get("sound"):
-            parts.append(f"  - soundly: *{text['sound']}*")
+        claim = claims[name]
+        pieces = [f"({claim['family']})" if claim.get("family") else "", claim.get("sentence", "")]
+        pieces += [
+            f"*{claim['protocol']}*" if claim.get("protocol") else "",
+            f"({claim['source']})" if claim.get("source") else "",
+        ]
+        parts.append(f"- **{name}**: {' '.join(filter(None, pieces))}")
+        if claim.get("sound"):
+            parts.append(f"  - soundly: *{claim['sound']}*")
     return parts
 
 
@@ -162,18 +169,18 @@ def csv_text(rows: Sequence[Row], environment: dict) -> str:
     Fractions stay fractions. fragile: yes or no where there is a verdict.
     """
     families = dict(by_family(rows, environment))
-    place = {claim: i for i, claim in enumerate(families)}
-    written = io.StringIO()
-    out = csv.writer(written, lineterminator="\n")
-    out.writerow(COLUMNS)
-    for row in sorted(rows, key=lambda row: (row.model, place[row.claim], metric_order(row), row.protocol)):
-        numbers = [_number(held, key) for held in (row.reported, row.measured) for key in ("value", "low", "high")]
+    position = {claim: i for i, claim in enumerate(families)}
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in sorted(rows, key=lambda row: (row.model, position[row.claim], metric_order(row), row.protocol)):
+        numbers = [_number(estimate, key) for estimate in (row.reported, row.measured) for key in ("value", "low", "high")]
         null = [_number(row.null, key) for key in ("value", "low", "high", "p")]
         cell = ["" if (row.cell or {}).get(key) is None else str(row.cell[key]) for key in ("layer", "latent_pos")]
         fragile = ("yes" if row.detail.get("fragile") else "no") if row.validity else ""
         facts = [row.claim, families[row.claim], row.model, row.metric, row.protocol, row.status, row.unit]
         words = [row.reproduction or "", row.validity or "", fragile, _text(row.detail.get("decide"))]
-        out.writerow(
+        writer.writerow(
             [
                 *facts,
                 _text(row.n),
@@ -186,7 +193,7 @@ def csv_text(rows: Sequence[Row], environment: dict) -> str:
                 " ".join(row.reason.split()),
             ]
         )
-    return written.getvalue()
+    return buffer.getvalue()
 
 
 def plain_text(rows: Sequence[Row], environment: dict) -> str:
@@ -198,8 +205,8 @@ def plain_text(rows: Sequence[Row], environment: dict) -> str:
     return "\n".join(parts)
 
 
-def _number(held: dict | None, key: str) -> str:
-    return _text((held or {}).get(key))
+def _number(estimate: dict | None, key: str) -> str:
+    return _text((estimate or {}).get(key))
 
 
 def _text(x: float | None) -> str:
@@ -231,19 +238,21 @@ def latex(rows: Sequence[Row], environment: dict) -> str:
     parts = ["% needs \\usepackage{booktabs}; the tables are wide: small margins or a page of their own"]
     for model in measured_models(rows) or [""]:
         lines = table(rows, environment, model)
-        columns = {head: held for head, held in _latex_columns(model, lines).items() if any(held)}
+        columns = {head: texts for head, texts in _latex_columns(model, lines).items() if any(texts)}
         blocks = []  # one a claim: its lines are kept together
         for claim in dict.fromkeys(line.claim for line in lines):
-            those = [i for i, line in enumerate(lines) if line.claim == claim]
-            first = lines[those[0]]
-            block = [_across(r"\textit", claim, columns), *(_latex_row(i, lines[i], columns) for i in those)]
-            if those[0] == 0 or lines[those[0] - 1].family != first.family:
-                mine = dict.fromkeys(line.claim for line in lines if line.family == first.family)
-                won = [_across(r"\quad", text, columns) for text in winners_among(environment, list(mine), model)]
-                block = [r"\midrule", _across(r"\textbf", first.family, columns), *won, *block]
+            indices = [i for i, line in enumerate(lines) if line.claim == claim]
+            first_line = lines[indices[0]]
+            block = [_across(r"\textit", claim, columns), *(_latex_row(i, lines[i], columns) for i in indices)]
+            if indices[0] == 0 or lines[indices[0] - 1].family != first_line.family:
+                family_claims = dict.fromkeys(line.claim for line in lines if line.family == first_line.family)
+                winner_lines = [
+                    _across(r"\quad", text, columns) for text in winners_among(environment, list(family_claims), model)
+                ]
+                block = [r"\midrule", _across(r"\textbf", first_line.family, columns), *winner_lines, *block]
             blocks.append(block)
-        quiet = all(line.mark in ("=", "") for line in lines) and any(line.mark for line in lines)
-        caption = CAPTION.format(model=model or "nothing") + (" Every number is as recorded." if quiet else "")
+        all_same = all(line.mark in ("=", "") for line in lines) and any(line.mark for line in lines)
+        caption = CAPTION.format(model=model or "nothing") + (" Every number is as recorded." if all_same else "")
         for i, page in enumerate(_pages(blocks)):
             parts.append(_latex_table(f"{caption}{' (Continued.)' if i else ''}", f"{_slug(model)}-{i + 1}", columns, page))
     return "\n".join(parts)
@@ -251,7 +260,7 @@ def latex(rows: Sequence[Row], environment: dict) -> str:
 
 def _latex_columns(model: str, lines: Sequence[Line]) -> dict[str, list[str]]:
     """Texts by head; a column without any is left out, regression too where every number is as recorded."""
-    moved = any(line.mark not in ("=", "") for line in lines)
+    any_drift = any(line.mark not in ("=", "") for line in lines)
     columns = {"metric": [_latex_label(i, lines) for i in range(len(lines))]}
     columns |= {f"{BESIDE[name]} reported": [line.study.get(name, ("",))[0] for line in lines] for name in counterparts(model)}
     return columns | {
@@ -262,30 +271,32 @@ def _latex_columns(model: str, lines: Sequence[Line]) -> dict[str, list[str]]:
         "reproduction": [line.reproduction.lstrip(SIGNS) for line in lines],
         "validity": [line.word.lstrip(SIGNS) for line in lines],
         "decides": [line.decide.lstrip("n ≥") for line in lines],
-        "regression": [line.regression.lstrip(SIGNS) if moved else "" for line in lines],
+        "regression": [line.regression.lstrip(SIGNS) if any_drift else "" for line in lines],
     }
 
 
 def _latex_label(i: int, lines: Sequence[Line]) -> str:
-    line, before = lines[i], lines[i - 1] if i else None
+    line, previous = lines[i], lines[i - 1] if i else None
     if line.protocol == REPORTED:
         return line.metric
-    how = "soundly" if line.protocol == SOUND else line.protocol
-    return how if before and (before.claim, before.metric) == (line.claim, line.metric) else f"{line.metric}, {how}"
+    protocol = "soundly" if line.protocol == SOUND else line.protocol
+    return (
+        protocol if previous and (previous.claim, previous.metric) == (line.claim, line.metric) else f"{line.metric}, {protocol}"
+    )
 
 
 def _latex_row(i: int, line: Line, columns: dict[str, list[str]]) -> str:
     """A line of the table, and under it where its numbers were found."""
-    row = r"\quad " + " & ".join(escaped(held[i]) for held in columns.values()) + r" \\"
-    places = {f"{BESIDE[name]} reported": where for name, (_, where) in line.study.items()} | {"measured": line.place}
+    row = r"\quad " + " & ".join(escaped(texts[i]) for texts in columns.values()) + r" \\"
+    places = {f"{BESIDE[name]} reported": place for name, (_, place) in line.study.items()} | {"measured": line.place}
     if any(places.values()):
         row += "\n" + " & ".join(escaped(places.get(head, "")) for head in columns) + r" \\"
     return row
 
 
 def _across(command: str, text: str, columns: dict) -> str:
-    held = f" {escaped(text)}" if command == r"\quad" else f"{{{escaped(text)}}}"
-    return rf"\multicolumn{{{len(columns)}}}{{l}}{{{command}{held}}} \\"
+    argument = f" {escaped(text)}" if command == r"\quad" else f"{{{escaped(text)}}}"
+    return rf"\multicolumn{{{len(columns)}}}{{l}}{{{command}{argument}}} \\"
 
 
 def _pages(blocks: list[list[str]]) -> list[list[str]]:
@@ -308,8 +319,8 @@ def _latex_table(caption: str, label: str, columns: dict, page: list[str]) -> st
 def escaped(text: str) -> str:
     """Text for LaTeX in ASCII: special characters escaped, letters without their accents, any other sign as "?"."""
     letters = "".join(unicodedata.normalize("NFKD", sign) if sign.isalpha() else sign for sign in text)
-    bare = (sign for sign in letters if not unicodedata.combining(sign))
-    return re.sub(r"[^\x20-\x7e]", "?", "".join(SPECIAL.get(sign, sign) for sign in bare))
+    signs = (sign for sign in letters if not unicodedata.combining(sign))
+    return re.sub(r"[^\x20-\x7e]", "?", "".join(SPECIAL.get(sign, sign) for sign in signs))
 
 
 def _slug(model: str) -> str:

@@ -25,15 +25,15 @@ def terminal(before: Sequence[Baseline], after: Sequence[Baseline]) -> str:
     """A table a claim and model; components that nothing was measured of have no column."""
     out = io.StringIO()
     console = Console(file=out, width=WIDTH, highlight=False)
-    measured = {name for each in after for held in each.tolerance.values() for name in held.noise}
-    columns = [name for name in SHOWN if name in measured]
+    components = {name for baseline in after for tolerance in baseline.tolerance.values() for name in tolerance.noise}
+    columns = [name for name in SHOWN if name in components]
     for old, new in zip(before, after, strict=True):
         table = Table("metric", *columns, "tolerance", "may become", box=None, pad_edge=False)
-        for key, held in new.tolerance.items():
-            spreads = (f"{held.noise[name].spread:.2g}" if name in held.noise else "" for name in columns)
-            was = f"{old.tolerance[key].device:.3g} → " if key in old.tolerance else ""
-            allowed = "flips" if held.kind == "outcomes" else f"{was}{held.device:.3g}"
-            table.add_row(escape(key), *spreads, allowed, ", ".join(held.words))
+        for key, tolerance in new.tolerance.items():
+            spreads = (f"{tolerance.noise[name].spread:.2g}" if name in tolerance.noise else "" for name in columns)
+            previous = f"{old.tolerance[key].device:.3g} → " if key in old.tolerance else ""
+            limit = "flips" if tolerance.kind == "outcomes" else f"{previous}{tolerance.device:.3g}"
+            table.add_row(escape(key), *spreads, limit, ", ".join(tolerance.words))
         console.print(f"[bold]{escape(new.model)} {escape(new.claim)}[/]")
         console.print(table)
     console.print(LEGEND, style="dim", markup=False)

@@ -59,26 +59,29 @@ def page(rows: Sequence[Row], environment: dict, drawn: Sequence = ()) -> str:
     numbers = {model: entries(rows, environment, model) for model in models or [""]}
     families = _families(environment, numbers, rows)
     for family in families:
-        family["figures"] = [_figure(each) for each in drawn if _belongs(each.name, family["name"])]
-    placed = {each["name"] for family in families for each in family["figures"]}
-    said = takeaways(rows, environment)
+        family["figures"] = [_figure(figure) for figure in drawn if _belongs(figure.name, family["name"])]
+    placed_names = {figure["name"] for family in families for figure in family["figures"]}
+    all_takeaways = takeaways(rows, environment)
     legend = {in_capitals(word): Sign(symbol, in_capitals(word)) for word, symbol in (WORDS | CAME_OUT | SYMBOLS).items()}
     return _template().render(
         environment=environment,
         versions={key: text for key, text in environment.items() if isinstance(text, str) and key != "date"},
         models=models,
         sentences=says(rows, environment, listed=False),
-        takeaways={group: [(each, _named(each, said)) for each in said if each.group == group] for group in GROUPS},
+        takeaways={
+            group: [(takeaway, _models_of(takeaway, all_takeaways)) for takeaway in all_takeaways if takeaway.group == group]
+            for group in GROUPS
+        },
         counts=[(legend[in_capitals(word)], count) for word, count in counts(rows).items()],
         numbers=numbers,
         families=families,
         anchors={claim["id"]: claim["anchor"] for family in families for claim in family["claims"]},
-        figures=[_figure(each) for each in drawn if each.name not in placed],
+        figures=[_figure(figure) for figure in drawn if figure.name not in placed_names],
         winners=winners(environment),
         notes=notes(rows),
         reproductions=reproductions(rows),
         drifted=drifted(rows),
-        unmeasured=[*blocked_or_not_run(rows), *_absent(rows, environment)],
+        unmeasured=[*blocked_or_not_run(rows), *_claims_without_rows(rows, environment)],
         legend=[(sign, MEANINGS[word]) for word, sign in legend.items()],
         beside={model: [BESIDE[name] for name in counterparts(model)] for model in numbers},
         protocols=PROTOCOLS,
@@ -96,10 +99,15 @@ def _template():
     return jinja.get_template("page.html.jinja")
 
 
-def _named(takeaway: Takeaway, said: Sequence[Takeaway]) -> str:
+def _models_of(takeaway: Takeaway, all_takeaways: Sequence[Takeaway]) -> str:
     """The models of a takeaway; in part: other numbers of that model stand in another group."""
-    elsewhere = {model for each in said if each.claim == takeaway.claim and each.group != takeaway.group for model in each.models}
-    return ", ".join(f"{model} (in part)" if model in elsewhere else model for model in sorted(takeaway.models))
+    partial_models = {
+        model
+        for other in all_takeaways
+        if other.claim == takeaway.claim and other.group != takeaway.group
+        for model in other.models
+    }
+    return ", ".join(f"{model} (in part)" if model in partial_models else model for model in sorted(takeaway.models))
 
 
 # --- what a results file holds, completed ----------------------------------------------------------------------------------
@@ -107,15 +115,15 @@ def _named(takeaway: Takeaway, said: Sequence[Takeaway]) -> str:
 
 def _complete(environment: dict, rows: Sequence[Row]) -> dict:
     """The environment with every key that is read here; claims that only the rows know stand last."""
-    known = environment.get("claims") or {}
-    names = sorted(known, key=lambda name: known[name].get("position", len(known)))
+    descriptions = environment.get("claims") or {}
+    names = sorted(descriptions, key=lambda name: descriptions[name].get("position", len(descriptions)))
     claims = {}
     for name in dict.fromkeys([*names, *sorted({row.claim for row in rows})]):
-        told = {key: text for key, text in known.get(name, {}).items() if text is not None}
-        missing = {"family": "other claims", "sentence": UNTOLD, "source": UNTOLD, "protocol": UNTOLD, "sound": UNTOLD}
-        claims[name] = missing | told | {"position": len(claims)}
-    given = {key: value for key, value in environment.items() if value is not None}
-    return {"date": "", "devices": {}, "inputs": {}, "layers": {}, "winners": {}} | given | {"claims": claims}
+        description = {key: text for key, text in descriptions.get(name, {}).items() if text is not None}
+        defaults = {"family": "other claims", "sentence": UNTOLD, "source": UNTOLD, "protocol": UNTOLD, "sound": UNTOLD}
+        claims[name] = defaults | description | {"position": len(claims)}
+    facts = {key: value for key, value in environment.items() if value is not None}
+    return {"date": "", "devices": {}, "inputs": {}, "layers": {}, "winners": {}} | facts | {"claims": claims}
 
 
 def _finite(row: Row) -> Row:
@@ -124,21 +132,21 @@ def _finite(row: Row) -> Row:
     def clean(value: dict | None) -> dict | None:
         if value is None:
             return None
-        kept = {key: x for key, x in value.items() if isinstance(x, (int, float)) and isfinite(x)}
-        draws = [x for x in value.get("quantiles") or [] if isfinite(x)]
-        return {"value": None, "low": None, "high": None} | kept | {"quantiles": draws if len(draws) == 21 else []}
+        ends = {key: x for key, x in value.items() if isinstance(x, (int, float)) and isfinite(x)}
+        quantiles = [x for x in value.get("quantiles") or [] if isfinite(x)]
+        return {"value": None, "low": None, "high": None} | ends | {"quantiles": quantiles if len(quantiles) == 21 else []}
 
     numbers = {name: clean(value) for name, value in (("reported", row.reported), ("measured", row.measured), ("null", row.null))}
     return replace(row, **numbers, reason=row.reason or ("" if row.status == OK else "no reason given"))
 
 
-def _absent(rows: Sequence[Row], environment: dict) -> list[str]:
+def _claims_without_rows(rows: Sequence[Row], environment: dict) -> list[str]:
     """Claims of which the results hold no row at all, a line a model."""
     lines = []
     for model in measured_models(rows):
-        held = {row.claim for row in rows if row.model == model}
-        if missing := [name for name in in_order(environment["claims"]) if name not in held]:
-            lines.append(f"{SYMBOLS[NOT_RUN]} not in these results {model}: {', '.join(missing)}")
+        claims = {row.claim for row in rows if row.model == model}
+        if names := [name for name in in_order(environment["claims"]) if name not in claims]:
+            lines.append(f"{SYMBOLS[NOT_RUN]} not in these results {model}: {', '.join(names)}")
     return lines
 
 
@@ -147,14 +155,18 @@ def _absent(rows: Sequence[Row], environment: dict) -> list[str]:
 
 def _families(environment: dict, numbers: dict[str, list[Entry]], rows: Sequence[Row]) -> list[dict]:
     """Claim families in the order of their first claim: name, anchor and claims."""
-    found: dict[str, list[dict]] = {}
+    claims_by_family: dict[str, list[dict]] = {}
     for name, family in by_family(rows, environment):
-        mine = [row for row in rows if row.claim == name]
-        found.setdefault(family, []).append(_claim(name, environment["claims"][name], environment, numbers, mine))
-    return [{"name": name, "anchor": f"family-{i}", "claims": claims} for i, (name, claims) in enumerate(found.items(), 1)]
+        claim_rows = [row for row in rows if row.claim == name]
+        claims_by_family.setdefault(family, []).append(
+            _claim(name, environment["claims"][name], environment, numbers, claim_rows)
+        )
+    return [
+        {"name": name, "anchor": f"family-{i}", "claims": claims} for i, (name, claims) in enumerate(claims_by_family.items(), 1)
+    ]
 
 
-def _claim(name: str, text: dict, environment: dict, numbers: dict[str, list[Entry]], rows: Sequence[Row]) -> dict:
+def _claim(name: str, description: dict, environment: dict, numbers: dict[str, list[Entry]], rows: Sequence[Row]) -> dict:
     """Everything that the page says about one claim; rows: its own."""
     reasons: dict[tuple, list[str]] = {}
     for row in rows:
@@ -164,15 +176,20 @@ def _claim(name: str, text: dict, environment: dict, numbers: dict[str, list[Ent
     models = [model for model in numbers if model]
     return {
         "id": name,
-        "anchor": f"claim-{text['position'] + 1}-{slug(name)}",
-        "text": text,
-        "marked": None if UNTOLD in (text["protocol"], text["sound"]) else differences(text["protocol"], text["sound"]),
+        "anchor": f"claim-{description['position'] + 1}-{slug(name)}",
+        "text": description,
+        "marked": None
+        if UNTOLD in (description["protocol"], description["sound"])
+        else differences(description["protocol"], description["sound"]),
         "numbers": {model: [entry for entry in numbers[model] if entry.line.claim == name] for model in numbers},
         "glance": {
             model: [tally(row for row in rows if (row.model, row.protocol) == (model, protocol)) for protocol in PROTOCOLS]
             for model in models
         },
-        "stopped": [(*what, " and ".join(PROTOCOLS.get(each, each) for each in how)) for what, how in reasons.items()],
+        "stopped": [
+            (*reason, " and ".join(PROTOCOLS.get(protocol, protocol) for protocol in protocols))
+            for reason, protocols in reasons.items()
+        ],
         "provenance": {model: _provenance(name, model, environment, rows) for model in models},
     }
 
@@ -182,31 +199,31 @@ def _provenance(claim: str, model: str, environment: dict, rows: Sequence[Row]) 
     device = environment["devices"].get(model) or environment.get("device") or ""
     seeds = dict(pair for row in rows if row.model == model for pair in (row.seeds or {}).items())
     inputs = environment["inputs"].get(model) or {}
-    told = {f"sha256 of the {what}": inputs[what] for what in ("weights", "problems") if inputs.get(what)}
-    told |= {"device": device} if device else {}
-    told |= {"seeds": ", ".join(f"{what} {seed}" for what, seed in sorted(seeds.items()))} if seeds else {}
+    facts = {f"sha256 of the {name}": inputs[name] for name in ("weights", "problems") if inputs.get(name)}
+    facts |= {"device": device} if device else {}
+    facts |= {"seeds": ", ".join(f"{name} {seed}" for name, seed in sorted(seeds.items()))} if seeds else {}
     gpu = "" if device.startswith("cpu") or not device else " -m gpu"
     options = environment.get("options", "")
-    return {"told": told, "command": f"pytest benchmarks{gpu} --claim {claim} --model {model} {options}".rstrip()}
+    return {"told": facts, "command": f"pytest benchmarks{gpu} --claim {claim} --model {model} {options}".rstrip()}
 
 
 def differences(before: str, after: str) -> tuple[list[tuple[bool, str]], list[tuple[bool, str]]]:
     """Both texts in pieces, (does the other text lack it, piece). A lone short word in common is a coincidence."""
     texts = [re.findall(r"(?:\w+|[^\w\s])\s*", text) for text in (before, after)]
     words = [[token.strip() for token in tokens] for tokens in texts]
-    common = [
+    blocks = [
         block
         for block in SequenceMatcher(None, *words, autojunk=False).get_matching_blocks()
         if sum(word.isalnum() for word in words[0][block.a : block.a + block.size]) > 1
         or any(len(word) > 4 for word in words[0][block.a : block.a + block.size])
     ]
     pieces = []
-    for tokens, starts in zip(texts, ([block.a for block in common], [block.b for block in common])):
-        found, end = [], 0
-        for start, block in zip([*starts, len(tokens)], [*(block.size for block in common), 0]):
-            found += [(True, "".join(tokens[end:start])), (False, "".join(tokens[start : start + block]))]
-            end = start + block
-        pieces.append([(changed, text) for changed, text in found if text])
+    for tokens, starts in zip(texts, ([block.a for block in blocks], [block.b for block in blocks])):
+        parts, end = [], 0
+        for start, size in zip([*starts, len(tokens)], [*(block.size for block in blocks), 0]):
+            parts += [(True, "".join(tokens[end:start])), (False, "".join(tokens[start : start + size]))]
+            end = start + size
+        pieces.append([(differs, text) for differs, text in parts if text])
     return pieces[0], pieces[1]
 
 
@@ -218,8 +235,8 @@ def _belongs(figure: str, family: str) -> bool:
     return slug(figure).startswith(slug(family).split("-")[0].removesuffix("s"))
 
 
-def _figure(drawn) -> dict:
+def _figure(figure) -> dict:
     """A figure ready to be put into the page: without the prologue that a file begins with."""
-    svg = drawn.svg[max(drawn.svg.find("<svg"), 0) :]
-    title = drawn.title.rstrip(".")
-    return {"name": drawn.name, "title": title, "caption": drawn.caption, "alt": drawn.alt, "svg": svg}
+    svg = figure.svg[max(figure.svg.find("<svg"), 0) :]
+    title = figure.title.rstrip(".")
+    return {"name": figure.name, "title": title, "caption": figure.caption, "alt": figure.alt, "svg": svg}

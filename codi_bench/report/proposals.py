@@ -31,48 +31,51 @@ def terminal(found: Sequence[Changes], also: Sequence[str] = (), *, everything: 
     """
     out = io.StringIO()
     console = Console(file=out, width=WIDTH, force_terminal=colour, color_system="standard" if colour else None, highlight=False)
-    for text in dict.fromkeys(_named(each.proposed) for each in found):
+    for text in dict.fromkeys(_environment_text(proposal.proposed) for proposal in found):
         console.print(f"proposed: {text}", markup=False)
-    for model, group in groupby(found, key=lambda each: each.model):
-        mine = list(group)
-        shown = [(each, moves) for each in mine if (moves := each.moves if everything else each.listed)]
-        inputs = _inputs(mine)
-        if shown or inputs:
+    for model, group in groupby(found, key=lambda proposal: proposal.model):
+        proposals = list(group)
+        sections = [(proposal, moves) for proposal in proposals if (moves := proposal.moves if everything else proposal.listed)]
+        inputs = _inputs(proposals)
+        if sections or inputs:
             console.print(f"\n[bold]{escape(model)}[/]")
         for text in inputs:
             console.print(f" ! {text}", markup=False)
-        for each, moves in shown:
-            console.print(f"[bold] {escape(each.claim)}[/], {escape(_against(each))}")
-            console.print(_table(each, moves))
+        for proposal, moves in sections:
+            console.print(f"[bold] {escape(proposal.claim)}[/], {escape(_reference_text(proposal))}")
+            console.print(_table(proposal, moves))
     for text in also:
         console.print(text, markup=False)
     console.print(f"\n{summary(found)}", style="bold", markup=False)
-    if everything or any(each.held and each.listed for each in found):
+    if everything or any(proposal.held and proposal.listed for proposal in found):
         console.print(LEGEND, style="dim", markup=False)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
 def summary(found: Sequence[Changes]) -> str:
     """How many numbers got which word, how many verdicts change, and how many are as recorded."""
-    moves = [move for each in found for move in each.moves]
-    listed = sum(move.listed for move in moves)
+    moves = [move for proposal in found for move in proposal.moves]
+    listed_count = sum(move.listed for move in moves)
     words = Counter(_word(move) for move in moves if move.listed)
-    verdicts, inputs = sum(len(each.verdicts) for each in found), sum(bool(each.inputs) for each in found)
-    said = f"{len(moves)} numbers of {len(found)} claims: {len(moves) - listed} as recorded"
-    said += "".join(f", {count} {'moved and SAME' if word == 'SAME' else word}" for word, count in words.items())
-    return f"{said}; changed verdicts: {verdicts}; claims with changed inputs: {inputs}"
+    verdicts, inputs = sum(len(proposal.verdicts) for proposal in found), sum(bool(proposal.inputs) for proposal in found)
+    text = f"{len(moves)} numbers of {len(found)} claims: {len(moves) - listed_count} as recorded"
+    text += "".join(f", {count} {'moved and SAME' if word == 'SAME' else word}" for word, count in words.items())
+    return f"{text}; changed verdicts: {verdicts}; claims with changed inputs: {inputs}"
 
 
-def _inputs(mine: Sequence[Changes]) -> list[str]:
+def _inputs(proposals: Sequence[Changes]) -> list[str]:
     """Each changed input of a model once, with the claims that it stands under."""
-    under: dict[str, list[str]] = {}
-    for each in mine:
-        for text in each.inputs:
-            under.setdefault(text, []).append(each.claim)
-    return [f"{'all claims' if len(names) == len(mine) > 1 else ', '.join(names)}: {text}" for text, names in under.items()]
+    claims_of_input: dict[str, list[str]] = {}
+    for proposal in proposals:
+        for text in proposal.inputs:
+            claims_of_input.setdefault(text, []).append(proposal.claim)
+    return [
+        f"{'all claims' if len(claims) == len(proposals) > 1 else ', '.join(claims)}: {text}"
+        for text, claims in claims_of_input.items()
+    ]
 
 
-def _table(each: Changes, moves: Sequence[Move]) -> Table:
+def _table(proposal: Changes, moves: Sequence[Move]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("   metric", max_width=28)
     for head in ("recorded", "proposed", "difference", "noise units"):
@@ -81,7 +84,7 @@ def _table(each: Changes, moves: Sequence[Move]) -> Table:
     for move in moves:
         word = _word(move)
         lines = [f"[{COLOURS.get(word.split()[0], 'cyan')}]{escape(word)}[/]", *map(escape, _remarks(move))]
-        cells = (f"   {move.metric}", _value(move.old), _value(move.new), _signed(move.difference), _units(move, each))
+        cells = (f"   {move.metric}", _value(move.old), _value(move.new), _with_sign(move.difference), _units(move, proposal))
         table.add_row(*map(escape, cells), "\n".join(lines))
     return table
 
@@ -93,28 +96,28 @@ def _word(move: Move) -> str:
 
 
 def _remarks(move: Move) -> list[str]:
-    flips, said = move.flips, []
+    flips, remarks = move.flips, []
     if move.verdict:
-        said.append(f"verdict {move.verdict}")
+        remarks.append(f"verdict {move.verdict}")
     if flips and flips.lost + flips.gained:
-        said.append(f"flips b {flips.lost}, g {flips.gained} of {flips.n}, p = {flips.p:.2g}")
-    said += move.also
-    if move.word == "DRIFTED" and not said and move.difference == 0:
-        said.append(move.why)
-    return said
+        remarks.append(f"flips b {flips.lost}, g {flips.gained} of {flips.n}, p = {flips.p:.2g}")
+    remarks += move.also
+    if move.word == "DRIFTED" and not remarks and move.difference == 0:
+        remarks.append(move.why)
+    return remarks
 
 
-def _against(each: Changes) -> str:
-    if each.held is None:
+def _reference_text(proposal: Changes) -> str:
+    if proposal.held is None:
         return "nothing is recorded yet"
-    if each.same:
-        return f"against the record of this environment ({each.held.date})"
-    return f"against the nearest record: {_named(each.held)} ({each.held.date})"
+    if proposal.same:
+        return f"against the record of this environment ({proposal.held.date})"
+    return f"against the nearest record: {_environment_text(proposal.held)} ({proposal.held.date})"
 
 
-def _named(record: Record) -> str:
-    there = record.environment
-    return f"{there.device}, {there.instructions}, torch {there.torch}, {there.dtype}"
+def _environment_text(record: Record) -> str:
+    environment = record.environment
+    return f"{environment.device}, {environment.instructions}, torch {environment.torch}, {environment.dtype}"
 
 
 def _value(number: Recorded | None) -> str:
@@ -122,12 +125,12 @@ def _value(number: Recorded | None) -> str:
     return "–" if number is None else f"{number.value:.{15 if number.value.is_integer() else 6}g}"
 
 
-def _signed(difference: float | None) -> str:
+def _with_sign(difference: float | None) -> str:
     return "" if difference is None else "0" if difference == 0 else f"{difference:+.4g}"
 
 
-def _units(move: Move, each: Changes) -> str:
-    if each.held is None or move.difference is None:
+def _units(move: Move, proposal: Changes) -> str:
+    if proposal.held is None or move.difference is None:
         return ""
     if move.units is None:
         return "by flips" if move.flips else "exact"

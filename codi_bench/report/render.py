@@ -71,11 +71,11 @@ class Column:
 
 def render(rows: list[Row], environment: dict, folder: Path) -> str:
     """Write the report's files and figures beside the results, and give the same tables as text for a terminal."""
-    drawn = figures(rows, environment)
-    write_figures(drawn, folder)
-    write_text(folder / PAGE, page(rows, environment, drawn))
-    for name, text in FILES.items():
-        write_text(folder / name, text(rows, environment))
+    drawings = figures(rows, environment)
+    write_figures(drawings, folder)
+    write_text(folder / PAGE, page(rows, environment, drawings))
+    for name, write in FILES.items():
+        write_text(folder / name, write(rows, environment))
     return terminal(rows, environment, folder)
 
 
@@ -84,25 +84,27 @@ def terminal(rows: list[Row], environment: dict, folder: Path | None) -> str:
 
     folder: where the report's files are; None: there are none.
     """
-    watched = sys.stdout.isatty()
-    console = Console(width=WIDTH, force_terminal=watched, color_system="auto" if watched else None, highlight=False, emoji=False)
-    with console.capture() as captured:
+    is_terminal = sys.stdout.isatty()
+    console = Console(
+        width=WIDTH, force_terminal=is_terminal, color_system="auto" if is_terminal else None, highlight=False, emoji=False
+    )
+    with console.capture() as capture:
         _print_report(console, rows, environment)
         console.print()
         for text in _ending(rows, folder):
             _say(console, text)
-    return _stripped(captured.get())
+    return _strip_lines(capture.get())
 
 
 def tables(rows: list[Row], environment: dict) -> str:
     """The tables alone, with what has to be said beside them, as plain text of 100 columns."""
     console = Console(width=WIDTH, color_system=None, highlight=False, emoji=False, force_terminal=False, force_jupyter=False)
-    with console.capture() as captured:
+    with console.capture() as capture:
         _print_report(console, rows, environment)
-    return _stripped(captured.get())
+    return _strip_lines(capture.get())
 
 
-def _stripped(text: str) -> str:
+def _strip_lines(text: str) -> str:
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
 
 
@@ -118,152 +120,152 @@ def _print_report(console: Console, rows: list[Row], environment: dict) -> None:
         console.print(text, style="dim", markup=False)
     for text in (*winners(environment), *notes(rows), *reproductions(rows), *blocked_or_not_run(rows)):
         _say(console, text)
-    if said := says(rows, environment):
+    if sentences := says(rows, environment):
         console.print("\nWhat the audit says", style="bold")
-        for text in said:
+        for text in sentences:
             _say(console, f"- {text}")
 
 
 def _print_table(console: Console, model: str, lines: list[Line], environment: dict) -> None:
     """One model: a table a family of claims, all with the same columns, under the family's name and its winners."""
-    lines = _headed(lines)
+    lines = _with_claim_lines(lines)
     columns = _columns(model, lines)
     width = sum(column.width for column in columns) + len(columns) - 1
     console.print()
     console.print(_grid(columns, [[escape(column.head) for column in columns]], style="bold"))
-    for family, those in groupby(range(len(lines)), key=lambda i: lines[i].family):
-        those = list(those)
+    for family, indices in groupby(range(len(lines)), key=lambda i: lines[i].family):
+        indices = list(indices)
         console.print(f"── {family} {'─' * max(3, width - len(family) - 4)}", style="bold", markup=False)
-        for text in winners_among(environment, list(dict.fromkeys(lines[i].claim for i in those)), model):
+        for text in winners_among(environment, list(dict.fromkeys(lines[i].claim for i in indices)), model):
             _say(console, text, style="dim")
-        console.print(_grid(columns, [[column.cells[i] for column in columns] for i in those]))
+        console.print(_grid(columns, [[column.cells[i] for column in columns] for i in indices]))
 
 
-def _headed(lines: list[Line]) -> list[Line]:
+def _with_claim_lines(lines: list[Line]) -> list[Line]:
     """With a line of its own for each claim, before its metrics."""
-    found = []
-    for claim, those in groupby(lines, key=lambda line: line.claim):
-        those = list(those)
-        found += [Line(claim, "", "", {}, family=those[0].family), *those]
-    return found
+    all_lines = []
+    for claim, claim_lines in groupby(lines, key=lambda line: line.claim):
+        claim_lines = list(claim_lines)
+        all_lines += [Line(claim, "", "", {}, family=claim_lines[0].family), *claim_lines]
+    return all_lines
 
 
 def _grid(columns: Sequence[Column], body: Sequence[Sequence[str]], style: str | None = None) -> Table:
-    shown = Table(pad_edge=False, box=None, padding=(0, 1, 0, 0), show_header=False)
+    grid = Table(pad_edge=False, box=None, padding=(0, 1, 0, 0), show_header=False)
     for column in columns:
-        shown.add_column(justify=column.side, width=column.width, overflow="fold")
+        grid.add_column(justify=column.side, width=column.width, overflow="fold")
     for cells in body:
-        shown.add_row(*cells, style=style)
-    return shown
+        grid.add_row(*cells, style=style)
+    return grid
 
 
 def _columns(model: str, lines: list[Line]) -> list[Column]:
     """The columns that have anything, narrowed step by step until they fit: names and intervals are broken, no number is cut."""
     for step in range(5):
         columns = _columns_at(step, model, lines)
-        over = sum(column.width for column in columns) + len(columns) - 1 - WIDTH
-        if over <= 0:
+        excess = sum(column.width for column in columns) + len(columns) - 1 - WIDTH
+        if excess <= 0:
             return columns
-    return [replace(columns[0], width=max(columns[0].width - over, 12)), *columns[1:]]
+    return [replace(columns[0], width=max(columns[0].width - excess, 12)), *columns[1:]]
 
 
 def _columns_at(step: int, model: str, lines: list[Line]) -> list[Column]:
     """Step 1 writes 'soundly' under names, 2 a null's band under it, 3 intervals under numbers; 4 leaves bands to report.md."""
 
-    def stacked(text: str, since: int) -> str:
-        return text.replace(" [", "\n[") if step >= since else text
+    def stack(text: str, first_step: int) -> str:
+        return text.replace(" [", "\n[") if step >= first_step else text
 
     texts = {f"{model}\nclaim, metric": _labels(lines, broken=step >= 1)}
     for name in counterparts(model):
         texts[f"{BESIDE[name]}\nreported"] = [_lines(*line.study.get(name, ("", ""))) for line in lines]
-    null = [line.null.partition(" [")[0] if step >= 4 else stacked(line.null, 2) for line in lines]
+    null = [line.null.partition(" [")[0] if step >= 4 else stack(line.null, 2) for line in lines]
     texts |= {
-        "measured\n[95 %]": [_lines(stacked(line.measured, 3), line.place) for line in lines],
+        "measured\n[95 %]": [_lines(stack(line.measured, 3), line.place) for line in lines],
         "null\n" if step >= 4 else "null\n[95 %]": null,
         "n\n": [line.n for line in lines],
         "reproduction\n": [line.reproduction.replace("NOT ", "NOT\n") for line in lines],
         "validity\n": [_lines(line.word, line.decide) for line in lines],
         "rec.\n": [line.mark for line in lines],
     }
-    found = []
+    columns = []
     for i, (head, cells) in enumerate(texts.items()):
         if i == 0 or any(cells):  # an older run has neither nulls nor words
-            words = head in ("reproduction\n", "validity\n", "rec.\n")
-            shown = [(_coloured if words else escape)(text) for text in cells]
+            is_word = head in ("reproduction\n", "validity\n", "rec.\n")
+            markup = [(_colour if is_word else escape)(text) for text in cells]
             if i == 0:
-                shown = [text if line.metric else f"[bold]{text}[/]" for text, line in zip(shown, lines, strict=True)]
+                markup = [text if line.metric else f"[bold]{text}[/]" for text, line in zip(markup, lines, strict=True)]
             width = max(len(part) for text in (head, *cells) for part in text.split("\n"))
-            found.append(Column(head.rstrip("\n"), shown, "left" if words or i == 0 else "right", width))
-    return found
+            columns.append(Column(head.rstrip("\n"), markup, "left" if is_word or i == 0 else "right", width))
+    return columns
 
 
 def _labels(lines: list[Line], *, broken: bool) -> list[str]:
     """A claim's name, and under it its metrics; broken: of what exists soundly alone, the long ones say so under their names."""
-    widest = max(len(line.metric) for line in lines) if broken else WIDTH
-    found, metric = [], ""
+    width = max(len(line.metric) for line in lines) if broken else WIDTH
+    labels, metric = [], ""
     for line in lines:
         label = f"  {line.metric}" if line.metric else line.claim
         if line.protocol not in ("", REPORTED):
-            how = "soundly" if line.protocol == SOUND else line.protocol
-            gap = " " if len(f"{line.metric}, {how}") <= widest else "\n    "
-            label = f"    {how}" if line.metric == metric else f"{label},{gap}{how}"
-        found.append(label)
+            protocol = "soundly" if line.protocol == SOUND else line.protocol
+            gap = " " if len(f"{line.metric}, {protocol}") <= width else "\n    "
+            label = f"    {protocol}" if line.metric == metric else f"{label},{gap}{protocol}"
+        labels.append(label)
         metric = line.metric
-    return found
+    return labels
 
 
 def _legends(rows: Sequence[Row]) -> list[str]:
-    found = [f"rec.: {LEGEND}"]
-    found += [CAME_OUT_LEGEND] if any(row.reproduction for row in rows) else []
-    return found + ([WORDS_LEGEND] if any(row.validity for row in rows) else [])
+    legends = [f"rec.: {LEGEND}"]
+    legends += [CAME_OUT_LEGEND] if any(row.reproduction for row in rows) else []
+    return legends + ([WORDS_LEGEND] if any(row.validity for row in rows) else [])
 
 
 def _ending(rows: Sequence[Row], folder: Path | None) -> list[str]:
     """What is red and why, the counts, what can be done about each that is no pass, and where the files are."""
-    red = drifted(rows)
-    shown = len(red) if folder is None else SHOWN_RED
-    found = [f"{SYMBOLS['DRIFTED']} DRIFTED {text}" for text in red[:shown]]
-    if len(red) > shown:
-        found.append(f"{SYMBOLS['DRIFTED']} and {len(red) - shown} more in {folder / 'report.md'}")
-    found.append(", ".join(f"{count} {word}" for word, count in counts(rows).items()))
+    drifts = drifted(rows)
+    limit = len(drifts) if folder is None else SHOWN_RED
+    texts = [f"{SYMBOLS['DRIFTED']} DRIFTED {text}" for text in drifts[:limit]]
+    if len(drifts) > limit:
+        texts.append(f"{SYMBOLS['DRIFTED']} and {len(drifts) - limit} more in {folder / 'report.md'}")
+    texts.append(", ".join(f"{count} {word}" for word, count in counts(rows).items()))
     if folder is None:
-        return [*found, *next_steps(rows)]
-    beside = [*FILES, "figures/", *(["results.json"] if (folder / "results.json").exists() else [])]
-    return [*found, *next_steps(rows), f"the page, with figures and evidence: {folder / PAGE}; beside it {', '.join(beside)}"]
+        return [*texts, *next_steps(rows)]
+    files = [*FILES, "figures/", *(["results.json"] if (folder / "results.json").exists() else [])]
+    return [*texts, *next_steps(rows), f"the page, with figures and evidence: {folder / PAGE}; beside it {', '.join(files)}"]
 
 
 def next_steps(rows: Sequence[Row]) -> list[str]:
     """What a maintainer can do, for each outcome that is no pass; commands on lines of their own."""
-    red = any(row.regression == "DRIFTED" for row in rows)
-    unchecked = any(row.status == OK and row.regression == "UNCHECKED" for row in rows)
-    absent = {row.reason for row in rows if row.status == NOT_RUN}
-    no_gpu = {reason for reason in absent if reason.startswith("no GPU")}
+    any_drift = any(row.regression == "DRIFTED" for row in rows)
+    any_unchecked = any(row.status == OK and row.regression == "UNCHECKED" for row in rows)
+    reasons = {row.reason for row in rows if row.status == NOT_RUN}
+    gpu_reasons = {reason for reason in reasons if reason.startswith("no GPU")}
     steps = {
         "BLOCKED: mend what the reason says and run those claims again; until then nothing is said about them": any(
             row.status == BLOCKED for row in rows
         ),
-        "NOT RUN for want of a GPU: nothing is to be done on this machine": no_gpu,
-        "NOT RUN: see the reasons above; what was not run counts as nothing": absent - no_gpu,
-        "DRIFTED: find what moved the numbers; only if the new ones are right, record them": red,
-        "UNCHECKED: nothing is recorded to check these numbers against; look at them, then record them": unchecked,
+        "NOT RUN for want of a GPU: nothing is to be done on this machine": gpu_reasons,
+        "NOT RUN: see the reasons above; what was not run counts as nothing": reasons - gpu_reasons,
+        "DRIFTED: find what moved the numbers; only if the new ones are right, record them": any_drift,
+        "UNCHECKED: nothing is recorded to check these numbers against; look at them, then record them": any_unchecked,
     }
-    found = [f"next, {text}" for text, needed in steps.items() if needed]
-    return found + [f"    {command}" for command in RECORD] * (red or unchecked) or ["next: nothing is to be done"]
+    texts = [f"next, {text}" for text, applies in steps.items() if applies]
+    return texts + [f"    {command}" for command in RECORD] * (any_drift or any_unchecked) or ["next: nothing is to be done"]
 
 
-def _lines(text: str, below: str) -> str:
+def _lines(text: str, addition: str) -> str:
     """A cell: a number or word, and under it where it was found or what would decide."""
-    return "\n".join(filter(None, [text, below]))
+    return "\n".join(filter(None, [text, addition]))
 
 
-def _coloured(text: str) -> str:
+def _colour(text: str) -> str:
     """A mark or word, coloured by its symbols."""
-    return re.sub("|".join(map(re.escape, COLOURS)), lambda found: f"[{COLOURS[found[0]]}]{found[0]}[/]", escape(text))
+    return re.sub("|".join(map(re.escape, COLOURS)), lambda match: f"[{COLOURS[match[0]]}]{match[0]}[/]", escape(text))
 
 
 def _say(console: Console, text: str, style: str | None = None) -> None:
     """A sentence, broken between words, its further lines indented; a number stays with its sign."""
-    held = re.sub(r" (?=%|points)|(?<=\b[pn]) = ", lambda found: found[0].replace(" ", "\xa0"), text)
-    further = " " * (len(text) - len(text.lstrip()) + 2)
-    broken = textwrap.fill(held, WIDTH, subsequent_indent=further, break_on_hyphens=False).replace("\xa0", " ")
-    console.print(broken, style=style, markup=False)
+    sentence = re.sub(r" (?=%|points)|(?<=\b[pn]) = ", lambda match: match[0].replace(" ", "\xa0"), text)
+    indent = " " * (len(text) - len(text.lstrip()) + 2)
+    paragraph = textwrap.fill(sentence, WIDTH, subsequent_indent=indent, break_on_hyphens=False).replace("\xa0", " ")
+    console.print(paragraph, style=style, markup=False)

@@ -52,8 +52,8 @@ class Line:
 
 def measured_models(rows: Sequence[Row]) -> list[str]:
     """The models that get a table: everything measured, and the user's and embedded models that were blocked."""
-    tried = {row.model for row in rows if row.status != NOT_RUN and row.model not in BESIDE}
-    return sorted(tried | {row.model for row in rows if row.status == OK})
+    models = {row.model for row in rows if row.status != NOT_RUN and row.model not in BESIDE}
+    return sorted(models | {row.model for row in rows if row.status == OK})
 
 
 def counterparts(model: str) -> list[str]:
@@ -65,24 +65,24 @@ def counterparts(model: str) -> list[str]:
 
 def table(rows: Sequence[Row], environment: dict, model: str) -> list[Line]:
     """The lines of one model, family after family of claims; of no model (""), what the study printed."""
-    beside, lines = counterparts(model), []
+    published_models, lines = counterparts(model), []
     protocols = list(dict.fromkeys([REPORTED, *(row.protocol for row in rows if row.model == model)]))
     for claim, family in by_family(rows, environment):
-        mine = [row for row in rows if row.claim == claim and row.model == model]
-        printed = [row for row in rows if row.claim == claim and row.model in beside and row.protocol == REPORTED]
+        claim_rows = [row for row in rows if row.claim == claim and row.model == model]
+        study_rows = [row for row in rows if row.claim == claim and row.model in published_models and row.protocol == REPORTED]
         # a claim without any number under a protocol: its status stands on every line
-        stopped = {row.protocol: row for row in mine if row.metric == "-"}
-        named = sorted((row for row in [*mine, *printed] if row.metric != "-"), key=metric_order)
-        for label in dict.fromkeys(_label(row, environment) for row in named) or ["-"]:
-            same = {row.protocol: row for row in mine if _label(row, environment) == label}
-            by_name = {row.model: row for row in printed if _label(row, environment) == label}
-            unit = next((shown_unit(row) for row in [*same.values(), *by_name.values()] if row.unit), "")
-            study = {name: (number(row.reported, unit), place(row)) for name, row in by_name.items() if row.reported}
+        status_rows = {row.protocol: row for row in claim_rows if row.metric == "-"}
+        metric_rows = sorted((row for row in [*claim_rows, *study_rows] if row.metric != "-"), key=metric_order)
+        for label in dict.fromkeys(_label(row, environment) for row in metric_rows) or ["-"]:
+            by_protocol = {row.protocol: row for row in claim_rows if _label(row, environment) == label}
+            by_model = {row.model: row for row in study_rows if _label(row, environment) == label}
+            unit = next((shown_unit(row) for row in [*by_protocol.values(), *by_model.values()] if row.unit), "")
+            study = {name: (number(row.reported, unit), place(row)) for name, row in by_model.items() if row.reported}
             for protocol in protocols:
-                row = same.get(protocol) or stopped.get(protocol)
-                shown = study if protocol == REPORTED else {}
-                if row or shown:
-                    lines.append(_line(claim, label + UNITS.get(unit, ""), protocol, shown, row, family))
+                row = by_protocol.get(protocol) or status_rows.get(protocol)
+                study_texts = study if protocol == REPORTED else {}
+                if row or study_texts:
+                    lines.append(_line(claim, label + UNITS.get(unit, ""), protocol, study_texts, row, family))
     return lines
 
 
@@ -115,9 +115,9 @@ def by_family(rows: Sequence[Row], environment: dict) -> list[tuple[str, str]]:
     """Claims with their families, a family at a time, in the source's order; claims that only rows know come last."""
     claims = environment.get("claims") or {}
     names = list(dict.fromkeys([*in_order(claims), *(row.claim for row in rows)]))
-    family = {name: claims.get(name, {}).get("family") or "other claims" for name in names}
-    order = list(dict.fromkeys(family.values()))
-    return sorted(family.items(), key=lambda item: order.index(item[1]))
+    families = {name: claims.get(name, {}).get("family") or "other claims" for name in names}
+    order = list(dict.fromkeys(families.values()))
+    return sorted(families.items(), key=lambda item: order.index(item[1]))
 
 
 def in_order(claims: dict[str, dict]) -> list[str]:
@@ -136,8 +136,8 @@ def outcome(row: Row) -> str:
     """The mark with its word: `= SAME`, `■ BLOCKED`, `■ ✗ BLOCKED, DRIFTED`."""
     if row.status == OK:
         return f"{mark(row)} {row.regression}"
-    also = ", DRIFTED" if row.regression == "DRIFTED" else ""
-    return f"{mark(row)} {row.status.upper().replace('-', ' ')}{also}"
+    suffix = ", DRIFTED" if row.regression == "DRIFTED" else ""
+    return f"{mark(row)} {row.status.upper().replace('-', ' ')}{suffix}"
 
 
 def known(x: float | None) -> bool:
@@ -166,27 +166,27 @@ def number(value: dict | None, unit: str, sign: str = "") -> str:
         return f"{round(100 * x if unit == 'fraction' else x, 1) + 0.0:.1f}"  # never -0.0
 
     low, high = value.get("low"), value.get("high")
-    bounded = known(low) and known(high)
+    has_interval = known(low) and known(high)
     if not known(value.get("value")):
-        return f"{show(low)}–{show(high)}{sign}" if bounded else ""
-    return show(value["value"]) + sign + (f" [{show(low)}, {show(high)}]" if bounded else "")
+        return f"{show(low)}–{show(high)}{sign}" if has_interval else ""
+    return show(value["value"]) + sign + (f" [{show(low)}, {show(high)}]" if has_interval else "")
 
 
 def place(row: Row) -> str:
     """Where a number was found, unless its metric says so already (drop_2, mean_L8)."""
-    where = row.cell or {}
-    layer, latent = where.get("layer"), where.get("latent_pos")
-    if latent is None or row.metric.endswith(f"_{latent}"):
+    cell = row.cell or {}
+    layer, latent_pos = cell.get("layer"), cell.get("latent_pos")
+    if latent_pos is None or row.metric.endswith(f"_{latent_pos}"):
         return ""
-    named = "bot" if latent == "bot" else f"latent {latent}"
-    return named if layer is None else f"L{layer} {named}"
+    position = "bot" if latent_pos == "bot" else f"latent {latent_pos}"
+    return position if layer is None else f"L{layer} {position}"
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """What has to be said beside a number; of records that other code made, how many there are."""
-    other = {(row.claim, row.model) for row in rows if "code" in row.detail}
-    count = f"{len(other)} record{'s' * (len(other) > 1)} made by other code: what counts is whether numbers moved"
-    return [count] * bool(other) + [
+    pairs = {(row.claim, row.model) for row in rows if "code" in row.detail}
+    count = f"{len(pairs)} record{'s' * (len(pairs) > 1)} made by other code: what counts is whether numbers moved"
+    return [count] * bool(pairs) + [
         f"note, {row.claim} on {row.model}: {row.metric}{_soundly(row)}: {row.detail['note']}"
         for row in rows
         if "note" in row.detail
@@ -195,10 +195,10 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 def winners(environment: dict) -> list[str]:
     """How two models differ and who is better, with p; with more than two models one entry a pair."""
-    found = list((environment.get("winners") or {}).values())
+    comparisons = list((environment.get("winners") or {}).values())
     lines = []
-    for claim in dict.fromkeys(each["claim"] for each in found):
-        pairs = [each for each in found if each["claim"] == claim]
+    for claim in dict.fromkeys(comparison["claim"] for comparison in comparisons):
+        pairs = [comparison for comparison in comparisons if comparison["claim"] == claim]
         lines.append(f"winner, {claim} {pairs[0]['metric']}: {'; '.join(map(_pair, pairs))}; {pairs[0]['test']}")
     return lines
 
@@ -206,35 +206,37 @@ def winners(environment: dict) -> list[str]:
 def winners_among(environment: dict, claims: Sequence[str], model: str) -> list[str]:
     """The same in short, a line a pair: what concerns one model and some claims; its interval only where there is no p."""
     return [
-        f"winner by {each['metric']} ({each['claim']}): {each['winner'] or 'none'}, "
-        + _difference(each, interval=not known(each.get("p")))
-        for each in (environment.get("winners") or {}).values()
-        if each["claim"] in claims and model in each["models"]
+        f"winner by {comparison['metric']} ({comparison['claim']}): {comparison['winner'] or 'none'}, "
+        + _difference(comparison, interval=not known(comparison.get("p")))
+        for comparison in (environment.get("winners") or {}).values()
+        if comparison["claim"] in claims and model in comparison["models"]
     ]
 
 
-def _pair(each: dict) -> str:
-    return f"{each['winner'] or 'none'} ({_difference(each)})"
+def _pair(comparison: dict) -> str:
+    return f"{comparison['winner'] or 'none'} ({_difference(comparison)})"
 
 
-def _difference(each: dict, *, interval: bool = True) -> str:
+def _difference(comparison: dict, *, interval: bool = True) -> str:
     """By how much two models differ, with p: an AUC in its own unit, all else in points."""
-    value, low, high = (each["difference"][key] for key in ("value", "low", "high"))
-    scale, digits, unit = (1, 3, "") if each["metric"] == "auc" else (1 if each["unit"] == "points" else 100, 1, " points")
-    between = f" [{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]" if interval and known(low) and known(high) else ""
-    p = f", p = {each['p']:.2g}" if known(each.get("p")) else ""
-    return f"{' - '.join(each['models'])} = {scale * value:+.{digits}f}{between}{unit}{p}"
+    value, low, high = (comparison["difference"][key] for key in ("value", "low", "high"))
+    scale, digits, unit = (
+        (1, 3, "") if comparison["metric"] == "auc" else (1 if comparison["unit"] == "points" else 100, 1, " points")
+    )
+    band = f" [{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]" if interval and known(low) and known(high) else ""
+    p = f", p = {comparison['p']:.2g}" if known(comparison.get("p")) else ""
+    return f"{' - '.join(comparison['models'])} = {scale * value:+.{digits}f}{band}{unit}{p}"
 
 
 def reproductions(rows: Sequence[Row]) -> list[str]:
     """For each of the source's own models, which published numbers came out and which did not."""
-    found: dict[str, dict[str, list[str]]] = {}
+    by_model: dict[str, dict[str, list[str]]] = {}
     for row in rows:
         if row.reproduction:
-            found.setdefault(row.model, {}).setdefault(row.reproduction, []).append(f"{row.claim} {row.metric}")
+            by_model.setdefault(row.model, {}).setdefault(row.reproduction, []).append(f"{row.claim} {row.metric}")
     return [
-        f"reproduction, {model}: " + "; ".join(f"{word}: {', '.join(what)}" for word, what in sorted(words.items()))
-        for model, words in found.items()
+        f"reproduction, {model}: " + "; ".join(f"{word}: {', '.join(metrics)}" for word, metrics in sorted(words.items()))
+        for model, words in by_model.items()
     ]
 
 
@@ -254,23 +256,23 @@ def stopped(rows: Sequence[Row]) -> list[tuple[str, str, list[str], bool, str]]:
         if row.status != OK:
             reasons.setdefault((row.status, row.model, row.reason), []).append(row)
     return [
-        (status, model, list(dict.fromkeys(row.claim for row in those)), all(row.protocol == SOUND for row in those), reason)
-        for (status, model, reason), those in reasons.items()
+        (status, model, list(dict.fromkeys(row.claim for row in group)), all(row.protocol == SOUND for row in group), reason)
+        for (status, model, reason), group in reasons.items()
     ]
 
 
 def drifted(rows: Sequence[Row]) -> list[str]:
     """What is red, and why, once a reason."""
-    red = [f"{row.claim} on {row.model}{_soundly(row)}: {row.reason}" for row in rows if row.regression == "DRIFTED"]
-    return list(dict.fromkeys(red))
+    lines = [f"{row.claim} on {row.model}{_soundly(row)}: {row.reason}" for row in rows if row.regression == "DRIFTED"]
+    return list(dict.fromkeys(lines))
 
 
 def counts(rows: Sequence[Row]) -> dict[str, int]:
     """How many rows came out how; not-run, blocked and unchecked apart from everything else."""
-    found = {"same": 0, "drifted": 0, "unchecked": 0, "blocked": 0, "not-run": 0}
+    tally = {"same": 0, "drifted": 0, "unchecked": 0, "blocked": 0, "not-run": 0}
     for row in rows:
-        found[row.regression.lower() if row.status == OK or row.regression == "DRIFTED" else row.status] += 1
-    return found
+        tally[row.regression.lower() if row.status == OK or row.regression == "DRIFTED" else row.status] += 1
+    return tally
 
 
 def _soundly(row: Row) -> str:

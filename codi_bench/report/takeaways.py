@@ -38,48 +38,56 @@ class Takeaway:
 
 def takeaways(rows: Sequence[Row], environment: dict) -> list[Takeaway]:
     """At most one a group and claim, in the order of groups and claims; what was not measured, and why, comes last."""
-    said = [row for row in own_words(rows, environment) if row.status == OK]
+    verdict_rows = [row for row in own_words(rows, environment) if row.status == OK]
     claims = environment.get("claims") or {}
-    found = []
-    for group, given in GROUPS.items():
+    all_takeaways = []
+    for group, phrases in GROUPS.items():
         for claim, _ in by_family(rows, environment):
-            mine = [row for row in said if row.claim == claim and (row.protocol, row.validity) in given]
-            if mine:
-                known = claims.get(claim, {})
+            claim_rows = [row for row in verdict_rows if row.claim == claim and (row.protocol, row.validity) in phrases]
+            if claim_rows:
+                description = claims.get(claim, {})
                 statements = [
-                    _statement(those, TOO_SMALL if how == "REFUTED" and known.get("kind") in MARGINAL else how, known.get("kind"))
-                    for word, how in given.items()
-                    if (those := [row for row in mine if (row.protocol, row.validity) == word])
+                    _statement(
+                        word_rows,
+                        TOO_SMALL if phrase == "REFUTED" and description.get("kind") in MARGINAL else phrase,
+                        description.get("kind"),
+                    )
+                    for word, phrase in phrases.items()
+                    if (word_rows := [row for row in claim_rows if (row.protocol, row.validity) == word])
                 ]
-                sentence = [f"“{known['sentence']}”"] if known.get("sentence") else []
-                models = tuple(dict.fromkeys(row.model for row in mine))
-                found.append(Takeaway(group, claim, models, " ".join([*sentence, *statements])))
-    return found + _unsaid(rows)
+                sentence = [f"“{description['sentence']}”"] if description.get("sentence") else []
+                models = tuple(dict.fromkeys(row.model for row in claim_rows))
+                all_takeaways.append(Takeaway(group, claim, models, " ".join([*sentence, *statements])))
+    return all_takeaways + _open_questions(rows)
 
 
 def lines(rows: Sequence[Row], environment: dict) -> list[str]:
     """The takeaways as Markdown, three lists under a heading; an empty one says so."""
-    found = takeaways(rows, environment)
-    absent = [name for model, name in REPORTING.items() if model not in measured_models(rows)]
-    about = (
+    all_takeaways = takeaways(rows, environment)
+    names = [name for model, name in REPORTING.items() if model not in measured_models(rows)]
+    introduction = (
         "Each sentence is about the models that it names, under the sound protocol unless it says otherwise; words belong to "
         "numbers, so a claim may stand in more than one list. "
         "`fragile`: draws of the null or rounding could change the word."
     )
-    if absent:
-        verb = "were" if len(absent) > 1 else "was"
-        about += f" {' and '.join(absent)}, which the study is about, {verb} not measured: nothing is said about them here."
-    parts = ["## Key takeaways", "", about, ""]
+    if names:
+        verb = "were" if len(names) > 1 else "was"
+        introduction += f" {' and '.join(names)}, which the study is about, {verb} not measured: nothing is said about them here."
+    parts = ["## Key takeaways", "", introduction, ""]
     for group in GROUPS:
-        texts = [f"**{each.claim}**: {each.text}" if each.claim else each.text for each in found if each.group == group]
+        texts = [
+            f"**{takeaway.claim}**: {takeaway.text}" if takeaway.claim else takeaway.text
+            for takeaway in all_takeaways
+            if takeaway.group == group
+        ]
         parts += [f"### {group}", "", *(f"- {text}" for text in texts or ["Nothing, in these results."]), ""]
     return parts
 
 
-def _statement(rows: Sequence[Row], how: str, kind: str | None) -> str:
+def _statement(rows: Sequence[Row], phrase: str, kind: str | None) -> str:
     """One word, and the numbers of each model that got it."""
     by_model = {model: [row for row in rows if row.model == model] for model in sorted({row.model for row in rows})}
-    return f"{how}: {'. '.join(f'{model}: {_numbers(mine, kind)}' for model, mine in by_model.items())}."
+    return f"{phrase}: {'. '.join(f'{model}: {_numbers(model_rows, kind)}' for model, model_rows in by_model.items())}."
 
 
 def _numbers(rows: Sequence[Row], kind: str | None) -> str:
@@ -87,47 +95,47 @@ def _numbers(rows: Sequence[Row], kind: str | None) -> str:
 
     Whether a place stands out, or cells are even, no number tells beside its null: there the evidence is told.
     """
-    told = [row.protocol == SOUND and kind not in (None, *MARGINAL) and row.validity != "UNDERPOWERED" for row in rows]
+    evidence_flags = [row.protocol == SOUND and kind not in (None, *MARGINAL) and row.validity != "UNDERPOWERED" for row in rows]
     sizes = {row.n for row in rows if row.n and row.n > 1}
     texts = []
-    for row, tell in zip(rows, told, strict=True):
+    for row, flag in zip(rows, evidence_flags, strict=True):
         unit = shown_unit(row)
-        evidence = row.detail.get("validity", "") if tell else ""
+        evidence = row.detail.get("validity", "") if flag else ""
         null = number(row.null, unit)
-        beside = [evidence] if evidence else [f"null {null}"] if null else []
-        beside += [f"n = {row.n}"] if len(sizes) > 1 and row.n and not evidence else []
-        beside += ["fragile"] if row.detail.get("fragile") else []
-        beside += [FLAGS[row.regression]] if row.regression in FLAGS else []
-        where = f" at {place(row)}" if place(row) else ""
+        remarks = [evidence] if evidence else [f"null {null}"] if null else []
+        remarks += [f"n = {row.n}"] if len(sizes) > 1 and row.n and not evidence else []
+        remarks += ["fragile"] if row.detail.get("fragile") else []
+        remarks += [FLAGS[row.regression]] if row.regression in FLAGS else []
+        position = f" at {place(row)}" if place(row) else ""
         value = number(row.measured, unit, SIGNS.get(unit, ""))
-        texts.append(f"{row.metric} {value}{where}" + (f" ({'; '.join(beside)})" if beside else ""))
-    shared = f"; n = {sizes.pop()}" if len(sizes) == 1 and f"n = {min(sizes)}" not in " ".join(texts) else ""
-    return ", ".join(texts) + shared + _decide(rows)
+        texts.append(f"{row.metric} {value}{position}" + (f" ({'; '.join(remarks)})" if remarks else ""))
+    size = f"; n = {sizes.pop()}" if len(sizes) == 1 and f"n = {min(sizes)}" not in " ".join(texts) else ""
+    return ", ".join(texts) + size + _decide(rows)
 
 
 def _decide(rows: Sequence[Row]) -> str:
     """How many problems it would take, where the verdicts know."""
-    needed = {row.metric: row.detail["decide"] for row in rows if row.validity == "UNDERPOWERED" and row.detail.get("decide")}
-    if not needed:
+    sizes = {row.metric: row.detail["decide"] for row in rows if row.validity == "UNDERPOWERED" and row.detail.get("decide")}
+    if not sizes:
         return ""
-    low, high = min(needed.values()), max(needed.values())
-    which = "" if len(needed) == len(rows) else f" {', '.join(needed)}"
+    low, high = min(sizes.values()), max(sizes.values())
+    metrics = "" if len(sizes) == len(rows) else f" {', '.join(sizes)}"
     count = f"{low} problems" if low == high else f"{low} to {high} problems, by metric,"
-    return f"; at least {count} would decide{which}"
+    return f"; at least {count} would decide{metrics}"
 
 
-def _unsaid(rows: Sequence[Row]) -> list[Takeaway]:
+def _open_questions(rows: Sequence[Row]) -> list[Takeaway]:
     """What no word was given to because it was not measured, or not soundly."""
-    measured = list(dict.fromkeys(row.model for row in rows if row.status == OK))
-    found = []
-    if not measured:
-        found.append(Takeaway(OPEN, "", (), "Nothing was measured: of no claim is it said whether it holds."))
-    for model in measured:
+    models = list(dict.fromkeys(row.model for row in rows if row.status == OK))
+    questions = []
+    if not models:
+        questions.append(Takeaway(OPEN, "", (), "Nothing was measured: of no claim is it said whether it holds."))
+    for model in models:
         if not any(row.validity for row in rows if row.model == model and row.status == OK):
             text = f"{model}: measured, but no number has a verdict: of no claim is it said whether it holds."
-            found.append(Takeaway(OPEN, "", (model,), text))
-    for status, model, claims, soundly, reason in stopped(rows):
-        what = f"{', '.join(claims) if len(claims) <= NAMED else f'{len(claims)} claims'}{', soundly' * soundly}"
-        how = "blocked" if status == BLOCKED else "not run"
-        found.append(Takeaway(OPEN, "", (model,), f"{model}: {what}: {how}{f', {reason}' if reason else ''}."))
-    return found
+            questions.append(Takeaway(OPEN, "", (model,), text))
+    for status, model, claims, sound_only, reason in stopped(rows):
+        subject = f"{', '.join(claims) if len(claims) <= NAMED else f'{len(claims)} claims'}{', soundly' * sound_only}"
+        outcome = "blocked" if status == BLOCKED else "not run"
+        questions.append(Takeaway(OPEN, "", (model,), f"{model}: {subject}: {outcome}{f', {reason}' if reason else ''}."))
+    return questions
