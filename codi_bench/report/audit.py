@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from codi_bench.records.results import OK, Row
+from codi_bench.records.results_schema import Number
 from codi_bench.report.table import REPORTED, REPORTING, SOUND, WORDS, in_order, known, measured_models, metric_order, number
 
 HEADLINE = ("probe-accuracy", "mean")
@@ -118,8 +119,9 @@ def own_words(rows: Sequence[Row], environment: dict) -> list[Row]:
 
 def _repeats(row: Row, sound_row: Row | None) -> bool:
     """Is a reported row's word the sound row's? The study's own null gives its ARTEFACT a reason of its own."""
-    same_word = row.protocol != SOUND and sound_row is not None and sound_row.validity == row.validity
-    return same_word and row.detail.get("validity") in (None, sound_row.detail.get("validity"))
+    if row.protocol == SOUND or sound_row is None or sound_row.validity != row.validity:
+        return False
+    return row.detail.get("validity") in (None, sound_row.detail.get("validity"))
 
 
 def without_word(rows: Sequence[Row]) -> list[str]:
@@ -150,14 +152,16 @@ def _word(row: Row) -> str:
     return row.validity + (f" ({', '.join(remarks)})" if remarks else "")
 
 
-def _percent(value: dict) -> str:
+def _percent(value: Number | None) -> str:
     return number(value, "fraction", " %")
 
 
-def _study_percent(value: dict) -> str:
+def _study_percent(value: Number | None) -> str:
     """With the digits that the study printed."""
-    return f"{100 * value['value']:.2f} %" if value["value"] is not None else _percent(value)
+    point = (value or {}).get("value")
+    return f"{100 * point:.2f} %" if point is not None else _percent(value)
 
 
 def _p(row: Row) -> str:
-    return f" (p = {row.null['p']:.2g})" if known(row.null.get("p")) else ""
+    p = (row.null or {}).get("p")
+    return f" (p = {p:.2g})" if known(p) else ""

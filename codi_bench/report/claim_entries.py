@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from codi_bench.records.results import NOT_RUN, OK, Row
+from codi_bench.records.results_schema import Null, Number
 from codi_bench.report.table import (
     BESIDE,
     CAME_OUT,
@@ -63,7 +64,7 @@ class Entry:
 
     line: Line
     row: Row | None
-    printed: list[tuple[str, dict]]
+    printed: list[tuple[str, Number]]
     strip: Strip | None = None
 
     @property
@@ -81,7 +82,7 @@ class Entry:
 
     @property
     def fragile(self) -> bool:
-        return bool(self.validity and self.row.detail.get("fragile"))
+        return bool(self.row and self.validity and self.row.detail.get("fragile"))
 
     @property
     def regression(self) -> list[Sign]:
@@ -151,7 +152,7 @@ def _without_unit(metric: str) -> str:
 
 
 def _evidence(row: Row, decide: str) -> list[tuple[str, str]]:
-    detail = row.detail
+    detail, null = row.detail, row.detail.get("null")
     replacement = " of ".join(str(detail[key]) for key in ("replaced_by", "reference") if detail.get(key))
     fragility = "draws of the null or rounding could change the word" if row.validity and detail.get("fragile") else ""
     remarks = [
@@ -162,7 +163,7 @@ def _evidence(row: Row, decide: str) -> list[tuple[str, str]]:
         ("reproduction", detail.get("reproduction")),
         ("regression", row.reason),
         ("no interval", detail.get("no_interval")),
-        ("null", detail["null"] if isinstance(detail.get("null"), str) else None),
+        ("null", null if isinstance(null, str) else None),
         ("replaced by", replacement),
         ("formula", detail.get("formula")),
         ("note", detail.get("note")),
@@ -179,17 +180,19 @@ def _axis_numbers(entry: Entry) -> list[float]:
     row = entry.row
     if row is None or not row.measured:
         return []
-    numbers = [row.measured, row.null or {}, *(value for _, value in entry.printed)]
-    return [
-        *(value[key] for value in numbers for key in ("value", "low", "high") if value.get(key) is not None),
-        *((row.null or {}).get("quantiles") or []),
-    ]
+    null: Null = row.null or {}
+    numbers = [row.measured, null, *(value for _, value in entry.printed)]
+    ends = [x for value in numbers for x in (value.get("value"), value.get("low"), value.get("high")) if x is not None]
+    return [*ends, *(null.get("quantiles") or [])]
 
 
 def _strip(entry: Entry, axis: list[float]) -> Strip | None:
     """None where there is nothing to stand beside the number, and for counts, whose models differ by orders of magnitude."""
-    row, estimate = entry.row, (entry.row.measured or {}) if entry.row else {}
-    if estimate.get("value") is None or row.unit == "count" or not (row.null or entry.printed or estimate.get("low") is not None):
+    row = entry.row
+    if row is None or row.measured is None:
+        return None
+    estimate, point = row.measured, row.measured.get("value")
+    if point is None or row.unit == "count" or not (row.null or entry.printed or estimate.get("low") is not None):
         return None
     margin = 0.06 * (max(axis) - min(axis)) or 0.5 * abs(axis[0]) or 0.5
     low, high = min(axis) - margin, max(axis) + margin
@@ -204,27 +207,33 @@ def _strip(entry: Entry, axis: list[float]) -> Strip | None:
     def bar(left: float, right: float) -> tuple[float, float]:
         return at(left), round(at(right) - at(left), 1)
 
-    def ends(value: dict) -> tuple[float, float] | None:
-        return None if value.get("low") is None or value.get("high") is None else (value["low"], value["high"])
+    def ends(value: Number) -> tuple[float, float] | None:
+        left, right = value.get("low"), value.get("high")
+        return None if left is None or right is None else (left, right)
 
-    null = row.null or {}
+    def span(value: Number) -> tuple[float, float] | None:
+        middle = value.get("value")
+        return ends(value) if middle is None else (middle, middle)
+
+    null: Null = row.null or {}
+    mean, interval = null.get("value"), ends(estimate)
     quantiles = null.get("quantiles") or []
     bands = [(quantiles[0], quantiles[20]), (quantiles[1], quantiles[19]), (quantiles[5], quantiles[15])] if quantiles else []
-    study_spans = [(value["value"],) * 2 if value.get("value") is not None else ends(value) for _, value in entry.printed]
+    study_spans = [span(value) for _, value in entry.printed]
     return Strip(
         low=_number(row, {"value": low}),
         high=_number(row, {"value": high}),
         boxes=[bar(*pair) for pair in bands or filter(None, [ends(null)])],
-        mean=at(null["value"]) if null.get("value") is not None else None,
-        measured=at(estimate["value"]),
-        interval=bar(*ends(estimate)) if ends(estimate) else None,
+        mean=None if mean is None else at(mean),
+        measured=at(point),
+        interval=bar(*interval) if interval else None,
         printed=[bar(*pair) for pair in study_spans if pair],
-        text=_in_words(entry, quantiles),
+        text=_in_words(entry, row, quantiles),
     )
 
 
-def _in_words(entry: Entry, quantiles: Sequence[float]) -> str:
-    row, line = entry.row, entry.line
+def _in_words(entry: Entry, row: Row, quantiles: Sequence[float]) -> str:
+    line = entry.line
     parts = [f"measured {line.measured}"]
     if line.null:
         parts.append(f"null {line.null}{f', p = {line.p}' if line.p else ''}")
@@ -237,7 +246,7 @@ def _in_words(entry: Entry, quantiles: Sequence[float]) -> str:
     return f"{line.metric}, {entry.protocol}: {'; '.join(parts)}."
 
 
-def _number(row: Row, value: dict) -> str:
+def _number(row: Row, value: Number) -> str:
     return number(value, shown_unit(row))
 
 

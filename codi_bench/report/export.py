@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from codi_bench.records.results import Row
+from codi_bench.records.results_schema import Number
 from codi_bench.report import takeaways
 from codi_bench.report.audit import evidence, says, without_word
 from codi_bench.report.table import (
@@ -174,9 +175,8 @@ def csv_text(rows: Sequence[Row], environment: dict) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in sorted(rows, key=lambda row: (row.model, position[row.claim], metric_order(row), row.protocol)):
-        numbers = [_number(estimate, key) for estimate in (row.reported, row.measured) for key in ("value", "low", "high")]
-        null = [_number(row.null, key) for key in ("value", "low", "high", "p")]
-        cell = ["" if (row.cell or {}).get(key) is None else str(row.cell[key]) for key in ("layer", "latent_pos")]
+        cell = row.cell or {}
+        places = ["" if place is None else str(place) for place in (cell.get("layer"), cell.get("latent_pos"))]
         fragile = ("yes" if row.detail.get("fragile") else "no") if row.validity else ""
         facts = [row.claim, families[row.claim], row.model, row.metric, row.protocol, row.status, row.unit]
         words = [row.reproduction or "", row.validity or "", fragile, _text(row.detail.get("decide"))]
@@ -184,10 +184,12 @@ def csv_text(rows: Sequence[Row], environment: dict) -> str:
             [
                 *facts,
                 _text(row.n),
-                *numbers,
-                *null,
-                _number(row.recorded, "value"),
-                *cell,
+                *_numbers(row.reported),
+                *_numbers(row.measured),
+                *_numbers(row.null),
+                _text((row.null or {}).get("p")),
+                _text((row.recorded or {}).get("value")),
+                *places,
                 *words,
                 row.regression,
                 " ".join(row.reason.split()),
@@ -205,8 +207,10 @@ def plain_text(rows: Sequence[Row], environment: dict) -> str:
     return "\n".join(parts)
 
 
-def _number(estimate: dict | None, key: str) -> str:
-    return _text((estimate or {}).get(key))
+def _numbers(value: Number | None) -> list[str]:
+    """A number and the ends of its interval."""
+    value = value or {}
+    return [_text(x) for x in (value.get("value"), value.get("low"), value.get("high"))]
 
 
 def _text(x: float | None) -> str:
@@ -294,7 +298,7 @@ def _latex_row(i: int, line: Line, columns: dict[str, list[str]]) -> str:
     return row
 
 
-def _across(command: str, text: str, columns: dict) -> str:
+def _across(command: str, text: str, columns: dict[str, list[str]]) -> str:
     argument = f" {escaped(text)}" if command == r"\quad" else f"{{{escaped(text)}}}"
     return rf"\multicolumn{{{len(columns)}}}{{l}}{{{command}{argument}}} \\"
 
@@ -309,7 +313,7 @@ def _pages(blocks: list[list[str]]) -> list[list[str]]:
     return pages
 
 
-def _latex_table(caption: str, label: str, columns: dict, page: list[str]) -> str:
+def _latex_table(caption: str, label: str, columns: dict[str, list[str]], page: list[str]) -> str:
     sides = "".join("l" if head in ("metric", "reproduction", "validity", "regression") else "r" for head in columns)
     head = HEAD.format(caption=escaped(caption), label=f"tab:claims-{label}", sides=sides, head=" & ".join(map(escaped, columns)))
     rule = [] if page[0] == r"\midrule" else [r"\midrule"]

@@ -8,8 +8,10 @@ from dataclasses import replace
 from difflib import SequenceMatcher
 from functools import cache
 from math import isfinite
+from typing import TYPE_CHECKING, cast
 
 from codi_bench.records.results import NOT_RUN, OK, Row
+from codi_bench.records.results_schema import Null, Number
 from codi_bench.report.audit import says
 from codi_bench.report.claim_entries import PROTOCOLS, WIDTH, Entry, Sign, entries, in_capitals, slug, status, tally
 from codi_bench.report.table import (
@@ -30,6 +32,11 @@ from codi_bench.report.table import (
 )
 from codi_bench.report.takeaways import GROUPS, Takeaway, takeaways
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+    from codi_bench.report.figures import Drawn
+
 UNTOLD = "not described in these results"
 MEANINGS = {
     "SAME": "our own number is as recorded",
@@ -47,7 +54,7 @@ MEANINGS = {
 }
 
 
-def page(rows: Sequence[Row], environment: dict, drawn: Sequence = ()) -> str:
+def page(rows: Sequence[Row], environment: dict, drawn: Sequence[Drawn] = ()) -> str:
     """The whole page as HTML.
 
     drawn: figures with name, title, caption, alt and svg; one whose name begins like a claim family stands there, the others in
@@ -90,7 +97,7 @@ def page(rows: Sequence[Row], environment: dict, drawn: Sequence = ()) -> str:
 
 
 @cache
-def _template():
+def _template() -> Template:
     """Compiled once, and not where no page is drawn."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -117,7 +124,7 @@ def _complete(environment: dict, rows: Sequence[Row]) -> dict:
     """The environment with every key that is read here; claims that only the rows know stand last."""
     descriptions = environment.get("claims") or {}
     names = sorted(descriptions, key=lambda name: descriptions[name].get("position", len(descriptions)))
-    claims = {}
+    claims: dict[str, dict] = {}
     for name in dict.fromkeys([*names, *sorted({row.claim for row in rows})]):
         description = {key: text for key, text in descriptions.get(name, {}).items() if text is not None}
         defaults = {"family": "other claims", "sentence": UNTOLD, "source": UNTOLD, "protocol": UNTOLD, "sound": UNTOLD}
@@ -129,15 +136,16 @@ def _complete(environment: dict, rows: Sequence[Row]) -> dict:
 def _finite(row: Row) -> Row:
     """The row without what is no number in its numbers, and with all of their fields."""
 
-    def clean(value: dict | None) -> dict | None:
+    def clean(value: Number | None) -> Null | None:
         if value is None:
             return None
         ends = {key: x for key, x in value.items() if isinstance(x, (int, float)) and isfinite(x)}
-        quantiles = [x for x in value.get("quantiles") or [] if isfinite(x)]
-        return {"value": None, "low": None, "high": None} | ends | {"quantiles": quantiles if len(quantiles) == 21 else []}
+        quantiles = [x for x in cast(Null, value).get("quantiles") or [] if isfinite(x)]
+        complete = {"value": None, "low": None, "high": None} | ends | {"quantiles": quantiles if len(quantiles) == 21 else []}
+        return cast(Null, complete)
 
-    numbers = {name: clean(value) for name, value in (("reported", row.reported), ("measured", row.measured), ("null", row.null))}
-    return replace(row, **numbers, reason=row.reason or ("" if row.status == OK else "no reason given"))
+    reason = row.reason or ("" if row.status == OK else "no reason given")
+    return replace(row, reported=clean(row.reported), measured=clean(row.measured), null=clean(row.null), reason=reason)
 
 
 def _claims_without_rows(rows: Sequence[Row], environment: dict) -> list[str]:
@@ -168,7 +176,7 @@ def _families(environment: dict, numbers: dict[str, list[Entry]], rows: Sequence
 
 def _claim(name: str, description: dict, environment: dict, numbers: dict[str, list[Entry]], rows: Sequence[Row]) -> dict:
     """Everything that the page says about one claim; rows: its own."""
-    reasons: dict[tuple, list[str]] = {}
+    reasons: dict[tuple[str, tuple[Sign, ...], str], list[str]] = {}
     for row in rows:
         if row.status != OK:
             protocols = reasons.setdefault((row.model, tuple(status(row)), row.reason), [])
@@ -213,7 +221,7 @@ def differences(before: str, after: str) -> tuple[list[tuple[bool, str]], list[t
     words = [[token.strip() for token in tokens] for tokens in texts]
     blocks = [
         block
-        for block in SequenceMatcher(None, *words, autojunk=False).get_matching_blocks()
+        for block in SequenceMatcher(None, words[0], words[1], autojunk=False).get_matching_blocks()
         if sum(word.isalnum() for word in words[0][block.a : block.a + block.size]) > 1
         or any(len(word) > 4 for word in words[0][block.a : block.a + block.size])
     ]
@@ -235,7 +243,7 @@ def _belongs(figure: str, family: str) -> bool:
     return slug(figure).startswith(slug(family).split("-")[0].removesuffix("s"))
 
 
-def _figure(figure) -> dict:
+def _figure(figure: Drawn) -> dict[str, str]:
     """A figure ready to be put into the page: without the prologue that a file begins with."""
     svg = figure.svg[max(figure.svg.find("<svg"), 0) :]
     title = figure.title.rstrip(".")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -65,7 +66,7 @@ class Column:
 
     head: str
     cells: list[str]
-    side: str
+    side: Literal["left", "right"]
     width: int
 
 
@@ -133,8 +134,8 @@ def _print_table(console: Console, model: str, lines: list[Line], environment: d
     width = sum(column.width for column in columns) + len(columns) - 1
     console.print()
     console.print(_grid(columns, [[escape(column.head) for column in columns]], style="bold"))
-    for family, indices in groupby(range(len(lines)), key=lambda i: lines[i].family):
-        indices = list(indices)
+    for family, group in groupby(range(len(lines)), key=lambda i: lines[i].family):
+        indices = list(group)
         console.print(f"── {family} {'─' * max(3, width - len(family) - 4)}", style="bold", markup=False)
         for text in winners_among(environment, list(dict.fromkeys(lines[i].claim for i in indices)), model):
             _say(console, text, style="dim")
@@ -144,8 +145,8 @@ def _print_table(console: Console, model: str, lines: list[Line], environment: d
 def _with_claim_lines(lines: list[Line]) -> list[Line]:
     """With a line of its own for each claim, before its metrics."""
     all_lines = []
-    for claim, claim_lines in groupby(lines, key=lambda line: line.claim):
-        claim_lines = list(claim_lines)
+    for claim, group in groupby(lines, key=lambda line: line.claim):
+        claim_lines = list(group)
         all_lines += [Line(claim, "", "", {}, family=claim_lines[0].family), *claim_lines]
     return all_lines
 
@@ -225,7 +226,7 @@ def _ending(rows: Sequence[Row], folder: Path | None) -> list[str]:
     drifts = drifted(rows)
     limit = len(drifts) if folder is None else SHOWN_RED
     texts = [f"{SYMBOLS['DRIFTED']} DRIFTED {text}" for text in drifts[:limit]]
-    if len(drifts) > limit:
+    if folder is not None and len(drifts) > limit:
         texts.append(f"{SYMBOLS['DRIFTED']} and {len(drifts) - limit} more in {folder / 'report.md'}")
     texts.append(", ".join(f"{count} {word}" for word, count in counts(rows).items()))
     if folder is None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row
+from codi_bench.records.results_schema import Number, Winner
 
 SYMBOLS = {"SAME": "=", "DRIFTED": "✗", "UNCHECKED": "?", BLOCKED: "■", NOT_RUN: "–"}
 LEGEND = "= as recorded   ✗ drifted   ? nothing recorded   ■ blocked   – not run"
@@ -86,7 +88,7 @@ def table(rows: Sequence[Row], environment: dict, model: str) -> list[Line]:
     return lines
 
 
-def _line(claim: str, metric: str, protocol: str, study: dict, row: Row | None, family: str) -> Line:
+def _line(claim: str, metric: str, protocol: str, study: dict[str, tuple[str, str]], row: Row | None, family: str) -> Line:
     if row is None:
         return Line(claim, metric, protocol, study, family=family)
     status = {"mark": mark(row), "regression": outcome(row)}
@@ -140,7 +142,7 @@ def outcome(row: Row) -> str:
     return f"{mark(row)} {row.status.upper().replace('-', ' ')}{suffix}"
 
 
-def known(x: float | None) -> bool:
+def known(x: float | None) -> TypeGuard[float]:
     """Is it a number? NaN is none: nothing that is not a number is printed as one."""
     return x is not None and not math.isnan(x)
 
@@ -150,7 +152,7 @@ def word(validity: str) -> str:
     return f"{WORDS[validity]} {validity}"
 
 
-def number(value: dict | None, unit: str, sign: str = "") -> str:
+def number(value: Number | Mapping[str, float | None] | None, unit: str, sign: str = "") -> str:
     """A number as people read it: rates in percent, differences in points, a range where only that was printed.
 
     sign: what to write behind the number, before its interval (" %" in a sentence).
@@ -165,11 +167,11 @@ def number(value: dict | None, unit: str, sign: str = "") -> str:
             return f"{x:.2f}"
         return f"{round(100 * x if unit == 'fraction' else x, 1) + 0.0:.1f}"  # never -0.0
 
-    low, high = value.get("low"), value.get("high")
-    has_interval = known(low) and known(high)
-    if not known(value.get("value")):
-        return f"{show(low)}–{show(high)}{sign}" if has_interval else ""
-    return show(value["value"]) + sign + (f" [{show(low)}, {show(high)}]" if has_interval else "")
+    point, low, high = value.get("value"), value.get("low"), value.get("high")
+    ends = (show(low), show(high)) if known(low) and known(high) else None
+    if not known(point):
+        return f"{ends[0]}–{ends[1]}{sign}" if ends else ""
+    return show(point) + sign + (f" [{ends[0]}, {ends[1]}]" if ends else "")
 
 
 def place(row: Row) -> str:
@@ -213,13 +215,14 @@ def winners_among(environment: dict, claims: Sequence[str], model: str) -> list[
     ]
 
 
-def _pair(comparison: dict) -> str:
+def _pair(comparison: Winner) -> str:
     return f"{comparison['winner'] or 'none'} ({_difference(comparison)})"
 
 
-def _difference(comparison: dict, *, interval: bool = True) -> str:
+def _difference(comparison: Winner, *, interval: bool = True) -> str:
     """By how much two models differ, with p: an AUC in its own unit, all else in points."""
-    value, low, high = (comparison["difference"][key] for key in ("value", "low", "high"))
+    difference = comparison["difference"]
+    value, low, high = difference["value"], difference["low"], difference["high"]
     scale, digits, unit = (
         (1, 3, "") if comparison["metric"] == "auc" else (1 if comparison["unit"] == "points" else 100, 1, " points")
     )
@@ -296,7 +299,7 @@ def _label(row: Row, environment: dict) -> str:
     return f"mean, layer {layers.index(int(row.metric[6:])) + 1}/{len(layers)}"
 
 
-def metric_order(row: Row) -> tuple:
+def metric_order(row: Row) -> tuple[int, int, str]:
     """Where a metric stands within its claim: the known ones first, layers by depth."""
     return (
         ORDER.index(row.metric) if row.metric in ORDER else len(ORDER),

@@ -115,7 +115,7 @@ def _numbers(rows: Sequence[Row], kind: str | None) -> str:
 
 def _decide(rows: Sequence[Row]) -> str:
     """How many problems it would take, where the verdicts know."""
-    sizes = {row.metric: row.detail["decide"] for row in rows if row.validity == "UNDERPOWERED" and row.detail.get("decide")}
+    sizes = {row.metric: size for row in rows if row.validity == "UNDERPOWERED" and (size := row.detail.get("decide"))}
     if not sizes:
         return ""
     low, high = min(sizes.values()), max(sizes.values())
