@@ -12,8 +12,8 @@ import pytest
 
 import codi_bench
 from codi_bench.claims import CLAIMS
-from codi_bench.store import code as code_module
-from codi_bench.store.code import House, code_of
+from codi_bench.store.code import code_of
+from codi_bench.store.units import Sources
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.engine import claim_code, judge
 
@@ -93,7 +93,7 @@ def house(tmp_path, main=MAIN, sums=SUMS, **more):
 
 
 def code(folder, root="house.main:measure"):
-    return code_of(root, house=House({"house": folder}))
+    return code_of(root, sources=Sources({"house": folder}))
 
 
 def changed(text, old, new):
@@ -244,10 +244,10 @@ def test_every_python_finds_the_same_hash(tmp_path, python):
     """Records are compared across versions: f-strings come in parts since 3.12, and nodes have other fields."""
     folder = house(tmp_path, TRICKY.replace("async for", "for"))
     script = (
-        f"import runpy; from pathlib import Path; m = runpy.run_path({code_module.__file__!r}, run_name='code')\n"
-        f"house = m['House']({{'house': Path({str(folder)!r})}}); print(m['code_of']('house.main:measure', house=house).digest)"
+        "from pathlib import Path; from codi_bench.store.code import code_of; from codi_bench.store.units import Sources\n"
+        f"print(code_of('house.main:measure', sources=Sources({{'house': Path({str(folder)!r})}})).digest)"
     )
-    said = subprocess.run([python, "-c", script], capture_output=True, text=True, check=False)
+    said = subprocess.run([python, "-c", script], capture_output=True, text=True, check=False, cwd=PACKAGE.parent)
     if said.returncode == 127 or "not found" in said.stderr:
         pytest.skip(f"NO SUCH PYTHON: {python}")
     assert said.stdout[:16] == GOLDEN, said.stderr
@@ -269,10 +269,10 @@ def copied(tmp_path_factory):
         path = folder / file
         before = path.read_text()
         path.write_text(edit(before))
-        own = House({"codi_bench": folder})
+        own = Sources({"codi_bench": folder})
         try:
             roots = {each.id: (each.measure, each.sound, ModelBench, judge) for each in CLAIMS.values()}
-            return {name: code_of(*each, house=own) for name, each in roots.items()}
+            return {name: code_of(*each, sources=own) for name, each in roots.items()}
         finally:
             path.write_text(before)
 

@@ -12,24 +12,19 @@ followed: the classes whose methods are called have to be among the roots, or be
 
 from __future__ import annotations
 
-import ast
-import builtins
 import functools
-import hashlib
-import importlib.util
 import inspect
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from types import FunctionType, MethodType, ModuleType
+from typing import Any
 
-PACKAGE = "codi_bench"
+from codi_bench.store.syntax import sha256
+from codi_bench.store.units import PACKAGE, Sources, Unit
+
 ROUNDS = 3  # how far a unit's digest looks along its edges, so that of two units of one shape the other one is other code
 SHORT = 6  # hexadecimal digits that tell a module's code in a record
-LEFT_OUT = {"annotation", "returns", "type_comment", "type_params", "kind", "ctx", "lineno", "col_offset"}
-FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+Root = Any  # a function, class, module, partial, or "module:name"
 
 
 @dataclass(frozen=True)
@@ -54,531 +49,99 @@ class Code:
         return [name for name, digest in sorted(self.modules.items()) if before and digest[:SHORT] not in before]
 
 
-def code_of(*roots, house: House | None = None) -> Code:
+def code_of(*roots: Root, sources: Sources | None = None) -> Code:
     """The code of functions, classes, modules, or `module:name` strings, with everything of their packages that they reach.
 
-    What a closure holds and a partial is given counts as well. house: where sources are read, if not where Python imports them.
+    What a closure holds and a partial is given counts as well. sources: where files are read, if not where Python imports them.
     Raises LookupError for a root without source.
     """
     packages = {name.partition(".")[0] for root in roots for name in _modules_of(root)}
-    if house is None:
-        house = _installed() if packages <= {PACKAGE} else House()
-    house.packages |= packages
+    if sources is None:
+        sources = _installed() if packages <= {PACKAGE} else Sources()
+    sources.packages |= packages
     first: list[Unit] = []
     values: list[str] = []
     for root in roots:
         if isinstance(root, str):
-            first += house.named(*root.split(":"))
+            first += sources.named(*root.split(":"))
         else:
-            _add_root(house, root, first, values)
-    reached = house.reach(first)
-    digests = {unit: unit.digest(ROUNDS, house) for unit in reached}
-    rooms: dict[str, list[str]] = {}
+            for part in _parts(root):
+                if isinstance(part, str):
+                    values.append(part)
+                else:
+                    first += _units_of(part, sources, values)
+    reached = sources.reach(first)
+    digests = {unit: unit.digest(ROUNDS, sources) for unit in reached}
+    modules: dict[str, list[str]] = {}
     for unit in reached:
-        rooms.setdefault(unit.module.name, []).append(unit.digest(0, house))
+        modules.setdefault(unit.module.name, []).append(unit.digest(0, sources))
     text = [*sorted(digests.values()), "roots", *(digests[unit] for unit in first), *values]
-    return Code(_sha256(text), {name: _sha256(sorted(own)) for name, own in rooms.items()})
+    return Code(sha256(text), {name: sha256(sorted(digests)) for name, digests in modules.items()})
 
 
-def code_hash(*roots) -> str:
+def code_hash(*roots: Root) -> str:
     """The digest of `code_of`."""
     return code_of(*roots).digest
 
 
-def _sha256(texts: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
-
-
 @functools.cache
-def _installed() -> House:
+def _installed() -> Sources:
     """This package's own code, which does not change while it runs."""
-    return House()
+    return Sources()
 
 
-# What is asked for
-
-
-def _modules_of(root) -> Iterator[str]:
-    """The module that a root stands in."""
+def _modules_of(root: Root) -> Iterator[str]:
+    """The module that a root stands in, where it is written in Python."""
     if isinstance(root, str):
         yield root.partition(":")[0]
     elif isinstance(root, ModuleType):
         yield root.__name__
     elif isinstance(root, functools.partial):
         yield from _modules_of(root.func)
-    elif hasattr(root, "__module__"):
+    elif isinstance(root, type | FunctionType | MethodType):
         yield root.__module__
 
 
-def _add_root(house: House, root, first: list[Unit], values: list[str]) -> None:
-    """The units of a root, and in words the values that it holds."""
-    if isinstance(root, functools.partial):
-        for each in (root.func, root.args, root.keywords):
-            _add_root(house, each, first, values)
-    elif isinstance(root, ModuleType) and house.is_own(root.__name__):
-        module = house.module(root.__name__, root)
-        first += module.units if module else []
-    elif isinstance(root, type | FunctionType | MethodType) or hasattr(root, "__wrapped__"):
-        function = inspect.unwrap(getattr(root, "__func__", root))
-        name = function.__qualname__.partition(".")[0]
-        if not house.is_own(function.__module__):
-            values.append(f"{function.__module__}.{function.__qualname__}")
-            return
-        first += house.named(function.__module__, name)
-        for cell in getattr(function, "__closure__", None) or ():
-            _add_root(house, cell.cell_contents, first, values)
-    elif isinstance(root, dict):
-        for key in root:
-            values.append(repr(key))
-            _add_root(house, root[key], first, values)
-    elif isinstance(root, tuple | list):
-        values.append(str(len(root)))
-        for each in root:
-            _add_root(house, each, first, values)
-    elif is_dataclass(root):
-        _add_root(house, type(root), first, values)
-        _add_root(house, {each.name: getattr(root, each.name) for each in fields(root)}, first, values)
+def _is_code(value: Root) -> bool:
+    return isinstance(value, type | FunctionType | MethodType | ModuleType) or hasattr(value, "__wrapped__")
+
+
+def _parts(value: Root) -> Iterator[Root]:
+    """Functions, classes and modules in a root, and in words the plain values beside them."""
+    if _is_code(value):
+        yield value
+        for cell in getattr(_plain(value), "__closure__", None) or ():
+            yield from _parts(cell.cell_contents)
+    elif isinstance(value, functools.partial):
+        yield from _parts((value.func, value.args, value.keywords))
+    elif isinstance(value, dict):
+        yield from _parts([each for item in value.items() for each in item])
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        yield str(len(value))
+        for each in value:
+            yield from _parts(each)
+    elif is_dataclass(value):
+        yield type(value)
+        yield from _parts([getattr(value, each.name) for each in fields(value)])
     else:
-        values.append(repr(root))
-
-
-# Modules and their units
-
-
-class House:
-    """The modules of some packages, read when they are first named.
-
-    folders: where packages lie, by name, that are not read from where Python imports them.
-    """
-
-    def __init__(self, folders: Mapping[str, Path] | None = None) -> None:
-        self.folders = dict(folders or {})
-        self.packages: set[str] = {PACKAGE, *self.folders}
-        self.read: dict[str, Module | None] = {}
-
-    def is_own(self, module: str) -> bool:
-        return module.partition(".")[0] in self.packages
-
-    def named(self, module: str, name: str) -> list[Unit]:
-        """The units that define a name in a module. Raises LookupError where there is no source that does."""
-        held = self.module(module, sys.modules.get(module))
-        target = held.lookup(name, self) if held else None
-        if not isinstance(target, Definition):
-            raise LookupError(f"{module}: no source that defines {name}")
-        return list(target.units)
-
-    def module(self, name: str, loaded: ModuleType | None = None) -> Module | None:
-        """A module of one of our packages, None for any other. loaded: the module itself, where it is known."""
-        if name not in self.read:
-            file = self._locate(name, loaded) if self.is_own(name) else None
-            self.read[name] = file and Module(name, file.read_text(encoding="utf-8"), file.name == "__init__.py")
-        return self.read[name]
-
-    def _locate(self, name: str, loaded: ModuleType | None) -> Path | None:
-        """The source file of a module, found without importing it."""
-        top, *rest = name.split(".")
-        origins: list[str | Path] = []
-        if top in self.folders:
-            origins = [self.folders[top] / "__init__.py"]
-        elif getattr(loaded, "__file__", None):
-            return Path(loaded.__file__)
-        elif spec := importlib.util.find_spec(top):
-            origins = [spec.origin] if spec.origin else []
-        for origin in origins:
-            place = Path(origin).parent.joinpath(*rest)
-            for file in (Path(origin),) if not rest else (place.with_suffix(".py"), place / "__init__.py"):
-                if file.is_file():
-                    return file
-        return None
-
-    def reach(self, first: Iterable[Unit]) -> list[Unit]:
-        """Everything that can be reached from some units, they included."""
-        reached: dict[Unit, None] = {}
-        waiting = list(first)
-        while waiting:
-            unit = waiting.pop()
-            if unit not in reached:
-                reached[unit] = None
-                waiting += [each for target in unit.form(self).edges for each in target.units]
-                waiting += unit.module.effects(unit, self)
-        return list(reached)
-
-
-@dataclass(frozen=True)
-class Definition:
-    """A name of one of our modules: the units that define it. index: which of the names that they define it is."""
-
-    units: tuple[Unit, ...]
-    index: int
-
-
-@dataclass(frozen=True)
-class Place:
-    """A module that a name stands for. own: it is one of ours."""
-
-    name: str
-
-
-class Module:
-    """The units of one file, and what its names stand for."""
-
-    def __init__(self, name: str, source: str, package: bool) -> None:
-        self.name, self.package = name, package
-        self.units: list[Unit] = []
-        self.imports: dict[str, tuple[str, str | None]] = {}  # name → (module, name there or None for the module itself)
-        self.defined: dict[str, list[Unit]] = {}
-        self._effects: dict[Unit, list[Unit]] | None = None
-        body = ast.parse(source).body
-        for statement in body:
-            for bound, where in imports_in(statement, self):
-                self.imports[bound] = where
-            if not isinstance(statement, ast.Import | ast.ImportFrom) and not _is_docstring(statement):
-                self.units.append(Unit(self, statement, tuple(dict.fromkeys(_bound([statement])))))
-        for unit in self.units:
-            for bound in unit.names:
-                self.defined.setdefault(bound, []).append(unit)
-
-    def lookup(self, name: str, house: House, seen: frozenset = frozenset()) -> Definition | Place | str | None:
-        """What a name of this module stands for: a definition of ours, a module, or in words something of another package."""
-        if name in self.defined:
-            units = tuple(self.defined[name])
-            return Definition(units, units[0].names.index(name))
-        if name not in self.imports or (self.name, name) in seen:
-            submodule = f"{self.name}.{name}"
-            return Place(submodule) if self.package and house.module(submodule) else None
-        where, inner = self.imports[name]
-        return resolve(where, inner, house, seen | {(self.name, name)})
-
-    def effects(self, unit: Unit, house: House) -> list[Unit]:
-        """Statements that define nothing, or a loop's names, and speak of what that unit defines: they may change it."""
-        if self._effects is None:
-            self._effects = {}
-            for each in self.units:
-                if not each.names or isinstance(each.statement, ast.For | ast.While | ast.With):
-                    for named in (named for target in each.form(house).edges for named in target.units):
-                        self._effects.setdefault(named, []).append(each)
-        return self._effects.get(unit, [])
-
-
-def resolve(where: str, inner: str | None, house: House, seen: frozenset = frozenset()) -> Definition | Place | str | None:
-    """What `from where import inner` gives, or `import where` where inner is None."""
-    if where == __name__:  # how code is hashed makes no number
-        return inner
-    held = house.module(where)
-    if inner is None:
-        return Place(where)
-    if held is None:
-        return f"{where}.{inner}"
-    found = held.lookup(inner, house, seen)
-    return found if found is not None or not house.module(f"{where}.{inner}") else Place(f"{where}.{inner}")
-
-
-def imports_in(node: ast.AST, module: Module) -> Iterator[tuple[str, tuple[str, str | None]]]:
-    """Names that import statements bind, in a statement but not inside the functions and classes in it."""
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            top = alias.name.partition(".")[0]
-            yield (alias.asname, (alias.name, None)) if alias.asname else (top, (top, None))
-    elif isinstance(node, ast.ImportFrom):
-        where = node.module or ""
-        if node.level:
-            parts = module.name.split(".")
-            parts = parts[: len(parts) - node.level + module.package]
-            where = ".".join([*parts, *([node.module] if node.module else [])])
-        for alias in node.names:
-            yield alias.asname or alias.name, (where, alias.name)
-    elif not isinstance(node, (*FUNCTIONS, ast.ClassDef)):
-        for child in ast.iter_child_nodes(node):
-            yield from imports_in(child, module)
-
-
-def _is_docstring(statement: ast.AST) -> bool:
-    value = statement.value if isinstance(statement, ast.Expr) else None
-    return isinstance(value, ast.Constant) and isinstance(value.value, str)
-
-
-def _bound(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Names that nodes bind in their own scope, in order; imports aside."""
-    for node in nodes:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.name
-            continue
-        if isinstance(node, ast.Lambda):
-            continue
-        if isinstance(node, COMPREHENSIONS):
-            yield from _walrus(node)
-            continue
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            yield node.id
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-            yield node.name
-        elif isinstance(node, ast.MatchMapping) and node.rest:
-            yield node.rest
-        yield from _bound(ast.iter_child_nodes(node))
-
-
-def _walrus(node: ast.AST) -> Iterator[str]:
-    for child in ast.walk(node):
-        if isinstance(child, ast.NamedExpr):
-            yield child.target.id
-
-
-# One unit
-
-
-@dataclass(frozen=True)
-class Form:
-    """A unit with its names taken out. text: what is left; edges: what it names of ours, in the order of its first mention."""
-
-    text: str
-    edges: tuple[Definition, ...]
-
-
-class Unit:
-    """A statement at the top level of a module. names: what it defines."""
-
-    def __init__(self, module: Module, statement: ast.stmt, names: tuple[str, ...]) -> None:
-        self.module, self.statement, self.names = module, statement, names
-        self._form: Form | None = None
-        self._digests: dict[int, str] = {}
-
-    def form(self, house: House) -> Form:
-        if self._form is None:
-            writer = Writer(self, house)
-            writer.write(self.statement, None)
-            self._form = Form(" ".join(writer.parts), tuple(writer.edges))
-        return self._form
-
-    def digest(self, rounds: int, house: House) -> str:
-        """sha256 of this unit with what it leads to in so many steps."""
-        if rounds not in self._digests:
-            form = self.form(house)
-            if rounds == 0:
-                self._digests[0] = _sha256([form.text])
-            else:
-                targets = [f"{target.index} {unit.digest(rounds - 1, house)}" for target in form.edges for unit in target.units]
-                self._digests[rounds] = _sha256([self.digest(rounds - 1, house), *targets])
-        return self._digests[rounds]
-
-
-@dataclass
-class Scope:
-    """A function's, lambda's, comprehension's or class body's names. imported: what import statements in it bind."""
-
-    outer: Scope | None
-    names: set[str]
-    imported: dict[str, tuple[str, str | None]] = field(default_factory=dict)
-    in_class: bool = False
-
-
-class Writer:
-    """Writes the syntax of a unit without docstrings, annotations, imports and own names."""
-
-    def __init__(self, unit: Unit, house: House) -> None:
-        self.unit, self.house = unit, house
-        self.parts: list[str] = []
-        self.edges: dict[Definition, int] = {}
-        self.locals: dict[tuple[int, str], int] = {}
-        self.scopes: list[Scope] = []  # kept alive: their ids are names here
-
-    def write(self, node, scope: Scope | None) -> None:
-        if isinstance(node, list):
-            self.parts.append("[")
-            for each in node:
-                self.write(each, scope)
-            self.parts.append("]")
-        elif not isinstance(node, ast.AST):
-            self.parts.append(repr(node))
-        elif isinstance(node, ast.Import | ast.ImportFrom | ast.Global | ast.Nonlocal | ast.Assert) or _is_docstring(node):
-            pass
-        else:
-            special = getattr(self, f"_{type(node).__name__}", None)
-            special(node, scope) if special else self._plain(node, scope)
-
-    def _plain(self, node: ast.AST, scope: Scope | None, leave: tuple[str, ...] = ()) -> None:
-        self.parts.append(f"({type(node).__name__}")
-        for name, value in ast.iter_fields(node):
-            if name not in LEFT_OUT and name not in leave and value is not None and value != []:
-                self.parts.append(f"{name}=")
-                self.write(value, scope)
-        self.parts.append(")")
-
-    def _scope(self, outer: Scope | None, names: Iterable[str], body: Iterable[ast.AST] = (), in_class: bool = False) -> Scope:
-        imported = {bound: where for node in body for bound, where in imports_in(node, self.unit.module)}
-        scope = Scope(outer, set(names), imported, in_class)
-        self.scopes.append(scope)
-        return scope
-
-    # Names
-
-    def _Name(self, node: ast.Name, scope: Scope | None) -> None:
-        self._name(node.id, scope)
-
-    def _name(self, name: str, scope: Scope | None) -> None:
-        target = self._target(name, scope)
-        self.parts.append(target if isinstance(target, str) else self._reference(target))
-
-    def _target(self, name: str, scope: Scope | None) -> str | Definition | Place:
-        """What a name stands for here; a local, a builtin and what belongs to another package in words."""
-        inside, at = scope, scope
-        while at is not None:
-            if at.in_class and at is not inside:  # names of a class body are not seen from its functions
-                at = at.outer
-                continue
-            if name in at.imported:
-                where = at.imported[name]
-                return resolve(*where, self.house) or f"{where[0]}.{where[1]}"
-            if name in at.names:
-                if at.in_class:
-                    return f"own.{name}"
-                return f"n{self.locals.setdefault((id(at), name), len(self.locals))}"
-            at = at.outer
-        found = self.unit.module.lookup(name, self.house)
-        return found if found is not None else f"builtins.{name}" if hasattr(builtins, name) else f"?{name}"
-
-    def _reference(self, target: Definition | Place) -> str:
-        if isinstance(target, Definition):
-            if self.unit in target.units:
-                return f"self{target.index}"
-            return f"g{self.edges.setdefault(target, len(self.edges))}"
-        held = self.house.module(target.name)
-        if held is None:
-            return target.name
-        for unit in held.units:  # a module as a value: anything in it may be used
-            self.edges.setdefault(Definition((unit,), 0), len(self.edges))
-        return "module"
-
-    def _Attribute(self, node: ast.Attribute, scope: Scope | None) -> None:
-        chain, inner = [node.attr], node.value
-        while isinstance(inner, ast.Attribute):
-            chain.append(inner.attr)
-            inner = inner.value
-        target = self._target(inner.id, scope) if isinstance(inner, ast.Name) else None
-        if not isinstance(target, Place):
-            self._plain(node, scope)
-            return
-        while chain and isinstance(target, Place):
-            found = resolve(target.name, chain[-1], self.house)
-            if found is None:  # made while the program runs
-                found = f"?{chain[-1]}"
-            chain.pop()
-            target = found
-        self.parts.append(target if isinstance(target, str) else self._reference(target))
-        self.parts += [f".{name}" for name in reversed(chain)]
-
-    # Scopes
-
-    def _function(self, node, scope: Scope | None) -> None:
-        arguments = node.args
-        every = [*arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg]
-        body = node.body if isinstance(node.body, list) else [node.body]
-        elsewhere = [inner for each in body for inner in ast.walk(each) if isinstance(inner, ast.Global | ast.Nonlocal)]
-        free = {name for each in elsewhere for name in each.names}
-        own = ({each.arg for each in every if each} | set(_bound(body))) - free
-        inner = self._scope(scope, own, body)
-        self.parts.append(f"({type(node).__name__}")
-        self.write(getattr(node, "decorator_list", []), scope)
-        for kind, group in (
-            ("posonly", arguments.posonlyargs),
-            ("args", arguments.args),
-            ("vararg", [arguments.vararg] if arguments.vararg else []),
-            ("kwonly", arguments.kwonlyargs),
-            ("kwarg", [arguments.kwarg] if arguments.kwarg else []),
-        ):
-            if group:
-                self.parts.append(kind)
-                for each in group:
-                    self._name(each.arg, inner)
-        self.write(arguments.defaults, scope)
-        self.parts += ["default" if each else "none" for each in arguments.kw_defaults]
-        self.write([each for each in arguments.kw_defaults if each], scope)
-        self.write(node.body, inner)
-        self.parts.append(")")
-
-    def _FunctionDef(self, node: ast.FunctionDef, scope: Scope | None) -> None:
-        if scope is not None:  # a unit's own name is no part of it; a method's is
-            self._name(node.name, scope)
-        self._function(node, scope)
-
-    _AsyncFunctionDef = _FunctionDef
-
-    def _Lambda(self, node: ast.Lambda, scope: Scope | None) -> None:
-        self._function(node, scope)
-
-    def _ClassDef(self, node: ast.ClassDef, scope: Scope | None) -> None:
-        if scope is not None:
-            self._name(node.name, scope)
-        self.parts.append("(ClassDef")
-        for each in (node.decorator_list, node.bases, node.keywords):
-            self.write(each, scope)
-        self.write(node.body, self._scope(scope, _bound(node.body), node.body, in_class=True))
-        self.parts.append(")")
-
-    def _comprehension(self, node, scope: Scope | None) -> None:
-        bound = {name for each in node.generators for name in _bound([each.target])}
-        inner = self._scope(scope, bound)
-        self.parts.append(f"({type(node).__name__}")
-        for i, each in enumerate(node.generators):
-            self.parts.append("async for" if each.is_async else "for")
-            self.write(each.iter, inner if i else scope)
-            self.write(each.target, inner)
-            self.write(each.ifs, inner)
-        for part in ("elt", "key", "value"):
-            if hasattr(node, part):
-                self.write(getattr(node, part), inner)
-        self.parts.append(")")
-
-    _ListComp = _SetComp = _DictComp = _GeneratorExp = _comprehension
-
-    # What binds by a plain string, and what Python versions write otherwise
-
-    def _AnnAssign(self, node: ast.AnnAssign, scope: Scope | None) -> None:
-        """In a class an annotation makes a field; elsewhere it says nothing to the program."""
-        if scope is not None and scope.in_class:
-            self._plain(node, scope)
-        elif node.value is not None:
-            self._plain(ast.Assign(targets=[node.target], value=node.value), scope)
-
-    def _Raise(self, node: ast.Raise, scope: Scope | None) -> None:
-        """What an error says makes no number."""
-        self.parts.append("(Raise)")
-
-    def _Call(self, node: ast.Call, scope: Scope | None) -> None:
-        function = node.func
-        if isinstance(function, ast.Name) and self._target(function.id, scope) == "typing.cast" and len(node.args) == 2:
-            self.write(node.args[1], scope)  # an annotation too
-        else:
-            self._plain(node, scope)
-
-    def _ExceptHandler(self, node: ast.ExceptHandler, scope: Scope | None) -> None:
-        self._named(node, scope)
-
-    def _MatchAs(self, node: ast.MatchAs, scope: Scope | None) -> None:
-        self._named(node, scope)
-
-    def _MatchStar(self, node: ast.MatchStar, scope: Scope | None) -> None:
-        self._named(node, scope)
-
-    def _named(self, node, scope: Scope | None) -> None:
-        if node.name:
-            self._name(node.name, scope)
-        self._plain(node, scope, leave=("name",))
-
-    def _MatchMapping(self, node: ast.MatchMapping, scope: Scope | None) -> None:
-        if node.rest:
-            self._name(node.rest, scope)
-        self._plain(node, scope, leave=("rest",))
-
-    def _JoinedStr(self, node: ast.JoinedStr, scope: Scope | None) -> None:
-        """Neighbouring texts as one and none that is empty: versions of Python cut them differently."""
-        self.parts.append("(JoinedStr")
-        text = ""
-        for each in node.values:
-            if isinstance(each, ast.Constant):
-                text += str(each.value)
-                continue
-            self.parts += [repr(text)] if text else []
-            text = ""
-            self.write(each, scope)
-        self.parts += [repr(text)] if text else []
-        self.parts.append(")")
+        yield repr(value)
+
+
+def _plain(value: Root) -> Root:
+    """A function without what decorates it or binds it to an object."""
+    if isinstance(value, type | ModuleType):
+        return value
+    return inspect.unwrap(value.__func__ if isinstance(value, MethodType) else value)
+
+
+def _units_of(value: Root, sources: Sources, values: list[str]) -> list[Unit]:
+    """The units of a function, class or module of ours; of another package's its name goes to the values."""
+    if isinstance(value, ModuleType):
+        module = sources.module(value.__name__, value) if sources.is_own(value.__name__) else None
+        values += [] if module else [value.__name__]
+        return module.units if module else []
+    code = _plain(value)
+    if not sources.is_own(code.__module__):
+        values.append(f"{code.__module__}.{code.__qualname__}")
+        return []
+    return sources.named(code.__module__, code.__qualname__.partition(".")[0])
