@@ -117,31 +117,29 @@ def pytest_generate_tests(metafunc):
     metafunc.parametrize(
         "pair",
         [
-            pytest.param((asked, claim), id=f"{asked.name}-{claim.id}", marks=_marks(suite, asked, claim))
-            for asked in suite.asked_models
+            pytest.param((model, claim), id=f"{model.name}-{claim.id}", marks=_marks(suite, model, claim))
+            for model in suite.asked_models
             for claim in suite.asked_claims
-            if claim.family == marker.args[0] and asked.takes(claim)
+            if claim.family == marker.args[0] and model.takes(claim)
         ],
     )
 
 
-def _marks(suite, asked, claim) -> list:
-    return [pytest.mark.gpu] * (suite.gpu or asked.for_gpus) + [pytest.mark.slow] * suite.is_slow(asked, claim)
+def _marks(suite, model, claim) -> list:
+    return [pytest.mark.gpu] * (suite.gpu or model.for_gpus) + [pytest.mark.slow] * suite.is_slow(model, claim)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     if REFUSED in config.stash:
         pytest.exit(f"codi-bench: {config.stash[REFUSED]}", returncode=2)
-    asked = re.findall(r"\w+", config.option.markexpr or "")
-    drop = [
-        item
-        for item in items
-        if any(item.get_closest_marker(name) and name not in asked for name in GATED) or _nothing_asked(item)
+    markers = re.findall(r"\w+", config.option.markexpr or "")
+    surplus = [
+        item for item in items if any(item.get_closest_marker(name) and name not in markers for name in GATED) or _is_empty(item)
     ]
-    if drop:
-        config.hook.pytest_deselected(items=drop)
-        items[:] = [item for item in items if item not in drop]
+    if surplus:
+        config.hook.pytest_deselected(items=surplus)
+        items[:] = [item for item in items if item not in surplus]
     if hasattr(config, "workerinput"):
         from codi_bench.plugin.xdist import tell
 
@@ -162,12 +160,12 @@ def pytest_unconfigure(config):
 
 def claims_among(items) -> dict[str, tuple[str, str, str]]:
     """Claim, model and family by name of the test; a test that has none (a refused run, an empty family) is left out."""
-    with_pair = [item for item in items if item.get_closest_marker("claims") and not _nothing_asked(item)]
-    pairs = {item.nodeid: item.callspec.params["pair"] for item in with_pair}
-    return {name: (claim.id, asked.name, claim.family) for name, (asked, claim) in pairs.items()}
+    tests = [item for item in items if item.get_closest_marker("claims") and not _is_empty(item)]
+    pairs = {item.nodeid: item.callspec.params["pair"] for item in tests}
+    return {name: (claim.id, model.name, claim.family) for name, (model, claim) in pairs.items()}
 
 
-def _nothing_asked(item) -> bool:
+def _is_empty(item) -> bool:
     """A family without a claim of this run has an empty parameter set; it is deselected, not skipped."""
     return item.get_closest_marker("claims") is not None and not isinstance(item.callspec.params["pair"], tuple)
 
@@ -203,14 +201,14 @@ def suite_of(config):
 
 def _worker(config) -> int | None:
     """The number in the name that xdist gives to a worker (gw0, gw1, …); None where there are none."""
-    found = re.search(r"\d+$", getattr(config, "workerinput", {}).get("workerid", ""))
-    return int(found[0]) if found else None
+    match = re.search(r"\d+$", getattr(config, "workerinput", {}).get("workerid", ""))
+    return int(match[0]) if match else None
 
 
 def crowded(option, workers: int) -> str:
     """Says it where several workers are to share a GPU, "" where none are."""
-    given = any("=" in model for model in option.model)
-    if option.device != "cuda" and not (option.device == "auto" and (given or _gpu_asked(option.markexpr))):
+    has_own = any("=" in model for model in option.model)
+    if option.device != "cuda" and not (option.device == "auto" and (has_own or _gpu_asked(option.markexpr))):
         return ""
     import torch
 
@@ -224,40 +222,40 @@ def _gpu_asked(expression: str) -> bool:
     from _pytest.mark.expression import Expression  # what -m itself uses
 
     try:
-        asked = Expression.compile(expression) if expression else None
+        condition = Expression.compile(expression) if expression else None
     except SyntaxError:
         return False  # pytest says so itself
 
     def selects(names: set[str]) -> bool:
-        return asked.evaluate(lambda name, /, **_: name in names)
+        return condition.evaluate(lambda name, /, **_: name in names)
 
     # alone (`gpu`, `gpu or slow`) or beside others (`gpu and slow`) it makes the difference
-    others = [name for name in GATED if name != "gpu"]
-    beside = [{*names} for k in range(len(others) + 1) for names in combinations(others, k)]
-    return asked is not None and any(selects({"gpu", *names}) and not selects(names) for names in beside)
+    other_gates = [name for name in GATED if name != "gpu"]
+    subsets = [{*names} for k in range(len(other_gates) + 1) for names in combinations(other_gates, k)]
+    return condition is not None and any(selects({"gpu", *names}) and not selects(names) for names in subsets)
 
 
 @pytest.fixture
 def judged(request, pair, caplog):
     """One claim measured on one model and compared; the test is NOT RUN, BLOCKED or UNCHECKED where nothing can be judged."""
-    asked, claim = pair
-    found = suite_of(request.config).measure(asked, claim)
-    word, lines = found.word, found.lines
-    if request.config.option.update_baselines and found.proposal is not None:
-        word, lines = "proposed", [f"{claim.id} on {asked.name}: proposed, not accepted", *changes(found)]
+    model, claim = pair
+    result = suite_of(request.config).measure(model, claim)
+    word, lines = result.word, result.lines
+    if request.config.option.update_baselines and result.proposal is not None:
+        word, lines = "proposed", [f"{claim.id} on {model.name}: proposed, not accepted", *changes(result)]
     request.node.stash[OUTCOME] = {
         "word": word,
         "lines": lines,
-        "rows": [asdict(row) for row in found.rows],
-        "facts": {asked.name: suite_of(request.config).facts(asked.name)},
-        "warnings": [each.getMessage() for each in caplog.records if each.name.startswith("codi_bench.")],
-        "proposal": found.proposal.model_dump_json() if word == "proposed" else None,
+        "rows": [asdict(row) for row in result.rows],
+        "facts": {model.name: suite_of(request.config).facts(model.name)},
+        "warnings": [record.getMessage() for record in caplog.records if record.name.startswith("codi_bench.")],
+        "proposal": result.proposal.model_dump_json() if word == "proposed" else None,
     }
     if word in UNJUDGED:
-        text = f"{word.upper().replace('-', ' ')}: {claim.id} on {asked.name}: {lines[0]}"
+        text = f"{word.upper().replace('-', ' ')}: {claim.id} on {model.name}: {lines[0]}"
         # a user's own model has nothing to be checked against: that is no failure
-        excused = word == "unchecked" and not asked.known
-        pytest.fail(text, pytrace=False) if strict(request.config) and not excused else pytest.skip(text)
+        excusable = word == "unchecked" and not model.known
+        pytest.fail(text, pytrace=False) if strict(request.config) and not excusable else pytest.skip(text)
     return Check(word, lines)
 
 
@@ -329,12 +327,12 @@ class Reporter:
             return
         from codi_bench.store.cache import default_folder
 
-        known = {} if option.n or option.permutations else load_timings(default_folder().parent)
-        self.schedule = Schedule([" on ".join(pair) for pair in self.pairs.values()], known)
-        shared = f"; {workers} workers share it" if workers > 1 else ""
-        self._line(f"codi-bench: {self.schedule.says('to measure, a claim on a model each')}{shared}")
-        if crowd := crowded(option, workers):
-            self._line(f"codi-bench: {crowd}")
+        timings = {} if option.n or option.permutations else load_timings(default_folder().parent)
+        self.schedule = Schedule([" on ".join(pair) for pair in self.pairs.values()], timings)
+        note = f"; {workers} workers share it" if workers > 1 else ""
+        self._line(f"codi-bench: {self.schedule.says('to measure, a claim on a model each')}{note}")
+        if warning := crowded(option, workers):
+            self._line(f"codi-bench: {warning}")
 
     def pytest_runtest_logstart(self, nodeid):
         if nodeid in self.pairs and not self.config.pluginmanager.hasplugin("dsession"):
@@ -373,10 +371,10 @@ class Reporter:
 
         suite, folder = suite_of(self.config), Path(self.config.option.report)
         rows = [Row(**row) for outcome in self.outcomes.values() for row in outcome["rows"]]
-        found = winners(rows)
-        facts = {name: each for outcome in self.outcomes.values() for name, each in outcome["facts"].items()}
+        comparisons = winners(rows)
+        facts = {name: details for outcome in self.outcomes.values() for name, details in outcome["facts"].items()}
         rows += suite.not_selected(rows, self.crashed)
-        environment = {**suite.environment(rows, facts), "winners": found}
+        environment = {**suite.environment(rows, facts), "winners": comparisons}
         self.red = suite.stray_files()
         try:
             write_results(folder / "results.json", environment, rows)
@@ -394,7 +392,7 @@ class Reporter:
             return
         terminalreporter.write_line("")
         terminalreporter.write(self.shown)
-        for line in dict.fromkeys(each for outcome in self.outcomes.values() for each in outcome["warnings"]):
+        for line in dict.fromkeys(warning for outcome in self.outcomes.values() for warning in outcome["warnings"]):
             terminalreporter.write_line(f"warning: {line}", yellow=True)
         for line in self.red:
             terminalreporter.write_line(f"RED {line}", red=True)

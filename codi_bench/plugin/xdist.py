@@ -44,8 +44,8 @@ class Dealer:
     def pytest_xdist_node_collection_finished(self, node, ids):
         path = Path(node.workerinput.get(TOLD, ""))
         if not self.claims and path.is_file():
-            told = json.loads(path.read_text(encoding="utf-8"))
-            self.claims = {test: tuple(told[test]) for test in ids if test in told}  # -k and --lf came later
+            claims = json.loads(path.read_text(encoding="utf-8"))
+            self.claims = {test: tuple(claims[test]) for test in ids if test in claims}  # -k and --lf came later
             self.expect(self.claims, node.workerinput["workercount"])
 
     @pytest.hookimpl(trylast=True)
@@ -74,8 +74,8 @@ class Dealing:
     def add_node_collection(self, node, collection):
         if self.dealer.claims and isinstance(self.chosen, LoadScheduling):
             nodes, self.chosen = self.chosen.nodes, ByFamily(self.config, self.log, self.dealer.claims)
-            for each in nodes:
-                self.chosen.add_node(each)
+            for worker in nodes:
+                self.chosen.add_node(worker)
         self.chosen.add_node_collection(node, collection)
 
 
@@ -95,10 +95,10 @@ class ByFamily(LoadScopeScheduling):
     def remove_node(self, node) -> str | None:
         """What a worker died of is not run again, as under `load`; xdist's own class would run it until no worker is left."""
         units = self.assigned_work[node]
-        running = next(((unit, test) for unit in units.values() for test, done in unit.items() if not done), None)
-        if running is None:
+        current = next(((unit, test) for unit in units.values() for test, done in unit.items() if not done), None)
+        if current is None:
             return super().remove_node(node)
-        unit, test = running
+        unit, test = current
         unit[test] = True
         for scope in [scope for scope, unit in units.items() if all(unit.values())]:
             del units[scope]  # dealt again, it would be waited for

@@ -165,12 +165,12 @@ class ModelBench(Once):
                 )
                 return pack_answers(answers)
 
-            held = self.store.fetch_filled(self._key("think", problems, num_latents), "hidden_states", shape, fill)
-            answers = unpack_answers(held)
-            right = _scored(answers.texts, problems)
+            arrays = self.store.fetch_filled(self._key("think", problems, num_latents), "hidden_states", shape, fill)
+            answers = unpack_answers(arrays)
+            right = _scores(answers.texts, problems)
             if self.turned is not None:
                 right[self.turned] ^= True
-            return Captured(problems, held["hidden_states"], answers, right)
+            return Captured(problems, arrays["hidden_states"], answers, right)
 
         return self.once(f"captured {n} {num_latents} {variants}", compute)
 
@@ -179,14 +179,14 @@ class ModelBench(Once):
         questions = [p.question for p in problems]
 
         def compute():
-            found = self.model.answer_conditions(
+            answers = self.model.answer_conditions(
                 questions, conditions, num_latents=num_latents, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens
             )
-            return _packed(found)
+            return _as_arrays(answers)
 
         key = self._key("answer", problems, num_latents, conditions=[[str(e) for e in c] for c in conditions])
-        held = self.store.fetch(key, compute)
-        return _right(held, len(conditions), problems, "study")
+        arrays = self.store.fetch(key, compute)
+        return _right(arrays, len(conditions), problems, "study")
 
     def effects(
         self,
@@ -199,36 +199,36 @@ class ModelBench(Once):
         seed: int = 0,
     ) -> Effects:
         problems = self.problems(n)
-        others, said = self.references(n, reference_n) if any(map(edits.needs_reference, conditions)) else ([], "")
+        references, source = self.references(n, reference_n) if any(map(edits.needs_reference, conditions)) else ([], "")
 
         def compute():
-            likely = np.empty((len(conditions), len(problems)))
-            found = self.model.answer_conditions(
+            log_probabilities = np.empty((len(conditions), len(problems)))
+            answers = self.model.answer_conditions(
                 [p.question for p in problems],
                 conditions,
-                reference=self._reference(others, num_latents) if others else None,
+                reference=self._reference(references, num_latents) if references else None,
                 answers=[p.answer for p in problems],
                 groups=[p.group for p in problems],
                 num_latents=num_latents,
                 batch_size=self.batch_size,
                 max_new_tokens=self.max_new_tokens,
                 seed=seed,
-                log_probabilities=likely,
+                log_probabilities=log_probabilities,
             )
-            return {**_packed(found), "log_probability": likely}
+            return {**_as_arrays(answers), "log_probability": log_probabilities}
 
         key = self._key(
             "effects",
             problems,
             num_latents,
             conditions=[[str(e) for e in c] for c in conditions],
-            reference=problems_hash(others),
+            reference=problems_hash(references),
             seed=seed,
             drawing=code_hash(encode_examples, replacements, stats.stream),  # the gold sentence, and what is drawn
         )
-        held = self.store.fetch(key, compute)
-        numbers = np.array([_numbers(texts) for texts in _texts(held)])
-        return Effects(_right(held, len(conditions), problems, scoring), np.array(held["log_probability"]), said, numbers)
+        arrays = self.store.fetch(key, compute)
+        numbers = np.array([_numbers(texts) for texts in _texts(arrays)])
+        return Effects(_right(arrays, len(conditions), problems, scoring), np.array(arrays["log_probability"]), source, numbers)
 
     def pairs(self, n: int, *, step: int) -> list[Pair]:
         n = min(n, self.n or n)
@@ -249,66 +249,68 @@ class ModelBench(Once):
         seed: int = 0,
         vectors: Mapping[str, np.ndarray] | None = None,
     ) -> Patched:
-        asked, known = self.pairs(n, step=step), self._known(n, step)
+        pairs, known = self.pairs(n, step=step), self._known(n, step)
         check_known(known)
         rows = np.flatnonzero(known)
-        others = generate(NUM_DONORS, seed=REFERENCE_SEED, split="train", limits=self.limits)
-        donors = random_donors(asked, others, seed=seed)
-        sources = {name: [getattr(asked[i], name) for i in rows] for name in (DONOR, SAME)} | {RANDOM: [donors[i] for i in rows]}
-        recipients, counterfactual = ([getattr(asked[i], name) for i in rows] for name in ("recipient", DONOR))
-        vectors = {name: each[rows] for name, each in (vectors or {}).items()}
+        pool = generate(NUM_DONORS, seed=REFERENCE_SEED, split="train", limits=self.limits)
+        donors = random_donors(pairs, pool, seed=seed)
+        sources = {name: [getattr(pairs[i], name) for i in rows] for name in (DONOR, SAME)} | {RANDOM: [donors[i] for i in rows]}
+        recipients, counterfactual = ([getattr(pairs[i], name) for i in rows] for name in ("recipient", DONOR))
+        vectors = {name: array[rows] for name, array in (vectors or {}).items()}
 
         def compute():
-            clean, under = self.model.answer_patched(
+            clean, under_patches = self.model.answer_patched(
                 [p.question for p in recipients],
-                {name: [p.question for p in each] for name, each in sources.items()},
+                {name: [p.question for p in problems] for name, problems in sources.items()},
                 patches,
                 vectors=vectors,
                 batch_size=self.batch_size,
                 max_new_tokens=self.max_new_tokens,
                 seed=seed,
             )
-            return _packed([clean, *under])
+            return _as_arrays([clean, *under_patches])
 
         key = self._key(
             "patched",
             recipients,
             self.num_latents,
             patches=list(map(str, patches)),
-            sources={name: problems_hash(each) for name, each in sources.items()},
+            sources={name: problems_hash(problems) for name, problems in sources.items()},
             seed=seed,
             vectors=digest((), vectors),
             patching=code_hash(answer_patched),
         )
-        held = self.store.fetch(key, compute)
-        clean, *under = _texts(held)
-        outcomes = np.zeros((3, len(patches), len(asked)), bool)  # what is not known is not patched, and counts nowhere
-        for c, each in enumerate(under):
-            outcomes[0, c, rows] = _scored(each, counterfactual)
-            outcomes[1, c, rows] = _scored(each, recipients)
-            outcomes[2, c, rows] = [text != own for text, own in zip(each, clean)]
+        arrays = self.store.fetch(key, compute)
+        clean, *under_patches = _texts(arrays)
+        outcomes = np.zeros((3, len(patches), len(pairs)), bool)  # what is not known is not patched, and counts nowhere
+        for c, texts in enumerate(under_patches):
+            outcomes[0, c, rows] = _scores(texts, counterfactual)
+            outcomes[1, c, rows] = _scores(texts, recipients)
+            outcomes[2, c, rows] = [text != clean_text for text, clean_text in zip(texts, clean)]
         return Patched(tuple(patches), known, *outcomes)
 
     def _known(self, n: int, step: int) -> np.ndarray:
         """Are all three problems of a pair answered rightly without a patch? bool [n]."""
-        asked = self.pairs(n, step=step)
-        sides = [[getattr(pair, name) for pair in asked] for name in ("recipient", DONOR, SAME)]
+        pairs = self.pairs(n, step=step)
+        sides = [[getattr(pair, name) for pair in pairs] for name in ("recipient", DONOR, SAME)]
 
         def compute():
             settings = {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens}
-            return _packed([self.model.answer([p.question for p in each], **settings) for each in sides])
+            return _as_arrays([self.model.answer([p.question for p in problems], **settings) for problems in sides])
 
-        hashes = [problems_hash(each) for each in sides]
-        held = self.store.fetch(self._key("pairs", sides[0], self.num_latents, sides=hashes), compute)
-        return np.all([_scored(_answers(held, c).texts, each) for c, each in enumerate(sides)], axis=0)
+        hashes = [problems_hash(problems) for problems in sides]
+        arrays = self.store.fetch(self._key("pairs", sides[0], self.num_latents, sides=hashes), compute)
+        return np.all([_scores(_answers(arrays, c).texts, problems) for c, problems in enumerate(sides)], axis=0)
 
     def answered(self, problems: Sequence[Problem], *, padding: str) -> np.ndarray:
         problems = list(problems)
 
         def compute():
-            asked = [p.question for p in problems]
+            questions = [p.question for p in problems]
             size = PUBLISHED_BATCH if padding == UNMASKED else self.batch_size
-            return _packed([self.model.answer(asked, batch_size=size, max_new_tokens=self.max_new_tokens, protocol=padding)])
+            return _as_arrays(
+                [self.model.answer(questions, batch_size=size, max_new_tokens=self.max_new_tokens, protocol=padding)]
+            )
 
         key = self._key("answered", problems, self.num_latents) | {"padding": padding}
         return _right(self.store.fetch(key, compute), 1, problems, "published")[0]
@@ -317,28 +319,28 @@ class ModelBench(Once):
         problems = list(problems)
 
         def compute():
-            asked = [p.question for p in problems]
-            return _packed([self.model.explain(asked, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens)])
+            questions = [p.question for p in problems]
+            return _as_arrays([self.model.explain(questions, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens)])
 
         return _right(self.store.fetch(self._key("explained", problems, 0), compute), 1, problems, "published")[0]
 
     def elsewhere(self) -> dict[str, list[Problem]]:
         if not self.given:
-            made = {"distracted": distracted, "renumbered": renumbered}
-            return {name: make(min(NUM_ODD, self.n or NUM_ODD), seed=self.problem_seed) for name, make in made.items()}
+            makers = {"distracted": distracted, "renumbered": renumbered}
+            return {name: make(min(NUM_ODD, self.n or NUM_ODD), seed=self.problem_seed) for name, make in makers.items()}
         if not self.on_gsm8k:
             raise MeasureError(
                 "what is out of distribution beside these problems is not known: it is beside GSM8K and generated ones"
             )
         # The hub and the files keep a set in different orders, and outcomes are compared problem by problem.
-        held = {name: sorted(self.others.get(name) or load_problems(name), key=lambda p: p.question) for name in ELSEWHERE}
-        return {name: each[: self.n or len(each)] for name, each in held.items()}
+        sets = {name: sorted(self.others.get(name) or load_problems(name), key=lambda p: p.question) for name in ELSEWHERE}
+        return {name: problems[: self.n or len(problems)] for name, problems in sets.items()}
 
     def said(self, problems: Sequence[Problem], latents: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         problems, names = list(problems), list(latents)
 
         def compute():
-            clean, under = self.model.answer_patched(
+            clean, under_patches = self.model.answer_patched(
                 [p.question for p in problems],
                 {},
                 [Patch(name, tuple(range(self.num_latents))) for name in names],
@@ -346,7 +348,7 @@ class ModelBench(Once):
                 batch_size=self.batch_size,
                 max_new_tokens=self.max_new_tokens,
             )
-            return _packed([clean, *under])
+            return _as_arrays([clean, *under_patches])
 
         key = self._key(
             "said",
@@ -361,45 +363,45 @@ class ModelBench(Once):
         problems = self.problems(n)
 
         def compute():
-            asked = [p.question for p in problems]
+            questions = [p.question for p in problems]
             settings = {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens}
-            return _packed([answer_discretised(self.model.codi, asked, places, **settings)])
+            return _as_arrays([answer_discretised(self.model.codi, questions, places, **settings)])
 
         key = self._key("discretised", problems, self.num_latents, places=list(places), rule=code_hash(answer_discretised))
         return _right(self.store.fetch(key, compute), 1, problems, "published")[0]
 
     def refed(self, n: int, arrangements: Sequence[Sequence[int | str]], *, seed: int = 0) -> np.ndarray:
         problems = self.problems(n)
-        own = self.latents(problems)
+        latents = self.latents(problems)
 
-        def fed(arrangement: Sequence[int | str]) -> np.ndarray:
-            drawn = iter(
-                stats.stream(seed, "refed", *map(str, arrangement)).standard_normal((len(arrangement), *own[:, 0].shape))
+        def thoughts(arrangement: Sequence[int | str]) -> np.ndarray:
+            draws = iter(
+                stats.stream(seed, "refed", *map(str, arrangement)).standard_normal((len(arrangement), *latents[:, 0].shape))
             )
-            given = {ZERO: lambda: np.zeros_like(own[:, 0]), NORMAL: lambda: next(drawn).astype(np.float32)}
-            return np.stack([given[each]() if each in given else own[:, each] for each in arrangement], axis=1)
+            sources = {ZERO: lambda: np.zeros_like(latents[:, 0]), NORMAL: lambda: next(draws).astype(np.float32)}
+            return np.stack([sources[place]() if place in sources else latents[:, place] for place in arrangement], axis=1)
 
         def compute():
-            found = {}
-            for length in sorted({len(each) for each in arrangements}):
-                at = [i for i, each in enumerate(arrangements) if len(each) == length]
+            by_index = {}
+            for length in sorted({len(arrangement) for arrangement in arrangements}):
+                indices = [i for i, arrangement in enumerate(arrangements) if len(arrangement) == length]
                 _, answers = self.model.answer_patched(
                     [p.question for p in problems],
                     {},
-                    [Patch(str(i), tuple(range(length))) for i in at],
-                    vectors={str(i): fed(arrangements[i]) for i in at},
+                    [Patch(str(i), tuple(range(length))) for i in indices],
+                    vectors={str(i): thoughts(arrangements[i]) for i in indices},
                     num_latents=length,
                     batch_size=self.batch_size,
                     max_new_tokens=self.max_new_tokens,
                 )
-                found |= dict(zip(at, answers, strict=True))
-            return _packed([found[i] for i in range(len(arrangements))])
+                by_index |= dict(zip(indices, answers, strict=True))
+            return _as_arrays([by_index[i] for i in range(len(arrangements))])
 
         key = self._key(
             "refed",
             problems,
             self.num_latents,
-            arrangements=[list(each) for each in arrangements],
+            arrangements=[list(arrangement) for arrangement in arrangements],
             seed=seed,
             patching=code_hash(answer_patched),
         )
@@ -428,8 +430,8 @@ class ModelBench(Once):
         problems = self.problems(n)
 
         def compute():
-            asked = [p.question for p in problems]
-            return _packed(self.model.answer_early(asked, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens))
+            questions = [p.question for p in problems]
+            return _as_arrays(self.model.answer_early(questions, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens))
 
         key = self._key("early", problems, self.num_latents, reading=code_hash(reading))
         return _right(self.store.fetch(key, compute), self.num_latents + 1, problems, "study")
@@ -439,30 +441,30 @@ class ModelBench(Once):
             return {"ranks": self.model.lens_ranks(hidden_states, words)}
 
         key = self._key(
-            "lens", list(problems), self.num_latents, words=[list(each) for each in words], reading=code_hash(reading)
+            "lens", list(problems), self.num_latents, words=[list(group) for group in words], reading=code_hash(reading)
         )
         return np.array(self.store.fetch(key, compute)["ranks"])
 
     @property
     def decoded(self) -> Decoded:
         def compute():
-            found = self.captured(NUM_PROBLEMS, num_latents=self.num_latents)
-            rows = np.flatnonzero(found.right)
+            captured = self.captured(NUM_PROBLEMS, num_latents=self.num_latents)
+            rows = np.flatnonzero(captured.right)
             if not len(rows):
-                raise MeasureError(f"{self.name} answers none of {len(found.right)} problems rightly: nothing can be decoded")
-            words = self.model.lens_words(found.hidden_states[rows, :, -1], count=NUM_WORDS)
-            kept = tuple(found.problems[i] for i in rows)
-            return Decoded(kept, words, tuple(found.answers.texts[i] for i in rows), len(found.right))
+                raise MeasureError(f"{self.name} answers none of {len(captured.right)} problems rightly: nothing can be decoded")
+            words = self.model.lens_words(captured.hidden_states[rows, :, -1], count=NUM_WORDS)
+            problems = tuple(captured.problems[i] for i in rows)
+            return Decoded(problems, words, tuple(captured.answers.texts[i] for i in rows), len(captured.right))
 
         return self.once("decoded", compute)
 
     def kept(self, kind: type[T], function: Callable[..., T], /, *given, **settings) -> T:
         # Which of several equal GPUs computes it is no part of the key; what they are is in the environment.
-        named = settings | ({"device": settings["device"].partition(":")[0]} if "device" in settings else {})
+        key_settings = settings | ({"device": settings["device"].partition(":")[0]} if "device" in settings else {})
         key = {
             "what": function.__name__,
             "weights": self.model.fingerprint,  # for people: the arguments hold what came of them
-            "given": digest(given, named),
+            "given": digest(given, key_settings),
             "environment": self._environment(),
             "code": code_hash(function),
         }
@@ -478,14 +480,14 @@ class ModelBench(Once):
         def compute():
             if not self.given:
                 return generate(most, seed=REFERENCE_SEED, split="train"), "generated training problems"
-            scored = {p.group for p in self.problems(n)}
+            scored_groups = {p.group for p in self.problems(n)}
             if self.on_gsm8k:
                 try:
                     train = load_problems("gsm8k", split="train")
-                    return [p for p in train if p.group not in scored][:most], "problems of GSM8K's train split"
+                    return [p for p in train if p.group not in scored_groups][:most], "problems of GSM8K's train split"
                 except MissingProblemsError:
                     pass
-            rest = [p for p in self.given[len(self.problems(n)) :] if p.group not in scored]
+            rest = [p for p in self.given[len(self.problems(n)) :] if p.group not in scored_groups]
             if len(rest) < FEWEST_REFERENCES:
                 raise ProblemError(
                     f"means and donors come from {FEWEST_REFERENCES} or more problems that are not scored, and behind the first "
@@ -493,14 +495,14 @@ class ModelBench(Once):
                 )
             return rest[:most], "given problems that are not scored"
 
-        found, whence = self.once(f"references {n} {most}", compute)
-        return found, f"{len(found)} {whence}"
+        problems, source = self.once(f"references {n} {most}", compute)
+        return problems, f"{len(problems)} {source}"
 
-    def _reference(self, others: list[Problem], num_latents: int) -> edits.Reference:
+    def _reference(self, problems: list[Problem], num_latents: int) -> edits.Reference:
         return self.model.reference(
-            [p.question for p in others],
-            [p.answer for p in others],
-            [p.group for p in others],
+            [p.question for p in problems],
+            [p.answer for p in problems],
+            [p.group for p in problems],
             num_latents=num_latents,
             batch_size=self.batch_size,
         )
@@ -530,20 +532,20 @@ class ModelBench(Once):
         }
 
 
-def _packed(found: Sequence[Answers]) -> dict[str, np.ndarray]:
+def _as_arrays(conditions: Sequence[Answers]) -> dict[str, np.ndarray]:
     """The answers under each condition as arrays of one entry of the store."""
-    return {f"{c}.{name}": array for c, answers in enumerate(found) for name, array in pack_answers(answers).items()}
+    return {f"{c}.{name}": array for c, answers in enumerate(conditions) for name, array in pack_answers(answers).items()}
 
 
-def _answers(held: dict[str, np.ndarray], c: int) -> Answers:
+def _answers(arrays: dict[str, np.ndarray], c: int) -> Answers:
     """The answers under condition number c of an entry."""
-    return unpack_answers({k.split(".", 1)[1]: v for k, v in held.items() if k.startswith(f"{c}.")})
+    return unpack_answers({k.split(".", 1)[1]: v for k, v in arrays.items() if k.startswith(f"{c}.")})
 
 
-def _texts(held: dict[str, np.ndarray]) -> list[tuple[str, ...]]:
+def _texts(arrays: dict[str, np.ndarray]) -> list[tuple[str, ...]]:
     """The texts under every condition of an entry."""
-    count = len({name.partition(".")[0] for name in held if "." in name})
-    return [_answers(held, c).texts for c in range(count)]
+    count = len({name.partition(".")[0] for name in arrays if "." in name})
+    return [_answers(arrays, c).texts for c in range(count)]
 
 
 def _numbers(texts: Sequence[str]) -> np.ndarray:
@@ -551,11 +553,11 @@ def _numbers(texts: Sequence[str]) -> np.ndarray:
     return np.array([parse_number(text) for text in texts], float)
 
 
-def _scored(texts: Sequence[str], problems: Sequence[Problem], scoring: str = "study") -> np.ndarray:
+def _scores(texts: Sequence[str], problems: Sequence[Problem], scoring: str = "study") -> np.ndarray:
     """Does each text give the answer of its problem? bool [n]."""
     return np.array([score(text, p.answer, scoring) for text, p in zip(texts, problems, strict=True)])
 
 
-def _right(held: dict[str, np.ndarray], count: int, problems: list[Problem], scoring: str) -> np.ndarray:
+def _right(arrays: dict[str, np.ndarray], count: int, problems: list[Problem], scoring: str) -> np.ndarray:
     """Are the answers of an entry right under each of `count` conditions? bool [count, n]."""
-    return np.array([_scored(_answers(held, c).texts, problems, scoring) for c in range(count)])
+    return np.array([_scores(_answers(arrays, c).texts, problems, scoring) for c in range(count)])

@@ -86,13 +86,17 @@ class Plan:
 
     @property
     def numbers(self) -> dict[Key, Recorded]:
-        return {(*pair, key): held for pair, record in self.records.items() for key, held in sorted(record.metrics.items())}
+        return {(*pair, key): number for pair, record in self.records.items() for key, number in sorted(record.metrics.items())}
 
     @property
     def variations(self) -> list[Variation]:
         """Those that change something here: a GPU does not use the CPU's instruction sets, and one of them is this machine's."""
-        device, own = self.environment.device, self.environment.instructions.lower()
-        return [each for each in VARIATIONS if each.options or (device == "cpu" and each.variables.get(CAPABILITY) != own)]
+        device, instructions = self.environment.device, self.environment.instructions.lower()
+        return [
+            variation
+            for variation in VARIATIONS
+            if variation.options or (device == "cpu" and variation.variables.get(CAPABILITY) != instructions)
+        ]
 
     def claims(self, model: str) -> list[Claim]:
         return [CLAIMS[claim] for name, claim in self.records if name == model]
@@ -110,25 +114,25 @@ def plan_of(suite: Suite, work: Path) -> Plan:
     record is of other weights or problems: noise around a number that would be another one today means nothing.
     """
     benches, baselines, records = {}, {}, {}
-    for name in (each.name for each in suite.asked_models):
+    for name in (model.name for model in suite.asked_models):
         bench, why = suite.bench_of(name)
         if bench is None:
             raise CodiBenchError(f"{name} cannot be measured here: {why}; give --model for the others")
         benches[name] = bench
         for claim in suite.asked_claims:
             baseline = load_baseline(suite.baselines, name, claim.id)
-            now = record_of(bench, claim, [])
-            held, same = baseline.nearest(now.environment, now)
-            again = "`pytest benchmarks --update-baselines`, then `codi-bench baselines accept`"
+            inputs = record_of(bench, claim, [])
+            record, same = baseline.nearest(inputs.environment, inputs)
+            advice = "`pytest benchmarks --update-baselines`, then `codi-bench baselines accept`"
             if not same:
-                where = ", ".join(now.environment.model_dump().values())
-                raise CodiBenchError(f"{name} {claim.id}: nothing is recorded for {where}; record it first: {again}")
-            if changed := held.changed_inputs(now):
+                where = ", ".join(inputs.environment.model_dump().values())
+                raise CodiBenchError(f"{name} {claim.id}: nothing is recorded for {where}; record it first: {advice}")
+            if changes := record.changed_inputs(inputs):
                 raise CodiBenchError(
-                    f"{name} {claim.id}: field {changed[0]} of the record is another today; record it anew: {again}"
+                    f"{name} {claim.id}: field {changes[0]} of the record is another today; record it anew: {advice}"
                 )
-            baselines[name, claim.id], records[name, claim.id] = baseline, held
-    digest = hashlib.sha256("".join(each.model_dump_json() for each in records.values()).encode()).hexdigest()[:12]
+            baselines[name, claim.id], records[name, claim.id] = baseline, record
+    digest = hashlib.sha256("".join(record.model_dump_json() for record in records.values()).encode()).hexdigest()[:12]
     return Plan(suite, benches, baselines, records, work / digest)
 
 
@@ -136,11 +140,11 @@ def steps(
     plan: Plan, results: Sequence[Path], *, runs: bool, seeds: int, turns: int, redraws: int
 ) -> list[tuple[str, Callable[[], dict[Key, Moved]]]]:
     """(name, measurement) of everything that is measured, in order; the results of other runs are read first."""
-    found = [(str(path), partial(run_moves, plan, path)) for path in results]
-    found += [(each.of, partial(run_again, plan, each)) for each in plan.variations if runs]
+    measurements = [(str(path), partial(run_moves, plan, path)) for path in results]
+    measurements += [(variation.of, partial(run_again, plan, variation)) for variation in plan.variations if runs]
     for model in plan.benches:
-        found += draws(plan, model, seeds=seeds, turns=turns, redraws=redraws)
-    return found
+        measurements += draws(plan, model, seeds=seeds, turns=turns, redraws=redraws)
+    return measurements
 
 
 # --- runs of the suite -----------------------------------------------------------------------------------------------
@@ -184,29 +188,29 @@ def run_moves(plan: Plan, path: Path, *, of: str = "") -> dict[Key, Moved]:
 
     Raises CodiBenchError where the file is of other weights or problems.
     """
-    told, rows = read_results(path)
-    there = {}
+    facts, rows = read_results(path)
+    environments = {}
     for name, bench in plan.benches.items():
         inputs = {"weights": bench.model.fingerprint, "problems": bench.problems_hash}
-        if (of_model(told, "inputs", name) or inputs) != inputs:
+        if (of_model(facts, "inputs", name) or inputs) != inputs:
             raise CodiBenchError(
                 f"{path}: field inputs: {name} has other weights or problems there; give results of the same ones"
             )
-        there[name] = environment_of(told, name)
-        if there[name] is None:
+        environments[name] = environment_of(facts, name)
+        if environments[name] is None:
             raise CodiBenchError(
                 f"{path}: field environment: it does not say where {name} was measured; give a whole results file"
             )
-    known = {name: version for name, version in versions().items() if name in ("transformers", "scikit-learn")}
-    others = [f"{name} {told.get(name)}" for name, version in known.items() if told.get(name) != version]
-    found, numbers, here = {}, plan.numbers, plan.environment
+    own_versions = {name: version for name, version in versions().items() if name in ("transformers", "scikit-learn")}
+    other_versions = [f"{name} {facts.get(name)}" for name, version in own_versions.items() if facts.get(name) != version]
+    moves, numbers, here = {}, plan.numbers, plan.environment
     for row in rows:
         key = (row.model, row.claim, record_key(row.protocol, row.metric))
         if row.status == OK and key in numbers:
-            where = there[row.model]
-            said = of or ", ".join([*noise.differences(here, where), *others]) or "again"
-            found[key] = moved(numbers[key], row, noise.component(here, where, library=bool(others)), said)
-    return found
+            where = environments[row.model]
+            change = of or ", ".join([*noise.differences(here, where), *other_versions]) or "again"
+            moves[key] = moved(numbers[key], row, noise.component(here, where, library=bool(other_versions)), change)
+    return moves
 
 
 # --- draws of the measures -------------------------------------------------------------------------------------------
@@ -215,13 +219,13 @@ def run_moves(plan: Plan, path: Path, *, of: str = "") -> dict[Key, Moved]:
 def draws(plan: Plan, model: str, *, seeds: int, turns: int, redraws: int) -> list[tuple[str, Callable[[], dict[Key, Moved]]]]:
     """(name, measurement) of every draw of a model: other seeds, one answer turned, other problems with other seeds."""
     bench = plan.benches[model]
-    at = stream(0, "calibrate", model, "turned").permutation(min(NUM_PROBED, len(bench.problems(NUM_PROBED))))[:turns]
-    asked = [("seed", f"seed-{k}", replace(bench, seed=1000 * k, seen={})) for k in range(1, seeds + 1)]
-    asked += [("turned", f"turned-{place}", replace(bench, turned=int(place), seen={})) for place in at]
+    places = stream(0, "calibrate", model, "turned").permutation(min(NUM_PROBED, len(bench.problems(NUM_PROBED))))[:turns]
+    variants = [("seed", f"seed-{k}", replace(bench, seed=1000 * k, seen={})) for k in range(1, seeds + 1)]
+    variants += [("turned", f"turned-{place}", replace(bench, turned=int(place), seen={})) for place in places]
     for k in range(1, redraws + 1):
-        again = replace(_other_problems(bench, k), seed=1000 * k, permutations=NO_NULL, seen={})
-        asked.append(("sampling", f"problems-{k}", again))
-    return [(f"{model}, {name}", partial(_drawn, plan, model, what, name, again)) for what, name, again in asked]
+        redraw = replace(_other_problems(bench, k), seed=1000 * k, permutations=NO_NULL, seen={})
+        variants.append(("sampling", f"problems-{k}", redraw))
+    return [(f"{model}, {name}", partial(_draw, plan, model, what, name, variant)) for what, name, variant in variants]
 
 
 def _other_problems(bench: ModelBench, k: int) -> ModelBench:
@@ -232,26 +236,28 @@ def _other_problems(bench: ModelBench, k: int) -> ModelBench:
     return replace(bench, given=tuple(bench.given[i] for i in order))
 
 
-def _drawn(plan: Plan, model: str, what: noise.Component, name: str, bench: ModelBench) -> dict[Key, Moved]:
+def _draw(plan: Plan, model: str, component: noise.Component, name: str, bench: ModelBench) -> dict[Key, Moved]:
     """The claims of a model measured by another bench, the sound protocol only on the same problems; kept in the work folder.
 
     A claim that the draw does not allow (a class that is too small) is left out.
     """
     path = plan.work / "draws" / model / f"{name}.json"
     if not path.is_file():
-        found = {}
+        draw = {}
         for claim in plan.claims(model):
             try:
-                sound = claim.sound(bench, published(plan.baselines[model, claim.id])) if what != "sampling" else []
-                judged = judge(claim.measure(bench), sound, bench.permutations)
+                sound = claim.sound(bench, published(plan.baselines[model, claim.id])) if component != "sampling" else []
+                judgements = judge(claim.measure(bench), sound, bench.permutations)
             except MeasureError:
                 continue
-            found |= {f"{claim.id} {each.key}": [each.measured.value, each.word] for each in judged}
-        write_text(path, json.dumps(found, indent=1) + "\n")
-    of = {"seed": "other seeds", "turned": "one answer turned", "sampling": "other problems and seeds"}[what]
-    held, values = plan.numbers, json.loads(path.read_text(encoding="utf-8"))
+            draw |= {f"{claim.id} {judgement.key}": [judgement.measured.value, judgement.word] for judgement in judgements}
+        write_text(path, json.dumps(draw, indent=1) + "\n")
+    of = {"seed": "other seeds", "turned": "one answer turned", "sampling": "other problems and seeds"}[component]
+    numbers, values = plan.numbers, json.loads(path.read_text(encoding="utf-8"))
     keys = {(model, *text.split(" ", 1)): value for text, value in values.items()}
-    return {key: Moved(what, of, value - held[key].value, word=word) for key, (value, word) in keys.items() if key in held}
+    return {
+        key: Moved(component, of, value - numbers[key].value, word=word) for key, (value, word) in keys.items() if key in numbers
+    }
 
 
 def ablations_turned(plan: Plan, model: str, *, share: float, draws: int) -> dict[Key, list[Moved]]:
@@ -260,30 +266,30 @@ def ablations_turned(plan: Plan, model: str, *, share: float, draws: int) -> dic
     But for the control: replacing a latent by itself is the clean run everywhere.
     """
     bench, rng = plan.benches[model], stream(0, "calibrate", model, "ablations")
-    held = {key: number for key, number in plan.numbers.items() if key[0] == model and CLAIMS[key[1]].family == ABLATION}
-    found, of = {key: [] for key in held}, f"{share:.2%} of the outcomes turned"
-    if not held:
-        return found
-    swept, (clean, zeroed) = _words_rest_on(sweep(bench), bench.num_latents), ablated(bench)
+    numbers = {key: number for key, number in plan.numbers.items() if key[0] == model and CLAIMS[key[1]].family == ABLATION}
+    moves, of = {key: [] for key in numbers}, f"{share:.2%} of the outcomes turned"
+    if not numbers:
+        return moves
+    original, (clean, zeroed) = _words_rest_on(sweep(bench), bench.num_latents), ablated(bench)
     for _ in range(draws):
-        right, study = (rows ^ (rng.random(rows.shape) < share) for rows in (swept.right, np.stack([clean, *zeroed])))
-        right[swept.names.index(SELF)] = right[swept.names.index(CLEAN)]
-        seen = {SWEEP: (replace(swept, right=right), None), ABLATED: ((study[0], study[1:]), None)}
-        turned = replace(bench, seen=seen)
+        right, study = (rows ^ (rng.random(rows.shape) < share) for rows in (original.right, np.stack([clean, *zeroed])))
+        right[original.names.index(SELF)] = right[original.names.index(CLEAN)]
+        results = {SWEEP: (replace(original, right=right), None), ABLATED: ((study[0], study[1:]), None)}
+        variant = replace(bench, seen=results)
         for claim in plan.claims(model):
             if claim.family == ABLATION:
-                sound = claim.sound(turned, published(plan.baselines[model, claim.id]))
-                for each in judge(claim.measure(turned), sound, bench.permutations):
-                    key = (model, claim.id, each.key)
-                    found[key].append(Moved("turned", of, each.measured.value - held[key].value, word=each.word))
-    return found
+                sound = claim.sound(variant, published(plan.baselines[model, claim.id]))
+                for judgement in judge(claim.measure(variant), sound, bench.permutations):
+                    key = (model, claim.id, judgement.key)
+                    moves[key].append(Moved("turned", of, judgement.measured.value - numbers[key].value, word=judgement.word))
+    return moves
 
 
-def _words_rest_on(swept: Sweep, num_latents: int) -> Sweep:
+def _words_rest_on(full: Sweep, num_latents: int) -> Sweep:
     """The conditions of a sweep that numbers and verdicts come from, without those that are printed beside them."""
     names = {CLEAN, SELF, ALL, f"{BOT}=zero", *(f"{place}={MAIN}" for place in range(num_latents))}
-    at = [i for i, name in enumerate(swept.names) if name in names]
-    return Sweep(tuple(swept.names[i] for i in at), swept.right[at], swept.log_probability[at], swept.reference)
+    indices = [i for i, name in enumerate(full.names) if name in names]
+    return Sweep(tuple(full.names[i] for i in indices), full.right[indices], full.log_probability[indices], full.reference)
 
 
 # --- what follows ----------------------------------------------------------------------------------------------------
@@ -291,36 +297,38 @@ def _words_rest_on(swept: Sweep, num_latents: int) -> Sweep:
 
 def share_turned(plan: Plan, moves: dict[Key, list[Moved]]) -> tuple[int, int, float]:
     """(outcomes that turned, outcomes measured again, upper bound of their share, not below FEWEST_TURNED) elsewhere."""
-    turned, again, share = noise.churn((held, noise.noise_of(moves.get(key, ()))) for key, held in plan.numbers.items())
-    return turned, again, max(FEWEST_TURNED, share) if again else FEWEST_TURNED
+    flips, outcomes, share = noise.churn((number, noise.noise_of(moves.get(key, ()))) for key, number in plan.numbers.items())
+    return flips, outcomes, max(FEWEST_TURNED, share) if outcomes else FEWEST_TURNED
 
 
 def answers_turning(plan: Plan, model: str, claim: str, share: float) -> int:
     """How many answers of a model may turn in one night; 1 for ablations, whose noise is that of a night's share of outcomes."""
     if CLAIMS[claim].family == ABLATION:
         return 1
-    answers = [held.n for (name, *_), held in plan.numbers.items() if name == model and held.outcomes is not None]
+    answers = [number.n for (name, *_), number in plan.numbers.items() if name == model and number.outcomes is not None]
     return noise.turning(share, max(answers, default=1))
 
 
 def calibrated(plan: Plan, moves: dict[Key, list[Moved]]) -> list[Baseline]:
     """The baselines with the tolerances that follow from what was measured; nothing else of them changes."""
-    found, (*_, share) = [], share_turned(plan, moves)
+    baselines, (*_, share) = [], share_turned(plan, moves)
     for (model, claim), record in plan.records.items():
-        tolerance, often = {}, answers_turning(plan, model, claim, share)
-        for key, held in record.metrics.items():
-            mine = moves.get((model, claim, key), [])
-            tolerance[key] = noise.tolerance_of(held, noise.noise_of(mine), noise.words_of(held, mine), turning=often)
-        found.append(plan.baselines[model, claim].model_copy(update={"tolerance": tolerance}))
-    return found
+        tolerance, turning = {}, answers_turning(plan, model, claim, share)
+        for key, number in record.metrics.items():
+            metric_moves = moves.get((model, claim, key), [])
+            tolerance[key] = noise.tolerance_of(
+                number, noise.noise_of(metric_moves), noise.words_of(number, metric_moves), turning=turning
+            )
+        baselines.append(plan.baselines[model, claim].model_copy(update={"tolerance": tolerance}))
+    return baselines
 
 
 def faults(plan: Plan, moves: dict[Key, list[Moved]]) -> list[str]:
     """Numbers that another batch size or one thread moved, in words: they should be the same bits."""
     numbers = plan.numbers
     return [
-        f"{' '.join(key)}: {each.of} moved it by {each.difference:.3g}"
-        for key, found in moves.items()
-        for each in found
-        if each.component == "batch" and (abs(each.difference) > noise.DETERMINISTIC or each.word != numbers[key].verdict)
+        f"{' '.join(key)}: {move.of} moved it by {move.difference:.3g}"
+        for key, metric_moves in moves.items()
+        for move in metric_moves
+        if move.component == "batch" and (abs(move.difference) > noise.DETERMINISTIC or move.word != numbers[key].verdict)
     ]

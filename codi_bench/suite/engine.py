@@ -83,17 +83,17 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
     except (CodiBenchError, RuntimeError) as error:  # RuntimeError: out of memory, or what a device says
         return Finding(unmeasured(name, claim, baseline, BLOCKED, one_line(error)), [])
     try:
-        found, stopped = judge(reported, claim.sound(bench, published(baseline)), bench.permutations), []
+        judgements, blocked_rows = judge(reported, claim.sound(bench, published(baseline)), bench.permutations), []
     except (CodiBenchError, RuntimeError) as error:
-        found = judge(reported, [], bench.permutations)
-        stopped = [Row(claim.id, name, "-", SOUND, BLOCKED, reason=one_line(error))]
-    now = record_of(bench, claim, found)
-    before, same = baseline.nearest(now.environment, now) if compare else (None, False)
-    changed = _identity_changes(baseline, before, now) if before else []
+        judgements = judge(reported, [], bench.permutations)
+        blocked_rows = [Row(claim.id, name, "-", SOUND, BLOCKED, reason=one_line(error))]
+    proposal = record_of(bench, claim, judgements)
+    record, same = baseline.nearest(proposal.environment, proposal) if compare else (None, False)
+    changes = _identity_changes(baseline, record, proposal) if record else []
     code = claim_code(claim, type(bench))
-    other = code_note(code, before)
-    rows = [_row(bench, claim, each, baseline, before, same, changed, compare, recorded, other) for each in found]
-    for key in sorted(set(before.metrics if before else ()) - set(now.metrics)):
+    note = code_note(code, record)
+    rows = [_row(bench, claim, judgement, baseline, record, same, changes, compare, recorded, note) for judgement in judgements]
+    for key in sorted(set(record.metrics if record else ()) - set(proposal.metrics)):
         protocol, metric = of_record_key(key)
         rows.append(
             Row(
@@ -102,16 +102,16 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
                 metric,
                 protocol,
                 BLOCKED,
-                recorded=_number(before.metrics[key]),
+                recorded=_number(record.metrics[key]),
                 regression=DRIFTED,
-                reason=f"metric '{key}' is recorded and was not measured{f': {stopped[0].reason}' if stopped else ''}"
-                + other.get("reason", ""),
+                reason=f"metric '{key}' is recorded and was not measured{f': {blocked_rows[0].reason}' if blocked_rows else ''}"
+                + note.get("reason", ""),
             )
         )
     red = list(
-        dict.fromkeys([*changed, *(row.reason for row in rows if row.regression == DRIFTED and row.reason not in changed)])
+        dict.fromkeys([*changes, *(row.reason for row in rows if row.regression == DRIFTED and row.reason not in changes)])
     )
-    return Finding([*rows, *stopped], [f"{claim.id} on {name}: {line}" for line in red], now)
+    return Finding([*rows, *blocked_rows], [f"{claim.id} on {name}: {line}" for line in red], proposal)
 
 
 def published(baseline: Baseline) -> dict[str, float]:
@@ -121,25 +121,25 @@ def published(baseline: Baseline) -> dict[str, float]:
 
 def judge(reported: list[Measured], sound: list[Measured], permutations: int) -> list[Judged]:
     """The words of both protocols: ARTEFACT where the published protocol makes its number itself, else that of the sound row."""
-    words = {each.metric: each.verdict for each in sound}
-    found = []
-    for each in reported:
-        own = None
-        if each.null is not None and each.nominal is not None:
-            scale = SCALE.get(each.unit, 1.0)
-            null, nominal = scale * each.null.value, scale * each.nominal
-            own = validity.reported(
-                scale * each.value, null_mean=null, nominal=nominal, p_null=each.null.p, permutations=permutations
+    words = {measured.metric: measured.verdict for measured in sound}
+    judgements = []
+    for measured in reported:
+        verdict = None
+        if measured.null is not None and measured.nominal is not None:
+            scale = SCALE.get(measured.unit, 1.0)
+            null, nominal = scale * measured.null.value, scale * measured.nominal
+            verdict = validity.reported(
+                scale * measured.value, null_mean=null, nominal=nominal, p_null=measured.null.p, permutations=permutations
             )
-        found.append(Judged(REPORTED, each, own or words.get(each.metric)))
-    return found + [Judged(SOUND, each, each.verdict) for each in sound]
+        judgements.append(Judged(REPORTED, measured, verdict or words.get(measured.metric)))
+    return judgements + [Judged(SOUND, measured, measured.verdict) for measured in sound]
 
 
 def unmeasured(model: str, claim: Claim, baseline: Baseline, status: str, reason: str) -> list[Row]:
     """Rows of a claim that was not measured (not-run) or must not count (blocked), one a known metric, with the reason."""
-    known = {*baseline.reported, *(m for record in baseline.recorded for m in record.metrics)}
+    keys = {*baseline.reported, *(m for record in baseline.recorded for m in record.metrics)}
     rows = []
-    for key in sorted(known) or ["-"]:
+    for key in sorted(keys) or ["-"]:
         protocol, metric = of_record_key(key)
         reported = baseline.reported.get(key)
         facts = {"unit": reported.unit, "n": reported.n, "cell": reported.cell} if reported else {}
@@ -152,30 +152,30 @@ def _row(
     claim: Claim,
     judged: Judged,
     baseline: Baseline,
-    before: Record | None,
+    record: Record | None,
     same: bool,
-    changed: list[str],
+    changes: list[str],
     compare: bool,
-    recorded: int,
-    other: Mapping[str, str],
+    family_size: int,
+    note: Mapping[str, str],
 ) -> Row:
     measured, key = judged.measured, judged.key
-    held = before.metrics.get(key) if before else None
-    if before is None:
+    number = record.metrics.get(key) if record else None
+    if record is None:
         word, why = "UNCHECKED", "nothing is recorded for this"
-    elif changed:
-        word, why = DRIFTED, changed[0]
-    elif held is None:
+    elif changes:
+        word, why = DRIFTED, changes[0]
+    elif number is None:
         word, why = DRIFTED, f"metric '{key}' was measured ({measured.value:.6g}) and is not recorded"
     else:
-        word, why = _compare(judged, held, baseline.tolerance.get(key), same, recorded)
-    if word == DRIFTED and not changed:
-        why += other.get("reason", "")
-    if before is not None and not same:
-        why += f"; compared with the nearest record, of {', '.join(before.environment.model_dump().values())}"
+        word, why = _compare(judged, number, baseline.tolerance.get(key), same, family_size)
+    if word == DRIFTED and not changes:
+        why += note.get("reason", "")
+    if record is not None and not same:
+        why += f"; compared with the nearest record, of {', '.join(record.environment.model_dump().values())}"
     detail = {**measured.detail, "problems": bench.problems_hash}
-    if other:
-        detail["code"] = other["note"]
+    if note:
+        detail["code"] = note["note"]
     if measured.outcomes is not None:
         detail["outcomes"] = pack_bits(measured.outcomes)
     if measured.ranked is not None:
@@ -197,7 +197,7 @@ def _row(
         n=measured.n,
         reported=_number(reported),
         measured=_number(measured),
-        recorded=_number(held),
+        recorded=_number(number),
         null=None if measured.null is None else asdict(measured.null),
         cell=measured.cell,
         seeds=claim.seeds,
@@ -209,21 +209,21 @@ def _row(
     )
 
 
-def _compare(judged: Judged, held: Recorded, tolerance: Tolerance | None, same: bool, family_size: int) -> tuple[str, str]:
+def _compare(judged: Judged, number: Recorded, tolerance: Tolerance | None, same: bool, family_size: int) -> tuple[str, str]:
     """DRIFTED or SAME for one metric, and the line that names stored, measured and tolerance."""
-    found = compare(held, _recorded(judged), tolerance, same=same, family_size=family_size)
-    stored = f"metric '{judged.key}': stored {held.value:.6g}, measured {judged.measured.value:.6g}"
-    return found.word.value, f"{stored}, {found.why}"
+    comparison = compare(number, _recorded(judged), tolerance, same=same, family_size=family_size)
+    numbers = f"metric '{judged.key}': stored {number.value:.6g}, measured {judged.measured.value:.6g}"
+    return comparison.word.value, f"{numbers}, {comparison.why}"
 
 
-def _identity_changes(baseline: Baseline, before: Record, now: Record) -> list[str]:
+def _identity_changes(baseline: Baseline, record: Record, proposal: Record) -> list[str]:
     """What must be equal before two numbers are compared, both ways: protocol, seeds, weights, problems, metrics."""
     changes = [
-        f"{field}: stored {getattr(before, field)}, now {getattr(now, field)}, tolerance 0"
-        for field in before.changed_inputs(now)
+        f"{field}: stored {getattr(record, field)}, now {getattr(proposal, field)}, tolerance 0"
+        for field in record.changed_inputs(proposal)
     ]
     return changes + [
-        f"metric '{metric}' has a tolerance and no record" for metric in sorted(set(baseline.tolerance) - set(before.metrics))
+        f"metric '{metric}' has a tolerance and no record" for metric in sorted(set(baseline.tolerance) - set(record.metrics))
     ]
 
 
@@ -283,14 +283,14 @@ def code_note(code: Code, before: Record | None) -> dict[str, str]:
 
 def accept(baseline: Baseline, proposal: Record, reason: str) -> Baseline:
     """The baseline with a record for the proposal's environment; tolerances of metrics that are gone go too."""
-    others = [record for record in baseline.recorded if record.environment != proposal.environment]
-    records = sorted([*others, proposal.model_copy(update={"reason": reason})], key=lambda record: str(record.environment))
-    before = next((record.metrics for record in baseline.recorded if record.environment == proposal.environment), {})
+    rest = [record for record in baseline.recorded if record.environment != proposal.environment]
+    records = sorted([*rest, proposal.model_copy(update={"reason": reason})], key=lambda record: str(record.environment))
+    metrics = next((record.metrics for record in baseline.recorded if record.environment == proposal.environment), {})
     tolerance = {
-        metric: kept(baseline.tolerance[metric], before.get(metric), held)
+        metric: kept(baseline.tolerance[metric], metrics.get(metric), number)
         if metric in baseline.tolerance
-        else tolerance_of(held, {})
-        for metric, held in proposal.metrics.items()
+        else tolerance_of(number, {})
+        for metric, number in proposal.metrics.items()
     }
     return baseline.model_copy(update={"recorded": records, "tolerance": tolerance})
 
@@ -300,7 +300,7 @@ def _number(value) -> dict | None:
     if value is None:
         return None
     ends = {"value": value.value, "low": value.low, "high": value.high}
-    return {key: each.item() if isinstance(each, np.generic) else each for key, each in ends.items()}
+    return {key: end.item() if isinstance(end, np.generic) else end for key, end in ends.items()}
 
 
 def _reproduction(measured: Measured, reported: Reported, same_list: bool, noise: Mapping[str, Noise]) -> Outcome:

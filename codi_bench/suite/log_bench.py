@@ -38,15 +38,15 @@ class LogBench(Once):
     @classmethod
     def read(cls, name: str, path: Path, **settings) -> LogBench:
         """The bench of a log in a file. Raises ProblemError for what is none, and for another file under a registered name."""
-        found = load_decoded(path)
+        decoded = load_decoded(path)
         sha256 = file_hash(path)
-        known = LOGS.get(name)
-        if known is not None and sha256 != known.sha256:
+        log = LOGS.get(name)
+        if log is not None and sha256 != log.sha256:
             raise ProblemError(
-                f"{path}: sha256 is {sha256}, that of {known.source} is {known.sha256}; give the file as it was released, "
+                f"{path}: sha256 is {sha256}, that of {log.source} is {log.sha256}; give the file as it was released, "
                 "or this one another name"
             )
-        return cls(LogModel(name, sha256), found, **settings)
+        return cls(LogModel(name, sha256), decoded, **settings)
 
     @property
     def name(self) -> str:

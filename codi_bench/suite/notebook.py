@@ -112,8 +112,8 @@ class Result:
 
     def _shown(self) -> list[Row]:
         """The rows, and beside them the study's printed numbers for the same claims."""
-        asked = {row.claim for row in self.rows}
-        printed = [row for row in self.others if row.claim in asked and row.model in tables.REPORTING and row.reported]
+        claims = {row.claim for row in self.rows}
+        printed = [row for row in self.others if row.claim in claims and row.model in tables.REPORTING and row.reported]
         return [*self.rows, *printed]
 
     def _said(self) -> list[str]:
@@ -150,11 +150,11 @@ def run(
     What goes wrong while one claim is measured is a row that says so. Raises CodiBenchError, a ValueError, before anything is
     measured: for unknown names, with the known ones, and for folders, files and numbers that cannot be used.
     """
-    asked = _texts("models", models) if models is not None else [] if logs else list(EMBEDDED)
+    names = _texts("models", models) if models is not None else [] if logs else list(EMBEDDED)
     with tempfile.TemporaryDirectory() as folder:  # a suite makes sure that its report can be written; here there is none yet
         try:
             suite = Suite(
-                models=asked,
+                models=names,
                 bases=_texts("base", base),
                 claims=_texts("claims", claims),
                 problems=_texts("problems", problems),
@@ -171,8 +171,8 @@ def run(
                 baselines=baselines,
             )
         except UnknownNameError as error:
-            known = f"models: {', '.join(REGISTRY)}, or your own as {{name: folder}}; claims: {', '.join(CLAIMS)}"
-            raise CodiBenchError(f"{error} ({known})") from error
+            choices = f"models: {', '.join(REGISTRY)}, or your own as {{name: folder}}; claims: {', '.join(CLAIMS)}"
+            raise CodiBenchError(f"{error} ({choices})") from error
     rows = sorted(_measure(suite, progress), key=lambda row: row.key)
     others = suite.not_selected(rows)
     environment = {**suite.environment([*rows, *others]), "winners": winners(rows)}
@@ -181,46 +181,48 @@ def run(
 
 def _measure(suite: Suite, progress: bool) -> list[Row]:
     pairs = {
-        f"{claim.id} on {asked.name}": (asked, claim)
-        for asked in suite.asked_models
+        f"{claim.id} on {model.name}": (model, claim)
+        for model in suite.asked_models
         for claim in suite.asked_claims
-        if asked.takes(claim) and (suite.claims or not suite.is_slow(asked, claim))
+        if model.takes(claim) and (suite.claims or not suite.is_slow(model, claim))
     }
     schedule = Schedule(list(pairs), {} if suite.changed else load_timings(default_folder().parent))
     rows = []
     with _bar(len(pairs), progress) as (tell, advance):
-        for name, (asked, claim) in pairs.items():
+        for name, (model, claim) in pairs.items():
             tell(f"{name}; {schedule.says()}")
-            begun = time.perf_counter()
-            rows += suite.measure(asked, claim).rows
-            schedule.taken[name] = time.perf_counter() - begun
+            start = time.perf_counter()
+            rows += suite.measure(model, claim).rows
+            schedule.taken[name] = time.perf_counter() - start
             advance()
     return rows
 
 
 @contextmanager
-def _bar(total: int, wanted: bool):
+def _bar(total: int, visible: bool):
     """(function that says what is running, function for one claim done) of a bar on the error stream, if somebody watches."""
     console = Console(stderr=True)
-    watched = console.is_terminal or console.is_jupyter and find_spec("ipywidgets") is not None
+    interactive = console.is_terminal or console.is_jupyter and find_spec("ipywidgets") is not None
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True, disable=not (wanted and watched)) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not (visible and interactive)) as bar:
         task = bar.add_task("", total=total)
         yield lambda text: bar.update(task, description=text), lambda: bar.advance(task)
 
 
-def _texts(what: str, given: Given | None) -> list[str]:
+def _texts(parameter: str, value: Given | None) -> list[str]:
     """Names and NAME=PATH texts from one text, several, or a mapping; none at all is an error, for it would mean everything."""
-    if given is None:
+    if value is None:
         return []
-    if isinstance(given, str):
-        return [given]
-    if isinstance(given, Mapping):
-        texts = [str(name) if path is None else f"{name}={path}" for name, path in given.items()]
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        texts = [str(name) if path is None else f"{name}={path}" for name, path in value.items()]
     else:
-        texts = list(given)
+        texts = list(value)
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise CodiBenchError(f"{what} must be names or NAME=PATH texts, got {given!r}; leave {what} out for the default")
+        raise CodiBenchError(
+            f"{parameter} must be names or NAME=PATH texts, got {value!r}; leave {parameter} out for the default"
+        )
     return texts
 
 

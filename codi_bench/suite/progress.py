@@ -35,8 +35,8 @@ def load_timings(cache: Path) -> dict[str, float]:
 def save_timings(cache: Path, measured: dict[str, float]) -> None:
     """Keep the durations of this run beside those of earlier ones; a cache that cannot be written loses nothing."""
     with suppress(OSError):
-        known = {key: round(value, 2) for key, value in (_read(cache / FILE) | measured).items()}
-        write_text(cache / FILE, json.dumps(known, indent=1, sort_keys=True) + "\n")
+        timings = {key: round(value, 2) for key, value in (_read(cache / FILE) | measured).items()}
+        write_text(cache / FILE, json.dumps(timings, indent=1, sort_keys=True) + "\n")
 
 
 def _read(path: Path) -> dict[str, float]:

@@ -25,31 +25,36 @@ def restamped(
     number of it was measured SAME against it, and the code is still what the run measured with.
     Raises CodiBenchError for results that cannot be read, and for names that the run did not measure.
     """
-    told, rows = read_results(report / "results.json")
-    for kind, wanted, known in (("model", models, {row.model for row in rows}), ("claim", claims, {row.claim for row in rows})):
-        for name in wanted:
-            if name not in known:
-                raise UnknownNameError(kind, name, known)
-    wanted = [row for row in rows if (not models or row.model in models) and (not claims or row.claim in claims)]
-    found, left = [], []
-    for (model, claim), those in groupby(sorted(wanted, key=lambda row: row.key[1::-1]), key=lambda row: (row.model, row.claim)):
-        those = list(those)
-        if not any("code" in row.detail for row in those):
+    facts, rows = read_results(report / "results.json")
+    for kind, selection, choices in (
+        ("model", models, {row.model for row in rows}),
+        ("claim", claims, {row.claim for row in rows}),
+    ):
+        for name in selection:
+            if name not in choices:
+                raise UnknownNameError(kind, name, choices)
+    selection = [row for row in rows if (not models or row.model in models) and (not claims or row.claim in claims)]
+    baselines, notes = [], []
+    for (model, claim), group in groupby(
+        sorted(selection, key=lambda row: row.key[1::-1]), key=lambda row: (row.model, row.claim)
+    ):
+        group = list(group)
+        if not any("code" in row.detail for row in group):
             continue
         baseline = load_baseline(folder, model, claim)
-        environment = environment_of(told, model)
-        record = next((each for each in baseline.recorded if each.environment == environment), None)
+        environment = environment_of(facts, model)
+        record = next((candidate for candidate in baseline.recorded if candidate.environment == environment), None)
         try:
             code = _code_now(model, claim)
-            if why := _why_not(record, those, code.digest):
-                left.append(f"{claim} on {model}: {why}")
+            if why := _why_not(record, group, code.digest):
+                notes.append(f"{claim} on {model}: {why}")
                 continue
         except CodiBenchError as error:
-            left.append(f"{claim} on {model}: {error}")
+            notes.append(f"{claim} on {model}: {error}")
             continue
-        others = [record.model_copy(update={"code": code.text}) if each is record else each for each in baseline.recorded]
-        found.append(baseline.model_copy(update={"recorded": others}))
-    return found, left
+        records = [record.model_copy(update={"code": code.text}) if other is record else other for other in baseline.recorded]
+        baselines.append(baseline.model_copy(update={"recorded": records}))
+    return baselines, notes
 
 
 def _code_now(model: str, claim: str):
@@ -62,10 +67,10 @@ def _why_not(record: Record | None, rows: Sequence[Row], digest: str) -> str:
     """Why the record must keep its code, "" if it need not."""
     if record is None:
         return "nothing is recorded in the run's environment"
-    measured = {record_key(row.protocol, row.metric): row for row in rows if row.regression == "SAME"}
-    if any(row.regression != "SAME" for row in rows) or measured.keys() != record.metrics.keys():
+    same_rows = {record_key(row.protocol, row.metric): row for row in rows if row.regression == "SAME"}
+    if any(row.regression != "SAME" for row in rows) or same_rows.keys() != record.metrics.keys():
         return "not every number came out the same"
-    if any((row.recorded or {}).get("value") != record.metrics[key].value for key, row in measured.items()):
+    if any((row.recorded or {}).get("value") != record.metrics[key].value for key, row in same_rows.items()):
         return "the record is not what the run compared with; run again"
     if any(digest[:12] not in row.detail.get("code", "") for row in rows):
         return "the code has changed since the run; run again"

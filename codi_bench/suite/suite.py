@@ -123,19 +123,19 @@ class Suite:
                 f"--permutations must be at least {FEWEST_PERMUTATIONS}, which Holm over the largest family needs, got "
                 f"{self.permutations}"
             )
-        used = {self._set_name(asked) for asked in self.asked_models if not asked.log}
-        beside = {*ELSEWHERE} if "gsm8k" in self.given or self.gpu else set()  # else nothing is measured on GSM8K here
-        unused = self.given.keys() - used - (beside if "gsm8k" in used else set())
-        if unused:
-            raise CodiBenchError(f"--problems {min(unused)}=…: no model of this run is measured on {min(unused)}")
+        sets = {self._set_name(model) for model in self.asked_models if not model.log}
+        elsewhere = {*ELSEWHERE} if "gsm8k" in self.given or self.gpu else set()  # else nothing is measured on GSM8K here
+        extra = self.given.keys() - sets - (elsewhere if "gsm8k" in sets else set())
+        if extra:
+            raise CodiBenchError(f"--problems {min(extra)}=…: no model of this run is measured on {min(extra)}")
         check_writable(Path(self.report) / "results.json", "give --report DIR")
         noise_figures(self.baselines)  # what the report will show beside the rows must be readable
-        step_values(self.baselines, {asked.name: {} for asked in self.asked_models})
+        step_values(self.baselines, {model.name: {} for model in self.asked_models})
         default_bound()  # a bound that is no number is said before anything runs
-        for asked in self.asked_models:
-            if asked.path is not None and available(self._device(asked)):
+        for model in self.asked_models:
+            if model.path is not None and available(self._device(model)):
                 with suppress(MissingError):  # which is said in the rows
-                    self._bench(asked)  # a folder that cannot be loaded must not cost a minute of measuring first
+                    self._bench(model)  # a folder that cannot be loaded must not cost a minute of measuring first
 
     @cached_property
     def recorded(self) -> int:
@@ -167,70 +167,72 @@ class Suite:
             return Judged(engine.unmeasured(asked.name, wanted, baseline, status, why), status, [why])
         bench = self._bench(asked)
         try:
-            found = engine.measure_claim(bench, wanted, baseline, compare=not self.changed, recorded=self.recorded)
+            finding = engine.measure_claim(bench, wanted, baseline, compare=not self.changed, recorded=self.recorded)
         except CodiBenchError as error:
             return _unusable(asked, wanted, f"{path_of(self.baselines, asked.name, wanted.id)}: {error}; mend it by hand")
-        blocked = [row.reason for row in found.rows if row.status == BLOCKED]
-        if found.red:
-            return Judged(found.rows, "red", found.red, found.proposal)
-        if blocked:
-            return Judged(found.rows, BLOCKED, blocked[:1])
+        reasons = [row.reason for row in finding.rows if row.status == BLOCKED]
+        if finding.red:
+            return Judged(finding.rows, "red", finding.red, finding.proposal)
+        if reasons:
+            return Judged(finding.rows, BLOCKED, reasons[:1])
         if not baseline.recorded or self.changed:
-            return self._unrecorded(asked, wanted, found)
-        return Judged(found.rows, OK, [], found.proposal)
+            return self._unrecorded(asked, wanted, finding)
+        return Judged(finding.rows, OK, [], finding.proposal)
 
     def bench_of(self, name: str) -> tuple[ModelBench | None, str]:
         """The bench of a model for what is no claim, or None and why it cannot be measured in this run."""
-        asked = next((each for each in self.asked_models if each.name == name), None)
-        if asked is None:
+        model = next((candidate for candidate in self.asked_models if candidate.name == name), None)
+        if model is None:
             return None, f"--model leaves {name} out"
-        status, why = self._checked(asked)
-        return (self._bench(asked), "") if status == OK else (None, f"{name}: {why}")
+        status, why = self._checked(model)
+        return (self._bench(model), "") if status == OK else (None, f"{name}: {why}")
 
     def stray_files(self) -> list[str]:
         """Baseline files that no registered (model, claim) would ever check."""
-        return orphans(self.baselines, CLAIMS, {*REGISTRY, *LOGS, *(asked.name for asked in self.asked_models)})
+        return orphans(self.baselines, CLAIMS, {*REGISTRY, *LOGS, *(model.name for model in self.asked_models)})
 
     def not_selected(self, rows: Sequence[Row], crashed: Collection[tuple[str, str]] = ()) -> list[Row]:
         """Rows for everything registered that this run did not measure, so that the table never loses a claim.
 
         crashed: (claim, model) of those that ended in an error of ours.
         """
-        have, begun = {(row.claim, row.model) for row in rows}, {row.model for row in rows}
+        pairs, names = {(row.claim, row.model) for row in rows}, {row.model for row in rows}
         missing = []
-        everything = {name: Asked(name, log=name in LOGS) for name in (*REGISTRY, *LOGS)}
-        everything |= {asked.name: asked for asked in self.asked_models}
-        for name, asked in everything.items():
-            for each in CLAIMS.values():
-                if (each.id, name) in have or not asked.takes(each):
+        models = {name: Asked(name, log=name in LOGS) for name in (*REGISTRY, *LOGS)}
+        models |= {model.name: model for model in self.asked_models}
+        for name, model in models.items():
+            for definition in CLAIMS.values():
+                if (definition.id, name) in pairs or not model.takes(definition):
                     continue
-                if (each.id, name) in crashed:
+                if (definition.id, name) in crashed:
                     reason = "crashed while it was measured: see the error of its test"
-                elif name not in begun and name in PUBLISHED:
+                elif name not in names and name in PUBLISHED:
                     reason = f"not asked for: `pytest benchmarks -m gpu`, or --model {name}=FOLDER --base {name}=FOLDER"
-                elif name not in begun and name in ADAPTERS:
+                elif name not in names and name in ADAPTERS:
                     reason = "not asked for: `pytest benchmarks -m gpu`"
-                elif asked.log and asked.path is None:
+                elif model.log and model.path is None:
                     reason = f"give --log {name}=FILE, {LOGS[name].source}"
                 else:
-                    reason = "slow: `pytest benchmarks -m slow`" if self.is_slow(asked, each) else "not selected in this run"
+                    reason = (
+                        "slow: `pytest benchmarks -m slow`" if self.is_slow(model, definition) else "not selected in this run"
+                    )
                 try:
-                    baseline = load_baseline(self.baselines, name, each.id)
+                    baseline = load_baseline(self.baselines, name, definition.id)
                 except BaselineError as error:
                     reason = str(error)
-                    missing.append(Row(each.id, name, "-", REPORTED, NOT_RUN, reason=reason))
+                    missing.append(Row(definition.id, name, "-", REPORTED, NOT_RUN, reason=reason))
                     continue
-                missing += engine.unmeasured(name, each, baseline, NOT_RUN, reason) or [
-                    Row(each.id, name, "-", REPORTED, NOT_RUN, reason=reason)
+                missing += engine.unmeasured(name, definition, baseline, NOT_RUN, reason) or [
+                    Row(definition.id, name, "-", REPORTED, NOT_RUN, reason=reason)
                 ]
         return missing
 
     @property
     def options(self) -> str:
         """The options of this run that its numbers depend on, as they were given."""
-        given = {"--n": self.n, "--permutations": self.permutations, "--num-latents": self.num_latents}
-        given |= {"--lora-alpha": self.lora_alpha, "--dtype": None if self.dtype == "auto" else self.dtype}
-        texts = [f"{name} {value}" for name, value in given.items() if value is not None]
+        values = {"--n": self.n, "--permutations": self.permutations, "--num-latents": self.num_latents}
+        values |= {"--lora-alpha": self.lora_alpha, "--dtype": None if self.dtype == "auto" else self.dtype}
+        texts = [f"{name} {value}" for name, value in values.items() if value is not None]
         return " ".join([*texts, *(f"--problems {text}" for text in self.problems)])
 
     def facts(self, name: str) -> dict:
@@ -249,15 +251,19 @@ class Suite:
         """
         device, dtype = resolve(self._device(self.asked_models[0]), self.dtype)
         device = device if available(device) else "cpu"
-        facts = {name: each for name in {*self.benches, *(facts or {})} if (each := self.facts(name) or (facts or {}).get(name))}
-        layers = {name: list(each.layers) for name, each in REGISTRY.items()} | {n: f["layers"] for n, f in facts.items()}
-        devices = {name: each["device"] for name, each in sorted(facts.items())}
-        inputs = {name: each["inputs"] for name, each in sorted(facts.items())}
-        audited = {(row.model, row.claim) for row in rows if row.protocol == SOUND and row.status == OK}
-        families = {(model, CLAIMS[name].family) for model, name in audited if CLAIMS[name].family in FAMILY_TESTS}
-        found = {"families": len(families), "noise": noise_figures(self.baselines)}
+        facts = {
+            name: details for name in {*self.benches, *(facts or {})} if (details := self.facts(name) or (facts or {}).get(name))
+        }
+        layers = {name: list(model.layers) for name, model in REGISTRY.items()} | {
+            name: details["layers"] for name, details in facts.items()
+        }
+        devices = {name: details["device"] for name, details in sorted(facts.items())}
+        inputs = {name: details["inputs"] for name, details in sorted(facts.items())}
+        pairs = {(row.model, row.claim) for row in rows if row.protocol == SOUND and row.status == OK}
+        families = {(model, CLAIMS[name].family) for model, name in pairs if CLAIMS[name].family in FAMILY_TESTS}
+        counts = {"families": len(families), "noise": noise_figures(self.baselines)}
         return {
-            **found,
+            **counts,
             "devices": devices,
             "inputs": inputs,
             "values": step_values(self.baselines, inputs),
@@ -270,156 +276,158 @@ class Suite:
             "layers": layers,
         }
 
-    def _unrecorded(self, asked: Asked, wanted: Claim, found: engine.Finding) -> Judged:
-        where = f"{wanted.id} on {asked.name}"
+    def _unrecorded(self, model: Asked, claim: Claim, finding: engine.Finding) -> Judged:
+        where = f"{claim.id} on {model.name}"
         if self.changed:
-            return Judged(found.rows, "unchecked", [f"{where}: {self.changed} is not what was recorded"], found.proposal)
-        missed = [row for row in found.rows if row.reproduction == Reproduction.NOT_REPRODUCED]
-        came_out = any(row.reproduction == Reproduction.REPRODUCED for row in found.rows)
-        if missed:
-            lines = [f"{where}: {row.metric}: {row.reproduction}, {row.detail['reproduction']}" for row in missed]
-            return Judged(found.rows, "red", lines, found.proposal)
-        if asked.registered is not None and asked.registered.embedded:
+            return Judged(finding.rows, "unchecked", [f"{where}: {self.changed} is not what was recorded"], finding.proposal)
+        failures = [row for row in finding.rows if row.reproduction == Reproduction.NOT_REPRODUCED]
+        reproduces = any(row.reproduction == Reproduction.REPRODUCED for row in finding.rows)
+        if failures:
+            lines = [f"{where}: {row.metric}: {row.reproduction}, {row.detail['reproduction']}" for row in failures]
+            return Judged(finding.rows, "red", lines, finding.proposal)
+        if model.registered is not None and model.registered.embedded:
             return Judged(
-                found.rows,
+                finding.rows,
                 "red",
                 [
                     f"{where}: nothing is recorded for this embedded model; "
                     "look at `pytest benchmarks --update-baselines`, then accept it"
                 ],
-                found.proposal,
+                finding.proposal,
             )
-        if came_out:
-            return Judged(found.rows, OK, [], found.proposal)
-        return Judged(found.rows, "unchecked", [f"{where}: nothing is recorded for this model"], found.proposal)
+        if reproduces:
+            return Judged(finding.rows, OK, [], finding.proposal)
+        return Judged(finding.rows, "unchecked", [f"{where}: nothing is recorded for this model"], finding.proposal)
 
-    def _checked(self, asked: Asked) -> tuple[str, str]:
+    def _checked(self, model: Asked) -> tuple[str, str]:
         """Whether this model can be measured, and if not, why: found out once a run."""
-        if asked.name not in self.stopped:
-            self.stopped[asked.name] = self._check(asked)
-        return self.stopped[asked.name]
+        if model.name not in self.stopped:
+            self.stopped[model.name] = self._check(model)
+        return self.stopped[model.name]
 
-    def _check(self, asked: Asked) -> tuple[str, str]:
-        device, known = self._device(asked), asked.registered
-        where = ""
+    def _check(self, model: Asked) -> tuple[str, str]:
+        device, known = self._device(model), model.registered
+        remedy = ""
         if known and known.hub:
-            where = f"download {known.hub} and {known.base}, or give --model {known.name}=FOLDER --base {known.name}=FOLDER"
+            remedy = f"download {known.hub} and {known.base}, or give --model {known.name}=FOLDER --base {known.name}=FOLDER"
         if not available(device):
             on_cpu = "`pytest benchmarks` measures" if known and known.embedded else "`--device cpu` measures"
-            otherwise = f"{on_cpu} on the CPU"
-            return NOT_RUN, f"no GPU here{where and f'; with one, {where}'}; {otherwise}"
+            alternative = f"{on_cpu} on the CPU"
+            return NOT_RUN, f"no GPU here{remedy and f'; with one, {remedy}'}; {alternative}"
         if known is not None and known.embedded:
-            bench = self._bench(asked)  # weights that came with the package: what is wrong with them is red
+            bench = self._bench(model)  # weights that came with the package: what is wrong with them is red
             return (BLOCKED, why) if device != "cpu" and (why := preflight(bench, None)) else (OK, "")
         try:
-            bench = self._bench(asked)
+            bench = self._bench(model)
         except MissingError as error:
             return NOT_RUN, str(error)
         except CodiBenchError as error:
             return BLOCKED, f"preflight: {error}"
-        if asked.log:
+        if model.log:
             return OK, ""
-        reported = load_baseline(self.baselines, asked.name, "task-accuracy").reported.get("accuracy")
+        reported = load_baseline(self.baselines, model.name, "task-accuracy").reported.get("accuracy")
         why = preflight(bench, reported)
         return (BLOCKED, why) if why else (OK, "")
 
-    def _bench(self, asked: Asked) -> ModelBench | LogBench:
-        if asked.log and asked.name not in self.benches:
+    def _bench(self, model: Asked) -> ModelBench | LogBench:
+        if model.log and model.name not in self.benches:
             settings = {"permutations": self.permutations or DEFAULT_PERMUTATIONS}
-            self.benches[asked.name] = LogBench.read(asked.name, Path(asked.path), **settings)
-        elif asked.name not in self.benches:
-            problems = self._set(asked)
-            own = asked.path is not None
-            where = asked.name if not own else asked.path if is_repository(asked.path) else Path(asked.path)
-            model = load(
-                where,
-                base=asked.base,
-                name=asked.name,
-                device=self._device(asked),
+            self.benches[model.name] = LogBench.read(model.name, Path(model.path), **settings)
+        elif model.name not in self.benches:
+            problems = self._set(model)
+            is_own = model.path is not None
+            source = model.name if not is_own else model.path if is_repository(model.path) else Path(model.path)
+            checkpoint = load(
+                source,
+                base=model.base,
+                name=model.name,
+                device=self._device(model),
                 dtype=self.dtype,
-                num_latents=self.num_latents if own else None,
-                lora_alpha=self.lora_alpha if own else None,
+                num_latents=self.num_latents if is_own else None,
+                lora_alpha=self.lora_alpha if is_own else None,
             )
             store = Store(default_folder())
-            self.benches[asked.name] = ModelBench(
-                model,
+            self.benches[model.name] = ModelBench(
+                checkpoint,
                 store,
                 problems,
                 self.n,
                 self.batch_size,
                 permutations=self.permutations or DEFAULT_PERMUTATIONS,
-                others={name: each for name, each in self.given.items() if name in ELSEWHERE},
-                other=self._partner(asked),
+                others={name: problem_set for name, problem_set in self.given.items() if name in ELSEWHERE},
+                other=self._partner(model),
             )
-        return self.benches[asked.name]
+        return self.benches[model.name]
 
-    def _partner(self, asked: Asked) -> Callable[[], ModelBench] | None:
+    def _partner(self, model: Asked) -> Callable[[], ModelBench] | None:
         """The bench of the model that this one is compared with: the registered one, or the other one of two that were given."""
-        named = {each.name: each for each in self.asked_models}
-        if asked.registered is not None:
-            name = asked.registered.partner
-            return lambda: self._bench(named.get(name) or Asked(name))
-        given = [each for each in self.asked_models if each.registered is None and each.name != asked.name]
-        return partial(self._bench, given[0]) if len(given) == 1 else None
+        by_name = {other.name: other for other in self.asked_models}
+        if model.registered is not None:
+            name = model.registered.partner
+            return lambda: self._bench(by_name.get(name) or Asked(name))
+        candidates = [other for other in self.asked_models if other.registered is None and other.name != model.name]
+        return partial(self._bench, candidates[0]) if len(candidates) == 1 else None
 
-    def _device(self, asked: Asked) -> str:
+    def _device(self, model: Asked) -> str:
         """`auto`: the embedded pair is recorded on the CPU and measured there unless `-m gpu` asks; published models on cuda."""
         device = self.device
-        if asked.log:
+        if model.log:
             return "cpu"
-        if device == "auto" and (self.gpu or asked.for_gpus):
+        if device == "auto" and (self.gpu or model.for_gpus):
             device = "cuda"
-        elif device == "auto" and asked.path is None:
+        elif device == "auto" and model.path is None:
             device = "cpu"
         return device if self.worker is None else own_gpu(device, self.worker)
 
-    def _set(self, asked: Asked) -> tuple[Problem, ...]:
+    def _set(self, model: Asked) -> tuple[Problem, ...]:
         """The problems of a model, () for generated ones. Raises MissingProblemsError if they are not to be had."""
-        name = self._set_name(asked)
+        name = self._set_name(model)
         return self.given.get(name) or (() if name == "generated" else tuple(load_problems(name)))
 
-    def _set_name(self, asked: Asked) -> str:
+    def _set_name(self, model: Asked) -> str:
         """GSM8K for the published models, for a user's own what was given (beside GSM8K the others are out of distribution),
         generated ones otherwise."""
-        known = asked.registered
+        known = model.registered
         if known is not None:
             return "generated" if known.embedded else "gsm8k"
-        real = [name for name in self.given if name != "generated"]
-        if len(real) > 1 and "gsm8k" not in real:
-            raise CodiBenchError(f"--problems: {' and '.join(real)} are given, and {asked.name} is measured on one set; give one")
-        return "gsm8k" if "gsm8k" in real else real[0] if real else "generated"
+        names = [name for name in self.given if name != "generated"]
+        if len(names) > 1 and "gsm8k" not in names:
+            raise CodiBenchError(
+                f"--problems: {' and '.join(names)} are given, and {model.name} is measured on one set; give one"
+            )
+        return "gsm8k" if "gsm8k" in names else names[0] if names else "generated"
 
     def _models(self) -> list[Asked]:
         bases = dict(self._named("--base", text) for text in self.bases)
-        only, more = [], []
+        selection, own = [], []
         logs = [Asked(name, path, log=True) for name, path in (self._named("--log", text) for text in self.logs)]
-        named = {asked.name for asked in logs}
+        log_names = {model.name for model in logs}
         for text in self.models:
             if "=" in text:
                 name, path = self._named("--model", text)
-                more.append(Asked(name, path, bases.pop(name, None)))
-            elif text not in named:
-                only.append(Asked(entry(text).name))
-        again = {asked.name for asked in more}
-        if taken := sorted(named & {*REGISTRY, *again}):
-            raise CodiBenchError(f"--log {taken[0]}=…: a model has that name; give the log another")
-        if taken := sorted(again & {*LOGS}):
-            raise CodiBenchError(f"--model {taken[0]}=…: a released log has that name; give the model another")
+                own.append(Asked(name, path, bases.pop(name, None)))
+            elif text not in log_names:
+                selection.append(Asked(entry(text).name))
+        own_names = {model.name for model in own}
+        if clashes := sorted(log_names & {*REGISTRY, *own_names}):
+            raise CodiBenchError(f"--log {clashes[0]}=…: a model has that name; give the log another")
+        if clashes := sorted(own_names & {*LOGS}):
+            raise CodiBenchError(f"--model {clashes[0]}=…: a released log has that name; give the model another")
         if bases:
             name, base = bases.popitem()
             raise CodiBenchError(f"--base {name}={base}: belongs to no model of this run; give --model {name}=FOLDER too")
-        registered = [] if self.alone and (more or logs) or named & {*self.models} else [Asked(name) for name in REGISTRY]
-        known = only or registered
-        return [asked for asked in known if asked.name not in again] + more + logs
+        defaults = [] if self.alone and (own or logs) or log_names & {*self.models} else [Asked(name) for name in REGISTRY]
+        models = selection or defaults
+        return [model for model in models if model.name not in own_names] + own + logs
 
     def _problems(self) -> dict[str, tuple[Problem, ...]]:
-        given = {}
+        sets = {}
         for text in self.problems:
             name, path = self._named("--problems", text)
             if name not in NAMES:
                 raise UnknownNameError("problem set", name, NAMES)
-            given[name] = tuple(load_problems(name, path=path))
-        return given
+            sets[name] = tuple(load_problems(name, path=path))
+        return sets
 
     def _named(self, option: str, text: str) -> tuple[str, str]:
         name, separator, path = text.partition("=")
@@ -428,7 +436,7 @@ class Suite:
         return name, path
 
 
-def _unusable(asked: Asked, wanted: Claim, why: str) -> Judged:
+def _unusable(model: Asked, claim: Claim, reason: str) -> Judged:
     """A pair that cannot be judged since something that came with the package or the user's baselines is damaged: red."""
-    row = Row(wanted.id, asked.name, "-", REPORTED, BLOCKED, regression=engine.DRIFTED, reason=why)
-    return Judged([row], "red", [why])
+    row = Row(claim.id, model.name, "-", REPORTED, BLOCKED, regression=engine.DRIFTED, reason=reason)
+    return Judged([row], "red", [reason])

@@ -27,24 +27,24 @@ def winners(rows: list[Row]) -> dict[str, dict]:
     the difference of two intervals, no p and no winner. p is Holm-corrected over the WINNER_TESTS rows of a model pair; one that
     is missing counts as 1, so that a partial run can miss a winner but not invent one. Models asked other problems: no entry.
     """
-    found: dict[str, dict] = {}
+    results: dict[str, dict] = {}
     claims = {claim.id: claim for claim in CLAIMS.values() if claim.compared}
-    held = {
+    sound_rows = {
         (row.claim, row.model): row
         for row in rows
         if row.claim in claims and (row.metric, row.protocol, row.status) == (claims[row.claim].compared, SOUND, OK)
     }
-    for a, b in combinations(sorted({model for _, model in held}), 2):
-        sides = [(held.get((name, a)), held.get((name, b))) for name in claims]
-        pair = [each for one, two in sides if one and two and (each := _compared(one, two))]
-        tested = [each for each in pair if each["p"] is not None]
-        missing = [1.0] * (WINNER_TESTS - len(tested))
-        corrected = holm([*(each["p"] for each in tested), *missing])[: len(tested)]
-        for each, p in zip(tested, corrected, strict=True):
-            side = winner(each["difference"]["value"], p)
-            each |= {"p": float(p), "winner": {"a": a, "b": b}.get(side)}
-        found |= {f"{each['claim']}: {a} / {b}": each for each in pair}
-    return found
+    for a, b in combinations(sorted({model for _, model in sound_rows}), 2):
+        sides = [(sound_rows.get((name, a)), sound_rows.get((name, b))) for name in claims]
+        comparisons = [comparison for one, two in sides if one and two and (comparison := _comparison(one, two))]
+        tests = [comparison for comparison in comparisons if comparison["p"] is not None]
+        missing = [1.0] * (WINNER_TESTS - len(tests))
+        p_values = holm([*(comparison["p"] for comparison in tests), *missing])[: len(tests)]
+        for comparison, p in zip(tests, p_values, strict=True):
+            side = winner(comparison["difference"]["value"], p)
+            comparison |= {"p": float(p), "winner": {"a": a, "b": b}.get(side)}
+        results |= {f"{comparison['claim']}: {a} / {b}": comparison for comparison in comparisons}
+    return results
 
 
 def packed(scores: Ranked) -> dict:
@@ -58,13 +58,13 @@ def packed(scores: Ranked) -> dict:
     }
 
 
-def _unpacked(held: dict) -> Ranked:
-    rank = np.asarray(held["rank"], float)
-    labels = unpack_bits(held["labels"], len(rank))
-    return Ranked(rank, labels, np.asarray(held["fold"]), np.asarray(held["group"]), held["phi"])
+def _ranked_of(ranks: dict) -> Ranked:
+    rank = np.asarray(ranks["rank"], float)
+    labels = unpack_bits(ranks["labels"], len(rank))
+    return Ranked(rank, labels, np.asarray(ranks["fold"]), np.asarray(ranks["group"]), ranks["phi"])
 
 
-def _compared(one: Row, two: Row) -> dict | None:
+def _comparison(one: Row, two: Row) -> dict | None:
     """The difference one - two of one metric of two models, p not yet corrected; None where they were asked other problems."""
     if one.detail.get("problems") != two.detail.get("problems"):
         return None
@@ -86,7 +86,7 @@ def _compared(one: Row, two: Row) -> dict | None:
 
 def _difference(one: Row, two: Row) -> tuple[Estimate, float | None, str]:
     if "ranked" in one.detail:
-        sides = _unpacked(one.detail["ranked"]), _unpacked(two.detail["ranked"])
+        sides = _ranked_of(one.detail["ranked"]), _ranked_of(two.detail["ranked"])
         return *auc_difference(*sides, rng=stream(0, "winner", one.claim, one.model, two.model)), BOOTSTRAP
     if "outcomes" in one.detail:
         sides = [unpack_bits(row.detail["outcomes"], row.n) for row in (one, two)]
