@@ -119,17 +119,17 @@ def load_adapter(
     Raises CheckpointError with the file, what is wrong and the mend, such as another base than it was trained over.
     """
     meta = _read_meta(folder)
-    under = base_folder(base or meta.base)
-    found = hash_files(under)
-    if found != meta.base_hash:
+    base_path = base_folder(base or meta.base)
+    base_hash = hash_files(base_path)
+    if base_hash != meta.base_hash:
         raise CheckpointError(
-            f"{folder / META}: trained over the base {meta.base} with hash {meta.base_hash[:16]}, {under} has "
-            f"{found[:16]}; give that base"
+            f"{folder / META}: trained over the base {meta.base} with hash {meta.base_hash[:16]}, {base_path} has "
+            f"{base_hash[:16]}; give that base"
         )
     tensors = _read_tensors(folder / WEIGHTS)
-    config, tokenizer = read_words(under, "config.json, weights and tokenizer")
+    config, tokenizer = read_words(base_path, "config.json, weights and tokenizer")
     with quiet():
-        backbone = read_backbone(under)
+        backbone = read_backbone(base_path)
         backbone.resize_token_embeddings(config.vocab_size + 3)
     projection = Projection(config.hidden_size, meta.projection_width)
     model = Codi(
@@ -145,25 +145,25 @@ def load_adapter(
             _fill(model, tensors, meta.lora_alpha)
         except (KeyError, RuntimeError, AttributeError) as error:
             raise CheckpointError(
-                f"{folder / WEIGHTS}: does not fit the base {under} ({one_line(error)}); copy it again"
+                f"{folder / WEIGHTS}: does not fit the base {base_path} ({one_line(error)}); copy it again"
             ) from error
-    model.fingerprint = f"adapter 1 {file_hash(folder / WEIGHTS, folder / META)} over {found}"
+    model.fingerprint = f"adapter 1 {file_hash(folder / WEIGHTS, folder / META)} over {base_hash}"
     return model.to(device=device, dtype=dtype).requires_grad_(False).eval()
 
 
 def _fill(model: Codi, tensors: dict[str, Tensor], alpha: float) -> None:
     """Every tensor has its place, and every place of rows and projection its tensor."""
-    left = {name: value.float() for name, value in tensors.items()}
-    model.projection.load_state_dict({name: left.pop(f"projection.{name}") for name in model.projection.state_dict()})
+    rest = {name: value.float() for name, value in tensors.items()}
+    model.projection.load_state_dict({name: rest.pop(f"projection.{name}") for name in model.projection.state_dict()})
     for name, rows in new_rows(model).items():
-        rows.copy_(left.pop(f"rows.{name}"))
-    for key in sorted(key for key in left if key.startswith("lora.") and key.endswith(".A")):
-        a, b = left.pop(key), left.pop(f"{key[:-2]}.B")
+        rows.copy_(rest.pop(f"rows.{name}"))
+    for key in sorted(key for key in rest if key.startswith("lora.") and key.endswith(".A")):
+        a, b = rest.pop(key), rest.pop(f"{key[:-2]}.B")
         module = model.backbone.get_submodule(key[len("lora.") : -2])
-        added = alpha / len(a) * (b @ a)  # W + alpha / r B A
-        module.weight += added if isinstance(module, nn.Linear) else added.T  # GPT-2 stores its maps [in, out]
-    if left:
-        raise KeyError(f"unexpected {', '.join(sorted(left)[:3])}")
+        change = alpha / len(a) * (b @ a)  # W + alpha / r B A
+        module.weight += change if isinstance(module, nn.Linear) else change.T  # GPT-2 stores its maps [in, out]
+    if rest:
+        raise KeyError(f"unexpected {', '.join(sorted(rest)[:3])}")
 
 
 def _read_meta(folder: Path) -> Meta:

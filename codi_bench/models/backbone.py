@@ -35,7 +35,7 @@ def read_backbone(folder: Path) -> nn.Module:
     """The causal LM of a folder in fp32; nothing may be missing from its weights."""
     attention = "sdpa" if torch.cuda.is_available() else "eager"  # on a CPU the plain attention is the faster one to train
     try:
-        backbone, found = AutoModelForCausalLM.from_pretrained(
+        backbone, loading_info = AutoModelForCausalLM.from_pretrained(
             folder,
             local_files_only=True,
             attn_implementation=attention,
@@ -43,12 +43,12 @@ def read_backbone(folder: Path) -> nn.Module:
             output_loading_info=True,
         )
     except Exception as error:  # OSError without weights, SafetensorError, and whatever damaged files make of it
-        why = "a damaged pickle or one of more than tensors" if "weights_only" in str(error) else one_line(error)
-        raise CheckpointError(f"{folder}: the backbone's weights cannot be loaded ({why}); download them again") from error
-    lacking = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
-    if lacking:
+        reason = "a damaged pickle or one of more than tensors" if "weights_only" in str(error) else one_line(error)
+        raise CheckpointError(f"{folder}: the backbone's weights cannot be loaded ({reason}); download them again") from error
+    bad_keys = sorted({*loading_info["missing_keys"], *(str(key[0]) for key in loading_info["mismatched_keys"])})
+    if bad_keys:
         raise CheckpointError(
-            f"{folder}: the backbone's weights do not fit config.json: {', '.join(lacking[:6])} missing or misshapen"
+            f"{folder}: the backbone's weights do not fit config.json: {', '.join(bad_keys[:6])} missing or misshapen"
         )
     return backbone
 
@@ -58,11 +58,11 @@ def hash_files(folder: Path) -> str:
 
     Of a packaged one that of its GGUF file: how transformers writes down what it reads there depends on its version.
     """
-    if known := gguf_hash(folder):
-        return known
+    if packaged_hash := gguf_hash(folder):
+        return packaged_hash
     digest = hashlib.sha256()
-    wanted = ("config.json", *WORDS, "model*.safetensors", "pytorch_model*.bin")
-    for path in sorted({path for pattern in wanted for path in folder.glob(pattern) if path.is_file()}):
+    patterns = ("config.json", *WORDS, "model*.safetensors", "pytorch_model*.bin")
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}):
         with open(path, "rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
@@ -71,13 +71,13 @@ def hash_files(folder: Path) -> str:
 @contextmanager
 def quiet():
     """Without transformers' bars, and its remarks on freshly drawn embeddings, which are meant."""
-    told = transformers.utils.logging
-    verbosity, bars = told.get_verbosity(), told.is_progress_bar_enabled()
-    told.set_verbosity_error()
-    told.disable_progress_bar()
+    logging = transformers.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
-        told.set_verbosity(verbosity)
+        logging.set_verbosity(verbosity)
         if bars:
-            told.enable_progress_bar()
+            logging.enable_progress_bar()

@@ -36,8 +36,8 @@ def save_folder(model: Codi, folder: Path, *, dtype: torch.dtype = torch.float16
     }
     write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path))
     config = model.backbone.config.to_dict()
-    for local in ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "_attn_implementation"):
-        config.pop(local, None)
+    for field in ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "_attn_implementation"):
+        config.pop(field, None)
     write_text(folder / "config.json", json.dumps(config, indent=1, sort_keys=True) + "\n")
     identity = isinstance(model.projection, nn.Identity)
     meta = {
@@ -60,9 +60,9 @@ def load_folder(
 ) -> Codi:
     """Load a folder written by `save_folder`. Raises CheckpointError naming the file, what is wrong and the mend."""
     meta = read_meta(folder)
-    absent = [name for name in ("config.json", *TOKENIZER_FILES) if not (folder / name).is_file()]
-    if absent:  # without its files transformers makes up an empty tokenizer
-        raise CheckpointError(f"{folder}: {' and '.join(absent)} missing; copy the whole folder again")
+    missing_files = [name for name in ("config.json", *TOKENIZER_FILES) if not (folder / name).is_file()]
+    if missing_files:  # without its files transformers makes up an empty tokenizer
+        raise CheckpointError(f"{folder}: {' and '.join(missing_files)} missing; copy the whole folder again")
     config, tokenizer = read_words(folder, "config.json, tokenizer.json and tokenizer_config.json")
     with without_memory():
         backbone = build(config, folder)
@@ -112,9 +112,9 @@ def read_meta(folder: Path) -> dict:
         for field, kind in fields.items():
             if not isinstance(meta[field], kind) or meta[field] < 0:
                 raise CheckpointError(f"{path}: field '{field}' must be a {kind.__name__}, not {meta[field]!r}")
-        extra = [meta["vocab_size"] + i for i in range(3)]
-        if sorted(meta.get("extra_ids", extra)) != extra:
-            raise CheckpointError(f"{path}: field 'extra_ids' must be {extra} in some order, not {meta['extra_ids']!r}")
+        extra_ids = [meta["vocab_size"] + i for i in range(3)]
+        if sorted(meta.get("extra_ids", extra_ids)) != extra_ids:
+            raise CheckpointError(f"{path}: field 'extra_ids' must be {extra_ids} in some order, not {meta['extra_ids']!r}")
         if not isinstance(meta.get("question_suffix", ""), str):
             raise CheckpointError(f"{path}: field 'question_suffix' must be a str, not {meta['question_suffix']!r}")
         if meta["projection_layer_norm"] and not meta["projection_width"]:

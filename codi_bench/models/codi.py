@@ -68,8 +68,8 @@ class OneDNN(TorchFunctionMode):
 def products(x: Tensor):
     """What to multiply x [..., d] under: `OneDNN` where it is faster."""
     wide = x.shape[-1] >= WIDE and x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_grad_enabled()
-    there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return OneDNN() if wide and there else nullcontext()
+    available = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return OneDNN() if wide and available else nullcontext()
 
 
 class Codi(nn.Module):
@@ -228,21 +228,21 @@ def join(states: Sequence[State], order: Tensor) -> State:
     longest = max(state.length for state in states)
     tapes = []
     for pairs in zip(*(state.cache.tapes for state in states)):
-        joined = []
+        pair = []
         for parts in zip(*pairs):
             _, heads, _, width = parts[0].held.shape
-            held = parts[0].held.new_zeros(len(order), heads, roomy(longest), width)  # what is masked must still be finite
+            buffer = parts[0].held.new_zeros(len(order), heads, roomy(longest), width)  # what is masked must still be finite
             start = 0
             for state, part in zip(states, parts):
                 rows = order[start : start + len(state.position)]
-                held[rows, :, longest - state.length : longest] = part.held[:, :, : state.length]
+                buffer[rows, :, longest - state.length : longest] = part.held[:, :, : state.length]
                 start += len(rows)
-            joined.append(Tape(held, longest))
-        tapes.append(tuple(joined))
-    back = order.argsort()
+            pair.append(Tape(buffer, longest))
+        tapes.append(tuple(pair))
+    inverse = order.argsort()
     sees = torch.cat([nn.functional.pad(state.sees, (longest - state.length, 0)) for state in states])
-    position, last = (torch.cat([getattr(state, name) for state in states])[back] for name in ("position", "last"))
-    return State(KeyValues(tapes, longest), sees[back], position, last[:, None])
+    position, last = (torch.cat([getattr(state, name) for state in states])[inverse] for name in ("position", "last"))
+    return State(KeyValues(tapes, longest), sees[inverse], position, last[:, None])
 
 
 @dataclass(frozen=True)
@@ -300,14 +300,16 @@ def feed(
     unless given.
     """
     b, s, _ = embeds.shape
-    new = torch.ones(b, s, dtype=torch.bool, device=embeds.device) if mask is None else mask.bool()
+    new_mask = torch.ones(b, s, dtype=torch.bool, device=embeds.device) if mask is None else mask.bool()
     if positions is None:
         start = 0 if state is None else state.position
-        positions = (start + new.cumsum(1) - 1).clamp(min=0)
-    own = new[:, None] & torch.ones(s, s, dtype=torch.bool, device=embeds.device).tril()
-    sees, cache = (own, KeyValues()) if state is None else (torch.cat([state.sees.expand(b, s, -1), own], dim=2), state.cache)
-    after = new[:, None] if state is None else torch.cat([state.sees, new[:, None]], dim=2)
-    return _run(model, cache, embeds, sees, positions, after, positions[:, -1:] + 1, all_layers)
+        positions = (start + new_mask.cumsum(1) - 1).clamp(min=0)
+    visible = new_mask[:, None] & torch.ones(s, s, dtype=torch.bool, device=embeds.device).tril()
+    sees, cache = (
+        (visible, KeyValues()) if state is None else (torch.cat([state.sees.expand(b, s, -1), visible], dim=2), state.cache)
+    )
+    next_sees = new_mask[:, None] if state is None else torch.cat([state.sees, new_mask[:, None]], dim=2)
+    return _run(model, cache, embeds, sees, positions, next_sees, positions[:, -1:] + 1, all_layers)
 
 
 def step(model: Codi, state: State, embeds: Tensor, branches: Sequence[int] | None = None) -> State:
@@ -316,13 +318,13 @@ def step(model: Codi, state: State, embeds: Tensor, branches: Sequence[int] | No
     The branches of a row share what they share of its keys and values; nothing is computed or kept twice.
     """
     count = state.sees.shape[1]
-    which = torch.arange(count, device=embeds.device) if branches is None else torch.tensor(branches, device=embeds.device)
+    indices = torch.arange(count, device=embeds.device) if branches is None else torch.tensor(branches, device=embeds.device)
     b, s = embeds.shape[:2]
-    own = torch.zeros(count, s, dtype=torch.bool, device=embeds.device)
-    own[which, torch.arange(s, device=embeds.device)] = True
-    after = torch.cat([state.sees, own.expand(b, -1, -1)], dim=2)
-    position = state.position.index_add(1, which, torch.ones(b, s, dtype=torch.long, device=embeds.device))
-    return _run(model, state.cache, embeds, after[:, which], state.position[:, which], after, position, False)
+    visible = torch.zeros(count, s, dtype=torch.bool, device=embeds.device)
+    visible[indices, torch.arange(s, device=embeds.device)] = True
+    next_sees = torch.cat([state.sees, visible.expand(b, -1, -1)], dim=2)
+    position = state.position.index_add(1, indices, torch.ones(b, s, dtype=torch.long, device=embeds.device))
+    return _run(model, state.cache, embeds, next_sees[:, indices], state.position[:, indices], next_sees, position, False)
 
 
 def feed_each(model: Codi, state: State, embeds: Tensor) -> State:
@@ -330,13 +332,13 @@ def feed_each(model: Codi, state: State, embeds: Tensor) -> State:
     b, count, s, _ = embeds.shape
     branch = torch.arange(count, device=embeds.device).repeat_interleave(s)
     place = torch.arange(s, device=embeds.device).repeat(count)
-    same = branch[:, None] == branch  # [C s, C s]
-    own, whole = same & (place[:, None] >= place), same[place == 0]
-    sees = torch.cat([state.sees.repeat_interleave(s, 1), own.expand(b, -1, -1)], dim=2)
-    after = torch.cat([state.sees, whole.expand(b, -1, -1)], dim=2)
+    same_branch = branch[:, None] == branch  # [C s, C s]
+    visible, next_visible = same_branch & (place[:, None] >= place), same_branch[place == 0]
+    sees = torch.cat([state.sees.repeat_interleave(s, 1), visible.expand(b, -1, -1)], dim=2)
+    next_sees = torch.cat([state.sees, next_visible.expand(b, -1, -1)], dim=2)
     # beyond the last position there are paddings alone, which nothing sees
     positions = (state.position.repeat_interleave(s, 1) + place).clamp(max=(model.num_positions or 2**62) - 1)
-    return _run(model, state.cache, embeds.flatten(1, 2), sees, positions, after, state.position + s, False)
+    return _run(model, state.cache, embeds.flatten(1, 2), sees, positions, next_sees, state.position + s, False)
 
 
 def _run(
@@ -345,7 +347,7 @@ def _run(
     embeds: Tensor,
     sees: Tensor,
     positions: Tensor,
-    after: Tensor,
+    next_sees: Tensor,
     next_position: Tensor,
     all_layers: bool,
 ) -> State:
@@ -366,5 +368,5 @@ def _run(
             use_cache=True,
             output_hidden_states=all_layers,
         )
-    cache.length = after.shape[2]
-    return State(cache, after, next_position, out.last_hidden_state, tuple(out.hidden_states) if all_layers else ())
+    cache.length = next_sees.shape[2]
+    return State(cache, next_sees, next_position, out.last_hidden_state, tuple(out.hidden_states) if all_layers else ())

@@ -35,9 +35,9 @@ def answer_discretised(
             if place in places:
                 thought = model.embed(model.logits(thought)[..., : model.vocab_size].argmax(-1))
             state = feed(model, state, model.projection(thought).unsqueeze(1))
-        _, found = generate(model, end_thoughts(model, state), max_new_tokens)
+        _, answer_ids = generate(model, end_thoughts(model, state), max_new_tokens)
         for i, row in enumerate(rows):
-            tokens[row] = found[i][0]
+            tokens[row] = answer_ids[i][0]
 
     each_batch(model, answer, ids, batch_size)
     return texts(model, tokens)

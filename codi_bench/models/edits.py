@@ -63,8 +63,8 @@ class Reference:
 
 def parse_edit(text: str, num_latents: int) -> Edit:
     """Read `WHERE=KIND` of the command line. Raises EditError for an unknown place or kind, and for identities."""
-    where, _, kind = text.partition("=")
-    place: int | str = int(where) if where.isdecimal() else where
+    place_text, _, kind = text.partition("=")
+    place: int | str = int(place_text) if place_text.isdecimal() else place_text
     check_edit(Edit(place, kind), num_latents)
     return Edit(place, kind)
 
@@ -87,9 +87,9 @@ def check_patch(patch: Patch, runs: Sequence[str], vectors: Sequence[str], num_l
         raise EditError(f"patch '{patch}' needs different latent positions")
     if not all(0 <= place < num_latents for place in patch.places):
         raise EditError(f"patch '{patch}': there are the latent positions 0..{num_latents - 1}")
-    known = (*runs, *vectors, SELF, NOISE)
-    if patch.source not in known:
-        raise EditError(f"patch '{patch}': no source '{patch.source}', there are {', '.join(known)}")
+    known_sources = (*runs, *vectors, SELF, NOISE)
+    if patch.source not in known_sources:
+        raise EditError(f"patch '{patch}': no source '{patch.source}', there are {', '.join(known_sources)}")
     if patch.keys_only and (len(patch.places) != 1 or patch.source not in (*runs, SELF)):
         raise EditError(f"patch '{patch}': keys and values are those of one place of a run")
 
@@ -116,8 +116,8 @@ def draws(conditions, seed: int) -> list[np.random.Generator]:
     direct effect meet the same donors and the same noise.
     """
     texts = [tuple(map(str, edits)) for edits in conditions]
-    drawing = [[str(edit) for edit in edits if edit.kind in DRAWN] for edits in conditions]
-    return [stream(seed, "edit", str(texts[:c].count(text)), *drawing[c]) for c, text in enumerate(texts)]
+    random_edits = [[str(edit) for edit in edits if edit.kind in DRAWN] for edits in conditions]
+    return [stream(seed, "edit", str(texts[:c].count(text)), *random_edits[c]) for c, text in enumerate(texts)]
 
 
 def replacements(
@@ -154,10 +154,10 @@ def replacements(
 
 def _donors(reference: Reference, answers, groups, rng: np.random.Generator) -> np.ndarray:
     donor_answers, donor_groups = np.array(reference.answers), np.array(reference.groups)
-    chosen = []
+    donors = []
     for answer, group in zip(answers, groups, strict=True):
-        allowed = np.flatnonzero((donor_answers != answer) & (donor_groups != group))
-        if allowed.size == 0:
+        candidates = np.flatnonzero((donor_answers != answer) & (donor_groups != group))
+        if candidates.size == 0:
             raise EditError("resample: no reference problem has another group and another answer; give more reference problems")
-        chosen.append(allowed[rng.integers(allowed.size)])
-    return np.array(chosen)
+        donors.append(candidates[rng.integers(candidates.size)])
+    return np.array(donors)

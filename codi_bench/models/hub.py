@@ -50,24 +50,24 @@ def fetch(repository: str, *, patterns: Sequence[str], one_of: Sequence[str] = (
     from huggingface_hub import constants
 
     mend = mend or f"run `hf download {repository}` where there is a network, or give a folder in its place"
-    for last in one_of or ("",):
-        wanted = [*patterns, last] if last else list(patterns)
-        folder = _snapshot(repository, wanted, mend)
-        if all((folder / file).is_file() for file in wanted if "*" not in file):
+    for weight_file in one_of or ("",):
+        files = [*patterns, weight_file] if weight_file else list(patterns)
+        folder = _snapshot(repository, files, mend)
+        if all((folder / file).is_file() for file in files if "*" not in file):
             return folder
-    where = (
+    location = (
         "in the local cache, and HF_HUB_OFFLINE forbids the network"
         if constants.HF_HUB_OFFLINE
         else "in the repository (or in the local cache, if there is no network)"
     )
-    raise MissingWeightsError(f"{repository}: {_words(patterns) or _words(one_of, ' or ')} not found {where}; {mend}")
+    raise MissingWeightsError(f"{repository}: {_words(patterns) or _words(one_of, ' or ')} not found {location}; {mend}")
 
 
-def _snapshot(repository: str, wanted: list[str], mend: str) -> Path:
+def _snapshot(repository: str, patterns: list[str], mend: str) -> Path:
     from huggingface_hub import constants, errors, snapshot_download
 
     try:
-        return Path(snapshot_download(repository, allow_patterns=wanted))
+        return Path(snapshot_download(repository, allow_patterns=patterns))
     except errors.GatedRepoError as error:  # a kind of RepositoryNotFoundError: first
         raise MissingWeightsError(
             f"{repository}: gated: accept its licence on https://huggingface.co/{repository} and log in "
@@ -78,17 +78,17 @@ def _snapshot(repository: str, wanted: list[str], mend: str) -> Path:
             f"{repository}: no such folder and no such repository on the hub (or a private one); {mend}"
         ) from error
     except Exception as error:  # requests, httpx and xet each have their own
-        partial = getattr(error, "snapshot_path", None)  # IncompleteSnapshotError: what is needed may still be there
-        if partial is not None:
-            return Path(partial)
+        partial_path = getattr(error, "snapshot_path", None)  # IncompleteSnapshotError: what is needed may still be there
+        if partial_path is not None:
+            return Path(partial_path)
         if constants.HF_HUB_OFFLINE:
-            why = "not in the local cache, and HF_HUB_OFFLINE forbids the network"
+            reason = "not in the local cache, and HF_HUB_OFFLINE forbids the network"
         elif isinstance(error, errors.LocalEntryNotFoundError):
-            why = "not in the local cache, and the hub cannot be reached"
+            reason = "not in the local cache, and the hub cannot be reached"
         else:
-            why = f"cannot be downloaded ({one_line(error)})"
-        raise MissingWeightsError(f"{repository}: {why}; {mend}") from error
+            reason = f"cannot be downloaded ({one_line(error)})"
+        raise MissingWeightsError(f"{repository}: {reason}; {mend}") from error
 
 
-def _words(files: Sequence[str], between: str = " and ") -> str:
-    return between.join(file for file in files if "*" not in file)
+def _words(files: Sequence[str], separator: str = " and ") -> str:
+    return separator.join(file for file in files if "*" not in file)

@@ -55,11 +55,11 @@ def _similar(model: Codi, lengths: Sequence[int]) -> list[list[int]]:
     A pass costs as much as computing this many inputs more: those for which reading the weights takes as long (they are read
     once a pass), and those that take as long as starting its kernels. Orders of magnitude.
     """
-    reading, starting = (256, 1e12) if model.device.type == "cuda" else (16, 1e9)
-    affordable = reading + starting / model.num_parameters
+    read_cost, start_cost = (256, 1e12) if model.device.type == "cuda" else (16, 1e9)
+    budget = read_cost + start_cost / model.num_parameters
     groups: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if not groups or sum(lengths[i] - lengths[j] for j in groups[-1]) > affordable:
+        if not groups or sum(lengths[i] - lengths[j] for j in groups[-1]) > budget:
             groups.append([])
         groups[-1].append(i)
     return groups
@@ -78,8 +78,8 @@ def think(
         state = feed(model, encode(model, questions), _bot(model, len(questions)).unsqueeze(1), all_layers=all_layers)
     else:
         ids, mask = model.pad([[*question, model.bot_id] for question in questions])
-        counted = torch.arange(ids.shape[1], device=model.device).expand(*ids.shape)
-        state = feed(model, None, model.embed(ids), mask, positions=counted, all_layers=all_layers).all_seen()
+        positions = torch.arange(ids.shape[1], device=model.device).expand(*ids.shape)
+        state = feed(model, None, model.embed(ids), mask, positions=positions, all_layers=all_layers).all_seen()
     latents, hidden = [model.projection(state.last)], [state.hidden_states]
     for _ in range(num_latents):
         state = feed(model, state, latents[-1].unsqueeze(1), all_layers=all_layers)
@@ -87,8 +87,10 @@ def think(
         hidden.append(state.hidden_states)
     if not torch.is_grad_enabled() and not torch.isfinite(latents[-1]).all():  # what follows one is not finite either
         raise MeasureError(f"the thoughts of {model.name or 'the model'} are not finite; use --dtype float32, or other weights")
-    stacked = torch.stack([torch.stack([h[:, -1] for h in one], dim=1) for one in hidden], dim=1) if all_layers else None
-    return Thinking(state, torch.stack(latents, dim=1), padding, stacked)
+    hidden_states = (
+        torch.stack([torch.stack([h[:, -1] for h in layers], dim=1) for layers in hidden], dim=1) if all_layers else None
+    )
+    return Thinking(state, torch.stack(latents, dim=1), padding, hidden_states)
 
 
 def rethink(model: Codi, clean: Thinking, conditions: Sequence[Replacements]) -> State:
@@ -113,18 +115,18 @@ def places_of(clean: Thinking) -> list[int | str]:
 def go_on(model: Codi, clean: Thinking, state: State, first: Sequence[int], conditions: Sequence[Replacements]) -> State:
     """Feed what is left of bot and thoughts behind branches `forked` before their places number `first`."""
     places = places_of(clean)
-    own = torch.stack([_bot(model, len(clean.latents)), *clean.latents[:, :-1].unbind(1)], dim=1)[
+    next_inputs = torch.stack([_bot(model, len(clean.latents)), *clean.latents[:, :-1].unbind(1)], dim=1)[
         :, [min(f, len(places) - 1) for f in first]
     ]  # what each condition would feed next, [b, C, d]
     for p, place in enumerate(places):
-        going = [c for c, f in enumerate(first) if f <= p]
-        if not going:
+        active = [c for c, f in enumerate(first) if f <= p]
+        if not active:
             continue
-        values = [conditions[c].get(place) for c in going]
-        inputs = [own[:, c] if v is None else v.to(own.dtype) for c, v in zip(going, values)]
-        state = step(model, state, torch.stack(inputs, dim=1), going)
-        own = own.clone()
-        own[:, going] = model.projection(state.hidden)
+        values = [conditions[c].get(place) for c in active]
+        inputs = [next_inputs[:, c] if v is None else v.to(next_inputs.dtype) for c, v in zip(active, values)]
+        state = step(model, state, torch.stack(inputs, dim=1), active)
+        next_inputs = next_inputs.clone()
+        next_inputs[:, active] = model.projection(state.hidden)
     return state
 
 
@@ -135,8 +137,8 @@ def forked(clean: Thinking, first: Sequence[int]) -> State:
     sees = clean.state.sees.repeat(1, len(first), 1)
     for c, place in enumerate(first):
         sees[:, c, bot + place :] = False
-    cut = torch.tensor(first, device=sees.device) - num_places
-    return State(clean.state.cache, sees, clean.state.position + cut, clean.state.hidden)
+    offset = torch.tensor(first, device=sees.device) - num_places
+    return State(clean.state.cache, sees, clean.state.position + offset, clean.state.hidden)
 
 
 def noise_like(model: Codi, directions: Tensor, clean: Thinking, place: int | str) -> Tensor:
@@ -172,26 +174,26 @@ def force(model: Codi, state: State, golds: Sequence[list[int]], longest: int = 
     longest = max(longest, *map(len, golds))
     ids = torch.tensor([gold + [model.eos_id] * (longest - len(gold)) for gold in golds], device=model.device)  # [b, longest]
     lengths = torch.tensor([len(gold) for gold in golds], device=model.device)[:, None]
-    hidden, behind = state.hidden[:, -count:, None], state
+    hidden, gold_state = state.hidden[:, -count:, None], state
     if longest > 1:
-        behind = feed_each(model, state, model.embed(ids[:, None, :-1].expand(-1, count, -1)))
-        hidden = torch.cat([hidden, behind.hidden.view(b, count, longest - 1, -1)], dim=2)
+        gold_state = feed_each(model, state, model.embed(ids[:, None, :-1].expand(-1, count, -1)))
+        hidden = torch.cat([hidden, gold_state.hidden.view(b, count, longest - 1, -1)], dim=2)
     total = torch.zeros(b, count, dtype=torch.float64, device=model.device)
-    agreed, following = torch.zeros_like(state.position), torch.zeros_like(state.position)
+    agreement, next_ids = torch.zeros_like(state.position), torch.zeros_like(state.position)
     first = model.answer_logits(hidden[:, :, 0])
     for t in range(longest):
         logits, gold = model.answer_logits(hidden[:, :, t]) if t else first, ids[:, t, None].expand(-1, count)
-        at, greedy, known = gold - (gold > model.eot_id).long(), model.answer_ids(logits), logits.float()
-        found = known.gather(2, at.unsqueeze(2)).squeeze(2) - known.logsumexp(2)
-        total += torch.where(t < lengths, found.double(), 0.0)
-        following = torch.where(agreed == t, greedy, following)
-        agreed += (agreed == t) & (t < lengths) & (greedy == gold)
+        index, greedy, scores = gold - (gold > model.eot_id).long(), model.answer_ids(logits), logits.float()
+        log_probability = scores.gather(2, index.unsqueeze(2)).squeeze(2) - scores.logsumexp(2)
+        total += torch.where(t < lengths, log_probability.double(), 0.0)
+        next_ids = torch.where(agreement == t, greedy, next_ids)
+        agreement += (agreement == t) & (t < lengths) & (greedy == gold)
     if not torch.isfinite(total).all():
         raise MeasureError(f"log-probabilities of {model.name or 'the model'} are not finite; use --dtype float32")
-    sees = behind.sees.clone()
-    fed = sees[:, :, state.length :].view(b, count, count, longest - 1)
-    fed &= (torch.arange(longest - 1, device=model.device) < agreed[..., None])[:, :, None]
-    return Forced(total, agreed, following, replace(behind, sees=sees, position=state.position + agreed), first)
+    sees = gold_state.sees.clone()
+    gold_sees = sees[:, :, state.length :].view(b, count, count, longest - 1)
+    gold_sees &= (torch.arange(longest - 1, device=model.device) < agreement[..., None])[:, :, None]
+    return Forced(total, agreement, next_ids, replace(gold_state, sees=sees, position=state.position + agreement), first)
 
 
 def generate(model: Codi, state: State, max_new_tokens: int) -> tuple[Tensor, list[list[list[int]]]]:
@@ -207,7 +209,7 @@ def generate(model: Codi, state: State, max_new_tokens: int) -> tuple[Tensor, li
 
 def generate_behind(model: Codi, forced: Forced, golds: Sequence[list[int]], max_new_tokens: int) -> list[list[list[int]]]:
     """The greedy ids of `generate`, from where they leave those that were fed."""
-    tokens = [[gold[: min(k, max_new_tokens)] for k in agreed] for gold, agreed in zip(golds, forced.agreed.tolist())]
+    tokens = [[gold[: min(k, max_new_tokens)] for k in counts] for gold, counts in zip(golds, forced.agreed.tolist())]
     return _go_on_from(model, forced.state, forced.ids, tokens, max_new_tokens)
 
 
@@ -217,26 +219,26 @@ def _go_on_from(
     """The answers `tokens` [b][C] completed, in place; ids [b, C]: what comes next, not fed yet."""
     b, count = state.position.shape
     rows, columns = torch.arange(b, device=model.device), torch.arange(count, device=model.device)
-    begun = torch.tensor([[len(each) for each in row] for row in tokens], device=model.device)
-    ended = [[each[-1:] == [model.eos_id] for each in row] for row in tokens]
+    lengths = torch.tensor([[len(sequence) for sequence in row] for row in tokens], device=model.device)
+    at_eos = [[sequence[-1:] == [model.eos_id] for sequence in row] for row in tokens]
     room = (model.num_positions or 2**62) - state.position + 1  # ids that may come: the last is not fed
-    room = torch.minimum(room, max_new_tokens - begun)
-    going = ~torch.tensor(ended, device=model.device) & (room > 0)
-    for produced in count_from(1):
-        for row, line, alive in zip(rows.tolist(), ids.tolist(), going.tolist()):
+    room = torch.minimum(room, max_new_tokens - lengths)
+    is_open = ~torch.tensor(at_eos, device=model.device) & (room > 0)
+    for num_new in count_from(1):
+        for row, line, alive in zip(rows.tolist(), ids.tolist(), is_open.tolist()):
             for column, token, active in zip(columns.tolist(), line, alive):
                 if active:
                     tokens[row][column].append(token)
-        going &= (ids != model.eos_id) & (produced < room)
-        if not going.any():
+        is_open &= (ids != model.eos_id) & (num_new < room)
+        if not is_open.any():
             return tokens
-        open_columns, open_rows = (going.any(dim).nonzero().squeeze(1) for dim in (0, 1))
+        open_columns, open_rows = (is_open.any(dim).nonzero().squeeze(1) for dim in (0, 1))
         if len(open_columns) < len(columns):
             state, columns = state.branches(open_columns), columns[open_columns]
-            ids, going, room = ids[:, open_columns], going[:, open_columns], room[:, open_columns]
+            ids, is_open, room = ids[:, open_columns], is_open[:, open_columns], room[:, open_columns]
         if len(open_rows) <= 0.75 * len(rows):  # moving keys and values costs a little
             state, rows = state.rows(open_rows), rows[open_rows]
-            ids, going, room = ids[open_rows], going[open_rows], room[open_rows]
+            ids, is_open, room = ids[open_rows], is_open[open_rows], room[open_rows]
         state = step(model, state, model.embed(ids))
         ids = model.answer_ids(model.answer_logits(state.hidden))
 
@@ -252,9 +254,9 @@ def batches(sequences: Sequence[list[int]], size: int, padding: str = MASKED, *,
     order = np.argsort(lengths, kind="stable") if padding == MASKED else np.arange(len(sequences))
     if not exact or padding != MASKED:
         return [order[i : i + size] for i in range(0, len(order), size)]
-    same = np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1) if len(order) else []
-    found = [rows[i : i + size] for rows in same for i in range(0, len(rows), size)]
-    return [np.resize(rows, max(len(rows), FEWEST_ROWS)) for rows in found]
+    groups = np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1) if len(order) else []
+    parts = [rows[i : i + size] for rows in groups for i in range(0, len(rows), size)]
+    return [np.resize(rows, max(len(rows), FEWEST_ROWS)) for rows in parts]
 
 
 @torch.inference_mode()
@@ -266,11 +268,11 @@ def capture(
     batch_size: int,
     max_new_tokens: int | None,
     padding: str = MASKED,
-    progress=lambda done: None,
+    progress=lambda count: None,
 ) -> Thoughts:
     """Think about every question and keep all states; answer too unless max_new_tokens is None."""
     n, width = len(questions), model.width
-    kept = Thoughts(
+    thoughts = Thoughts(
         np.empty((n, 1 + num_latents, model.num_layers + 1, width), np.float32),
         np.empty((n, num_latents + 1, width), np.float32),
         np.empty((n, model.vocab_size + 2), np.float32),
@@ -284,10 +286,10 @@ def capture(
         batch_size=batch_size,
         max_new_tokens=max_new_tokens or 0,
         padding=padding,
-        keep=kept,
+        keep=thoughts,
         progress=progress,
     )
-    return replace(kept, answers=answers if max_new_tokens else None)
+    return replace(thoughts, answers=answers if max_new_tokens else None)
 
 
 @torch.inference_mode()
@@ -304,7 +306,7 @@ def answer_conditions(
     keep: Thoughts | None = None,
     golds: Sequence[list[int]] | None = None,
     log_probabilities: np.ndarray | None = None,
-    progress=lambda done: None,
+    progress=lambda count: None,
 ) -> list[Answers]:
     """Greedy answers under several conditions, each a set of replacements (empty: the clean run).
 
@@ -328,18 +330,18 @@ def answer_conditions(
         clean = think(model, [ids[i] for i in rows], num_latents, padding=padding, all_layers=all_layers)
         for start in range(0, len(conditions), BRANCHES):
             part = range(start, min(start + BRANCHES, len(conditions)))
-            edits = [{p: _fed(model, clean, rows, p, v, noise[c]) for p, v in conditions[c].items()} for c in part]
+            edits = [{p: _input_at(model, clean, rows, p, v, noise[c]) for p, v in conditions[c].items()} for c in part]
             state = end_thoughts(model, rethink(model, clean, edits))
             if golds is None:
-                logits, found = generate(model, state, max_new_tokens)
+                logits, answer_ids = generate(model, state, max_new_tokens)
             else:
-                own = [golds[i] for i in rows]
-                forced = force(model, state, own, max(map(len, golds)))
+                batch_golds = [golds[i] for i in rows]
+                forced = force(model, state, batch_golds, max(map(len, golds)))
                 log_probabilities[start : part.stop, rows] = forced.log_probability.T.cpu().numpy()
-                logits, found = forced.first, generate_behind(model, forced, own, max_new_tokens)
+                logits, answer_ids = forced.first, generate_behind(model, forced, batch_golds, max_new_tokens)
             for i, row in enumerate(rows):
-                for c, ended in zip(part, found[i]):
-                    tokens[c][row] = ended
+                for c, token_ids in zip(part, answer_ids[i]):
+                    tokens[c][row] = token_ids
             if start == 0:
                 first_logits = logits[:, 0]
         if keep is not None:
@@ -352,14 +354,16 @@ def answer_conditions(
     return [texts(model, t) for t in tokens]
 
 
-def _fed(model: Codi, clean: Thinking, rows: np.ndarray, place: int | str, value: Replacement, noisy: frozenset) -> Tensor | None:
+def _input_at(
+    model: Codi, clean: Thinking, rows: np.ndarray, place: int | str, value: Replacement, noise_places: frozenset
+) -> Tensor | None:
     """What a condition feeds at one place of a batch, [b, d]; None for the model's own input."""
     if value is None:
         return None
     if value is KEPT:
         return clean.latents[:, place]
     values = torch.as_tensor(value[rows], device=model.device)
-    return noise_like(model, values, clean, place) if place in noisy else values
+    return noise_like(model, values, clean, place) if place in noise_places else values
 
 
 def each_batch(
@@ -369,20 +373,20 @@ def each_batch(
 
     How a sum is split over threads rounds it, and an SAE is trained on the states: the number of threads must change no bit.
     """
-    items = batches(sequences, size, padding, exact=_alone(model))
+    row_batches = batches(sequences, size, padding, exact=_alone(model))
     if not _alone(model):
-        for item in items:
-            function(item)
+        for rows in row_batches:
+            function(rows)
         return
     threads = torch.get_num_threads()
 
-    def alone(item: np.ndarray) -> None:
+    def on_one_thread(rows: np.ndarray) -> None:
         with torch.inference_mode():  # a thread has its own mode
-            function(item)
+            function(rows)
 
     try:
         with ThreadPoolExecutor(threads if THREADED else 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for _ in pool.map(alone, items):
+            for _ in pool.map(on_one_thread, row_batches):
                 pass
     finally:
         torch.set_num_threads(threads)
@@ -393,13 +397,13 @@ def _alone(model: Codi) -> bool:
     return model.device.type == "cpu" and model.width < WIDE
 
 
-def _fill(kept: np.ndarray | None, rows: np.ndarray, values: Tensor | None) -> None:
-    if kept is None:
+def _fill(array: np.ndarray | None, rows: np.ndarray, values: Tensor | None) -> None:
+    if array is None:
         return
-    found = values.float().cpu().numpy()
-    if kept.dtype == np.float16 and np.abs(found).max() > np.finfo(np.float16).max:
-        raise MeasureError(f"states reach {np.abs(found).max():.3g}, beyond the range of the half precision they are kept in")
-    kept[rows] = found
+    states = values.float().cpu().numpy()
+    if array.dtype == np.float16 and np.abs(states).max() > np.finfo(np.float16).max:
+        raise MeasureError(f"states reach {np.abs(states).max():.3g}, beyond the range of the half precision they are kept in")
+    array[rows] = states
 
 
 @torch.inference_mode()
@@ -409,9 +413,9 @@ def explain(model: Codi, questions: Sequence[str], *, batch_size: int, max_new_t
     model.check_length(max(map(len, ids), default=0), "the longest question")
     tokens: list[list[int]] = [[] for _ in ids]
     for rows in batches(ids, batch_size):
-        _, found = generate(model, encode(model, [ids[i] for i in rows]), max_new_tokens)
+        _, answer_ids = generate(model, encode(model, [ids[i] for i in rows]), max_new_tokens)
         for i, row in enumerate(rows):
-            tokens[row] = found[i][0]
+            tokens[row] = answer_ids[i][0]
     return texts(model, tokens)
 
 

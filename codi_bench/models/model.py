@@ -59,7 +59,7 @@ class Model:
         batch_size: int = 64,
         max_new_tokens: int | None = None,
         protocol: str = loop.MASKED,
-        progress=lambda done: None,
+        progress=lambda count: None,
     ) -> Thoughts:
         """Capture every state of `num_latents` thoughts (default K); with max_new_tokens also answer, in the same pass.
 
@@ -121,7 +121,7 @@ class Model:
         seed: int = 0,
         hidden_states: np.ndarray | None = None,
         log_probabilities: np.ndarray | None = None,
-        progress=lambda done: None,
+        progress=lambda count: None,
     ) -> list[Answers]:
         """Greedy answers under several conditions (each a list of edits; empty: clean) that share all they can.
 
@@ -134,8 +134,8 @@ class Model:
         """
         self._check(num_latents, protocol)
         latents = self._latents(num_latents)
-        resampled = any(edit.kind == "resample" for edits in conditions for edit in edits)
-        if resampled and not len(answers) == len(groups) == len(questions):
+        needs_donors = any(edit.kind == "resample" for edits in conditions for edit in edits)
+        if needs_donors and not len(answers) == len(groups) == len(questions):
             raise ValueError("resample needs the gold answer and the group of every question, to choose donors that differ")
         if log_probabilities is not None and len(answers) != len(questions):
             raise ValueError("log-probabilities need the gold answer of every question")
@@ -182,7 +182,7 @@ class Model:
         batch_size: int = 64,
         max_new_tokens: int = 256,
         seed: int = 0,
-        progress=lambda done: None,
+        progress=lambda count: None,
     ) -> tuple[Answers, list[Answers]]:
         """Greedy answers: clean, and under each patch, which takes thoughts from a source.
 
@@ -211,8 +211,10 @@ class Model:
 
         The last entry of the layers is the projected thought; -1 where a word takes several ids.
         """
-        known = {word: reading.word_ids(self.codi, word) for each in words for word in each}
-        return reading.lens_ranks(self.codi, hidden_states, [[known[word] for word in each] for each in words])
+        word_ids = {word: reading.word_ids(self.codi, word) for problem_words in words for word in problem_words}
+        return reading.lens_ranks(
+            self.codi, hidden_states, [[word_ids[word] for word in problem_words] for problem_words in words]
+        )
 
     def lens_words(self, states: np.ndarray, *, count: int) -> tuple[tuple[tuple[str, ...], ...], ...]:
         """The first words that the head reads in states behind the final norm, [n][places][count], from [n, places, d]."""
@@ -223,16 +225,16 @@ class Model:
 
         The backbone's are drawn as its configuration says, the projection's as PyTorch does.
         """
-        fresh = copy.deepcopy(self.codi)
+        codi = copy.deepcopy(self.codi)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            backbone = type(fresh.backbone)(fresh.backbone.config)
-            for module in fresh.projection.modules():
+            backbone = type(codi.backbone)(codi.backbone.config)
+            for module in codi.projection.modules():
                 if hasattr(module, "reset_parameters"):
                     module.reset_parameters()
-        fresh.backbone.load_state_dict(backbone.state_dict())
-        fresh.fingerprint = f"{self.fingerprint} untrained {seed}"
-        return Model(fresh, self.entry, self.device, self.dtype)
+        codi.backbone.load_state_dict(backbone.state_dict())
+        codi.fingerprint = f"{self.fingerprint} untrained {seed}"
+        return Model(codi, self.entry, self.device, self.dtype)
 
     def explain(self, questions: Sequence[str], *, batch_size: int = 64, max_new_tokens: int = 64) -> Answers:
         """The teacher's chain of thought and answer in words, greedily."""
@@ -251,7 +253,7 @@ class Model:
         """Thoughts of other problems, as the source of means and donors. Raises what `think` raises."""
         self._check(num_latents, protocol)
         latents = self._latents(num_latents)
-        kept = Thoughts(latents=np.empty((len(questions), latents + 1, self.codi.width), np.float32))
+        thoughts = Thoughts(latents=np.empty((len(questions), latents + 1, self.codi.width), np.float32))
         loop.answer_conditions(
             self.codi,
             questions,
@@ -261,9 +263,9 @@ class Model:
             batch_size=batch_size,
             max_new_tokens=0,
             padding=protocol,
-            keep=kept,
+            keep=thoughts,
         )
-        return Reference(kept.latents, tuple(answers), tuple(groups))
+        return Reference(thoughts.latents, tuple(answers), tuple(groups))
 
     def _golds(self, questions: Sequence[str], answers: Sequence[str]) -> list[list[int]]:
         """Ids of the gold answers as training has them, with eos."""
@@ -320,87 +322,88 @@ def load(
         raise CheckpointError(f"num_latents must be 0 or more, got {num_latents}")
     if lora_alpha is not None and not 0 < lora_alpha < float("inf"):
         raise CheckpointError(f"lora_alpha must be a positive number, got {lora_alpha}")
-    folder, registered = _find(name_or_path)
+    folder, named_entry = _find(name_or_path)
     check_settings(folder)
-    known = registered or REGISTRY.get(name or "")
-    called = name or (registered.name if registered else Path(name_or_path).name)
+    model_entry = named_entry or REGISTRY.get(name or "")
+    model_name = name or (named_entry.name if named_entry else Path(name_or_path).name)
     if is_published(folder):
-        under = _find_base(folder, base, called, known)
-        check_settings(under)
+        base_path = _find_base(folder, base, model_name, model_entry)
+        check_settings(base_path)
         codi = load_published(
             folder,
-            under,
+            base_path,
             device=device,
             dtype=DTYPES[dtype],
-            name=called,
-            **_settings(called, known, num_latents, lora_alpha),
+            name=model_name,
+            **_settings(model_name, model_entry, num_latents, lora_alpha),
         )
     elif (folder / adapter.META).is_file():
-        codi = adapter.load_adapter(folder, base, device=device, dtype=DTYPES[dtype], name=called, num_latents=num_latents)
+        codi = adapter.load_adapter(folder, base, device=device, dtype=DTYPES[dtype], name=model_name, num_latents=num_latents)
     elif (folder / "codi.json").is_file() and not (base is None and lora_alpha is None):
         raise CheckpointError(
             f"{folder}: a folder of codi-bench is whole, without base or LoRA; leave out --base and --lora-alpha"
         )
     else:
-        codi = load_folder(folder, device=device, dtype=DTYPES[dtype], name=called, num_latents=num_latents)
+        codi = load_folder(folder, device=device, dtype=DTYPES[dtype], name=model_name, num_latents=num_latents)
     codi.backbone.config.return_dict = True  # how results are handed over is no property of a model
-    family = "gpt2" if codi.backbone.config.model_type == "gpt2" else "llama"
-    if known is None or not known.has_shape(family, codi.num_layers, codi.width):  # another model under a known name
-        known = entry_for(known.name if known else called, family, codi.num_layers)
-    return Model(codi, known, device, dtype)
+    architecture = "gpt2" if codi.backbone.config.model_type == "gpt2" else "llama"
+    # another model under a known name has an entry of its own
+    if model_entry is None or not model_entry.has_shape(architecture, codi.num_layers, codi.width):
+        model_entry = entry_for(model_entry.name if model_entry else model_name, architecture, codi.num_layers)
+    return Model(codi, model_entry, device, dtype)
 
 
 def _find(name_or_path: str | Path) -> tuple[Path, ModelEntry | None]:
     """The folder of a model, downloaded if need be, and its entry if it was asked for by its registered or hub name."""
     text = name_or_path if isinstance(name_or_path, str) else ""
-    registered = REGISTRY.get(text)
-    if registered is None and Path(name_or_path).is_dir():
+    named_entry = REGISTRY.get(text)
+    if named_entry is None and Path(name_or_path).is_dir():
         return Path(name_or_path), None
-    registered = registered or next((each for each in REGISTRY.values() if text and each.hub == text), None)
-    if registered is not None and not registered.hub:
-        if registered.adapter and not registered.folder.is_dir():
+    named_entry = named_entry or next((candidate for candidate in REGISTRY.values() if text and candidate.hub == text), None)
+    if named_entry is not None and not named_entry.hub:
+        if named_entry.adapter and not named_entry.folder.is_dir():
             mend = "install from a clone of the repository, with `pip install -e .`"
-            raise MissingWeightsError(f"{registered.folder}: {text} is not in the wheel; {mend}")
-        return registered.folder, registered
-    if registered is not None or hub.is_repository(text):
-        repository = registered.hub if registered else text
-        mend = _mend(registered) if registered else ""
-        return hub.fetch(repository, patterns=hub.BESIDE_WEIGHTS, one_of=hub.WEIGHT_FILES, mend=mend), registered
+            raise MissingWeightsError(f"{named_entry.folder}: {text} is not in the wheel; {mend}")
+        return named_entry.folder, named_entry
+    if named_entry is not None or hub.is_repository(text):
+        repository = named_entry.hub if named_entry else text
+        mend = _mend(named_entry) if named_entry else ""
+        return hub.fetch(repository, patterns=hub.BESIDE_WEIGHTS, one_of=hub.WEIGHT_FILES, mend=mend), named_entry
     if not text or "/" in text or text.startswith("."):
         raise CheckpointError(f"{name_or_path}: no such folder; give a registered model name or a folder with weights")
     entry(text)  # raises, naming the nearest model
     raise AssertionError("an entry is on the hub or in a folder")
 
 
-def _find_base(folder: Path, base: str | Path | None, called: str, known: ModelEntry | None) -> Path:
+def _find_base(folder: Path, base: str | Path | None, model_name: str, model_entry: ModelEntry | None) -> Path:
     """The folder of the language model under a published checkpoint."""
     if base is not None:
         return hub.locate(base, patterns=hub.BASE_FILES)
-    if known is None or known.base is None:
+    if model_entry is None or model_entry.base is None:
         raise CheckpointError(
             f"{folder}: no codi.json, so this is not a model folder of codi-bench; a published checkpoint needs the language "
-            f"model it was trained over: give --base FOLDER or its hub name (to pytest: --base {called}=FOLDER)"
+            f"model it was trained over: give --base FOLDER or its hub name (to pytest: --base {model_name}=FOLDER)"
         )
-    return hub.fetch(known.base, patterns=hub.BASE_FILES, mend=_mend(known))
+    return hub.fetch(model_entry.base, patterns=hub.BASE_FILES, mend=_mend(model_entry))
 
 
-def _mend(known: ModelEntry) -> str:
+def _mend(model_entry: ModelEntry) -> str:
     return (
-        f"run `hf download {known.hub}` and `hf download {known.base}` where there is a network, or give --model "
-        f"{known.name}=FOLDER --base {known.name}=FOLDER"
+        f"run `hf download {model_entry.hub}` and `hf download {model_entry.base}` where there is a network, or give --model "
+        f"{model_entry.name}=FOLDER --base {model_entry.name}=FOLDER"
     )
 
 
-def _settings(called: str, known: ModelEntry | None, num_latents: int | None, lora_alpha: float | None) -> dict:
+def _settings(model_name: str, model_entry: ModelEntry | None, num_latents: int | None, lora_alpha: float | None) -> dict:
     """K and alpha of a published checkpoint; assuming them is said."""
-    taken = known if known and known.hub else REGISTRY[PUBLISHED[0]]
-    if taken is not known and None in (num_latents, lora_alpha):
-        assumed = {"--num-latents": (num_latents, taken.num_latents), "--lora-alpha": (lora_alpha, taken.lora_alpha)}
-        said = [f"{flag} {default}" for flag, (given, default) in assumed.items() if given is None]
+    source = model_entry if model_entry and model_entry.hub else REGISTRY[PUBLISHED[0]]
+    if source is not model_entry and None in (num_latents, lora_alpha):
+        flags = {"--num-latents": (num_latents, source.num_latents), "--lora-alpha": (lora_alpha, source.lora_alpha)}
+        assumptions = [f"{flag} {default}" for flag, (value, default) in flags.items() if value is None]
         logging.getLogger(__name__).warning(
-            "%s: the checkpoint does not say how it was trained; assuming %s, as published", called, " and ".join(said)
+            "%s: the checkpoint does not say how it was trained; assuming %s, as published", model_name, " and ".join(assumptions)
         )
     return {
-        "num_latents": taken.num_latents if num_latents is None else num_latents,
-        "lora_alpha": taken.lora_alpha if lora_alpha is None else lora_alpha,
+        "num_latents": source.num_latents if num_latents is None else num_latents,
+        "lora_alpha": source.lora_alpha if lora_alpha is None else lora_alpha,
     }

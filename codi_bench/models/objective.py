@@ -70,12 +70,12 @@ def codi_losses(model: Codi, batch: list[Example], *, masks: str = MASKED, answe
     question, teacher, teacher_ce = _teach(model, batch)
     ids, mask = _pad_right([[model.eot_id, *e.answer] for e in batch], model)
     student = feed(model, _thought(model, batch, question, masks), model.embed(ids), mask, all_layers=True)
-    wanted = mask[:, 1:].bool()
-    student_ce = F.cross_entropy(model.logits(student.hidden[:, :-1][wanted]).float(), ids[:, 1:][wanted])
+    target_mask = mask[:, 1:].bool()
+    student_ce = F.cross_entropy(model.logits(student.hidden[:, :-1][target_mask]).float(), ids[:, 1:][target_mask])
 
     rows = torch.arange(len(batch))
-    at = torch.tensor([len(e.thought) + cue - 1 for e in batch])
-    distill = [_distill(s[:, cue], t[rows, at]) for s, t in zip(student.hidden_states, teacher.hidden_states)]
+    cue_index = torch.tensor([len(e.thought) + cue - 1 for e in batch])
+    distill = [_distill(s[:, cue], t[rows, cue_index]) for s, t in zip(student.hidden_states, teacher.hidden_states)]
     return Losses(student_ce, teacher_ce, torch.stack(distill).mean())
 
 
@@ -90,8 +90,8 @@ def _thought(model: Codi, batch: list[Example], question: State, masks: str) -> 
         state = think(model, [e.question for e in batch], model.num_latents, padding=UNMASKED).state
         if masks == FIXED:
             _, mask = model.pad([[*e.question, model.bot_id] for e in batch])
-            after = state.sees[:, :, mask.shape[1] :]
-            state = replace(state, sees=torch.cat([mask[:, None].bool(), after], dim=2))
+            latent_sees = state.sees[:, :, mask.shape[1] :]
+            state = replace(state, sees=torch.cat([mask[:, None].bool(), latent_sees], dim=2))
         return state
     state = feed(model, question, model.embed(torch.full((len(batch), 1), model.bot_id, device=model.device)))
     for _ in range(model.num_latents):
@@ -105,8 +105,8 @@ def _teach(model: Codi, batch: list[Example]) -> tuple[State, State, Tensor]:
     question = feed(model, None, model.embed(ids), mask)
     ids, mask = _pad_right([e.thought + e.answer for e in batch], model)
     teacher = feed(model, question, model.embed(ids), mask, all_layers=True)
-    before = torch.cat([question.hidden[:, -1:], teacher.hidden[:, :-1]], dim=1)  # the state that predicts each word
-    return question, teacher, F.cross_entropy(model.logits(before[mask.bool()]).float(), ids[mask.bool()])
+    predictors = torch.cat([question.hidden[:, -1:], teacher.hidden[:, :-1]], dim=1)  # the state that predicts each word
+    return question, teacher, F.cross_entropy(model.logits(predictors[mask.bool()]).float(), ids[mask.bool()])
 
 
 def _bare_ids(model: Codi, texts: list[str]) -> list[list[int]]:

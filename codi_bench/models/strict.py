@@ -64,8 +64,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except Exception as error:  # SafetensorError, OSError, and KeyError for a dtype that it does not know
-        what = other_file(path) or one_line(error)
-        raise CheckpointError(f"{path}: not a whole safetensors file ({what}); copy it again") from error
+        fault = other_file(path) or one_line(error)
+        raise CheckpointError(f"{path}: not a whole safetensors file ({fault}); copy it again") from error
 
 
 def other_file(path: Path) -> str:
@@ -93,9 +93,9 @@ def check(
     shared: names of one tensor; whichever is there serves for those that are not. against: what the weights must fit.
     Raises one CheckpointError that lists missing, unexpected and wrongly shaped keys, or NaN, or shared ones that differ.
     """
-    there = [name for name in shared if name in tensors]
-    tensors = {**{name: tensors[there[0]] for name in shared if there}, **tensors}
-    found = {
+    present = [name for name in shared if name in tensors]
+    tensors = {**{name: tensors[present[0]] for name in shared if present}, **tensors}
+    mismatches = {
         "missing": expected.keys() - tensors.keys(),
         "unexpected": tensors.keys() - expected.keys(),
         "wrong shape": {
@@ -104,16 +104,18 @@ def check(
             if name in tensors and tuple(tensors[name].shape) != tuple(shape)
         },
     }
-    if any(found.values()):
-        said = "; ".join(f"{what}: {_listed(keys)}" for what, keys in found.items() if keys)
-        raise CheckpointError(f"{path}: the weights do not fit {against}: {said}")
-    bad = {name for name, value in tensors.items() if not _finite(value)}
-    if bad:
-        raise CheckpointError(f"{path}: NaN or infinite weights in {_listed(bad)}; the file is damaged or training diverged")
-    for name in there[1:]:
-        if not torch.equal(tensors[name], tensors[there[0]]):
+    if any(mismatches.values()):
+        summary = "; ".join(f"{kind}: {_enumeration(keys)}" for kind, keys in mismatches.items() if keys)
+        raise CheckpointError(f"{path}: the weights do not fit {against}: {summary}")
+    nonfinite = {name for name, value in tensors.items() if not _is_finite(value)}
+    if nonfinite:
+        raise CheckpointError(
+            f"{path}: NaN or infinite weights in {_enumeration(nonfinite)}; the file is damaged or training diverged"
+        )
+    for name in present[1:]:
+        if not torch.equal(tensors[name], tensors[present[0]]):
             raise CheckpointError(
-                f"{path}: {there[0]} and {name} are one tied tensor by config.json, but they differ; "
+                f"{path}: {present[0]} and {name} are one tied tensor by config.json, but they differ; "
                 "set tie_word_embeddings to false there if the model was trained so, or save it again"
             )
     return tensors
@@ -129,7 +131,7 @@ def fill(
     state = {}
     for name, value in weights:
         state[name] = value.to(dtype, copy=True, memory_format=torch.contiguous_format)
-        if not _finite(state[name]):
+        if not _is_finite(state[name]):
             raise CheckpointError(f"{path}: {name} does not fit into {str(dtype)[6:]}; use --dtype float32")
     model.load_state_dict(state, assign=True, strict=False)
     if model.backbone.config.tie_word_embeddings:
@@ -138,7 +140,7 @@ def fill(
     return model.to(device).eval()
 
 
-def _finite(value: Tensor) -> bool:
+def _is_finite(value: Tensor) -> bool:
     return bool(torch.isfinite(value if value.element_size() > 1 else value.float()).all())
 
 
@@ -147,6 +149,6 @@ def shown(key: object) -> str:
     return "".join(c if c.isprintable() else " " for c in str(key))[:200]
 
 
-def _listed(keys: Iterable[str]) -> str:
+def _enumeration(keys: Iterable[str]) -> str:
     keys = [shown(key) for key in sorted(keys)]
     return ", ".join(keys[:SHOWN]) + (f" … ({len(keys)} in all)" if len(keys) > SHOWN else "")

@@ -39,18 +39,18 @@ def evaluate(folder: Path, *, batch_size: int = 64) -> dict:
     answers = model.answer_conditions(
         questions, conditions, reference=means, max_new_tokens=MAX_NEW_TOKENS, batch_size=batch_size
     )
-    clean, all_mean, *single = (_right(found.texts, problems) for found in answers)
-    no_latents = _right(model.answer(questions, num_latents=0, max_new_tokens=MAX_NEW_TOKENS).texts, problems)
-    teacher = _right(model.explain(questions, max_new_tokens=MAX_NEW_TOKENS).texts, problems)
-    several = np.array([p.num_steps > 1 for p in problems])
-    corrected = holm([mcnemar_exact(clean, right) for right in single])
-    drop = newcombe_paired(clean[several], all_mean[several])
+    clean, all_mean, *single = (_correctness(condition_answers.texts, problems) for condition_answers in answers)
+    no_latents = _correctness(model.answer(questions, num_latents=0, max_new_tokens=MAX_NEW_TOKENS).texts, problems)
+    teacher = _correctness(model.explain(questions, max_new_tokens=MAX_NEW_TOKENS).texts, problems)
+    multi_step = np.array([p.num_steps > 1 for p in problems])
+    p_values = holm([mcnemar_exact(clean, correct) for correct in single])
+    drop = newcombe_paired(clean[multi_step], all_mean[multi_step])
     return {
         "n": HELD_OUT,
         "parameters": model.codi.num_parameters,
         "accuracy": {
-            name: _by_steps(right, problems)
-            for name, right in (
+            name: _accuracy_by_steps(correct, problems)
+            for name, correct in (
                 ("teacher, chain of thought in words", teacher),
                 ("student, 6 latents", clean),
                 ("student, no latents (K = 0)", no_latents),
@@ -61,11 +61,11 @@ def evaluate(folder: Path, *, batch_size: int = 64) -> dict:
             "points": 100 * drop.value,
             "low": 100 * drop.low,
             "high": 100 * drop.high,
-            "n": int(several.sum()),
+            "n": int(multi_step.sum()),
         },
         "positions": [
-            {"latent_pos": k, "drop": 100 * float(clean.mean() - right.mean()), "p_holm": float(p)}
-            for k, (right, p) in enumerate(zip(single, corrected))
+            {"latent_pos": k, "drop": 100 * float(clean.mean() - correct.mean()), "p_holm": float(p)}
+            for k, (correct, p) in enumerate(zip(single, p_values))
         ],
     }
 
@@ -94,7 +94,7 @@ def write_card(folder: Path, recipe: Recipe, run: Run, *, seed: int, dtype: str,
 def write_lora_card(folder: Path, done: Finetuned, *, command: str, weights: Path, held_out: list[Problem] | None) -> None:
     """The same for a model over a backbone. weights: the folder that was exported, to measure it on held-out problems if any."""
     recipe, run = done.recipe, done.run
-    trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
+    num_trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
     figures = {
         **{k: v for k, v in asdict(recipe).items() if k not in ("notes", "epochs" if recipe.steps else "steps")},
         "command": command,
@@ -104,38 +104,40 @@ def write_lora_card(folder: Path, done: Finetuned, *, command: str, weights: Pat
         "examples": done.used,
         "skipped": done.skipped,
         "steps": run.steps,
-        "trained_parameters": trained,
+        "trained_parameters": num_trained,
         "parameters": run.model.num_parameters - sum(p.numel() for n, p in run.model.named_parameters() if ".lora_" in n),
         **_circumstances(run),
-        "held_out": None if held_out is None else _measured(weights, done, held_out),
+        "held_out": None if held_out is None else _measure(weights, done, held_out),
     }
-    alone = (weights / META).is_file()
-    _write(folder, figures, lora_card(done, figures, weights.relative_to(folder), alone=alone))
+    is_adapter = (weights / META).is_file()
+    _write(folder, figures, lora_card(done, figures, weights.relative_to(folder), alone=is_adapter))
 
 
-def _measured(weights: Path, done: Finetuned, problems: list[Problem]) -> dict:
+def _measure(weights: Path, finetuned: Finetuned, problems: list[Problem]) -> dict:
     """Accuracy of teacher and student as they load from their folder, every batch masked."""
-    recipe, device = done.recipe, str(done.run.model.device)
+    recipe, device = finetuned.recipe, str(finetuned.run.model.device)
     if weights.joinpath("codi.json").exists():
-        over = {}
+        options = {}
     elif weights.joinpath(META).is_file():  # an adapter holds its alpha
-        over = {"base": done.base}
+        options = {"base": finetuned.base}
     else:
-        over = {"base": done.base, "lora_alpha": recipe.alpha}
-    model: Model = load(weights, device=device, num_latents=recipe.num_latents, **over)
+        options = {"base": finetuned.base, "lora_alpha": recipe.alpha}
+    model: Model = load(weights, device=device, num_latents=recipe.num_latents, **options)
     questions = [p.question for p in problems]
     longest = max(map(len, model.codi.tokenizer(questions)["input_ids"])) + 2 + recipe.num_latents
-    new = max(1, min(256, model.codi.backbone.config.max_position_embeddings - longest))
+    token_limit = max(1, min(256, model.codi.backbone.config.max_position_embeddings - longest))
     texts = {
-        "teacher, chain of thought in words": model.explain(questions, max_new_tokens=new).texts,
-        f"student, {recipe.num_latents} latents": model.answer(questions, max_new_tokens=new).texts,
-        "student, no latents (K = 0)": model.answer(questions, num_latents=0, max_new_tokens=new).texts,
+        "teacher, chain of thought in words": model.explain(questions, max_new_tokens=token_limit).texts,
+        f"student, {recipe.num_latents} latents": model.answer(questions, max_new_tokens=token_limit).texts,
+        "student, no latents (K = 0)": model.answer(questions, num_latents=0, max_new_tokens=token_limit).texts,
     }
     return {
         "n": len(problems),
-        "max_new_tokens": new,
+        "max_new_tokens": token_limit,
         "problems_sha256": problems_hash(problems),
-        "accuracy": {name: _by_steps(_right(found, problems), problems) for name, found in texts.items()},
+        "accuracy": {
+            name: _accuracy_by_steps(_correctness(answer_texts, problems), problems) for name, answer_texts in texts.items()
+        },
     }
 
 
@@ -156,8 +158,8 @@ def _write(folder: Path, figures: dict, text: str) -> None:
 
 def card(recipe: Recipe, figures: dict) -> str:
     """The card as Markdown."""
-    held = figures["held_out"]
-    drop = held["drop_all_mean_on_2_and_more_steps"]
+    evaluation = figures["held_out"]
+    drop = evaluation["drop_all_mean_on_2_and_more_steps"]
     facts = (
         "command",
         "seed",
@@ -179,15 +181,15 @@ def card(recipe: Recipe, figures: dict) -> str:
         [
             f"# {recipe.name}",
             "",
-            f"A CODI model of {held['parameters']:,} parameters ({recipe.family} architecture, {recipe.layers} layers, "
+            f"A CODI model of {evaluation['parameters']:,} parameters ({recipe.family} architecture, {recipe.layers} layers, "
             f"width {recipe.width}, K = {recipe.num_latents}), trained from nothing on generated word problems; "
             "fp16 weights, computed in fp32.",
             "",
             _facts(figures, facts),
             "",
-            f"## Accuracy by number of steps ({held['n']} held-out problems, after the rounding)",
+            f"## Accuracy by number of steps ({evaluation['n']} held-out problems, after the rounding)",
             "",
-            _accuracy(held["accuracy"]),
+            _accuracy(evaluation["accuracy"]),
             "",
             f"With every latent replaced by its mean, accuracy on problems of two and more steps drops by "
             f"{drop['points']:.1f} points [{drop['low']:.1f}, {drop['high']:.1f}] (n = {drop['n']}).",
@@ -195,7 +197,7 @@ def card(recipe: Recipe, figures: dict) -> str:
             "One latent at its mean (exact McNemar, Holm over K):",
             "",
             tabulate(
-                [[p["latent_pos"], f"{p['drop']:.1f}", f"{p['p_holm']:.2g}"] for p in held["positions"]],
+                [[p["latent_pos"], f"{p['drop']:.1f}", f"{p['p_holm']:.2g}"] for p in evaluation["positions"]],
                 ["latent_pos", "drop in points", "p"],
                 tablefmt="github",
             ),
@@ -214,20 +216,22 @@ def card(recipe: Recipe, figures: dict) -> str:
 
 def lora_card(done: Finetuned, figures: dict, weights: Path, *, alone: bool) -> str:
     """The card of a model over a backbone, as Markdown. alone: it is an adapter, without its backbone."""
-    recipe, held = done.recipe, figures["held_out"]
+    recipe, evaluation = done.recipe, figures["held_out"]
     load_options = f" --base {recipe.base} --num-latents {recipe.num_latents} --lora-alpha {recipe.alpha:g}"
     if alone:
-        how = f"LoRA, projection and new rows alone, in fp16: they load over `{recipe.base}` and over no other: `--model FOLDER`."
+        usage = (
+            f"LoRA, projection and new rows alone, in fp16: they load over `{recipe.base}` and over no other: `--model FOLDER`."
+        )
     elif weights == Path("."):
-        how = "LoRA is merged into the weights; the folder loads by itself: `--model FOLDER`."
+        usage = "LoRA is merged into the weights; the folder loads by itself: `--model FOLDER`."
     else:
-        how = f"LoRA lies beside the frozen weights, in the published layout: `--model FOLDER/{weights}{load_options}`."
+        usage = f"LoRA lies beside the frozen weights, in the published layout: `--model FOLDER/{weights}{load_options}`."
     facts = [name for name in figures if name not in ("name", "command", "losses", "held_out", "parameters")]
-    measured = (
+    accuracy = (
         "Not measured: no held-out problems were given (`--eval FILE`)."
-        if held is None
-        else f"{held['n']} problems, sha256 `{held['problems_sha256']}`, read from the exported weights, every batch masked.\n\n"
-        + _accuracy(held["accuracy"])
+        if evaluation is None
+        else f"{evaluation['n']} problems, sha256 `{evaluation['problems_sha256']}`, read from the exported weights, "
+        "every batch masked.\n\n" + _accuracy(evaluation["accuracy"])
     )
     return "\n".join(
         [
@@ -237,7 +241,7 @@ def lora_card(done: Finetuned, figures: dict, weights: Path, *, alone: bool) -> 
             f"LoRA and the projection, {figures['trained_parameters']:,} parameters; everything else is the backbone's, and the "
             "three new embeddings stay as they were drawn.",
             "",
-            how,
+            usage,
             "",
             f"    {figures['command']}",
             "",
@@ -245,7 +249,7 @@ def lora_card(done: Finetuned, figures: dict, weights: Path, *, alone: bool) -> 
             "",
             "## Accuracy by number of steps",
             "",
-            measured,
+            accuracy,
             "",
             "## Loss",
             "",
@@ -275,16 +279,16 @@ def _losses(log: list[dict]) -> str:
     return tabulate(rows, ["step", *parts], tablefmt="github")
 
 
-def _right(texts, problems: list[Problem]) -> np.ndarray:
+def _correctness(texts, problems: list[Problem]) -> np.ndarray:
     return np.array([score(text, p.answer) for text, p in zip(texts, problems, strict=True)])
 
 
-def _by_steps(right: np.ndarray, problems: list[Problem]) -> dict[str, dict]:
+def _accuracy_by_steps(correct: np.ndarray, problems: list[Problem]) -> dict[str, dict]:
     """Accuracy with Wilson intervals, for each number of steps and for all."""
     steps = np.array([p.num_steps for p in problems])
     groups = {str(k): steps == k for k in sorted(set(steps.tolist()))} | {"all": steps >= 0}
-    found = {}
-    for name, mine in groups.items():
-        rate = wilson(int(right[mine].sum()), int(mine.sum()))
-        found[name] = {"value": rate.value, "low": rate.low, "high": rate.high, "n": int(mine.sum())}
-    return found
+    cells = {}
+    for name, mask in groups.items():
+        rate = wilson(int(correct[mask].sum()), int(mask.sum()))
+        cells[name] = {"value": rate.value, "low": rate.low, "high": rate.high, "n": int(mask.sum())}
+    return cells

@@ -77,9 +77,9 @@ def finetune(
         raise ProblemError("no problem has steps: the teacher needs the chain of thought, field 'cot' (GSM8K-Aug) or 'steps'")
     folder = base_folder(recipe.base)
     model = new_model(recipe, folder)
-    kept, skipped = usable(problems, model, recipe)
+    selection, skipped = usable(problems, model, recipe)
     model = model.to(device)
-    examples = encode_examples(model, kept)
+    examples = encode_examples(model, selection)
     size = recipe.batch_size * recipe.accumulate
     steps = recipe.steps or math.ceil(len(examples) / size) * recipe.epochs
     base_hash = hash_files(folder)
@@ -90,8 +90,11 @@ def finetune(
     }
 
     def parts(step: int) -> list[list[Example]]:
-        mine = step_indices(len(examples), size, recipe.seed, step)
-        return [[examples[i] for i in mine[at : at + recipe.batch_size]] for at in range(0, len(mine), recipe.batch_size)]
+        indices = step_indices(len(examples), size, recipe.seed, step)
+        return [
+            [examples[i] for i in indices[start : start + recipe.batch_size]]
+            for start in range(0, len(indices), recipe.batch_size)
+        ]
 
     def loss(worker: Codi, part: list[Example], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         losses = codi_losses(worker, part, masks=recipe.masks, answer_shift=recipe.answer_shift)
@@ -114,8 +117,8 @@ def finetune(
         recipe.max_norm,
         frozen=new_rows(model),
     )
-    every = log_every or max(10, steps // 500)
-    seconds, log = run_job(job, work, dtype=getattr(torch, recipe.dtype), save_every=save_every, log_every=every)
+    log_interval = log_every or max(10, steps // 500)
+    seconds, log = run_job(job, work, dtype=getattr(torch, recipe.dtype), save_every=save_every, log_every=log_interval)
     run = Run(model.eval(), steps, seconds, problems_hash(problems), log)
     return Finetuned(recipe, run, folder, base_hash, len(examples), skipped)
 
@@ -158,21 +161,21 @@ def usable(problems: Sequence[Problem], model: Codi, recipe: LoraRecipe) -> tupl
     As published: no answer that does not begin with a digit, and none longer than max_tokens in question, chain and answer. A
     backbone with too few positions for that sets a lower limit. Raises ProblemError if nothing is left.
     """
-    spare = model.num_latents + len(model.tokenizer(CUE, add_special_tokens=False)["input_ids"]) + 8
-    limit = min(recipe.max_tokens, model.backbone.config.max_position_embeddings - spare)
+    reserve = model.num_latents + len(model.tokenizer(CUE, add_special_tokens=False)["input_ids"]) + 8
+    limit = min(recipe.max_tokens, model.backbone.config.max_position_embeddings - reserve)
     texts = [p.question + " ".join(p.steps) + p.answer for p in problems]
     lengths = [len(ids) for ids in model.tokenizer(texts)["input_ids"]]
-    bare = [not p.answer[:1].isdigit() for p in problems]
-    kept = [p for p, length, without in zip(problems, lengths, bare) if length <= limit and not without]
+    non_numeric = [not p.answer[:1].isdigit() for p in problems]
+    selection = [p for p, length, skip in zip(problems, lengths, non_numeric) if length <= limit and not skip]
     reasons = {
-        "answer does not begin with a digit": sum(bare),
-        f"more than {limit} tokens": sum(length > limit and not without for length, without in zip(lengths, bare)),
+        "answer does not begin with a digit": sum(non_numeric),
+        f"more than {limit} tokens": sum(length > limit and not skip for length, skip in zip(lengths, non_numeric)),
     }
-    skipped = {why: count for why, count in reasons.items() if count}
-    if not kept:
-        said = ", ".join(f"{count}: {why}" for why, count in skipped.items())
-        raise ProblemError(f"none of the {len(problems)} problems can be trained on ({said})")
-    return kept, skipped
+    skipped = {reason: count for reason, count in reasons.items() if count}
+    if not selection:
+        summary = ", ".join(f"{count}: {reason}" for reason, count in skipped.items())
+        raise ProblemError(f"none of the {len(problems)} problems can be trained on ({summary})")
+    return selection, skipped
 
 
 def step_indices(count: int, size: int, seed: int, step: int) -> list[int]:
@@ -216,9 +219,9 @@ def export_own(model: Codi, base: Path, folder: Path, *, dtype: torch.dtype = to
     Raises CheckpointError if a weight is too large for dtype.
     """
     plain = merged(model)
-    large = max(float(p.abs().max()) for p in plain.parameters())
-    if large > torch.finfo(dtype).max:
-        raise CheckpointError(f"{folder}: a weight of {large:.3g} does not fit into {str(dtype)[6:]}; use --weights bfloat16")
+    largest = max(float(p.abs().max()) for p in plain.parameters())
+    if largest > torch.finfo(dtype).max:
+        raise CheckpointError(f"{folder}: a weight of {largest:.3g} does not fit into {str(dtype)[6:]}; use --weights bfloat16")
     save_folder(plain, folder, dtype=dtype)
     for path in sorted({path for pattern in WORDS for path in base.glob(pattern) if path.is_file()}):
         shutil.copyfile(path, folder / path.name)
@@ -234,16 +237,16 @@ def export_published(model: Codi, folder: Path) -> Path:
     """
     embedding, head = embedding_names(model.backbone)
     tied = model.backbone.get_output_embeddings().weight is model.backbone.get_input_embeddings().weight
-    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    trained_names = {name for name, p in model.named_parameters() if p.requires_grad}
     tensors = {}
     for name, value in model.state_dict().items():
-        of, _, key = name.partition(".")
-        if of == "projection":
+        root, _, key = name.partition(".")
+        if root == "projection":
             tensors[f"prj.{key}"] = value.cpu().contiguous()
         elif not (tied and key == head):
             half = value.bfloat16()
-            small = name not in trained and torch.equal(half.to(value.dtype), value)
-            tensors[f"codi.base_model.model.{key}"] = (half if small else value).cpu().contiguous()
+            is_exact = name not in trained_names and torch.equal(half.to(value.dtype), value)
+            tensors[f"codi.base_model.model.{key}"] = (half if is_exact else value).cpu().contiguous()
     write_whole(folder / PUBLISHED_FOLDER / WEIGHTS, lambda path: save_file(tensors, path))
     return folder / PUBLISHED_FOLDER
 

@@ -54,9 +54,9 @@ class Recipe:
 
     def student_learns(self, step: int) -> bool:
         """Is this a step of both, or of the teacher alone?"""
-        for who, steps in self.phases:
+        for learner, steps in self.phases:
             if step < steps:
-                return who == "both"
+                return learner == "both"
             step -= steps
         return False
 
@@ -215,10 +215,10 @@ LORA_RECIPES = {
 
 def recipe(name: str) -> Recipe | LoraRecipe:
     """The recipe of that name; raises UnknownNameError with the nearest one."""
-    known = {**RECIPES, **LORA_RECIPES}
-    if name not in known:
-        raise UnknownNameError("recipe", name, known)
-    return known[name]
+    recipes = {**RECIPES, **LORA_RECIPES}
+    if name not in recipes:
+        raise UnknownNameError("recipe", name, recipes)
+    return recipes[name]
 
 
 def lora_recipe(name: str, family: str) -> LoraRecipe:
@@ -226,8 +226,8 @@ def lora_recipe(name: str, family: str) -> LoraRecipe:
 
     Raises UnknownNameError for another family.
     """
-    published = {each.family: each for each in LORA_RECIPES.values() if each.name in PUBLISHED}
+    published = {entry.family: entry for entry in LORA_RECIPES.values() if entry.name in PUBLISHED}
     if family not in published:
         raise UnknownNameError("backbone family", family, published)
-    found = LORA_RECIPES.get(name)
-    return found if found and found.family == family else replace(published[family], name=name)
+    candidate = LORA_RECIPES.get(name)
+    return candidate if candidate and candidate.family == family else replace(published[family], name=name)

@@ -46,7 +46,7 @@ class Run:
 
 
 @contextmanager
-def _flushed_denormals():
+def _flush_denormals():
     """Tiny gradients would slow a CPU down several times; the setting is the process's, so it is taken back."""
     torch.set_flush_denormal(True)
     try:
@@ -75,7 +75,7 @@ class Job:
     before: Callable[[int], bool]
     max_norm: float
     frozen: dict[str, Tensor] = field(default_factory=dict)
-    after: Callable[[int, Codi], None] = lambda done, model: None
+    after: Callable[[int, Codi], None] = lambda steps, model: None
 
 
 def train(
@@ -87,7 +87,7 @@ def train(
     dtype: torch.dtype = torch.float32,
     save_every: int = 250,
     log_every: int = 50,
-    after: Callable[[int, Codi], None] = lambda done, model: None,
+    after: Callable[[int, Codi], None] = lambda steps, model: None,
 ) -> Run:
     """Run a recipe in the folder `work` (checkpoint, log); an interrupted run goes on where its checkpoint stands.
 
@@ -129,12 +129,12 @@ def train(
     return Run(model.eval(), recipe.steps, seconds, digest, log)
 
 
-@_flushed_denormals()
+@_flush_denormals()
 def run_job(job: Job, work: Path, *, dtype: torch.dtype, save_every: int, log_every: int) -> tuple[float, list[dict]]:
     """Train the job's model; gives the seconds and the log. A run that was killed goes on from its checkpoint, bit by bit."""
     model = job.model
-    done, seconds, log, recent = _resume(work, job)
-    worker = model if dtype == torch.float32 else _rounded(model, dtype)
+    first_step, seconds, log, recent_losses = _resume(work, job)
+    worker = model if dtype == torch.float32 else _cast_copy(model, dtype)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -143,28 +143,30 @@ def run_job(job: Job, work: Path, *, dtype: torch.dtype, save_every: int, log_ev
         TextColumn("{task.fields[losses]}"),
     )
     with Progress(*columns) as progress:
-        bar = progress.add_task(f"training {job.name}", total=job.steps, completed=done, losses="")
+        bar = progress.add_task(f"training {job.name}", total=job.steps, completed=first_step, losses="")
         start = time.monotonic() - seconds
-        seen, since = 0, time.monotonic()
-        saved = since
-        for step in range(done, job.steps):
+        num_examples, interval_start = 0, time.monotonic()
+        last_save = interval_start
+        for step in range(first_step, job.steps):
             if job.before(step) and worker is not model:
                 _copy(model, worker)
             parts = job.parts(step)
-            recent.append(_step(job, worker, parts, step))
-            seen += sum(map(len, parts))
+            recent_losses.append(_step(job, worker, parts, step))
+            num_examples += sum(map(len, parts))
             job.after(step + 1, model)
-            losses = " ".join(f"{k} {v:.3f}" for k, v in _means(recent).items())
-            progress.update(bar, advance=1, losses=f"{losses}, {seen / (time.monotonic() - since):.3g} examples/s")
+            losses = " ".join(f"{k} {v:.3f}" for k, v in _means(recent_losses).items())
+            progress.update(
+                bar, advance=1, losses=f"{losses}, {num_examples / (time.monotonic() - interval_start):.3g} examples/s"
+            )
             if (step + 1) % log_every == 0 or step + 1 == job.steps:
-                log.append({"step": step + 1, "seconds": round(time.monotonic() - start, 1), **_means(recent)})
+                log.append({"step": step + 1, "seconds": round(time.monotonic() - start, 1), **_means(recent_losses)})
                 write_text(work / "loss.jsonl", "".join(json.dumps(line) + "\n" for line in log))
-                recent, seen, since = [], 0, time.monotonic()
-            due = (step + 1) % save_every == 0 or time.monotonic() - saved > SAVE_SECONDS
-            if due or step + 1 == job.steps:
-                held = {"step": step + 1, "seconds": time.monotonic() - start, "log": log, "recent": recent}
-                _save(work, job, {**job.identity, **held})
-                saved = time.monotonic()
+                recent_losses, num_examples, interval_start = [], 0, time.monotonic()
+            save_due = (step + 1) % save_every == 0 or time.monotonic() - last_save > SAVE_SECONDS
+            if save_due or step + 1 == job.steps:
+                record = {"step": step + 1, "seconds": time.monotonic() - start, "log": log, "recent": recent_losses}
+                _save(work, job, {**job.identity, **record})
+                last_save = time.monotonic()
         return time.monotonic() - start, log
 
 
@@ -189,14 +191,14 @@ def _step(job: Job, worker: Codi, parts: list[list[Example]], step: int) -> dict
     count, means = sum(map(len, parts)), {}
     for part in parts:
         share = len(part) / count
-        loss, each = job.loss(worker, part, step)
+        loss, terms = job.loss(worker, part, step)
         if not math.isfinite(loss.item()):
             mend = "use a lower --learning-rate or a sound base (the last checkpoint stands)"
             raise MeasureError(f"step {step + 1}: the loss is {loss.item()}; {mend}")
         (share * loss).backward()
         if worker is not job.model:
             _hand_over(job.model, worker)
-        for name, value in each.items():
+        for name, value in terms.items():
             means[name] = means.get(name, 0.0) + share * value.item()
     nn.utils.clip_grad_norm_(job.model.parameters(), job.max_norm)
     job.optimizer.step()
@@ -233,7 +235,7 @@ def _start_student(model: Codi, examples: list[Example]) -> None:
     embeddings[model.eot_id] = embeddings[next(e.thought[-1] for e in examples if e.thought)]
 
 
-def _rounded(model: Codi, dtype: torch.dtype) -> Codi:
+def _cast_copy(model: Codi, dtype: torch.dtype) -> Codi:
     """A copy with parameters of dtype. Buffers keep their precision: rounded rotary frequencies turn late positions wrongly."""
     worker = copy.deepcopy(model)
     for parameter in worker.parameters():
@@ -276,31 +278,31 @@ def _new_model(recipe: Recipe, work: Path, seed: int) -> Codi:
 
 def adamw(model: Codi, weight_decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:
     """The optimiser of everything that is not frozen; vectors (biases, norms) do not decay."""
-    trained = [p for p in model.parameters() if p.requires_grad]
+    parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, betas=betas)
 
 
-def _held(job: Job) -> dict[str, Tensor]:
+def _checkpoint_tensors(job: Job) -> dict[str, Tensor]:
     """What a checkpoint holds of the model, by its name in the file: everything that is trained, and the run's own rows."""
-    trained = {f"model.{name}": p.detach() for name, p in job.model.named_parameters() if p.requires_grad}
-    return trained | {f"frozen.{name}": value for name, value in job.frozen.items()}
+    tensors = {f"model.{name}": p.detach() for name, p in job.model.named_parameters() if p.requires_grad}
+    return tensors | {f"frozen.{name}": value for name, value in job.frozen.items()}
 
 
 def _save(work: Path, job: Job, progress: dict) -> None:
     """Weights and optimiser in one safetensors file that names its step, then the progress that makes it current."""
-    tensors = {name: value.cpu().contiguous() for name, value in _held(job).items()}
+    tensors = {name: value.cpu().contiguous() for name, value in _checkpoint_tensors(job).items()}
     for index, state in job.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v.detach().cpu().contiguous() for k, v in state.items()}
     name = f"checkpoint-{progress['step']}.safetensors"
     write_whole(work / name, lambda path: save_file(tensors, path))
     write_text(work / "progress.json", json.dumps({**progress, "checkpoint": name}, indent=1) + "\n")
-    for old in work.glob("checkpoint-*.safetensors"):
-        if old.name != name:
-            old.unlink()
+    for old_file in work.glob("checkpoint-*.safetensors"):
+        if old_file.name != name:
+            old_file.unlink()
 
 
 def _resume(work: Path, job: Job) -> tuple[int, float, list[dict], list[dict[str, float]]]:
@@ -309,12 +311,14 @@ def _resume(work: Path, job: Job) -> tuple[int, float, list[dict], list[dict[str
     if not path.is_file():
         return 0, 0.0, [], []
     progress = json.loads(path.read_text())
-    wanted = json.loads(json.dumps(job.identity))
-    differs = [k for k in wanted if progress.get(k) != wanted[k]]
-    if differs:
-        raise CheckpointError(f"{path}: belongs to another run ({', '.join(differs)} differ); train into an empty --work folder")
+    identity = json.loads(json.dumps(job.identity))
+    conflicts = [k for k in identity if progress.get(k) != identity[k]]
+    if conflicts:
+        raise CheckpointError(
+            f"{path}: belongs to another run ({', '.join(conflicts)} differ); train into an empty --work folder"
+        )
     tensors = load_file(work / progress["checkpoint"])
-    for name, value in _held(job).items():
+    for name, value in _checkpoint_tensors(job).items():
         value.copy_(tensors[name])
     state: dict[int, dict] = {}
     for key, value in tensors.items():
