@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +22,9 @@ from codi_bench.models.published import LORA_MODULES
 from codi_bench.models.strict import read_words
 from codi_bench.store.files import file_hash, write_text, write_whole
 from codi_bench.store.json_files import read_json
+
+if TYPE_CHECKING:  # loaded with the first model
+    from transformers.pytorch_utils import Conv1D
 
 WEIGHTS, META = "adapter.safetensors", "adapter.json"
 
@@ -159,7 +162,7 @@ def _fill(model: Codi, tensors: dict[str, Tensor], alpha: float) -> None:
         rows.copy_(rest.pop(f"rows.{name}"))
     for key in sorted(key for key in rest if key.startswith("lora.") and key.endswith(".A")):
         a, b = rest.pop(key), rest.pop(f"{key[:-2]}.B")
-        module = model.backbone.get_submodule(key[len("lora.") : -2])
+        module = cast("nn.Linear | Conv1D", model.backbone.get_submodule(key[len("lora.") : -2]))
         change = alpha / len(a) * (b @ a)  # W + alpha / r B A
         module.weight += change if isinstance(module, nn.Linear) else change.T  # GPT-2 stores its maps [in, out]
     if rest:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from codi_bench.errors import CheckpointError, one_line
 from codi_bench.models import hub
 from codi_bench.models.codi import Codi
 from codi_bench.models.packaged import gguf_hash
+
+if TYPE_CHECKING:  # loaded with the first model
+    from transformers import PreTrainedModel
 
 WORDS = ("tokenizer*", "vocab*", "merges*", "special_tokens*", "added_tokens*")
 
@@ -26,21 +31,26 @@ def base_folder(base: str | Path) -> Path:
 
 def new_rows(model: Codi) -> dict[str, Tensor]:
     """The rows of pad, bot and eot, of the head too where it is not the embedding. They share memory with the model."""
-    embedding, head = (m.weight.detach() for m in (model.backbone.get_input_embeddings(), model.backbone.get_output_embeddings()))
+    embedding, head = (
+        cast(Tensor, m.weight).detach() for m in (model.backbone.get_input_embeddings(), model.backbone.get_output_embeddings())
+    )
     rows = {"embedding": embedding[model.vocab_size :]}
     return rows if head.data_ptr() == embedding.data_ptr() else {**rows, "head": head[model.vocab_size :]}
 
 
-def read_backbone(folder: Path) -> nn.Module:
+def read_backbone(folder: Path) -> PreTrainedModel:
     """The causal LM of a folder in fp32; nothing may be missing from its weights."""
     attention = "sdpa" if torch.cuda.is_available() else "eager"  # on a CPU the plain attention is the faster one to train
     try:
-        backbone, loading_info = AutoModelForCausalLM.from_pretrained(
-            folder,
-            local_files_only=True,
-            attn_implementation=attention,
-            torch_dtype=torch.float32,  # `dtype` in newer versions, which take this name too
-            output_loading_info=True,
+        backbone, loading_info = cast(
+            "tuple[PreTrainedModel, dict[str, Any]]",
+            AutoModelForCausalLM.from_pretrained(
+                folder,
+                local_files_only=True,
+                attn_implementation=attention,
+                torch_dtype=torch.float32,  # `dtype` in newer versions, which take this name too
+                output_loading_info=True,
+            ),
         )
     except Exception as error:  # OSError without weights, SafetensorError, and whatever damaged files make of it
         reason = "a damaged pickle or one of more than tensors" if "weights_only" in str(error) else one_line(error)
@@ -69,7 +79,7 @@ def hash_files(folder: Path) -> str:
 
 
 @contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Without transformers' bars, and its remarks on freshly drawn embeddings, which are meant."""
     logging = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

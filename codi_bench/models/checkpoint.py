@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
@@ -40,11 +41,11 @@ def save_folder(model: Codi, folder: Path, *, dtype: torch.dtype = torch.float16
         config.pop(field, None)
     write_text(folder / "config.json", json.dumps(config, indent=1, sort_keys=True) + "\n")
     identity = isinstance(model.projection, nn.Identity)
-    meta = {
+    meta: dict[str, object] = {
         "format": 1,
         "num_latents": model.num_latents,
         "vocab_size": model.vocab_size,
-        "projection_width": 0 if identity else model.projection[1].out_features,
+        "projection_width": 0 if identity else cast(Projection, model.projection)[1].out_features,
         "projection_layer_norm": hasattr(model.projection, "ln"),
     }
     ids = [model.pad_id, model.bot_id, model.eot_id]
@@ -96,7 +97,7 @@ def load_folder(
     return fill(model, weights, device=device, dtype=dtype, path=folder / WEIGHTS)
 
 
-def read_meta(folder: Path) -> dict:
+def read_meta(folder: Path) -> dict[str, Any]:
     """`codi.json`, validated."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder; give a registered model name or a folder with weights")

@@ -8,9 +8,10 @@ problem's neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ from transformers import DynamicCache
 from transformers.activations import NewGELUActivation
 
 from codi_bench.errors import ProblemError
+
+if TYPE_CHECKING:  # loaded with the first model
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 WIDE = 512  # narrower models gain nothing from other kernels, and what is recorded of the embedded ones rounds as before
 
@@ -38,7 +42,7 @@ def start_as_identity(projection: Projection, scale: float) -> None:
 
     GELU(x) - GELU(-x) = x, so [I, -I] after [I; -I] is the identity. Raises ValueError for another inner width.
     """
-    first, second = projection[1], projection[3]
+    first, second = cast(nn.Linear, projection[1]), cast(nn.Linear, projection[3])
     if first.out_features != 2 * first.in_features:
         raise ValueError(f"an identity needs the inner width {2 * first.in_features}, not {first.out_features}")
     eye = torch.eye(first.in_features, device=first.weight.device)
@@ -46,7 +50,7 @@ def start_as_identity(projection: Projection, scale: float) -> None:
     second.weight.copy_(torch.cat([eye, -eye], dim=1))
     first.bias.zero_()
     second.bias.zero_()
-    projection.ln.weight.fill_(scale)
+    cast(nn.LayerNorm, projection.ln).weight.fill_(scale)
 
 
 class OneDNN(TorchFunctionMode):
@@ -54,7 +58,13 @@ class OneDNN(TorchFunctionMode):
     a hundred, 1.1 with a thousand. One row goes the usual way, which is faster there. The operator is private to torch (it serves
     its compiler); without it everything goes the usual way."""
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         if not kwargs and args and isinstance(args[0], Tensor):
             if func is nn.functional.linear and args[0].shape[:-1].numel() > 1:
                 x, weight, *bias = args
@@ -65,7 +75,7 @@ class OneDNN(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def products(x: Tensor):
+def products(x: Tensor) -> AbstractContextManager[object]:
     """What to multiply x [..., d] under: `OneDNN` where it is faster."""
     wide = x.shape[-1] >= WIDE and x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_grad_enabled()
     available = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -82,9 +92,9 @@ class Codi(nn.Module):
 
     def __init__(
         self,
-        backbone,
+        backbone: PreTrainedModel,
         projection: nn.Module,
-        tokenizer,
+        tokenizer: PreTrainedTokenizerBase,
         *,
         vocab_size: int,
         num_latents: int,
@@ -202,31 +212,35 @@ class KeyValues(DynamicCache):
         super().__init__()
         self.tapes, self.length = list(tapes), length
 
-    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_, **__) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Called by block `layer_idx` with its new keys and values [b, heads, s, d_head]; gives all of them."""
         if layer_idx == len(self.tapes):
-            self.tapes.append((Tape(keys), Tape(values)))
-            return keys, values
-        (keys_tape, keys), (values_tape, values) = (
-            tape.append(self.length, new) for tape, new in zip(self.tapes[layer_idx], (keys, values))
+            self.tapes.append((Tape(key_states), Tape(value_states)))
+            return key_states, value_states
+        (keys_tape, key_states), (values_tape, value_states) = (
+            tape.append(self.length, new) for tape, new in zip(self.tapes[layer_idx], (key_states, value_states))
         )
         self.tapes[layer_idx] = (keys_tape, values_tape)
-        return keys, values
+        return key_states, value_states
 
-    def get_seq_length(self, *_, **__) -> int:
+    def get_seq_length(self, *_: Any, **__: Any) -> int:
         return self.length
 
     def select(self, rows: Tensor, slots: Tensor) -> KeyValues:
         """Some rows of the batch and some of the inputs, by index (copied)."""
         return KeyValues(
-            [tuple(Tape(tape.held[:, :, : self.length][rows][:, :, slots]) for tape in pair) for pair in self.tapes], len(slots)
+            [
+                cast(tuple[Tape, Tape], tuple(Tape(tape.held[:, :, : self.length][rows][:, :, slots]) for tape in pair))
+                for pair in self.tapes
+            ],
+            len(slots),
         )
 
 
 def join(states: Sequence[State], order: Tensor) -> State:
     """States of one branch as one batch, padded on the left to the longest; order: which row each of theirs becomes."""
     longest = max(state.length for state in states)
-    tapes = []
+    tapes: list[tuple[Tape, Tape]] = []
     for pairs in zip(*(state.cache.tapes for state in states)):
         pair = []
         for parts in zip(*pairs):
@@ -238,7 +252,7 @@ def join(states: Sequence[State], order: Tensor) -> State:
                 buffer[rows, :, longest - state.length : longest] = part.held[:, :, : state.length]
                 start += len(rows)
             pair.append(Tape(buffer, longest))
-        tapes.append(tuple(pair))
+        tapes.append(cast(tuple[Tape, Tape], tuple(pair)))
     inverse = order.argsort()
     sees = torch.cat([nn.functional.pad(state.sees, (longest - state.length, 0)) for state in states])
     position, last = (torch.cat([getattr(state, name) for state in states])[inverse] for name in ("position", "last"))

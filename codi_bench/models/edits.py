@@ -11,8 +11,9 @@ A patch is an edit whose value comes from another run that belongs to the proble
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def check_patch(patch: Patch, runs: Sequence[str], vectors: Sequence[str], num_l
         raise EditError(f"patch '{patch}': keys and values are those of one place of a run")
 
 
-def needs_reference(edits) -> bool:
+def needs_reference(edits: Iterable[Edit]) -> bool:
     """Do some of these edits take their values from other problems?"""
     return any(edit.kind in ("mean", "resample") for edit in edits)
 
@@ -106,10 +107,10 @@ def direct(edit: Edit, num_latents: int) -> list[Edit]:
     """
     if edit.place == "all":
         raise EditError(f"edit '{edit}' has no direct effect: no latent position is left to keep; name one place")
-    return [edit, *(Edit(k, KEPT) for k in range(0 if edit.place == BOT else edit.place + 1, num_latents))]
+    return [edit, *(Edit(k, KEPT) for k in range(0 if edit.place == BOT else cast(int, edit.place) + 1, num_latents))]
 
 
-def draws(conditions, seed: int) -> list[np.random.Generator]:
+def draws(conditions: Sequence[Iterable[Edit]], seed: int) -> list[np.random.Generator]:
     """The random stream of each condition, whatever other conditions there are.
 
     A condition that is asked for again gets another draw. The stream is named by the edits that draw, so that a total and a
@@ -121,7 +122,15 @@ def draws(conditions, seed: int) -> list[np.random.Generator]:
 
 
 def replacements(
-    edits, *, num_latents: int, width: int, n: int, reference: Reference | None, answers, groups, rng: np.random.Generator
+    edits: Iterable[Edit],
+    *,
+    num_latents: int,
+    width: int,
+    n: int,
+    reference: Reference | None,
+    answers: Sequence[str],
+    groups: Sequence[str],
+    rng: np.random.Generator,
 ) -> dict[int | str, Replacement]:
     """The value to feed at each edited place for n problems: [n, d], None for the model's own input (`self`), or KEPT.
 
@@ -140,9 +149,11 @@ def replacements(
             if edit.kind == "zero":
                 values[place] = np.zeros((n, width), np.float32)
             elif edit.kind == "mean":
+                assert reference is not None and isinstance(place, int)
                 mean = reference.latents[:, place].astype(np.float64).mean(0).astype(np.float32)
                 values[place] = np.broadcast_to(mean, (n, width))
             elif edit.kind == "resample":
+                assert reference is not None and isinstance(place, int)
                 values[place] = reference.latents[_donors(reference, answers, groups, rng), place]
             elif edit.kind == "noise":
                 direction = rng.standard_normal((n, width)).astype(np.float32)
@@ -152,7 +163,7 @@ def replacements(
     return values
 
 
-def _donors(reference: Reference, answers, groups, rng: np.random.Generator) -> np.ndarray:
+def _donors(reference: Reference, answers: Sequence[str], groups: Sequence[str], rng: np.random.Generator) -> np.ndarray:
     donor_answers, donor_groups = np.array(reference.answers), np.array(reference.groups)
     donors = []
     for answer, group in zip(answers, groups, strict=True):

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import count as count_from
+from typing import cast
 
 import numpy as np
 import torch
@@ -143,7 +144,7 @@ def forked(clean: Thinking, first: Sequence[int]) -> State:
 
 def noise_like(model: Codi, directions: Tensor, clean: Thinking, place: int | str) -> Tensor:
     """Unit vectors [b, d] scaled to the norm of the input that they replace."""
-    original = _bot(model, len(directions)) if place == BOT else clean.latents[:, place]
+    original = _bot(model, len(directions)) if place == BOT else clean.latents[:, cast(int, place)]
     return directions * original.norm(dim=-1, keepdim=True)
 
 
@@ -213,7 +214,7 @@ def generate_behind(model: Codi, forced: Forced, golds: Sequence[list[int]], max
     return _go_on_from(model, forced.state, forced.ids, tokens, max_new_tokens)
 
 
-def _go_on_from(
+def _go_on_from(  # type: ignore[return]  # its loop has no end but the return
     model: Codi, state: State, ids: Tensor, tokens: list[list[list[int]]], max_new_tokens: int
 ) -> list[list[list[int]]]:
     """The answers `tokens` [b][C] completed, in place; ids [b, C]: what comes next, not fed yet."""
@@ -268,7 +269,7 @@ def capture(
     batch_size: int,
     max_new_tokens: int | None,
     padding: str = MASKED,
-    progress=lambda count: None,
+    progress: Callable[[int], object] = lambda count: None,
 ) -> Thoughts:
     """Think about every question and keep all states; answer too unless max_new_tokens is None."""
     n, width = len(questions), model.width
@@ -297,7 +298,7 @@ def answer_conditions(
     model: Codi,
     questions: Sequence[str],
     conditions: Sequence[dict[int | str, Replacement]],
-    noise: Sequence[frozenset],
+    noise: Sequence[frozenset[int | str]],
     *,
     num_latents: int,
     batch_size: int,
@@ -306,7 +307,7 @@ def answer_conditions(
     keep: Thoughts | None = None,
     golds: Sequence[list[int]] | None = None,
     log_probabilities: np.ndarray | None = None,
-    progress=lambda count: None,
+    progress: Callable[[int], object] = lambda count: None,
 ) -> list[Answers]:
     """Greedy answers under several conditions, each a set of replacements (empty: the clean run).
 
@@ -335,6 +336,7 @@ def answer_conditions(
             if golds is None:
                 logits, answer_ids = generate(model, state, max_new_tokens)
             else:
+                assert log_probabilities is not None
                 batch_golds = [golds[i] for i in rows]
                 forced = force(model, state, batch_golds, max(map(len, golds)))
                 log_probabilities[start : part.stop, rows] = forced.log_probability.T.cpu().numpy()
@@ -355,13 +357,13 @@ def answer_conditions(
 
 
 def _input_at(
-    model: Codi, clean: Thinking, rows: np.ndarray, place: int | str, value: Replacement, noise_places: frozenset
+    model: Codi, clean: Thinking, rows: np.ndarray, place: int | str, value: Replacement, noise_places: frozenset[int | str]
 ) -> Tensor | None:
     """What a condition feeds at one place of a batch, [b, d]; None for the model's own input."""
     if value is None:
         return None
     if value is KEPT:
-        return clean.latents[:, place]
+        return clean.latents[:, cast(int, place)]
     values = torch.as_tensor(value[rows], device=model.device)
     return noise_like(model, values, clean, place) if place in noise_places else values
 
@@ -400,6 +402,7 @@ def _alone(model: Codi) -> bool:
 def _fill(array: np.ndarray | None, rows: np.ndarray, values: Tensor | None) -> None:
     if array is None:
         return
+    assert values is not None
     states = values.float().cpu().numpy()
     if array.dtype == np.float16 and np.abs(states).max() > np.finfo(np.float16).max:
         raise MeasureError(f"states reach {np.abs(states).max():.3g}, beyond the range of the half precision they are kept in")

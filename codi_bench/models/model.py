@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -59,7 +60,7 @@ class Model:
         batch_size: int = 64,
         max_new_tokens: int | None = None,
         protocol: str = loop.MASKED,
-        progress=lambda count: None,
+        progress: Callable[[int], object] = lambda count: None,
     ) -> Thoughts:
         """Capture every state of `num_latents` thoughts (default K); with max_new_tokens also answer, in the same pass.
 
@@ -121,7 +122,7 @@ class Model:
         seed: int = 0,
         hidden_states: np.ndarray | None = None,
         log_probabilities: np.ndarray | None = None,
-        progress=lambda count: None,
+        progress: Callable[[int], object] = lambda count: None,
     ) -> list[Answers]:
         """Greedy answers under several conditions (each a list of edits; empty: clean) that share all they can.
 
@@ -182,7 +183,7 @@ class Model:
         batch_size: int = 64,
         max_new_tokens: int = 256,
         seed: int = 0,
-        progress=lambda count: None,
+        progress: Callable[[int], object] = lambda count: None,
     ) -> tuple[Answers, list[Answers]]:
         """Greedy answers: clean, and under each patch, which takes thoughts from a source.
 
@@ -231,7 +232,7 @@ class Model:
             backbone = type(codi.backbone)(codi.backbone.config)
             for module in codi.projection.modules():
                 if hasattr(module, "reset_parameters"):
-                    module.reset_parameters()
+                    cast(torch.nn.Linear | torch.nn.LayerNorm, module).reset_parameters()
         codi.backbone.load_state_dict(backbone.state_dict())
         codi.fingerprint = f"{self.fingerprint} untrained {seed}"
         return Model(codi, self.entry, self.device, self.dtype)
@@ -265,6 +266,7 @@ class Model:
             padding=protocol,
             keep=thoughts,
         )
+        assert thoughts.latents is not None
         return Reference(thoughts.latents, tuple(answers), tuple(groups))
 
     def _golds(self, questions: Sequence[str], answers: Sequence[str]) -> list[list[int]]:
@@ -367,6 +369,7 @@ def _find(name_or_path: str | Path) -> tuple[Path, ModelEntry | None]:
         return named_entry.folder, named_entry
     if named_entry is not None or hub.is_repository(text):
         repository = named_entry.hub if named_entry else text
+        assert repository is not None
         mend = _mend(named_entry) if named_entry else ""
         return hub.fetch(repository, patterns=hub.BESIDE_WEIGHTS, one_of=hub.WEIGHT_FILES, mend=mend), named_entry
     if not text or "/" in text or text.startswith("."):
@@ -394,7 +397,9 @@ def _mend(model_entry: ModelEntry) -> str:
     )
 
 
-def _settings(model_name: str, model_entry: ModelEntry | None, num_latents: int | None, lora_alpha: float | None) -> dict:
+def _settings(
+    model_name: str, model_entry: ModelEntry | None, num_latents: int | None, lora_alpha: float | None
+) -> dict[str, Any]:
     """K and alpha of a published checkpoint; assuming them is said."""
     source = model_entry if model_entry and model_entry.hub else REGISTRY[PUBLISHED[0]]
     if source is not model_entry and None in (num_latents, lora_alpha):

@@ -9,6 +9,7 @@ The released code drops the mask of the question after encoding it, and has a fl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from codi_bench.errors import ProblemError
 from codi_bench.models.codi import Codi, State, feed
 from codi_bench.models.loop import MASKED, UNMASKED, think
+from codi_bench.problems import Problem
 
 FIXED = "fixed-mask"
 MASKS = (MASKED, UNMASKED, FIXED)
@@ -46,7 +48,7 @@ class Losses:
         return self.student + distill_factor * self.distill + teacher_factor * self.teacher
 
 
-def encode_examples(model: Codi, problems) -> list[Example]:
+def encode_examples(model: Codi, problems: Sequence[Problem]) -> list[Example]:
     """Tokenise problems in the published training format; a begin-of-text token stands before the question alone."""
     questions = model.tokenizer([p.question for p in problems])["input_ids"]
     thoughts = _bare_ids(model, [" ".join(p.steps[:-1]) for p in problems])

@@ -7,8 +7,9 @@ source's. What precedes a patch is computed once for all of them, what follows f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from codi_bench.models.codi import Codi, KeyValues, State
 from codi_bench.models.edits import NOISE, SELF, Patch, check_patch
 from codi_bench.models.loop import (
     BRANCHES,
+    Replacements,
     Thinking,
     each_batch,
     end_thoughts,
@@ -44,9 +46,14 @@ class SourceRun:
     @classmethod
     def of(cls, run: Thinking) -> SourceRun:
         start, end = run.state.length - run.latents.shape[1] + 1, run.state.length
-        return cls(run.latents, tuple(tuple(tape.held[:, :, start:end] for tape in pair) for pair in run.state.cache.tapes))
+        return cls(
+            run.latents,
+            tuple(
+                cast(tuple[Tensor, Tensor], tuple(tape.held[:, :, start:end] for tape in pair)) for pair in run.state.cache.tapes
+            ),
+        )
 
-    def rows(self, rows: Sequence[int]) -> SourceRun:
+    def rows(self, rows: Sequence[int] | np.ndarray) -> SourceRun:
         at = torch.as_tensor(np.asarray(rows), device=self.latents.device)
         return SourceRun(self.latents[at], tuple((keys[at], values[at]) for keys, values in self.tapes))
 
@@ -65,7 +72,7 @@ def source_run(model: Codi, questions: Sequence[list[int]], num_latents: int, ba
     place[np.concatenate([rows for rows, _ in parts])] = np.arange(sum(len(rows) for rows, _ in parts))
     runs = [source for _, source in parts]
     blocks = zip(*(source.tapes for source in runs))
-    tapes = tuple(tuple(map(torch.cat, zip(*block))) for block in blocks)
+    tapes = tuple(cast(tuple[Tensor, Tensor], tuple(map(torch.cat, zip(*block)))) for block in blocks)
     return SourceRun(torch.cat([source.latents for source in runs]), tapes).rows(place)
 
 
@@ -81,7 +88,7 @@ def answer_patched(
     num_latents: int | None = None,
     batch_size: int = 64,
     max_new_tokens: int = 256,
-    progress=lambda count: None,
+    progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[Answers, list[Answers]]:
     """Greedy answers: clean, and under each patch.
 
@@ -141,6 +148,8 @@ def patched(
             return noise_like(model, given[NOISE][:, place], recipient, place)
         return given[source][:, place] if source in given else donors[source].latents[:, place]
 
+    conditions: list[Replacements]
+    first: list[int]
     places, conditions, first = places_of(recipient), [], []
     for patch in patches:
         if patch.keys_only:  # the own latent was fed; what comes after its place is computed anew

@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,9 @@ from codi_bench.models.strict import (
     shown,
     without_memory,
 )
+
+if TYPE_CHECKING:  # loaded with the first model
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model")  # one of them is the vocabulary
 TOKENIZER_PARTS = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -107,7 +111,7 @@ def load_published(
     return fill(model, weights, device=device, dtype=dtype, path=path)
 
 
-def _read_base(base: Path):
+def _read_base(base: Path) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
     """(configuration, tokenizer) of the base model."""
     if not base.is_dir():
         raise CheckpointError(
@@ -199,7 +203,9 @@ def _prefix(tensors: dict[str, Tensor], base_type: str, path: Path, base: Path) 
     return prefix
 
 
-def _vocabulary(tensors: dict[str, Tensor], prefix: str, config, tokenizer, path: Path, base: Path) -> int:
+def _vocabulary(
+    tensors: dict[str, Tensor], prefix: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, path: Path, base: Path
+) -> int:
     """V, on which configuration, tokenizer and embeddings (V + 3 rows) must agree."""
     names = (*(prefix + n for n in ("transformer.wte.weight", "model.embed_tokens.weight", "lm_head.weight")), "embedding.weight")
     rows = next((len(tensors[name]) for name in names if name in tensors and tensors[name].dim()), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -77,7 +78,10 @@ def lens_words(model: Codi, states: np.ndarray, count: int) -> tuple[tuple[tuple
         top_ids.append(model.logits(chunk_states).float().topk(count, dim=-1).indices.cpu())
     ids = torch.cat(top_ids).tolist()
     text_of = {
-        i: model.tokenizer.decode([i]) if i < model.vocab_size else "" for problem in ids for place in problem for i in place
+        i: cast(str, model.tokenizer.decode([i])) if i < model.vocab_size else ""
+        for problem in ids
+        for place in problem
+        for i in place
     }
     return tuple(tuple(tuple(text_of[i] for i in place) for place in problem) for problem in ids)
 

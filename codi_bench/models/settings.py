@@ -22,7 +22,7 @@ Rows = Annotated[int, Field(ge=0, le=1 << 24)]
 class Config(TypedDict, total=False):
     """config.json of a GPT-2 or Llama."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]  # where pydantic looks for it
     n_layer: Layers
     num_hidden_layers: Layers
     n_head: Heads
@@ -41,7 +41,7 @@ class Config(TypedDict, total=False):
 class Meta(TypedDict, total=False):
     """codi.json of our own folders."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]  # where pydantic looks for it
     num_latents: Annotated[int, Field(ge=0, le=1024)]
     projection_width: Width
     vocab_size: Rows
@@ -51,7 +51,7 @@ class Meta(TypedDict, total=False):
 class TokenizerConfig(TypedDict, total=False):
     """tokenizer_config.json: what is compared with the length of every question."""
 
-    __pydantic_config__ = OPEN
+    __pydantic_config__ = OPEN  # type: ignore[misc]  # where pydantic looks for it
     model_max_length: int | float | None
 
 

@@ -5,9 +5,10 @@ Nothing here knows a layout. Every failure is one CheckpointError of one line th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import torch
 from safetensors.torch import load_file
@@ -17,10 +18,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from codi_bench.errors import CheckpointError, one_line
 from codi_bench.models.codi import Codi
 
+if TYPE_CHECKING:  # loaded with the first model
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
 SHOWN = 6  # keys of each kind that an error lists
 
 
-def read_words(folder: Path, needs: str):
+def read_words(folder: Path, needs: str) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
     """(configuration, tokenizer) of a Hugging Face folder; needs: the files it ought to have, for the error."""
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -34,7 +38,7 @@ def read_words(folder: Path, needs: str):
     return config, tokenizer
 
 
-def build(config, folder: Path) -> nn.Module:
+def build(config: PretrainedConfig, folder: Path) -> PreTrainedModel:
     """The causal LM of a configuration; inside `without_memory` it has shapes alone."""
     try:
         return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
@@ -43,20 +47,20 @@ def build(config, folder: Path) -> nn.Module:
 
 
 @contextmanager
-def without_memory():
+def without_memory() -> Iterator[None]:
     """Parameters made inside have a shape, no memory and no random start; buffers (rotary frequencies) are real."""
     register = nn.Module.register_parameter
 
-    def on_meta(module, name, parameter):
+    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         register(module, name, parameter)
         if parameter is not None and not parameter.is_meta:  # one that is there already is being tied: keep its identity
             module._parameters[name] = nn.Parameter(parameter.to("meta"))
 
-    nn.Module.register_parameter = on_meta
+    nn.Module.register_parameter = on_meta  # type: ignore[assignment, method-assign]  # for a while
     try:
         yield
     finally:
-        nn.Module.register_parameter = register
+        nn.Module.register_parameter = register  # type: ignore[method-assign]  # as it was
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -79,10 +83,13 @@ def other_file(path: Path) -> str:
     return "it is a text file" if all(byte >= 32 or byte in b"\t\n\r" for byte in head) else ""
 
 
-def embedding_names(backbone: nn.Module) -> tuple[str, str]:
+def embedding_names(backbone: PreTrainedModel) -> tuple[str, str]:
     """State dict names of input embeddings and head."""
     names = {module: name for name, module in backbone.named_modules()}
-    return tuple(f"{names[m]}.weight" for m in (backbone.get_input_embeddings(), backbone.get_output_embeddings()))
+    return cast(
+        tuple[str, str],
+        tuple(f"{names[m]}.weight" for m in (backbone.get_input_embeddings(), backbone.get_output_embeddings())),
+    )
 
 
 def check(

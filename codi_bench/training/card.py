@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from tabulate import tabulate
 
 from codi_bench.models.adapter import META
 from codi_bench.models.edits import Edit
-from codi_bench.models.model import Model, load
+from codi_bench.models.model import load
 from codi_bench.problems import Problem, generate, problems_hash, score
 from codi_bench.rules.stats import holm, mcnemar_exact, newcombe_paired, wilson
 from codi_bench.store.files import write_text
@@ -25,7 +27,7 @@ HELD_OUT, REFERENCE = 1000, 500
 MAX_NEW_TOKENS = 64
 
 
-def evaluate(folder: Path, *, batch_size: int = 64) -> dict:
+def evaluate(folder: Path, *, batch_size: int = 64) -> dict[str, Any]:
     """Accuracy of teacher, student and student under edits on 1000 held-out problems, read from the saved folder.
 
     Means come from 500 training problems. Positions: exact McNemar against the clean run, Holm over K.
@@ -45,6 +47,7 @@ def evaluate(folder: Path, *, batch_size: int = 64) -> dict:
     multi_step = np.array([p.num_steps > 1 for p in problems])
     p_values = holm([mcnemar_exact(clean, correct) for correct in single])
     drop = newcombe_paired(clean[multi_step], all_mean[multi_step])
+    assert drop.low is not None and drop.high is not None
     return {
         "n": HELD_OUT,
         "parameters": model.codi.num_parameters,
@@ -113,16 +116,13 @@ def write_lora_card(folder: Path, done: Finetuned, *, command: str, weights: Pat
     _write(folder, figures, lora_card(done, figures, weights.relative_to(folder), alone=is_adapter))
 
 
-def _measure(weights: Path, finetuned: Finetuned, problems: list[Problem]) -> dict:
+def _measure(weights: Path, finetuned: Finetuned, problems: list[Problem]) -> dict[str, Any]:
     """Accuracy of teacher and student as they load from their folder, every batch masked."""
     recipe, device = finetuned.recipe, str(finetuned.run.model.device)
-    if weights.joinpath("codi.json").exists():
-        options = {}
-    elif weights.joinpath(META).is_file():  # an adapter holds its alpha
-        options = {"base": finetuned.base}
-    else:
-        options = {"base": finetuned.base, "lora_alpha": recipe.alpha}
-    model: Model = load(weights, device=device, num_latents=recipe.num_latents, **options)
+    is_whole, is_adapter = (weights / "codi.json").exists(), (weights / META).is_file()  # an adapter holds its alpha
+    base = None if is_whole else finetuned.base
+    lora_alpha = None if is_whole or is_adapter else recipe.alpha
+    model = load(weights, base=base, device=device, num_latents=recipe.num_latents, lora_alpha=lora_alpha)
     questions = [p.question for p in problems]
     longest = max(map(len, model.codi.tokenizer(questions)["input_ids"])) + 2 + recipe.num_latents
     token_limit = max(1, min(256, model.codi.backbone.config.max_position_embeddings - longest))
@@ -141,7 +141,7 @@ def _measure(weights: Path, finetuned: Finetuned, problems: list[Problem]) -> di
     }
 
 
-def _circumstances(run: Run) -> dict:
+def _circumstances(run: Run) -> dict[str, Any]:
     cpu = f"{platform.machine()} {platform.system()}, {torch.get_num_threads()} CPU thread(s)"
     return {
         "seconds": round(run.seconds),
@@ -151,12 +151,12 @@ def _circumstances(run: Run) -> dict:
     }
 
 
-def _write(folder: Path, figures: dict, text: str) -> None:
+def _write(folder: Path, figures: dict[str, Any], text: str) -> None:
     write_text(folder / "training.json", json.dumps(figures, indent=1, sort_keys=True) + "\n")
     write_text(folder / "README.md", text)
 
 
-def card(recipe: Recipe, figures: dict) -> str:
+def card(recipe: Recipe, figures: dict[str, Any]) -> str:
     """The card as Markdown."""
     evaluation = figures["held_out"]
     drop = evaluation["drop_all_mean_on_2_and_more_steps"]
@@ -214,7 +214,7 @@ def card(recipe: Recipe, figures: dict) -> str:
     )
 
 
-def lora_card(done: Finetuned, figures: dict, weights: Path, *, alone: bool) -> str:
+def lora_card(done: Finetuned, figures: dict[str, Any], weights: Path, *, alone: bool) -> str:
     """The card of a model over a backbone, as Markdown. alone: it is an adapter, without its backbone."""
     recipe, evaluation = done.recipe, figures["held_out"]
     load_options = f" --base {recipe.base} --num-latents {recipe.num_latents} --lora-alpha {recipe.alpha:g}"
@@ -262,16 +262,16 @@ def lora_card(done: Finetuned, figures: dict, weights: Path, *, alone: bool) -> 
     )
 
 
-def _facts(figures: dict, names) -> str:
+def _facts(figures: dict[str, Any], names: Iterable[str]) -> str:
     return tabulate([[name, f"`{figures[name]}`"] for name in names], ["", ""], tablefmt="github")
 
 
-def _accuracy(rows: dict[str, dict]) -> str:
+def _accuracy(rows: dict[str, dict[str, Any]]) -> str:
     cells = [[name, *(f"{100 * cell['value']:.1f} %" for cell in row.values())] for name, row in rows.items()]
     return tabulate(cells, ["", *next(iter(rows.values()))], tablefmt="github")
 
 
-def _losses(log: list[dict]) -> str:
+def _losses(log: list[dict[str, float]]) -> str:
     """At most some twenty lines of the log."""
     parts = ("teacher", "student", "distill")
     curve = log[:: max(1, len(log) // 20)]
@@ -279,11 +279,11 @@ def _losses(log: list[dict]) -> str:
     return tabulate(rows, ["step", *parts], tablefmt="github")
 
 
-def _correctness(texts, problems: list[Problem]) -> np.ndarray:
+def _correctness(texts: Sequence[str], problems: list[Problem]) -> np.ndarray:
     return np.array([score(text, p.answer) for text, p in zip(texts, problems, strict=True)])
 
 
-def _accuracy_by_steps(correct: np.ndarray, problems: list[Problem]) -> dict[str, dict]:
+def _accuracy_by_steps(correct: np.ndarray, problems: list[Problem]) -> dict[str, dict[str, Any]]:
     """Accuracy with Wilson intervals, for each number of steps and for all."""
     steps = np.array([p.num_steps for p in problems])
     groups = {str(k): steps == k for k in sorted(set(steps.tolist()))} | {"all": steps >= 0}

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -186,7 +188,7 @@ def step_indices(count: int, size: int, seed: int, step: int) -> list[int]:
 
 @lru_cache(maxsize=1)
 def _order(count: int, seed: int, epoch: int) -> np.ndarray:
-    return stream(seed, "epoch", epoch).permutation(count)
+    return stream(seed, "epoch", str(epoch)).permutation(count)
 
 
 def learning_rate(recipe: LoraRecipe, step: int, steps: int) -> float:
@@ -251,7 +253,7 @@ def export_published(model: Codi, folder: Path) -> Path:
     return folder / PUBLISHED_FOLDER
 
 
-def _peft():
+def _peft() -> ModuleType:
     try:
         import peft
     except ImportError as error:
@@ -259,7 +261,7 @@ def _peft():
     return peft
 
 
-def with_changes(recipe: LoraRecipe, **changes) -> LoraRecipe:
+def with_changes(recipe: LoraRecipe, **changes: Any) -> LoraRecipe:
     """The recipe with every setting that is not None. Raises CodiBenchError for a number that cannot be."""
     changes = {name: value for name, value in changes.items() if value is not None}
     flags = {"rank": "lora-rank", "alpha": "lora-alpha", "inner": "projection-width"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from transformers import GPT2Config, LlamaConfig, PretrainedConfig
 
@@ -62,7 +63,7 @@ class Recipe:
 
     def config(self, vocab_size: int) -> PretrainedConfig:
         """The Hugging Face configuration for V + 3 embedding rows."""
-        shared = {
+        shared: dict[str, Any] = {
             "vocab_size": vocab_size + 3,
             "bos_token_id": 1,
             "eos_token_id": 1,
@@ -215,7 +216,7 @@ LORA_RECIPES = {
 
 def recipe(name: str) -> Recipe | LoraRecipe:
     """The recipe of that name; raises UnknownNameError with the nearest one."""
-    recipes = {**RECIPES, **LORA_RECIPES}
+    recipes: dict[str, Recipe | LoraRecipe] = {**RECIPES, **LORA_RECIPES}
     if name not in recipes:
         raise UnknownNameError("recipe", name, recipes)
     return recipes[name]

@@ -10,10 +10,11 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -42,11 +43,11 @@ class Run:
     steps: int
     seconds: float
     problems_hash: str
-    log: list[dict]
+    log: list[dict[str, float]]
 
 
 @contextmanager
-def _flush_denormals():
+def _flush_denormals() -> Iterator[None]:
     """Tiny gradients would slow a CPU down several times; the setting is the process's, so it is taken back."""
     torch.set_flush_denormal(True)
     try:
@@ -68,7 +69,7 @@ class Job:
     model: Codi
     optimizer: torch.optim.Optimizer
     steps: int
-    identity: dict
+    identity: dict[str, Any]
     parts: Callable[[int], list[list[Example]]]
     loss: Callable[[Codi, list[Example], int], tuple[Tensor, dict[str, Tensor]]]
     rate: Callable[[int], float]
@@ -130,7 +131,7 @@ def train(
 
 
 @_flush_denormals()
-def run_job(job: Job, work: Path, *, dtype: torch.dtype, save_every: int, log_every: int) -> tuple[float, list[dict]]:
+def run_job(job: Job, work: Path, *, dtype: torch.dtype, save_every: int, log_every: int) -> tuple[float, list[dict[str, float]]]:
     """Train the job's model; gives the seconds and the log. A run that was killed goes on from its checkpoint, bit by bit."""
     model = job.model
     first_step, seconds, log, recent_losses = _resume(work, job)
@@ -188,6 +189,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 def _step(job: Job, worker: Codi, parts: list[list[Example]], step: int) -> dict[str, float]:
     for group in job.optimizer.param_groups:
         group["lr"] = job.rate(step)
+    means: dict[str, float]
     count, means = sum(map(len, parts)), {}
     for part in parts:
         share = len(part) / count
@@ -229,8 +231,8 @@ def _start_student(model: Codi, examples: list[Example]) -> None:
     one that ends a step. From random ones the student learned the short way around its thoughts and never came back (see the
     notes of the recipes).
     """
-    embeddings = model.backbone.get_input_embeddings().weight
-    start_as_identity(model.projection, embeddings[: model.vocab_size].square().mean().sqrt().item())
+    embeddings = cast(Tensor, model.backbone.get_input_embeddings().weight)
+    start_as_identity(cast(Projection, model.projection), embeddings[: model.vocab_size].square().mean().sqrt().item())
     embeddings[model.bot_id] = embeddings[examples[0].question[-1]]
     embeddings[model.eot_id] = embeddings[next(e.thought[-1] for e in examples if e.thought)]
 
@@ -292,7 +294,7 @@ def _checkpoint_tensors(job: Job) -> dict[str, Tensor]:
     return tensors | {f"frozen.{name}": value for name, value in job.frozen.items()}
 
 
-def _save(work: Path, job: Job, progress: dict) -> None:
+def _save(work: Path, job: Job, progress: dict[str, Any]) -> None:
     """Weights and optimiser in one safetensors file that names its step, then the progress that makes it current."""
     tensors = {name: value.cpu().contiguous() for name, value in _checkpoint_tensors(job).items()}
     for index, state in job.optimizer.state_dict()["state"].items():
@@ -305,7 +307,7 @@ def _save(work: Path, job: Job, progress: dict) -> None:
             old_file.unlink()
 
 
-def _resume(work: Path, job: Job) -> tuple[int, float, list[dict], list[dict[str, float]]]:
+def _resume(work: Path, job: Job) -> tuple[int, float, list[dict[str, float]], list[dict[str, float]]]:
     """Steps done, their seconds, the log, and the losses of the steps since its last line."""
     path = work / "progress.json"
     if not path.is_file():
@@ -320,7 +322,7 @@ def _resume(work: Path, job: Job) -> tuple[int, float, list[dict], list[dict[str
     tensors = load_file(work / progress["checkpoint"])
     for name, value in _checkpoint_tensors(job).items():
         value.copy_(tensors[name])
-    state: dict[int, dict] = {}
+    state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".")
