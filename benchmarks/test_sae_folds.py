@@ -64,7 +64,7 @@ def test_sae_folds(name, request):
 
 def folds(bench, seeds=SEEDS) -> Folds:
     """The audit of error prediction on each split with each SAE; asserts that no group is on both sides of a split."""
-    given, protocol = captured(bench), SAE_PROTOCOLS[bench.family]
+    given, protocol = captured(bench), SAE_PROTOCOLS[bench.architecture]
     groups, right = np.array([p.group for p in given.problems]), given.right
     states = given.hidden_states[:, : len(places(bench)), list(bench.sae_layers)].astype(np.float32)
     d = states.shape[-1]

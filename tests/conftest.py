@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from pathlib import Path
@@ -39,13 +38,6 @@ def one_store(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CODI_BENCH_CACHE", str(folder / "cache"))
         yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def libraries_are_no_garbage():
-    """statsmodels collects garbage in each Holm correction, pytest after each run in this process: slow, with torch unfrozen."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="module")

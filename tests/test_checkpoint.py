@@ -66,7 +66,7 @@ def test_what_is_loaded_is_what_was_saved_rounded_to_half(tiny_folders, tmp_path
 def test_size_and_names(tiny_folders, family):
     model = load(tiny_folders[family], device="cpu")
     assert (model.name, model.num_latents, model.codi.num_layers, model.codi.width) == (f"tiny-{family}", 6, 4, 32)
-    assert (model.entry.family, model.entry.layers, model.entry.embedded) == (family, (1, 2, 3), True)
+    assert (model.entry.architecture, model.entry.layers, model.entry.embedded) == (family, (1, 2, 3), True)
     assert model.codi.num_parameters == sum(v.numel() for v in load_file(tiny_folders[family] / WEIGHTS).values())
     assert load(tiny_folders[family], name="mine", num_latents=3).name == "mine"
     assert load(tiny_folders[family], num_latents=3).num_latents == 3
@@ -279,7 +279,7 @@ def test_a_user_s_model_is_probed_where_the_study_probed(family, wanted):
         assert mine.layers == wanted.get(layers, mine.layers)
         assert mine.sae_layers == (mine.layers if family == "gpt2" else tuple(range(max(1, layers - 4), layers + 1)))
     for name, layers in (("gpt2-mini", 4), ("gpt2", 12), ("llama-mini", 5), ("llama-3.2-1b", 16)):
-        held, mine = REGISTRY[name], entry_for(name, REGISTRY[name].family, layers)
+        held, mine = REGISTRY[name], entry_for(name, REGISTRY[name].architecture, layers)
         assert (held.layers, held.sae_layers) == (mine.layers, mine.sae_layers)
 
 

@@ -112,7 +112,7 @@ def test_layer_0_is_the_input_and_the_last_is_what_the_projection_reads(tiny, cl
     with torch.inference_mode():
         projected = tiny.codi.projection(torch.from_numpy(clean.hidden_states[:, :, -1])).numpy()
     np.testing.assert_allclose(projected, clean.latents, atol=1e-5)
-    if tiny.entry.family == "llama":  # GPT-2 adds its position embedding
+    if tiny.entry.architecture == "llama":  # GPT-2 adds its position embedding
         np.testing.assert_allclose(clean.hidden_states[:, 1:, 0], clean.latents[:, :-1], atol=1e-6)
 
 
@@ -374,7 +374,7 @@ def test_what_makes_large_models_fast_changes_nothing(tiny, tiny_folders, clean,
 
     monkeypatch.setattr(loop, "_similar", threes)
     monkeypatch.setattr(codi_module, "WIDE", 1 if wide else 10**6)
-    model = load(tiny_folders[tiny.entry.family], device="cpu")
+    model = load(tiny_folders[tiny.entry.architecture], device="cpu")
     states = np.zeros_like(clean.hidden_states)
     assert model.answer_conditions(QUESTIONS, conditions, max_new_tokens=NEW, hidden_states=states) == wanted
     np.testing.assert_allclose(states, clean.hidden_states, atol=1e-4, rtol=0)
@@ -399,7 +399,7 @@ def test_answers_end_where_the_backbone_has_no_more_positions(tiny, monkeypatch)
     questions = QUESTIONS[:3]
     lengths = [len(tiny.codi.tokenizer(q)["input_ids"]) for q in questions]
     found = tiny.answer(questions, max_new_tokens=140).tokens
-    if tiny.entry.family == "llama":  # rotary positions go on
+    if tiny.entry.architecture == "llama":  # rotary positions go on
         assert {len(t) for t in found} == {140}
         return
     assert [len(t) for t in found] == [128 - (length + 1 + K + 1) + 1 for length in lengths]  # the last id is not fed
@@ -407,7 +407,7 @@ def test_answers_end_where_the_backbone_has_no_more_positions(tiny, monkeypatch)
 
 
 def test_what_has_no_positions_is_refused(tiny):
-    if tiny.entry.family == "llama":
+    if tiny.entry.architecture == "llama":
         return
     long = " ".join(["apples"] * 121)
     with pytest.raises(ProblemError, match=f"question 2 of 2 with bot, thoughts and eot: needs {121 + K + 2} positions"):

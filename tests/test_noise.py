@@ -157,7 +157,7 @@ def planted(drops, n=300):
         if place.isdigit():
             lost = rng.permutation(np.flatnonzero(clean))[: round(drops[int(place)] * n)]
             right[i, lost] = False
-    entry = SimpleNamespace(family="gpt2", probed=(1,), sae_layers=(1,))
+    entry = SimpleNamespace(architecture="gpt2", probed=(1,), sae_layers=(1,))
     model = SimpleNamespace(entry=entry, num_latents=len(drops), device="cpu", name="m")
     study = clean[:100], right[: len(drops), :100]
     seen = {SWEEP: (Sweep(names, right, np.zeros(right.shape)), None), ABLATED: (study, None)}

@@ -136,7 +136,7 @@ def test_settings_out_of_range(tiny_gpt2, settings):
 def test_a_shallow_model_thinks_but_has_no_probed_layers(tiny_gpt2):
     for name in (None, "gpt2", "llama-3.2-1b"):
         found = load(tiny_gpt2[0], base=tiny_gpt2[1], name=name, **SETTINGS)
-        assert (found.entry.family, found.entry.layers, found.name) == ("gpt2", (), name or "gpt2")
+        assert (found.entry.architecture, found.entry.layers, found.name) == ("gpt2", (), name or "gpt2")
         with pytest.raises(CheckpointError, match="too few layers for the suite"):
             found.entry.probed  # noqa: B018
 

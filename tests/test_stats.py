@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import gammaln, xlogy
 from scipy.stats import binom
+from statsmodels.stats.multitest import multipletests
 
 from codi_bench.errors import CodiBenchError, MeasureError
 from codi_bench.rules.stats import (
@@ -197,7 +198,7 @@ def test_pairs_need_the_same_problems():
 
 def test_holm_known_answer():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.016, 1, 1, 1]).min() == pytest.approx(0.064)  # VERDICTS.md: Holm 0.06: not shown
+    assert holm([0.016, 1, 1, 1]).min() == pytest.approx(0.064)  # docs/verdicts.md: Holm 0.06: not shown
     for bad in ([], [0.1, float("nan")], [1.1], 0.5):
         with pytest.raises(MeasureError):
             holm(bad)
@@ -210,6 +211,12 @@ def test_holm_keeps_the_order_and_never_helps(p_values):
     order = np.argsort(p_values, kind="stable")
     assert (np.diff(adjusted[order]) >= 0).all()
     assert (adjusted >= p_values).all() and (adjusted <= np.minimum(1, len(p_values) * p_values) + 1e-15).all()
+
+
+@quick
+@given(probabilities)
+def test_holm_is_that_of_statsmodels_to_the_last_bit(p_values):
+    assert (holm(p_values) == multipletests(p_values, method="holm")[1]).all()
 
 
 def test_bootstrap_mean_is_the_mean_with_the_error_of_the_mean():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import multiprocessing
@@ -209,8 +208,6 @@ def _part(folder: Path, first: int, end: int) -> Path:
 def _start() -> None:
     torch.set_num_threads(1)
     threadpool_limits(limits=1)
-    gc.collect()
-    gc.freeze()  # statsmodels collects garbage in every Holm correction
 
 
 def _say(name: str, case: Case, rows: Sequence[dict], draws: int, start: float) -> None:

@@ -62,7 +62,7 @@ class Bench(Protocol):
     """
 
     name: str
-    family: str
+    architecture: str
     seed: int
     layers: tuple[int, ...]
     sae_layers: tuple[int, ...]

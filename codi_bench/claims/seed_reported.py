@@ -95,7 +95,7 @@ def probes(bench: Bench) -> Probed:
     def compute():
         found = captured(bench, NUM_PROBLEMS)
         chosen = balanced_sample(
-            found.right, per_class=NUM_PROBED // 2, seed=FOLDS["sample"] + bench.seed, shuffle=bench.family == "gpt2"
+            found.right, per_class=NUM_PROBED // 2, seed=FOLDS["sample"] + bench.seed, shuffle=bench.architecture == "gpt2"
         )  # the LLaMA script did not shuffle
         cells = found.cells(chosen, len(places(bench)), bench.layers)
         right, shape = found.right[chosen], (len(bench.layers), -1)
@@ -128,7 +128,7 @@ def errors(bench: Bench) -> Predicted:
     """The study's SAE and classifier, and the null of the classifier."""
 
     def compute():
-        protocol = SAE_PROTOCOLS[bench.family]
+        protocol = SAE_PROTOCOLS[bench.architecture]
         given = captured(bench, protocol.n, protocol.variants)
         states = given.hidden_states[:, :, list(bench.sae_layers)].astype(np.float32)  # [n, tokens, layers, d]
         vectors = states.reshape(-1, states.shape[-1])
@@ -162,7 +162,7 @@ def errors(bench: Bench) -> Predicted:
 
 def study_sae(bench: Bench, vectors: np.ndarray) -> Sae:
     """The family's SAE trained on vectors [m, d]."""
-    protocol = SAE_PROTOCOLS[bench.family]
+    protocol = SAE_PROTOCOLS[bench.architecture]
     features = round(protocol.widen * vectors.shape[-1])
     kind = {"l1": protocol.l1, "l1_kind": protocol.l1_kind, "lr": protocol.lr, "seed": SAMPLE["sae"] + bench.seed}
     return bench.kept(Sae, train_relu_sae, vectors, features=features, **kind)
@@ -253,7 +253,7 @@ def probe_by_layer(bench: Bench) -> list[Measured]:
 
 def sae_error_prediction(bench: Bench) -> list[Measured]:
     """Test accuracy of predicting right or wrong from SAE features."""
-    predicted, protocol = errors(bench), SAE_PROTOCOLS[bench.family]
+    predicted, protocol = errors(bench), SAE_PROTOCOLS[bench.architecture]
     found = predicted.found
     rate = wilson(found.test_right.sum(), len(found.test_right))
     groups = len({p.group for p in captured(bench, protocol.n, protocol.variants).problems})
@@ -268,7 +268,7 @@ def sae_train_accuracy(bench: Bench) -> list[Measured]:
     """Accuracy on the training problems, and its gap to the test accuracy."""
     predicted = errors(bench)
     found, null_gap = predicted.found, 100 * (predicted.null_train - predicted.null_test)
-    n = SAE_PROTOCOLS[bench.family].n - len(found.test_right)
+    n = SAE_PROTOCOLS[bench.architecture].n - len(found.test_right)
     why = {"no_interval": "measured on the problems the classifier was fitted to"}
     train, gap = found.train_accuracy, 100 * (found.train_accuracy - found.test_accuracy)
     return [
@@ -301,7 +301,7 @@ def sae_precision(bench: Bench) -> list[Measured]:
 def sae_quality(bench: Bench) -> list[Measured]:
     """Explained variance, active features a vector, share of dead features, on the vectors it was trained on."""
     quality = errors(bench).quality
-    n, why = SAE_PROTOCOLS[bench.family].n, {"no_interval": "measured on the training vectors, which are not independent"}
+    n, why = SAE_PROTOCOLS[bench.architecture].n, {"no_interval": "measured on the training vectors, which are not independent"}
     explained = Measured(
         "explained_variance",
         quality.explained_variance_pooled,

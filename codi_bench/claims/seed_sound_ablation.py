@@ -105,7 +105,7 @@ def ablation_critical(bench: Bench, reported: Mapping[str, float]) -> list[Measu
     """Range of the drops over the latents, and whether one stands out (GPT-2's claim) or none does (LLaMA's)."""
     swept = sweep(bench)
     found, n = ablating.latents(swept, bench.num_latents), len(swept.right[0])
-    verdict = ablating.critical_word(found, n=n) if bench.family == "gpt2" else ablating.none_word(found, n=n)
+    verdict = ablating.critical_word(found, n=n) if bench.architecture == "gpt2" else ablating.none_word(found, n=n)
     drops = [100 * drop.value for drop in found.drops]
     place = int(np.argmax([c.value for c in found.contrasts]))
     detail = {

@@ -204,7 +204,7 @@ def encoding_spread(bench: Bench, reported: Mapping[str, float]) -> list[Measure
     found = probes(bench)
     measured, spread_word = probing.spread_of(found)
     tau = as_points(measured.tau)
-    verdict = _spread_verdict(bench.family, spread_word, measured.p)
+    verdict = _spread_verdict(bench.architecture, spread_word, measured.p)
     draws, grid = found.grid.null_held_out, found.grid.held_out_accuracy
     summary = spread(_grid(bench, grid), chance=min(found.q, float(grid.max()) - 1e-9))
     no_word = without_word("see tau: spreads of measured cells hold sampling error")
@@ -249,9 +249,9 @@ def _difficulty(found: ProbeAudit) -> str:
     return f"of the thoughts, beyond surface and bot: p = {p:.2g}" + ("" if passes(p) else ", so not shown")
 
 
-def _spread_verdict(family: str, found: SpreadWord, q_p: float) -> Verdict:
+def _spread_verdict(architecture: str, found: SpreadWord, q_p: float) -> Verdict:
     """GPT-2's claim is `concentrated`, LLaMA's `even`; the other one of the two refutes it, for `even` any heterogeneity does."""
-    claimed = "concentrated" if family == "gpt2" else "even"
+    claimed = "concentrated" if architecture == "gpt2" else "even"
 
     def validity(word: str) -> Validity:
         if word == claimed:

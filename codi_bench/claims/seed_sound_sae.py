@@ -41,7 +41,7 @@ def errors(bench: Bench) -> SaeAudit:
         states = found.hidden_states[:, :tokens, layers].astype(np.float32)  # [n, tokens, layers, d]
         states = states.reshape(len(states), -1, states.shape[-1])
         d = states.shape[-1]
-        width = round(SAE_PROTOCOLS[bench.family].widen * d)
+        width = round(SAE_PROTOCOLS[bench.architecture].widen * d)
         topk = {"features": width, "k": max(8, d // 16), "epochs": TOPK_EPOCHS, "seed": SEED + bench.seed}
         return encoding.audit_errors(
             states,

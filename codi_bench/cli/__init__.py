@@ -201,7 +201,7 @@ def models() -> None:
 
     _list(
         ("model", "family", "probed layers", "weights"),
-        [(m.name, m.family, " ".join(map(str, m.layers)), m.whence) for m in REGISTRY.values()],
+        [(m.name, m.architecture, " ".join(map(str, m.layers)), m.whence) for m in REGISTRY.values()],
     )
 
 

@@ -37,7 +37,7 @@ def locate(name_or_path: str | Path, *, patterns: Sequence[str], mend: str = "")
         return packaged_folder(name_or_path)
     if Path(name_or_path).exists():
         raise CheckpointError(f"{name_or_path}: a file; give the folder with {_words(patterns)}, or a name on the hub")
-    if not (is_repository(name_or_path) or isinstance(name_or_path, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*", name_or_path)):
+    if not (is_repository(name_or_path) or (isinstance(name_or_path, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*", name_or_path))):
         raise CheckpointError(f"{name_or_path}: no such folder; give a folder with {_words(patterns)}, or a name on the hub")
     assert isinstance(name_or_path, str)
     return fetch(name_or_path, patterns=patterns, mend=mend)

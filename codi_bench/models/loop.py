@@ -47,7 +47,7 @@ def encode(model: Codi, questions: Sequence[list[int]]) -> State:
         ids, mask = model.pad(questions)
         return feed(model, None, model.embed(ids), mask)
     states = [encode(model, [questions[i] for i in group]) for group in groups]
-    return join(states, torch.tensor(sum(groups, []), device=model.device))
+    return join(states, torch.tensor([i for group in groups for i in group], device=model.device))
 
 
 def _similar(model: Codi, lengths: Sequence[int]) -> list[list[int]]:

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 class ModelEntry:
     """A registered model.
 
-    family: whose study protocol applies (`gpt2` or `llama`). layers: the three probed `hidden_states` indices and
+    architecture: whose study protocol applies (`gpt2` or `llama`). layers: the three probed `hidden_states` indices and
     sae_layers those that the SAE reads, stored so that nobody recomputes them. hub: the published checkpoint, None for an
     embedded model, and for an adapter of ours, whose base a Python package ships. num_latents, lora_alpha: training settings of
     a published checkpoint, which its files do not hold (the training scripts of github.com/zhenyi4/codi; the rank, 128 there, is
@@ -23,7 +23,7 @@ class ModelEntry:
     """
 
     name: str
-    family: str
+    architecture: str
     layers: tuple[int, ...]
     sae_layers: tuple[int, ...]
     hub: str | None = None
@@ -36,9 +36,9 @@ class ModelEntry:
     partner: str = ""
     slow: tuple[str, ...] = ()
 
-    def has_shape(self, family: str, num_layers: int, width: int) -> bool:
-        """Is a backbone of this family, depth and width like the registered one?"""
-        return (self.family, self.num_layers, self.width) == (family, num_layers, width)
+    def has_shape(self, architecture: str, num_layers: int, width: int) -> bool:
+        """Is a backbone of this architecture, depth and width like the registered one?"""
+        return (self.architecture, self.num_layers, self.width) == (architecture, num_layers, width)
 
     @property
     def embedded(self) -> bool:
@@ -148,17 +148,17 @@ def entry(name: str) -> ModelEntry:
     return REGISTRY[name]
 
 
-def entry_for(name: str, family: str, num_layers: int) -> ModelEntry:
+def entry_for(name: str, architecture: str, num_layers: int) -> ModelEntry:
     """An entry for a user's own model: the study's relative depths, distinct, inside 1..L-1.
 
     Fewer than four layers have no three distinct inner ones: `layers` is empty then, and `probed` raises.
     """
     if num_layers < 4:
-        return ModelEntry(name, family, (), ())
-    depths = (4 / 12, 8 / 12, 11 / 12) if family == "gpt2" else (8 / 16, 14 / 16, 15 / 16)
+        return ModelEntry(name, architecture, (), ())
+    depths = (4 / 12, 8 / 12, 11 / 12) if architecture == "gpt2" else (8 / 16, 14 / 16, 15 / 16)
     layers = inner_layers(depths, num_layers)
     last_five = tuple(range(max(1, num_layers - 4), num_layers + 1))
-    return ModelEntry(name, family, layers, layers if family == "gpt2" else last_five)
+    return ModelEntry(name, architecture, layers, layers if architecture == "gpt2" else last_five)
 
 
 def inner_layers(depths: tuple[float, ...], num_layers: int) -> tuple[int, ...]:

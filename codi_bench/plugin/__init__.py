@@ -5,7 +5,6 @@ It is idle unless a collected test carries the marker `claims`.
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 import shutil
@@ -22,7 +21,7 @@ from codi_bench.suite.progress import LiveLine, Schedule, load_timings, save_tim
 
 GATED = ("gpu", "slow", "perf", "calibration", "stress")
 UNJUDGED = ("not-run", "blocked", "unchecked")
-SUITE, OUTCOME, REFUSED, FROZEN = pytest.StashKey(), pytest.StashKey(), pytest.StashKey(), pytest.StashKey()
+SUITE, OUTCOME, REFUSED = pytest.StashKey(), pytest.StashKey(), pytest.StashKey()
 
 
 def pytest_addoption(parser):
@@ -144,18 +143,6 @@ def pytest_collection_modifyitems(config, items):
         from codi_bench.plugin.xdist import tell
 
         tell(config, claims_among(items))
-
-
-def pytest_collection_finish(session):
-    if claims_among(session.items) and not gc.get_freeze_count():  # else somebody around this run has done it
-        gc.collect()
-        gc.freeze()  # statsmodels collects garbage in every Holm correction: a quarter of a second with all that is imported
-        session.config.stash[FROZEN] = True
-
-
-def pytest_unconfigure(config):
-    if FROZEN in config.stash:
-        gc.unfreeze()
 
 
 def claims_among(items) -> dict[str, tuple[str, str, str]]:

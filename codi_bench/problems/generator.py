@@ -106,7 +106,7 @@ def vocabulary() -> list[str]:
     words = set(re.findall(r"\w+|[^\w\s]", re.sub(r"\{\w\}", " ", text)))
     words |= set(NAMES) | set(THINGS) | {"The", "answer", "is", ":"}
     numbers = [str(i) for i in range(MAX_VALUE + 1)]
-    return numbers + ["<<", ">>", "+", "-", "*", "/", "="] + sorted(words)
+    return [*numbers, "<<", ">>", "+", "-", "*", "/", "=", *sorted(words)]
 
 
 def _content(template: str, operands: tuple[int, ...]) -> str:

@@ -263,7 +263,7 @@ def regression_verdict(
 
 
 def winner(difference: float, p: float) -> str | None:
-    """ "a" or "b", whichever the difference a - b is in favour of, where the corrected two-sided p is at most 0.05; else None."""
+    """Which of "a" and "b" the difference a - b is in favour of, where the corrected two-sided p is at most 0.05; else None."""
     _finite(difference=difference, p=p)
     if p > WINNER_LEVEL or difference == 0:
         return None

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binomtest
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from codi_bench.errors import MeasureError
@@ -111,7 +110,11 @@ def holm(p_values) -> np.ndarray:
     # NaN fails the comparison, so a test that gave no p is an error instead of shrinking the family.
     if p_values.ndim != 1 or not p_values.size or not ((p_values >= 0) & (p_values <= 1)).all():
         raise MeasureError("Holm needs p values [m] within 0..1, m >= 1")
-    return multipletests(p_values, method="holm")[1]
+    order = np.argsort(p_values)
+    steps = np.maximum.accumulate(p_values[order] * np.arange(p_values.size, 0, -1))  # a p is never below a smaller one
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(steps, 1.0)
+    return adjusted
 
 
 def bootstrap_mean(outcomes, *, rng, draws: int = 2000, groups=None, phi: float = 1.0, level: float = 0.95) -> Estimate:

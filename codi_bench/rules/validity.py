@@ -98,7 +98,7 @@ def holm_permutations(m: int) -> int:
 
 def check_permutations(B: int, m: int) -> None:
     """Raises MeasureError where B permutations cannot carry Holm over m tests: an error, never an UNDERPOWERED."""
-    if B < holm_permutations(m):
+    if holm_permutations(m) > B:
         raise MeasureError(f"{B} permutations cannot carry Holm over {m} tests: at least {holm_permutations(m)} are needed")
 
 

@@ -97,8 +97,8 @@ class ModelBench(Once):
         return self.model.name
 
     @property
-    def family(self) -> str:
-        return self.model.entry.family
+    def architecture(self) -> str:
+        return self.model.entry.architecture
 
     @property
     def partner(self) -> ModelBench:

@@ -36,7 +36,7 @@ def _not_this_checkpoint(bench: ModelBench) -> str | None:
     shape = f"{inner.num_layers} layers and width {inner.width}"
     if projects != known.projects:
         shape += f", {'with' if projects else 'without'} a projection,"
-    return f"preflight: a {bench.family} model of {shape} is not {known.hub or known.name}"
+    return f"preflight: a {bench.architecture} model of {shape} is not {known.hub or known.name}"
 
 
 def _batches_matter(bench: ModelBench) -> str | None:
