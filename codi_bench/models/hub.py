@@ -21,7 +21,7 @@ BESIDE_WEIGHTS = ("codi.json*", "config.json*", "tokenizer*.json", "*.index.json
 
 
 def is_repository(name: object) -> bool:
-    """Could this be `org/name` on the hub? (Bare words are names of our own registry.)"""
+    """Could this be `org/name` on the hub? Bare words are names of our own registry."""
     return isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) is not None
 
 

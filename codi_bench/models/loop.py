@@ -155,8 +155,11 @@ def end_thoughts(model: Codi, state: State) -> State:
 
 @dataclass(frozen=True)
 class Forced:
-    """What C branches make of gold ids that were fed: their natural log-probability [b, C], float64, and how many of them greedy
-    decoding gives as well, [b, C]; ids: what it gives next, [b, C]; state: behind those that agree; first: the first logits."""
+    """What C branches make of gold ids that were fed.
+
+    log_probability: natural, [b, C], float64; agreed: how many of them greedy decoding gives as well, [b, C]; ids: what it gives
+    next, [b, C]; state: behind those that agree; first: the first logits.
+    """
 
     log_probability: Tensor
     agreed: Tensor
@@ -245,9 +248,9 @@ def _go_on_from(  # type: ignore[return]  # its loop has no end but the return
 
 
 def batches(sequences: Sequence[list[int]], size: int, padding: str = MASKED, *, exact: bool = False) -> list[np.ndarray]:
-    """Indices a batch: of similar length together, so that little padding is computed and the order never shows in a result;
-    in the given order where padding shows.
+    """Indices a batch: of similar length together, or in the given order where padding shows.
 
+    So little padding is computed, and the order never shows in a result.
     exact: of one length alone, and never fewer than FEWEST_ROWS: a row that comes again fills a batch up. How far it is padded,
     and whether it is alone, rounds sums on a CPU; so no batch size changes a bit.
     """

@@ -37,8 +37,10 @@ from codi_bench.thoughts.record import Answers
 
 @dataclass(frozen=True)
 class SourceRun:
-    """What a patch may take from a run: z_0..z_K [b, K + 1, d], and keys and values [b, heads, K, d / heads] of its thoughts, a
-    pair a block."""
+    """What a patch may take from a run.
+
+    latents: z_0..z_K [b, K + 1, d]; keys and values of its thoughts [b, heads, K, d / heads], a pair a block.
+    """
 
     latents: Tensor
     tapes: tuple[tuple[Tensor, Tensor], ...]

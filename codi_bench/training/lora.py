@@ -237,7 +237,7 @@ def export_published(model: Codi, folder: Path) -> Path:
 
     Frozen weights that bf16 holds exactly are stored in it, the rest in fp32. The head is left out where it is the embedding.
     """
-    embedding, head = embedding_names(model.backbone)
+    _, head = embedding_names(model.backbone)
     tied = model.backbone.get_output_embeddings().weight is model.backbone.get_input_embeddings().weight
     trained_names = {name for name, p in model.named_parameters() if p.requires_grad}
     tensors = {}
