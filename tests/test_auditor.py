@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from benchmarks.calibration import calibrate, grids, judges
+from benchmarks.calibration import calibrate, grids, judges, planted
 from benchmarks.calibration.cases import CALIBRATIONS, CHEAP
 from benchmarks.calibration.engine import Bar, Calibration, Case, Rate, exact, rows_of, run, tally, within
-from codi_bench.measures import planted
 from codi_bench.measures.grid import in_sample_null, in_sample_split, scores
 from codi_bench.rules.stats import stream
 from codi_bench.rules.validity import permutation_p, reported

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.calibration import planted
 from codi_bench.audits import ablation, probes, sae
 from codi_bench.errors import MeasureError
-from codi_bench.measures import planted
 from codi_bench.measures.sae import Sae
 from codi_bench.measures.sae_heldout import grouped_split
 from codi_bench.measures.surface import surface_design

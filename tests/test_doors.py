@@ -108,7 +108,7 @@ def test_an_sae_folder_is_read_by_measures(tmp_path):
     from codi_bench.measures.sae_folder import save_sae
 
     vectors = stream(0, "doors").normal(size=(20, 4)).astype(np.float32)
-    save_sae(train_relu_sae(vectors, features=6, l1=1e-3, epochs=1, seed=0), tmp_path / "sae")
+    save_sae(train_relu_sae(vectors, features=6, l1=1e-3, l1_kind="mean", epochs=1, seed=0), tmp_path / "sae")
     assert codi_bench.measures.load_sae(tmp_path / "sae").encode(vectors).shape == (20, 6)
 
 

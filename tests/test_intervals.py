@@ -10,6 +10,7 @@ from scipy.stats import chi2, ncx2, norm
 from sklearn.metrics import roc_auc_score
 from statsmodels.stats.contingency_tables import cochrans_q
 
+from benchmarks.calibration.outcomes import mean_difference
 from codi_bench.errors import MeasureError
 from codi_bench.rules.intervals import (
     accuracy_phi,
@@ -18,7 +19,6 @@ from codi_bench.rules.intervals import (
     cv_auc,
     fold_auc,
     heterogeneity,
-    mean_difference,
     mover_difference,
 )
 from codi_bench.rules.stats import Estimate, bootstrap_mean, stream, wilson

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
+from benchmarks.calibration import planted
 from codi_bench.errors import MeasureError
-from codi_bench.measures import planted
 from codi_bench.measures.grid import nested_splits, scores
 from codi_bench.measures.surface import propensity
 from codi_bench.rules.intervals import fold_auc

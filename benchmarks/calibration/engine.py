@@ -21,8 +21,9 @@ import torch
 from scipy.stats import beta
 from threadpoolctl import threadpool_limits
 
+from benchmarks.calibration import planted
 from codi_bench.audits import probes
-from codi_bench.measures import ablation, logistic, planted, surface
+from codi_bench.measures import ablation, logistic, surface
 from codi_bench.measures import grid as probe_grid
 from codi_bench.rules import intervals, stats, validity
 from codi_bench.rules.stats import stream

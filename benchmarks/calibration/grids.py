@@ -6,8 +6,8 @@ from functools import cache
 
 import numpy as np
 
+from benchmarks.calibration import planted
 from codi_bench.audits.probes import ProbeAudit, audit_probes, exists_word, spread_of
-from codi_bench.measures import planted
 from codi_bench.measures.grid import in_sample_split, permuted_labels, scores
 from codi_bench.rules.intervals import cv_accuracy, cv_auc, heterogeneity
 from codi_bench.rules.validity import NULL_LEVEL, reported

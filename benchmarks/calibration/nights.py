@@ -15,9 +15,9 @@ from functools import cache
 
 import numpy as np
 
+from benchmarks.calibration import planted
 from codi_bench.audits.ablation import CONTRAST_FLOOR, DROP_FLOOR, critical_word, drop_word, none_word
 from codi_bench.claims import CLAIMS, Measured
-from codi_bench.measures import planted
 from codi_bench.measures.ablation import position_effects
 from codi_bench.records import changes
 from codi_bench.records import tolerance as noise

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from codi_bench.measures import planted
+from benchmarks.calibration import planted
+from codi_bench.errors import MeasureError
 from codi_bench.measures.ablation import position_effects
-from codi_bench.rules.intervals import heterogeneity, mean_difference
+from codi_bench.rules.intervals import heterogeneity
 from codi_bench.rules.stats import Estimate, bootstrap_mean, newcombe_paired, wilson
 
 # --- ablations -------------------------------------------------------------------------------------------------------
@@ -58,3 +59,17 @@ def difference_interval(rng, *, n, rates, other, shared, variants, bootstrap) ->
 
 def _groups(n: int, variants: int):
     return None if variants == 1 else np.arange(n) // variants
+
+
+def mean_difference(a, b, *, rng, groups=None, phi: float = 1.0, draws: int = 2000) -> Estimate:
+    """mean(a) - mean(b) of two models on the same problems, bootstrap over groups; [n] or [n, cells] each.
+
+    The models may have different numbers of cells. groups, phi, draws and errors: as in stats.bootstrap_mean.
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if a.ndim not in (1, 2) or b.ndim not in (1, 2) or len(a) != len(b) or not len(a):
+        raise MeasureError(f"a difference needs [n] or [n, cells] of the same problems, not {list(a.shape)} and {list(b.shape)}")
+    if not 1 <= phi < float("inf"):
+        raise MeasureError(f"phi widens an interval: a finite number of at least 1, got {phi}")
+    difference = a.reshape(len(a), -1).mean(axis=1) - b.reshape(len(b), -1).mean(axis=1)
+    return bootstrap_mean(difference, rng=rng, groups=groups, phi=phi, draws=draws)

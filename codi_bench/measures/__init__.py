@@ -1,8 +1,10 @@
 """Measures: arrays in, numbers out. No model, no file, no claim."""
 
 from codi_bench.measures.ablation import Criticality, criticality, drops
+from codi_bench.measures.grid import ProbeGrid, probe_grid
 from codi_bench.measures.probes import GridSummary, InSampleProbes, balanced_sample, grid_summary, in_sample_probes
 from codi_bench.measures.sae import ErrorPrediction, Sae, SaeQuality, predict_errors, sae_quality, train_relu_sae
+from codi_bench.measures.sae_folder import load_sae
 from codi_bench.measures.spread import Spread, spread
 
 __all__ = [
@@ -10,6 +12,7 @@ __all__ = [
     "ErrorPrediction",
     "GridSummary",
     "InSampleProbes",
+    "ProbeGrid",
     "Sae",
     "SaeQuality",
     "Spread",
@@ -18,7 +21,9 @@ __all__ = [
     "drops",
     "grid_summary",
     "in_sample_probes",
+    "load_sae",
     "predict_errors",
+    "probe_grid",
     "sae_quality",
     "spread",
     "train_relu_sae",

@@ -15,7 +15,7 @@ from scipy.special import expit, logit
 from scipy.stats import chi2, ncx2, norm
 
 from codi_bench.errors import MeasureError
-from codi_bench.rules.stats import Estimate, bootstrap_mean, wilson
+from codi_bench.rules.stats import Estimate, wilson
 
 # Sums of squares below this are rounding; one deviating outcome among 1e8 is above it.
 NO_VARIANCE = 1e-20
@@ -212,18 +212,6 @@ def heterogeneity(correct, phi: float = 1.0, *, level: float = 0.95) -> Heteroge
 
     low, high = (tau(_noncentrality(q, cells - 1, side)) for side in ((1 + level) / 2, (1 - level) / 2))
     return Heterogeneity(q, float(chi2.sf(q, cells - 1)), v, Estimate(tau(max(0.0, q - (cells - 1))), low, high))
-
-
-def mean_difference(a, b, *, rng, groups=None, phi: float = 1.0, draws: int = 2000) -> Estimate:
-    """mean(a) - mean(b) of two models on the same problems, bootstrap over groups; [n] or [n, cells] each.
-
-    The models may have different numbers of cells. groups, phi, draws and errors: as in stats.bootstrap_mean.
-    """
-    a, b = _finite("a", a), _finite("b", b)
-    if a.ndim not in (1, 2) or b.ndim not in (1, 2) or len(a) != len(b):
-        raise MeasureError(f"a difference needs [n] or [n, cells] of the same problems, not {list(a.shape)} and {list(b.shape)}")
-    difference = a.reshape(len(a), -1).mean(axis=1) - b.reshape(len(b), -1).mean(axis=1)
-    return bootstrap_mean(difference, rng=rng, groups=groups, phi=float(_finite("phi", phi, low=1)), draws=draws)
 
 
 def mover_difference(a: Estimate, b: Estimate) -> Estimate:
