@@ -139,3 +139,10 @@ def test_the_package_says_what_it_has():
     assert set(codi_bench.__all__) == {"load", "load_problems", "run"}
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         codi_bench.lode  # noqa: B018
+
+
+def test_the_schema_of_baseline_files_is_what_lies_beside_them():
+    from codi_bench.records.baseline import json_schema
+    from codi_bench.store.files import package_folder
+
+    assert json_schema() == (package_folder("baselines") / "schema.json").read_text(encoding="utf-8")

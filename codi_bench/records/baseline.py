@@ -110,8 +110,7 @@ class Environment(Strict):
 class Record(Strict):
     """Everything recorded for one environment. metrics: by name, those of the sound protocol as `sound <name>`.
 
-    partner: weights of the model that this one is compared with, where the claim takes two. code: `Code.text` of what measured
-    it, which is told where a number moved and judges nothing.
+    partner: weights of the model that this one is compared with, where the claim takes two.
     """
 
     environment: Environment
@@ -120,7 +119,7 @@ class Record(Strict):
     weights: str
     partner: str | None = None
     problems: str
-    code: str
+    code: str  # `Code.text` of what measured it, which is told where a number moved and judges nothing
     date: str
     reason: str
     metrics: dict[str, Recorded]
