@@ -11,6 +11,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,9 +20,13 @@ from codi_bench.records.baseline import record_key
 from codi_bench.store.files import package_folder, write_text
 from codi_bench.suite.progress import LiveLine, Schedule, load_timings, save_timings
 
+if TYPE_CHECKING:
+    from codi_bench.suite.suite import Suite
+
 GATED = ("gpu", "slow", "perf", "calibration", "stress")
 UNJUDGED = ("not-run", "blocked", "unchecked")
-SUITE, OUTCOME, REFUSED = pytest.StashKey(), pytest.StashKey(), pytest.StashKey()
+SUITE, OUTCOME = pytest.StashKey["Suite"](), pytest.StashKey[dict]()
+REFUSED = pytest.StashKey[CodiBenchError]()
 
 
 def pytest_addoption(parser):
@@ -157,7 +162,7 @@ def _is_empty(item) -> bool:
     return item.get_closest_marker("claims") is not None and not isinstance(item.callspec.params["pair"], tuple)
 
 
-def suite_of(config):
+def suite_of(config) -> Suite:
     """The suite of this run, made once. Raises CodiBenchError for arguments or files that cannot be used."""
     if REFUSED in config.stash:
         raise config.stash[REFUSED]
@@ -208,8 +213,10 @@ def _gpu_asked(expression: str) -> bool:
     """Does `-m` ask for the marker gpu? The models of such a run, the embedded pair too, are measured on cuda."""
     from _pytest.mark.expression import Expression  # what -m itself uses
 
+    if not expression:
+        return False
     try:
-        condition = Expression.compile(expression) if expression else None
+        condition = Expression.compile(expression)
     except SyntaxError:
         return False  # pytest says so itself
 
@@ -219,7 +226,7 @@ def _gpu_asked(expression: str) -> bool:
     # alone (`gpu`, `gpu or slow`) or beside others (`gpu and slow`) it makes the difference
     other_gates = [name for name in GATED if name != "gpu"]
     subsets = [{*names} for k in range(len(other_gates) + 1) for names in combinations(other_gates, k)]
-    return condition is not None and any(selects({"gpu", *names}) and not selects(names) for names in subsets)
+    return any(selects({"gpu", *names}) and not selects(names) for names in subsets)
 
 
 @pytest.fixture
@@ -236,7 +243,7 @@ def judged(request, pair, caplog):
         "rows": [asdict(row) for row in result.rows],
         "facts": {model.name: suite_of(request.config).facts(model.name)},
         "warnings": [record.getMessage() for record in caplog.records if record.name.startswith("codi_bench.")],
-        "proposal": result.proposal.model_dump_json() if word == "proposed" else None,
+        "proposal": result.proposal.model_dump_json() if word == "proposed" and result.proposal is not None else None,
     }
     if word in UNJUDGED:
         text = f"{word.upper().replace('-', ' ')}: {claim.id} on {model.name}: {lines[0]}"

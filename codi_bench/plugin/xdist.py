@@ -34,7 +34,8 @@ class Dealer:
     """Hooks of the controller. expect: is told of the claims, and of the number of workers, before any is measured."""
 
     def __init__(self, expect: Callable[[Claims, int], None]):
-        self.expect, self.claims = expect, {}
+        self.expect = expect
+        self.claims: Claims = {}
         self.folder = Path(gettempdir()) / f"codi-bench-{uuid4().hex}"
 
     def pytest_configure_node(self, node):
@@ -64,7 +65,7 @@ class Dealing:
         self.config, self.log, self.dealer = config, log, dealer
         self.chosen = LoadScheduling(config, log)
 
-    @property
+    @property  # type: ignore[misc]  # of object it can be set too, here it is for reading alone
     def __class__(self):
         return type(self.chosen)  # `-v` names it, to suites without claims too
 

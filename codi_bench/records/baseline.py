@@ -216,7 +216,7 @@ class Baseline(Strict):
         return max((r for r in self.recorded if r.environment.device == device), key=lambda r: r.date, default=None)
 
 
-REPORTED, SOUND = "reported", "sound"
+REPORTED, SOUND = "reported", "sound"  # type: Literal["reported"], Literal["sound"]
 
 
 def record_key(protocol: str, metric: str) -> str:

@@ -31,7 +31,7 @@ from codi_bench.store.files import write_text
 from codi_bench.store.json_files import read_json
 
 SCHEMA = 1
-OK, BLOCKED, NOT_RUN = "ok", "blocked", "not-run"
+OK, BLOCKED, NOT_RUN = "ok", "blocked", "not-run"  # type: Literal["ok"], Literal["blocked"], Literal["not-run"]
 OWN_ERRORS = "SAE errors"  # of this family the scored problems depend on which ones the model itself gets right
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import TypedDict, cast
 
 import numpy as np
 import torch
@@ -47,19 +48,26 @@ LOADERS = (load_folder, load_published, load_adapter)
 LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn")  # that compute what is stored
 
 
+class Settings(TypedDict):
+    """Of generation, but for what is generated."""
+
+    batch_size: int
+    max_new_tokens: int
+
+
 class Once:
     """What is asked for by a name is computed the first time. seen: by name, what came of it."""
 
     seen: dict
 
-    def once(self, name: str, compute: Callable):
+    def once(self, name: str, compute: Callable[[], T]) -> T:
         """`compute()` the first time a claim asks for that name; what it raised is raised again."""
         if name not in self.seen:
             try:
                 self.seen[name] = (compute(), None)
             except (ValueError, RuntimeError) as error:
                 self.seen[name] = (None, error)
-        value, error = self.seen[name]
+        value, error = self.seen[name]  # type: ignore[misc]  # the exception of that name is gone by then
         if error is not None:
             raise error
         return value
@@ -295,7 +303,7 @@ class ModelBench(Once):
         sides = [[getattr(pair, name) for pair in pairs] for name in ("recipient", DONOR, SAME)]
 
         def compute():
-            settings = {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens}
+            settings: Settings = {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens}
             return _as_arrays([self.model.answer([p.question for p in problems], **settings) for problems in sides])
 
         hashes = [problems_hash(problems) for problems in sides]
@@ -364,7 +372,7 @@ class ModelBench(Once):
 
         def compute():
             questions = [p.question for p in problems]
-            settings = {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens}
+            settings: Settings = {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens}
             return _as_arrays([answer_discretised(self.model.codi, questions, places, **settings)])
 
         key = self._key("discretised", problems, self.num_latents, places=list(places), rule=code_hash(answer_discretised))
@@ -379,10 +387,12 @@ class ModelBench(Once):
                 stats.stream(seed, "refed", *map(str, arrangement)).standard_normal((len(arrangement), *latents[:, 0].shape))
             )
             sources = {ZERO: lambda: np.zeros_like(latents[:, 0]), NORMAL: lambda: next(draws).astype(np.float32)}
-            return np.stack([sources[place]() if place in sources else latents[:, place] for place in arrangement], axis=1)
+            return np.stack(
+                [sources[place]() if place in sources else latents[:, cast(int, place)] for place in arrangement], axis=1
+            )
 
         def compute():
-            by_index = {}
+            by_index: dict[int, Answers] = {}
             for length in sorted({len(arrangement) for arrangement in arrangements}):
                 indices = [i for i, arrangement in enumerate(arrangements) if len(arrangement) == length]
                 _, answers = self.model.answer_patched(
@@ -421,6 +431,7 @@ class ModelBench(Once):
         def compute():
             fresh = self.model.untrained(seed)
             states = fresh.think([p.question for p in problems], batch_size=self.batch_size).hidden_states
+            assert states is not None
             return {"thoughts": np.ascontiguousarray(states[:, 1:, -1], np.float32)}
 
         key = self._key("untrained", problems, self.num_latents, seed=seed, drawn=code_hash(Model))

@@ -18,19 +18,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import platformdirs
 
 from codi_bench.audits.ablation import ALL, CLEAN, MAIN, SELF, Sweep
 from codi_bench.claims import CLAIMS, Claim
+from codi_bench.claims.claim import Bench
 from codi_bench.claims.seed_reported import ABLATED, ablated
 from codi_bench.claims.seed_sound import NUM_PROBED
 from codi_bench.claims.seed_sound_ablation import SWEEP, sweep
 from codi_bench.errors import CodiBenchError, MeasureError
 from codi_bench.models.edits import BOT
 from codi_bench.records import tolerance as noise
-from codi_bench.records.baseline import Baseline, Environment, Record, Recorded, load_baseline, record_key
+from codi_bench.records.baseline import Baseline, Component, Environment, Record, Recorded, load_baseline, record_key
 from codi_bench.records.results import OK, environment_of, of_model, read_results
 from codi_bench.records.tolerance import Moved, moved
 from codi_bench.rules.stats import stream
@@ -45,6 +47,7 @@ CAPABILITY = "ATEN_CPU_CAPABILITY"  # PyTorch's own: the instruction set that it
 NO_NULL = 2  # permutations where only the number itself is wanted
 FEWEST_TURNED = 1e-3  # share of outcomes: what was not seen in a few runs may still happen elsewhere
 Key = tuple[str, str, str]  # model, claim, key of the record
+Step = tuple[str, Callable[[], dict[Key, Moved]]]  # name, measurement
 
 
 @dataclass(frozen=True)
@@ -120,11 +123,11 @@ def plan_of(suite: Suite, work: Path) -> Plan:
             raise CodiBenchError(f"{name} cannot be measured here: {why}; give --model for the others")
         benches[name] = bench
         for claim in suite.asked_claims:
-            baseline = load_baseline(suite.baselines, name, claim.id)
+            baseline = load_baseline(suite.baseline_folder, name, claim.id)
             inputs = record_of(bench, claim, [])
             record, same = baseline.nearest(inputs.environment, inputs)
             advice = "`pytest benchmarks --update-baselines`, then `codi-bench baselines accept`"
-            if not same:
+            if record is None or not same:
                 where = ", ".join(inputs.environment.model_dump().values())
                 raise CodiBenchError(f"{name} {claim.id}: nothing is recorded for {where}; record it first: {advice}")
             if changes := record.changed_inputs(inputs):
@@ -136,11 +139,9 @@ def plan_of(suite: Suite, work: Path) -> Plan:
     return Plan(suite, benches, baselines, records, work / digest)
 
 
-def steps(
-    plan: Plan, results: Sequence[Path], *, runs: bool, seeds: int, turns: int, redraws: int
-) -> list[tuple[str, Callable[[], dict[Key, Moved]]]]:
+def steps(plan: Plan, results: Sequence[Path], *, runs: bool, seeds: int, turns: int, redraws: int) -> list[Step]:
     """(name, measurement) of everything that is measured, in order; the results of other runs are read first."""
-    measurements = [(str(path), partial(run_moves, plan, path)) for path in results]
+    measurements: list[Step] = [(str(path), partial(run_moves, plan, path)) for path in results]
     measurements += [(variation.of, partial(run_again, plan, variation)) for variation in plan.variations if runs]
     for model in plan.benches:
         measurements += draws(plan, model, seeds=seeds, turns=turns, redraws=redraws)
@@ -170,7 +171,7 @@ def run_again(plan: Plan, each: Variation) -> dict[Key, Moved]:
             f"--device={device}",
             f"--report={folder}",
         ]
-        command += [f"--baselines={plan.suite.baselines.absolute()}", *(f"--model={name}" for name in plan.benches)]
+        command += [f"--baselines={plan.suite.baseline_folder.absolute()}", *(f"--model={name}" for name in plan.benches)]
         command += [f"--claim={claim}" for claim in dict.fromkeys(claim for _, claim in plan.records)]
         variables = {**os.environ, "CODI_BENCH_CACHE": str(folder / "cache"), **each.variables}
         with open(log, "w") as file:  # red: in another environment, or because what is calibrated is not so yet
@@ -189,21 +190,23 @@ def run_moves(plan: Plan, path: Path, *, of: str = "") -> dict[Key, Moved]:
     Raises CodiBenchError where the file is of other weights or problems.
     """
     facts, rows = read_results(path)
-    environments = {}
+    environments: dict[str, Environment] = {}
     for name, bench in plan.benches.items():
         inputs = {"weights": bench.model.fingerprint, "problems": bench.problems_hash}
         if (of_model(facts, "inputs", name) or inputs) != inputs:
             raise CodiBenchError(
                 f"{path}: field inputs: {name} has other weights or problems there; give results of the same ones"
             )
-        environments[name] = environment_of(facts, name)
-        if environments[name] is None:
+        environment = environment_of(facts, name)
+        if environment is None:
             raise CodiBenchError(
                 f"{path}: field environment: it does not say where {name} was measured; give a whole results file"
             )
+        environments[name] = environment
     own_versions = {name: version for name, version in versions().items() if name in ("transformers", "scikit-learn")}
     other_versions = [f"{name} {facts.get(name)}" for name, version in own_versions.items() if facts.get(name) != version]
-    moves, numbers, here = {}, plan.numbers, plan.environment
+    moves: dict[Key, Moved] = {}
+    numbers, here = plan.numbers, plan.environment
     for row in rows:
         key = (row.model, row.claim, record_key(row.protocol, row.metric))
         if row.status == OK and key in numbers:
@@ -216,16 +219,19 @@ def run_moves(plan: Plan, path: Path, *, of: str = "") -> dict[Key, Moved]:
 # --- draws of the measures -------------------------------------------------------------------------------------------
 
 
-def draws(plan: Plan, model: str, *, seeds: int, turns: int, redraws: int) -> list[tuple[str, Callable[[], dict[Key, Moved]]]]:
+def draws(plan: Plan, model: str, *, seeds: int, turns: int, redraws: int) -> list[Step]:
     """(name, measurement) of every draw of a model: other seeds, one answer turned, other problems with other seeds."""
     bench = plan.benches[model]
     places = stream(0, "calibrate", model, "turned").permutation(min(NUM_PROBED, len(bench.problems(NUM_PROBED))))[:turns]
+    variants: list[tuple[Component, str, ModelBench]]
     variants = [("seed", f"seed-{k}", replace(bench, seed=1000 * k, seen={})) for k in range(1, seeds + 1)]
     variants += [("turned", f"turned-{place}", replace(bench, turned=int(place), seen={})) for place in places]
     for k in range(1, redraws + 1):
         redraw = replace(_other_problems(bench, k), seed=1000 * k, permutations=NO_NULL, seen={})
         variants.append(("sampling", f"problems-{k}", redraw))
-    return [(f"{model}, {name}", partial(_draw, plan, model, what, name, variant)) for what, name, variant in variants]
+    return [
+        (f"{model}, {name}", partial(_draw, plan, model, what, name, cast(Bench, variant))) for what, name, variant in variants
+    ]
 
 
 def _other_problems(bench: ModelBench, k: int) -> ModelBench:
@@ -236,14 +242,14 @@ def _other_problems(bench: ModelBench, k: int) -> ModelBench:
     return replace(bench, given=tuple(bench.given[i] for i in order))
 
 
-def _draw(plan: Plan, model: str, component: noise.Component, name: str, bench: ModelBench) -> dict[Key, Moved]:
+def _draw(plan: Plan, model: str, component: Component, name: str, bench: Bench) -> dict[Key, Moved]:
     """The claims of a model measured by another bench, the sound protocol only on the same problems; kept in the work folder.
 
     A claim that the draw does not allow (a class that is too small) is left out.
     """
     path = plan.work / "draws" / model / f"{name}.json"
     if not path.is_file():
-        draw = {}
+        draw: dict[str, list[float | str | None]] = {}
         for claim in plan.claims(model):
             try:
                 sound = claim.sound(bench, published(plan.baselines[model, claim.id])) if component != "sampling" else []
@@ -267,15 +273,16 @@ def ablations_turned(plan: Plan, model: str, *, share: float, draws: int) -> dic
     """
     bench, rng = plan.benches[model], stream(0, "calibrate", model, "ablations")
     numbers = {key: number for key, number in plan.numbers.items() if key[0] == model and CLAIMS[key[1]].family == ABLATION}
-    moves, of = {key: [] for key in numbers}, f"{share:.2%} of the outcomes turned"
+    moves: dict[Key, list[Moved]] = {key: [] for key in numbers}
+    of = f"{share:.2%} of the outcomes turned"
     if not numbers:
         return moves
-    original, (clean, zeroed) = _words_rest_on(sweep(bench), bench.num_latents), ablated(bench)
+    original, (clean, zeroed) = _words_rest_on(sweep(cast(Bench, bench)), bench.num_latents), ablated(cast(Bench, bench))
     for _ in range(draws):
         right, study = (rows ^ (rng.random(rows.shape) < share) for rows in (original.right, np.stack([clean, *zeroed])))
         right[original.names.index(SELF)] = right[original.names.index(CLEAN)]
         results = {SWEEP: (replace(original, right=right), None), ABLATED: ((study[0], study[1:]), None)}
-        variant = replace(bench, seen=results)
+        variant = cast(Bench, replace(bench, seen=results))
         for claim in plan.claims(model):
             if claim.family == ABLATION:
                 sound = claim.sound(variant, published(plan.baselines[model, claim.id]))

@@ -6,21 +6,27 @@ import datetime
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
+from typing import Any, Literal, TypedDict, cast
 
 import numpy as np
 
 from codi_bench.claims import Claim, Measured
+from codi_bench.claims.claim import Bench
 from codi_bench.errors import BaselineError, CodiBenchError, one_line
+from codi_bench.records import results_schema as schema
 from codi_bench.records.baseline import (
     REPORTED,
     SOUND,
     Band,
     Baseline,
+    Cell,
+    Component,
     Noise,
     Record,
     Recorded,
     Reported,
     Tolerance,
+    Word,
     of_record_key,
     pack_bits,
     record_key,
@@ -35,12 +41,14 @@ from codi_bench.rules.validity import Verdict
 from codi_bench.store.code import Code, code_of
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.environment import environment
+from codi_bench.suite.log_bench import LogBench
 from codi_bench.suite.winners import packed
 
 SCALE = {"points": 0.01}  # rules count in fractions
-DRIFTED = Regression.DRIFTED.value
+DRIFTED: Literal["DRIFTED"] = Regression.DRIFTED.value
 OTHER_CODE = "recorded under other code"
 MOST_MODULES = 6  # that a reason names
+Unit = Literal["fraction", "points", "features", "count"]
 
 
 @dataclass(frozen=True)
@@ -65,11 +73,21 @@ class Judged:
         return record_key(self.protocol, self.measured.metric)
 
     @property
-    def word(self) -> str | None:
+    def word(self) -> Word | None:
         return self.verdict.word.value if self.verdict and self.verdict.word else None
 
 
-def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compare: bool = True, recorded: int = 1) -> Finding:
+class Printed(TypedDict, total=False):
+    """What a row says of a reported number, measured or not."""
+
+    unit: str
+    n: int | None
+    cell: Cell | None
+
+
+def measure_claim(
+    bench: ModelBench | LogBench, claim: Claim, baseline: Baseline, *, compare: bool = True, recorded: int = 1
+) -> Finding:
     """Measure one claim under both protocols and compare it with what is reported and recorded.
 
     What goes wrong while measuring gives `blocked` rows, never an exception; where the sound protocol alone cannot be measured,
@@ -79,11 +97,11 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
     """
     name = bench.model.name
     try:
-        reported = claim.measure(bench)
+        reported = claim.measure(cast(Bench, bench))
     except (CodiBenchError, RuntimeError) as error:  # RuntimeError: out of memory, or what a device says
         return Finding(unmeasured(name, claim, baseline, BLOCKED, one_line(error)), [])
     try:
-        judgements, blocked_rows = judge(reported, claim.sound(bench, published(baseline)), bench.permutations), []
+        judgements, blocked_rows = judge(reported, claim.sound(cast(Bench, bench), published(baseline)), bench.permutations), []
     except (CodiBenchError, RuntimeError) as error:
         judgements = judge(reported, [], bench.permutations)
         blocked_rows = [Row(claim.id, name, "-", SOUND, BLOCKED, reason=one_line(error))]
@@ -94,6 +112,7 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
     note = code_note(code, record)
     rows = [_row(bench, claim, judgement, baseline, record, same, changes, compare, recorded, note) for judgement in judgements]
     for key in sorted(set(record.metrics if record else ()) - set(proposal.metrics)):
+        assert record is not None
         protocol, metric = of_record_key(key)
         rows.append(
             Row(
@@ -116,7 +135,9 @@ def measure_claim(bench: ModelBench, claim: Claim, baseline: Baseline, *, compar
 
 def published(baseline: Baseline) -> dict[str, float]:
     """The printed numbers by metric, of a range its lower end: what a sound protocol halves to find the effect that counts."""
-    return {metric: number.low if number.value is None else number.value for metric, number in baseline.reported.items()}
+    return {
+        metric: cast(float, number.low) if number.value is None else number.value for metric, number in baseline.reported.items()
+    }
 
 
 def judge(reported: list[Measured], sound: list[Measured], permutations: int) -> list[Judged]:
@@ -135,20 +156,20 @@ def judge(reported: list[Measured], sound: list[Measured], permutations: int) ->
     return judgements + [Judged(SOUND, measured, measured.verdict) for measured in sound]
 
 
-def unmeasured(model: str, claim: Claim, baseline: Baseline, status: str, reason: str) -> list[Row]:
+def unmeasured(model: str, claim: Claim, baseline: Baseline, status: schema.Status, reason: str) -> list[Row]:
     """Rows of a claim that was not measured (not-run) or must not count (blocked), one a known metric, with the reason."""
     keys = {*baseline.reported, *(m for record in baseline.recorded for m in record.metrics)}
     rows = []
     for key in sorted(keys) or ["-"]:
         protocol, metric = of_record_key(key)
         reported = baseline.reported.get(key)
-        facts = {"unit": reported.unit, "n": reported.n, "cell": reported.cell} if reported else {}
+        facts: Printed = {"unit": reported.unit, "n": reported.n, "cell": reported.cell} if reported else {}
         rows.append(Row(claim.id, model, metric, protocol, status, reported=_number(reported), reason=reason, **facts))
     return rows
 
 
 def _row(
-    bench: ModelBench,
+    bench: ModelBench | LogBench,
     claim: Claim,
     judged: Judged,
     baseline: Baseline,
@@ -161,6 +182,7 @@ def _row(
 ) -> Row:
     measured, key = judged.measured, judged.key
     number = record.metrics.get(key) if record else None
+    word: schema.Regression
     if record is None:
         word, why = "UNCHECKED", "nothing is recorded for this"
     elif changes:
@@ -173,7 +195,7 @@ def _row(
         why += note.get("reason", "")
     if record is not None and not same:
         why += f"; compared with the nearest record, of {', '.join(record.environment.model_dump().values())}"
-    detail = {**measured.detail, "problems": bench.problems_hash}
+    detail: dict[str, Any] = {**measured.detail, "problems": bench.problems_hash}
     if note:
         detail["code"] = note["note"]
     if measured.outcomes is not None:
@@ -198,22 +220,24 @@ def _row(
         reported=_number(reported),
         measured=_number(measured),
         recorded=_number(number),
-        null=None if measured.null is None else asdict(measured.null),
+        null=None if measured.null is None else cast(schema.Null, asdict(measured.null)),
         cell=measured.cell,
         seeds=claim.seeds,
-        reproduction=reproduction.word.value if reproduction else None,
+        reproduction=cast(schema.Reproduction, reproduction.word.value) if reproduction else None,
         validity=judged.word,
         regression=word,
         reason=why,
-        detail=detail,
+        detail=cast(schema.Detail, detail),
     )
 
 
-def _compare(judged: Judged, number: Recorded, tolerance: Tolerance | None, same: bool, family_size: int) -> tuple[str, str]:
+def _compare(
+    judged: Judged, number: Recorded, tolerance: Tolerance | None, same: bool, family_size: int
+) -> tuple[schema.Regression, str]:
     """DRIFTED or SAME for one metric, and the line that names stored, measured and tolerance."""
     comparison = compare(number, _recorded(judged), tolerance, same=same, family_size=family_size)
     numbers = f"metric '{judged.key}': stored {number.value:.6g}, measured {judged.measured.value:.6g}"
-    return comparison.word.value, f"{numbers}, {comparison.why}"
+    return cast(schema.Regression, comparison.word.value), f"{numbers}, {comparison.why}"
 
 
 def _identity_changes(baseline: Baseline, record: Record, proposal: Record) -> list[str]:
@@ -227,14 +251,14 @@ def _identity_changes(baseline: Baseline, record: Record, proposal: Record) -> l
     ]
 
 
-def record_of(bench: ModelBench, claim: Claim, found: list[Judged]) -> Record:
+def record_of(bench: ModelBench | LogBench, claim: Claim, found: list[Judged]) -> Record:
     """What would be recorded of a claim that was measured here, with everything that it depends on."""
     return Record(
         environment=environment(bench.model.device, bench.model.dtype),
         protocols={REPORTED: claim.protocol, SOUND: claim.sound_protocol},
         seeds=claim.seeds,
         weights=bench.model.fingerprint,
-        partner=bench.partner.model.fingerprint if claim.with_partner else None,
+        partner=cast(ModelBench, bench).partner.model.fingerprint if claim.with_partner else None,
         problems=bench.problems_hash,
         code=claim_code(claim, type(bench)).text,
         date=datetime.date.today().isoformat(),
@@ -250,7 +274,7 @@ def _recorded(judged: Judged) -> Recorded:
         value=m.value,
         low=m.low,
         high=m.high,
-        unit=m.unit,
+        unit=cast(Unit, m.unit),
         n=m.n,
         cell=m.cell,
         null=None if m.null is None else Band(value=m.null.value, low=m.null.low, high=m.null.high, p=m.null.p),
@@ -295,15 +319,15 @@ def accept(baseline: Baseline, proposal: Record, reason: str) -> Baseline:
     return baseline.model_copy(update={"recorded": records, "tolerance": tolerance})
 
 
-def _number(value) -> dict | None:
+def _number(value: Measured | Reported | Recorded | None) -> schema.Number | None:
     """Plain numbers, whatever measured them: numpy's would print their type."""
     if value is None:
         return None
     ends = {"value": value.value, "low": value.low, "high": value.high}
-    return {key: end.item() if isinstance(end, np.generic) else end for key, end in ends.items()}
+    return cast(schema.Number, {key: end.item() if isinstance(end, np.generic) else end for key, end in ends.items()})
 
 
-def _reproduction(measured: Measured, reported: Reported, same_list: bool, noise: Mapping[str, Noise]) -> Outcome:
+def _reproduction(measured: Measured, reported: Reported, same_list: bool, noise: Mapping[Component, Noise]) -> Outcome:
     """The rule of VERDICTS §2 that the baseline names; only the source's own models have reported numbers.
 
     same_list: were these the source's problems? `same-list` judges no others. noise: as calibrated; a number that is no share of
@@ -314,15 +338,19 @@ def _reproduction(measured: Measured, reported: Reported, same_list: bool, noise
     case = "other-list" if reported.case == "same-list" and not same_list else reported.case
     scale = SCALE.get(measured.unit, 1.0)
     value, low, high = (None if v is None else scale * v for v in (measured.value, measured.low, measured.high))
+    assert value is not None
     if case == "stated-range":
+        assert reported.low is not None and reported.high is not None
         return reproduce(case, Estimate(value, low, high), low=scale * reported.low, high=scale * reported.high)
+    assert reported.value is not None  # a baseline file without it is not read
     if case == "order":
         return reproduce(case, Estimate(value, low, high))
     if case == "same-list":
         return reproduce(case, value, scale * reported.value, n=measured.n, printed_unit=scale * reported.printed_unit)
     if case == "other-list":
         margin = equivalence_margin(scale * reported.value, drop=measured.unit == "points")
-        errors = {"n_measured": measured.n, "n_reported": reported.n}  # p(1-p)/n is the error of a share of problems alone
+        # p(1-p)/n is the error of a share of problems alone
+        errors: dict[str, float | None] = {"n_measured": measured.n, "n_reported": reported.n}
         if measured.outcomes is None:
             s = scale * noise["sampling"].spread if "sampling" in noise else None
             errors = {"s_measured": s, "s_reported": s}

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from codi_bench.claims import CLAIMS
 from codi_bench.errors import CodiBenchError, UnknownNameError
 from codi_bench.models.registry import EMBEDDED, REGISTRY
-from codi_bench.records.results import Row, write_results
+from codi_bench.records.results import NOT_RUN, Row, write_results
 from codi_bench.report import audit, export, render
 from codi_bench.report import table as tables
 from codi_bench.store.cache import default_folder
@@ -83,8 +83,9 @@ class Result:
             import pandas
         except ImportError as error:
             raise ImportError("to_pandas needs pandas: pip install pandas") from error
-        frame = pandas.DataFrame([_flat(row) for row in self.rows], columns=list(_flat(Row("", "", "", "", ""))))
-        floats = [name for name in frame if name.removesuffix("_low").removesuffix("_high") in (*NUMBERS, "p")]
+        columns = list(_flat(Row("", "", "", "", NOT_RUN)))
+        frame = pandas.DataFrame([_flat(row) for row in self.rows], columns=columns)
+        floats = [name for name in columns if name.removesuffix("_low").removesuffix("_high") in (*NUMBERS, "p")]
         kinds = dict.fromkeys(TEXTS, "string") | dict.fromkeys(floats, "float64") | {"n": "Int64", "layer": "Int64"}
         return frame.astype(kinds | {"fragile": "bool"})
 

@@ -23,7 +23,7 @@ def preflight(bench: ModelBench, accuracy: Reported | None) -> str | None:
     accuracy: its reported task accuracy; None for a user's own model, of which nobody has said anything yet.
     """
     try:
-        return _not_this_checkpoint(bench) or _batches_matter(bench) or (accuracy and _off(bench, accuracy))
+        return _not_this_checkpoint(bench) or _batches_matter(bench) or (_off(bench, accuracy) if accuracy else None)
     except (CodiBenchError, RuntimeError) as error:
         return f"preflight: {one_line(error)}"
 
@@ -43,6 +43,7 @@ def _batches_matter(bench: ModelBench) -> str | None:
     """Sixteen problems alone and together: the same hidden states, and in float32 the same answers."""
     questions = [p.question for p in bench.problems(NUM_PROBLEMS)]
     alone, together = (bench.model.think(questions, batch_size=size, max_new_tokens=NEW_TOKENS) for size in (1, NUM_PROBLEMS))
+    assert alone.hidden_states is not None and together.hidden_states is not None
     distance = np.linalg.norm(alone.hidden_states - together.hidden_states, axis=-1)
     largest = float((distance / np.linalg.norm(alone.hidden_states, axis=-1)).max())
     if not largest <= CLOSE[bench.model.dtype]:  # NaN is not close
@@ -57,11 +58,14 @@ def _off(bench: ModelBench, reported: Reported) -> str | None:
     if reported.value is None:
         low, high = reported.low, reported.high
     else:
+        assert reported.n is not None  # a rate is of so many problems
         interval = wilson(round(reported.value * reported.n), reported.n)
         low, high = interval.low, interval.high
+    assert low is not None and high is not None
     (measured,) = CLAIMS["task-accuracy"].measure(bench)
     least, most = measured.value, measured.value
     if bench.n is not None:  # fewer problems than reported: what they allow counts
+        assert measured.low is not None and measured.high is not None
         least, most = measured.low, measured.high
     if least > high or most < low:
         return (

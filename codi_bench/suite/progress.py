@@ -58,7 +58,8 @@ class Schedule:
     """The claims of a run in their order, how long each should take, and how long those behind us did."""
 
     def __init__(self, keys: Sequence[str], known: dict[str, float]):
-        self.keys, self.known, self.taken = list(keys), known, {}
+        self.keys, self.known = list(keys), known
+        self.taken: dict[str, float] = {}
 
     @property
     def unknown(self) -> int:

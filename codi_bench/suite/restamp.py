@@ -10,6 +10,7 @@ from codi_bench.claims import CLAIMS
 from codi_bench.errors import CodiBenchError, UnknownNameError
 from codi_bench.records.baseline import Baseline, Record, load_baseline, record_key
 from codi_bench.records.results import Row, environment_of, read_results
+from codi_bench.store.code import Code
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.engine import claim_code
 from codi_bench.suite.log_bench import LogBench
@@ -26,27 +27,28 @@ def restamped(
     Raises CodiBenchError for results that cannot be read, and for names that the run did not measure.
     """
     facts, rows = read_results(report / "results.json")
-    for kind, selection, choices in (
+    for kind, names, choices in (
         ("model", models, {row.model for row in rows}),
         ("claim", claims, {row.claim for row in rows}),
     ):
-        for name in selection:
+        for name in names:
             if name not in choices:
                 raise UnknownNameError(kind, name, choices)
     selection = [row for row in rows if (not models or row.model in models) and (not claims or row.claim in claims)]
-    baselines, notes = [], []
+    baselines: list[Baseline] = []
+    notes: list[str] = []
     for (model, claim), group in groupby(
         sorted(selection, key=lambda row: row.key[1::-1]), key=lambda row: (row.model, row.claim)
     ):
-        group = list(group)
-        if not any("code" in row.detail for row in group):
+        results = list(group)
+        if not any("code" in row.detail for row in results):
             continue
         baseline = load_baseline(folder, model, claim)
         environment = environment_of(facts, model)
         record = next((candidate for candidate in baseline.recorded if candidate.environment == environment), None)
         try:
             code = _code_now(model, claim)
-            if why := _why_not(record, group, code.digest):
+            if why := _why_not(record, results, code.digest):
                 notes.append(f"{claim} on {model}: {why}")
                 continue
         except CodiBenchError as error:
@@ -57,7 +59,7 @@ def restamped(
     return baselines, notes
 
 
-def _code_now(model: str, claim: str):
+def _code_now(model: str, claim: str) -> Code:
     if claim not in CLAIMS:
         raise UnknownNameError("claim", claim, CLAIMS)
     return claim_code(CLAIMS[claim], LogBench if model in LOGS else ModelBench)

@@ -12,15 +12,16 @@ from pathlib import Path
 from codi_bench import __version__
 from codi_bench.claims import CLAIMS, Claim, claim, in_words
 from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS, FAMILY_TESTS
-from codi_bench.errors import CodiBenchError, MissingError, UnknownNameError
+from codi_bench.errors import BaselineError, CodiBenchError, MissingError, UnknownNameError
 from codi_bench.models.hub import is_repository
 from codi_bench.models.model import load, resolve
 from codi_bench.models.registry import ADAPTERS, PUBLISHED, REGISTRY, ModelEntry, entry
 from codi_bench.problems import Problem, load_problems
 from codi_bench.problems.files import ELSEWHERE, NAMES
-from codi_bench.records.baseline import REPORTED, SOUND, BaselineError, Record, load_baseline, metrics_recorded, orphans, path_of
+from codi_bench.records.baseline import REPORTED, SOUND, Record, load_baseline, metrics_recorded, orphans, path_of
 from codi_bench.records.extras import noise_figures, step_values
 from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row
+from codi_bench.records.results_schema import Status
 from codi_bench.rules.reproduction import Reproduction
 from codi_bench.rules.validity import holm_permutations
 from codi_bench.store.cache import Store, default_bound, default_folder
@@ -63,7 +64,7 @@ class Asked:
     @property
     def for_gpus(self) -> bool:
         """A published checkpoint or an adapter that nobody gave a folder for: measured under `-m gpu` alone."""
-        return self.path is None and not self.registered.embedded
+        return self.path is None and self.registered is not None and not self.registered.embedded
 
 
 @dataclass(frozen=True)
@@ -102,15 +103,15 @@ class Suite:
     dtype: str = "auto"
     batch_size: int = 64
     report: Path = Path("report")
-    baselines: Path | None = None
+    baselines: str | Path | None = None
     benches: dict[str, ModelBench | LogBench] = field(default_factory=dict, repr=False)
-    stopped: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)  # model → (status, why nothing of it counts)
+    stopped: dict[str, tuple[Status, str]] = field(default_factory=dict, repr=False)  # model → (status, why nothing of it counts)
 
     def __post_init__(self):
-        self.baselines = Path(self.baselines) if self.baselines else package_folder("baselines")
-        if not self.baselines.is_dir():
+        self.baseline_folder = Path(self.baselines) if self.baselines else package_folder("baselines")
+        if not self.baseline_folder.is_dir():
             raise CodiBenchError(
-                f"{self.baselines}: no such folder; --baselines needs the folder that holds <model>/<claim>.json"
+                f"{self.baseline_folder}: no such folder; --baselines needs the folder that holds <model>/<claim>.json"
             )
         self.asked_claims: list[Claim] = [claim(name) for name in self.claims] or list(CLAIMS.values())
         self.asked_models = self._models()
@@ -129,8 +130,8 @@ class Suite:
         if extra:
             raise CodiBenchError(f"--problems {min(extra)}=…: no model of this run is measured on {min(extra)}")
         check_writable(Path(self.report) / "results.json", "give --report DIR")
-        noise_figures(self.baselines)  # what the report will show beside the rows must be readable
-        step_values(self.baselines, {model.name: {} for model in self.asked_models})
+        noise_figures(self.baseline_folder)  # what the report will show beside the rows must be readable
+        step_values(self.baseline_folder, {model.name: {} for model in self.asked_models})
         default_bound()  # a bound that is no number is said before anything runs
         for model in self.asked_models:
             if model.path is not None and available(self._device(model)):
@@ -140,7 +141,7 @@ class Suite:
     @cached_property
     def recorded(self) -> int:
         """Metrics recorded of all models and claims, in this run or not."""
-        return metrics_recorded(self.baselines)
+        return metrics_recorded(self.baseline_folder)
 
     @property
     def changed(self) -> str:
@@ -159,7 +160,7 @@ class Suite:
     def measure(self, asked: Asked, wanted: Claim) -> Judged:
         """Measure one claim on one model; whatever goes wrong while measuring is a row, not an exception."""
         try:
-            baseline = load_baseline(self.baselines, asked.name, wanted.id)
+            baseline = load_baseline(self.baseline_folder, asked.name, wanted.id)
             status, why = self._checked(asked)
         except CodiBenchError as error:  # a damaged baseline or damaged embedded weights
             return _unusable(asked, wanted, str(error))
@@ -169,7 +170,7 @@ class Suite:
         try:
             finding = engine.measure_claim(bench, wanted, baseline, compare=not self.changed, recorded=self.recorded)
         except CodiBenchError as error:
-            return _unusable(asked, wanted, f"{path_of(self.baselines, asked.name, wanted.id)}: {error}; mend it by hand")
+            return _unusable(asked, wanted, f"{path_of(self.baseline_folder, asked.name, wanted.id)}: {error}; mend it by hand")
         reasons = [row.reason for row in finding.rows if row.status == BLOCKED]
         if finding.red:
             return Judged(finding.rows, "red", finding.red, finding.proposal)
@@ -185,11 +186,11 @@ class Suite:
         if model is None:
             return None, f"--model leaves {name} out"
         status, why = self._checked(model)
-        return (self._bench(model), "") if status == OK else (None, f"{name}: {why}")
+        return (self._model_bench(model), "") if status == OK else (None, f"{name}: {why}")
 
     def stray_files(self) -> list[str]:
         """Baseline files that no registered (model, claim) would ever check."""
-        return orphans(self.baselines, CLAIMS, {*REGISTRY, *LOGS, *(model.name for model in self.asked_models)})
+        return orphans(self.baseline_folder, CLAIMS, {*REGISTRY, *LOGS, *(model.name for model in self.asked_models)})
 
     def not_selected(self, rows: Sequence[Row], crashed: Collection[tuple[str, str]] = ()) -> list[Row]:
         """Rows for everything registered that this run did not measure, so that the table never loses a claim.
@@ -217,7 +218,7 @@ class Suite:
                         "slow: `pytest benchmarks -m slow`" if self.is_slow(model, definition) else "not selected in this run"
                     )
                 try:
-                    baseline = load_baseline(self.baselines, name, definition.id)
+                    baseline = load_baseline(self.baseline_folder, name, definition.id)
                 except BaselineError as error:
                     reason = str(error)
                     missing.append(Row(definition.id, name, "-", REPORTED, NOT_RUN, reason=reason))
@@ -230,7 +231,11 @@ class Suite:
     @property
     def options(self) -> str:
         """The options of this run that its numbers depend on, as they were given."""
-        values = {"--n": self.n, "--permutations": self.permutations, "--num-latents": self.num_latents}
+        values: dict[str, float | str | None] = {
+            "--n": self.n,
+            "--permutations": self.permutations,
+            "--num-latents": self.num_latents,
+        }
         values |= {"--lora-alpha": self.lora_alpha, "--dtype": None if self.dtype == "auto" else self.dtype}
         texts = [f"{name} {value}" for name, value in values.items() if value is not None]
         return " ".join([*texts, *(f"--problems {text}" for text in self.problems)])
@@ -261,12 +266,12 @@ class Suite:
         inputs = {name: details["inputs"] for name, details in sorted(facts.items())}
         pairs = {(row.model, row.claim) for row in rows if row.protocol == SOUND and row.status == OK}
         families = {(model, CLAIMS[name].family) for model, name in pairs if CLAIMS[name].family in FAMILY_TESTS}
-        counts = {"families": len(families), "noise": noise_figures(self.baselines)}
+        counts = {"families": len(families), "noise": noise_figures(self.baseline_folder)}
         return {
             **counts,
             "devices": devices,
             "inputs": inputs,
-            "values": step_values(self.baselines, inputs),
+            "values": step_values(self.baseline_folder, inputs),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "codi-bench": __version__,
             **({"options": self.options} if self.options else {}),
@@ -299,13 +304,13 @@ class Suite:
             return Judged(finding.rows, OK, [], finding.proposal)
         return Judged(finding.rows, "unchecked", [f"{where}: nothing is recorded for this model"], finding.proposal)
 
-    def _checked(self, model: Asked) -> tuple[str, str]:
+    def _checked(self, model: Asked) -> tuple[Status, str]:
         """Whether this model can be measured, and if not, why: found out once a run."""
         if model.name not in self.stopped:
             self.stopped[model.name] = self._check(model)
         return self.stopped[model.name]
 
-    def _check(self, model: Asked) -> tuple[str, str]:
+    def _check(self, model: Asked) -> tuple[Status, str]:
         device, known = self._device(model), model.registered
         remedy = ""
         if known and known.hub:
@@ -315,58 +320,66 @@ class Suite:
             alternative = f"{on_cpu} on the CPU"
             return NOT_RUN, f"no GPU here{remedy and f'; with one, {remedy}'}; {alternative}"
         if known is not None and known.embedded:
-            bench = self._bench(model)  # weights that came with the package: what is wrong with them is red
-            return (BLOCKED, why) if device != "cpu" and (why := preflight(bench, None)) else (OK, "")
+            own = self._model_bench(model)  # weights that came with the package: what is wrong with them is red
+            return (BLOCKED, why) if device != "cpu" and (why := preflight(own, None)) else (OK, "")
         try:
             bench = self._bench(model)
         except MissingError as error:
             return NOT_RUN, str(error)
         except CodiBenchError as error:
             return BLOCKED, f"preflight: {error}"
-        if model.log:
+        if isinstance(bench, LogBench):
             return OK, ""
-        reported = load_baseline(self.baselines, model.name, "task-accuracy").reported.get("accuracy")
+        reported = load_baseline(self.baseline_folder, model.name, "task-accuracy").reported.get("accuracy")
         why = preflight(bench, reported)
         return (BLOCKED, why) if why else (OK, "")
 
     def _bench(self, model: Asked) -> ModelBench | LogBench:
-        if model.log and model.name not in self.benches:
-            settings = {"permutations": self.permutations or DEFAULT_PERMUTATIONS}
-            self.benches[model.name] = LogBench.read(model.name, Path(model.path), **settings)
-        elif model.name not in self.benches:
-            problems = self._set(model)
-            is_own = model.path is not None
-            source = model.name if not is_own else model.path if is_repository(model.path) else Path(model.path)
-            checkpoint = load(
-                source,
-                base=model.base,
-                name=model.name,
-                device=self._device(model),
-                dtype=self.dtype,
-                num_latents=self.num_latents if is_own else None,
-                lora_alpha=self.lora_alpha if is_own else None,
-            )
-            store = Store(default_folder())
-            self.benches[model.name] = ModelBench(
-                checkpoint,
-                store,
-                problems,
-                self.n,
-                self.batch_size,
-                permutations=self.permutations or DEFAULT_PERMUTATIONS,
-                others={name: problem_set for name, problem_set in self.given.items() if name in ELSEWHERE},
-                other=self._partner(model),
-            )
+        if model.name not in self.benches:
+            self.benches[model.name] = self._log_bench(model) if model.log else self._load(model)
         return self.benches[model.name]
+
+    def _model_bench(self, model: Asked) -> ModelBench:
+        """The bench of a model that is no log."""
+        bench = self._bench(model)
+        assert isinstance(bench, ModelBench)
+        return bench
+
+    def _log_bench(self, log: Asked) -> LogBench:
+        assert log.path is not None  # --log names one
+        return LogBench.read(log.name, Path(log.path), permutations=self.permutations or DEFAULT_PERMUTATIONS)
+
+    def _load(self, model: Asked) -> ModelBench:
+        problems = self._set(model)
+        path = model.path
+        checkpoint = load(
+            model.name if path is None else path if is_repository(path) else Path(path),
+            base=model.base,
+            name=model.name,
+            device=self._device(model),
+            dtype=self.dtype,
+            num_latents=None if path is None else self.num_latents,
+            lora_alpha=None if path is None else self.lora_alpha,
+        )
+        return ModelBench(
+            checkpoint,
+            Store(default_folder()),
+            problems,
+            self.n,
+            self.batch_size,
+            permutations=self.permutations or DEFAULT_PERMUTATIONS,
+            others={name: problem_set for name, problem_set in self.given.items() if name in ELSEWHERE},
+            other=self._partner(model),
+        )
 
     def _partner(self, model: Asked) -> Callable[[], ModelBench] | None:
         """The bench of the model that this one is compared with: the registered one, or the other one of two that were given."""
         by_name = {other.name: other for other in self.asked_models}
         if model.registered is not None:
             name = model.registered.partner
-            return lambda: self._bench(by_name.get(name) or Asked(name))
+            return lambda: self._model_bench(by_name.get(name) or Asked(name))
         candidates = [other for other in self.asked_models if other.registered is None and other.name != model.name]
-        return partial(self._bench, candidates[0]) if len(candidates) == 1 else None
+        return partial(self._model_bench, candidates[0]) if len(candidates) == 1 else None
 
     def _device(self, model: Asked) -> str:
         """`auto`: the embedded pair is recorded on the CPU and measured there unless `-m gpu` asks; published models on cuda."""

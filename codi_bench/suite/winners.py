@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import combinations
+from typing import Any, cast
 
 import numpy as np
 
@@ -42,7 +44,7 @@ def winners(rows: list[Row]) -> dict[str, dict]:
         p_values = holm([*(comparison["p"] for comparison in tests), *missing])[: len(tests)]
         for comparison, p in zip(tests, p_values, strict=True):
             side = winner(comparison["difference"]["value"], p)
-            comparison |= {"p": float(p), "winner": {"a": a, "b": b}.get(side)}
+            comparison |= {"p": float(p), "winner": {"a": a, "b": b}[side] if side else None}
         results |= {f"{comparison['claim']}: {a} / {b}": comparison for comparison in comparisons}
     return results
 
@@ -58,9 +60,12 @@ def packed(scores: Ranked) -> dict:
     }
 
 
-def _ranked_of(ranks: dict) -> Ranked:
+def _ranked_of(row: Row) -> Ranked:
+    """The inverse, of what the row of an AUC holds beside its number."""
+    ranks = cast(Mapping[str, Any], row.detail)["ranked"]
     rank = np.asarray(ranks["rank"], float)
     labels = unpack_bits(ranks["labels"], len(rank))
+    assert labels is not None
     return Ranked(rank, labels, np.asarray(ranks["fold"]), np.asarray(ranks["group"]), ranks["phi"])
 
 
@@ -71,7 +76,7 @@ def _comparison(one: Row, two: Row) -> dict | None:
     try:
         difference, p, test = _difference(one, two)
     except CodiBenchError as error:  # too few problems of a class: that must not cost the rest of a report
-        difference, p, test = Estimate(one.measured["value"] - two.measured["value"], None, None), None, f"not tested: {error}"
+        difference, p, test = Estimate(_estimate(one).value - _estimate(two).value, None, None), None, f"not tested: {error}"
     return {
         "claim": one.claim,
         "metric": one.metric,
@@ -86,13 +91,21 @@ def _comparison(one: Row, two: Row) -> dict | None:
 
 def _difference(one: Row, two: Row) -> tuple[Estimate, float | None, str]:
     if "ranked" in one.detail:
-        sides = _ranked_of(one.detail["ranked"]), _ranked_of(two.detail["ranked"])
+        sides = _ranked_of(one), _ranked_of(two)
         return *auc_difference(*sides, rng=stream(0, "winner", one.claim, one.model, two.model)), BOOTSTRAP
     if "outcomes" in one.detail:
-        sides = [unpack_bits(row.detail["outcomes"], row.n) for row in (one, two)]
-        return newcombe_paired(*sides), mcnemar_exact(*sides), MCNEMAR
+        outcomes = _outcomes(one), _outcomes(two)
+        return newcombe_paired(*outcomes), mcnemar_exact(*outcomes), MCNEMAR
     return mover_difference(_estimate(one), _estimate(two)), None, INTERVALS
 
 
 def _estimate(row: Row) -> Estimate:
-    return Estimate(**row.measured)
+    assert row.measured is not None and row.measured["value"] is not None
+    return Estimate(row.measured["value"], row.measured["low"], row.measured["high"])
+
+
+def _outcomes(row: Row) -> np.ndarray:
+    assert row.n is not None
+    outcomes = unpack_bits(row.detail["outcomes"], row.n)
+    assert outcomes is not None
+    return outcomes
