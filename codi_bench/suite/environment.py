@@ -12,7 +12,7 @@ from codi_bench.records.baseline import Environment
 
 
 def available(device: str) -> bool:
-    """Is that device here? (`auto` always is.)"""
+    """Is that device here? `auto` always is."""
     return not device.startswith("cuda") or torch.cuda.is_available()
 
 

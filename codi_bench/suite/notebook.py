@@ -203,7 +203,7 @@ def _measure(suite: Suite, progress: bool) -> list[Row]:
 def _bar(total: int, visible: bool):
     """(function that says what is running, function for one claim done) of a bar on the error stream, if somebody watches."""
     console = Console(stderr=True)
-    interactive = console.is_terminal or console.is_jupyter and find_spec("ipywidgets") is not None
+    interactive = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, disable=not (visible and interactive)) as bar:
         task = bar.add_task("", total=total)

@@ -398,8 +398,11 @@ class Suite:
         return self.given.get(name) or (() if name == "generated" else tuple(load_problems(name)))
 
     def _set_name(self, model: Asked) -> str:
-        """GSM8K for the published models, for a user's own what was given (beside GSM8K the others are out of distribution),
-        generated ones otherwise."""
+        """Which problem set a model is measured on.
+
+        GSM8K for the published models; for a user's own what was given (beside GSM8K the others are out of distribution); generated
+        problems otherwise.
+        """
         known = model.registered
         if known is not None:
             return "generated" if known.embedded else "gsm8k"
@@ -429,7 +432,7 @@ class Suite:
         if bases:
             name, base = bases.popitem()
             raise CodiBenchError(f"--base {name}={base}: belongs to no model of this run; give --model {name}=FOLDER too")
-        defaults = [] if self.alone and (own or logs) or log_names & {*self.models} else [Asked(name) for name in REGISTRY]
+        defaults = [] if (self.alone and (own or logs)) or log_names & {*self.models} else [Asked(name) for name in REGISTRY]
         models = selection or defaults
         return [model for model in models if model.name not in own_names] + own + logs
 
