@@ -400,8 +400,8 @@ class Suite:
     def _set_name(self, model: Asked) -> str:
         """Which problem set a model is measured on.
 
-        GSM8K for the published models; for a user's own what was given (beside GSM8K the others are out of distribution); generated
-        problems otherwise.
+        GSM8K for the published models; for a user's own what was given (beside GSM8K the others are out of distribution), or
+        generated problems.
         """
         known = model.registered
         if known is not None:
