@@ -58,24 +58,24 @@ class Line:
 
 def lines(found: Comparison, later: int) -> list[Line]:
     """What differs in the later-th run after the first; a model or claim that came or went as a whole is one line."""
-    shown = []
+    listing = []
     pairs = [(entry, entry.changes[later]) for entry in found.entries]
     pairs = [(entry, change) for entry, change in pairs if change.word != UNMEASURED or change.also]
-    for model, group in groupby(pairs, key=lambda pair: pair[0].key[1]):
-        mine = list(group)
-        if whole := _whole(mine, model, "all claims", (GONE, APPEARED)):
-            shown.append(whole)
+    for model, model_group in groupby(pairs, key=lambda pair: pair[0].key[1]):
+        model_pairs = list(model_group)
+        if whole := _whole(model_pairs, model, "all claims", (GONE, APPEARED)):
+            listing.append(whole)
             continue
-        for claim, each in groupby(mine, key=lambda pair: pair[0].key[0]):
-            numbers = list(each)
-            whole = _whole(numbers, model, claim, (GONE, APPEARED, STATUS))
-            shown += [whole] if whole else [_line(*pair, later) for pair in numbers if pair[1].differs]
-    return shown
+        for claim, claim_group in groupby(model_pairs, key=lambda pair: pair[0].key[0]):
+            claim_pairs = list(claim_group)
+            whole = _whole(claim_pairs, model, claim, (GONE, APPEARED, STATUS))
+            listing += [whole] if whole else [_line(*pair, later) for pair in claim_pairs if pair[1].differs]
+    return listing
 
 
-def _whole(pairs: Sequence[tuple[Entry, Change]], model: str, claim: str, allowed: Sequence[str]) -> Line | None:
+def _whole(pairs: Sequence[tuple[Entry, Change]], model: str, claim: str, whole_words: Sequence[str]) -> Line | None:
     words = {(change.word, *change.also) for _, change in pairs}
-    if len(pairs) < 2 or len(words) > 1 or next(iter(words))[-1] not in allowed:
+    if len(pairs) < 2 or len(words) > 1 or next(iter(words))[-1] not in whole_words:
         return None
     why = tuple(dict.fromkeys(text for _, change in pairs for text in change.remarks))
     return Line(model, claim, f"all {len(pairs)} numbers", ("", ""), "", words.pop(), "", why)
@@ -83,33 +83,33 @@ def _whole(pairs: Sequence[tuple[Entry, Change]], model: str, claim: str, allowe
 
 def _line(entry: Entry, change: Change, later: int) -> Line:
     claim, model, metric, protocol = entry.key
-    how = "" if protocol == REPORTED else ", soundly" if protocol == SOUND else f", {protocol}"
+    protocol_text = "" if protocol == REPORTED else ", soundly" if protocol == SOUND else f", {protocol}"
     values = number(entry.values[0], entry.unit), number(entry.values[later + 1], entry.unit)
-    named = "-" if metric == "-" else metric + UNITS.get(entry.unit, "") + how
+    name = "-" if metric == "-" else metric + UNITS.get(entry.unit, "") + protocol_text
     words = (change.word, *change.also)
-    return Line(model, claim, named, values, _signed(change.difference, entry.unit), words, change.why, change.remarks)
+    return Line(model, claim, name, values, _difference_text(change.difference, entry.unit), words, change.why, change.remarks)
 
 
 def summary(found: Comparison, later: int) -> str:
     """How many numbers got which word; what was measured in neither run is counted apart from what is the same."""
     counts = {word: count for word, count in found.counts(later).items() if count}
     unmeasured = counts.pop(UNMEASURED, 0)
-    said = [f"{count} {word}" for word, count in counts.items()] + [f"{unmeasured} measured in neither"] * bool(unmeasured)
-    return f"{found.runs[later + 1].label} against {found.runs[0].label}: {', '.join(said) or 'no numbers'}"
+    parts = [f"{count} {word}" for word, count in counts.items()] + [f"{unmeasured} measured in neither"] * bool(unmeasured)
+    return f"{found.runs[later + 1].label} against {found.runs[0].label}: {', '.join(parts) or 'no numbers'}"
 
 
 def facts(run: Run) -> dict[str, str]:
     """What a header says of a run; what an older file does not say is left out."""
-    has = run.environment
-    devices = sorted(set((has.get("devices") or {}).values())) or [has.get("device") or ""]
+    environment = run.environment
+    devices = sorted(set((environment.get("devices") or {}).values())) or [environment.get("device") or ""]
     names = ("codi-bench", "torch", "transformers", "scikit-learn", "python")
-    held = {
-        "date": has.get("date"),
-        "devices": " and ".join(filter(None, [", ".join(devices), has.get("instructions")])),
-        "versions": ", ".join(f"{name} {has[name]}" for name in names if has.get(name)),
+    header = {
+        "date": environment.get("date"),
+        "devices": " and ".join(filter(None, [", ".join(devices), environment.get("instructions")])),
+        "versions": ", ".join(f"{name} {environment[name]}" for name in names if environment.get(name)),
         "models": ", ".join(measured_models(list(run.rows.values()))) or "nothing was measured",
     }
-    return {"file": run.file, **{name: str(text) for name, text in held.items() if text}}
+    return {"file": run.file, **{name: str(text) for name, text in header.items() if text}}
 
 
 def terminal(found: Comparison, *, colour: bool = False) -> str:
@@ -122,10 +122,10 @@ def terminal(found: Comparison, *, colour: bool = False) -> str:
         console.print(f"! {note}", markup=False)
     for later, run in enumerate(found.runs[1:]):
         console.print()
-        differing = lines(found, later)
-        if differing:
-            console.print(_table(differing, found.runs[0].label, run.label))
-        for line in differing:
+        differences = lines(found, later)
+        if differences:
+            console.print(_table(differences, found.runs[0].label, run.label))
+        for line in differences:
             if line.remarks:
                 console.print(f"- {line.model}, {line.claim}, {line.metric}: {'; '.join(line.remarks)}", markup=False)
         console.print(summary(found, later), style="bold", markup=False)
@@ -133,35 +133,37 @@ def terminal(found: Comparison, *, colour: bool = False) -> str:
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
-def _table(differing: Sequence[Line], first: str, later: str) -> Table:
-    shown = Table(pad_edge=False, box=None, padding=(0, 1, 0, 0), header_style="bold")
+def _table(differences: Sequence[Line], first: str, later: str) -> Table:
+    table = Table(pad_edge=False, box=None, padding=(0, 1, 0, 0), header_style="bold")
     for head in ("claim, metric", f"{first}\n[95 %]", f"{later}\n[95 %]", "difference\n[95 %]"):
         left = head == "claim, metric"
-        shown.add_column(escape(head), justify="left" if left else "right", no_wrap=left)
-    shown.add_column("what", no_wrap=True)
-    for model, mine in groupby(differing, key=lambda line: line.model):
-        shown.add_row(f"[bold]{escape(model)}[/]")
-        for claim, those in groupby(mine, key=lambda line: line.claim):
-            shown.add_row(f" {escape(claim)}")
-            for line in those:
-                words = "\n".join(f"[{COLOURS.get(word, 'yellow')}]{escape(_signed_word(word))}[/]" for word in _said(line))
-                shown.add_row(f"  {escape(line.metric)}", *map(escape, line.values), escape(line.difference), words)
-    return shown
+        table.add_column(escape(head), justify="left" if left else "right", no_wrap=left)
+    table.add_column("what", no_wrap=True)
+    for model, model_lines in groupby(differences, key=lambda line: line.model):
+        table.add_row(f"[bold]{escape(model)}[/]")
+        for claim, claim_lines in groupby(model_lines, key=lambda line: line.claim):
+            table.add_row(f" {escape(claim)}")
+            for line in claim_lines:
+                words = "\n".join(
+                    f"[{COLOURS.get(word, 'yellow')}]{escape(_signed_word(word))}[/]" for word in _difference_words(line)
+                )
+                table.add_row(f"  {escape(line.metric)}", *map(escape, line.values), escape(line.difference), words)
+    return table
 
 
 def markdown(found: Comparison) -> str:
     """All of it: runs, notes, for each later run what differs and why, what is the same, and the rules."""
     parts = ["# codi-bench: runs side by side", ""]
     header = {run.label: facts(run) for run in found.runs}
-    names = list(dict.fromkeys(name for said in header.values() for name in said))
-    rows = [[label, *(_cell(said.get(name, "")) for name in names)] for label, said in header.items()]
+    names = list(dict.fromkeys(name for fields in header.values() for name in fields))
+    rows = [[label, *(_cell(fields.get(name, "")) for name in names)] for label, fields in header.items()]
     parts += [_grid(rows, ["run", *names]), "", *(f"- **{_cell(note)}**" for note in found.notes), *[""] * bool(found.notes)]
     for later, run in enumerate(found.runs[1:]):
         parts += [f"## {run.label} against {found.runs[0].label}", "", f"{summary(found, later)}.", ""]
         rows = [
             [
                 *map(_cell, (line.model, line.claim, line.metric, *line.values, line.difference)),
-                ", ".join(map(_signed_word, _said(line))),
+                ", ".join(map(_signed_word, _difference_words(line))),
                 _cell("; ".join(filter(None, [line.why, *line.remarks]))),
             ]
             for line in lines(found, later)
@@ -183,7 +185,7 @@ def _cell(text: str) -> str:
     return text.replace("|", r"\|").replace("\n", " ").replace("<", "&lt;")
 
 
-def _said(line: Line) -> list[str]:
+def _difference_words(line: Line) -> list[str]:
     """The words of a line that differs; that its number is the same, or nowhere, goes without saying beside another word."""
     return [word for word in line.words if word not in (SAME, UNMEASURED)]
 
@@ -192,7 +194,7 @@ def _signed_word(word: str) -> str:
     return f"{SIGNS.get(word, '!')} {word}"
 
 
-def _signed(difference: dict | None, unit: str) -> str:
+def _difference_text(difference: dict | None, unit: str) -> str:
     """A difference with its sign and interval: rates and drops in points; one too small for its digits keeps one of its own."""
     if difference is None:
         return ""

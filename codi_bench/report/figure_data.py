@@ -151,30 +151,30 @@ def against(how: str, row: Row | None, measured: Mapping) -> str:
 
 def published(rows: Sequence[Row], claim: str, metric: str, unit: str) -> dict[str, Mark]:
     """What the study printed as one number, with its digits, by the model that it is about."""
-    by_key, found = {row.key: row for row in rows}, {}
+    by_key, marks = {row.key: row for row in rows}, {}
     for model, name in REPORTING.items():
         row = by_key.get((claim, model, metric, REPORTED))
         value = scaled((row.reported or {}).get("value"), 100 if unit == " %" else 1) if row else None
         if value is not None:
-            said = "" if row.status == OK else "not measured here"
-            found[f"{name}, published"] = Mark(value, said=said, text=f"{value:.2f}{unit}")
-    return found
+            note = "" if row.status == OK else "not measured here"
+            marks[f"{name}, published"] = Mark(value, said=note, text=f"{value:.2f}{unit}")
+    return marks
 
 
 def described(panel: Panel | Grid) -> str:
     """Every number of a panel or grid as text."""
     if isinstance(panel, Grid):
-        held = [
+        texts = [
             f"layer {layer}: {', '.join(map(_cell, panel.places, line, stars))}"
             for layer, line, stars in zip(panel.layers, panel.cells, panel.starred, strict=True)
         ]
     else:
-        held = [f"{place}: {text}" for at, place in enumerate(panel.places) if (text := _at_place(panel, at))]
-        held += [f"{label} {shown(value, panel.unit)}" for label, value in panel.levels]
-        held += [f"permuted labels {_band(panel.band, panel.unit)}"] if panel.band else []
-        held += [panel.empty] if panel.empty else []
+        texts = [f"{place}: {text}" for at, place in enumerate(panel.places) if (text := _at_place(panel, at))]
+        texts += [f"{label} {shown(value, panel.unit)}" for label, value in panel.levels]
+        texts += [f"permuted labels {_band(panel.band, panel.unit)}"] if panel.band else []
+        texts += [panel.empty] if panel.empty else []
     head = ", ".join(filter(None, [panel.title, panel.axis if isinstance(panel, Panel) else "accuracy"]))
-    return " ".join(f"{head}{': ' if held else ''}{'; '.join(held)}.".split())
+    return " ".join(f"{head}{': ' if texts else ''}{'; '.join(texts)}.".split())
 
 
 def _at_place(panel: Panel, at: int) -> str:

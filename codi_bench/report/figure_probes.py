@@ -39,14 +39,19 @@ def headline(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> P
         places.append(place)
         marks.append((0, mark))
     for model in models:
-        mine = {row.protocol: row for row in rows if row.claim == claim and row.model == model and row.metric in (metric, "-")}
-        if not any(row.key in measured for row in mine.values()):
+        by_protocol = {
+            row.protocol: row for row in rows if row.claim == claim and row.model == model and row.metric in (metric, "-")
+        }
+        if not any(row.key in measured for row in by_protocol.values()):
             continue
-        both = [against(how, mine.get(p), measured) for how, p in (("by the study’s protocol", REPORTED), ("held out", SOUND))]
-        findings.append(f"{model}: {'; '.join(both)}")
-        for j, how, protocol in ((1, "study’s protocol", REPORTED), (2, "held out", SOUND)):
+        texts = [
+            against(label, by_protocol.get(p), measured)
+            for label, p in (("by the study’s protocol", REPORTED), ("held out", SOUND))
+        ]
+        findings.append(f"{model}: {'; '.join(texts)}")
+        for j, label, protocol in ((1, "study’s protocol", REPORTED), (2, "held out", SOUND)):
             if row := measured.get((claim, model, metric, protocol)):
-                places.append(f"{model}, {how}")
+                places.append(f"{model}, {label}")
                 marks.append((j, mark_of(row, verdict(row, symbol=True))))
     if not findings:
         return None
@@ -62,7 +67,7 @@ def headline(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> P
 
 def cells(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan | None:
     """Accuracy of every cell, as the study measured it beside held out."""
-    grids, findings, tested = [], [], False
+    grids, findings, any_tests = [], [], False
     for model in models:
         study, sound = (measured.get((HEADLINE[0], model, HEADLINE[1], protocol)) for protocol in (REPORTED, SOUND))
         # either row names layers and positions, older results only the sound one
@@ -71,15 +76,15 @@ def cells(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan
         if not any(cell is not None for grid in pair for line in grid.cells for cell in line):
             continue
         grids += pair
-        text = [f"{percent(row.measured)} {how}" for row, how in ((study, "in-sample"), (sound, "held out")) if row]
-        finding = f"{model}: probes read {', '.join(text)}"
+        parts = [f"{percent(row.measured)} {label}" for row, label in ((study, "in-sample"), (sound, "held out")) if row]
+        finding = f"{model}: probes read {', '.join(parts)}"
         if sound and _tests(sound):
-            tested = True
+            any_tests = True
             finding += f"; {sum(map(sum, pair[1].starred))} of {sum(map(len, pair[1].cells))} cells pass both corrected tests"
         findings.append(finding)
     if not findings:
         return None
-    note = STAR if tested else NO_STAR
+    note = STAR if any_tests else NO_STAR
     caption = (
         "Probe accuracy in percent by layer and latent position, one colour scale for all. Left: as the study measured, fitted "
         f"and scored on the same problems. Right: held out. {note}."
@@ -105,8 +110,8 @@ def _grid(title: str, row: Row | None, names: Mapping) -> Grid:
 
 def _tests(row: Row) -> list:
     """The corrected p of each cell by both tests; [] unless both are there."""
-    found = [row.detail.get(name) for name in ("p_value_max_auc", "p_conditional")]
-    return found if all(found) else []
+    tests = [row.detail.get(name) for name in ("p_value_max_auc", "p_conditional")]
+    return tests if all(tests) else []
 
 
 def _passes(test: Sequence, y: int, x: int) -> bool:
@@ -120,19 +125,22 @@ def spread(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Pla
     taus = {model: row for model in models if (row := measured.get(("spread", model, "tau", SOUND)))}
     findings, panels = [], []
     for model in (model for model in models if model in study or model in taus):
-        text = []
+        parts = []
         if row := study.get(model):
             null = f", permuted labels {shown(row.null['value'], ' points')}" if band_of(row, 1) else ""
-            text.append(f"std {shown(row.measured['value'], ' points')} as the study measured{null}: {verdict(row)}")
+            parts.append(f"std {shown(row.measured['value'], ' points')} as the study measured{null}: {verdict(row)}")
         if row := taus.get(model):
             note = f" ({row.detail['note']})" if row.detail.get("note") else ""
-            text.append(f"held out, tau {number(row.measured, 'points')} points: {verdict(row)}{note}")
-        findings.append(f"{model}: {'; '.join(text)}")
+            parts.append(f"held out, tau {number(row.measured, 'points')} points: {verdict(row)}{note}")
+        findings.append(f"{model}: {'; '.join(parts)}")
     if study:
-        printed = published(rows, "spread", "std", " points")
+        references = published(rows, "spread", "std", " points")
         marks = [mark_of(row, verdict(row, symbol=True)) for row in study.values()]
-        series = [Series("", [*printed.values()] + [None] * len(marks), hollow=True), Series("", [None] * len(printed) + marks)]
-        places = [*printed, *study]
+        series = [
+            Series("", [*references.values()] + [None] * len(marks), hollow=True),
+            Series("", [None] * len(references) + marks),
+        ]
+        places = [*references, *study]
         panels.append(Panel("As the study measured", "std over cells, points", places, series, " points"))
     if taus:
         panels.append(_taus(measured, taus))
@@ -162,19 +170,19 @@ def _taus(measured: Mapping, taus: Mapping[str, Row]) -> Panel:
 
 def values(found: Mapping[str, dict]) -> Plan | None:
     """Which step's value can be read at which latent position: a row of panels a model, one a step."""
-    found = {model: each for model, each in sorted(found.items()) if any(map(_cells, each.get("steps") or []))}
+    found = {model: entry for model, entry in sorted(found.items()) if any(map(_cells, entry.get("steps") or []))}
     if not found:
         return None
-    columns = max(len(each["steps"]) for each in found.values())
+    columns = max(len(entry["steps"]) for entry in found.values())
     panels, findings = [], []
-    for model, each in found.items():
-        made = [_step(model, i, step, each.get("cells") or []) for i, step in enumerate(each["steps"], 1)]
-        panels += made + [Panel("", "", [], [], empty="no such step")] * (columns - len(made))
-        named = [(step.get("step", i), _cells(step)) for i, step in enumerate(each["steps"], 1) if _cells(step)]
-        best = ", ".join(f"step {i} {shown(100 * max(map(_accuracy, cells)), ' %')}" for i, cells in named)
-        passed = [f"{i}" for i, cells in named if any(map(_decodable, cells))]
-        cell = "passes the corrected test and reads above its control"
-        test = f"a cell {cell} at step {', '.join(passed)}" if passed else f"no cell {cell}"
+    for model, entry in found.items():
+        row = [_step(model, i, step, entry.get("cells") or []) for i, step in enumerate(entry["steps"], 1)]
+        panels += row + [Panel("", "", [], [], empty="no such step")] * (columns - len(row))
+        by_step = [(step.get("step", i), _cells(step)) for i, step in enumerate(entry["steps"], 1) if _cells(step)]
+        best = ", ".join(f"step {i} {shown(100 * max(map(_accuracy, cells)), ' %')}" for i, cells in by_step)
+        readable = [f"{i}" for i, cells in by_step if any(map(_decodable, cells))]
+        phrase = "passes the corrected test and reads above its control"
+        test = f"a cell {phrase} at step {', '.join(readable)}" if readable else f"no cell {phrase}"
         findings.append(f"{model}, most accurate cell: {best}; {test}")
     caption = (
         "Held-out accuracy of a probe for the value of each step, by latent position: at the best of the probed layers, named "
@@ -186,22 +194,22 @@ def values(found: Mapping[str, dict]) -> Plan | None:
     return Plan("probe-step-values", findings, caption, panels, draw, 0.8 + 1.85 * len(found))
 
 
-def _step(model: str, i: int, step: dict, where: Sequence[dict]) -> Panel:
+def _step(model: str, i: int, step: dict, places: Sequence[dict]) -> Panel:
     title = f"{textwrap.fill(model, 20)}\nstep {step.get('step', i)}" + (f", n = {step['n']}" if step.get("n") else "")
     if not _cells(step):
         return Panel(title, "accuracy, %", [], [], empty=textwrap.fill(step.get("left_out") or "not measured", 20))
-    at: dict[str, list[tuple]] = {}
-    for place, cell in zip(where, step["cells"], strict=False):
+    by_latent: dict[str, list[tuple]] = {}
+    for place, cell in zip(places, step["cells"], strict=False):
         if _accuracy(cell) is not None:
-            at.setdefault(str(place.get("latent_pos")), []).append((_accuracy(cell), place.get("layer"), cell))
-    best = [max(held, key=lambda each: each[0]) for held in at.values()]
+            by_latent.setdefault(str(place.get("latent_pos")), []).append((_accuracy(cell), place.get("layer"), cell))
+    best = [max(candidates, key=lambda candidate: candidate[0]) for candidates in by_latent.values()]
     ends = [[cell["accuracy"].get(end) for end in ("value", "low", "high")] for _, _, cell in best]
-    read = [interval(each, 100, f"L{layer}") for each, (_, layer, _) in zip(ends, best, strict=True)]
+    marks = [interval(bounds, 100, f"L{layer}") for bounds, (_, layer, _) in zip(ends, best, strict=True)]
     control = [interval([cell.get("control")], 100) for _, _, cell in best]
     levels = [("majority", scaled(step.get("majority"), 100)), ("by template", scaled(step.get("by_template"), 100))]
-    series = [Series("best layer", read), Series("control: random values", control)]
+    series = [Series("best layer", marks), Series("control: random values", control)]
     known_levels = [level for level in levels if level[1] is not None]
-    return Panel(title, "accuracy, %", list(at), series, across="latent position", levels=known_levels)
+    return Panel(title, "accuracy, %", list(by_latent), series, across="latent position", levels=known_levels)
 
 
 def _cells(step: dict) -> list[dict]:

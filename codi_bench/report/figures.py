@@ -42,16 +42,16 @@ class Drawn:
 
 def figures(rows: Sequence[Row], environment: dict, only: Collection[str] = ()) -> list[Drawn]:
     """Every figure whose data is there, the headline first; only: no others than those of these names."""
-    return [_drawn(plan) for plan in plans(rows, environment) if not only or plan.name in only]
+    return [_draw(plan) for plan in plans(rows, environment) if not only or plan.name in only]
 
 
 def plans(rows: Sequence[Row], environment: dict) -> list[Plan]:
     """What the figures will show and say, before any is drawn."""
     measured = {row.key: row for row in rows if row.status == OK and finite((row.measured or {}).get("value")) is not None}
     models = [model for model in measured_models(rows) if any(key[1] == model for key in measured)]
-    families = (figure_probes.headline, figure_probes.cells, figure_probes.spread, sae, ablation, steps)
-    found = [family(rows, measured, models) for family in families]
-    return [plan for plan in (*found, figure_probes.values(environment.get("values") or {})) if plan]
+    makers = (figure_probes.headline, figure_probes.cells, figure_probes.spread, sae, ablation, steps)
+    candidates = [maker(rows, measured, models) for maker in makers]
+    return [plan for plan in (*candidates, figure_probes.values(environment.get("values") or {})) if plan]
 
 
 def write_figures(drawn: Sequence[Drawn], folder: Path) -> list[Path]:
@@ -65,21 +65,21 @@ def write_figures(drawn: Sequence[Drawn], folder: Path) -> list[Path]:
     return paths
 
 
-def _drawn(plan: Plan) -> Drawn:
-    lines = [line for finding in plan.findings for line in _wrapped(finding)]
+def _draw(plan: Plan) -> Drawn:
+    lines = [line for finding in plan.findings for line in _wrap(finding)]
     height = plan.height + 0.145 * len(lines)
     pictures = plots.picture(plan.name, "\n".join(lines), height, lambda figure: plan.draw(figure, plan.panels), plan.alt)
     return Drawn(plan.name, plan.title, plan.caption, plan.alt, *pictures)
 
 
-def _wrapped(finding: str) -> list[str]:
+def _wrap(finding: str) -> list[str]:
     """Lines of a title, broken between its parts where that is enough, and never before a unit."""
     lines = [""]
     for part in re.sub(r" (?=[%(])", HARD, finding).split("; "):
-        together = f"{lines[-1]}; {part}" if lines[-1] else part
-        lines = lines[:-1] + [together] if len(together) <= LETTERS else [*lines[:-1], f"{lines[-1]};", part]
-    short = [piece for line in lines if line.strip("; ") for piece in textwrap.wrap(line, LETTERS)]
-    return short[:1] + [4 * HARD + line for line in short[1:]]
+        longer = f"{lines[-1]}; {part}" if lines[-1] else part
+        lines = lines[:-1] + [longer] if len(longer) <= LETTERS else [*lines[:-1], f"{lines[-1]};", part]
+    pieces = [piece for line in lines if line.strip("; ") for piece in textwrap.wrap(line, LETTERS)]
+    return pieces[:1] + [4 * HARD + line for line in pieces[1:]]
 
 
 def sae(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan | None:
@@ -93,16 +93,16 @@ def sae(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan |
             continue
         places = [SETS[name] for name in names]
         accuracy = [interval(sets[name]["accuracy"], 100) for name in names]
-        ranked = [interval(sets[name].get("auc"), 1) for name in names]
+        auc_marks = [interval(sets[name].get("auc"), 1) for name in names]
         panels.append(Panel(model, "held-out accuracy, %", places, [Series("", accuracy)], band=band_of(row, 100)))
-        panels.append(Panel(model, "held-out AUC", places, [Series("", ranked)], "", band=auc and band_of(auc, 1)))
-        text = [", ".join(f"{place.split()[0]} {shown(mark.value, ' %')}" for place, mark in zip(places, accuracy, strict=True))]
+        panels.append(Panel(model, "held-out AUC", places, [Series("", auc_marks)], "", band=auc and band_of(auc, 1)))
+        parts = [", ".join(f"{place.split()[0]} {shown(mark.value, ' %')}" for place, mark in zip(places, accuracy, strict=True))]
         null = f"SAE on permuted labels {percent(row.null)}: " if finite((row.null or {}).get("value")) is not None else ""
-        text.append(f"{null}{verdict(row)}")
+        parts.append(f"{null}{verdict(row)}")
         if gain:
-            over = SETS.get(gain.detail.get("over"), "the better of raw and PCA")
-            text.append(f"gain over {over} {shown(gain.measured['value'], ' points')}: {verdict(gain)}")
-        findings.append(f"{model}: {'; '.join(text)}")
+            rival = SETS.get(gain.detail.get("over"), "the better of raw and PCA")
+            parts.append(f"gain over {rival} {shown(gain.measured['value'], ' points')}: {verdict(gain)}")
+        findings.append(f"{model}: {'; '.join(parts)}")
     caption = (
         "Which answers are wrong, predicted on held-out problems from SAE features and, by the same classifier, from simpler "
         "things: a TopK SAE, the activations themselves, a PCA of the same width, the problem's surface. Grey: SAE features with "
@@ -116,12 +116,12 @@ def ablation(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> P
     """What each place costs when it alone is replaced, by replacement, and what the study's protocol gives."""
     panels, findings = [], []
     for model in models:
-        held = {key[2:]: row for key, row in measured.items() if key[:2] == ("ablation", model) and key[2] != "drop_all"}
-        if not held:
+        by_metric = {key[2:]: row for key, row in measured.items() if key[:2] == ("ablation", model) and key[2] != "drop_all"}
+        if not by_metric:
             continue
-        names = sorted({metric for metric, _ in held}, key=lambda metric: (metric != "drop_bot", metric))
-        sound = {name: held[name, SOUND] for name in names if (name, SOUND) in held}
-        study = {name: held[name, REPORTED] for name in names if (name, REPORTED) in held}
+        names = sorted({metric for metric, _ in by_metric}, key=lambda metric: (metric != "drop_bot", metric))
+        sound = {name: by_metric[name, SOUND] for name in names if (name, SOUND) in by_metric}
+        study = {name: by_metric[name, REPORTED] for name in names if (name, REPORTED) in by_metric}
         symbols = {name: WORDS.get(row.validity, "") for name, row in sound.items()}
         places = [f"{name.removeprefix('drop_')}\n{symbols.get(name, '')}" for name in names]
         series = _replacements(names, sound)
@@ -136,8 +136,8 @@ def ablation(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> P
         for name, row in sorted(sound.items(), key=lambda item: [*WORDS, item[1].validity].index(item[1].validity)):
             drop = shown(row.measured["value"], " points").removesuffix(" points")
             by_word.setdefault(verdict(row), []).append(f"{name.removeprefix('drop_')} ({drop})")
-        said = "; ".join(f"{word} at {', '.join(where)}" for word, where in by_word.items())
-        findings.append(f"{model}, drop in points: {said or 'only as the study measured'}")
+        text = "; ".join(f"{word} at {', '.join(drops)}" for word, drops in by_word.items())
+        findings.append(f"{model}, drop in points: {text or 'only as the study measured'}")
     caption = (
         "Points of accuracy lost when one place is replaced and the rest recomputed, by what replaces it, with 95 % paired "
         "intervals; direct: later latents kept. Title and symbols judge the mean (at bot, where a mean or another problem's "
@@ -149,7 +149,7 @@ def ablation(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> P
 def _replacements(names: Sequence[str], sound: Mapping[str, Row]) -> list[Series]:
     """A series a replacement; where the rows do not hold them, what they measured."""
     effects = {name: row.detail.get("effects") or {} for name, row in sound.items()}
-    kinds = [kind for kind in KINDS if any(kind in each for each in effects.values())]
+    kinds = [kind for kind in KINDS if any(kind in by_kind for by_kind in effects.values())]
     if not kinds:
         return [Series("place replaced", [mark_of(sound[name]) if name in sound else None for name in names])] if sound else []
     drops = {kind: [(effects.get(name, {}).get(kind) or {}).get("drop") for name in names] for kind in kinds}
@@ -164,26 +164,28 @@ def _n(rows: Sequence[Row]) -> str:
 
 def steps(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan | None:
     """Task accuracy by the number of steps that a problem takes."""
-    found, findings, constants = {}, [], {}
+    marks_by_model, findings, constants = {}, [], {}
     for model in models:
         row = measured.get(("task-accuracy", model, "accuracy", SOUND))
         by_steps = (row.detail.get("by_steps") if row else None) or {}
         marks = {int(count): mark for count, ends in by_steps.items() if (mark := interval(ends, 100))}
         if not marks:
             continue
-        found[model] = marks
+        marks_by_model[model] = marks
         ends = [f"{shown(marks[count].value, ' %')} at {count}" for count in sorted({min(marks), max(marks)})]
         null = finite((row.null or {}).get("value"))
         constant = "" if null is None else f", best constant answer {percent(row.null)}"
         findings.append(f"{model}, by steps: {', '.join(ends)}; overall {percent(row.measured)}{constant}: {verdict(row)}")
         if null is not None:
             constants.setdefault(100 * null, []).append(model)
-    if not found:
+    if not marks_by_model:
         return None
-    counts = sorted({count for marks in found.values() for count in marks})
-    series = [Series(model, [marks.get(count) for count in counts]) for model, marks in found.items()]
-    only = {value: "" if len(names) == len(found) else f", {' and '.join(names)}" for value, names in constants.items()}
-    levels = [(f"best constant answer{names}", value) for value, names in only.items()]
+    counts = sorted({count for marks in marks_by_model.values() for count in marks})
+    series = [Series(model, [marks.get(count) for count in counts]) for model, marks in marks_by_model.items()]
+    suffixes = {
+        value: "" if len(names) == len(marks_by_model) else f", {' and '.join(names)}" for value, names in constants.items()
+    }
+    levels = [(f"best constant answer{suffix}", value) for value, suffix in suffixes.items()]
     panels = [Panel("", "accuracy, %", [*map(str, counts)], series, across="steps of the problem", levels=levels)]
     caption = "Share of problems answered right, by the number of steps that a problem takes, with 95 % intervals."
     return Plan("task-accuracy-by-steps", findings, caption, panels, plots.curves, 2.6)

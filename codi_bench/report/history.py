@@ -42,8 +42,8 @@ class Night:
     def row(self, key: Key) -> Row | None:
         """The row of that key; the row of a whole claim ("-") speaks for metrics that are not there."""
         claim, model, _, protocol = key
-        whole = [(claim, model, "-", each) for each in (protocol, "reported", SOUND)]
-        return next((self.rows[each] for each in (key, *whole) if each in self.rows), None)
+        claim_keys = [(claim, model, "-", name) for name in (protocol, "reported", SOUND)]
+        return next((self.rows[candidate] for candidate in (key, *claim_keys) if candidate in self.rows), None)
 
 
 @dataclass(frozen=True)
@@ -114,16 +114,16 @@ class Track:
     @cached_property
     def word(self) -> str:
         last = self.points[-1]
-        said = [point for point in self.points if point.value is not None or point.regression == DRIFTED]
-        true = {
-            DRIFTED: said and said[-1].regression == DRIFTED,
+        telling_points = [point for point in self.points if point.value is not None or point.regression == DRIFTED]
+        conditions = {
+            DRIFTED: telling_points and telling_points[-1].regression == DRIFTED,
             EARLIER: self.drifted,
             BLOCKS: last.status == BLOCKED,
             VERDICT: self.turns,
             MOVED: self.moves,
             GONE: last.value is None,
         }
-        return next((word for word in WORDS if true.get(word)), STEADY)
+        return next((word for word in WORDS if conditions.get(word)), STEADY)
 
     @property
     def rank(self) -> tuple:
@@ -146,8 +146,8 @@ class History:
 
     @property
     def counts(self) -> dict[str, int]:
-        found = Counter(track.word for track in self.tracks)
-        return {word: found[word] for word in WORDS if found[word]}
+        counts = Counter(track.word for track in self.tracks)
+        return {word: counts[word] for word in WORDS if counts[word]}
 
 
 def history(nights: Sequence[Night], baseline: Callable[[str, str], Baseline], notes: Sequence[str] = ()) -> History:
@@ -155,28 +155,28 @@ def history(nights: Sequence[Night], baseline: Callable[[str, str], Baseline], n
     nights = sorted(nights, key=lambda night: (night.date is not None, night.date or 0, night.file))
     days = Counter(f"{night.date:%Y-%m-%d}" for night in nights if night.date)
     nights = [replace(night, label=_label(night, days)) for night in nights]
-    undated = [night.file for night in nights if not night.date]
-    if undated:
-        names = ", ".join(undated[:3]) + (f" and {len(undated) - 3} more" if len(undated) > 3 else "")
+    undated_files = [night.file for night in nights if not night.date]
+    if undated_files:
+        names = ", ".join(undated_files[:3]) + (f" and {len(undated_files) - 3} more" if len(undated_files) > 3 else "")
         notes = [*notes, f"no date in {names}: taken by name, before all that have one"]
     keys = _keys(nights)
-    held = cache(baseline)  # a file a (model, claim) is read once
-    tracks = [_track(key, nights, held) for key in keys]
-    kept = [track for track in tracks if track.measured or track.drifted]
-    return History(tuple(nights), tuple(kept), (*notes, *_breaks(kept, nights)), len(keys) - len(kept))
+    cached_baseline = cache(baseline)  # a file a (model, claim) is read once
+    all_tracks = [_track(key, nights, cached_baseline) for key in keys]
+    tracks = [track for track in all_tracks if track.measured or track.drifted]
+    return History(tuple(nights), tuple(tracks), (*notes, *_breaks(tracks, nights)), len(keys) - len(tracks))
 
 
 def _breaks(tracks: Sequence[Track], nights: Sequence[Night]) -> list[str]:
     """Where lines are broken, once a model and cause: with other weights all numbers of a model begin anew."""
-    lines = Counter((track.key[1], point.at, point.broken) for track in tracks for point in track.breaks)
-    found: dict[str, list[str]] = {}
-    for (model, at, why), count in sorted(lines.items()):
-        found.setdefault(model, []).append(f"{why} from {nights[at].label} on ({count} numbers)")
+    counts = Counter((track.key[1], point.at, point.broken) for track in tracks for point in track.breaks)
+    texts_by_model: dict[str, list[str]] = {}
+    for (model, at, why), count in sorted(counts.items()):
+        texts_by_model.setdefault(model, []).append(f"{why} from {nights[at].label} on ({count} numbers)")
     return [
         f"{model}: {'; '.join(texts[-BREAKS:])}"
         + (f"; and {len(texts) - BREAKS} times before" if len(texts) > BREAKS else "")
         + ": what came before is another line, and no move"
-        for model, texts in found.items()
+        for model, texts in texts_by_model.items()
     ]
 
 
@@ -191,30 +191,32 @@ def _label(night: Night, days: Counter) -> str:
 def _keys(nights: Sequence[Night]) -> list[Key]:
     """The keys of all runs by model, claim and metric; without those that stand for a claim whose numbers are there."""
     rows = {key: row for night in nights for key, row in night.rows.items()}
-    named = {(row.claim, row.model) for row in rows.values() if row.metric != "-"}
+    claim_models = {(row.claim, row.model) for row in rows.values() if row.metric != "-"}
     claims = list(dict.fromkeys(name for night in reversed(nights) for name in _positions(night)))
-    order = {name: i for i, name in enumerate(claims)}
-    kept = [row for row in rows.values() if row.metric != "-" or (row.claim, row.model) not in named]
-    found = sorted(kept, key=lambda r: (r.model, order.get(r.claim, len(order)), r.claim, metric_order(r), r.protocol))
-    return [row.key for row in found]
+    positions = {name: i for i, name in enumerate(claims)}
+    candidates = [row for row in rows.values() if row.metric != "-" or (row.claim, row.model) not in claim_models]
+    sorted_rows = sorted(
+        candidates, key=lambda r: (r.model, positions.get(r.claim, len(positions)), r.claim, metric_order(r), r.protocol)
+    )
+    return [row.key for row in sorted_rows]
 
 
 def _positions(night: Night) -> list[str]:
     """The claims of a run as their source tells them."""
     claims = night.environment.get("claims")
-    told = {name: text for name, text in claims.items() if isinstance(text, dict)} if isinstance(claims, dict) else {}
-    places = {name: text.get("position") for name, text in told.items()}
-    return sorted(told, key=lambda name: places[name] if isinstance(places[name], int) else len(told))
+    texts = {name: text for name, text in claims.items() if isinstance(text, dict)} if isinstance(claims, dict) else {}
+    positions = {name: text.get("position") for name, text in texts.items()}
+    return sorted(texts, key=lambda name: positions[name] if isinstance(positions[name], int) else len(texts))
 
 
 def _track(key: Key, nights: Sequence[Night], baseline: Callable) -> Track:
-    points, before = [], None
+    points, previous = [], None
     for at, night in enumerate(nights):
         point = _point(at, key, night, baseline)
         if point.value is not None:
-            changed = [name for name, held in point.inputs.items() if before and held != before.inputs[name]]
-            point = replace(point, broken=f"other {', '.join(changed)}" if changed else "")
-            before = point
+            changed_inputs = [name for name, value in point.inputs.items() if previous and value != previous.inputs[name]]
+            point = replace(point, broken=f"other {', '.join(changed_inputs)}" if changed_inputs else "")
+            previous = point
         points.append(point)
     rows = [night.rows[key] for night in nights if key in night.rows]
     unit = next((shown_unit(row) for row in reversed(rows) if row.status == OK), "")
@@ -227,22 +229,22 @@ def _point(at: int, key: Key, night: Night, baseline: Callable) -> Point:
     row = night.row(key)
     if row is None:
         return Point(at, None, None, None, None, "", "no such number in that file", None, False, "UNCHECKED", {}, None)
-    there = row.status == OK and row.key == key and row.measured
-    ends = [finite(row.measured.get(end)) for end in ("value", "low", "high")] if there else [None] * 3
+    is_measured = row.status == OK and row.key == key and row.measured
+    ends = [finite(row.measured.get(end)) for end in ("value", "low", "high")] if is_measured else [None] * 3
     why = "" if row.status == OK else str(row.reason)
-    inputs = _inputs(night, row) if there else {}
-    band = _band(night, row, inputs, baseline(key[1], key[0])) if there else None
+    inputs = _inputs(night, row) if is_measured else {}
+    band = _band(night, row, inputs, baseline(key[1], key[0])) if is_measured else None
     fragile = row.detail["fragile"]
     return Point(at, *ends, row.n, row.status, why, row.validity or None, fragile, row.regression, inputs, band)
 
 
 def _inputs(night: Night, row: Row) -> dict[str, str | None]:
     """What must be equal before two numbers of one name are the same measurement."""
-    held, text = (night.of_model(*each) or {} for each in (("inputs", row.model), ("claims", row.claim)))
-    held, text = (each if isinstance(each, dict) else {} for each in (held, text))
+    hashes, text = (night.of_model(*place) or {} for place in (("inputs", row.model), ("claims", row.claim)))
+    hashes, text = (entry if isinstance(entry, dict) else {} for entry in (hashes, text))
     return {
-        "weights": held.get("weights"),
-        "problems": held.get("problems"),
+        "weights": hashes.get("weights"),
+        "problems": hashes.get("problems"),
         "options": night.environment.get("options"),
         "protocol": text.get("sound" if row.protocol == SOUND else "protocol"),
         "n": row.n,
@@ -253,18 +255,20 @@ def _inputs(night: Night, row: Row) -> dict[str, str | None]:
 def _band(night: Night, row: Row, inputs: dict, baseline: Baseline) -> Band | None:
     """Around what that night was compared with; else around what is recorded now for the same weights, problems and n."""
     name = record_key(row.protocol, row.metric)
-    tolerance, where = baseline.tolerance.get(name), environment_of(night.environment, row.model)
-    if tolerance is None or where is None:
+    tolerance, environment = baseline.tolerance.get(name), environment_of(night.environment, row.model)
+    if tolerance is None or environment is None:
         return None
-    record, exact = baseline.nearest(where)
-    now = record.metrics.get(name) if record else None
+    record, exact = baseline.nearest(environment)
+    current = record.metrics.get(name) if record else None
     value = finite((row.recorded or {}).get("value")) if row.regression != "UNCHECKED" else None
     if value is None:
-        same = now and not inputs["options"] and (record.weights, record.problems, now.n) == (*_hashes(inputs), row.n)
-        if not same:
+        same_inputs = (
+            current and not inputs["options"] and (record.weights, record.problems, current.n) == (*_hashes(inputs), row.n)
+        )
+        if not same_inputs:
             return None
-        value = now.value
-    if exact and now and abs(now.value - value) <= EQUAL:
+        value = current.value
+    if exact and current and abs(current.value - value) <= EQUAL:
         return Band(value, tolerance.deterministic)
     if tolerance.kind == "outcomes":
         return Band(value, NET_CHANGE * (1 if row.unit == "fraction" else 100), decides=False)

@@ -21,18 +21,18 @@ def read_history(paths: Sequence[Path], baselines: Path) -> History:
     """
     files, notes, nights = {}, [], []
     for path in paths:
-        found = sorted(path.rglob("results.json")) if path.is_dir() else [path]
-        if not found:
+        matches = sorted(path.rglob("results.json")) if path.is_dir() else [path]
+        if not matches:
             raise CodiBenchError(
                 f"{path}: no results.json in or below this folder; name results files, or run `pytest benchmarks`"
             )
-        for each in found:
-            files[each.resolve()] = (each, files.get(each.resolve(), (each, False))[1] or not path.is_dir())
-    for path, named in files.values():
+        for file in matches:
+            files[file.resolve()] = (file, files.get(file.resolve(), (file, False))[1] or not path.is_dir())
+    for path, is_explicit in files.values():
         try:
             nights.append(_night(path))
         except CodiBenchError as error:
-            if named:
+            if is_explicit:
                 raise
             notes.append(f"left out: {error}")
     if not nights:

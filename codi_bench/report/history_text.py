@@ -38,10 +38,10 @@ FIELDS = (
 
 def write_history(found: History, folder: Path) -> list[Path]:
     """history.md, history.csv and figures/history-*.svg|png below a folder, each whole or not at all."""
-    drawn = figures(found)
-    write_text(folder / "history.md", markdown(found, drawn))
+    drawings = figures(found)
+    write_text(folder / "history.md", markdown(found, drawings))
     write_text(folder / "history.csv", csv_text(found))
-    return [folder / "history.md", folder / "history.csv", *write_figures(drawn, folder)]
+    return [folder / "history.md", folder / "history.csv", *write_figures(drawings, folder)]
 
 
 def summary(found: History) -> str:
@@ -60,11 +60,11 @@ def terminal(found: History, *, colour: bool = False) -> str:
     console.print(summary(found), style="bold", markup=False)
     for note in found.notes:
         console.print(f"! {note}", markup=False)
-    moved = moving(found)
-    if moved:
-        console.print(_table(moved[:SHOWN], found))
-    if len(moved) > SHOWN:
-        console.print(f"and {len(moved) - SHOWN} more, in history.md")
+    tracks = moving(found)
+    if tracks:
+        console.print(_table(tracks[:SHOWN], found))
+    if len(tracks) > SHOWN:
+        console.print(f"and {len(tracks) - SHOWN} more, in history.md")
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
@@ -73,25 +73,25 @@ def moving(found: History) -> list[Track]:
     return sorted((track for track in found.tracks if track.word != STEADY), key=lambda track: track.rank)
 
 
-def _table(tracks: Sequence[Track], found: History) -> Table:
-    shown = Table(pad_edge=False, box=None, padding=(0, 1, 0, 0), header_style="bold")
+def _table(tracks: Sequence[Track], history: History) -> Table:
+    table = Table(pad_edge=False, box=None, padding=(0, 1, 0, 0), header_style="bold")
     for head in ("claim, metric", "first", "last", "recorded\n± tolerance", "what"):
-        shown.add_column(
+        table.add_column(
             head, justify="left" if head in ("claim, metric", "what") else "right", no_wrap=head in ("first", "last")
         )
     for track in tracks:
         claim, model, _, _ = track.key
         style = COLOURS.get(track.word, "")
-        what = escape(said(track, found))
+        text = escape(said(track, history))
         name = f"{escape(model)} {escape(claim)}\n  {escape(_metric(track))}"
-        shown.add_row(name, *map(escape, _numbers(track)), f"[{style}]{what}[/]" if style else what)
-    return shown
+        table.add_row(name, *map(escape, _numbers(track)), f"[{style}]{text}[/]" if style else text)
+    return table
 
 
 def _metric(track: Track) -> str:
     _, _, metric, protocol = track.key
-    how = "" if protocol == REPORTED else ", soundly" if protocol == SOUND else f", {protocol}"
-    return "all of it" if metric == "-" else metric + UNITS.get(track.unit, "") + how
+    protocol_text = "" if protocol == REPORTED else ", soundly" if protocol == SOUND else f", {protocol}"
+    return "all of it" if metric == "-" else metric + UNITS.get(track.unit, "") + protocol_text
 
 
 def _numbers(track: Track) -> tuple[str, str, str]:
@@ -134,8 +134,8 @@ def said(track: Track, found: History) -> str:
     return "; ".join(parts) or f"{SIGNS[STEADY]} {STEADY}"
 
 
-def _days(points: Sequence[Point], found: History) -> str:
-    labels = [found.nights[point.at].label for point in points]
+def _days(points: Sequence[Point], history: History) -> str:
+    labels = [history.nights[point.at].label for point in points]
     return labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]}"
 
 
@@ -188,7 +188,7 @@ def csv_text(found: History) -> str:
         for point in track.points:
             night, band = found.nights[point.at], point.band
             date = night.date.isoformat() if night.date else ""
-            held = [
+            cells = [
                 *track.key,
                 track.unit,
                 point.at + 1,
@@ -200,9 +200,9 @@ def csv_text(found: History) -> str:
                 point.high,
                 point.n,
             ]
-            held += [band.recorded if band else None, band.tolerance if band else None, point.regression, point.validity]
-            held += [int(point.fragile), point.broken, point.why, point.inputs.get("weights"), point.inputs.get("problems")]
-            table.writerow(held)
+            cells += [band.recorded if band else None, band.tolerance if band else None, point.regression, point.validity]
+            cells += [int(point.fragile), point.broken, point.why, point.inputs.get("weights"), point.inputs.get("problems")]
+            table.writerow(cells)
     return out.getvalue()
 
 
@@ -214,34 +214,34 @@ def figures(found: History) -> list[Drawn]:
     return [_figure(name, tracks, found) for name, tracks in list(families.items())[:FIGURES]]
 
 
-def _figure(family: str, tracks: Sequence[Track], found: History) -> Drawn:
-    shown, moved = tracks[:PANELS], [track for track in tracks if track.word != STEADY]
-    named = [f"{track.key[1]}, {track.key[0]}, {_metric(track)}: {said(track, found)}" for track in moved[:2]]
-    more = [f"and {len(moved) - 2} more"] if len(moved) > 2 else []
-    finding = ". ".join([*named, *more]) or f"all {len(tracks)} numbers steady"
-    title = f"{family}, {len(found.nights)} runs: {finding}."
-    caption = f"{len(shown)} of {len(tracks)} numbers over the runs, what moved first. {RULES}"
-    alt = " ".join([title, *(_described(track, found) for track in shown)])
+def _figure(family: str, tracks: Sequence[Track], history: History) -> Drawn:
+    panels, movers = tracks[:PANELS], [track for track in tracks if track.word != STEADY]
+    events = [f"{track.key[1]}, {track.key[0]}, {_metric(track)}: {said(track, history)}" for track in movers[:2]]
+    rest = [f"and {len(movers) - 2} more"] if len(movers) > 2 else []
+    finding = ". ".join([*events, *rest]) or f"all {len(tracks)} numbers steady"
+    title = f"{family}, {len(history.nights)} runs: {finding}."
+    caption = f"{len(panels)} of {len(tracks)} numbers over the runs, what moved first. {RULES}"
+    alt = " ".join([title, *(_panel_text(track, history) for track in panels)])
     name = "history-" + (re.sub(r"[^a-z0-9]+", "-", family.lower()).strip("-") or "other")
     lines = textwrap.wrap(title, LETTERS)
-    height = 0.6 + 1.25 * -(-len(shown) // 2) + 0.145 * len(lines)
-    pictures = picture(name, "\n".join(lines), height, lambda figure: _draw(figure, shown, found), alt)
+    height = 0.6 + 1.25 * -(-len(panels) // 2) + 0.145 * len(lines)
+    pictures = picture(name, "\n".join(lines), height, lambda figure: _draw(figure, panels, history), alt)
     return Drawn(name, title, caption, alt, *pictures)
 
 
-def _described(track: Track, found: History) -> str:
+def _panel_text(track: Track, history: History) -> str:
     """The numbers of a panel as text: a hundred points would not be listened to."""
     values = [point.value for point in track.measured]
     first, last, band = _numbers(track)
     low, high = (number({"value": end}, track.unit) for end in (min(values), max(values)))
     within = f", recorded {band}" if band else ", nothing recorded"
     where = f"{track.key[1]}, {track.key[0]}, {_metric(track)}"
-    return f"{where}: {len(values)} numbers from {first} to {last}, lowest {low}, highest {high}{within}; {said(track, found)}."
+    return f"{where}: {len(values)} numbers from {first} to {last}, lowest {low}, highest {high}{within}; {said(track, history)}."
 
 
-def _draw(figure, tracks: Sequence[Track], found: History) -> None:
+def _draw(figure, tracks: Sequence[Track], history: History) -> None:
     """Small panels, two a row: the line broken where the inputs changed, the band behind it, crosses where it DRIFTED."""
-    rows, labels, held = -(-len(tracks) // 2), [night.label for night in found.nights], {}
+    rows, labels, handles = -(-len(tracks) // 2), [night.label for night in history.nights], {}
     ticks = sorted({0, (len(labels) - 1) // 2, len(labels) - 1}) if len(labels) < 40 else [0, len(labels) - 1]
     all_axes = figure.subplots(rows, 2, squeeze=False).flat
     for i, axes in enumerate(all_axes):
@@ -252,8 +252,8 @@ def _draw(figure, tracks: Sequence[Track], found: History) -> None:
         axes.set_xlim(-0.5, len(labels) - 0.5)
         axes.set_xticks(ticks, [textwrap.shorten(labels[at], 16, placeholder="…") or f"run {at + 1}" for at in ticks])
         axes.tick_params(axis="x", labelbottom=i >= len(tracks) - 2)
-        held |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(held.values(), held.keys(), loc="outside lower left", ncols=3)
+        handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=3)
 
 
 def _panel(axes, track: Track) -> None:
@@ -266,15 +266,15 @@ def _panel(axes, track: Track) -> None:
     room = max(0.15 * (max(ends) - min(ends)), floor)
     axes.set_ylim(scale * (min(ends) - room), scale * (max(ends) + room))
     axes.ticklabel_format(axis="y", useOffset=False)
-    for (band, _), those in groupby([p for p in points if p.band], key=lambda p: (p.band, _segment(p, track))):
-        at, (low, high) = [p.at for p in those], _edges(band)
+    for (band, _), group in groupby([p for p in points if p.band], key=lambda p: (p.band, _segment(p, track))):
+        at, (low, high) = [p.at for p in group], _edges(band)
         across = [at[0] - 0.5, at[-1] + 0.5]
         axes.fill_between(across, scale * low, scale * high, color=BAND, linewidth=0, label="recorded ± tolerance")
         axes.plot(across, [scale * band.recorded] * 2, color=MIDDLE, linewidth=2.5, label="recorded")
-    for _, run in groupby(points, key=lambda p: _segment(p, track)):
-        run = list(run)
+    for _, segment in groupby(points, key=lambda p: _segment(p, track)):
+        segment = list(segment)
         style = {"color": STYLES[0][0], "marker": ".", "markersize": 3, "linewidth": 1}
-        axes.plot([p.at for p in run], [scale * p.value for p in run], label="measured", **style)
+        axes.plot([p.at for p in segment], [scale * p.value for p in segment], label="measured", **style)
     for point in track.breaks:
         axes.axvline(
             point.at - 0.5, color=INK, linestyle=":", linewidth=1, label="other weights, problems, options, protocol or n"
@@ -283,16 +283,16 @@ def _panel(axes, track: Track) -> None:
         "DRIFTED": ("X", STYLES[3][0], 6, track.drifted),
         "verdict changed": ("D", "none", 7, [new for _, new in track.turns]),
     }
-    for label, (marker, face, size, those) in marks.items():
-        there = [p for p in those if p.value is not None]
-        if there:
+    for label, (marker, face, size, group) in marks.items():
+        dots = [p for p in group if p.value is not None]
+        if dots:
             style = {"marker": marker, "markersize": size, "markerfacecolor": face, "markeredgecolor": INK, "linestyle": "none"}
-            axes.plot([p.at for p in there], [scale * p.value for p in there], label=label, zorder=4, **style)
+            axes.plot([p.at for p in dots], [scale * p.value for p in dots], label=label, zorder=4, **style)
 
 
 def _segment(point: Point, track: Track) -> int:
     """How many breaks lie before or at a point."""
-    return sum(each.at <= point.at for each in track.breaks)
+    return sum(break_point.at <= point.at for break_point in track.breaks)
 
 
 def _edges(band: Band) -> tuple[float, float]:

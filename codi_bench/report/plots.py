@@ -61,10 +61,10 @@ def picture(name: str, title: str, height: float, draw: Callable, alt: str) -> t
         figure.set_layout_engine("none")  # what was laid out for the one stands for the other
         figure.dpi = DPI
         FigureCanvasAgg(figure).print_png(image, metadata={"Software": None})
-    return _inlined(text.getvalue(), f"figure-{name}", alt), image.getvalue()
+    return _inline(text.getvalue(), f"figure-{name}", alt), image.getvalue()
 
 
-def _inlined(svg: str, prefix: str, alt: str) -> str:
+def _inline(svg: str, prefix: str, alt: str) -> str:
     """Without prolog, metadata and size; ids and style rules that cannot meet those of another picture in the same page."""
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
@@ -94,16 +94,16 @@ def dots(figure, panels: Sequence[Panel], columns: int = 1) -> None:
         for label, value in panel.levels:
             axes.axvline(value, color=INK, linewidth=1, label=label)
         for j, series in enumerate(panel.series):
-            there = [(mark, at) for at, mark in enumerate(series.marks) if mark]
-            for mark, at in there:
+            points = [(mark, at) for at, mark in enumerate(series.marks) if mark]
+            for mark, at in points:
                 if mark.band:
                     _band(axes, mark.band, at, 0.72)
                 text = f"{mark.text or shown(mark.value, panel.unit)}\N{NO-BREAK SPACE} {mark.said}"
                 axes.text(1.02, at, text.rstrip(), transform=axes.get_yaxis_transform(), va="center")
-            if there:
-                values, ends = [mark.value for mark, _ in there], _ends([mark for mark, _ in there])
+            if points:
+                values, ends = [mark.value for mark, _ in points], _ends([mark for mark, _ in points])
                 style = _marker(j, series.hollow) | {"markersize": 6, "capsize": 2.5}
-                axes.errorbar(values, [at for _, at in there], xerr=ends, zorder=3, **style)
+                axes.errorbar(values, [at for _, at in points], xerr=ends, zorder=3, **style)
     _legend(figure)
 
 
@@ -117,10 +117,10 @@ def bars(figure, panels: Sequence[Panel]) -> None:
         width = 0.86 / len(panel.series)
         for j, series in enumerate(panel.series):
             shift = width * (j - (len(panel.series) - 1) / 2)
-            there = [(at + shift, mark) for at, mark in enumerate(series.marks) if mark]
-            if not there:
+            points = [(at + shift, mark) for at, mark in enumerate(series.marks) if mark]
+            if not points:
                 continue
-            places, values, ends = [x for x, _ in there], [mark.value for _, mark in there], _ends([mark for _, mark in there])
+            places, values, ends = [x for x, _ in points], [mark.value for _, mark in points], _ends([mark for _, mark in points])
             if series.hollow:
                 style = _marker(j, hollow=True) | {"markersize": 5, "capsize": 2, "elinewidth": 1}
                 axes.errorbar(places, values, yerr=ends, label=series.label, zorder=3, **style)
@@ -146,13 +146,13 @@ def curves(figure, panels: Sequence[Panel], columns: int = 1) -> None:
             axes.axhline(value, color=INK, linestyle=(":", "-.")[level % 2], linewidth=1.2, label=label)
         for j, series in enumerate(panel.series):
             shift = 0.1 * (j - (len(panel.series) - 1) / 2)
-            there = [(at + shift, mark) for at, mark in enumerate(series.marks) if mark]
-            if not there:
+            points = [(at + shift, mark) for at, mark in enumerate(series.marks) if mark]
+            if not points:
                 continue
-            places, values, ends = [x for x, _ in there], [mark.value for _, mark in there], _ends([mark for _, mark in there])
+            places, values, ends = [x for x, _ in points], [mark.value for _, mark in points], _ends([mark for _, mark in points])
             style = _marker(j, series.hollow) | {"markersize": 4.5, "capsize": 2, "linestyle": STYLES[j % len(STYLES)][3]}
             axes.errorbar(places, values, yerr=ends, label=series.label, linewidth=1.2, zorder=3, **style)
-            for x, mark in there:
+            for x, mark in points:
                 if mark.said:
                     top = mark.value if mark.high is None else mark.high
                     axes.annotate(mark.said, (x, top), (0, 3), textcoords="offset points", ha="center")
@@ -163,8 +163,8 @@ def curves(figure, panels: Sequence[Panel], columns: int = 1) -> None:
 
 def heatmaps(figure, grids: Sequence[Grid], note: str) -> None:
     """Two grids a row on one colour scale, every cell with its number; the note says what a star means."""
-    known = [cell for grid in grids for line in grid.cells for cell in line if cell is not None]
-    low, high = min(known) // 5 * 5, max(-(-max(known) // 5) * 5, min(known) // 5 * 5 + 5)
+    numbers = [cell for grid in grids for line in grid.cells for cell in line if cell is not None]
+    low, high = min(numbers) // 5 * 5, max(-(-max(numbers) // 5) * 5, min(numbers) // 5 * 5 + 5)
     all_axes = figure.subplots(-(-len(grids) // 2), 2, squeeze=False)
     for i, (axes, grid) in enumerate(zip(all_axes.flat, grids, strict=True)):
         axes.set_title(textwrap.fill(grid.title, 42))
@@ -228,16 +228,18 @@ def _ends(marks: Sequence[Mark]) -> list | None:
 
 def _legend(figure) -> None:
     """One entry a label, below everything."""
-    held = {}
+    handles = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            held.setdefault(label, handle)
-    if held:
-        ncols = next((count for count in (6, 4, 3, 2) if _letters(list(held), count) <= LETTERS), 1)
-        figure.legend(held.values(), held.keys(), loc="outside lower left", ncols=ncols, handlelength=2.2, columnspacing=1.5)
+            handles.setdefault(label, handle)
+    if handles:
+        ncols = next((count for count in (6, 4, 3, 2) if _letters(list(handles), count) <= LETTERS), 1)
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside lower left", ncols=ncols, handlelength=2.2, columnspacing=1.5
+        )
 
 
 def _letters(labels: Sequence[str], columns: int) -> int:
     """How many letters wide a legend of so many columns is, with handles and gaps."""
-    per = -(-len(labels) // columns)
-    return sum(max(map(len, labels[i : i + per])) + 8 for i in range(0, len(labels), per))
+    per_column = -(-len(labels) // columns)
+    return sum(max(map(len, labels[i : i + per_column])) + 8 for i in range(0, len(labels), per_column))

@@ -38,9 +38,9 @@ class Run:
     def absent(self, key: Key) -> tuple[str, str]:
         """(status, why) of a number that this run does not have; the row of a whole claim ("-") speaks for its metrics."""
         claim, model, _, protocol = key
-        whole = [row for row in self.rows.values() if (row.claim, row.model, row.metric) == (claim, model, "-")]
-        found = [self.rows.get(key), *(row for row in whole if row.protocol == protocol), *whole]
-        row = next((row for row in found if row is not None and row.status != OK), None)
+        claim_rows = [row for row in self.rows.values() if (row.claim, row.model, row.metric) == (claim, model, "-")]
+        candidates = [self.rows.get(key), *(row for row in claim_rows if row.protocol == protocol), *claim_rows]
+        row = next((row for row in candidates if row is not None and row.status != OK), None)
         return (row.status, f"{row.status}: {row.reason}") if row else ("", "no such number in that file")
 
     def inputs(self, model: str, what: str) -> str | None:
@@ -90,8 +90,8 @@ class Comparison:
         """How many numbers got which word in the later-th run after the first, verdict changes and other differences too."""
         changes = [entry.changes[later] for entry in self.entries]
         also = dict.fromkeys(word for change in changes for word in change.also)
-        found = {word: sum(change.word == word for change in changes) for word in NUMBER_WORDS}
-        return found | {word: sum(word in change.also for change in changes) for word in also}
+        totals = {word: sum(change.word == word for change in changes) for word in NUMBER_WORDS}
+        return totals | {word: sum(word in change.also for change in changes) for word in also}
 
 
 def read_run(path: Path) -> tuple[str, dict, list[Row]]:
@@ -106,90 +106,92 @@ def compare(runs: Sequence[tuple[str, dict, list[Row]]]) -> Comparison:
     """
     if len(runs) < 2:
         raise CodiBenchError(f"a comparison needs at least two runs, got {len(runs)}; give another results.json")
-    held = tuple(
+    labelled_runs = tuple(
         Run(f"run {i}", name, environment, {row.key: row for row in rows}) for i, (name, environment, rows) in enumerate(runs, 1)
     )
-    first, *later = held
-    keys = _keys(held)
-    tested = [max(1, sum(bool(first.measured(key) and run.measured(key)) for key in keys)) for run in later]
+    first, *later = labelled_runs
+    keys = _keys(labelled_runs)
+    family_sizes = [max(1, sum(bool(first.measured(key) and run.measured(key)) for key in keys)) for run in later]
     entries = []
     for key in keys:
-        rows = [run.measured(key) for run in held]
-        changes = tuple(_change(first, run, key, m) for run, m in zip(later, tested, strict=True))
+        rows = [run.measured(key) for run in labelled_runs]
+        changes = tuple(_change(first, run, key, family_size) for run, family_size in zip(later, family_sizes, strict=True))
         values = tuple(row and {end: row.measured.get(end) for end in ("value", "low", "high")} for row in rows)
         entries.append(Entry(key, next((shown_unit(row) for row in rows if row), ""), values, changes))
-    return Comparison(held, tuple(entries), tuple(note for run in later for note in _inputs(first, run)))
+    return Comparison(labelled_runs, tuple(entries), tuple(note for run in later for note in _inputs(first, run)))
 
 
 def _keys(runs: Sequence[Run]) -> list[Key]:
     """The keys of all runs by model, claim and metric; without those that only stand for a claim whose numbers are there."""
     rows = {key: row for run in runs for key, row in run.rows.items()}
-    named = {key[:2] for key in rows if key[2] != "-"}
+    claim_models = {key[:2] for key in rows if key[2] != "-"}
     claims = in_order({name: text for run in runs for name, text in (run.environment.get("claims") or {}).items()})
-    position = {name: i for i, name in enumerate(claims)}
-    kept = [row for key, row in rows.items() if key[2] != "-" or key[:2] not in named]
-    order = sorted(kept, key=lambda r: (r.model, position.get(r.claim, len(position)), r.claim, metric_order(r), r.protocol))
-    return [row.key for row in order]
+    positions = {name: i for i, name in enumerate(claims)}
+    candidates = [row for key, row in rows.items() if key[2] != "-" or key[:2] not in claim_models]
+    sorted_rows = sorted(
+        candidates, key=lambda r: (r.model, positions.get(r.claim, len(positions)), r.claim, metric_order(r), r.protocol)
+    )
+    return [row.key for row in sorted_rows]
 
 
-def _change(first: Run, later: Run, key: Key, tested: int) -> Change:
+def _change(first: Run, later: Run, key: Key, family_size: int) -> Change:
     old, new = first.measured(key), later.measured(key)
     if old and new:
-        return _difference(first, later, old, new, tested)
+        return _difference(first, later, old, new, family_size)
     if old:
         return Change(GONE, remarks=(f"in {later.label} {later.absent(key)[1]}",))
     if new:
         return Change(APPEARED, remarks=(f"in {first.label} {first.absent(key)[1]}",))
-    (was, why), (now, because) = first.absent(key), later.absent(key)
-    if was != now and BLOCKED in (was, now):
-        return Change(UNMEASURED, (STATUS,), remarks=(f"{why} → {because}",))
+    (old_status, old_reason), (new_status, new_reason) = first.absent(key), later.absent(key)
+    if old_status != new_status and BLOCKED in (old_status, new_status):
+        return Change(UNMEASURED, (STATUS,), remarks=(f"{old_reason} → {new_reason}",))
     return Change(UNMEASURED)
 
 
-def _difference(first: Run, later: Run, old: Row, new: Row, tested: int) -> Change:
+def _difference(first: Run, later: Run, old: Row, new: Row, family_size: int) -> Change:
     """Two measured numbers: by their outcomes, by their intervals, or without either."""
     also = dict(_also(first, later, old, new))
-    said = {"also": tuple(also), "remarks": tuple(filter(None, also.values()))}
+    extras = {"also": tuple(also), "remarks": tuple(filter(None, also.values()))}
     if shown_unit(old) != shown_unit(new):
-        return Change(CHANGED, **said, why="other units: no difference can be taken")
+        return Change(CHANGED, **extras, why="other units: no difference can be taken")
     delta = new.measured["value"] - old.measured["value"]
     bits = _outcomes(first, later, old, new)
-    turned = bits is not None and any(bits[0] != bits[1])
-    if (turned or abs(delta) > EQUAL) and old.n == new.n and _deterministic(first, later, old.model):
-        return Change(MOVED, difference={"value": delta}, why="same environment, weights and problems: no noise there", **said)
-    if bits and (found := _by_outcomes(*bits, delta, 1 if old.unit == "fraction" else 100, tested)):
-        return Change(**found, **said)
+    any_flip = bits is not None and any(bits[0] != bits[1])
+    if (any_flip or abs(delta) > EQUAL) and old.n == new.n and _deterministic(first, later, old.model):
+        return Change(MOVED, difference={"value": delta}, why="same environment, weights and problems: no noise there", **extras)
+    if bits and (estimate := _by_outcomes(*bits, delta, 1 if old.unit == "fraction" else 100, family_size)):
+        return Change(**estimate, **extras)
     if abs(delta) <= EQUAL:
-        return Change(SAME, difference={"value": delta}, **said)
+        return Change(SAME, difference={"value": delta}, **extras)
     if any(finite(row.measured.get(end)) is None for row in (old, new) for end in ("low", "high")):
-        return Change(CHANGED, difference={"value": delta}, why="no interval", **said)
+        return Change(CHANGED, difference={"value": delta}, why="no interval", **extras)
     from codi_bench.rules.intervals import mover_difference
     from codi_bench.rules.stats import Estimate
 
-    found = mover_difference(*(Estimate(*(row.measured[end] for end in ("value", "low", "high"))) for row in (new, old)))
-    word = NOISE if found.low <= 0 <= found.high else MOVED
-    ends = {"value": found.value, "low": found.low, "high": found.high}
+    estimate = mover_difference(*(Estimate(*(row.measured[end] for end in ("value", "low", "high"))) for row in (new, old)))
+    word = NOISE if estimate.low <= 0 <= estimate.high else MOVED
+    ends = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
     return Change(
-        word, difference=ends, why=f"95 % interval of the difference {'contains' if word == NOISE else 'excludes'} 0", **said
+        word, difference=ends, why=f"95 % interval of the difference {'contains' if word == NOISE else 'excludes'} 0", **extras
     )
 
 
 def _deterministic(first: Run, later: Run, model: str) -> bool:
     """Same machine key, weights, problems and options: then VERDICTS.md, section 4, allows no change and needs no statistics."""
-    both = [run.environment for run in (first, later)]
-    keys = [[each.get("options", ""), *(each.get(name) for name in ENVIRONMENT)] for each in both]
-    torch = [(each.get("torch") or "").split("+")[0].split(".")[:2] for each in both]
+    environments = [run.environment for run in (first, later)]
+    keys = [[environment.get("options", ""), *(environment.get(name) for name in ENVIRONMENT)] for environment in environments]
+    torch = [(environment.get("torch") or "").split("+")[0].split(".")[:2] for environment in environments]
     inputs = [[run.inputs(model, what) for what in ("weights", "problems")] for run in (first, later)]
-    known = None not in keys[0] and all(torch) and None not in inputs[0]
-    devices = [(each.get("devices") or {}).get(model) for each in both]
-    return known and (keys[0], torch[0], inputs[0], devices[0]) == (keys[1], torch[1], inputs[1], devices[1])
+    complete = None not in keys[0] and all(torch) and None not in inputs[0]
+    devices = [(environment.get("devices") or {}).get(model) for environment in environments]
+    return complete and (keys[0], torch[0], inputs[0], devices[0]) == (keys[1], torch[1], inputs[1], devices[1])
 
 
 def _outcomes(first: Run, later: Run, old: Row, new: Row):
     """Right or wrong per problem of both rows, bool [n] each; None unless both are about the same problems in the same order."""
-    held = [row.detail.get("outcomes") for row in (old, new)]
+    packed_bits = [row.detail.get("outcomes") for row in (old, new)]
     problems = {row.detail.get("problems") for row in (old, new)}
-    if not all(held) or old.n != new.n or not old.n or len(problems) > 1 or None in problems:
+    if not all(packed_bits) or old.n != new.n or not old.n or len(problems) > 1 or None in problems:
         return None
     family = ((first.environment.get("claims") or {}).get(old.claim) or {}).get("family", OWN_ERRORS)
     if family == OWN_ERRORS:  # one answer that turned can give another test split
@@ -205,7 +207,7 @@ def _outcomes(first: Run, later: Run, old: Row, new: Row):
     return bits
 
 
-def _by_outcomes(old, new, delta: float, scale: float, tested: int) -> dict | None:
+def _by_outcomes(old, new, delta: float, scale: float, family_size: int) -> dict | None:
     """By McNemar, where the turned answers are the whole difference: of a drop, the answers without an edit have a part too."""
     from codi_bench.rules.reproduction import DRIFT_LEVEL, Regression, regression_count
     from codi_bench.rules.stats import mcnemar_exact, newcombe_paired, paired_counts
@@ -216,13 +218,13 @@ def _by_outcomes(old, new, delta: float, scale: float, tested: int) -> dict | No
         return None
     if not lost + gained:
         return {"word": SAME, "difference": {"value": delta}}
-    found = newcombe_paired(*((old, new) if drop else (new, old)))
-    drifted = regression_count(old, new, same_environment=False, family_size=tested).word == Regression.DRIFTED
+    interval = newcombe_paired(*((old, new) if drop else (new, old)))
+    is_drift = regression_count(old, new, same_environment=False, family_size=family_size).word == Regression.DRIFTED
     return {
-        "word": MOVED if drifted else NOISE,
-        "difference": {"value": delta, "low": scale * found.low, "high": scale * found.high},
+        "word": MOVED if is_drift else NOISE,
+        "difference": {"value": delta, "low": scale * interval.low, "high": scale * interval.high},
         "why": f"{lost} right → wrong, {gained} wrong → right of {len(old)}; McNemar p = "
-        f"{mcnemar_exact(old, new):.2g}, level {DRIFT_LEVEL / tested:.2g}",
+        f"{mcnemar_exact(old, new):.2g}, level {DRIFT_LEVEL / family_size:.2g}",
     }
 
 
@@ -240,8 +242,8 @@ def _also(first: Run, later: Run, old: Row, new: Row) -> Iterator[tuple[str, str
     if old.seeds != new.seeds:
         yield "seeds differ", ""
     texts = [((run.environment.get("claims") or {}).get(old.claim) or {}) for run in (first, later)]
-    written = [text.get("sound" if old.protocol == SOUND else "protocol") for text in texts]
-    if None not in written and written[0] != written[1]:
+    protocols = [text.get("sound" if old.protocol == SOUND else "protocol") for text in texts]
+    if None not in protocols and protocols[0] != protocols[1]:
         yield "protocol differs", "the protocol's own words differ: the difference is between protocols"
 
 
@@ -250,15 +252,15 @@ def _inputs(first: Run, later: Run) -> Iterator[str]:
     old, new = ((run.environment.get("options") or "none") for run in (first, later))
     if old != new:
         yield f"options differ: {first.label} {old}, {later.label} {new}: numbers of other sizes are compared"
-    both = [name for name in measured_models(list(first.rows.values())) if name in measured_models(list(later.rows.values()))]
-    for model in both:
-        for what, name, than in (("weights", "model", "models"), ("problems", "list of problems", "problems")):
-            old, new = first.inputs(model, what), later.inputs(model, what)
+    models = [name for name in measured_models(list(first.rows.values())) if name in measured_models(list(later.rows.values()))]
+    for model in models:
+        for kind, noun, plural in (("weights", "model", "models"), ("problems", "list of problems", "problems")):
+            old, new = first.inputs(model, kind), later.inputs(model, kind)
             where = f"{model} in {first.label} and {later.label}"
             if None in (old, new):
-                yield f"{where}: whether it is the same {name} is not known, a file does not say"
+                yield f"{where}: whether it is the same {noun} is not known, a file does not say"
             elif old != new:
-                yield f"{where}: not the same {name} ({old[:8]}…, {new[:8]}…): differences are between {than}"
+                yield f"{where}: not the same {noun} ({old[:8]}…, {new[:8]}…): differences are between {plural}"
 
 
 def _word(validity: str | None) -> str:
