@@ -194,7 +194,7 @@ def _signed_word(word: str) -> str:
     return f"{SIGNS.get(word, '!')} {word}"
 
 
-def _difference_text(difference: dict | None, unit: str) -> str:
+def _difference_text(difference: dict[str, float] | None, unit: str) -> str:
     """A difference with its sign and interval: rates and drops in points; one too small for its digits keeps one of its own."""
     if difference is None:
         return ""
@@ -204,5 +204,5 @@ def _difference_text(difference: dict | None, unit: str) -> str:
         text = f"{scale * x:+.{digits}f}"
         return "0" if x == 0 else f"{scale * x:+.1g}" if float(text) == 0 else text
 
-    ends = [difference.get(end) for end in ("low", "high")]
-    return show(difference["value"]) + (f" [{show(ends[0])}, {show(ends[1])}]" if None not in ends else "")
+    low, high = difference.get("low"), difference.get("high")
+    return show(difference["value"]) + ("" if low is None or high is None else f" [{show(low)}, {show(high)}]")

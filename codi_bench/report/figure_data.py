@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from codi_bench.records.results import OK, Row, finite
+from codi_bench.records.results_schema import Number
 from codi_bench.report.table import REPORTED, REPORTING, number, word
 
 
@@ -107,8 +108,10 @@ def shown(value: float, unit: str) -> str:
 
 def mark_of(row: Row, said: str = "") -> Mark:
     """The measured number of a row, in percent or points, with its interval and null."""
+    assert row.measured is not None
     scale = 100 if row.unit == "fraction" else 1
     value, low, high = (scaled(row.measured.get(end), scale) for end in ("value", "low", "high"))
+    assert value is not None
     return Mark(value, low, high, band_of(row, scale), said)
 
 
@@ -122,14 +125,14 @@ def band_of(row: Row, scale: float) -> Band | None:
     """The null of a row that has a band."""
     null = row.null or {}
     value, low, high = (scaled(null.get(end), scale) for end in ("value", "low", "high"))
-    if None in (value, low, high):
+    if value is None or low is None or high is None:
         return None
     draws = [scaled(x, scale) for x in null.get("quantiles") or ()]  # 0 to 100 % in steps of 5
-    middle = (draws[5], draws[15]) if len(draws) == 21 and None not in (draws[5], draws[15]) else None
-    return Band(value, low, high, middle)
+    lower, upper = (draws[5], draws[15]) if len(draws) == 21 else (None, None)
+    return Band(value, low, high, None if lower is None or upper is None else (lower, upper))
 
 
-def percent(value: dict | None) -> str:
+def percent(value: Number | None) -> str:
     """A rate without its interval, as in the tables."""
     return number({"value": (value or {}).get("value")}, "fraction", " %")
 
@@ -155,7 +158,7 @@ def published(rows: Sequence[Row], claim: str, metric: str, unit: str) -> dict[s
     for model, name in REPORTING.items():
         row = by_key.get((claim, model, metric, REPORTED))
         value = scaled((row.reported or {}).get("value"), 100 if unit == " %" else 1) if row else None
-        if value is not None:
+        if row and value is not None:
             note = "" if row.status == OK else "not measured here"
             marks[f"{name}, published"] = Mark(value, said=note, text=f"{value:.2f}{unit}")
     return marks
@@ -179,13 +182,13 @@ def described(panel: Panel | Grid) -> str:
 
 def _at_place(panel: Panel, at: int) -> str:
     """The numbers at one place, each under its series where more than one could stand there."""
-    marks = [(series.label, series.marks[at]) for series in panel.series if series.marks[at]]
+    marks = [(series.label, mark) for series in panel.series if (mark := series.marks[at])]
     return ", ".join(f"{label} {_number(mark, panel.unit)}".strip() for label, mark in marks)
 
 
 def _number(mark: Mark, unit: str) -> str:
     text = mark.text or shown(mark.value, unit)
-    if None not in (mark.low, mark.high):
+    if mark.low is not None and mark.high is not None:
         text += f" [{shown(mark.low, unit).removesuffix(unit)}, {shown(mark.high, unit).removesuffix(unit)}]"
     text += f" (permuted labels {_band(mark.band, unit)})" if mark.band else ""
     return f"{text} {mark.said}".rstrip()

@@ -96,7 +96,7 @@ def cells(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan
 def _grid(title: str, row: Row | None, names: Mapping) -> Grid:
     """The cells of a row in percent; where they are not named, they are counted."""
     lines = [[scaled(cell, 100) for cell in line] for line in (row.detail.get("grid") if row else None) or []]
-    if not lines:
+    if row is None or not lines:
         return Grid(f"{title}: not in these results", [], [], [], [])
     width = max(map(len, lines))
     lines = [line + [None] * (width - len(line)) for line in lines]
@@ -135,7 +135,7 @@ def spread(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Pla
         findings.append(f"{model}: {'; '.join(parts)}")
     if study:
         references = published(rows, "spread", "std", " points")
-        marks = [mark_of(row, verdict(row, symbol=True)) for row in study.values()]
+        marks: list[Mark | None] = [mark_of(row, verdict(row, symbol=True)) for row in study.values()]
         series = [
             Series("", [*references.values()] + [None] * len(marks), hollow=True),
             Series("", [None] * len(references) + marks),
@@ -179,7 +179,7 @@ def values(found: Mapping[str, dict]) -> Plan | None:
         row = [_step(model, i, step, entry.get("cells") or []) for i, step in enumerate(entry["steps"], 1)]
         panels += row + [Panel("", "", [], [], empty="no such step")] * (columns - len(row))
         by_step = [(step.get("step", i), _cells(step)) for i, step in enumerate(entry["steps"], 1) if _cells(step)]
-        best = ", ".join(f"step {i} {shown(100 * max(map(_accuracy, cells)), ' %')}" for i, cells in by_step)
+        best = ", ".join(f"step {i} {shown(100 * _highest(cells), ' %')}" for i, cells in by_step)
         readable = [f"{i}" for i, cells in by_step if any(map(_decodable, cells))]
         phrase = "passes the corrected test and reads above its control"
         test = f"a cell {phrase} at step {', '.join(readable)}" if readable else f"no cell {phrase}"
@@ -208,7 +208,7 @@ def _step(model: str, i: int, step: dict, places: Sequence[dict]) -> Panel:
     control = [interval([cell.get("control")], 100) for _, _, cell in best]
     levels = [("majority", scaled(step.get("majority"), 100)), ("by template", scaled(step.get("by_template"), 100))]
     series = [Series("best layer", marks), Series("control: random values", control)]
-    known_levels = [level for level in levels if level[1] is not None]
+    known_levels = [(label, value) for label, value in levels if value is not None]
     return Panel(title, "accuracy, %", list(by_latent), series, across="latent position", levels=known_levels)
 
 
@@ -219,6 +219,11 @@ def _cells(step: dict) -> list[dict]:
 
 def _accuracy(cell: dict) -> float | None:
     return finite((cell.get("accuracy") or {}).get("value"))
+
+
+def _highest(cells: Sequence[dict]) -> float:
+    """The highest accuracy of cells, at least one of which has one."""
+    return max(accuracy for cell in cells if (accuracy := _accuracy(cell)) is not None)
 
 
 def _decodable(cell: dict) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from codi_bench.records.results import OK, Row, finite
 from codi_bench.report import figure_probes, plots
-from codi_bench.report.figure_data import Panel, Plan, Series, band_of, interval, mark_of, percent, shown, verdict
+from codi_bench.report.figure_data import Mark, Panel, Plan, Series, band_of, interval, mark_of, percent, shown, verdict
 from codi_bench.report.table import REPORTED, SOUND, WORDS, measured_models
 from codi_bench.store.files import write_text, write_whole
 
@@ -60,7 +60,7 @@ def write_figures(drawn: Sequence[Drawn], folder: Path) -> list[Path]:
     for figure in drawn:
         svg, png = (folder / "figures" / f"{figure.name}.{kind}" for kind in ("svg", "png"))
         write_text(svg, figure.svg + "\n")
-        write_whole(png, lambda temporary, image=figure.png: temporary.write_bytes(image))
+        write_whole(png, partial(Path.write_bytes, data=figure.png))
         paths += [svg, png]
     return paths
 
@@ -84,19 +84,19 @@ def _wrap(finding: str) -> list[str]:
 
 def sae(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan | None:
     """Held-out error prediction from SAE features beside everything simpler."""
-    panels, findings = [], []
+    panels: list[Panel] = []
+    findings: list[str] = []
     for model in models:
         row, auc, gain = (measured.get((SAE, model, metric, SOUND)) for metric in ("test_accuracy", "auc", "gain"))
         sets = (row.detail.get("sets") if row else None) or {}
-        names = [name for name in SETS if interval((sets.get(name) or {}).get("accuracy"), 100)]
-        if not names:
+        accuracy = {name: mark for name in SETS if (mark := interval((sets.get(name) or {}).get("accuracy"), 100))}
+        if row is None or not accuracy:
             continue
-        places = [SETS[name] for name in names]
-        accuracy = [interval(sets[name]["accuracy"], 100) for name in names]
-        auc_marks = [interval(sets[name].get("auc"), 1) for name in names]
-        panels.append(Panel(model, "held-out accuracy, %", places, [Series("", accuracy)], band=band_of(row, 100)))
+        places = [SETS[name] for name in accuracy]
+        auc_marks = [interval(sets[name].get("auc"), 1) for name in accuracy]
+        panels.append(Panel(model, "held-out accuracy, %", places, [Series("", [*accuracy.values()])], band=band_of(row, 100)))
         panels.append(Panel(model, "held-out AUC", places, [Series("", auc_marks)], "", band=auc and band_of(auc, 1)))
-        parts = [", ".join(f"{place.split()[0]} {shown(mark.value, ' %')}" for place, mark in zip(places, accuracy, strict=True))]
+        parts = [", ".join(f"{SETS[name].split()[0]} {shown(mark.value, ' %')}" for name, mark in accuracy.items())]
         null = f"SAE on permuted labels {percent(row.null)}: " if finite((row.null or {}).get("value")) is not None else ""
         parts.append(f"{null}{verdict(row)}")
         if gain:
@@ -156,7 +156,7 @@ def _replacements(names: Sequence[str], sound: Mapping[str, Row]) -> list[Series
     return [Series(kind, [interval(ends, 100) for ends in drops[kind]]) for kind in kinds]
 
 
-def _n(rows: Sequence[Row]) -> str:
+def _n(rows: Collection[Row]) -> str:
     """The number of problems, if all rows agree on it."""
     counts = {row.n for row in rows}
     return f" (n = {counts.pop()})" if len(counts) == 1 and None not in counts else ""
@@ -164,12 +164,14 @@ def _n(rows: Sequence[Row]) -> str:
 
 def steps(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan | None:
     """Task accuracy by the number of steps that a problem takes."""
-    marks_by_model, findings, constants = {}, [], {}
+    marks_by_model: dict[str, dict[int, Mark]] = {}
+    findings: list[str] = []
+    constants: dict[float, list[str]] = {}
     for model in models:
         row = measured.get(("task-accuracy", model, "accuracy", SOUND))
         by_steps = (row.detail.get("by_steps") if row else None) or {}
         marks = {int(count): mark for count, ends in by_steps.items() if (mark := interval(ends, 100))}
-        if not marks:
+        if row is None or not marks:
             continue
         marks_by_model[model] = marks
         ends = [f"{shown(marks[count].value, ' %')} at {count}" for count in sorted({min(marks), max(marks)})]

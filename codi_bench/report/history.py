@@ -23,6 +23,7 @@ WORDS = (DRIFTED, EARLIER, BLOCKS, VERDICT, MOVED, GONE, STEADY)  # the first th
 BREAKS = 3  # of a model that are told, the latest
 NET_CHANGE = 0.005  # of n: what right-or-wrong outcomes may change by in another environment (VERDICTS.md, section 4)
 Key = tuple[str, str, str, str]
+Inputs = dict[str, str | int | None]  # what must be equal before two numbers of one name are the same measurement
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,15 @@ class Point:
     validity: str | None
     fragile: bool
     regression: str
-    inputs: dict[str, str | None]
+    inputs: Inputs
     band: Band | None
     broken: str = ""
+
+    @property
+    def number(self) -> float:
+        """The value of a point that was measured."""
+        assert self.value is not None
+        return self.value
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ class Track:
         """(before, after) of every step that is larger than the tolerance, between runs that can be compared."""
         pairs = [(old, new) for old, new in pairwise(self.measured) if not new.broken]
         return [
-            (old, new) for old, new in pairs if abs(new.value - old.value) > max(EQUAL, new.band.tolerance if new.band else 0)
+            (old, new) for old, new in pairs if abs(new.number - old.number) > max(EQUAL, new.band.tolerance if new.band else 0)
         ]
 
     @cached_property
@@ -205,12 +212,13 @@ def _positions(night: Night) -> list[str]:
     """The claims of a run as their source tells them."""
     claims = night.environment.get("claims")
     texts = {name: text for name, text in claims.items() if isinstance(text, dict)} if isinstance(claims, dict) else {}
-    positions = {name: text.get("position") for name, text in texts.items()}
-    return sorted(texts, key=lambda name: positions[name] if isinstance(positions[name], int) else len(texts))
+    positions = {name: position for name, text in texts.items() if isinstance(position := text.get("position"), int)}
+    return sorted(texts, key=lambda name: positions.get(name, len(texts)))
 
 
-def _track(key: Key, nights: Sequence[Night], baseline: Callable) -> Track:
-    points, previous = [], None
+def _track(key: Key, nights: Sequence[Night], baseline: Callable[[str, str], Baseline]) -> Track:
+    points: list[Point] = []
+    previous: Point | None = None
     for at, night in enumerate(nights):
         point = _point(at, key, night, baseline)
         if point.value is not None:
@@ -225,21 +233,20 @@ def _track(key: Key, nights: Sequence[Night], baseline: Callable) -> Track:
     return Track(key, unit, family, tuple(points))
 
 
-def _point(at: int, key: Key, night: Night, baseline: Callable) -> Point:
+def _point(at: int, key: Key, night: Night, baseline: Callable[[str, str], Baseline]) -> Point:
     row = night.row(key)
     if row is None:
         return Point(at, None, None, None, None, "", "no such number in that file", None, False, "UNCHECKED", {}, None)
-    is_measured = row.status == OK and row.key == key and row.measured
-    ends = [finite(row.measured.get(end)) for end in ("value", "low", "high")] if is_measured else [None] * 3
+    measured = row.measured if row.status == OK and row.key == key else None
+    value, low, high = [finite(measured.get(end)) for end in ("value", "low", "high")] if measured else [None] * 3
     why = "" if row.status == OK else str(row.reason)
-    inputs = _inputs(night, row) if is_measured else {}
-    band = _band(night, row, inputs, baseline(key[1], key[0])) if is_measured else None
+    inputs = _inputs(night, row) if measured else {}
+    band = _band(night, row, inputs, baseline(key[1], key[0])) if measured else None
     fragile = row.detail["fragile"]
-    return Point(at, *ends, row.n, row.status, why, row.validity or None, fragile, row.regression, inputs, band)
+    return Point(at, value, low, high, row.n, row.status, why, row.validity or None, fragile, row.regression, inputs, band)
 
 
-def _inputs(night: Night, row: Row) -> dict[str, str | None]:
-    """What must be equal before two numbers of one name are the same measurement."""
+def _inputs(night: Night, row: Row) -> Inputs:
     hashes, text = (night.of_model(*place) or {} for place in (("inputs", row.model), ("claims", row.claim)))
     hashes, text = (entry if isinstance(entry, dict) else {} for entry in (hashes, text))
     return {
@@ -252,7 +259,7 @@ def _inputs(night: Night, row: Row) -> dict[str, str | None]:
     }
 
 
-def _band(night: Night, row: Row, inputs: dict, baseline: Baseline) -> Band | None:
+def _band(night: Night, row: Row, inputs: Inputs, baseline: Baseline) -> Band | None:
     """Around what that night was compared with; else around what is recorded now for the same weights, problems and n."""
     name = record_key(row.protocol, row.metric)
     tolerance, environment = baseline.tolerance.get(name), environment_of(night.environment, row.model)
@@ -262,10 +269,9 @@ def _band(night: Night, row: Row, inputs: dict, baseline: Baseline) -> Band | No
     current = record.metrics.get(name) if record else None
     value = finite((row.recorded or {}).get("value")) if row.regression != "UNCHECKED" else None
     if value is None:
-        same_inputs = (
-            current and not inputs["options"] and (record.weights, record.problems, current.n) == (*_hashes(inputs), row.n)
-        )
-        if not same_inputs:
+        if record is None or current is None or inputs["options"]:
+            return None
+        if (record.weights, record.problems, current.n) != (*_hashes(inputs), row.n):
             return None
         value = current.value
     if exact and current and abs(current.value - value) <= EQUAL:
@@ -275,5 +281,5 @@ def _band(night: Night, row: Row, inputs: dict, baseline: Baseline) -> Band | No
     return Band(value, tolerance.device)
 
 
-def _hashes(inputs: dict) -> tuple:
+def _hashes(inputs: Inputs) -> tuple:
     return inputs["weights"], inputs["problems"]

@@ -19,7 +19,9 @@ def read_history(paths: Sequence[Path], baselines: Path) -> History:
     A file that was named must be a results file; one found in a folder that is none is left out, and said. Raises
     CodiBenchError naming path and mend.
     """
-    files, notes, nights = {}, [], []
+    files: dict[Path, tuple[Path, bool]] = {}
+    notes: list[str] = []
+    nights: list[Night] = []
     for path in paths:
         matches = sorted(path.rglob("results.json")) if path.is_dir() else [path]
         if not matches:

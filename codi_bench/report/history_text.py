@@ -97,9 +97,9 @@ def _metric(track: Track) -> str:
 def _numbers(track: Track) -> tuple[str, str, str]:
     """First and last measured value, and the last band."""
     ends = [track.measured[0], track.measured[-1]] if track.measured else []
-    values = [number({"value": point.value}, track.unit) for point in ends] or ["", ""]
+    first, last = [number({"value": point.value}, track.unit) for point in ends] or ["", ""]
     bands = [point.band for point in track.measured if point.band]
-    return *values, band_text(bands[-1], track.unit) if bands else ""
+    return first, last, band_text(bands[-1], track.unit) if bands else ""
 
 
 def band_text(band: Band, unit: str) -> str:
@@ -231,7 +231,7 @@ def _figure(family: str, tracks: Sequence[Track], history: History) -> Drawn:
 
 def _panel_text(track: Track, history: History) -> str:
     """The numbers of a panel as text: a hundred points would not be listened to."""
-    values = [point.value for point in track.measured]
+    values = [point.number for point in track.measured]
     first, last, band = _numbers(track)
     low, high = (number({"value": end}, track.unit) for end in (min(values), max(values)))
     within = f", recorded {band}" if band else ", nothing recorded"
@@ -241,7 +241,8 @@ def _panel_text(track: Track, history: History) -> str:
 
 def _draw(figure, tracks: Sequence[Track], history: History) -> None:
     """Small panels, two a row: the line broken where the inputs changed, the band behind it, crosses where it DRIFTED."""
-    rows, labels, handles = -(-len(tracks) // 2), [night.label for night in history.nights], {}
+    rows, labels = -(-len(tracks) // 2), [night.label for night in history.nights]
+    handles: dict[str, object] = {}
     ticks = sorted({0, (len(labels) - 1) // 2, len(labels) - 1}) if len(labels) < 40 else [0, len(labels) - 1]
     all_axes = figure.subplots(rows, 2, squeeze=False).flat
     for i, axes in enumerate(all_axes):
@@ -261,20 +262,20 @@ def _panel(axes, track: Track) -> None:
     axes.set_title(textwrap.fill(title, 50))
     axes.grid(axis="y")
     points = track.measured
-    ends = [end for p in points for end in ((p.value,) if p.band is None else (p.value, *_edges(p.band)))]
+    ends = [end for p in points for end in ((p.number,) if p.band is None else (p.number, *_edges(p.band)))]
     floor = {"fraction": 0.01, "auc": 0.01, "nats": 0.01, "points": 1}.get(track.unit, 0.05 * max(map(abs, ends)) or 1)
     room = max(0.15 * (max(ends) - min(ends)), floor)
     axes.set_ylim(scale * (min(ends) - room), scale * (max(ends) + room))
     axes.ticklabel_format(axis="y", useOffset=False)
-    for (band, _), group in groupby([p for p in points if p.band], key=lambda p: (p.band, _segment(p, track))):
-        at, (low, high) = [p.at for p in group], _edges(band)
+    for (band, _), band_points in groupby([p for p in points if p.band], key=lambda p: (p.band, _segment(p, track))):
+        at, (low, high) = [p.at for p in band_points], _edges(band)
         across = [at[0] - 0.5, at[-1] + 0.5]
         axes.fill_between(across, scale * low, scale * high, color=BAND, linewidth=0, label="recorded ± tolerance")
         axes.plot(across, [scale * band.recorded] * 2, color=MIDDLE, linewidth=2.5, label="recorded")
-    for _, segment in groupby(points, key=lambda p: _segment(p, track)):
-        segment = list(segment)
+    for _, group in groupby(points, key=lambda p: _segment(p, track)):
+        segment = list(group)
         style = {"color": STYLES[0][0], "marker": ".", "markersize": 3, "linewidth": 1}
-        axes.plot([p.at for p in segment], [scale * p.value for p in segment], label="measured", **style)
+        axes.plot([p.at for p in segment], [scale * p.number for p in segment], label="measured", **style)
     for point in track.breaks:
         axes.axvline(
             point.at - 0.5, color=INK, linestyle=":", linewidth=1, label="other weights, problems, options, protocol or n"
@@ -283,11 +284,11 @@ def _panel(axes, track: Track) -> None:
         "DRIFTED": ("X", STYLES[3][0], 6, track.drifted),
         "verdict changed": ("D", "none", 7, [new for _, new in track.turns]),
     }
-    for label, (marker, face, size, group) in marks.items():
-        dots = [p for p in group if p.value is not None]
+    for label, (marker, face, size, events) in marks.items():
+        dots = [p for p in events if p.value is not None]
         if dots:
             style = {"marker": marker, "markersize": size, "markerfacecolor": face, "markeredgecolor": INK, "linestyle": "none"}
-            axes.plot([p.at for p in dots], [scale * p.value for p in dots], label=label, zorder=4, **style)
+            axes.plot([p.at for p in dots], [scale * p.number for p in dots], label=label, zorder=4, **style)
 
 
 def _segment(point: Point, track: Track) -> int:

@@ -10,6 +10,7 @@ import re
 import textwrap
 from collections.abc import Callable, Sequence
 from html import escape
+from typing import Any
 
 from codi_bench.report.figure_data import Band, Grid, Mark, Panel, shown
 
@@ -25,7 +26,7 @@ STYLES = (
     ("#F0E442", "P", "----", "--"),
     ("#000000", "D", "", "-"),
 )
-RC = {
+RC: dict[Any, object] = {  # Any: matplotlib types its keys as literals, other ones in every release
     "font.family": ["DejaVu Sans", "sans-serif"],
     "font.size": 8,
     "axes.titlesize": 8.5,
@@ -49,10 +50,10 @@ def picture(name: str, title: str, height: float, draw: Callable, alt: str) -> t
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with matplotlib.rc_context({**RC, "svg.hashsalt": name}):
-        figure = Figure((WIDTH, height), facecolor="white", layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.06, w_pad=0.06)
+        figure = Figure((WIDTH, height), facecolor="white", layout=ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06))
         figure.suptitle(title, x=0.01, ha="left", fontsize=8.5, fontweight="bold", color=INK)
         draw(figure)
         text, image = io.StringIO(), io.BytesIO()
@@ -222,13 +223,13 @@ def _ends(marks: Sequence[Mark]) -> list | None:
     if all(None in (mark.low, mark.high) for mark in marks):
         return None
     nothing = (float("nan"), float("nan"))
-    pairs = [nothing if None in (m.low, m.high) else (max(m.value - m.low, 0), max(m.high - m.value, 0)) for m in marks]
+    pairs = [nothing if m.low is None or m.high is None else (max(m.value - m.low, 0), max(m.high - m.value, 0)) for m in marks]
     return [list(side) for side in zip(*pairs, strict=True)]
 
 
 def _legend(figure) -> None:
     """One entry a label, below everything."""
-    handles = {}
+    handles: dict[str, object] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)

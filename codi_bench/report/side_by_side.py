@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from codi_bench.errors import CodiBenchError
 from codi_bench.records.results import BLOCKED, OK, OWN_ERRORS, Row, finite, read_results
+from codi_bench.records.results_schema import Number
 from codi_bench.report.table import SOUND, WORDS, in_order, measured_models, metric_order, place, shown_unit
 
 EQUAL = 1e-6
@@ -59,7 +62,7 @@ class Change:
 
     word: str
     also: tuple[str, ...] = ()
-    difference: dict | None = None
+    difference: dict[str, float] | None = None
     why: str = ""
     remarks: tuple[str, ...] = ()
 
@@ -74,7 +77,7 @@ class Entry:
 
     key: Key
     unit: str
-    values: tuple[dict | None, ...]
+    values: tuple[Number | None, ...]
     changes: tuple[Change, ...]
 
 
@@ -116,7 +119,7 @@ def compare(runs: Sequence[tuple[str, dict, list[Row]]]) -> Comparison:
     for key in keys:
         rows = [run.measured(key) for run in labelled_runs]
         changes = tuple(_change(first, run, key, family_size) for run, family_size in zip(later, family_sizes, strict=True))
-        values = tuple(row and {end: row.measured.get(end) for end in ("value", "low", "high")} for row in rows)
+        values = tuple(_number(row) if row else None for row in rows)
         entries.append(Entry(key, next((shown_unit(row) for row in rows if row), ""), values, changes))
     return Comparison(labelled_runs, tuple(entries), tuple(note for run in later for note in _inputs(first, run)))
 
@@ -137,7 +140,9 @@ def _keys(runs: Sequence[Run]) -> list[Key]:
 def _change(first: Run, later: Run, key: Key, family_size: int) -> Change:
     old, new = first.measured(key), later.measured(key)
     if old and new:
-        return _difference(first, later, old, new, family_size)
+        also = dict(_also(first, later, old, new))
+        remarks = tuple(filter(None, also.values()))
+        return replace(_difference(first, later, old, new, family_size), also=tuple(also), remarks=remarks)
     if old:
         return Change(GONE, remarks=(f"in {later.label} {later.absent(key)[1]}",))
     if new:
@@ -150,30 +155,42 @@ def _change(first: Run, later: Run, key: Key, family_size: int) -> Change:
 
 def _difference(first: Run, later: Run, old: Row, new: Row, family_size: int) -> Change:
     """Two measured numbers: by their outcomes, by their intervals, or without either."""
-    also = dict(_also(first, later, old, new))
-    extras = {"also": tuple(also), "remarks": tuple(filter(None, also.values()))}
     if shown_unit(old) != shown_unit(new):
-        return Change(CHANGED, **extras, why="other units: no difference can be taken")
-    delta = new.measured["value"] - old.measured["value"]
+        return Change(CHANGED, why="other units: no difference can be taken")
+    delta = _value(new) - _value(old)
     bits = _outcomes(first, later, old, new)
     any_flip = bits is not None and any(bits[0] != bits[1])
     if (any_flip or abs(delta) > EQUAL) and old.n == new.n and _deterministic(first, later, old.model):
-        return Change(MOVED, difference={"value": delta}, why="same environment, weights and problems: no noise there", **extras)
-    if bits and (estimate := _by_outcomes(*bits, delta, 1 if old.unit == "fraction" else 100, family_size)):
-        return Change(**estimate, **extras)
+        return Change(MOVED, difference={"value": delta}, why="same environment, weights and problems: no noise there")
+    if bits and (change := _by_outcomes(*bits, delta, 1 if old.unit == "fraction" else 100, family_size)):
+        return change
     if abs(delta) <= EQUAL:
-        return Change(SAME, difference={"value": delta}, **extras)
-    if any(finite(row.measured.get(end)) is None for row in (old, new) for end in ("low", "high")):
-        return Change(CHANGED, difference={"value": delta}, why="no interval", **extras)
+        return Change(SAME, difference={"value": delta})
+    numbers = [_number(row) for row in (new, old)]
+    if any(finite(end) is None for number in numbers for end in (number["low"], number["high"])):
+        return Change(CHANGED, difference={"value": delta}, why="no interval")
     from codi_bench.rules.intervals import mover_difference
     from codi_bench.rules.stats import Estimate
 
-    estimate = mover_difference(*(Estimate(*(row.measured[end] for end in ("value", "low", "high"))) for row in (new, old)))
+    estimates = [Estimate(_value(row), number["low"], number["high"]) for row, number in zip((new, old), numbers, strict=True)]
+    estimate = mover_difference(*estimates)
+    assert estimate.low is not None and estimate.high is not None
     word = NOISE if estimate.low <= 0 <= estimate.high else MOVED
     ends = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-    return Change(
-        word, difference=ends, why=f"95 % interval of the difference {'contains' if word == NOISE else 'excludes'} 0", **extras
-    )
+    return Change(word, difference=ends, why=f"95 % interval of the difference {'contains' if word == NOISE else 'excludes'} 0")
+
+
+def _number(row: Row) -> Number:
+    """Value and interval of a row that was measured."""
+    assert row.measured is not None
+    return {"value": row.measured.get("value"), "low": row.measured.get("low"), "high": row.measured.get("high")}
+
+
+def _value(row: Row) -> float:
+    """The number of a row that was measured."""
+    value = _number(row)["value"]
+    assert value is not None
+    return value
 
 
 def _deterministic(first: Run, later: Run, model: str) -> bool:
@@ -187,7 +204,7 @@ def _deterministic(first: Run, later: Run, model: str) -> bool:
     return complete and (keys[0], torch[0], inputs[0], devices[0]) == (keys[1], torch[1], inputs[1], devices[1])
 
 
-def _outcomes(first: Run, later: Run, old: Row, new: Row):
+def _outcomes(first: Run, later: Run, old: Row, new: Row) -> tuple[np.ndarray, np.ndarray] | None:
     """Right or wrong per problem of both rows, bool [n] each; None unless both are about the same problems in the same order."""
     packed_bits = [row.detail.get("outcomes") for row in (old, new)]
     problems = {row.detail.get("problems") for row in (old, new)}
@@ -198,16 +215,19 @@ def _outcomes(first: Run, later: Run, old: Row, new: Row):
         return None
     from codi_bench.records.baseline import unpack_bits
 
-    bits = []
-    for run, row in ((first, old), (later, new)):
+    def unpack(run: Run, row: Row) -> np.ndarray:
+        assert row.n is not None
         try:
-            bits.append(unpack_bits(row.detail["outcomes"], row.n))
+            bits = unpack_bits(row.detail["outcomes"], row.n)
         except CodiBenchError as error:
             raise CodiBenchError(f"{run.file}: {row.claim} {row.metric} on {row.model}: {error}; run the suite again") from error
-    return bits
+        assert bits is not None
+        return bits
+
+    return unpack(first, old), unpack(later, new)
 
 
-def _by_outcomes(old, new, delta: float, scale: float, family_size: int) -> dict | None:
+def _by_outcomes(old: np.ndarray, new: np.ndarray, delta: float, scale: float, family_size: int) -> Change | None:
     """By McNemar, where the turned answers are the whole difference: of a drop, the answers without an edit have a part too."""
     from codi_bench.rules.reproduction import DRIFT_LEVEL, Regression, regression_count
     from codi_bench.rules.stats import mcnemar_exact, newcombe_paired, paired_counts
@@ -217,15 +237,16 @@ def _by_outcomes(old, new, delta: float, scale: float, family_size: int) -> dict
     if abs(delta - scale * (lost - gained if drop else gained - lost) / len(old)) > EQUAL * scale:
         return None
     if not lost + gained:
-        return {"word": SAME, "difference": {"value": delta}}
+        return Change(SAME, difference={"value": delta})
     interval = newcombe_paired(*((old, new) if drop else (new, old)))
+    assert interval.low is not None and interval.high is not None
     is_drift = regression_count(old, new, same_environment=False, family_size=family_size).word == Regression.DRIFTED
-    return {
-        "word": MOVED if is_drift else NOISE,
-        "difference": {"value": delta, "low": scale * interval.low, "high": scale * interval.high},
-        "why": f"{lost} right → wrong, {gained} wrong → right of {len(old)}; McNemar p = "
+    return Change(
+        MOVED if is_drift else NOISE,
+        difference={"value": delta, "low": scale * interval.low, "high": scale * interval.high},
+        why=f"{lost} right → wrong, {gained} wrong → right of {len(old)}; McNemar p = "
         f"{mcnemar_exact(old, new):.2g}, level {DRIFT_LEVEL / family_size:.2g}",
-    }
+    )
 
 
 def _also(first: Run, later: Run, old: Row, new: Row) -> Iterator[tuple[str, str]]:
@@ -257,7 +278,7 @@ def _inputs(first: Run, later: Run) -> Iterator[str]:
         for kind, noun, plural in (("weights", "model", "models"), ("problems", "list of problems", "problems")):
             old, new = first.inputs(model, kind), later.inputs(model, kind)
             where = f"{model} in {first.label} and {later.label}"
-            if None in (old, new):
+            if old is None or new is None:
                 yield f"{where}: whether it is the same {noun} is not known, a file does not say"
             elif old != new:
                 yield f"{where}: not the same {noun} ({old[:8]}…, {new[:8]}…): differences are between {plural}"
