@@ -77,7 +77,7 @@ def _wrap(finding: str) -> list[str]:
     lines = [""]
     for part in re.sub(r" (?=[%(])", HARD, finding).split("; "):
         longer = f"{lines[-1]}; {part}" if lines[-1] else part
-        lines = lines[:-1] + [longer] if len(longer) <= LETTERS else [*lines[:-1], f"{lines[-1]};", part]
+        lines = [*lines[:-1], longer] if len(longer) <= LETTERS else [*lines[:-1], f"{lines[-1]};", part]
     pieces = [piece for line in lines if line.strip("; ") for piece in textwrap.wrap(line, LETTERS)]
     return pieces[:1] + [4 * HARD + line for line in pieces[1:]]
 
