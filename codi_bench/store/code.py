@@ -79,8 +79,9 @@ def code_of(*roots: Root, sources: Sources | None = None) -> Code:
     return Code(sha256(text), {name: sha256(sorted(digests)) for name, digests in modules.items()})
 
 
+@functools.lru_cache(maxsize=1024)
 def code_hash(*roots: Root) -> str:
-    """The digest of `code_of`."""
+    """The digest of `code_of`, read once for the same roots: a program's code does not change while it runs."""
     return code_of(*roots).digest
 
 
