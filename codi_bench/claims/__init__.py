@@ -18,16 +18,16 @@ def claim(name: str) -> Claim:
 def in_words() -> dict[str, dict]:
     """Every claim as a report needs it, by id, with its position: a report has no other way to know them."""
     return {
-        each.id: {
+        claim.id: {
             "position": i,
-            "family": each.family,
-            "kind": each.kind,
-            "sentence": each.sentence,
-            "source": each.source,
-            "protocol": each.protocol,
-            "sound": each.sound_protocol,
+            "family": claim.family,
+            "kind": claim.kind,
+            "sentence": claim.sentence,
+            "source": claim.source,
+            "protocol": claim.protocol,
+            "sound": claim.sound_protocol,
         }
-        for i, each in enumerate(CLAIMS.values())
+        for i, claim in enumerate(CLAIMS.values())
     }
 
 

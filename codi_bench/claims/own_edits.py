@@ -18,9 +18,9 @@ def patched(bench: Bench, step: int) -> Patched:
     """All pairs of a step under every patch, checked."""
 
     def compute():
-        found = bench.patched(NUM_PAIRS, patching.patches(bench.num_latents), step=step, seed=SEED + bench.seed)
-        patching.check_self(found)
-        return found
+        outcomes = bench.patched(NUM_PAIRS, patching.patches(bench.num_latents), step=step, seed=SEED + bench.seed)
+        patching.check_self(outcomes)
+        return outcomes
 
     return bench.once(f"patched {step}", compute)
 
@@ -42,10 +42,10 @@ def patch_all(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
 
 def _rows(bench: Bench, sets: Sequence[tuple[int, ...]], *, keys_only: bool = False) -> list[Measured]:
     """A row a step and set of places, tested together."""
-    asked = [(step, patched(bench, step), places) for step in STEPS for places in sets]
-    found = patching.steered([(pairs, places) for _, pairs, places in asked], keys_only=keys_only)
-    names = [f"follow_step{step}" + (f"_{places[0]}" if len(places) == 1 else "") for step, _, places in asked]
-    return [steered_row(name, each) for name, each in zip(names, found, strict=True)]
+    tests = [(step, patched(bench, step), places) for step in STEPS for places in sets]
+    follow_rates = patching.steered([(pairs, places) for _, pairs, places in tests], keys_only=keys_only)
+    names = [f"follow_step{step}" + (f"_{places[0]}" if len(places) == 1 else "") for step, _, places in tests]
+    return [steered_row(name, rate) for name, rate in zip(names, follow_rates, strict=True)]
 
 
 def steered_row(metric: str, found: Steered, **detail) -> Measured:
@@ -77,25 +77,25 @@ def patch_sets(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Follow rate of the first k and of the last k positions, and of the pair that is best on the first half of the pairs."""
     count = bench.num_latents
     every = tuple(range(count))
-    ends_of = [every[:k] for k in range(1, count)] + [every[count - k :] for k in range(1, count)]
-    found = {}
+    end_sets = [every[:k] for k in range(1, count)] + [every[count - k :] for k in range(1, count)]
+    outcomes = {}
     for step in STEPS:
-        asked = patching.patches(count, full=True)
-        found[step] = bench.patched(NUM_FULL, asked, step=step, seed=SEED + bench.seed)
-        patching.check_self(found[step])
+        patches = patching.patches(count, full=True)
+        outcomes[step] = bench.patched(NUM_FULL, patches, step=step, seed=SEED + bench.seed)
+        patching.check_self(outcomes[step])
     cumulative = [
-        (f"{'left' if places[0] == 0 else 'right'}_step{step}_{len(places)}", found[step], places)
+        (f"{'left' if places[0] == 0 else 'right'}_step{step}_{len(places)}", outcomes[step], places)
         for step in STEPS
-        for places in ends_of
+        for places in end_sets
     ]
-    chosen, details = [], {}
+    best_tests, details = [], {}
     for step in STEPS:
-        first, second = found[step].halves()
+        first, second = outcomes[step].halves()
         pairs = list(combinations(every, 2))
         best = max(pairs, key=lambda places: int(first.of(patching.DONOR, places)[0].sum()))
-        rates = {",".join(map(str, places)): float(found[step].of(patching.DONOR, places)[0].mean()) for places in pairs}
-        chosen.append((f"pair_step{step}", second, best))
+        rates = {",".join(map(str, places)): float(outcomes[step].of(patching.DONOR, places)[0].mean()) for places in pairs}
+        best_tests.append((f"pair_step{step}", second, best))
         details[f"pair_step{step}"] = {"note": f"latents {best[0]} and {best[1]}", "pairs": rates}
-    tests = [*cumulative, *chosen]
-    steps = patching.steered([(pairs, places) for _, pairs, places in tests])
-    return [steered_row(name, each, **details.get(name, {})) for (name, *_), each in zip(tests, steps, strict=True)]
+    tests = [*cumulative, *best_tests]
+    follow_rates = patching.steered([(pairs, places) for _, pairs, places in tests])
+    return [steered_row(name, rate, **details.get(name, {})) for (name, *_), rate in zip(tests, follow_rates, strict=True)]

@@ -59,12 +59,12 @@ class Study:
 
     def p(self, name: str) -> dict[str, dict[str, float]]:
         """Corrected p of the family's four tests against each of their two nulls, for one of the models."""
-        told = self.across[name]
+        transfer = self.across[name]
         raw = {
             "shared": shared_p(self.shared, self.controls),
             "cka": self.cka.p,
             "matched": self.matched.p,
-            "auc": dict.fromkeys((LABELS, SURFACE), 1.0) if isinstance(told, MeasureError) else told.p,
+            "auc": dict.fromkeys((LABELS, SURFACE), 1.0) if isinstance(transfer, MeasureError) else transfer.p,
         }
         first, second = (
             holm_p({test: p[null[test == "auc"]] for test, p in raw.items()}, FAMILY_TESTS[FAMILY])
@@ -75,53 +75,55 @@ class Study:
 
 def study(bench: Bench) -> Study:
     """Both models on the same problems; the same for both of them, and computed once."""
-    first, second = sorted((bench, bench.partner), key=lambda each: each.name)
+    first, second = sorted((bench, bench.partner), key=lambda model: model.name)
     return first.once(f"sharing with {second.name}", lambda: _study(first, second))
 
 
 def _study(first: Bench, second: Bench) -> Study:
     check_permutations(first.permutations, FAMILY_TESTS[FAMILY])
-    one, other = captured(first), captured(second)
-    if one.problems != other.problems:
+    first_capture, second_capture = captured(first), captured(second)
+    if first_capture.problems != second_capture.problems:
         raise MeasureError(f"{first.name} and {second.name} are measured on other problems: give both the same set")
     if first.num_latents != second.num_latents:
         raise MeasureError(f"{first.name} and {second.name} have {first.num_latents} and {second.num_latents} thoughts")
-    seed, groups = SEED + first.seed, [p.group for p in one.problems]
-    a, b = (found.hidden_states[:, 1:, -1].astype(np.float32) for found in (one, other))  # [n, K, d]
-    fresh = second.untrained_thoughts(one.problems, seed=seed)
+    seed, groups = SEED + first.seed, [p.group for p in first_capture.problems]
+    a, b = (capture.hidden_states[:, 1:, -1].astype(np.float32) for capture in (first_capture, second_capture))  # [n, K, d]
+    untrained = second.untrained_thoughts(first_capture.problems, seed=seed)
     train, test = grouped_split(groups, np.zeros(len(groups)), seed=seed)  # what needs no labels is not blocked by them
-    shuffled = np.arange(len(b))
+    permutation = np.arange(len(b))
     for side in (train, test):
-        shuffled[side] = stream(seed, "other problems").permutation(side)
-    crossed = partial(sharing, a, train=train, test=test, epochs=EPOCHS, kept=first.kept)
-    shared = crossed(b, seed=seed)
-    rows = {"own": a, "other": b, "fresh": fresh}
+        permutation[side] = stream(seed, "other problems").permutation(side)
+    crosscode = partial(sharing, a, train=train, test=test, epochs=EPOCHS, kept=first.kept)
+    shared = crosscode(b, seed=seed)
+    rows = {"own": a, "other": b, "fresh": untrained}
     saes = {name: _sae(first, x[train], seed) for name, x in rows.items()}
-    again = _sae(first, a[train], seed + 1)
-    numbers = {"permutations": first.permutations, "seed": seed}
+    reseeded = _sae(first, a[train], seed + 1)
+    settings = {"permutations": first.permutations, "seed": seed}
     thoughts = tuple(rows.values())
     pooled = shared.features[:, :, shared.shared].mean(axis=1)  # [n, shared features]
-    rights = {first.name: one.right, second.name: other.right}
-    tell = partial(across, pooled, train=train, test=test, groups=groups, surface=surface(one, len(groups)), kept=first.kept)
+    rights = {first.name: first_capture.right, second.name: second_capture.right}
+    transfer = partial(
+        across, pooled, train=train, test=test, groups=groups, surface=surface(first_capture, len(groups)), kept=first.kept
+    )
     return Study(
         shared,
-        {OTHERS: crossed(b[shuffled], seed=seed), UNTRAINED: crossed(fresh, seed=seed)},
-        aligned_cka(*thoughts, **numbers),
-        aligned_features(*saes.values(), thoughts, train, test, **numbers),
-        float(np.trace(matched_products(saes["own"], again, a, a, train, test)) / len(test)),
-        crossed(b, seed=seed + 1).rate.value,
+        {OTHERS: crosscode(b[permutation], seed=seed), UNTRAINED: crosscode(untrained, seed=seed)},
+        aligned_cka(*thoughts, **settings),
+        aligned_features(*saes.values(), thoughts, train, test, **settings),
+        float(np.trace(matched_products(saes["own"], reseeded, a, a, train, test)) / len(test)),
+        crosscode(b, seed=seed + 1).rate.value,
         {
-            told: _told(tell, theirs=rights[learned], own=rights[told], **numbers)
-            for told, learned in ((first.name, second.name), (second.name, first.name))
+            target: _across_or_error(transfer, theirs=rights[source], own=rights[target], **settings)
+            for target, source in ((first.name, second.name), (second.name, first.name))
         },
         len(test),
     )
 
 
-def _told(tell: Callable[..., Across], **given) -> Across | MeasureError:
+def _across_or_error(transfer: Callable[..., Across], **settings) -> Across | MeasureError:
     """Errors across, or why they cannot be told: the other tests of the family do not need them."""
     try:
-        return tell(**given)
+        return transfer(**settings)
     except MeasureError as error:
         return error
 
@@ -134,48 +136,53 @@ def _sae(bench: Bench, thoughts: np.ndarray, seed: int) -> Sae:
 
 def shared_features(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Share of living crosscoder features that both models have, and what it explains of each."""
-    found = study(bench)
-    p, rate, control = found.p(bench.name)["shared"], found.shared.rate, strictest(found.controls)
-    counts = {name: [each.only_first, each.both, each.only_second] for name, each in found.controls.items()}
-    own = 0 if bench.name < bench.partner.name else 1
-    one, two = found.shared.only_first, found.shared.only_second
-    exclusive = (one, two)[own] / found.shared.alive
+    comparison = study(bench)
+    p, rate, control = comparison.p(bench.name)["shared"], comparison.shared.rate, strictest(comparison.controls)
+    counts = {
+        name: [crosscoder.only_first, crosscoder.both, crosscoder.only_second] for name, crosscoder in comparison.controls.items()
+    }
+    side = 0 if bench.name < bench.partner.name else 1
+    only_first, only_second = comparison.shared.only_first, comparison.shared.only_second
+    exclusive = (only_first, only_second)[side] / comparison.shared.alive
     why = without_word("a share of the features, judged as the shared ones")
     explained = without_word("explained by all features, shared or not")
     return [
         Measured(
             "shared",
             rate.value,
-            found.shared.alive,
+            comparison.shared.alive,
             "fraction",
             rate.low,
             rate.high,
-            detail={"over": ends(over(found.shared, control)), "controls": counts, "another seed": found.again, "p": p},
+            detail={"over": ends(over(comparison.shared, control)), "controls": counts, "another seed": comparison.again, "p": p},
             null=Null(control.rate.value, control.rate.low, control.rate.high, max(p.values())),
-            verdict=shared_word(found.shared, found.controls, p),
+            verdict=shared_word(comparison.shared, comparison.controls, p),
         ),
-        Measured("exclusive", exclusive, found.shared.alive, "fraction", detail=why),
-        Measured("explained_variance", found.shared.explained[own], found.n, "fraction", detail=explained),
+        Measured("exclusive", exclusive, comparison.shared.alive, "fraction", detail=why),
+        Measured("explained_variance", comparison.shared.explained[side], comparison.n, "fraction", detail=explained),
     ]
 
 
 def alignment(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """CKA of the thoughts, and how well features of two separate SAEs match."""
-    found = study(bench)
-    p, rows = found.p(bench.name), []
-    for metric, each, more in (("cka", found.cka, {}), ("matched", found.matched, {"two seeds": found.seeds})):
-        detail = {"untrained": each.untrained, "gain": ends(each.gain), "p": p[metric], **more}
+    comparison = study(bench)
+    p, rows = comparison.p(bench.name), []
+    for metric, similarity, extra in (
+        ("cka", comparison.cka, {}),
+        ("matched", comparison.matched, {"two seeds": comparison.seeds}),
+    ):
+        detail = {"untrained": similarity.untrained, "gain": ends(similarity.gain), "p": p[metric], **extra}
         rows.append(
             Measured(
                 metric,
-                each.value.value,
-                each.n,
+                similarity.value.value,
+                similarity.n,
                 "fraction",
-                each.value.low,
-                each.value.high,
+                similarity.value.low,
+                similarity.value.high,
                 detail=detail,
-                null=Null.of(each.null, max(p[metric].values())),
-                verdict=aligned_word(each, p[metric]),
+                null=Null.of(similarity.null, max(p[metric].values())),
+                verdict=aligned_word(similarity, p[metric]),
             )
         )
     return rows
@@ -183,21 +190,21 @@ def alignment(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
 
 def shared_errors(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """AUC of the partner's error classifier, on shared features, for this model's errors."""
-    found, p = study(bench), study(bench).p(bench.name)["auc"]
-    each = found.across[bench.name]
-    if isinstance(each, MeasureError):
-        raise each
+    comparison, p = study(bench), study(bench).p(bench.name)["auc"]
+    transfer = comparison.across[bench.name]
+    if isinstance(transfer, MeasureError):
+        raise transfer
     return [
         Measured(
             "auc",
-            each.auc.value,
-            len(each.ranked.labels),
+            transfer.auc.value,
+            len(transfer.ranked.labels),
             "fraction",
-            each.auc.low,
-            each.auc.high,
-            ranked=each.ranked,
-            detail={"own": ends(each.own), "added_auc": ends(each.added), "p": p},
-            null=Null.of(each.null_auc, max(p.values())),
-            verdict=across_word(each, p),
+            transfer.auc.low,
+            transfer.auc.high,
+            ranked=transfer.ranked,
+            detail={"own": ends(transfer.own), "added_auc": ends(transfer.added), "p": p},
+            null=Null.of(transfer.null_auc, max(p.values())),
+            verdict=across_word(transfer, p),
         )
     ]

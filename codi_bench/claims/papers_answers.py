@@ -41,10 +41,10 @@ def batch_effect(bench: Bench) -> list[Measured]:
 
 def batch_effect_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Are more problems answered rightly in padded batches than alone?"""
-    batches, each = _batches(bench).values()
-    gain, p = newcombe_paired(batches, each), float(across_claims([mcnemar_exact(batches, each, "greater")], NUM_CLAIMS)[0])
-    word = sound(gain, delta=BATCH_FLOOR, p={"alone": p}, marginal="alone", n=len(each))
-    null = Null(float(each.mean()), p=p)
+    batches, single = _batches(bench).values()
+    gain, p = newcombe_paired(batches, single), float(across_claims([mcnemar_exact(batches, single, "greater")], NUM_CLAIMS)[0])
+    word = sound(gain, delta=BATCH_FLOOR, p={"alone": p}, marginal="alone", n=len(single))
+    null = Null(float(single.mean()), p=p)
     return [rate_of("batches", batches, null=null, verdict=word, detail={"gain": ends(gain)})]
 
 
@@ -58,13 +58,13 @@ def _batches(bench: Bench) -> dict[str, np.ndarray]:
 
 def elsewhere(bench: Bench) -> list[Measured]:
     """Share of each other set answered rightly by the published evaluation."""
-    return rates({_metric(name): bench.answered(each, padding=UNMASKED) for name, each in _sets(bench).items()})
+    return rates({_metric(name): bench.answered(problems, padding=UNMASKED) for name, problems in _sets(bench).items()})
 
 
 def elsewhere_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """The same, each problem alone, against always giving the set's most frequent answer."""
     return _over_constant(
-        {_metric(name): (bench.answered(each, padding=MASKED), each) for name, each in _sets(bench).items()}, reported
+        {_metric(name): (bench.answered(problems, padding=MASKED), problems) for name, problems in _sets(bench).items()}, reported
     )
 
 
@@ -84,10 +84,10 @@ def beats_words_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measu
 def _gains(bench: Bench, padding: str) -> dict[str, tuple[Estimate, int]]:
     return {
         _metric(name).replace("accuracy", "gain"): (
-            newcombe_paired(bench.answered(each, padding=padding), bench.explained(each)),
-            len(each),
+            newcombe_paired(bench.answered(problems, padding=padding), bench.explained(problems)),
+            len(problems),
         )
-        for name, each in _sets(bench).items()
+        for name, problems in _sets(bench).items()
     }
 
 
@@ -99,17 +99,17 @@ def _metric(name: str) -> str:
     return f"accuracy_{name.replace('-', '_')}"
 
 
-def _over_constant(found: Mapping[str, tuple[np.ndarray, list[Problem]]], reported: Mapping[str, float]) -> list[Measured]:
+def _over_constant(sets: Mapping[str, tuple[np.ndarray, list[Problem]]], reported: Mapping[str, float]) -> list[Measured]:
     """Accuracy of each set over that of always giving its most frequent answer."""
     constants = {}
-    for name, (_, problems) in found.items():
+    for name, (_, problems) in sets.items():
         answers = [problem.answer for problem in problems]
         common = max(sorted(set(answers)), key=answers.count)
         constants[name] = np.array([answer == common for answer in answers])
-    p = across_claims([mcnemar_exact(found[name][0], each, "greater") for name, each in constants.items()], NUM_CLAIMS)
+    p = across_claims([mcnemar_exact(sets[name][0], constant, "greater") for name, constant in constants.items()], NUM_CLAIMS)
     rows = []
     for (name, constant), corrected in zip(constants.items(), p, strict=True):
-        right, null = found[name][0], Null(float(constant.mean()), p=float(corrected))
+        right, null = sets[name][0], Null(float(constant.mean()), p=float(corrected))
         gain, delta = newcombe_paired(right, constant), effect_over(reported, name, null.value, ACCURACY_FLOOR)
         word = sound(gain, delta=delta, p={"constant": null.p}, marginal="constant", n=len(right))
         rows.append(rate_of(name, right, null=null, verdict=word, detail={"gain": ends(gain)}))

@@ -38,20 +38,20 @@ def table(bench: Bench) -> list[Measured]:
 
 def table_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Does the looser rule find more?"""
-    found = _table(bench)
-    pairs = {f"prefix_{m}": (f"prefix_{m}", f"equal_{m}") for m in (1, 2, 3) if f"equal_{m}" in found}
-    return _explained(found, pairs, reported)
+    outcomes = _table(bench)
+    pairs = {f"prefix_{m}": (f"prefix_{m}", f"equal_{m}") for m in (1, 2, 3) if f"equal_{m}" in outcomes}
+    return _differences(outcomes, pairs, reported)
 
 
 def _table(bench: Bench) -> dict[str, np.ndarray]:
     strict, loose = decoding.strict_tests(bench, bench.decoded), decoding.reading_tests(bench, bench.decoded)
-    found = {}
+    outcomes = {}
     for m in (1, 2, 3):
         if len(strict.get(f"top5_{m}", ())) >= FEWEST:
-            found |= {f"equal_{m}": np.diag(strict[f"top5_{m}"]), f"prefix_{m}": np.diag(loose[f"prefix_{m}"])}
-    if not found:
+            outcomes |= {f"equal_{m}": np.diag(strict[f"top5_{m}"]), f"prefix_{m}": np.diag(loose[f"prefix_{m}"])}
+    if not outcomes:
         raise MeasureError(f"fewer than {FEWEST} rightly answered problems have an intermediate result: give more problems")
-    return found
+    return outcomes
 
 
 # What "without thoughts" means
@@ -65,29 +65,29 @@ def without_thoughts(bench: Bench) -> list[Measured]:
 def without_thoughts_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Do the three differ, in the order of the published ones?"""
     pairs = {f"{a}_over_{b}": (a, b) for a, b in combinations((NONE, "zero", "mean"), 2)}
-    return _explained(_without(bench), pairs, reported)
+    return _differences(_without(bench), pairs, reported)
 
 
 def _without(bench: Bench) -> dict[str, np.ndarray]:
-    replaced = latents.replaced(bench)
-    return {NONE: bench.early(NUM_READ)[0], "zero": replaced["zero"], "mean": replaced["mean"]}
+    replacements = latents.replaced(bench)
+    return {NONE: bench.early(NUM_READ)[0], "zero": replacements["zero"], "mean": replacements["mean"]}
 
 
-def _explained(
-    found: Mapping[str, np.ndarray], pairs: Mapping[str, tuple[str, str]], reported: Mapping[str, float]
+def _differences(
+    outcomes: Mapping[str, np.ndarray], pairs: Mapping[str, tuple[str, str]], reported: Mapping[str, float]
 ) -> list[Measured]:
     """By how much the first protocol of each pair gives more than the second, on the same problems.
 
     Delta: half of the published difference, not below 2 points.
     """
-    p = across_claims([mcnemar_exact(found[a], found[b], "greater") for a, b in pairs.values()], NUM_CLAIMS)
+    p = across_claims([mcnemar_exact(outcomes[a], outcomes[b], "greater") for a, b in pairs.values()], NUM_CLAIMS)
     rows = []
     for (name, (a, b)), corrected in zip(pairs.items(), p, strict=True):
-        gain, published = newcombe_paired(found[a], found[b]), reported.get(a, 0) - reported.get(b, 0)
-        delta = half_effect(published if published > 0 else None, DROP_FLOOR)
-        word = sound(gain, delta=delta, p={OTHER: float(corrected)}, marginal=OTHER, n=len(found[a]))
-        null = Null(float(found[b].mean()), p=float(corrected))
-        rows.append(rate_of(name, found[a], null=null, verdict=word, detail={"gain": ends(gain)}))
+        gain, reported_gain = newcombe_paired(outcomes[a], outcomes[b]), reported.get(a, 0) - reported.get(b, 0)
+        delta = half_effect(reported_gain if reported_gain > 0 else None, DROP_FLOOR)
+        word = sound(gain, delta=delta, p={OTHER: float(corrected)}, marginal=OTHER, n=len(outcomes[a]))
+        null = Null(float(outcomes[b].mean()), p=float(corrected))
+        rows.append(rate_of(name, outcomes[a], null=null, verdict=word, detail={"gain": ends(gain)}))
     return rows
 
 
@@ -96,8 +96,8 @@ def _explained(
 
 def most_important(bench: Bench) -> list[Measured]:
     """The latent position whose replacement costs most, by what is put there."""
-    swept = sweep(bench)
-    return [Measured(kind, float(_worst(swept, kind, slice(None))), len(swept.right[0]), "count") for kind in KINDS]
+    ablations = sweep(bench)
+    return [Measured(kind, float(_worst(ablations, kind, slice(None))), len(ablations.right[0]), "count") for kind in KINDS]
 
 
 def most_important_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
@@ -106,38 +106,41 @@ def most_important_sound(bench: Bench, reported: Mapping[str, float]) -> list[Me
     Positions are chosen on the first half of the problems, and costs counted on the other; the word is by the interval that holds
     for all pairs of replacements together (Bonferroni). No word where both choose one position.
     """
-    swept, pairs = sweep(bench), list(combinations(KINDS, 2))
-    n = len(swept.right[0])
-    first, second = slice(None, n // 2), slice(n // 2, None)
+    ablations, pairs = sweep(bench), list(combinations(KINDS, 2))
+    n = len(ablations.right[0])
+    first_half, second_half = slice(None, n // 2), slice(n // 2, None)
 
-    def compared(one: str, other: str) -> Measured:
-        a, b = _worst(swept, one, first), _worst(swept, other, first)
-        if a == b:
-            why = {**without_word(f"both cost most at latent {a}"), "positions": [a, b]}
-            return Measured(f"{one}_or_{other}", 0.0, n - n // 2, "fraction", detail=why)
-        costs = [(_lost(swept, kind, x) - _lost(swept, kind, y))[second] for kind, x, y in ((one, a, b), (other, b, a))]
-        weaker = min(costs, key=lambda each: each.mean())
+    def comparison(first: str, second: str) -> Measured:
+        first_place, second_place = _worst(ablations, first, first_half), _worst(ablations, second, first_half)
+        if first_place == second_place:
+            why = {**without_word(f"both cost most at latent {first_place}"), "positions": [first_place, second_place]}
+            return Measured(f"{first}_or_{second}", 0.0, n - n // 2, "fraction", detail=why)
+        costs = [
+            (_loss(ablations, kind, place) - _loss(ablations, kind, rival))[second_half]
+            for kind, place, rival in ((first, first_place, second_place), (second, second_place, first_place))
+        ]
+        weaker = min(costs, key=lambda cost: cost.mean())
 
         def at(level: float) -> Estimate:
-            return bootstrap_mean(weaker, rng=stream(SEED + bench.seed, "most important", one, other), level=level)
+            return bootstrap_mean(weaker, rng=stream(SEED + bench.seed, "most important", first, second), level=level)
 
         gain, word = at(0.95), order(at(1 - 0.05 / len(pairs)))
-        detail = {"positions": [a, b]}
+        detail = {"positions": [first_place, second_place]}
         return Measured(
-            f"{one}_or_{other}", gain.value, len(weaker), "fraction", gain.low, gain.high, detail=detail, verdict=word
+            f"{first}_or_{second}", gain.value, len(weaker), "fraction", gain.low, gain.high, detail=detail, verdict=word
         )
 
-    return [compared(one, other) for one, other in pairs]
+    return [comparison(first, second) for first, second in pairs]
 
 
-def _worst(swept: Sweep, kind: str, rows: slice) -> int:
-    count = sum(name.endswith(f"={kind}") and name[0].isdigit() for name in dict.fromkeys(swept.names))
-    return int(np.argmax([_lost(swept, kind, place)[rows].mean() for place in range(count)]))
+def _worst(ablations: Sweep, kind: str, rows: slice) -> int:
+    count = sum(name.endswith(f"={kind}") and name[0].isdigit() for name in dict.fromkeys(ablations.names))
+    return int(np.argmax([_loss(ablations, kind, place)[rows].mean() for place in range(count)]))
 
 
-def _lost(swept: Sweep, kind: str, place: int) -> np.ndarray:
+def _loss(ablations: Sweep, kind: str, place: int) -> np.ndarray:
     """What replacing one latent costs on each problem, [n]: -1 to 1, the mean of its draws."""
-    return swept.rows(CLEAN)[0][0] - swept.rows(f"{place}={kind}")[0].mean(axis=0)
+    return ablations.rows(CLEAN)[0][0] - ablations.rows(f"{place}={kind}")[0].mean(axis=0)
 
 
 # Order against content
@@ -145,16 +148,16 @@ def _lost(swept: Sweep, kind: str, place: int) -> np.ndarray:
 
 def order_or_content(bench: Bench) -> list[Measured]:
     """Accuracy with the own thoughts, with the same ones in reverse, and with none."""
-    return rates(_arranged(bench))
+    return rates(_arrangements(bench))
 
 
 def order_or_content_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is more owed to having the thoughts at all than to having them in their order?"""
-    clean, reverse, none = (each.astype(float) for each in _arranged(bench).values())
+    clean, reverse, none = (outcomes.astype(float) for outcomes in _arrangements(bench).values())
     gain = bootstrap_mean((reverse - none) - (clean - reverse), rng=stream(SEED + bench.seed, "order or content"))
     return [Measured("content_over_order", gain.value, len(clean), "fraction", gain.low, gain.high, verdict=order(gain))]
 
 
-def _arranged(bench: Bench) -> dict[str, np.ndarray]:
-    found = latents.refed(bench)
-    return {CLEAN: found[CLEAN], "reversed": found["reversed"], NONE: bench.early(NUM_READ)[0]}
+def _arrangements(bench: Bench) -> dict[str, np.ndarray]:
+    outcomes = latents.refed(bench)
+    return {CLEAN: outcomes[CLEAN], "reversed": outcomes["reversed"], NONE: bench.early(NUM_READ)[0]}

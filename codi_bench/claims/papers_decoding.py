@@ -32,66 +32,70 @@ def both(tests: Tests) -> tuple[Measure, Sound]:
     Metrics whose problems are too few are left out; MeasureError where all are.
     """
 
-    def found(bench: Bench) -> dict[str, Compared]:
+    def comparisons(bench: Bench) -> dict[str, Compared]:
         def compute():
-            true = {metric: each for metric, each in tests(bench, bench.decoded).items() if len(each) >= decoding.FEWEST}
-            if not true:
+            matrices = {
+                metric: matrix for metric, matrix in tests(bench, bench.decoded).items() if len(matrix) >= decoding.FEWEST
+            }
+            if not matrices:
                 raise MeasureError(f"fewer than {decoding.FEWEST} rightly answered problems of any such length: give more")
-            return {metric: compared(each, seed=SEED + bench.seed) for metric, each in true.items()}
+            return {metric: compared(matrix, seed=SEED + bench.seed) for metric, matrix in matrices.items()}
 
         return bench.once(f"decoded {tests.__name__}", compute)
 
     def measure(bench: Bench) -> list[Measured]:
-        return [_rate(metric, each) for metric, each in found(bench).items()]
+        return [_rate(metric, comparison) for metric, comparison in comparisons(bench).items()]
 
     def soundly(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
-        p = across_claims([each.p for each in found(bench).values()], decoding.NUM_CLAIMS)
+        p = across_claims([comparison.p for comparison in comparisons(bench).values()], decoding.NUM_CLAIMS)
         rows = []
-        for (metric, each), corrected in zip(found(bench).items(), p, strict=True):
-            delta = effect_over(reported, metric, each.mean, HIT_FLOOR)
-            word = each.word(float(corrected), delta)
-            null = Null(each.mean, p=float(corrected))
-            rows.append(_rate(metric, each, null=null, verdict=word, detail={"gain": ends(each.gain)}))
+        for (metric, comparison), corrected in zip(comparisons(bench).items(), p, strict=True):
+            delta = effect_over(reported, metric, comparison.mean, HIT_FLOOR)
+            word = comparison.word(float(corrected), delta)
+            null = Null(comparison.mean, p=float(corrected))
+            rows.append(_rate(metric, comparison, null=null, verdict=word, detail={"gain": ends(comparison.gain)}))
         return rows
 
     return measure, soundly
 
 
-def _rate(metric: str, each: Compared, **more) -> Measured:
-    rate = each.rate
-    return Measured(metric, rate.value, len(each.own), "fraction", rate.low, rate.high, outcomes=each.own, **more)
+def _rate(metric: str, comparison: Compared, **more) -> Measured:
+    rate = comparison.rate
+    return Measured(metric, rate.value, len(comparison.own), "fraction", rate.low, rate.high, outcomes=comparison.own, **more)
 
 
-def _rows(found: Decoded, intermediates: int) -> np.ndarray:
+def _rows(decoded: Decoded, intermediates: int) -> np.ndarray:
     """Problems with so many results before the last, all of which are plain numbers."""
-    kept = [len(p.values) == p.num_steps == intermediates + 1 and not np.isnan(p.values[:-1]).any() for p in found.problems]
-    return np.flatnonzero(kept)
+    mask = [len(p.values) == p.num_steps == intermediates + 1 and not np.isnan(p.values[:-1]).any() for p in decoded.problems]
+    return np.flatnonzero(mask)
 
 
-def _values(found: Decoded, rows: Sequence[int], steps: slice) -> np.ndarray:
-    return np.array([found.problems[i].values[steps] for i in rows])
+def _values(decoded: Decoded, rows: Sequence[int], steps: slice) -> np.ndarray:
+    return np.array([decoded.problems[i].values[steps] for i in rows])
 
 
-def _found(found: Decoded, counts: Sequence[int], *, first: int) -> dict[int, np.ndarray]:
+def _intermediate_hits(decoded: Decoded, counts: Sequence[int], *, first: int) -> dict[int, np.ndarray]:
     """Are all intermediate results among the first words of some place? By how many there are."""
-    numbers = found.numbers()[..., :first]
-    rows = {m: _rows(found, m) for m in counts}
-    return {m: all_found(numbers[each], _values(found, each, slice(-1))) for m, each in rows.items() if len(each)}
+    numbers = decoded.numbers()[..., :first]
+    rows_of = {m: _rows(decoded, m) for m in counts}
+    return {m: all_found(numbers[rows], _values(decoded, rows, slice(-1))) for m, rows in rows_of.items() if len(rows)}
 
 
-def _table(bench: Bench, found: Decoded) -> dict[str, np.ndarray]:
-    return {f"steps_{m}": each for m, each in _found(found, (1, 2, 3), first=5).items()}
+def _table(bench: Bench, decoded: Decoded) -> dict[str, np.ndarray]:
+    return {f"steps_{m}": hits for m, hits in _intermediate_hits(decoded, (1, 2, 3), first=5).items()}
 
 
 def strict_tests(bench: Bench, found: Decoded) -> dict[str, np.ndarray]:
-    return {f"top{first}_{m}": each for first in (5, 1) for m, each in _found(found, (1, 2, 3, 4), first=first).items()}
+    return {
+        f"top{first}_{m}": hits for first in (5, 1) for m, hits in _intermediate_hits(found, (1, 2, 3, 4), first=first).items()
+    }
 
 
-def _with_final(found: Decoded, steps: int, *, first: int, places: slice = slice(None)) -> np.ndarray:
+def _with_final(decoded: Decoded, steps: int, *, first: int, places: slice = slice(None)) -> np.ndarray:
     """Are the results of all steps there, the last one too?"""
-    rows = [i for i, p in enumerate(found.problems) if p.num_steps == steps]
-    values = np.array([found.problems[i].values for i in rows]).reshape(len(rows), steps)
-    return all_found(found.numbers()[rows, places, :first], values)
+    rows = [i for i, p in enumerate(decoded.problems) if p.num_steps == steps]
+    values = np.array([decoded.problems[i].values for i in rows]).reshape(len(rows), steps)
+    return all_found(decoded.numbers()[rows, places, :first], values)
 
 
 def reading_tests(bench: Bench, found: Decoded) -> dict[str, np.ndarray]:
@@ -103,17 +107,17 @@ def reading_tests(bench: Bench, found: Decoded) -> dict[str, np.ndarray]:
             continue
         values = _values(found, rows, slice(-1))
         words = [{w.strip() for place in found.words[i] for w in place} for i in rows]
-        said = [{word for word in those if not np.isnan(number(word))} for those in words]
-        tests[f"prefix_{m}"] = all_begun(said, [[f"{value:g}" for value in row] for row in values])
+        numerals = [{word for word in texts if not np.isnan(number(word))} for texts in words]
+        tests[f"prefix_{m}"] = all_begun(numerals, [[f"{value:g}" for value in row] for row in values])
         small = ((values >= 0) & (values < LARGEST) & (values == np.floor(values))).all(axis=1)
         tests[f"below_{LARGEST}_{m}"] = all_found(numbers[rows[small]], values[small])
         tests[f"with_final_{m}"] = _with_final(found, m, first=5)
     return tests
 
 
-def _journal_table(bench: Bench, found: Decoded) -> dict[str, np.ndarray]:
-    tests = {f"top1_{m}": _with_final(found, m, first=1) for m in (1, 2, 3)}
-    return tests | {f"even_top5_{m}": _with_final(found, m, first=5, places=slice(0, None, 2)) for m in (1, 2, 3)}
+def _journal_table(bench: Bench, decoded: Decoded) -> dict[str, np.ndarray]:
+    tests = {f"top1_{m}": _with_final(decoded, m, first=1) for m in (1, 2, 3)}
+    return tests | {f"even_top5_{m}": _with_final(decoded, m, first=5, places=slice(0, None, 2)) for m in (1, 2, 3)}
 
 
 # What the source tells of problems with 1, 2 and 3 intermediate results: (step, place).
@@ -124,25 +128,25 @@ SLOTS = {
 }
 
 
-def _slots(bench: Bench, found: Decoded) -> dict[str, np.ndarray]:
-    numbers, tests = found.numbers(), {}
+def _slots(bench: Bench, decoded: Decoded) -> dict[str, np.ndarray]:
+    numbers, tests = decoded.numbers(), {}
     for m, slots in SLOTS.items():
-        rows = _rows(found, m)
+        rows = _rows(decoded, m)
         for step, place in slots:
             if len(rows) and place < numbers.shape[1]:
-                values = _values(found, rows, slice(step - 1, step))[:, 0]
+                values = _values(decoded, rows, slice(step - 1, step))[:, 0]
                 tests[f"of{m}_step{step}_at{place}"] = first_is(numbers[rows], place, values)
     return tests
 
 
-def _saturation(bench: Bench, found: Decoded) -> dict[str, np.ndarray]:
-    first = np.array([[place[0].strip() for place in each] for each in found.words])
+def _saturation(bench: Bench, decoded: Decoded) -> dict[str, np.ndarray]:
+    first = np.array([[place[0].strip() for place in words] for words in decoded.words])
     return {f"same_{a}_{a + 2}": first[:, a, None] == first[None, :, a + 2] for a in range(0, first.shape[1] - 2, 2)}
 
 
-def _final(bench: Bench, found: Decoded) -> dict[str, np.ndarray]:
-    answers = np.array([[float(p.answer)] for p in found.problems])
-    return {f"top{first}": all_found(found.numbers()[..., :first], answers) for first in (1, 5)}
+def _final(bench: Bench, decoded: Decoded) -> dict[str, np.ndarray]:
+    answers = np.array([[float(p.answer)] for p in decoded.problems])
+    return {f"top{first}": all_found(decoded.numbers()[..., :first], answers) for first in (1, 5)}
 
 
 table, table_sound = both(_table)
@@ -165,14 +169,14 @@ def readings_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured
 
 
 def _per_value(bench: Bench) -> list[Measured]:
-    found, rows, numbers = bench.decoded, [], bench.decoded.numbers()
+    decoded, rows, numbers = bench.decoded, [], bench.decoded.numbers()
     why = without_word("values of one problem are not independent of each other")
     for m in (1, 2, 3):
-        kept = _rows(found, m)
-        if len(kept) >= decoding.FEWEST:
-            values = _values(found, kept, slice(-1))
-            hits = [(numbers[i] == value).any() for i, row in zip(kept, values) for value in row]
-            rows.append(Measured(f"per_value_{m}", float(np.mean(hits)), len(kept), "fraction", detail=why))
+        indices = _rows(decoded, m)
+        if len(indices) >= decoding.FEWEST:
+            values = _values(decoded, indices, slice(-1))
+            hits = [(numbers[i] == value).any() for i, row in zip(indices, values) for value in row]
+            rows.append(Measured(f"per_value_{m}", float(np.mean(hits)), len(indices), "fraction", detail=why))
     return rows
 
 
@@ -180,27 +184,27 @@ def final_answer_sound(bench: Bench, reported: Mapping[str, float]) -> list[Meas
     """Is the answer surely read less than 5 points more often than another problem's?"""
     rows = _final_over_others(bench, {})
     bound = 1 - 0.1 / len(rows)
-    found = {metric: compared(true, seed=SEED + bench.seed) for metric, true in _final(bench, bench.decoded).items()}
+    comparisons = {metric: compared(matrix, seed=SEED + bench.seed) for metric, matrix in _final(bench, bench.decoded).items()}
     words = []
     for row in rows:
-        each = found[row.metric]
-        upper, gain = newcombe_paired(each.own, each.other, level=bound).high, each.gain
+        comparison = comparisons[row.metric]
+        upper, gain = newcombe_paired(comparison.own, comparison.other, level=bound).high, comparison.gain
         deviates = passes(row.null.p) and gain.low > 0
         se = (gain.high - gain.low) / (2 * Z95)
-        words.append(none_stands_out([upper], margin=HIT_FLOOR, deviates=deviates, n=len(each.own), se=se))
+        words.append(none_stands_out([upper], margin=HIT_FLOOR, deviates=deviates, n=len(comparison.own), se=se))
     return [replace(row, verdict=word) for row, word in zip(rows, words, strict=True)]
 
 
 def count(bench: Bench) -> list[Measured]:
     """How many problems are answered rightly: by the integer part, as the log counts, and as floats."""
-    found = bench.decoded
-    said = [parse_number(text) for text in found.said]
-    floats = np.array([number == float(p.answer) for number, p in zip(said, found.problems, strict=True)])
-    share = wilson(int(floats.sum()), found.asked)
+    decoded = bench.decoded
+    answers = [parse_number(text) for text in decoded.said]
+    floats = np.array([number == float(p.answer) for number, p in zip(answers, decoded.problems, strict=True)])
+    share = wilson(int(floats.sum()), decoded.asked)
     return [
-        Measured("right_integer", len(said), found.asked, "count"),
-        Measured("right_float", int(floats.sum()), found.asked, "count"),
-        Measured("accuracy", share.value, found.asked, "fraction", share.low, share.high),
+        Measured("right_integer", len(answers), decoded.asked, "count"),
+        Measured("right_float", int(floats.sum()), decoded.asked, "count"),
+        Measured("accuracy", share.value, decoded.asked, "fraction", share.low, share.high),
     ]
 
 
@@ -211,7 +215,7 @@ def nothing_more(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
 
 def parity(bench: Bench) -> list[Measured]:
     """Share of problems whose first word is a number, by place."""
-    return [_number_rate(j, each) for j, each in enumerate(_are_numbers(bench).T)]
+    return [_number_rate(j, outcomes) for j, outcomes in enumerate(_are_numbers(bench).T)]
 
 
 def parity_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
@@ -251,21 +255,27 @@ def _number_rate(place: int, outcomes: np.ndarray, **more) -> Measured:
 
 def shuffled(bench: Bench) -> list[Measured]:
     """Another problem's value among the first five words of some place, problems with one intermediate result."""
-    each = _shuffled(bench)
-    rate = wilson(int(each.other.sum()), len(each.other))
-    return [Measured("shuffled", rate.value, len(each.other), "fraction", rate.low, rate.high, outcomes=each.other)]
+    comparison = _shuffled_values(bench)
+    rate = wilson(int(comparison.other.sum()), len(comparison.other))
+    return [Measured("shuffled", rate.value, len(comparison.other), "fraction", rate.low, rate.high, outcomes=comparison.other)]
 
 
 def shuffled_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """The same over all pairs of problems."""
-    each = _shuffled(bench)
+    comparison = _shuffled_values(bench)
     return [
-        Measured("shuffled", each.mean, len(each.other), "fraction", detail=without_word("a control: the null of the others"))
+        Measured(
+            "shuffled",
+            comparison.mean,
+            len(comparison.other),
+            "fraction",
+            detail=without_word("a control: the null of the others"),
+        )
     ]
 
 
-def _shuffled(bench: Bench) -> Compared:
-    found = _found(bench.decoded, (1,), first=5)
-    if not found:
+def _shuffled_values(bench: Bench) -> Compared:
+    hits = _intermediate_hits(bench.decoded, (1,), first=5)
+    if not hits:
         raise MeasureError("no rightly answered problem has one intermediate result: give more problems")
-    return compared(found[1], seed=SEED + bench.seed)
+    return compared(hits[1], seed=SEED + bench.seed)

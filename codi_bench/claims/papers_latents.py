@@ -46,12 +46,12 @@ def losses(found: Outcomes, reported: Mapping[str, float]) -> list[Measured]:
     A claim that something is lost at all gives nothing as reported, and has the floor.
     """
     clean = found[CLEAN]
-    under = {metric: right for metric, right in found.items() if metric != CLEAN}
-    p = across_claims([mcnemar_exact(clean, right, "greater") for right in under.values()], NUM_CLAIMS)
+    by_metric = {metric: right for metric, right in found.items() if metric != CLEAN}
+    p = across_claims([mcnemar_exact(clean, right, "greater") for right in by_metric.values()], NUM_CLAIMS)
     rows = []
-    for (metric, right), corrected in zip(under.items(), p, strict=True):
-        loss, lost = newcombe_paired(clean, right), reported.get(CLEAN, 0) - reported.get(metric, 1)
-        delta = half_effect(lost if lost > 0 else None, DROP_FLOOR)
+    for (metric, right), corrected in zip(by_metric.items(), p, strict=True):
+        loss, reported_loss = newcombe_paired(clean, right), reported.get(CLEAN, 0) - reported.get(metric, 1)
+        delta = half_effect(reported_loss if reported_loss > 0 else None, DROP_FLOOR)
         word = sound(loss, delta=delta, p={NO_DROP: float(corrected)}, marginal=NO_DROP, n=len(right))
         null = Null(float(clean.mean()), p=float(corrected))
         rows.append(rate_of(metric, right, null=null, verdict=word, detail={"loss": ends(loss)}))
@@ -69,8 +69,8 @@ def truncation(bench: Bench) -> list[Measured]:
 def truncation_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is accuracy lost against all latents?"""
     *fewer, full = bench.early(NUM_READ)
-    found = {CLEAN: full} | {f"accuracy_{k}": right for k, right in enumerate(fewer)}
-    return losses(found, {**reported, CLEAN: reported.get(f"accuracy_{len(fewer)}", 0)})
+    outcomes = {CLEAN: full} | {f"accuracy_{k}": right for k, right in enumerate(fewer)}
+    return losses(outcomes, {**reported, CLEAN: reported.get(f"accuracy_{len(fewer)}", 0)})
 
 
 def solved(bench: Bench) -> list[Measured]:
@@ -87,7 +87,7 @@ def _by_steps(bench: Bench) -> dict[str, np.ndarray]:
 def truncation_by_steps(bench: Bench) -> list[Measured]:
     """The same by the number of steps."""
     right = bench.early(NUM_READ)
-    return rates({f"{name}_{k}": each[rows] for name, rows in _by_steps(bench).items() for k, each in enumerate(right)})
+    return rates({f"{name}_{k}": outcomes[rows] for name, rows in _by_steps(bench).items() for k, outcomes in enumerate(right)})
 
 
 def truncation_by_steps_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
@@ -107,135 +107,141 @@ def truncation_by_steps_sound(bench: Bench, reported: Mapping[str, float]) -> li
 # Other values
 
 
-def _effects(bench: Bench, named: Mapping[str, Sequence[Edit]]) -> Effects:
+def _effects(bench: Bench, edits: Mapping[str, Sequence[Edit]]) -> Effects:
     """What the named conditions do; the own values must change nothing."""
-    found = bench.effects(
-        NUM_ABLATED, list(named.values()), num_latents=bench.num_latents, scoring="study", seed=SEED + bench.seed
+    effects = bench.effects(
+        NUM_ABLATED, list(edits.values()), num_latents=bench.num_latents, scoring="study", seed=SEED + bench.seed
     )
-    names = list(named)
-    if SELF in named and (found.right[names.index(SELF)] != found.right[names.index(CLEAN)]).any():
+    names = list(edits)
+    if SELF in edits and (effects.right[names.index(SELF)] != effects.right[names.index(CLEAN)]).any():
         raise MeasureError("a control fails: replacing every latent by itself changes an answer")
-    return found
+    return effects
 
 
 def replaced(bench: Bench) -> dict[str, np.ndarray]:
     """All latents replaced, the first ones by zeros, and the last two by noise: right bool [n] by name."""
 
     def compute():
-        named = {CLEAN: [], SELF: [Edit("all", "self")]} | {kind: [Edit("all", kind)] for kind in KINDS}
-        named |= {f"first_{i}": [Edit(k, "zero") for k in range(i)] for i in range(1, bench.num_latents)}
+        edits = {CLEAN: [], SELF: [Edit("all", "self")]} | {kind: [Edit("all", kind)] for kind in KINDS}
+        edits |= {f"first_{i}": [Edit(k, "zero") for k in range(i)] for i in range(1, bench.num_latents)}
         parities = {name: range(bench.num_latents)[start::2] for start, name in enumerate(PARITIES)}
-        named |= {name: [Edit(k, "zero") for k in places] for name, places in parities.items() if places}
-        named["last_two"] = [Edit(k, "noise") for k in range(max(0, bench.num_latents - 2), bench.num_latents)]
-        return dict(zip(named, _effects(bench, named).right, strict=True))
+        edits |= {name: [Edit(k, "zero") for k in places] for name, places in parities.items() if places}
+        edits["last_two"] = [Edit(k, "noise") for k in range(max(0, bench.num_latents - 2), bench.num_latents)]
+        return dict(zip(edits, _effects(bench, edits).right, strict=True))
 
     return bench.once("all latents replaced", compute)
 
 
-def _some(found: Outcomes, names: Sequence[str]) -> dict[str, np.ndarray]:
-    return {name: found[name] for name in (CLEAN, *names)}
+def _with_clean(outcomes: Outcomes, names: Sequence[str]) -> dict[str, np.ndarray]:
+    return {name: outcomes[name] for name in (CLEAN, *names)}
 
 
 def ablate_all(bench: Bench) -> list[Measured]:
     """Accuracy with all latents replaced, by each kind of value."""
-    return rates(_some(replaced(bench), KINDS))
+    return rates(_with_clean(replaced(bench), KINDS))
 
 
 def ablate_all_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is accuracy lost, and do zeros leave more of it than noise, and noise more than means?"""
-    found = replaced(bench)
-    rows = losses(_some(found, KINDS), reported)
+    outcomes = replaced(bench)
+    rows = losses(_with_clean(outcomes, KINDS), reported)
     for better, worse in (("zero", "noise"), ("noise", "mean")):
-        gain = newcombe_paired(found[better], found[worse])
+        gain = newcombe_paired(outcomes[better], outcomes[worse])
         name = f"{better}_over_{worse}"
-        rows.append(Measured(name, gain.value, len(found[CLEAN]), "fraction", gain.low, gain.high, verdict=order(gain)))
+        rows.append(Measured(name, gain.value, len(outcomes[CLEAN]), "fraction", gain.low, gain.high, verdict=order(gain)))
     return rows
 
 
-def _one(bench: Bench) -> dict[str, np.ndarray]:
-    swept = sweep(bench)
-    named = {f"{kind}_{k}": swept.rows(f"{k}={kind}")[0][0] for kind in KINDS for k in range(bench.num_latents)}
-    return {CLEAN: swept.rows(CLEAN)[0][0], **named}
+def _single_ablations(bench: Bench) -> dict[str, np.ndarray]:
+    ablations = sweep(bench)
+    outcomes = {f"{kind}_{k}": ablations.rows(f"{k}={kind}")[0][0] for kind in KINDS for k in range(bench.num_latents)}
+    return {CLEAN: ablations.rows(CLEAN)[0][0], **outcomes}
 
 
 def ablate_one(bench: Bench) -> list[Measured]:
     """Accuracy with one latent replaced, by each kind of value."""
-    return rates(_one(bench))
+    return rates(_single_ablations(bench))
 
 
 def ablate_one_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is accuracy lost?"""
-    return losses(_one(bench), reported)
+    return losses(_single_ablations(bench), reported)
 
 
 def last_two(bench: Bench) -> list[Measured]:
     """Accuracy with noise in the last two latents."""
-    return rates(_some(replaced(bench), ["last_two"]))
+    return rates(_with_clean(replaced(bench), ["last_two"]))
 
 
 def last_two_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is surely less than 5 points lost?"""
-    found = replaced(bench)
-    p = float(across_claims([mcnemar_exact(found[CLEAN], found["last_two"], "greater")], NUM_CLAIMS)[0])
-    word = reading.enough_word(found[CLEAN], found["last_two"], p, tests=1)
+    outcomes = replaced(bench)
+    p = float(across_claims([mcnemar_exact(outcomes[CLEAN], outcomes["last_two"], "greater")], NUM_CLAIMS)[0])
+    word = reading.enough_word(outcomes[CLEAN], outcomes["last_two"], p, tests=1)
     why = {} if word else without_word("without noise less than 5 % may be right: nothing could be lost")
-    null = Null(float(found[CLEAN].mean()), p=p)
-    return [rate_of("last_two", found["last_two"], null=null, verdict=word, detail=why)]
+    null = Null(float(outcomes[CLEAN].mean()), p=p)
+    return [rate_of("last_two", outcomes["last_two"], null=null, verdict=word, detail=why)]
 
 
 def necessity(bench: Bench) -> list[Measured]:
     """Share of right answers that are wrong with zeros for all latents."""
-    found = replaced(bench)
-    return [rate_of("lost", ~_of_right(found, "zero"))]
+    outcomes = replaced(bench)
+    return [rate_of("lost", ~_of_right(outcomes, "zero"))]
 
 
-def _of_right(found: Outcomes, name: str) -> np.ndarray:
-    clean = found[CLEAN]
+def _of_right(outcomes: Outcomes, name: str) -> np.ndarray:
+    clean = outcomes[CLEAN]
     if not clean.any():
         raise MeasureError("no problem is answered rightly: nothing could be lost")
-    return found[name][clean]
+    return outcomes[name][clean]
 
 
 def cumulative(bench: Bench) -> list[Measured]:
     """Share of right answers that are wrong with zeros for the first latents: it can but grow with their number."""
-    found = replaced(bench)
-    return [rate_of(f"lost_{i}", ~_of_right(found, f"first_{i}")) for i in range(1, bench.num_latents)]
+    outcomes = replaced(bench)
+    return [rate_of(f"lost_{i}", ~_of_right(outcomes, f"first_{i}")) for i in range(1, bench.num_latents)]
 
 
 def flips(bench: Bench) -> list[Measured]:
     """Share of problems whose predicted number changes when a latent is zero; 1 is the first."""
     names, edits = conditions(bench.num_latents)
-    found = bench.effects(NUM_ABLATED, edits, num_latents=bench.num_latents, scoring="study", seed=SEED + bench.seed)
-    said = {name: found.said[i] for i, name in reversed(list(enumerate(names)))}
-    changed = {name: ~((each == said[CLEAN]) | (np.isnan(each) & np.isnan(said[CLEAN]))) for name, each in said.items()}
-    if changed[SELF].any():
+    effects = bench.effects(NUM_ABLATED, edits, num_latents=bench.num_latents, scoring="study", seed=SEED + bench.seed)
+    answers = {name: effects.said[i] for i, name in reversed(list(enumerate(names)))}
+    changes = {
+        name: ~((numbers == answers[CLEAN]) | (np.isnan(numbers) & np.isnan(answers[CLEAN]))) for name, numbers in answers.items()
+    }
+    if changes[SELF].any():
         raise MeasureError("a control fails: replacing every latent by itself changes an answer")
-    return rates({f"flip_{k + 1}": changed[f"{k}=zero"] for k in range(bench.num_latents)})
+    return rates({f"flip_{k + 1}": changes[f"{k}=zero"] for k in range(bench.num_latents)})
 
 
 def number_places(bench: Bench) -> list[Measured]:
     """Points of accuracy lost with zeros at even positions, where numbers are read, and at odd ones."""
-    found = replaced(bench)
-    return [_points(f"drop_{name}", newcombe_paired(found[CLEAN], found[name]), found) for name in PARITIES if name in found]
+    outcomes = replaced(bench)
+    return [
+        _points(f"drop_{name}", newcombe_paired(outcomes[CLEAN], outcomes[name]), outcomes)
+        for name in PARITIES
+        if name in outcomes
+    ]
 
 
 def number_places_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is accuracy lost?"""
-    found = replaced(bench)
-    published = {name: 1 - reported[f"drop_{name}"] / 100 for name in PARITIES if f"drop_{name}" in reported}
-    return losses(_some(found, [name for name in PARITIES if name in found]), {CLEAN: 1.0, **published})
+    outcomes = replaced(bench)
+    accuracies = {name: 1 - reported[f"drop_{name}"] / 100 for name in PARITIES if f"drop_{name}" in reported}
+    return losses(_with_clean(outcomes, [name for name in PARITIES if name in outcomes]), {CLEAN: 1.0, **accuracies})
 
 
-def _points(metric: str, value: Estimate, found: Outcomes, **more) -> Measured:
+def _points(metric: str, value: Estimate, outcomes: Outcomes, **more) -> Measured:
     low, high = (None if end is None else 100 * end for end in (value.low, value.high))
-    return Measured(metric, 100 * value.value, len(found[CLEAN]), "points", low, high, **more)
+    return Measured(metric, 100 * value.value, len(outcomes[CLEAN]), "points", low, high, **more)
 
 
 def resampled(bench: Bench) -> list[Measured]:
     """Points of accuracy lost where one latent is another problem's, and how these losses go with those of zeros (Pearson)."""
-    drops, zeros = _resampled(bench), [effect(sweep(bench), f"{k}=zero").drop.value for k in range(bench.num_latents)]
-    rows = [_points(f"drop_{k}", each.drop, {CLEAN: sweep(bench).right[0]}) for k, each in enumerate(drops)]
-    values = [each.drop.value for each in drops]
+    resamplings, zeros = _resamplings(bench), [effect(sweep(bench), f"{k}=zero").drop.value for k in range(bench.num_latents)]
+    rows = [_points(f"drop_{k}", resampling.drop, {CLEAN: sweep(bench).right[0]}) for k, resampling in enumerate(resamplings)]
+    values = [resampling.drop.value for resampling in resamplings]
     if len(set(values)) < 2 or len(set(zeros)) < 2:
         return rows
     why = without_word("a correlation of a few positions has no honest interval")
@@ -244,34 +250,34 @@ def resampled(bench: Bench) -> list[Measured]:
 
 def resampled_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is accuracy lost? The interval is of the mean over donors, p of the first donor."""
-    found, clean = _resampled(bench), {CLEAN: sweep(bench).right[0]}
-    p = across_claims([each.p for each in found], NUM_CLAIMS)
+    resamplings, clean = _resamplings(bench), {CLEAN: sweep(bench).right[0]}
+    p = across_claims([resampling.p for resampling in resamplings], NUM_CLAIMS)
     rows = []
-    for k, (each, corrected) in enumerate(zip(found, p, strict=True)):
+    for k, (resampling, corrected) in enumerate(zip(resamplings, p, strict=True)):
         delta = half_effect(reported.get(f"drop_{k}", 0) / 100 or None, DROP_FLOOR)
-        word = sound(each.drop, delta=delta, p={NO_DROP: float(corrected)}, marginal=NO_DROP, n=len(clean[CLEAN]))
-        rows.append(_points(f"drop_{k}", each.drop, clean, null=Null(0.0, p=float(corrected)), verdict=word))
+        word = sound(resampling.drop, delta=delta, p={NO_DROP: float(corrected)}, marginal=NO_DROP, n=len(clean[CLEAN]))
+        rows.append(_points(f"drop_{k}", resampling.drop, clean, null=Null(0.0, p=float(corrected)), verdict=word))
     return rows
 
 
-def _resampled(bench: Bench) -> list[Effect]:
+def _resamplings(bench: Bench) -> list[Effect]:
     return [effect(sweep(bench), f"{k}=resample", seed=SEED + bench.seed) for k in range(bench.num_latents)]
 
 
 def discretised(bench: Bench) -> list[Measured]:
     """Accuracy where latents are the projected embedding of the word that the head reads there: at odd positions, and at all."""
-    return rates(_discretised(bench))
+    return rates(_discretisations(bench))
 
 
 def discretised_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is accuracy lost?"""
-    return losses(_discretised(bench), reported)
+    return losses(_discretisations(bench), reported)
 
 
-def _discretised(bench: Bench) -> dict[str, np.ndarray]:
+def _discretisations(bench: Bench) -> dict[str, np.ndarray]:
     every = tuple(range(bench.num_latents))
-    found = {CLEAN: (), "odd": every[1::2], "all": every}
-    return {name: bench.discretised(NUM_ABLATED, places) for name, places in found.items() if places or name == CLEAN}
+    places_of = {CLEAN: (), "odd": every[1::2], "all": every}
+    return {name: bench.discretised(NUM_ABLATED, places) for name, places in places_of.items() if places or name == CLEAN}
 
 
 # Another order
@@ -285,19 +291,26 @@ def refed(bench: Bench) -> dict[str, np.ndarray]:
         if count < 2:
             raise MeasureError(f"another order needs two latents, {bench.name} has {count}")
         every = tuple(range(count))
-        permuted = next(each for each in iter(lambda: tuple(rng.permutation(count).tolist()), None) if each != every)
-        asked = {CLEAN: every, "permuted": permuted, "reversed": every[::-1]}
-        asked |= {"first_half": every[: count // 2], "last_half": every[count // 2 :], "even": every[::2], "odd": every[1::2]}
-        asked |= {"zero_single": (ZERO,), "zero_repeat": (ZERO,) * count, "normal_repeat": (NORMAL,) * count}
-        asked |= {f"single_{k}": (k,) for k in every} | {f"repeat_{k}": (k,) * count for k in every}
-        found = dict(zip(asked, bench.refed(NUM_ABLATED, list(asked.values()), seed=SEED + bench.seed), strict=True))
-        own = bench.captured(NUM_ABLATED, num_latents=count).right
-        changed = int((found[CLEAN] != own).sum())
-        if changed > CHANGED * len(own):
+        permutation = next(shuffle for shuffle in iter(lambda: tuple(rng.permutation(count).tolist()), None) if shuffle != every)
+        arrangements = {CLEAN: every, "permuted": permutation, "reversed": every[::-1]}
+        arrangements |= {
+            "first_half": every[: count // 2],
+            "last_half": every[count // 2 :],
+            "even": every[::2],
+            "odd": every[1::2],
+        }
+        arrangements |= {"zero_single": (ZERO,), "zero_repeat": (ZERO,) * count, "normal_repeat": (NORMAL,) * count}
+        arrangements |= {f"single_{k}": (k,) for k in every} | {f"repeat_{k}": (k,) * count for k in every}
+        outcomes = dict(
+            zip(arrangements, bench.refed(NUM_ABLATED, list(arrangements.values()), seed=SEED + bench.seed), strict=True)
+        )
+        right = bench.captured(NUM_ABLATED, num_latents=count).right
+        num_changed = int((outcomes[CLEAN] != right).sum())
+        if num_changed > CHANGED * len(right):
             raise MeasureError(
-                f"a control fails: the own thoughts, fed again in their order, change {changed} of {len(own)} answers"
+                f"a control fails: the own thoughts, fed again in their order, change {num_changed} of {len(right)} answers"
             )
-        return found
+        return outcomes
 
     return bench.once("thoughts in another order", compute)
 
@@ -307,22 +320,22 @@ ORDERS, SUBSETS = ("permuted", "reversed"), ("first_half", "last_half", "even", 
 
 def reordered(bench: Bench) -> list[Measured]:
     """Accuracy with the own thoughts in another order."""
-    return rates(_some(refed(bench), ORDERS))
+    return rates(_with_clean(refed(bench), ORDERS))
 
 
 def reordered_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is accuracy lost?"""
-    return losses(_some(refed(bench), ORDERS), {})
+    return losses(_with_clean(refed(bench), ORDERS), {})
 
 
 def subset(bench: Bench) -> list[Measured]:
     """Accuracy with some of the own thoughts alone."""
-    return rates(_some(refed(bench), SUBSETS))
+    return rates(_with_clean(refed(bench), SUBSETS))
 
 
 def subset_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is accuracy lost?"""
-    return losses(_some(refed(bench), SUBSETS), {})
+    return losses(_with_clean(refed(bench), SUBSETS), {})
 
 
 def _thoughts(bench: Bench, kind: str) -> dict[str, np.ndarray]:
@@ -336,8 +349,8 @@ def single(bench: Bench) -> list[Measured]:
 
 def repeat(bench: Bench) -> list[Measured]:
     """Accuracy with one of the own thoughts fed again and again, with zero vectors, and with normal ones."""
-    found = refed(bench)
-    return rates(_thoughts(bench, "repeat") | {"zero": found["zero_repeat"], "normal": found["normal_repeat"]})
+    outcomes = refed(bench)
+    return rates(_thoughts(bench, "repeat") | {"zero": outcomes["zero_repeat"], "normal": outcomes["normal_repeat"]})
 
 
 def single_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
@@ -350,10 +363,10 @@ def repeat_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     return _below_zero(_thoughts(bench, "repeat"), refed(bench)["zero_repeat"])
 
 
-def _below_zero(found: Outcomes, zero: np.ndarray) -> list[Measured]:
-    p = across_claims([mcnemar_exact(zero, right, "greater") for right in found.values()], NUM_CLAIMS)
+def _below_zero(outcomes: Outcomes, zero: np.ndarray) -> list[Measured]:
+    p = across_claims([mcnemar_exact(zero, right, "greater") for right in outcomes.values()], NUM_CLAIMS)
     rows, control = [], "zero vectors"
-    for (metric, right), corrected in zip(found.items(), p, strict=True):
+    for (metric, right), corrected in zip(outcomes.items(), p, strict=True):
         loss = newcombe_paired(zero, right)
         word = sound(loss, delta=DROP_FLOOR, p={control: float(corrected)}, marginal=control, n=len(right))
         null = Null(float(zero.mean()), p=float(corrected))
@@ -363,5 +376,5 @@ def _below_zero(found: Outcomes, zero: np.ndarray) -> list[Measured]:
 
 def retention(bench: Bench) -> list[Measured]:
     """Share of right answers that stay right with half of the thoughts, or a zero vector alone."""
-    found = refed(bench)
-    return rates({name: _of_right(found, name) for name in ("first_half", "last_half", "zero_single")})
+    outcomes = refed(bench)
+    return rates({name: _of_right(outcomes, name) for name in ("first_half", "last_half", "zero_single")})

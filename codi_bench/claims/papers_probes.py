@@ -48,35 +48,35 @@ class Operations:
 
 
 def _operations(bench: Bench, signs: str, layers: tuple[int, ...]) -> Operations:
-    found = bench.captured(NUM_PROBLEMS, num_latents=bench.num_latents)
-    rows = [i for i, p in enumerate(found.problems) if p.operators[:1] and p.operators[0] in signs][:NUM_OPERATIONS]
-    label = np.array([signs.index(found.problems[i].operators[0]) for i in rows])
-    story = np.array([found.problems[i].template or found.problems[i].group for i in rows])
+    capture = bench.captured(NUM_PROBLEMS, num_latents=bench.num_latents)
+    rows = [i for i, p in enumerate(capture.problems) if p.operators[:1] and p.operators[0] in signs][:NUM_OPERATIONS]
+    label = np.array([signs.index(capture.problems[i].operators[0]) for i in rows])
+    story = np.array([capture.problems[i].template or capture.problems[i].group for i in rows])
     if len(rows) < FEWEST or np.bincount(label, minlength=len(signs)).min() < FOLDS:
         raise MeasureError(
             f"{len(rows)} problems begin with one of {signs}, and {FOLDS} with each are needed: give more problems"
         )
-    return Operations(found.hidden_states[rows][:, 1:][:, :, list(layers)].astype(np.float32), label, story)
+    return Operations(capture.hidden_states[rows][:, 1:][:, :, list(layers)].astype(np.float32), label, story)
 
 
 def _cells(bench: Bench) -> dict[str, tuple[Operations, np.ndarray]]:
     """What the published study names: the first probed layer at latent positions 1 and 4, and everything together: [n, d]."""
-    found = _operations(bench, "+-*", bench.layers)
-    at = {f"at_{place}": found.states[:, place, 0] for place in (1, 4) if place < bench.num_latents}
-    return {name: (found, x) for name, x in {**at, "all": found.states.reshape(len(found.label), -1)}.items()}
+    operations = _operations(bench, "+-*", bench.layers)
+    at = {f"at_{place}": operations.states[:, place, 0] for place in (1, 4) if place < bench.num_latents}
+    return {name: (operations, x) for name, x in {**at, "all": operations.states.reshape(len(operations.label), -1)}.items()}
 
 
 def operation_class(bench: Bench) -> list[Measured]:
     """Accuracy of logistic regression on one of three operations, four fifths of the problems to train."""
 
-    def measure(name: str, found: Operations, x: np.ndarray) -> Measured:
+    def measure(name: str, operations: Operations, x: np.ndarray) -> Measured:
         train, test = train_test_split(
-            np.arange(len(x)), test_size=0.2, random_state=SEED + bench.seed, stratify=found.label, shuffle=True
+            np.arange(len(x)), test_size=0.2, random_state=SEED + bench.seed, stratify=operations.label, shuffle=True
         )
-        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x[train], found.label[train])
-        return rate_of(name, probe.predict(x[test]) == found.label[test])
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x[train], operations.label[train])
+        return rate_of(name, probe.predict(x[test]) == operations.label[test])
 
-    return [measure(name, *given) for name, given in _cells(bench).items()]
+    return [measure(name, *cell) for name, cell in _cells(bench).items()]
 
 
 def operation_class_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
@@ -86,11 +86,13 @@ def operation_class_sound(bench: Bench, reported: Mapping[str, float]) -> list[M
 
 def operation_direction(bench: Bench) -> list[Measured]:
     """Accuracy of the difference of means on plus or minus, by latent position, 70 % of the problems to train."""
-    found, rows = _additions(bench), []
-    for name, (each, x) in found.items():
-        train, test = train_test_split(np.arange(len(x)), test_size=0.3, random_state=SEED + bench.seed, stratify=each.label)
-        said = nearest_mean(x[train], each.label[train, None], x[test], 2)[:, 0]
-        rows.append(rate_of(name, said == each.label[test]))
+    cells, rows = _additions(bench), []
+    for name, (operations, x) in cells.items():
+        train, test = train_test_split(
+            np.arange(len(x)), test_size=0.3, random_state=SEED + bench.seed, stratify=operations.label
+        )
+        predictions = nearest_mean(x[train], operations.label[train, None], x[test], 2)[:, 0]
+        rows.append(rate_of(name, predictions == operations.label[test]))
     return rows
 
 
@@ -100,8 +102,8 @@ def operation_direction_sound(bench: Bench, reported: Mapping[str, float]) -> li
 
 
 def _additions(bench: Bench) -> dict[str, tuple[Operations, np.ndarray]]:
-    found = _operations(bench, "+-", (-1,))
-    return {f"at_{place}": (found, found.states[:, place, 0]) for place in range(bench.num_latents)}
+    operations = _operations(bench, "+-", (-1,))
+    return {f"at_{place}": (operations, operations.states[:, place, 0]) for place in range(bench.num_latents)}
 
 
 Classifier = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
@@ -111,9 +113,11 @@ def nearest_mean(x: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: i
     """The class whose mean is nearest, int [m, B], of test rows [m, d], for B labellings [n, B] of the training rows [n, d]."""
     scores = []
     for k in range(classes):
-        own = (labels == k).astype(np.float64)
-        mean = (x.T @ own / np.maximum(own.sum(0), 1)).T  # [B, d]
-        scores.append(np.where(own.any(0), 2 * test @ mean.T - (mean**2).sum(1), -np.inf))  # who was never seen is no neighbour
+        members = (labels == k).astype(np.float64)
+        mean = (x.T @ members / np.maximum(members.sum(0), 1)).T  # [B, d]
+        scores.append(
+            np.where(members.any(0), 2 * test @ mean.T - (mean**2).sum(1), -np.inf)
+        )  # who was never seen is no neighbour
     return np.argmax(scores, axis=0)
 
 
@@ -124,7 +128,7 @@ def least_squares(x: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: 
     a, b = (x - mean) / scale, (test - mean) / scale
     weights = b @ a.T @ np.linalg.inv(a @ a.T + len(a) * np.eye(len(a)))  # [m, n]: the dual, since rows may be fewer than columns
     targets = [(labels == k).astype(np.float64) for k in range(classes)]
-    return np.argmax([weights @ (each - each.mean(0)) + each.mean(0) for each in targets], axis=0)
+    return np.argmax([weights @ (target - target.mean(0)) + target.mean(0) for target in targets], axis=0)
 
 
 def _on_other_stories(
@@ -136,21 +140,21 @@ def _on_other_stories(
     chance: float,
 ) -> list[Measured]:
     """The cells of a claim are one test: each against the best of every draw."""
-    found = {name: _held_out(x.astype(np.float64), each, classify, bench) for name, (each, x) in cells.items()}
-    best = np.max([null for _, null in found.values()], axis=0)
+    results = {name: _held_out(x.astype(np.float64), operations, classify, bench) for name, (operations, x) in cells.items()}
+    best = np.max([null for _, null in results.values()], axis=0)
     rows = []
-    for name, (right, null) in found.items():
+    for name, (right, null) in results.items():
         corrected = min(1.0, NUM_CLAIMS * permutation_p(right.mean(), best))
-        found_in = cells[name][0]
-        count, most = len(set(found_in.story.tolist())), float(np.bincount(found_in.label).max() / len(right))
+        operations = cells[name][0]
+        count, majority = len(set(operations.story.tolist())), float(np.bincount(operations.label).max() / len(right))
         phi, _ = accuracy_phi(null[:, None], count)
-        wide = bootstrap_mean(right, rng=stream(SEED + bench.seed, name), groups=found_in.story, phi=phi)
-        rate = Estimate(wide.value, max(0.0, wide.low), min(1.0, wide.high))
-        over = Estimate(*(None if end is None else end - null.mean() for end in (rate.value, rate.low, rate.high)))
+        estimate = bootstrap_mean(right, rng=stream(SEED + bench.seed, name), groups=operations.story, phi=phi)
+        rate = Estimate(estimate.value, max(0.0, estimate.low), min(1.0, estimate.high))
+        gain = Estimate(*(None if end is None else end - null.mean() for end in (rate.value, rate.low, rate.high)))
         delta = effect_over(reported, name, chance, GAIN_FLOOR)
-        word = sound(over, delta=delta, p={PERMUTED: corrected}, marginal=PERMUTED, n=count, permutations=bench.permutations)
-        detail = {"problems": len(right), "majority": most}
-        ways = _labellings(found_in)
+        word = sound(gain, delta=delta, p={PERMUTED: corrected}, marginal=PERMUTED, n=count, permutations=bench.permutations)
+        detail = {"problems": len(right), "majority": majority}
+        ways = _labellings(operations)
         if NUM_CLAIMS / ways > ALPHA:
             word, detail = None, detail | without_word(f"{count} stories can have their operations in {ways} ways: no p is small")
         null_of = Null.of(null, corrected)
@@ -158,26 +162,26 @@ def _on_other_stories(
     return rows
 
 
-def _labellings(found: Operations) -> int:
+def _labellings(operations: Operations) -> int:
     """In how many ways the stories can have their operations."""
-    by_story = dict(zip(found.story.tolist(), found.label.tolist(), strict=True))
+    by_story = dict(zip(operations.story.tolist(), operations.label.tolist(), strict=True))
     ways = math.factorial(len(by_story))
-    for own in Counter(by_story.values()).values():
-        ways //= math.factorial(own)
+    for count in Counter(by_story.values()).values():
+        ways //= math.factorial(count)
     return ways
 
 
-def _held_out(x: np.ndarray, found: Operations, classify: Classifier, bench: Bench) -> tuple[np.ndarray, np.ndarray]:
+def _held_out(x: np.ndarray, operations: Operations, classify: Classifier, bench: Bench) -> tuple[np.ndarray, np.ndarray]:
     """Right or wrong on held-out stories, bool [n], and accuracies where stories have the labels of others, [permutations]."""
     rng = stream(SEED + bench.seed, "stories")
-    stories, member = np.unique(found.story, return_inverse=True)
-    own = np.array([found.label[member == i][0] for i in range(len(stories))])
-    drawn = np.stack([own, *(rng.permutation(own) for _ in range(bench.permutations))], axis=1)[member]  # [n, 1 + B]
-    said, classes = np.empty_like(drawn), int(found.label.max()) + 1
+    stories, member = np.unique(operations.story, return_inverse=True)
+    labels = np.array([operations.label[member == i][0] for i in range(len(stories))])
+    labellings = np.stack([labels, *(rng.permutation(labels) for _ in range(bench.permutations))], axis=1)[member]  # [n, 1 + B]
+    predictions, classes = np.empty_like(labellings), int(operations.label.max()) + 1
     fold = (rng.permutation(len(stories)) % FOLDS)[member]  # by nothing that is permuted: folds suit all draws alike
     for k in range(FOLDS):
-        said[fold == k] = classify(x[fold != k], drawn[fold != k], x[fold == k], classes)
-    right = said == drawn
+        predictions[fold == k] = classify(x[fold != k], labellings[fold != k], x[fold == k], classes)
+    right = predictions == labellings
     return right[:, 0], right[:, 1:].mean(0)
 
 
@@ -198,52 +202,58 @@ class Regressed:
     read: np.ndarray
 
 
-def _regressed(bench: Bench) -> list[Regressed]:
+def _regressions(bench: Bench) -> list[Regressed]:
     def compute():
         captured, decoded = bench.captured(NUM_PROBLEMS, num_latents=bench.num_latents), bench.decoded
         states, numbers = captured.hidden_states[captured.right][:, :, -1].astype(np.float64), decoded.numbers()[..., 0]
-        found = []
+        regressions = []
         for step in (1, 2):
             rows = [i for i, p in enumerate(decoded.problems) if len(p.values) > step and not np.isnan(p.values[step - 1])]
             if len(rows) >= FEWEST:
                 values = np.array([decoded.problems[i].values[step - 1] for i in rows], float)
-                found.append(_regress(states[rows], values, numbers[rows], seed=SEED + bench.seed))
-        if not found:
+                regressions.append(_regress(states[rows], values, numbers[rows], seed=SEED + bench.seed))
+        if not regressions:
             raise MeasureError(f"fewer than {FEWEST} rightly answered problems have an intermediate value: give more problems")
-        return found
+        return regressions
 
     return bench.once("values by regression", compute)
 
 
 def _regress(states: np.ndarray, values: np.ndarray, numbers: np.ndarray, *, seed: int) -> Regressed:
-    said = np.empty(numbers.shape)
+    predictions = np.empty(numbers.shape)
     for train, test in KFold(FOLDS, shuffle=True, random_state=seed).split(states):
         for place in range(states.shape[1]):
             probe = make_pipeline(StandardScaler(), Ridge(1.0)).fit(states[train, place], values[train])
-            said[test, place] = probe.predict(states[test, place])
-    places, wanted = range(states.shape[1]), values[:, None]
-    off, percent = np.abs(said - wanted), 0.01 * np.abs(wanted)
+            predictions[test, place] = probe.predict(states[test, place])
+    places, targets = range(states.shape[1]), values[:, None]
+    errors, percent = np.abs(predictions - targets), 0.01 * np.abs(targets)
     return Regressed(
-        np.array([r2_score(values, said[:, place]) for place in places]),
-        np.array([pearsonr(values, said[:, place]).statistic for place in places]),
-        off <= percent,
-        off <= np.maximum(percent, 0.5),
-        numbers == wanted,
+        np.array([r2_score(values, predictions[:, place]) for place in places]),
+        np.array([pearsonr(values, predictions[:, place]).statistic for place in places]),
+        errors <= percent,
+        errors <= np.maximum(percent, 0.5),
+        numbers == targets,
     )
 
 
 def probe_metric(bench: Bench) -> list[Measured]:
     """Means over steps 1 and 2 and all places: R2 and Pearson's r of ridge regression, its hits, and the head's."""
-    found = _regressed(bench)
-    n, why = sum(len(each.hit) for each in found), without_word("a mean over cells that share their problems: no honest interval")
-    means = {name: float(np.mean([getattr(each, name).mean() for each in found])) for name in ("r2", "pearson", "hit", "read")}
+    regressions = _regressions(bench)
+    n, why = (
+        sum(len(regression.hit) for regression in regressions),
+        without_word("a mean over cells that share their problems: no honest interval"),
+    )
+    means = {
+        name: float(np.mean([getattr(regression, name).mean() for regression in regressions]))
+        for name in ("r2", "pearson", "hit", "read")
+    }
     return [Measured(name, value, n, "fraction", detail=why) for name, value in means.items()]
 
 
 def probe_metric_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Step by step: does the head read the value at some place more often than regression, rounded, gives it at some place?"""
-    found = _regressed(bench)
-    read, near = ([getattr(each, name).any(axis=1) for each in found] for name in ("read", "near"))
+    regressions = _regressions(bench)
+    read, near = ([getattr(regression, name).any(axis=1) for regression in regressions] for name in ("read", "near"))
     p = across_claims([mcnemar_exact(a, b, "greater") for a, b in zip(read, near, strict=True)], NUM_CLAIMS)
     rows, control = [], "ridge regression"
     for step, (a, b, corrected) in enumerate(zip(read, near, p, strict=True), start=1):

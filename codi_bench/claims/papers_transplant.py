@@ -43,23 +43,25 @@ def transplanted(bench: Bench) -> Patched:
 
     def compute():
         count = bench.num_latents
-        sets = dict.fromkeys(places for each in _sets(count).values() for places in each.values())
+        sets = dict.fromkeys(places for places_of in _sets(count).values() for places in places_of.values())
         patches = [Patch(SELF, tuple(range(count)))]
         patches += [Patch(source, places) for places in sets for source in (DONOR, SAME, RANDOM, NOISE)]
-        shifted = [places for name, places in _sets(count)["pair"].items()]
-        patches += [Patch(SHIFTED, places) for places in shifted]
+        shifts = [places for name, places in _sets(count)["pair"].items()]
+        patches += [Patch(SHIFTED, places) for places in shifts]
         parts, groups = [], set()
         for step in STEPS:
             pairs = bench.pairs(NUM_PAIRS, step=step)
             vectors = {SHIFTED: bench.latents([pair.donor for pair in pairs])[:, 1:]}  # z_1..z_K where z_0..z_{K-1} belong
-            found = bench.patched(NUM_PAIRS, patches, step=step, seed=SEED + bench.seed, vectors=vectors)
+            outcomes = bench.patched(NUM_PAIRS, patches, step=step, seed=SEED + bench.seed, vectors=vectors)
             new = [pair.recipient.group not in groups for pair in pairs]  # a problem counts once
             groups |= {pair.recipient.group for pair in pairs}
-            parts.append(replace(found, known=found.known & new))
-        joined = [np.concatenate([getattr(p, name) for p in parts], axis=-1) for name in ("known", "follows", "stays", "changed")]
-        found = Patched(parts[0].patches, *joined)
-        patching.check_self(found)
-        return found
+            parts.append(replace(outcomes, known=outcomes.known & new))
+        arrays = [
+            np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in ("known", "follows", "stays", "changed")
+        ]
+        outcomes = Patched(parts[0].patches, *arrays)
+        patching.check_self(outcomes)
+        return outcomes
 
     return bench.once("transplants", compute)
 
@@ -71,16 +73,16 @@ def both(sets: str) -> tuple[Measure, Sound]:
         return _follow(bench, DONOR, _sets(bench.num_latents)[sets])
 
     def soundly(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
-        found, asked = transplanted(bench), _sets(bench.num_latents)[sets]
-        steps = patching.steered([(found, places) for places in asked.values()], claims=NUM_CLAIMS)
-        return [steered_row(name, each) for name, each in zip(asked, steps, strict=True)]
+        outcomes, places_of = transplanted(bench), _sets(bench.num_latents)[sets]
+        follow_rates = patching.steered([(outcomes, places) for places in places_of.values()], claims=NUM_CLAIMS)
+        return [steered_row(name, rate) for name, rate in zip(places_of, follow_rates, strict=True)]
 
     return measure, soundly
 
 
 def _follow(bench: Bench, source: str, sets: Mapping[str, Sequence[int]]) -> list[Measured]:
-    found = transplanted(bench)
-    return rates({name: found.of(source, places)[0] for name, places in sets.items()})
+    outcomes = transplanted(bench)
+    return rates({name: outcomes.of(source, places)[0] for name, places in sets.items()})
 
 
 pair, pair_sound = both("pair")
@@ -95,15 +97,15 @@ def off_by_one(bench: Bench) -> list[Measured]:
 
 def off_by_one_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Is less followed than at the right places?"""
-    found, sets = transplanted(bench), _sets(bench.num_latents)["pair"]
-    pairs = {name: (found.of(DONOR, places)[0], found.of(SHIFTED, places)[0]) for name, places in sets.items()}
-    p = across_claims([mcnemar_exact(own, off, "greater") for own, off in pairs.values()], NUM_CLAIMS)
+    outcomes, sets = transplanted(bench), _sets(bench.num_latents)["pair"]
+    pairs = {name: (outcomes.of(DONOR, places)[0], outcomes.of(SHIFTED, places)[0]) for name, places in sets.items()}
+    p = across_claims([mcnemar_exact(in_place, shifted, "greater") for in_place, shifted in pairs.values()], NUM_CLAIMS)
     rows, control = [], "the right places"
-    for (name, (own, off)), corrected in zip(pairs.items(), p, strict=True):
-        loss = newcombe_paired(own, off)
-        word = sound(loss, delta=FLOOR, p={control: float(corrected)}, marginal=control, n=len(off))
-        null = Null(float(own.mean()), p=float(corrected))
-        rows.append(rate_of(name, off, null=null, verdict=word, detail={"loss": ends(loss)}))
+    for (name, (in_place, shifted)), corrected in zip(pairs.items(), p, strict=True):
+        loss = newcombe_paired(in_place, shifted)
+        word = sound(loss, delta=FLOOR, p={control: float(corrected)}, marginal=control, n=len(shifted))
+        null = Null(float(in_place.mean()), p=float(corrected))
+        rows.append(rate_of(name, shifted, null=null, verdict=word, detail={"loss": ends(loss)}))
     return rows
 
 
@@ -116,11 +118,11 @@ def same_value_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measur
     """Is surely less than 5 points lost?"""
     stays = _stays(bench)
     right = np.ones(len(next(iter(stays.values()))), bool)  # known pairs are answered rightly
-    p = across_claims([mcnemar_exact(right, each, "greater") for each in stays.values()], NUM_CLAIMS)
+    p = across_claims([mcnemar_exact(right, outcomes, "greater") for outcomes in stays.values()], NUM_CLAIMS)
     rows = []
-    for (name, each), corrected in zip(stays.items(), p, strict=True):
-        word = enough_word(right, each, float(corrected), tests=len(stays))
-        rows.append(rate_of(name, each, null=Null(1.0, p=float(corrected)), verdict=word))
+    for (name, outcomes), corrected in zip(stays.items(), p, strict=True):
+        word = enough_word(right, outcomes, float(corrected), tests=len(stays))
+        rows.append(rate_of(name, outcomes, null=Null(1.0, p=float(corrected)), verdict=word))
     return rows
 
 
@@ -153,11 +155,11 @@ class Twins:
 
 def _twins(bench: Bench) -> Twins:
     def compute():
-        asked = {pair.recipient.group: pair for step in reversed(STEPS) for pair in bench.pairs(NUM_TWINS, step=step)}
-        found = tuple(asked.values())
-        donors = [pair.donor for pair in found]
-        said = bench.said([pair.recipient for pair in found], {DONOR: bench.latents(donors)[:, :-1]})
-        return Twins(found, said[OWN], bench.said(donors, {})[OWN], said[DONOR])
+        pair_of = {pair.recipient.group: pair for step in reversed(STEPS) for pair in bench.pairs(NUM_TWINS, step=step)}
+        pairs = tuple(pair_of.values())
+        donors = [pair.donor for pair in pairs]
+        numbers = bench.said([pair.recipient for pair in pairs], {DONOR: bench.latents(donors)[:, :-1]})
+        return Twins(pairs, numbers[OWN], bench.said(donors, {})[OWN], numbers[DONOR])
 
     return bench.once("what is said of twins", compute)
 
@@ -169,8 +171,8 @@ def wrong_twin(bench: Bench) -> list[Measured]:
 
 def wrong_twin_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Does the twin's own wrong answer follow more often than its right one?"""
-    found = _wrong(bench)
-    wrong, gold = found["wrong"], found["gold"]
+    outcomes = _wrong(bench)
+    wrong, gold = outcomes["wrong"], outcomes["gold"]
     gain, p = newcombe_paired(wrong, gold), float(across_claims([mcnemar_exact(wrong, gold, "greater")], NUM_CLAIMS)[0])
     word = sound(gain, delta=FLOOR, p={"its right answer": p}, marginal="its right answer", n=len(wrong))
     return [rate_of("wrong", wrong, null=Null(float(gold.mean()), p=p), verdict=word, detail={"gain": ends(gain)})]
@@ -179,19 +181,19 @@ def wrong_twin_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measur
 def _wrong(bench: Bench) -> dict[str, np.ndarray]:
     twins = _twins(bench)
     gold = twins.gold("donor")
-    kept = twins.solved & ~np.isnan(twins.donor) & (twins.donor != gold) & (twins.donor != twins.gold("recipient"))
-    if kept.sum() < FEWEST_PAIRS:
+    usable = twins.solved & ~np.isnan(twins.donor) & (twins.donor != gold) & (twins.donor != twins.gold("recipient"))
+    if usable.sum() < FEWEST_PAIRS:
         raise MeasureError(
-            f"{kept.sum()} of {len(kept)} pairs have a twin with a wrong answer of its own; {FEWEST_PAIRS} are needed: give a "
-            "larger --n, or a model that solves fewer"
+            f"{usable.sum()} of {len(usable)} pairs have a twin with a wrong answer of its own; {FEWEST_PAIRS} are needed: give "
+            "a larger --n, or a model that solves fewer"
         )
-    return {"wrong": (twins.fed == twins.donor)[kept], "gold": (twins.fed == gold)[kept]}
+    return {"wrong": (twins.fed == twins.donor)[usable], "gold": (twins.fed == gold)[usable]}
 
 
 def response_rate(bench: Bench) -> list[Measured]:
     """Of the problems that are solved, the share whose twin is solved too, over all and by the number of steps."""
     twins = _twins(bench)
-    both_solved, steps = twins.donor == twins.gold("donor"), np.array([pair.recipient.num_steps for pair in twins.pairs])
+    twin_solved, steps = twins.donor == twins.gold("donor"), np.array([pair.recipient.num_steps for pair in twins.pairs])
     longest = np.minimum(steps, 5)  # 5 and more together, as the source has them
-    found = {"all": twins.solved} | {f"steps_{k}": twins.solved & (longest == k) for k in (2, 3, 4, 5)}
-    return rates({name: both_solved[rows] for name, rows in found.items() if rows.any()})
+    rows_of = {"all": twins.solved} | {f"steps_{k}": twins.solved & (longest == k) for k in (2, 3, 4, 5)}
+    return rates({name: twin_solved[rows] for name, rows in rows_of.items() if rows.any()})

@@ -93,17 +93,17 @@ def probes(bench: Bench) -> Probed:
     """The study's probes and their null."""
 
     def compute():
-        found = captured(bench, NUM_PROBLEMS)
-        chosen = balanced_sample(
-            found.right, per_class=NUM_PROBED // 2, seed=FOLDS["sample"] + bench.seed, shuffle=bench.architecture == "gpt2"
+        capture = captured(bench, NUM_PROBLEMS)
+        sample = balanced_sample(
+            capture.right, per_class=NUM_PROBED // 2, seed=FOLDS["sample"] + bench.seed, shuffle=bench.architecture == "gpt2"
         )  # the LLaMA script did not shuffle
-        cells = found.cells(chosen, len(places(bench)), bench.layers)
-        right, shape = found.right[chosen], (len(bench.layers), -1)
+        cells = capture.cells(sample, len(places(bench)), bench.layers)
+        right, shape = capture.right[sample], (len(bench.layers), -1)
         seed = FOLDS["folds"] + bench.seed
-        fitted = bench.kept(InSampleProbes, in_sample_probes, cells, right, seed=seed)
-        draws = {"groups": [found.problems[i].group for i in chosen], "permutations": bench.permutations, "seed": seed}
+        fit = bench.kept(InSampleProbes, in_sample_probes, cells, right, seed=seed)
+        draws = {"groups": [capture.problems[i].group for i in sample], "permutations": bench.permutations, "seed": seed}
         null = bench.kept(np.ndarray, in_sample_null, cells, right, **draws)
-        return Probed(fitted.accuracy.reshape(shape), fitted.correct, null.reshape(len(null), *shape))
+        return Probed(fit.accuracy.reshape(shape), fit.correct, null.reshape(len(null), *shape))
 
     return bench.once("probes", compute)
 
@@ -129,30 +129,30 @@ def errors(bench: Bench) -> Predicted:
 
     def compute():
         protocol = SAE_PROTOCOLS[bench.architecture]
-        given = captured(bench, protocol.n, protocol.variants)
-        states = given.hidden_states[:, :, list(bench.sae_layers)].astype(np.float32)  # [n, tokens, layers, d]
+        capture = captured(bench, protocol.n, protocol.variants)
+        states = capture.hidden_states[:, :, list(bench.sae_layers)].astype(np.float32)  # [n, tokens, layers, d]
         vectors = states.reshape(-1, states.shape[-1])
         sae = study_sae(bench, vectors)
-        encoded = sae.encode(vectors).reshape(len(states), -1)
+        features = sae.encode(vectors).reshape(len(states), -1)
         seed = SAMPLE["split"] + bench.seed
-        found = bench.kept(ErrorPrediction, predict_errors, encoded, given.right, seed=seed)
-        right, test = given.right, found.test_index
+        prediction = bench.kept(ErrorPrediction, predict_errors, features, capture.right, seed=seed)
+        right, test = capture.right, prediction.test_index
         train = np.setdiff1d(np.arange(len(right)), test)
-        groups = [problem.group for problem in given.problems]
+        groups = [problem.group for problem in capture.problems]
         draws = permuted_labels(right, np.zeros(len(right), int), groups, permutations=bench.permutations, seed=seed)
-        everything = Split(train, np.arange(len(right)), ())
-        fitted = bench.kept(Scored, scores, [encoded], draws.T, [everything], Cs=(1.0,), loose=True, scale=False)
-        said = fitted.score[:, :, 0].T > 0
-        hit = said == draws
-        incorrect, correct = null_precisions(said[:, test], draws[:, test])
+        split = Split(train, np.arange(len(right)), ())
+        fits = bench.kept(Scored, scores, [features], draws.T, [split], Cs=(1.0,), loose=True, scale=False)
+        predictions = fits.score[:, :, 0].T > 0
+        hits = predictions == draws
+        incorrect, correct = null_precisions(predictions[:, test], draws[:, test])
         return Predicted(
-            found=found,
+            found=prediction,
             quality=measure_sae(sae, vectors, l0_above=STUDY_ACTIVE),
             features=len(sae.encoder_bias),
             share=max(right.mean(), 1 - right.mean()),
             correct_share=float(right.mean()),
-            null_train=hit[:, train].mean(1),
-            null_test=hit[:, test].mean(1),
+            null_train=hits[:, train].mean(1),
+            null_test=hits[:, test].mean(1),
             null_incorrect=incorrect,
             null_correct=correct,
         )
@@ -164,8 +164,8 @@ def study_sae(bench: Bench, vectors: np.ndarray) -> Sae:
     """The family's SAE trained on vectors [m, d]."""
     protocol = SAE_PROTOCOLS[bench.architecture]
     features = round(protocol.widen * vectors.shape[-1])
-    kind = {"l1": protocol.l1, "l1_kind": protocol.l1_kind, "lr": protocol.lr, "seed": SAMPLE["sae"] + bench.seed}
-    return bench.kept(Sae, train_relu_sae, vectors, features=features, **kind)
+    settings = {"l1": protocol.l1, "l1_kind": protocol.l1_kind, "lr": protocol.lr, "seed": SAMPLE["sae"] + bench.seed}
+    return bench.kept(Sae, train_relu_sae, vectors, features=features, **settings)
 
 
 def ablated(bench: Bench) -> tuple[np.ndarray, np.ndarray]:
@@ -173,8 +173,8 @@ def ablated(bench: Bench) -> tuple[np.ndarray, np.ndarray]:
 
     def compute():
         tokens = places(bench)
-        carried = [[Edit(p, "zero") for p in tokens[t : t + 2]] for t in range(len(tokens))]
-        right = bench.right_under(NUM_ABLATED, [[], *carried], num_latents=bench.num_latents - 1)
+        conditions = [[Edit(p, "zero") for p in tokens[t : t + 2]] for t in range(len(tokens))]
+        right = bench.right_under(NUM_ABLATED, [[], *conditions], num_latents=bench.num_latents - 1)
         return right[0], right[1:]
 
     return bench.once(ABLATED, compute)
@@ -185,23 +185,29 @@ def ablated(bench: Bench) -> tuple[np.ndarray, np.ndarray]:
 
 def task_accuracy(bench: Bench) -> list[Measured]:
     """Share of right answers on the test problems, in order; the published scoring beside the study's where they differ."""
-    found = captured(bench, NUM_PROBLEMS)
-    rate = wilson(found.right.sum(), len(found.right))
-    published = np.mean([score(text, p.answer, "published") for text, p in zip(found.answers.texts, found.problems)])
-    detail = {} if published == rate.value else {"note": f"{100 * published:.1f} % by the published scoring (equal as floats)"}
+    capture = captured(bench, NUM_PROBLEMS)
+    rate = wilson(capture.right.sum(), len(capture.right))
+    published_share = np.mean([score(text, p.answer, "published") for text, p in zip(capture.answers.texts, capture.problems)])
+    detail = (
+        {}
+        if published_share == rate.value
+        else {"note": f"{100 * published_share:.1f} % by the published scoring (equal as floats)"}
+    )
     return [
-        Measured("accuracy", rate.value, len(found.right), "fraction", rate.low, rate.high, outcomes=found.right, detail=detail)
+        Measured(
+            "accuracy", rate.value, len(capture.right), "fraction", rate.low, rate.high, outcomes=capture.right, detail=detail
+        )
     ]
 
 
 def probe_accuracy(bench: Bench) -> list[Measured]:
     """Mean over the 18 cells (bootstrap over problems, probes not refitted) and population std."""
-    found = probes(bench)
-    summary, n = grid_summary(found.accuracy), len(found.correct)
-    mean = bootstrap_mean(found.correct, rng=stream(0, "probe-accuracy"))
-    detail = {"grid": found.accuracy.tolist(), "layers": list(bench.layers), "latent_pos": list(places(bench))}
-    detail["null_mean"] = found.null.mean((1, 2)).tolist()
-    null_mean, null_std = against(summary.mean, found.null.mean((1, 2)), CHANCE), found.null.std((1, 2))
+    probe_grid = probes(bench)
+    summary, n = grid_summary(probe_grid.accuracy), len(probe_grid.correct)
+    mean = bootstrap_mean(probe_grid.correct, rng=stream(0, "probe-accuracy"))
+    detail = {"grid": probe_grid.accuracy.tolist(), "layers": list(bench.layers), "latent_pos": list(places(bench))}
+    detail["null_mean"] = probe_grid.null.mean((1, 2)).tolist()
+    null_mean, null_std = against(summary.mean, probe_grid.null.mean((1, 2)), CHANCE), probe_grid.null.std((1, 2))
     std = 100 * summary.std
     return [
         Measured("mean", summary.mean, n, "fraction", mean.low, mean.high, detail=detail, **null_mean),
@@ -211,8 +217,8 @@ def probe_accuracy(bench: Bench) -> list[Measured]:
 
 def probe_range(bench: Bench) -> list[Measured]:
     """Smallest and largest of the 18 cells."""
-    found, why = probes(bench), {"no_interval": NO_INTERVAL}
-    summary, n, null = grid_summary(found.accuracy), len(found.correct), found.null
+    probe_grid, why = probes(bench), {"no_interval": NO_INTERVAL}
+    summary, n, null = grid_summary(probe_grid.accuracy), len(probe_grid.correct), probe_grid.null
     return [
         Measured("min", summary.min, n, "fraction", detail=why, **against(summary.min, null.min((1, 2)), CHANCE)),
         Measured("max", summary.max, n, "fraction", detail=why, **against(summary.max, null.max((1, 2)), CHANCE)),
@@ -221,18 +227,18 @@ def probe_range(bench: Bench) -> list[Measured]:
 
 def probe_best(bench: Bench) -> list[Measured]:
     """Accuracy of the best cell, and which one it is (the first of equals)."""
-    found = probes(bench)
-    layer, token = grid_summary(found.accuracy).best
-    cell, value = {"layer": bench.layers[layer], "latent_pos": places(bench)[token]}, float(found.accuracy[layer, token])
-    null = against(value, found.null.max((1, 2)), CHANCE)
+    probe_grid = probes(bench)
+    layer, token = grid_summary(probe_grid.accuracy).best
+    cell, value = {"layer": bench.layers[layer], "latent_pos": places(bench)[token]}, float(probe_grid.accuracy[layer, token])
+    null = against(value, probe_grid.null.max((1, 2)), CHANCE)
     detail = {"no_interval": NO_INTERVAL}
-    return [Measured("accuracy", value, len(found.correct), "fraction", cell=cell, detail=detail, **null)]
+    return [Measured("accuracy", value, len(probe_grid.correct), "fraction", cell=cell, detail=detail, **null)]
 
 
 def probe_by_layer(bench: Bench) -> list[Measured]:
     """Mean over the six tokens of each layer."""
-    found = probes(bench)
-    correct = found.correct.reshape(len(found.correct), *found.accuracy.shape)
+    probe_grid = probes(bench)
+    correct = probe_grid.correct.reshape(len(probe_grid.correct), *probe_grid.accuracy.shape)
     rows = []
     for i, layer in enumerate(bench.layers):
         mean = bootstrap_mean(correct[:, i], rng=stream(0, "probe-by-layer", str(layer)))
@@ -245,7 +251,7 @@ def probe_by_layer(bench: Bench) -> list[Measured]:
                 mean.low,
                 mean.high,
                 cell={"layer": layer, "latent_pos": None},
-                **against(mean.value, found.null[:, i].mean(1), CHANCE),
+                **against(mean.value, probe_grid.null[:, i].mean(1), CHANCE),
             )
         )
     return rows
@@ -253,26 +259,30 @@ def probe_by_layer(bench: Bench) -> list[Measured]:
 
 def sae_error_prediction(bench: Bench) -> list[Measured]:
     """Test accuracy of predicting right or wrong from SAE features."""
-    predicted, protocol = errors(bench), SAE_PROTOCOLS[bench.architecture]
-    found = predicted.found
-    rate = wilson(found.test_right.sum(), len(found.test_right))
+    result, protocol = errors(bench), SAE_PROTOCOLS[bench.architecture]
+    prediction = result.found
+    rate = wilson(prediction.test_right.sum(), len(prediction.test_right))
     groups = len({p.group for p in captured(bench, protocol.n, protocol.variants).problems})
-    alone = protocol.variants > 1 and groups > protocol.n // protocol.variants
-    detail = {"note": f"the study had {protocol.variants} tellings of each problem; these are {groups} problems"} if alone else {}
-    n, null = len(found.test_right), against(rate.value, predicted.null_test, predicted.share)
-    right = found.test_right
+    without_variants = protocol.variants > 1 and groups > protocol.n // protocol.variants
+    detail = (
+        {"note": f"the study had {protocol.variants} tellings of each problem; these are {groups} problems"}
+        if without_variants
+        else {}
+    )
+    n, null = len(prediction.test_right), against(rate.value, result.null_test, result.share)
+    right = prediction.test_right
     return [Measured("test_accuracy", rate.value, n, "fraction", rate.low, rate.high, outcomes=right, detail=detail, **null)]
 
 
 def sae_train_accuracy(bench: Bench) -> list[Measured]:
     """Accuracy on the training problems, and its gap to the test accuracy."""
-    predicted = errors(bench)
-    found, null_gap = predicted.found, 100 * (predicted.null_train - predicted.null_test)
-    n = SAE_PROTOCOLS[bench.architecture].n - len(found.test_right)
+    result = errors(bench)
+    prediction, null_gap = result.found, 100 * (result.null_train - result.null_test)
+    n = SAE_PROTOCOLS[bench.architecture].n - len(prediction.test_right)
     why = {"no_interval": "measured on the problems the classifier was fitted to"}
-    train, gap = found.train_accuracy, 100 * (found.train_accuracy - found.test_accuracy)
+    train, gap = prediction.train_accuracy, 100 * (prediction.train_accuracy - prediction.test_accuracy)
     return [
-        Measured("train_accuracy", train, n, "fraction", detail=why, **against(train, predicted.null_train, predicted.share)),
+        Measured("train_accuracy", train, n, "fraction", detail=why, **against(train, result.null_train, result.share)),
         Measured("gap", gap, n, "points", detail=why, **against(gap, null_gap, 0)),
     ]
 
@@ -282,18 +292,18 @@ def sae_precision(bench: Bench) -> list[Measured]:
 
     n: the test problems, since how many of them are called so is itself an outcome.
     """
-    predicted, rows = errors(bench), []
-    found, share = predicted.found, predicted.correct_share
-    n = len(found.test_right)
-    for metric, precision, called, null, base in (
-        ("incorrect", found.precision_incorrect, found.called_incorrect, predicted.null_incorrect, 1 - share),
-        ("correct", found.precision_correct, found.called_correct, predicted.null_correct, share),
+    result, rows = errors(bench), []
+    prediction, share = result.found, result.correct_share
+    n = len(prediction.test_right)
+    for metric, precision, num_called, null, base in (
+        ("incorrect", prediction.precision_incorrect, prediction.called_incorrect, result.null_incorrect, 1 - share),
+        ("correct", prediction.precision_correct, prediction.called_correct, result.null_correct, share),
     ):
         if precision is None:
             continue  # the class was never predicted: a metric that is missing is loud in the comparison
-        rate = wilson(round(precision * called), called)
+        rate = wilson(round(precision * num_called), num_called)
         null_of = against(rate.value, null, base)
-        detail = {"note": f"{called} of {n} were called so"}
+        detail = {"note": f"{num_called} of {n} were called so"}
         rows.append(Measured(metric, rate.value, n, "fraction", rate.low, rate.high, detail=detail, **null_of))
     return rows
 
@@ -350,19 +360,26 @@ def ablation(bench: Bench) -> list[Measured]:
 def ablation_critical(bench: Bench) -> list[Measured]:
     """Range of the drops over the six tokens, and the token with the largest."""
     clean, right = ablated(bench)
-    found = criticality(drops(clean, right))
-    cell = {"layer": None, "latent_pos": places(bench)[found.position_index]}
-    return [Measured("range", found.range, len(clean), "points", cell=cell, detail={"no_interval": NO_INTERVAL})]
+    summary = criticality(drops(clean, right))
+    cell = {"layer": None, "latent_pos": places(bench)[summary.position_index]}
+    return [Measured("range", summary.range, len(clean), "points", cell=cell, detail={"no_interval": NO_INTERVAL})]
 
 
 def encoding_spread(bench: Bench) -> list[Measured]:
     """Population std, range and Pielou's evenness of the in-sample probe accuracies over layers x tokens."""
-    probed, why = probes(bench), {"no_interval": NO_INTERVAL}
-    found, n, null = spread(probed.accuracy), len(probed.correct), [spread(grid) for grid in probed.null]
+    probe_grid, why = probes(bench), {"no_interval": NO_INTERVAL}
+    summary, n, null = spread(probe_grid.accuracy), len(probe_grid.correct), [spread(grid) for grid in probe_grid.null]
     return [
-        Measured("std", found.std, n, "points", detail=why, **against(found.std, [each.std for each in null], 0)),
-        Measured("range", found.range, n, "points", detail=why, **against(found.range, [each.range for each in null], 0)),
-        Measured("evenness", found.evenness, n, "fraction", detail=why, **against(found.evenness, [e.evenness for e in null], 0)),
+        Measured("std", summary.std, n, "points", detail=why, **against(summary.std, [draw.std for draw in null], 0)),
+        Measured("range", summary.range, n, "points", detail=why, **against(summary.range, [draw.range for draw in null], 0)),
+        Measured(
+            "evenness",
+            summary.evenness,
+            n,
+            "fraction",
+            detail=why,
+            **against(summary.evenness, [draw.evenness for draw in null], 0),
+        ),
     ]
 
 

@@ -32,10 +32,10 @@ def sweep(bench: Bench) -> Sweep:
 
     def compute():
         names, edits = conditions(bench.num_latents)
-        found = bench.effects(NUM_ABLATED, edits, num_latents=bench.num_latents, scoring="study", seed=SEED + bench.seed)
-        swept = Sweep(names, found.right, found.log_probability, found.reference)
-        ablating.check_controls(swept)
-        return swept
+        effects = bench.effects(NUM_ABLATED, edits, num_latents=bench.num_latents, scoring="study", seed=SEED + bench.seed)
+        ablations = Sweep(names, effects.right, effects.log_probability, effects.reference)
+        ablating.check_controls(ablations)
+        return ablations
 
     return bench.once(SWEEP, compute)
 
@@ -46,38 +46,41 @@ def conditions(num_latents: int) -> tuple[tuple[str, ...], list[list[Edit]]]:
     Bot is the same in every problem, so its mean and another problem's bot are itself: zero and noise remain.
     """
     main = ablating.MAIN
-    found: list[tuple[str, list[Edit]]] = [
+    named_edits: list[tuple[str, list[Edit]]] = [
         (CLEAN, []),
         (ablating.SELF, [Edit("all", "self")]),
         (ablating.ALL, [Edit("all", main)]),
     ]
-    found += [(f"{BOT}={kind}", [Edit(BOT, kind)]) for kind in ("zero", "noise")]
+    named_edits += [(f"{BOT}={kind}", [Edit(BOT, kind)]) for kind in ("zero", "noise")]
     for place in range(num_latents):
         for kind in ablating.KINDS:
-            found += [(f"{place}={kind}", [Edit(place, kind)])] * (ablating.DONORS if kind == "resample" else 1)
-        found.append((f"{place}={main} direct", direct(Edit(place, main), num_latents)))
-    return tuple(name for name, _ in found), [edits for _, edits in found]
+            named_edits += [(f"{place}={kind}", [Edit(place, kind)])] * (ablating.DONORS if kind == "resample" else 1)
+        named_edits.append((f"{place}={main} direct", direct(Edit(place, main), num_latents)))
+    return tuple(name for name, _ in named_edits), [edits for _, edits in named_edits]
 
 
 def ablation(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Accuracy drop when one place is replaced by its mean (bot: zeros) and the rest recomputed."""
-    swept, n = sweep(bench), len(sweep(bench).right[0])
-    found = ablating.latents(swept, bench.num_latents)
+    ablations, n = sweep(bench), len(sweep(bench).right[0])
+    latents = ablating.latents(ablations, bench.num_latents)
     rows = []
     for place in (BOT, *range(bench.num_latents)):
-        names = [name for name in dict.fromkeys(swept.names) if name.split("=")[0] == str(place)]
-        effects = {name.split("=")[1]: ablating.effect(swept, name, seed=SEED + bench.seed) for name in names}
+        names = [name for name in dict.fromkeys(ablations.names) if name.split("=")[0] == str(place)]
+        effects = {name.split("=")[1]: ablating.effect(ablations, name, seed=SEED + bench.seed) for name in names}
         main = effects["zero" if place == BOT else ablating.MAIN]
-        p = main.p if place == BOT else found.drop_p[place]  # bot is a row of its own, no statement about a thought
-        delta = effect_over({k: v / 100 for k, v in reported.items()}, f"drop_{place}", 0.0, ablating.DROP_FLOOR)
-        outcomes = swept.rows(f"{place}={'zero' if place == BOT else ablating.MAIN}")[0][0]
+        p = main.p if place == BOT else latents.drop_p[place]  # bot is a row of its own, no statement about a thought
+        delta = effect_over(
+            {name: percentage / 100 for name, percentage in reported.items()}, f"drop_{place}", 0.0, ablating.DROP_FLOOR
+        )
+        outcomes = ablations.rows(f"{place}={'zero' if place == BOT else ablating.MAIN}")[0][0]
         value, low, high = as_points(main.drop)
         detail = {
             "replaced_by": "zero" if place == BOT else ablating.MAIN,
             "effects": {
-                kind: {"drop": ends(e.drop), "log_probability": ends(e.log_probability), "p": e.p} for kind, e in effects.items()
+                kind: {"drop": ends(effect.drop), "log_probability": ends(effect.log_probability), "p": effect.p}
+                for kind, effect in effects.items()
             },
-            "reference": swept.reference,
+            "reference": ablations.reference,
         }
         rows.append(
             Measured(
@@ -94,28 +97,28 @@ def ablation(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
                 verdict=ablating.drop_word(main.drop, p, n=n, delta=delta),
             )
         )
-    all_of_them = ablating.effect(swept, ablating.ALL, seed=SEED + bench.seed)
-    value, low, high = as_points(all_of_them.drop)
+    all_latents = ablating.effect(ablations, ablating.ALL, seed=SEED + bench.seed)
+    value, low, high = as_points(all_latents.drop)
     why = without_word("a control: what all latents together carry")
-    rows.append(Measured("drop_all", value, n, "points", low, high, detail=why, null=Null(0.0, p=all_of_them.p)))
+    rows.append(Measured("drop_all", value, n, "points", low, high, detail=why, null=Null(0.0, p=all_latents.p)))
     return rows
 
 
 def ablation_critical(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Range of the drops over the latents, and whether one stands out (GPT-2's claim) or none does (LLaMA's)."""
-    swept = sweep(bench)
-    found, n = ablating.latents(swept, bench.num_latents), len(swept.right[0])
-    verdict = ablating.critical_word(found, n=n) if bench.architecture == "gpt2" else ablating.none_word(found, n=n)
-    drops = [100 * drop.value for drop in found.drops]
-    place = int(np.argmax([c.value for c in found.contrasts]))
+    ablations = sweep(bench)
+    latents, n = ablating.latents(ablations, bench.num_latents), len(ablations.right[0])
+    verdict = ablating.critical_word(latents, n=n) if bench.architecture == "gpt2" else ablating.none_word(latents, n=n)
+    drops = [100 * drop.value for drop in latents.drops]
+    place = int(np.argmax([contrast.value for contrast in latents.contrasts]))
     detail = {
         "no_interval": NO_BOUND,
-        "critical": list(found.critical),
-        "contrasts": [ends(c) for c in found.contrasts],
-        "contrast_p": list(found.contrast_p),
-        "upper": list(found.upper),
-        "note": "critical latents: " + (", ".join(map(str, found.critical)) or "none shown"),
+        "critical": list(latents.critical),
+        "contrasts": [ends(contrast) for contrast in latents.contrasts],
+        "contrast_p": list(latents.contrast_p),
+        "upper": list(latents.upper),
+        "note": "critical latents: " + (", ".join(map(str, latents.critical)) or "none shown"),
     }
     cell = {"layer": None, "latent_pos": place}
-    null = Null(0.0, p=found.q_p)
+    null = Null(0.0, p=latents.q_p)
     return [Measured("range", float(np.ptp(drops)), n, "points", cell=cell, detail=detail, null=null, verdict=verdict)]
