@@ -176,7 +176,7 @@ class Bench(Protocol):
         kind: what it gives: np.ndarray, or the class of a flat record of arrays and numbers.
         """
 
-    def once(self, name: str, compute: Callable):
+    def once(self, name: str, compute: Callable[[], T]) -> T:
         """`compute()` the first time a claim asks for that name, the same value ever after."""
 
 

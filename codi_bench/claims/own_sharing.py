@@ -108,8 +108,8 @@ def _study(first: Bench, second: Bench) -> Study:
     return Study(
         shared,
         {OTHERS: crosscode(b[permutation], seed=seed), UNTRAINED: crosscode(untrained, seed=seed)},
-        aligned_cka(*thoughts, **settings),
-        aligned_features(*saes.values(), thoughts, train, test, **settings),
+        aligned_cka(*thoughts, **settings),  # type: ignore[arg-type]  # mypy matches * and ** with the same parameters
+        aligned_features(*saes.values(), thoughts, train, test, **settings),  # type: ignore[arg-type, call-arg]  # as above
         float(np.trace(matched_products(saes["own"], reseeded, a, a, train, test)) / len(test)),
         crosscode(b, seed=seed + 1).rate.value,
         {

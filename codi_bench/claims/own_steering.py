@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
+from typing import cast
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from codi_bench.claims.seed_sound import SEED, TOPK_EPOCHS, ends
 from codi_bench.errors import MeasureError
 from codi_bench.measures.sae import Sae, train_topk_sae
 from codi_bench.models.edits import Patch
-from codi_bench.problems import generator
+from codi_bench.problems import Problem, generator
 from codi_bench.rules.stats import stream
 from codi_bench.rules.validity import across_claims
 
@@ -59,7 +60,7 @@ def _doses(bench: Bench, step: int) -> list[Dose]:
     """Every kind of direction at every place and strength, on the pairs whose two values are known from training problems."""
     rng = stream(SEED + bench.seed, "steer", str(step))
     pairs = bench.pairs(NUM_FULL, step=step)
-    training = islice(generator.stream(TRAINING_SEED, "train", limits=bench.limits), NUM_TRAINING)
+    training: Iterable[Problem] = islice(generator.stream(TRAINING_SEED, "train", limits=bench.limits), NUM_TRAINING)
     training = [problem for problem in training if problem.num_steps > step]
     latents = bench.latents(training)[:, :-1]
     recipients = bench.latents([pair.recipient for pair in pairs])[:, :-1]
@@ -90,6 +91,6 @@ def _doses(bench: Bench, step: int) -> list[Dose]:
         raise MeasureError(
             f"{valid.sum()} known pairs are about values with enough examples, {FEWEST_KNOWN} are needed: give a larger --n"
         )
-    follows = {tuple(key): outcomes.follows[i, valid] for i, (*key, _) in enumerate(patches)}
-    stays = {tuple(key): outcomes.stays[i, valid] for i, (*key, _) in enumerate(patches)}
+    follows = {cast("tuple[str, int, float]", tuple(key)): outcomes.follows[i, valid] for i, (*key, _) in enumerate(patches)}
+    stays = {cast("tuple[str, int, float]", tuple(key)): outcomes.stays[i, valid] for i, (*key, _) in enumerate(patches)}
     return [steering.dose(kind, follows, stays) for kind in steering.KINDS]

@@ -111,6 +111,7 @@ def _over_constant(sets: Mapping[str, tuple[np.ndarray, list[Problem]]], reporte
     for (name, constant), corrected in zip(constants.items(), p, strict=True):
         right, null = sets[name][0], Null(float(constant.mean()), p=float(corrected))
         gain, delta = newcombe_paired(right, constant), effect_over(reported, name, null.value, ACCURACY_FLOOR)
+        assert null.p is not None
         word = sound(gain, delta=delta, p={"constant": null.p}, marginal="constant", n=len(right))
         rows.append(rate_of(name, right, null=null, verdict=word, detail={"gain": ends(gain)}))
     return rows

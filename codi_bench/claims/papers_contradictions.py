@@ -45,7 +45,7 @@ def table_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
 
 def _table(bench: Bench) -> dict[str, np.ndarray]:
     strict, loose = decoding.strict_tests(bench, bench.decoded), decoding.reading_tests(bench, bench.decoded)
-    outcomes = {}
+    outcomes: dict[str, np.ndarray] = {}
     for m in (1, 2, 3):
         if len(strict.get(f"top5_{m}", ())) >= FEWEST:
             outcomes |= {f"equal_{m}": np.diag(strict[f"top5_{m}"]), f"prefix_{m}": np.diag(loose[f"prefix_{m}"])}

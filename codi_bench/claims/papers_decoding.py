@@ -70,7 +70,7 @@ def _rows(decoded: Decoded, intermediates: int) -> np.ndarray:
     return np.flatnonzero(mask)
 
 
-def _values(decoded: Decoded, rows: Sequence[int], steps: slice) -> np.ndarray:
+def _values(decoded: Decoded, rows: np.ndarray, steps: slice) -> np.ndarray:
     return np.array([decoded.problems[i].values[steps] for i in rows])
 
 
@@ -189,6 +189,7 @@ def final_answer_sound(bench: Bench, reported: Mapping[str, float]) -> list[Meas
     for row in rows:
         comparison = comparisons[row.metric]
         upper, gain = newcombe_paired(comparison.own, comparison.other, level=bound).high, comparison.gain
+        assert row.null is not None and row.null.p is not None and gain.low is not None and gain.high is not None
         deviates = passes(row.null.p) and gain.low > 0
         se = (gain.high - gain.low) / (2 * Z95)
         words.append(none_stands_out([upper], margin=HIT_FLOOR, deviates=deviates, n=len(comparison.own), se=se))
@@ -223,6 +224,7 @@ def parity_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     numbers = _are_numbers(bench)
     even, odd = numbers[:, ::2], numbers[:, 1::2]
     own, other = even.all(axis=1) & ~odd.any(axis=1), odd.all(axis=1) & ~even.any(axis=1)
+    assert isinstance(own, np.ndarray) and isinstance(other, np.ndarray)  # which numpy's types leave open
     rate, gain = wilson(int(own.sum()), len(own)), newcombe_paired(own, other)
     p = float(across_claims([mcnemar_exact(own, other, "greater")], decoding.NUM_CLAIMS)[0])
     word = sound(gain, delta=HIT_FLOOR, p={"odd places": p}, marginal="odd places", n=len(own))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 from scipy.stats import pearsonr
@@ -75,7 +76,9 @@ def truncation_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measur
 
 def solved(bench: Bench) -> list[Measured]:
     """Share of problems that are answered rightly after some number of latents up to k: it can but grow with k."""
-    return rates({f"solved_{k}": bench.early(NUM_READ)[: k + 1].any(axis=0) for k in range(bench.num_latents + 1)})
+    return rates(
+        {f"solved_{k}": cast(np.ndarray, bench.early(NUM_READ)[: k + 1].any(axis=0)) for k in range(bench.num_latents + 1)}
+    )
 
 
 def _by_steps(bench: Bench) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from scipy.stats import pearsonr
@@ -26,7 +27,7 @@ from codi_bench.claims.seed_sound import NUM_PROBLEMS, SEED, effect_over, ends, 
 from codi_bench.errors import MeasureError
 from codi_bench.rules.intervals import accuracy_phi
 from codi_bench.rules.stats import Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream
-from codi_bench.rules.validity import ALPHA, across_claims, permutation_p, sound
+from codi_bench.rules.validity import ALPHA, Verdict, across_claims, permutation_p, sound
 
 NUM_CLAIMS = 3  # of the family, measured in a run or not
 NUM_OPERATIONS = 600  # problems: 480 to train, 120 to test, as published
@@ -115,9 +116,8 @@ def nearest_mean(x: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: i
     for k in range(classes):
         members = (labels == k).astype(np.float64)
         mean = (x.T @ members / np.maximum(members.sum(0), 1)).T  # [B, d]
-        scores.append(
-            np.where(members.any(0), 2 * test @ mean.T - (mean**2).sum(1), -np.inf)
-        )  # who was never seen is no neighbour
+        # a class that was never seen is no neighbour
+        scores.append(np.where(members.any(0), 2 * test @ mean.T - (mean**2).sum(1), -np.inf))
     return np.argmax(scores, axis=0)
 
 
@@ -149,10 +149,18 @@ def _on_other_stories(
         count, majority = len(set(operations.story.tolist())), float(np.bincount(operations.label).max() / len(right))
         phi, _ = accuracy_phi(null[:, None], count)
         estimate = bootstrap_mean(right, rng=stream(SEED + bench.seed, name), groups=operations.story, phi=phi)
+        assert estimate.low is not None and estimate.high is not None
         rate = Estimate(estimate.value, max(0.0, estimate.low), min(1.0, estimate.high))
-        gain = Estimate(*(None if end is None else end - null.mean() for end in (rate.value, rate.low, rate.high)))
+        gain = Estimate(
+            *cast(
+                "tuple[float, float | None, float | None]",
+                (None if end is None else end - null.mean() for end in (rate.value, rate.low, rate.high)),
+            )
+        )
         delta = effect_over(reported, name, chance, GAIN_FLOOR)
-        word = sound(gain, delta=delta, p={PERMUTED: corrected}, marginal=PERMUTED, n=count, permutations=bench.permutations)
+        word: Verdict | None = sound(
+            gain, delta=delta, p={PERMUTED: corrected}, marginal=PERMUTED, n=count, permutations=bench.permutations
+        )
         detail = {"problems": len(right), "majority": majority}
         ways = _labellings(operations)
         if NUM_CLAIMS / ways > ALPHA:
@@ -258,6 +266,7 @@ def probe_metric_sound(bench: Bench, reported: Mapping[str, float]) -> list[Meas
     rows, control = [], "ridge regression"
     for step, (a, b, corrected) in enumerate(zip(read, near, p, strict=True), start=1):
         gain, null = newcombe_paired(a, b), Null(float(b.mean()), p=float(corrected))
+        assert null.p is not None
         word = sound(gain, delta=VALUE_FLOOR, p={control: null.p}, marginal=control, n=len(a))
         rows.append(rate_of(f"read_step{step}", a, null=null, verdict=word, detail={"gain": ends(gain)}))
     return rows

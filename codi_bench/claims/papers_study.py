@@ -5,6 +5,7 @@ Figures live in `baselines/`, never here.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from codi_bench.claims import papers_answers as answers
@@ -14,7 +15,7 @@ from codi_bench.claims import papers_latents as latents
 from codi_bench.claims import papers_probes as probes
 from codi_bench.claims import papers_transplant as transplant
 from codi_bench.claims import seed_sound_probes
-from codi_bench.claims.claim import Claim
+from codi_bench.claims.claim import Bench, Claim, Measured
 from codi_bench.claims.own_edits import NUM_PAIRS
 from codi_bench.claims.own_reading import NUM_READ
 from codi_bench.claims.papers_answers import NUM_ANSWERED
@@ -54,8 +55,8 @@ def _claim(
     sentence: str,
     source: str,
     protocol: str,
-    measure,
-    sound,
+    measure: Callable[[Bench], list[Measured]],
+    sound: Callable[[Bench, Mapping[str, float]], list[Measured]],
     sound_protocol: str,
     *,
     family: str,

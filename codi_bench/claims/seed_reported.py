@@ -342,6 +342,7 @@ def ablation(bench: Bench) -> list[Measured]:
     rows = []
     for place, outcomes in zip(places(bench), right, strict=True):
         drop = newcombe_paired(clean, outcomes)
+        assert drop.low is not None and drop.high is not None
         rows.append(
             Measured(
                 f"drop_{place}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 
@@ -55,7 +56,10 @@ def effect_over(reported: Mapping[str, float], metric: str, nominal: float, floo
 
 
 def as_points(value: Estimate) -> tuple[float, float | None, float | None]:
-    return tuple(None if part is None else 100 * part for part in (value.value, value.low, value.high))
+    return cast(
+        "tuple[float, float | None, float | None]",
+        tuple(None if part is None else 100 * part for part in (value.value, value.low, value.high)),
+    )
 
 
 def without_word(why: str) -> dict:

@@ -92,6 +92,7 @@ def probe_accuracy(bench: Bench, reported: Mapping[str, float]) -> list[Measured
     grid = _grid(bench, audit.grid.held_out_accuracy)
     delta = effect_over(reported, "mean", seed_reported.CHANCE, probing.ACCURACY_FLOOR)
     verdict = probing.accuracy_word(audit, audit.mean, delta=delta)
+    assert audit.conditional is not None  # the surface is given
     draws = audit.grid.null_held_out
     detail = {
         "grid": grid.tolist(),
@@ -180,6 +181,7 @@ def probe_by_layer(bench: Bench, reported: Mapping[str, float]) -> list[Measured
     correct = audit.correct.reshape(len(audit.correct), *shape)
     draws = audit.grid.null_held_out.reshape(-1, *shape)
     p_max = audit.grid.p_value_max_auc.reshape(shape)
+    assert audit.conditional is not None  # the surface is given
     p_surface = audit.conditional.p_value_max.reshape(shape)
     for i, layer in enumerate(bench.layers):
         groups = [p.group for p in captured(bench).problems[: len(correct)]]
@@ -188,6 +190,7 @@ def probe_by_layer(bench: Bench, reported: Mapping[str, float]) -> list[Measured
         )
         p = {probing.LABELS: float(p_max[i].min()), probing.SURFACE: float(p_surface[i].min())}
         delta = effect_over(reported, f"mean_L{layer}", seed_reported.CHANCE, probing.ACCURACY_FLOOR)
+        assert mean.low is not None and mean.high is not None
         theta = Estimate(mean.value - audit.q, mean.low - audit.q, mean.high - audit.q)
         verdict = sound(theta, delta=delta, p=p, marginal=probing.LABELS, n=audit.n, permutations=audit.permutations)
         cell, null = {"layer": layer, "latent_pos": None}, Null.of(draws[:, i].mean(1))

@@ -29,6 +29,7 @@ from codi_bench.claims.seed_sound import (
     without_word,
 )
 from codi_bench.measures.sae import Sae, train_topk_sae
+from codi_bench.measures.sae_heldout import HeldoutQuality
 from codi_bench.rules.validity import check_permutations, holm_p, sound
 
 
@@ -142,6 +143,7 @@ def sae_quality(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """Variance explained of held-out vectors, beside a PCA with as many numbers a vector; active and dead features."""
     audit = errors(bench)
     quality, gain = audit.quality, encoding.explained_over_pca(audit.quality, seed=SEED + bench.seed)
+    assert gain.low is not None
     p = {"PCA of equal size": 0.0 if gain.low > 0 else 1.0}
     verdict = sound(gain, delta=ACCURACY_FLOOR, p=p, marginal="PCA of equal size", n=audit.n)
     detail = {"null": f"PCA with {quality.pca_components} components", "topk": _quality(audit.topk_quality)}
@@ -170,7 +172,7 @@ def sae_width(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     return [replace(row, detail=why) for row in seed_reported.sae_width(bench)]
 
 
-def _quality(quality) -> dict[str, float]:
+def _quality(quality: HeldoutQuality) -> dict[str, float]:
     return {
         "explained_variance": quality.explained_variance,
         "pca": quality.pca_explained_variance,
