@@ -135,8 +135,10 @@ class Bench(Protocol):
         """The first n test problems; raises ProblemError if a given file has fewer."""
 
     def elsewhere(self) -> dict[str, list[Problem]]:
-        """Problems out of distribution by the name of their set: SVAMP, GSM-Hard and MultiArith whole beside GSM8K; beside
-        generated problems those that are told or numbered as none of training.
+        """Problems out of distribution, by the name of their set.
+
+        SVAMP, GSM-Hard and MultiArith whole beside GSM8K; beside generated problems those that are told or numbered as none of
+        training.
 
         Raises MissingProblemsError where they cannot be had, MeasureError beside other problems.
         """
@@ -154,8 +156,10 @@ class Bench(Protocol):
         """The number said, float64 [n], NaN where none: OWN, and with latents [n, K, d] by name fed instead of the own ones."""
 
     def discretised(self, n: int, places: Sequence[int]) -> np.ndarray:
-        """Right or wrong on the first n test problems, bool [n], where the latents at some positions are the projected embedding
-        of the word that the head reads there; right as published."""
+        """Right or wrong on the first n test problems, bool [n], with words in place of thoughts; right as published.
+
+        The latents at some positions are the projected embedding of the word that the head reads there.
+        """
 
     def refed(self, n: int, arrangements: Sequence[Sequence[int | str]], *, seed: int = 0) -> np.ndarray:
         """Right or wrong on the first n test problems, bool [arrangements, n], where their own thoughts are fed in another order.

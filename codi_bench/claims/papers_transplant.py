@@ -1,5 +1,7 @@
-"""Transplants: the thoughts of a twin that differs in one number, all of them, one, all but one, or one place off; and what the
-model itself says of that twin."""
+"""Transplants: the thoughts of a twin that differs in one number, and what the model itself says of that twin.
+
+All of the thoughts, one, all but one, or one place off.
+"""
 
 from __future__ import annotations
 
@@ -135,8 +137,10 @@ def _stays(bench: Bench) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class Twins:
-    """Pairs of both steps, every recipient once, and the numbers that are said, float64 [n]: of the recipient, of the donor, and
-    of the recipient with all of the donor's thoughts."""
+    """Pairs of both steps, every recipient once, and the numbers that are said, float64 [n].
+
+    Of the recipient, of the donor, and of the recipient with all of the donor's thoughts.
+    """
 
     pairs: tuple[Pair, ...]
     recipient: np.ndarray

@@ -81,8 +81,11 @@ def captured(bench: Bench, n: int, variants: int = 1) -> Captured:
 
 @dataclass(frozen=True, eq=False)
 class Probed:
-    """In-sample probes over layers x tokens: accuracy [layers, tokens], correct bool [100, layers x tokens], and the accuracy
-    null [permutations, layers, tokens] of the same protocol on permuted labels."""
+    """In-sample probes over layers x tokens, and their null.
+
+    accuracy [layers, tokens], correct bool [100, layers x tokens]; null [permutations, layers, tokens]: accuracy of the same
+    protocol on permuted labels.
+    """
 
     accuracy: np.ndarray
     correct: np.ndarray
@@ -110,8 +113,11 @@ def probes(bench: Bench) -> Probed:
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """Error prediction from SAE features, the SAE's quality and width, and under permuted labels [permutations]: accuracies on
-    training and test problems, and precision of calling a problem incorrect or correct; share: of the larger class."""
+    """Error prediction from SAE features, with the SAE's quality and width.
+
+    Under permuted labels, [permutations]: accuracies on training and test problems, and precision of calling a problem incorrect or
+    correct. share: of the larger class.
+    """
 
     found: ErrorPrediction
     quality: SaeQuality
