@@ -115,8 +115,8 @@ def probes(bench: Bench) -> Probed:
 class Predicted:
     """Error prediction from SAE features, with the SAE's quality and width.
 
-    Under permuted labels, [permutations]: accuracies on training and test problems, and precision of calling a problem incorrect or
-    correct. share: of the larger class.
+    Under permuted labels, [permutations]: accuracies on training and test problems, and precision of calling a problem incorrect
+    or correct. share: of the larger class.
     """
 
     found: ErrorPrediction
