@@ -98,8 +98,10 @@ def think(
     asked = read_problems(problems)
     loaded = load(model, base=base, device=device, dtype=dtype, num_latents=num_latents, lora_alpha=lora_alpha)
     with _progress(f"thinking about {len(asked)} problems", len(asked)) as advance:
-        found = loaded.think([p.question for p in asked], batch_size=batch_size, protocol=protocol, progress=advance)
-    arrays = {"hidden_states": found.hidden_states, "latents": found.latents, "first_logits": found.first_logits}
+        thoughts = loaded.think([p.question for p in asked], batch_size=batch_size, protocol=protocol, progress=advance)
+    states, latents, logits = thoughts.hidden_states, thoughts.latents, thoughts.first_logits
+    assert states is not None and latents is not None and logits is not None  # `think` keeps them all unless told otherwise
+    arrays = {"hidden_states": states, "latents": latents, "first_logits": logits}
     try:
         write_whole(out, lambda path: save_file(arrays, path))
     except SafetensorError as error:

@@ -133,31 +133,33 @@ def calibrate(
     """
     from codi_bench.models.registry import EMBEDDED
     from codi_bench.records.proposals import write_together
+    from codi_bench.records.tolerance import Moved
     from codi_bench.report.noise_table import terminal
-    from codi_bench.suite.calibration import ablations_turned, calibrated, default_work, faults, plan_of, share_turned, steps
+    from codi_bench.suite.calibration import Key, ablations_turned, calibrated, default_work, faults, plan_of, share_turned, steps
     from codi_bench.suite.progress import duration
     from codi_bench.suite.suite import Suite
 
     folder = baselines or package_folder("baselines")
     work = work or default_work()
-    asked = {"models": model or EMBEDDED, "bases": base or (), "claims": claim or (), "device": device, "dtype": dtype}
-    plan, moves = plan_of(Suite(**asked, baselines=folder, report=work), work), {}
-    asked = steps(plan, results or (), runs=runs, seeds=seeds, turns=turns, redraws=redraws)
-    for k, (name, measure) in enumerate(asked, 1):
+    suite = Suite(model or EMBEDDED, base or (), claim or (), device=device, dtype=dtype, baselines=folder, report=work)
+    plan = plan_of(suite, work)
+    moves: dict[Key, list[Moved]] = {}
+    measurements = steps(plan, results or (), runs=runs, seeds=seeds, turns=turns, redraws=redraws)
+    for k, (name, measure) in enumerate(measurements, 1):
         start = time.monotonic()
-        for key, each in measure().items():
-            moves.setdefault(key, []).append(each)
-        print(f"[{k} of {len(asked)}] {name}: {duration(time.monotonic() - start)}", file=sys.stderr, flush=True)
+        for key, move in measure().items():
+            moves.setdefault(key, []).append(move)
+        print(f"[{k} of {len(measurements)}] {name}: {duration(time.monotonic() - start)}", file=sys.stderr, flush=True)
     turned, again, share = share_turned(plan, moves)
     for name in plan.benches:
-        for key, found in ablations_turned(plan, name, share=share, draws=flips).items():
-            moves[key] = [*moves.get(key, []), *found]
+        for key, draws in ablations_turned(plan, name, share=share, draws=flips).items():
+            moves[key] = [*moves.get(key, []), *draws]
     after = calibrated(plan, moves)
     write_together(folder, after, {})
     print(terminal(list(plan.baselines.values()), after), end="")
     print(f"{turned} of {again} outcomes turned in other environments; ablations allow for {share:.2%}")
-    if found := faults(plan, moves):
-        print(*found, sep="\n")
+    if lines := faults(plan, moves):
+        print(*lines, sep="\n")
         raise typer.Exit(1)
 
 

@@ -30,7 +30,7 @@ def listed(
     """
     if model is not None and model not in MODELS:
         raise UnknownNameError("model", model, MODELS)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for claim in claims:
         if (family or claim.family) != claim.family or (source or "").lower() not in claim.source.lower():
             continue

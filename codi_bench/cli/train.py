@@ -92,10 +92,10 @@ def train(
 def _train_from_nothing(name: str, folder: Path, work: Path, seed: int, device: str, dtype: str) -> None:
     from codi_bench.models.model import DTYPES
     from codi_bench.training.card import write_card
-    from codi_bench.training.recipes import recipe
+    from codi_bench.training.recipes import RECIPES
     from codi_bench.training.train import export, train
 
-    chosen = recipe(name)
+    chosen = RECIPES[name]
     done = train(chosen, work, seed=seed, device=device, dtype=DTYPES[dtype])
     export(done, folder)
     command = f"codi-bench train {name} --seed {seed} --device {device} --dtype {dtype}"
@@ -117,7 +117,6 @@ def _train_over(
     weights: str,
 ) -> None:
     """files, given: the options of `train` that were given, by their flag."""
-
     from codi_bench.models import backbone
     from codi_bench.models.adapter import export_adapter
     from codi_bench.models.model import DTYPES

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 from safetensors.numpy import save
@@ -23,7 +23,7 @@ from safetensors.numpy import save
 try:
     import fcntl
 except ImportError:  # Windows, where a file that is mapped cannot be deleted anyway
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # a module or nothing: no type says so
 
 NAMES = {
     "F16": np.float16,
@@ -56,7 +56,7 @@ def write_filled(
     path: Path,
     name: str,
     shape: tuple[int, ...],
-    dtype: np.dtype,
+    dtype: np.dtype | type[np.generic],
     fill: Callable[[np.ndarray], dict[str, np.ndarray]],
     metadata: dict[str, str],
 ) -> None:
@@ -93,7 +93,7 @@ def seal(path: Path) -> None:
     with open(path, "r+b") as file:
         head = _head(file)
         digest = _digest(head, file)
-        file.seek(CHECKSUM.search(head).start(1))
+        file.seek(cast("re.Match[bytes]", CHECKSUM.search(head)).start(1))
         file.write(digest)
 
 

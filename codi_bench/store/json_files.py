@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -24,7 +24,7 @@ def read_json(path: Path, validate: Callable[..., Held], *, finite: bool = False
         held = validate(data, strict=True)
     except ValidationError as error:
         raise ValueError(_fault(error)) from error
-    numbers = dict.fromkeys(("parse_float", "parse_int", "parse_constant"), _finite) if finite else {}
+    numbers: dict[str, Any] = dict.fromkeys(("parse_float", "parse_int", "parse_constant"), _finite) if finite else {}
     # only now: the parser of the schema has seen that this is UTF-8, without half characters, and not nested without end
     json.loads(data.decode(), object_pairs_hook=_once, **numbers)
     return held

@@ -66,4 +66,10 @@ def _content(value):
     array = np.asarray(value, order="C")
     if array.dtype.hasobject:
         raise TypeError(f"{type(value).__name__}: a computation is kept by what it is given, and this has no content to go by")
-    return {"array": [str(array.dtype), list(array.shape), hashlib.sha256(array).hexdigest()]}
+    return {
+        "array": [
+            str(array.dtype),
+            list(array.shape),
+            hashlib.sha256(array).hexdigest(),  # type: ignore[arg-type]  # a buffer, as numpy's types say from Python 3.12 on
+        ]
+    }

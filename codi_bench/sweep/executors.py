@@ -51,7 +51,7 @@ class Ended:
 
     task: Task
     result: dict | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 class Executor(Protocol):

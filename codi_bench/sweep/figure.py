@@ -54,7 +54,8 @@ def said(each: Followed) -> str:
     """One line: the change from the smallest to the largest size, with its interval and p; or why there is none."""
     if each.trend is None:
         return f"no trend: {each.why}"
-    scale, found = SCALE[each.unit], each.trend
-    change, low, high = (scale * value for value in (found.change.value, found.change.low, found.change.high))
+    scale, estimate = SCALE[each.unit], each.trend.change
+    assert estimate.low is not None and estimate.high is not None  # a trend has an interval
+    change, low, high = (scale * value for value in (estimate.value, estimate.low, estimate.high))
     missing = f"; {each.why}" if each.why else ""
     return f"change {change:+.1f} [{low:.1f}, {high:.1f}], p = {each.p:.2g}{missing}"

@@ -42,8 +42,10 @@ class Mean:
 
 @dataclass(frozen=True)
 class Followed:
-    """One number over the sizes. trend: None with `why` where the models that have it tell nothing; p: of the trend, Holm over
-    all that are tested together. why: also how many checkpoints have no such number, which may be no chance.
+    """One number over the sizes.
+
+    trend: None with `why` where the models that have it tell nothing; p: of the trend, Holm over all that are tested together.
+    why: also how many checkpoints have no such number, which may be no chance.
     """
 
     name: str
@@ -65,13 +67,13 @@ def follow(audited: Sequence[Audited], *, permutations: int = 1999, seed: int = 
 
 def _follow(name: str, which: str, audited: Sequence[Audited], permutations: int, seed: int) -> Followed:
     claim, metric, unit = NUMBERS[name]
-    points = []
+    numbers = []
     for each in audited:
         if each.which == which:
             value = _value(each.result["rows"], claim, metric)
             if value is not None:
-                points.append((each.member.family, each.parameters, value))
-    points = tuple(sorted(points))
+                numbers.append((each.member.family, each.parameters, value))
+    points = tuple(sorted(numbers))
     means = tuple(_mean(family, size, points) for family, size in dict.fromkeys((f, p) for f, p, _ in points))
     missing = sum(each.which == which for each in audited) - len(points)
     why = f"{missing} checkpoints have no such number" if missing else ""

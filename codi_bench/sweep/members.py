@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import cast
 
 from codi_bench.errors import CodiBenchError
 from codi_bench.problems.generator import DIGITS
@@ -55,7 +56,7 @@ def recipe(member: Member, phases: Sequence[tuple[str, int]] = PHASES) -> Recipe
         layers=LAYERS,
         heads=HEADS[member.width],
         inner=2 * member.width,
-        phases=tuple(map(tuple, phases)),
+        phases=cast("tuple[tuple[str, int], ...]", tuple(map(tuple, phases))),  # lists where they come from JSON
         horizon=steps + steps // 3,
         cooldown=min(100, steps // 4),
         batch_size=32,

@@ -1,4 +1,4 @@
-"""Results of a sweep, one JSON file a task, in any place that fsspec knows: a folder, s3://…, gs://…"""
+"""Results of a sweep, one JSON file a task, in any place that fsspec knows: a folder, s3://… or gs://…."""
 
 from __future__ import annotations
 

@@ -81,7 +81,8 @@ def sweep(
 
     told(text, done, total): called at the start of both stages and as tasks end.
     """
-    results, failed = Results(location), {}
+    results = Results(location)
+    failed: dict[str, str] = {}
     if settings.n > NUM_SCORED:
         raise CodiBenchError(f"{settings.n} problems are asked for, and a sweep scores {NUM_SCORED}: give a smaller --n")
     made = {
@@ -109,11 +110,8 @@ def sweep(
     there = [member for member in there if f"chosen/{member.name}" in chosen]
     accuracy = {member: chosen[f"chosen/{member.name}"]["choosing"] for member in there}
     target = target_accuracy(list(accuracy.values())) if there else None
-    steps = {
-        (member, which): done
-        for member in there
-        for which, done in ((FINAL, max(every)), (MATCHED, matched(accuracy[member], target)))
-    }
+    nearest = {} if target is None else {member: matched(accuracy[member], target) for member in there}
+    steps = {(member, which): done for member in there for which, done in ((FINAL, max(every)), (MATCHED, nearest[member]))}
     numbers = {"n": settings.n, "permutations": settings.permutations}
     audits = {
         f"audited/{member.name}-{done}": (audit_one, {"weights": f"{weights[member]}/{done}", **numbers})
@@ -199,6 +197,7 @@ def _keep(ended: Ended, results: Results, keys: dict[str, str], found: dict, fai
     if ended.error is not None:
         failed[name] = f"{type(ended.error).__name__}: {ended.error}"
         return
+    assert ended.result is not None  # what has no error has a result
     results.write(name, keys[name], ended.result)
     found[name] = ended.result
 

@@ -33,6 +33,9 @@ def problems_of_sweep() -> tuple[list[Problem], list[Problem]]:
     many steps that come up every fourth is among the others: what is left over by all of the scored ones would be rare and
     hard, and an accuracy on it another one on these.
     """
+    scored: list[Problem]
+    others: list[Problem]
+    counts: Counter[int]
     scored, others, seen, source = [], [], set(), stream(0, "test", RETELLINGS, DIGITS)
     every, counts = 1 + NUM_SCORED // NUM_CHOOSING, Counter()
     while len(scored) < NUM_SCORED or len(others) < RETELLINGS * NUM_CHOOSING:

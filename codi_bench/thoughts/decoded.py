@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -93,7 +94,8 @@ def _entry(path: Path, lines: Sequence[str], start: int, end: int) -> tuple[int,
     if solution is None:
         raise wrong(start, "no 'CoT=..., Answer=...' behind this question")
     question = "\n".join(lines[start + 1 : solution]).removesuffix("...")
-    chain, answer = SOLUTION.match(lines[solution]).groups()
+    chain, answer = cast("re.Match[str]", SOLUTION.match(lines[solution])).groups()
+    words: list[tuple[str, ...]]
     words, line = [], solution + 1
     while line < end and (found := LATENT.match(lines[line])):
         try:
@@ -114,7 +116,7 @@ def _entry(path: Path, lines: Sequence[str], start: int, end: int) -> tuple[int,
         gold = float(answer)
     except ValueError as error:
         raise wrong(solution, f"no number ({error})") from error
-    place = int(HEAD.match(lines[start])[1])
+    place = int(cast("re.Match[str]", HEAD.match(lines[start]))[1])
     return place, Problem(question, steps, f"{gold:g}", f"log:{place}", values=tuple(map(_value, steps))), tuple(words), said
 
 
