@@ -40,8 +40,8 @@ def main() -> None:
         print(f"codi-bench: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:  # such as a disk that became full; what was there before is still whole
-        said = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
-        print(f"codi-bench: {said}", file=sys.stderr)
+        text = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
+        print(f"codi-bench: {text}", file=sys.stderr)
         sys.exit(2)
     except MemoryError as error:
         print(f"codi-bench: out of memory ({one_line(error)}); ask for fewer problems or thoughts at once", file=sys.stderr)
@@ -64,12 +64,12 @@ def problems(
     if out is not None:
         check_writable(out, OUT)
     if name == "generated" and path is None:
-        found = generate(1000 if n is None else n, seed=seed, split=split, variants=variants)
+        problem_set = generate(1000 if n is None else n, seed=seed, split=split, variants=variants)
     elif variants != 1:
         raise CodiBenchError(f"--variants {variants}: only generated problems come in several tellings, not {name}")
     else:
-        found = load_problems(name, path=path, n=n, split=split, seed=seed)
-    text = "".join(problem.to_json() + "\n" for problem in found)
+        problem_set = load_problems(name, path=path, n=n, split=split, seed=seed)
+    text = "".join(problem.to_json() + "\n" for problem in problem_set)
     print(text, end="") if out is None else write_text(out, text)
 
 
@@ -95,10 +95,10 @@ def think(
     from codi_bench.problems import read_problems
 
     check_writable(out, OUT)
-    asked = read_problems(problems)
+    problem_set = read_problems(problems)
     loaded = load(model, base=base, device=device, dtype=dtype, num_latents=num_latents, lora_alpha=lora_alpha)
-    with _progress(f"thinking about {len(asked)} problems", len(asked)) as advance:
-        thoughts = loaded.think([p.question for p in asked], batch_size=batch_size, protocol=protocol, progress=advance)
+    with _progress(f"thinking about {len(problem_set)} problems", len(problem_set)) as advance:
+        thoughts = loaded.think([p.question for p in problem_set], batch_size=batch_size, protocol=protocol, progress=advance)
     states, latents, logits = thoughts.hidden_states, thoughts.latents, thoughts.first_logits
     assert states is not None and latents is not None and logits is not None  # `think` keeps them all unless told otherwise
     arrays = {"hidden_states": states, "latents": latents, "first_logits": logits}
@@ -140,25 +140,25 @@ def answer(
     from codi_bench.problems import parse_number, read_problems, score
 
     check_writable(out, OUT)
-    asked, others = read_problems(problems), read_problems(reference) if reference else []
+    problem_set, reference_set = read_problems(problems), read_problems(reference) if reference else []
     loaded = load(model, base=base, device=device, dtype=dtype, num_latents=num_latents, lora_alpha=lora_alpha)
     edits = [parse_edit(text, loaded.num_latents) for text in edit or ()]
     donors = None
-    if needs_reference(edits) and others:
+    if needs_reference(edits) and reference_set:
         donors = loaded.reference(
-            [p.question for p in others],
-            [p.answer for p in others],
-            [p.group for p in others],
+            [p.question for p in reference_set],
+            [p.answer for p in reference_set],
+            [p.group for p in reference_set],
             batch_size=batch_size,
             protocol=protocol,
         )
-    with _progress(f"answering {len(asked)} problems", len(asked)) as advance:
-        (found,) = loaded.answer_conditions(
-            [p.question for p in asked],
+    with _progress(f"answering {len(problem_set)} problems", len(problem_set)) as advance:
+        (answers,) = loaded.answer_conditions(
+            [p.question for p in problem_set],
             [edits],
             reference=donors,
-            answers=[p.answer for p in asked],
-            groups=[p.group for p in asked],
+            answers=[p.answer for p in problem_set],
+            groups=[p.group for p in problem_set],
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
             protocol=protocol,
@@ -166,13 +166,13 @@ def answer(
             progress=advance,
         )
     lines, right = [], {"published": 0, "study": 0}
-    for tokens, text, p in zip(found.tokens, found.texts, asked, strict=True):
+    for tokens, text, p in zip(answers.tokens, answers.texts, problem_set, strict=True):
         correct = {scoring: score(text, p.answer, scoring) for scoring in right}
         right = {scoring: count + correct[scoring] for scoring, count in right.items()}
         line = {"tokens": list(tokens), "text": text, "answer": parse_number(text), "correct": correct["published"]}
         lines.append(line if len(set(correct.values())) == 1 else {**line, "correct_study": correct["study"]})
     write_text(out, "".join(json.dumps(line) + "\n" for line in lines))
-    counts = [f"{count} of {len(asked)} right by the {scoring} scoring" for scoring, count in right.items()]
+    counts = [f"{count} of {len(problem_set)} right by the {scoring} scoring" for scoring, count in right.items()]
     print(
         "; ".join(
             counts
@@ -222,9 +222,9 @@ def claims(
     from codi_bench.rules.validity import Validity
     from codi_bench.store.files import package_folder
 
-    for what, asked, known in (("family", family, FAMILIES), ("verdict", verdict, [word.value for word in Validity])):
-        if asked is not None and asked not in known:
-            raise UnknownNameError(what, asked, known)
+    for what, value, known in (("family", family, FAMILIES), ("verdict", verdict, [word.value for word in Validity])):
+        if value is not None and value not in known:
+            raise UnknownNameError(what, value, known)
     rows = listed(
         CLAIMS.values(), baselines or package_folder("baselines"), source=source, family=family, model=model, verdict=verdict
     )
@@ -253,9 +253,9 @@ def report(
     from codi_bench.report.differences import markdown, terminal
 
     check_writable(folder / "comparison.md", "give --out DIR")
-    found = compare(runs)
-    write_text(folder / "comparison.md", markdown(found))
-    print(terminal(found, colour=sys.stdout.isatty()) + f"{folder / 'comparison.md'}")
+    comparison = compare(runs)
+    write_text(folder / "comparison.md", markdown(comparison))
+    print(terminal(comparison, colour=sys.stdout.isatty()) + f"{folder / 'comparison.md'}")
 
 
 @app.command()
@@ -272,10 +272,10 @@ def history(
     if baselines is not None and not baselines.is_dir():
         raise CodiBenchError(f"{baselines}: no such folder; --baselines needs the folder that holds <model>/<claim>.json")
     check_writable(out / "history.md", "give --out DIR")
-    found = read_history(results, baselines or package_folder("baselines"))
-    written = write_history(found, out)
-    beside = f"beside it {written[1].name} and figures/"
-    print(terminal(found, colour=sys.stdout.isatty()) + f"{written[0]}; {beside}")
+    series = read_history(results, baselines or package_folder("baselines"))
+    files = write_history(series, out)
+    note = f"beside it {files[1].name} and figures/"
+    print(terminal(series, colour=sys.stdout.isatty()) + f"{files[0]}; {note}")
 
 
 def _list(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -36,9 +36,11 @@ def diff(
     from codi_bench.report.proposals import terminal
 
     folder = baselines or package_folder("baselines")
-    found, beside = read_proposals(report, folder, model, claim)
-    texts = [text for each in beside for text in each.changes]
-    print(terminal([each.changes for each in found], texts, everything=everything, colour=sys.stdout.isatty()), end="")
+    proposals, file_proposals = read_proposals(report, folder, model, claim)
+    texts = [text for update in file_proposals for text in update.changes]
+    print(
+        terminal([proposal.changes for proposal in proposals], texts, everything=everything, colour=sys.stdout.isatty()), end=""
+    )
 
 
 @baselines_app.command()
@@ -61,24 +63,24 @@ def accept(
     """
     from codi_bench.records.changes import weak_reason
     from codi_bench.records.proposals import check_clean, read_proposals, write_together
-    from codi_bench.suite.engine import accept as accepted
+    from codi_bench.suite.engine import accept as next_baseline
 
     folder, reason = baselines or package_folder("baselines"), " ".join(reason.split())
     if weak := weak_reason(reason):
         raise CodiBenchError(f"--reason {reason!r} {weak}")
-    found, beside = read_proposals(report, folder, model, claim)
-    turned = [line for each in found for line in each.changes.verdicts]
-    if turned and not verdicts_changed:
-        s = "" if len(turned) == 1 else "s"
+    proposals, file_proposals = read_proposals(report, folder, model, claim)
+    verdict_lines = [line for proposal in proposals for line in proposal.changes.verdicts]
+    if verdict_lines and not verdicts_changed:
+        s = "" if len(verdict_lines) == 1 else "s"
         raise CodiBenchError(
-            f"{len(turned)} verdict{s} would change: {'; '.join(turned)}; look at `codi-bench baselines diff`, and give "
-            "--verdicts-changed if the reason explains it"
+            f"{len(verdict_lines)} verdict{s} would change: {'; '.join(verdict_lines)}; look at `codi-bench baselines diff`, "
+            "and give --verdicts-changed if the reason explains it"
         )
-    if not dirty and (unchecked := check_clean(folder, report)):
-        print(f"codi-bench: other changes are not looked for: {unchecked}", file=sys.stderr)
+    if not dirty and (problem := check_clean(folder, report)):
+        print(f"codi-bench: other changes are not looked for: {problem}", file=sys.stderr)
     today = datetime.date.today().isoformat()
-    after = [accepted(each.before, each.record.model_copy(update={"date": today}), reason) for each in found]
-    for path in write_together(folder, after, {each.file: each.accepted(today, reason) for each in beside}):
+    after = [next_baseline(proposal.before, proposal.record.model_copy(update={"date": today}), reason) for proposal in proposals]
+    for path in write_together(folder, after, {update.file: update.accepted(today, reason) for update in file_proposals}):
         print(path)
 
 
@@ -97,12 +99,12 @@ def restamp(
     from codi_bench.suite.restamp import restamped
 
     folder = baselines or package_folder("baselines")
-    found, left = restamped(report, folder, model or (), claim or ())
-    for path in write_together(folder, found, {}):
+    records, leftovers = restamped(report, folder, model or (), claim or ())
+    for path in write_together(folder, records, {}):
         print(path)
-    for line in left:
+    for line in leftovers:
         print(f"left as it is: {line}", file=sys.stderr)
-    if not found and not left:
+    if not records and not leftovers:
         print("nothing is to be restamped: no record of that run was made by other code")
 
 
@@ -150,14 +152,14 @@ def calibrate(
         for key, move in measure().items():
             moves.setdefault(key, []).append(move)
         print(f"[{k} of {len(measurements)}] {name}: {duration(time.monotonic() - start)}", file=sys.stderr, flush=True)
-    turned, again, share = share_turned(plan, moves)
+    num_turned, num_outcomes, share = share_turned(plan, moves)
     for name in plan.benches:
         for key, draws in ablations_turned(plan, name, share=share, draws=flips).items():
             moves[key] = [*moves.get(key, []), *draws]
     after = calibrated(plan, moves)
     write_together(folder, after, {})
     print(terminal(list(plan.baselines.values()), after), end="")
-    print(f"{turned} of {again} outcomes turned in other environments; ablations allow for {share:.2%}")
+    print(f"{num_turned} of {num_outcomes} outcomes turned in other environments; ablations allow for {share:.2%}")
     if lines := faults(plan, moves):
         print(*lines, sep="\n")
         raise typer.Exit(1)
@@ -172,8 +174,8 @@ def readme(
     """Draw the table and the figure of README.md from the recorded baselines."""
     from codi_bench.cli.readme import readme_of
 
-    asked = readme_of(file, baselines or package_folder("baselines"))
-    stale = asked.outdated() if check else asked.update()
+    page = readme_of(file, baselines or package_folder("baselines"))
+    stale = page.outdated() if check else page.update()
     print("\n".join(f"{path}: {'not what is recorded' if check else 'written'}" for path in stale) or f"{file}: as recorded")
     if check and stale:
         raise typer.Exit(1)

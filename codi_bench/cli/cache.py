@@ -22,14 +22,14 @@ def ls() -> None:
     from codi_bench.store.cache import default_bound, default_folder, entries
 
     folder, bound = default_folder(), default_bound()
-    held = entries(folder)
+    listing = entries(folder)
     table = Table("entry", "what", "size", "last used", box=None, pad_edge=False)
-    for entry in held:
+    for entry in listing:
         table.add_row(entry.path.stem[:12], _what(entry.path), _size(entry.size), f"{_age(entry.age)} ago")
-    if held:
+    if listing:
         Console().print(table)
-    total = _size(sum(entry.size for entry in held))
-    print(f"{folder}: {len(held)} entries, {total} of at most {_size(bound)}")
+    total = _size(sum(entry.size for entry in listing))
+    print(f"{folder}: {len(listing)} entries, {total} of at most {_size(bound)}")
 
 
 @cache_app.command("gc")
@@ -46,15 +46,15 @@ def gc(
 
     folder = default_folder()
     bound = default_bound() if max_gb is None else max_gb * GB
-    said = {entry.path: _what(entry.path) for entry in entries(folder)}
-    gone = evict(folder, bound, older=math.inf if older_than is None else older_than * 86400)
-    for entry in gone:
-        what = said.get(entry.path, "half-written")
+    labels = {entry.path: _what(entry.path) for entry in entries(folder)}
+    removals = evict(folder, bound, older=math.inf if older_than is None else older_than * 86400)
+    for entry in removals:
+        what = labels.get(entry.path, "half-written")
         print(f"removed {entry.path.name.lstrip('.')[:12]}  {what}  {_size(entry.size)}, used {_age(entry.age)} ago")
-    held = entries(folder)
-    freed, left = (_size(sum(entry.size for entry in some)) for some in (gone, held))
-    print(f"{folder}: {len(gone)} removed, {freed} freed; {len(held)} left, {left}")
-    if sum(entry.size for entry in held) > bound:
+    listing = entries(folder)
+    freed, left = (_size(sum(entry.size for entry in group)) for group in (removals, listing))
+    print(f"{folder}: {len(removals)} removed, {freed} freed; {len(listing)} left, {left}")
+    if sum(entry.size for entry in listing) > bound:
         print(f"more than {_size(bound)}: the rest is in use")
 
 
@@ -73,5 +73,5 @@ def _size(count: float) -> str:
 
 
 def _age(seconds: float) -> str:
-    length, unit = next((each for each in UNITS if seconds >= each[0]), UNITS[-1])
+    length, unit = next((pair for pair in UNITS if seconds >= pair[0]), UNITS[-1])
     return f"{int(seconds // length)} {unit}"

@@ -34,19 +34,22 @@ def listed(
     for claim in claims:
         if (family or claim.family) != claim.family or (source or "").lower() not in claim.source.lower():
             continue
-        held = {name: load_baseline(baselines, name, claim.id) for name in ([model] if model else MODELS)}
-        known = {name: each for name, each in held.items() if each.recorded or each.reported}
+        records = {name: load_baseline(baselines, name, claim.id) for name in ([model] if model else MODELS)}
+        known = {name: baseline for name, baseline in records.items() if baseline.recorded or baseline.reported}
         words = {
-            name: _words(max(each.recorded, key=lambda r: r.date)) if each.recorded else Counter() for name, each in known.items()
+            name: _words(max(baseline.recorded, key=lambda r: r.date)) if baseline.recorded else Counter()
+            for name, baseline in known.items()
         }
         if (model and not known) or (verdict and not any(verdict in counts for counts in words.values())):
             continue
-        told = [f"{name}: {', '.join(f'{n} {word}' for word, n in counts.items())}" for name, counts in words.items() if counts]
-        rows.append((claim.id, claim.family, claim.kind, claim.sentence, claim.source, "; ".join(told)))
+        counts_by_model = [
+            f"{name}: {', '.join(f'{n} {word}' for word, n in counts.items())}" for name, counts in words.items() if counts
+        ]
+        rows.append((claim.id, claim.family, claim.kind, claim.sentence, claim.source, "; ".join(counts_by_model)))
     return rows
 
 
 def _words(record: Record) -> Counter:
     """How many metrics have which verdict, under either protocol."""
-    verdicts = {(of_record_key(key)[1], held.verdict) for key, held in record.metrics.items() if held.verdict}
+    verdicts = {(of_record_key(key)[1], metric.verdict) for key, metric in record.metrics.items() if metric.verdict}
     return Counter(word for _, word in sorted(verdicts))

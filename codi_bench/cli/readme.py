@@ -54,17 +54,17 @@ def readme_of(path: Path, baselines: Path) -> Readme:
     Raises CodiBenchError where one cannot be read, or has not the two marks.
     """
     environment, rows = recorded(baselines)
-    found = figures(rows, environment, only=(FIGURE,))
-    if not found:
+    drawings = figures(rows, environment, only=(FIGURE,))
+    if not drawings:
         raise CodiBenchError(f"{baselines}: nothing is recorded there that a table could show; give --baselines DIR")
-    figure = found[0]
+    figure = drawings[0]
     own = [row for row in rows if row.claim not in PAPERS and not CLAIMS[row.claim].slow]
     papers = [row for row in rows if row.claim in PAPERS and row.status == OK]
-    said = f"Recorded {environment['date']}; `=` stands for that: nothing was measured to draw this."
-    head = f"![{figure.title}](docs/{FIGURE}.svg)\n\n{figure.caption} {said}\n\n"
+    note = f"Recorded {environment['date']}; `=` stands for that: nothing was measured to draw this."
+    head = f"![{figure.title}](docs/{FIGURE}.svg)\n\n{figure.caption} {note}\n\n"
     texts = {path: _filled(path, head + _table(own, environment))}
     literature = path.parent / "docs" / "literature.md"
-    texts[literature] = _filled(literature, f"{said}\n\n" + _table(papers, environment))
+    texts[literature] = _filled(literature, f"{note}\n\n" + _table(papers, environment))
     return Readme(path, texts, figure)
 
 

@@ -42,16 +42,16 @@ def sweep(
     from codi_bench.sweep.run import Settings
     from codi_bench.sweep.run import sweep as run
 
-    asked = members(architecture or FAMILIES, width or WIDTHS, seed or SEEDS)
+    models = members(architecture or FAMILIES, width or WIDTHS, seed or SEEDS)
     check_writable(report / "sweep.json", "give --report DIR")
     check_writable(work / "x", "give --work DIR")
     if dtype not in ("float32", "bfloat16"):
         raise CodiBenchError(f"--dtype {dtype}: use float32 or bfloat16")
     try:
-        least = detectable([12 * LAYERS * member.width**2 for member in asked], [member.family for member in asked])
-        print(f"{len(asked)} models: a total change of {least:.1f} seed standard deviations is found with 90 % power")
+        least = detectable([12 * LAYERS * member.width**2 for member in models], [member.family for member in models])
+        print(f"{len(models)} models: a total change of {least:.1f} seed standard deviations is found with 90 % power")
     except CodiBenchError as error:
-        print(f"{len(asked)} models: no trend can be tested ({error})")
+        print(f"{len(models)} models: no trend can be tested ({error})")
     phases = (("teacher", teacher_steps), ("both", student_steps))
     settings = Settings(phases=phases, n=n, dtype=dtype, cpus=cpus, memory_gb=memory_gb)
     if ray not in (None, "local") and "://" not in out:
@@ -60,46 +60,51 @@ def sweep(
     Results(out).check()
     executor = RayCluster(ray, workers) if ray else ProcessPool(workers)
     try:
-        found = run(
-            out, asked, executor, settings, work=str(work.resolve()), told=lambda text, done, of: print(f"{text}: {done} of {of}")
+        findings = run(
+            out,
+            models,
+            executor,
+            settings,
+            work=str(work.resolve()),
+            told=lambda text, done, of: print(f"{text}: {done} of {of}"),
         )
     finally:
         executor.close()
-    for name, why in found.failed.items():
+    for name, why in findings.failed.items():
         print(f"FAILED {name}: {why}")
-    if found.target is not None:
-        off = gap(found.audited, found.target)
-        print(f"matched: {100 * found.target:.1f} %, checkpoints at most {100 * off:.1f} points off where they are chosen")
-    followed = follow(found.audited)
-    for each in followed:
-        print(f"{each.which}, {each.name}: {said(each)}")
-    for line in in_common(found.compared):
+    if findings.target is not None:
+        off = gap(findings.audited, findings.target)
+        print(f"matched: {100 * findings.target:.1f} %, checkpoints at most {100 * off:.1f} points off where they are chosen")
+    numbers = follow(findings.audited)
+    for number in numbers:
+        print(f"{number.which}, {number.name}: {said(number)}")
+    for line in in_common(findings.compared):
         print(line)
-    held = {
+    summary = {
         "settings": asdict(settings),
-        "target": found.target,
-        "failed": found.failed,
-        "audited": [asdict(each) for each in found.audited],
-        "compared": [asdict(each) for each in found.compared],
-        "said": {f"{each.which}, {each.name}": said(each) for each in followed},
-        "in common": in_common(found.compared),
+        "target": findings.target,
+        "failed": findings.failed,
+        "audited": [asdict(checkpoint) for checkpoint in findings.audited],
+        "compared": [asdict(pair) for pair in findings.compared],
+        "said": {f"{number.which}, {number.name}": said(number) for number in numbers},
+        "in common": in_common(findings.compared),
     }
-    write_text(report / "sweep.json", _lines(held))
-    print(f"{draw(followed, report / 'sweep.svg')}: figure; beside it sweep.json")
-    if found.failed:
+    write_text(report / "sweep.json", _lines(summary))
+    print(f"{draw(numbers, report / 'sweep.svg')}: figure; beside it sweep.json")
+    if findings.failed:
         raise typer.Exit(1)
 
 
-def _lines(held: dict) -> str:
+def _lines(summary: dict) -> str:
     """JSON with a line a checkpoint and a pair, six digits, and without what is empty."""
 
     def text(value) -> str:
         return json.dumps(_short(value), separators=(",", ":"))
 
     parts = []
-    for name, value in held.items():
-        listed = "[\n" + ",\n".join(map(text, value)) + "\n]" if isinstance(value, list) and value else text(value)
-        parts.append(f"{json.dumps(name)}: {listed}")
+    for name, value in summary.items():
+        body = "[\n" + ",\n".join(map(text, value)) + "\n]" if isinstance(value, list) and value else text(value)
+        parts.append(f"{json.dumps(name)}: {body}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
@@ -107,5 +112,5 @@ def _short(value):
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {key: _short(each) for key, each in value.items() if each not in (None, "")}
-    return [_short(each) for each in value] if isinstance(value, (list, tuple)) else value
+        return {key: _short(item) for key, item in value.items() if item not in (None, "")}
+    return [_short(item) for item in value] if isinstance(value, (list, tuple)) else value

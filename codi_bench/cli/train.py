@@ -68,9 +68,9 @@ def train(
         "answer-shift": answer_shift,
     }
     files = {flag: value for flag, value in {"problems": problems, "eval": held_out}.items() if value is not None}
-    given = {flag: value for flag, value in numbers.items() if value is not None}
-    if base is None and recipe(name) in RECIPES.values() and (files or given):
-        extra = ", ".join(f"--{flag}" for flag in {**files, **given})
+    options = {flag: value for flag, value in numbers.items() if value is not None}
+    if base is None and recipe(name) in RECIPES.values() and (files or options):
+        extra = ", ".join(f"--{flag}" for flag in {**files, **options})
         raise CodiBenchError(f"{name} is trained from nothing, on its own: leave out {extra}, or give another name and --base")
     device, _ = resolve(device, dtype)
     check_device(device, dtype)
@@ -86,7 +86,7 @@ def train(
     if base is None and name in RECIPES:
         _train_from_nothing(name, folder, work, seed or 0, device, dtype)
     else:
-        _train_over(name, base, files, given, folder, work, seed, device, dtype, layout, weights)
+        _train_over(name, base, files, options, folder, work, seed, device, dtype, layout, weights)
 
 
 def _train_from_nothing(name: str, folder: Path, work: Path, seed: int, device: str, dtype: str) -> None:
@@ -95,11 +95,11 @@ def _train_from_nothing(name: str, folder: Path, work: Path, seed: int, device: 
     from codi_bench.training.recipes import RECIPES
     from codi_bench.training.train import export, train
 
-    chosen = RECIPES[name]
-    done = train(chosen, work, seed=seed, device=device, dtype=DTYPES[dtype])
-    export(done, folder)
+    recipe = RECIPES[name]
+    run = train(recipe, work, seed=seed, device=device, dtype=DTYPES[dtype])
+    export(run, folder)
     command = f"codi-bench train {name} --seed {seed} --device {device} --dtype {dtype}"
-    write_card(folder, chosen, done, seed=seed, dtype=dtype, command=command)
+    write_card(folder, recipe, run, seed=seed, dtype=dtype, command=command)
     print(f"{folder}: model, card (README.md) and figures (training.json)")
 
 
@@ -107,7 +107,7 @@ def _train_over(
     name: str,
     base: str | None,
     files: dict[str, Path],
-    given: dict,
+    options: dict,
     folder: Path,
     work: Path,
     seed: int | None,
@@ -116,7 +116,7 @@ def _train_over(
     layout: str,
     weights: str,
 ) -> None:
-    """files, given: the options of `train` that were given, by their flag."""
+    """files, options: those of `train` that were given, by their flag."""
     from codi_bench.models import backbone
     from codi_bench.models.adapter import export_adapter
     from codi_bench.models.model import DTYPES
@@ -130,36 +130,36 @@ def _train_over(
         raise CodiBenchError(f"{name} is a recipe from nothing; give the model over {base} another name")
     if "problems" not in files:
         raise CodiBenchError(f"{name} is trained over a language model: give --problems FILE, problems with their steps")
-    if given.get("masks", MASKS[0]) not in MASKS:
-        raise CodiBenchError(f"unknown masks '{given['masks']}': use one of {', '.join(MASKS)}")
-    if "steps" in given and "epochs" in given:
+    if options.get("masks", MASKS[0]) not in MASKS:
+        raise CodiBenchError(f"unknown masks '{options['masks']}': use one of {', '.join(MASKS)}")
+    if "steps" in options and "epochs" in options:
         raise CodiBenchError("--steps and --epochs: give one of them")
-    asked, others = read_problems(files["problems"]), read_problems(files["eval"]) if "eval" in files else None
+    training_set, held_out_set = read_problems(files["problems"]), read_problems(files["eval"]) if "eval" in files else None
     base = base or LORA_RECIPES[name].base
-    family = lora.base_family(backbone.base_folder(base))
+    architecture = lora.base_family(backbone.base_folder(base))
     fields = {"lora-rank": "rank", "lora-alpha": "alpha", "projection-width": "inner"}
-    settings = {fields.get(flag, flag.replace("-", "_")): value for flag, value in given.items()}
-    chosen = lora.with_changes(lora_recipe(name, family), base=base, seed=seed, dtype=dtype, **settings)
-    done = lora.finetune(chosen, asked, work, device=device)
+    settings = {fields.get(flag, flag.replace("-", "_")): value for flag, value in options.items()}
+    recipe = lora.with_changes(lora_recipe(name, architecture), base=base, seed=seed, dtype=dtype, **settings)
+    result = lora.finetune(recipe, training_set, work, device=device)
     if layout == "own":
-        written = lora.export_own(done.run.model, done.base, folder, dtype=DTYPES[weights])
+        model_path = lora.export_own(result.run.model, result.base, folder, dtype=DTYPES[weights])
     elif layout == "published":
-        written = lora.export_published(done.run.model, folder)
+        model_path = lora.export_published(result.run.model, folder)
     else:
-        written = export_adapter(done.run.model, chosen, done.base_hash, folder)
-    said = {
+        model_path = export_adapter(result.run.model, recipe, result.base_hash, folder)
+    flags = {
         "base": base,
         **files,
-        **given,
-        "seed": chosen.seed,
+        **options,
+        "seed": recipe.seed,
         "device": device,
         "dtype": dtype,
         "format": layout,
         **({"weights": weights} if layout == "own" else {}),
     }
-    command = " ".join([f"codi-bench train {name}", *(f"--{flag} {value}" for flag, value in said.items())])
-    write_lora_card(folder, done, command=command, weights=written, held_out=others)
-    print(f"{written}: model; {folder}: card (README.md) and figures (training.json)")
+    command = " ".join([f"codi-bench train {name}", *(f"--{flag} {value}" for flag, value in flags.items())])
+    write_lora_card(folder, result, command=command, weights=model_path, held_out=held_out_set)
+    print(f"{model_path}: model; {folder}: card (README.md) and figures (training.json)")
 
 
 def losses(
@@ -186,13 +186,13 @@ def losses(
         raise CodiBenchError(f"unknown masks '{masks}': use one of {', '.join(MASKS)}")
     if distill_factor is not None and not 0 <= distill_factor < float("inf"):
         raise CodiBenchError(f"--distill-factor must be 0 or more, got {distill_factor}")
-    asked = read_problems(problems)
+    problem_set = read_problems(problems)
     codi = load(model, base=base, device=device, dtype=dtype, num_latents=num_latents, lora_alpha=lora_alpha).codi
     published = lora_recipe(codi.name, codi.backbone.config.model_type)
     factor = published.distill_factor if distill_factor is None else distill_factor
     shift = published.answer_shift if answer_shift is None else answer_shift
     with torch.inference_mode():
-        found = codi_losses(codi, encode_examples(codi, asked), masks=masks, answer_shift=shift)
-    parts = {"ce_loss": found.student, "distill_loss": factor * found.distill, "ref_ce_loss": found.teacher}
-    total = found.total(distill_factor=factor)
+        terms = codi_losses(codi, encode_examples(codi, problem_set), masks=masks, answer_shift=shift)
+    parts = {"ce_loss": terms.student, "distill_loss": factor * terms.distill, "ref_ce_loss": terms.teacher}
+    total = terms.total(distill_factor=factor)
     print(json.dumps({"loss": total.item(), **{name: value.item() for name, value in parts.items()}}))

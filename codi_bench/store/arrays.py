@@ -76,8 +76,8 @@ def write_filled(
     header = {"__metadata__": {**metadata, "checksum": BLANK}, name: _entry(np.dtype(dtype), shape, 0, size)}
     with open(path, "r+b") as file:
         file.seek(0, 2)
-        for other, array in rest.items():
-            header[other] = _entry(array.dtype, array.shape, size, size + array.nbytes)
+        for key, array in rest.items():
+            header[key] = _entry(array.dtype, array.shape, size, size + array.nbytes)
             size += array.nbytes
             file.write(np.ascontiguousarray(array).tobytes())
         text = json.dumps(header, separators=(",", ":")).encode()
@@ -108,17 +108,17 @@ def read_sealed(path: Path, verified: dict[Path, tuple]) -> tuple[dict[str, str]
             with suppress(OSError):  # a file system without locks, or the file is being removed: what is open stays readable
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # goes with the last map, which keeps a copy of this handle
         stat = os.fstat(file.fileno())
-        seen = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-        settled = time.time_ns() - stat.st_ctime_ns > TICK  # else another change could carry the same stamp
+        stamp = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        old_enough = time.time_ns() - stat.st_ctime_ns > TICK  # else another change could carry the same stamp
         head = _head(file)
-        if verified.get(path) != seen:
-            sealed = CHECKSUM.search(head)
-            if sealed is None:
+        if verified.get(path) != stamp:
+            checksum = CHECKSUM.search(head)
+            if checksum is None:
                 raise UnusableError("it has no checksum: damaged, or written by an older version")
-            if sealed[1] != _digest(head, file):
+            if checksum[1] != _digest(head, file):
                 raise UnusableError("its checksum is another")
-            if settled:
-                verified[path] = seen
+            if old_enough:
+                verified[path] = stamp
         try:
             header = json.loads(head[8:])
             metadata = header.pop("__metadata__")

@@ -69,8 +69,8 @@ class Store:
 
     def fetch(self, key: dict, compute: Callable[[], Arrays]) -> Arrays:
         """The arrays of that key, read-only, computed and written if they are not there; one process computes, others wait."""
-        made = functools.cache(lambda: {name: np.ascontiguousarray(array) for name, array in compute().items()})
-        return self._fetch(key, lambda path, metadata: write_arrays(path, made(), metadata), made)
+        build = functools.cache(lambda: {name: np.ascontiguousarray(array) for name, array in compute().items()})
+        return self._fetch(key, lambda path, metadata: write_arrays(path, build(), metadata), build)
 
     def fetch_filled(self, key: dict, name: str, shape: tuple[int, ...], fill: Callable[[np.ndarray], Arrays]) -> Arrays:
         """The same with one large array in half precision, which `fill` writes part by part into the file.
@@ -79,44 +79,44 @@ class Store:
         in memory, unless it cannot be stored; it may then be filled a second time, from the start.
         """
 
-        def made() -> Arrays:
+        def build() -> Arrays:
             large = np.zeros(shape, np.float16)
             return {name: large, **fill(large)}
 
-        return self._fetch(key, lambda path, metadata: write_filled(path, name, shape, np.float16, fill, metadata), made)
+        return self._fetch(key, lambda path, metadata: write_filled(path, name, shape, np.float16, fill, metadata), build)
 
-    def _fetch(self, key: dict, write: Callable[[Path, dict[str, str]], None], made: Callable[[], Arrays]) -> Arrays:
+    def _fetch(self, key: dict, write: Callable[[Path, dict[str, str]], None], build: Callable[[], Arrays]) -> Arrays:
         text = json.dumps(key, sort_keys=True)
         path = self.folder / f"{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
-        held = self._read(path, text)  # a file is put in place whole: reading it needs no lock, nor a folder to write to
-        if held is None:
+        arrays = self._read(path, text)  # a file is put in place whole: reading it needs no lock, nor a folder to write to
+        if arrays is None:
             with ExitStack() as stack:
                 try:
                     self.folder.mkdir(parents=True, exist_ok=True)
                     stack.enter_context(FileLock(_lock(path)))
                 except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
                     self._read(path, text, say=True)
-                    return self._unstored(error, made)
-                held = self._read(path, text, say=True)
-                if held is None:
-                    held = self._write(path, text, write, made)
+                    return self._unstored(error, build)
+                arrays = self._read(path, text, say=True)
+                if arrays is None:
+                    arrays = self._write(path, text, write, build)
             evict(self.folder, self.bound, keep=path)
         _touch(path)
-        return held
+        return arrays
 
-    def _write(self, path: Path, key: str, write: Callable[[Path, dict[str, str]], None], made: Callable[[], Arrays]) -> Arrays:
+    def _write(self, path: Path, key: str, write: Callable[[Path, dict[str, str]], None], build: Callable[[], Arrays]) -> Arrays:
         try:
-            for left in self.folder.glob(f".{path.name}.*"):  # by a process that was killed: whoever writes this has the lock
-                left.unlink(missing_ok=True)
+            for remnant in self.folder.glob(f".{path.name}.*"):  # by a process that was killed: whoever writes this has the lock
+                remnant.unlink(missing_ok=True)
             write_whole(path, lambda temporary: write(temporary, {"key": key}))
         except OSError as error:
-            return self._unstored(error, made)
+            return self._unstored(error, build)
         _touch(path)
-        held = self._read(path, key, say=True)
-        return _frozen(made()) if held is None else held
+        arrays = self._read(path, key, say=True)
+        return _frozen(build()) if arrays is None else arrays
 
-    def _unstored(self, error: Exception, made: Callable[[], Arrays]) -> Arrays:
-        arrays = _frozen(made())  # an error of the computation itself is raised here, before anything is said of the folder
+    def _unstored(self, error: Exception, build: Callable[[], Arrays]) -> Arrays:
+        arrays = _frozen(build())  # an error of the computation itself is raised here, before anything is said of the folder
         _say_unstored(self.folder, getattr(error, "strerror", None) or str(error))
         return arrays
 
@@ -170,13 +170,13 @@ class Entry:
 
 def entries(folder: Path) -> list[Entry]:
     """What is stored, least recently used first."""
-    found = []
+    listing = []
     for path in folder.glob("*.safetensors"):
         with suppress(OSError):  # gone meanwhile
             stat = path.stat()
-            marked = _lock(path).stat().st_mtime if _lock(path).exists() else stat.st_mtime
-            found.append(Entry(path, stat.st_size, marked))
-    return sorted(found, key=lambda entry: (entry.used, entry.path.name))
+            last_use = _lock(path).stat().st_mtime if _lock(path).exists() else stat.st_mtime
+            listing.append(Entry(path, stat.st_size, last_use))
+    return sorted(listing, key=lambda entry: (entry.used, entry.path.name))
 
 
 def evict(folder: Path, bound: float, *, older: float = math.inf, keep: Path | None = None) -> list[Entry]:
@@ -184,21 +184,21 @@ def evict(folder: Path, bound: float, *, older: float = math.inf, keep: Path | N
 
     Never `keep`, nor what is locked or in use. What killed processes left half-written goes too. Returns what went.
     """
-    gone = []
-    for left in folder.glob(".*.safetensors.*"):
-        path = folder / left.name[1:].rpartition(".")[0]
+    removals = []
+    for remnant in folder.glob(".*.safetensors.*"):
+        path = folder / remnant.name[1:].rpartition(".")[0]
         with suppress(OSError):
-            entry = Entry(left, left.stat().st_size, left.stat().st_mtime)
+            entry = Entry(remnant, remnant.stat().st_size, remnant.stat().st_mtime)
             with FileLock(_lock(path), timeout=0):
-                left.unlink()
-            gone.append(entry)
-    held = entries(folder)
-    total = sum(entry.size for entry in held)
-    for entry in held:
+                remnant.unlink()
+            removals.append(entry)
+    listing = entries(folder)
+    total = sum(entry.size for entry in listing)
+    for entry in listing:
         if (total > bound or entry.age > older) and entry.path != keep and _removed(entry.path):
             total -= entry.size
-            gone.append(entry)
-    return gone
+            removals.append(entry)
+    return removals
 
 
 def _removed(path: Path) -> bool:

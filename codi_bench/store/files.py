@@ -19,14 +19,14 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     name = path.with_name(f".{path.name}.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, made = tempfile.mkstemp(dir=path.parent, prefix=name.name)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=name.name)
         os.close(handle)
         try:
-            write(Path(made))
-            os.chmod(made, 0o644)  # mkstemp makes files that only their owner can read
-            os.replace(made, path)
+            write(Path(temporary))
+            os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
+            os.replace(temporary, path)
         finally:
-            Path(made).unlink(missing_ok=True)
+            Path(temporary).unlink(missing_ok=True)
     except OSError as error:
         if error.errno and (error.filename is None or str(error.filename).startswith(str(name))):
             error.filename = str(path)  # a full disk names no file, and nobody knows the temporary one

@@ -21,13 +21,13 @@ def read_json(path: Path, validate: Callable[..., Held], *, finite: bool = False
     """
     data = path.read_bytes()
     try:
-        held = validate(data, strict=True)
+        value = validate(data, strict=True)
     except ValidationError as error:
         raise ValueError(_fault(error)) from error
     numbers: dict[str, Any] = dict.fromkeys(("parse_float", "parse_int", "parse_constant"), _finite) if finite else {}
     # only now: the parser of the schema has seen that this is UTF-8, without half characters, and not nested without end
     json.loads(data.decode(), object_pairs_hook=_once, **numbers)
-    return held
+    return value
 
 
 def _fault(error: ValidationError) -> str:
@@ -40,9 +40,9 @@ def _fault(error: ValidationError) -> str:
 def _once(pairs: list[tuple[str, object]]) -> None:
     """The fields of an object, which are only looked at."""
     names = [name for name, _ in pairs]
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if twice is not None:
-        raise ValueError(f"{twice[:200]!r}: is there twice in one object; keep the one that is meant")
+    duplicate = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if duplicate is not None:
+        raise ValueError(f"{duplicate[:200]!r}: is there twice in one object; keep the one that is meant")
 
 
 def _finite(number: str) -> None:

@@ -34,8 +34,8 @@ def digest(given: Sequence, settings: Mapping) -> str:
 
 def pack(result) -> Arrays:
     """An array, or a flat record of arrays, tensors and numbers, as arrays; what is None is left out."""
-    held = {each.name: getattr(result, each.name) for each in fields(result)} if is_dataclass(result) else {"array": result}
-    return {name: np.asarray(value) for name, value in held.items() if value is not None}
+    values = {field.name: getattr(result, field.name) for field in fields(result)} if is_dataclass(result) else {"array": result}
+    return {name: np.asarray(value) for name, value in values.items() if value is not None}
 
 
 def unpack(kind: type, arrays: Arrays):
@@ -43,7 +43,7 @@ def unpack(kind: type, arrays: Arrays):
     if kind is np.ndarray:
         return np.asarray(arrays["array"])
     hints = get_type_hints(kind)
-    return kind(**{each.name: _as(hints[each.name], arrays.get(each.name)) for each in fields(kind)})
+    return kind(**{field.name: _as(hints[field.name], arrays.get(field.name)) for field in fields(kind)})
 
 
 def _as(hint, array: np.ndarray | None):
@@ -60,9 +60,9 @@ def _content(value):
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
-        return [_content(each) for each in value]
+        return [_content(item) for item in value]
     if is_dataclass(value):
-        return {type(value).__name__: [_content(getattr(value, each.name)) for each in fields(value)]}
+        return {type(value).__name__: [_content(getattr(value, field.name)) for field in fields(value)]}
     array = np.asarray(value, order="C")
     if array.dtype.hasobject:
         raise TypeError(f"{type(value).__name__}: a computation is kept by what it is given, and this has no content to go by")

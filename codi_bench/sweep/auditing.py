@@ -20,11 +20,11 @@ def audit_one(location: str, weights: str, n: int, permutations: int) -> dict:
     from codi_bench.claims import CLAIMS
 
     claims = [claim.id for claim in CLAIMS.values() if not claim.slow and not claim.with_partner]
-    found = _run(location, {"model": weights}, claims, n, permutations)
-    scored, _ = problems_of_sweep()
-    right, counts = right_of(Results(location), weights, scored), np.array([problem.num_steps for problem in scored])
+    audit = _run(location, {"model": weights}, claims, n, permutations)
+    problems, _ = problems_of_sweep()
+    right, counts = right_of(Results(location), weights, problems), np.array([problem.num_steps for problem in problems])
     by_steps = {str(k): float(right[counts == k].mean()) for k in sorted(set(counts.tolist()))}
-    return found | {"accuracy": {"all": float(right.mean()), **by_steps}}
+    return audit | {"accuracy": {"all": float(right.mean()), **by_steps}}
 
 
 def compare_one(location: str, first: str, second: str, n: int, permutations: int) -> dict:
@@ -32,8 +32,8 @@ def compare_one(location: str, first: str, second: str, n: int, permutations: in
     from codi_bench.claims import CLAIMS
 
     claims = [claim.id for claim in CLAIMS.values() if claim.with_partner]
-    found = _run(location, {"first": first, "second": second}, claims, n, permutations)
-    return found | {"rows": [row for row in found["rows"] if row["model"] == "first"]}
+    comparison = _run(location, {"first": first, "second": second}, claims, n, permutations)
+    return comparison | {"rows": [row for row in comparison["rows"] if row["model"] == "first"]}
 
 
 def _run(location: str, weights: dict[str, str], claims: Sequence[str], n: int, permutations: int) -> dict:
@@ -42,21 +42,24 @@ def _run(location: str, weights: dict[str, str], claims: Sequence[str], n: int, 
 
     torch.set_num_threads(1)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as made:
-        folders = {name: Results(location).get_folder(where, Path(made) / name) for name, where in weights.items()}
-        problems = Path(made) / "problems.jsonl"
-        scored, others = problems_of_sweep()
-        problems.write_text("".join(problem.to_json() + "\n" for problem in (*scored[:n], *others)))
-        found = codi_bench.run(
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = {name: Results(location).get_folder(place, Path(temporary) / name) for name, place in weights.items()}
+        problems = Path(temporary) / "problems.jsonl"
+        scoring, choosing = problems_of_sweep()
+        problems.write_text("".join(problem.to_json() + "\n" for problem in (*scoring[:n], *choosing)))
+        results = codi_bench.run(
             folders, claims, problems={"generated": problems}, n=n, permutations=permutations, device="cpu", progress=False
         )
-    return {"rows": [_kept(row) for row in found.rows if row.model in weights], "seconds": round(time.monotonic() - started, 1)}
+    return {
+        "rows": [_summary(row) for row in results.rows if row.model in weights],
+        "seconds": round(time.monotonic() - started, 1),
+    }
 
 
-def _kept(row: Row) -> dict:
+def _summary(row: Row) -> dict:
     """What a sweep keeps of a row; whole ones hold every problem's outcome."""
-    kept = ("claim", "model", "metric", "protocol", "status", "measured", "validity", "n", "cell")
-    return {name: getattr(row, name) for name in kept} | {
+    names = ("claim", "model", "metric", "protocol", "status", "measured", "validity", "n", "cell")
+    return {name: getattr(row, name) for name in names} | {
         "null": None if row.null is None else row.null["value"],
         "note": row.detail.get("note"),
         "reason": row.reason if row.status != "ok" else "",

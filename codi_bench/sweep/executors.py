@@ -75,26 +75,26 @@ def run_all(tasks: Sequence[Task], executor: Executor) -> Iterator[Ended]:
     waiting = {task.name: task for task in tasks}
     _check(tasks, waiting)
     done: set[str] = set()
-    lost = dict.fromkeys(waiting, 0)
+    losses = dict.fromkeys(waiting, 0)
     running = 0
     while waiting or running:
         ready = [task for task in waiting.values() if done.issuperset(task.after)]
         for task in ready:
             executor.submit(waiting.pop(task.name))
             running += 1
-        ended = executor.next_ended()
+        outcome = executor.next_ended()
         running -= 1
-        name = ended.task.name
-        if isinstance(ended.error, LostWorkerError) and lost[name] < RETRIES:
-            lost[name] += 1
-            waiting[name] = ended.task
+        name = outcome.task.name
+        if isinstance(outcome.error, LostWorkerError) and losses[name] < RETRIES:
+            losses[name] += 1
+            waiting[name] = outcome.task
             continue
-        yield ended
-        if ended.error is None:
+        yield outcome
+        if outcome.error is None:
             done.add(name)
             continue
-        for orphan in _behind(name, waiting):
-            yield Ended(waiting.pop(orphan), error=CodiBenchError(f"waits for {name}, which failed: {ended.error}"))
+        for orphan in _dependents(name, waiting):
+            yield Ended(waiting.pop(orphan), error=CodiBenchError(f"waits for {name}, which failed: {outcome.error}"))
 
 
 def _check(tasks: Sequence[Task], known: dict[str, Task]) -> None:
@@ -103,20 +103,20 @@ def _check(tasks: Sequence[Task], known: dict[str, Task]) -> None:
     for task in tasks:
         if missing := set(task.after) - known.keys():
             raise CodiBenchError(f"task {task.name} waits for {min(missing)}, which is no task")
-    left = {name: set(task.after) for name, task in known.items()}
-    while free := [name for name, after in left.items() if not after & left.keys()]:
-        for name in free:
-            del left[name]
-    if left:
-        raise CodiBenchError(f"tasks wait for each other: {', '.join(sorted(left))}")
+    dependencies = {name: set(task.after) for name, task in known.items()}
+    while ready := [name for name, after in dependencies.items() if not after & dependencies.keys()]:
+        for name in ready:
+            del dependencies[name]
+    if dependencies:
+        raise CodiBenchError(f"tasks wait for each other: {', '.join(sorted(dependencies))}")
 
 
-def _behind(name: str, waiting: dict[str, Task]) -> list[str]:
+def _dependents(name: str, waiting: dict[str, Task]) -> list[str]:
     """Tasks that wait for one, directly or through others."""
-    found = {name}
-    while more := {task.name for task in waiting.values() if found & set(task.after)} - found:
-        found |= more
-    return [each for each in waiting if each in found - {name}]
+    chain = {name}
+    while further := {task.name for task in waiting.values() if chain & set(task.after)} - chain:
+        chain |= further
+    return [dependent for dependent in waiting if dependent in chain - {name}]
 
 
 @dataclass
@@ -206,16 +206,16 @@ class RayCluster:
             raise CodiBenchError(f"--ray {self.address}: no cluster can be reached there ({error})") from error
 
     def submit(self, task: Task) -> None:
-        asked, there = task.resources, self.ray.cluster_resources()
-        if asked.cpus > there.get("CPU", 0) or asked.memory_gb * 2**30 > there.get("memory", 0):
-            has = f"{there.get('CPU', 0):g} and {there.get('memory', 0) / 2**30:.1f}"
+        request, capacity = task.resources, self.ray.cluster_resources()
+        if request.cpus > capacity.get("CPU", 0) or request.memory_gb * 2**30 > capacity.get("memory", 0):
+            size = f"{capacity.get('CPU', 0):g} and {capacity.get('memory', 0) / 2**30:.1f}"
             raise CodiBenchError(
-                f"{task.name} asks for {asked.cpus:g} cores and {asked.memory_gb:g} GB, and the cluster has {has}: it would wait "
-                "for ever; ask for less"
+                f"{task.name} asks for {request.cpus:g} cores and {request.memory_gb:g} GB, and the cluster has {size}: it would "
+                "wait for ever; ask for less"
             )
-        options = {"num_cpus": asked.cpus, "max_retries": 0}  # `run_all` counts the tries
-        if asked.memory_gb:
-            options["memory"] = int(asked.memory_gb * 2**30)
+        options = {"num_cpus": request.cpus, "max_retries": 0}  # `run_all` counts the tries
+        if request.memory_gb:
+            options["memory"] = int(request.memory_gb * 2**30)
         if task.function not in self.functions:
             self.functions[task.function] = self.ray.remote(task.function)
         reference = self.functions[task.function].options(name=task.name, **options).remote(**task.arguments)

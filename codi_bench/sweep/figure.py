@@ -18,29 +18,29 @@ def draw(found: Sequence[Followed], path: Path) -> Path:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    names = list(dict.fromkeys(each.name for each in found))
+    names = list(dict.fromkeys(number.name for number in found))
     figure = Figure(figsize=(3.2 * len(names), 5.6), layout="constrained")
     axes = figure.subplots(2, len(names), squeeze=False, sharex=True)
-    for each in found:
-        row, column = list(TITLES).index(each.which), names.index(each.name)
-        axis, scale = axes[row][column], SCALE[each.unit]
-        for family, colour in COLOURS.items():
-            mine = [(size, scale * value) for f, size, value in each.points if f == family]
-            if not mine:
+    for number in found:
+        row, column = list(TITLES).index(number.which), names.index(number.name)
+        axis, scale = axes[row][column], SCALE[number.unit]
+        for architecture, colour in COLOURS.items():
+            points = [(size, scale * value) for f, size, value in number.points if f == architecture]
+            if not points:
                 continue
-            axis.scatter(*zip(*mine, strict=True), s=14, color=colour, alpha=0.5, linewidths=0)
-            means = [mean for mean in each.means if mean.family == family]
+            axis.scatter(*zip(*points, strict=True), s=14, color=colour, alpha=0.5, linewidths=0)
+            means = [mean for mean in number.means if mean.family == architecture]
             sizes, values = [mean.parameters for mean in means], [scale * mean.value for mean in means]
             reach = [scale * (mean.high - mean.value) if mean.high is not None else 0 for mean in means]
-            axis.errorbar(sizes, values, yerr=reach, color=colour, marker="o", capsize=3, linewidth=1.2, label=family)
+            axis.errorbar(sizes, values, yerr=reach, color=colour, marker="o", capsize=3, linewidth=1.2, label=architecture)
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axis.xaxis.set_major_formatter(lambda size, _: f"{size / 1e6:g}M" if size >= 1e6 else f"{size / 1e3:g}k")
         axis.xaxis.set_minor_formatter(NullFormatter())
-        unit = "%" if each.unit == "fraction" else "points"
-        axis.set_title(f"{each.name}, {unit}\n{said(each)}", fontsize=8)
+        unit = "%" if number.unit == "fraction" else "points"
+        axis.set_title(f"{number.name}, {unit}\n{said(number)}", fontsize=8)
         if column == 0:
-            axis.set_ylabel(TITLES[each.which])
+            axis.set_ylabel(TITLES[number.which])
         if row == 1:
             axis.set_xlabel("parameters of the backbone")
     if axes[0][0].get_legend_handles_labels()[0]:

@@ -60,29 +60,31 @@ class Followed:
 
 def follow(audited: Sequence[Audited], *, permutations: int = 1999, seed: int = 0) -> list[Followed]:
     """Every number of NUMBERS, at both kinds of checkpoint, their trends corrected together."""
-    found = [_follow(name, which, audited, permutations, seed) for which in (FINAL, MATCHED) for name in NUMBERS]
-    corrected = iter(holm([each.trend.p for each in found if each.trend]) if any(each.trend for each in found) else ())
-    return [replace(each, p=float(next(corrected))) if each.trend else each for each in found]
+    numbers = [_follow(name, which, audited, permutations, seed) for which in (FINAL, MATCHED) for name in NUMBERS]
+    p_values = iter(
+        holm([number.trend.p for number in numbers if number.trend]) if any(number.trend for number in numbers) else ()
+    )
+    return [replace(number, p=float(next(p_values))) if number.trend else number for number in numbers]
 
 
 def _follow(name: str, which: str, audited: Sequence[Audited], permutations: int, seed: int) -> Followed:
     claim, metric, unit = NUMBERS[name]
     numbers = []
-    for each in audited:
-        if each.which == which:
-            value = _value(each.result["rows"], claim, metric)
+    for checkpoint in audited:
+        if checkpoint.which == which:
+            value = _value(checkpoint.result["rows"], claim, metric)
             if value is not None:
-                numbers.append((each.member.family, each.parameters, value))
+                numbers.append((checkpoint.member.family, checkpoint.parameters, value))
     points = tuple(sorted(numbers))
-    means = tuple(_mean(family, size, points) for family, size in dict.fromkeys((f, p) for f, p, _ in points))
-    missing = sum(each.which == which for each in audited) - len(points)
+    means = tuple(_mean(architecture, size, points) for architecture, size in dict.fromkeys((f, p) for f, p, _ in points))
+    missing = sum(checkpoint.which == which for checkpoint in audited) - len(points)
     why = f"{missing} checkpoints have no such number" if missing else ""
     try:
-        families, sizes, values = zip(*points, strict=True) if points else ((), (), ())
-        found = trend(sizes, values, families, permutations=permutations, seed=seed)
+        architectures, sizes, values = zip(*points, strict=True) if points else ((), (), ())
+        estimate = trend(sizes, values, architectures, permutations=permutations, seed=seed)
     except MeasureError as error:
         return Followed(name, unit, which, points, means, None, str(error))
-    return Followed(name, unit, which, points, means, found, why)
+    return Followed(name, unit, which, points, means, estimate, why)
 
 
 def _value(rows: Sequence[dict], claim: str, metric: str) -> float | None:
@@ -92,13 +94,13 @@ def _value(rows: Sequence[dict], claim: str, metric: str) -> float | None:
     return None
 
 
-def _mean(family: str, size: int, points: Sequence[tuple[str, int, float]]) -> Mean:
-    values = np.array([value for f, p, value in points if (f, p) == (family, size)])
+def _mean(architecture: str, size: int, points: Sequence[tuple[str, int, float]]) -> Mean:
+    values = np.array([value for f, p, value in points if (f, p) == (architecture, size)])
     mean = float(values.mean())
     if len(values) < 2:
-        return Mean(family, size, mean, None, None, len(values))
+        return Mean(architecture, size, mean, None, None, len(values))
     reach = float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return Mean(family, size, mean, mean - reach, mean + reach, len(values))
+    return Mean(architecture, size, mean, mean - reach, mean + reach, len(values))
 
 
 def in_common(compared: Sequence[Compared]) -> list[str]:
@@ -107,14 +109,14 @@ def in_common(compared: Sequence[Compared]) -> list[str]:
     for name, (claim, metric) in SHARED.items():
         parts = []
         for kind, alike in (("one architecture, other seeds", True), ("two architectures", False)):
-            mine = [each.result["rows"] for each in compared if (each.one.family == each.other.family) == alike]
-            values = [value for rows in mine if (value := _value(rows, claim, metric)) is not None]
-            nulls = [row["null"] for rows in mine for row in rows if (row["claim"], row["metric"]) == (claim, metric)]
+            results = [pair.result["rows"] for pair in compared if (pair.one.family == pair.other.family) == alike]
+            values = [value for rows in results if (value := _value(rows, claim, metric)) is not None]
+            nulls = [row["null"] for rows in results for row in rows if (row["claim"], row["metric"]) == (claim, metric)]
             nulls = [null for null in nulls if null is not None]
             if values:
-                beside = f", null {np.mean(nulls):.2f}" if nulls else ""
+                null_text = f", null {np.mean(nulls):.2f}" if nulls else ""
                 parts.append(
-                    f"{kind} {np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f}, {len(values)} pairs{beside})"
+                    f"{kind} {np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f}, {len(values)} pairs{null_text})"
                 )
         if parts:
             lines.append(f"{name}: {'; '.join(parts)}")
@@ -123,4 +125,4 @@ def in_common(compared: Sequence[Compared]) -> list[str]:
 
 def gap(audited: Sequence[Audited], target: float) -> float:
     """How far the checkpoint of matched accuracy is from the target at most, on the problems that chose it."""
-    return max((abs(each.choosing - target) for each in audited if each.which == MATCHED), default=0.0)
+    return max((abs(checkpoint.choosing - target) for checkpoint in audited if checkpoint.which == MATCHED), default=0.0)

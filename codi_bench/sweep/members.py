@@ -37,13 +37,13 @@ class Member:
 
 def members(families: Sequence[str] = FAMILIES, widths: Sequence[int] = WIDTHS, seeds: Sequence[int] = SEEDS) -> list[Member]:
     """Smallest first, so that what goes wrong shows early. Raises CodiBenchError for an unknown family or width."""
-    for family in families:
-        if family not in FAMILIES:
-            raise CodiBenchError(f"unknown architecture '{family}': use {' or '.join(FAMILIES)}")
+    for architecture in families:
+        if architecture not in FAMILIES:
+            raise CodiBenchError(f"unknown architecture '{architecture}': use {' or '.join(FAMILIES)}")
     for width in widths:
         if width not in HEADS:
             raise CodiBenchError(f"no recipe for width {width}: use some of {', '.join(map(str, HEADS))}")
-    return [Member(family, width, seed) for width, seed, family in product(sorted(widths), seeds, families)]
+    return [Member(architecture, width, seed) for width, seed, architecture in product(sorted(widths), seeds, families)]
 
 
 def recipe(member: Member, phases: Sequence[tuple[str, int]] = PHASES) -> Recipe:

@@ -46,14 +46,14 @@ class Results:
         """
         files, path = self._where[0], self.path(f"{name}.json")
         try:
-            held = json.loads(files.cat_file(path))
+            record = json.loads(files.cat_file(path))
         except FileNotFoundError:
             return None
         except OSError as error:
             raise CodiBenchError(f"{path}: {one_line(error)}; this place cannot be read") from error
         except ValueError as error:
             raise CodiBenchError(f"{path}: {one_line(error)}; remove it, and the sweep does that task again") from error
-        return held["result"] if isinstance(held, dict) and held.get("key") == key else None
+        return record["result"] if isinstance(record, dict) and record.get("key") == key else None
 
     def write(self, name: str, key: str, result: dict) -> None:
         text = json.dumps({"key": key, "result": result}, indent=1, sort_keys=True) + "\n"
@@ -63,18 +63,18 @@ class Results:
         """A file, whole or not at all: written beside its place and moved there."""
         files, path = self._where[0], self.path(name)
         files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        half = f"{path}.{uuid.uuid4().hex}"
-        files.pipe_file(half, data)
+        temporary = f"{path}.{uuid.uuid4().hex}"
+        files.pipe_file(temporary, data)
         if files.protocol == "file" or "file" in files.protocol:
-            os.replace(half, path)  # fsspec's own move copies first
+            os.replace(temporary, path)  # fsspec's own move copies first
         else:
-            files.mv(half, path)
+            files.mv(temporary, path)
 
     def put_folder(self, name: str, folder: Path) -> None:
         """Every file of a folder, and then the mark that it is there whole."""
         names = [path.name for path in sorted(folder.iterdir())]
-        for each in names:
-            self.put(f"{name}/{each}", (folder / each).read_bytes())
+        for file in names:
+            self.put(f"{name}/{file}", (folder / file).read_bytes())
         self.put(f"{name}.json", json.dumps({"files": names}).encode())
 
     def there(self, name: str) -> bool:
@@ -89,6 +89,6 @@ class Results:
                 f"{path}: no such folder, or not all of it; remove the result of its training, which makes it anew"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        for each in json.loads(files.cat_file(f"{path}.json"))["files"]:
-            (folder / each).write_bytes(files.cat_file(f"{path}/{each}"))
+        for file in json.loads(files.cat_file(f"{path}.json"))["files"]:
+            (folder / file).write_bytes(files.cat_file(f"{path}/{file}"))
         return folder

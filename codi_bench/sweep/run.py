@@ -82,10 +82,10 @@ def sweep(
     told(text, done, total): called at the start of both stages and as tasks end.
     """
     results = Results(location)
-    failed: dict[str, str] = {}
+    failures: dict[str, str] = {}
     if settings.n > NUM_SCORED:
         raise CodiBenchError(f"{settings.n} problems are asked for, and a sweep scores {NUM_SCORED}: give a smaller --n")
-    made = {
+    digests = {
         member: _key(train_one, settings.dtype, asdict(recipe(member, settings.phases)), member.seed)[:16] for member in members
     }
     training = {
@@ -95,58 +95,73 @@ def sweep(
                 **asdict(member),
                 "phases": [list(phase) for phase in settings.phases],
                 "dtype": settings.dtype,
-                "weights": f"weights/{member.name}-{made[member]}",
-                "work": f"{work}/{member.name}-{made[member]}",
+                "weights": f"weights/{member.name}-{digests[member]}",
+                "work": f"{work}/{member.name}-{digests[member]}",
             },
         )
         for member in members
     }
-    trained = _do(training, location, results, executor, settings, failed, lambda done, total: told("trained", done, total))
-    there = [member for member in members if f"trained/{member.name}" in trained]
-    weights = {member: training[f"trained/{member.name}"][1]["weights"] for member in there}
-    every = snapshots(settings.phases)
-    choosing = {f"chosen/{member.name}": (choose_one, {"weights": weights[member], "steps": list(every)}) for member in there}
-    chosen = _do(choosing, location, results, executor, settings, failed, lambda done, total: told("chosen", done, total))
-    there = [member for member in there if f"chosen/{member.name}" in chosen]
-    accuracy = {member: chosen[f"chosen/{member.name}"]["choosing"] for member in there}
-    target = target_accuracy(list(accuracy.values())) if there else None
-    nearest = {} if target is None else {member: matched(accuracy[member], target) for member in there}
-    steps = {(member, which): done for member in there for which, done in ((FINAL, max(every)), (MATCHED, nearest[member]))}
+    training_results = _run_jobs(
+        training, location, results, executor, settings, failures, lambda done, total: told("trained", done, total)
+    )
+    ready = [member for member in members if f"trained/{member.name}" in training_results]
+    weights = {member: training[f"trained/{member.name}"][1]["weights"] for member in ready}
+    checkpoints = snapshots(settings.phases)
+    choosing = {
+        f"chosen/{member.name}": (choose_one, {"weights": weights[member], "steps": list(checkpoints)}) for member in ready
+    }
+    choices = _run_jobs(
+        choosing, location, results, executor, settings, failures, lambda done, total: told("chosen", done, total)
+    )
+    ready = [member for member in ready if f"chosen/{member.name}" in choices]
+    accuracy = {member: choices[f"chosen/{member.name}"]["choosing"] for member in ready}
+    target = target_accuracy(list(accuracy.values())) if ready else None
+    nearest = {} if target is None else {member: matched(accuracy[member], target) for member in ready}
+    steps = {(member, which): step for member in ready for which, step in ((FINAL, max(checkpoints)), (MATCHED, nearest[member]))}
     numbers = {"n": settings.n, "permutations": settings.permutations}
     audits = {
-        f"audited/{member.name}-{done}": (audit_one, {"weights": f"{weights[member]}/{done}", **numbers})
-        for (member, _), done in steps.items()
+        f"audited/{member.name}-{step}": (audit_one, {"weights": f"{weights[member]}/{step}", **numbers})
+        for (member, _), step in steps.items()
     }
-    audited = _do(audits, location, results, executor, settings, failed, lambda done, total: told("audited", done, total))
+    audit_results = _run_jobs(
+        audits, location, results, executor, settings, failures, lambda done, total: told("audited", done, total)
+    )
     comparisons = {
         f"compared/{one.name}-{other.name}": (
             compare_one,
-            {"first": f"{weights[one]}/{max(every)}", "second": f"{weights[other]}/{max(every)}", **numbers},
+            {"first": f"{weights[one]}/{max(checkpoints)}", "second": f"{weights[other]}/{max(checkpoints)}", **numbers},
         )
-        for one, other in couples(there)
+        for one, other in couples(ready)
     }
-    compared = _do(comparisons, location, results, executor, settings, failed, lambda done, total: told("compared", done, total))
+    comparison_results = _run_jobs(
+        comparisons, location, results, executor, settings, failures, lambda done, total: told("compared", done, total)
+    )
     return Found(
         tuple(
             Audited(
-                member, which, done, trained[f"trained/{member.name}"]["parameters"], accuracy[member][str(done)], audited[name]
+                member,
+                which,
+                step,
+                training_results[f"trained/{member.name}"]["parameters"],
+                accuracy[member][str(step)],
+                audit_results[name],
             )
-            for (member, which), done in steps.items()
-            if (name := f"audited/{member.name}-{done}") in audited
+            for (member, which), step in steps.items()
+            if (name := f"audited/{member.name}-{step}") in audit_results
         ),
         tuple(
-            Compared(one, other, compared[name])
-            for one, other in couples(there)
-            if (name := f"compared/{one.name}-{other.name}") in compared
+            Compared(one, other, comparison_results[name])
+            for one, other in couples(ready)
+            if (name := f"compared/{one.name}-{other.name}") in comparison_results
         ),
-        failed,
+        failures,
         target,
     )
 
 
 def couples(members: Sequence[Member]) -> list[tuple[Member, Member]]:
     """Which of the widest models are compared: those of an architecture with other seeds, and those of other architectures."""
-    widest = [member for member in members if member.width == max(each.width for each in members)]
+    widest = [member for member in members if member.width == max(candidate.width for candidate in members)]
     return [(one, other) for one, other in combinations(widest, 2) if (one.family == other.family) != (one.seed == other.seed)]
 
 
@@ -154,7 +169,7 @@ def target_accuracy(choosing: Sequence[dict[str, float]]) -> float:
     """The accuracy that every member reaches: the lowest of their best checkpoints. choosing: accuracy by steps, of each."""
     if not choosing:
         raise CodiBenchError("nothing was trained: there is no accuracy to match")
-    return min(max(each.values()) for each in choosing)
+    return min(max(accuracies.values()) for accuracies in choosing)
 
 
 def matched(choosing: dict[str, float], target: float) -> int:
@@ -162,14 +177,14 @@ def matched(choosing: dict[str, float], target: float) -> int:
     return min((abs(accuracy - target), int(steps)) for steps, accuracy in choosing.items())[1]
 
 
-def _do(
+def _run_jobs(
     jobs: dict[str, tuple[Callable, dict]],
     location: str,
     results: Results,
     executor: Executor,
     settings: Settings,
-    failed: dict[str, str],
-    told: Callable[[int, int], None],
+    failures: dict[str, str],
+    report: Callable[[int, int], None],
 ) -> dict[str, dict]:
     """The result of each job, from the location or done now. A job: the task and its arguments.
 
@@ -179,30 +194,30 @@ def _do(
         name: _key(function, {name: value for name, value in arguments.items() if name != "work"})
         for name, (function, arguments) in jobs.items()
     }
-    found = {name: held for name in jobs if (held := results.read(name, keys[name])) is not None}
-    told(len(found), len(jobs))
+    by_name = {name: result for name in jobs if (result := results.read(name, keys[name])) is not None}
+    report(len(by_name), len(jobs))
     tasks = [
         Task(name, function, {"location": location, **arguments}, settings.resources)
         for name, (function, arguments) in jobs.items()
-        if name not in found
+        if name not in by_name
     ]
-    for ended in run_all(tasks, executor) if tasks else ():
-        _keep(ended, results, keys, found, failed)
-        told(len(found), len(jobs))
-    return found
+    for outcome in run_all(tasks, executor) if tasks else ():
+        _record(outcome, results, keys, by_name, failures)
+        report(len(by_name), len(jobs))
+    return by_name
 
 
-def _keep(ended: Ended, results: Results, keys: dict[str, str], found: dict, failed: dict[str, str]) -> None:
-    name = ended.task.name
-    if ended.error is not None:
-        failed[name] = f"{type(ended.error).__name__}: {ended.error}"
+def _record(outcome: Ended, results: Results, keys: dict[str, str], by_name: dict, failures: dict[str, str]) -> None:
+    name = outcome.task.name
+    if outcome.error is not None:
+        failures[name] = f"{type(outcome.error).__name__}: {outcome.error}"
         return
-    assert ended.result is not None  # what has no error has a result
-    results.write(name, keys[name], ended.result)
-    found[name] = ended.result
+    assert outcome.result is not None  # what has no error has a result
+    results.write(name, keys[name], outcome.result)
+    by_name[name] = outcome.result
 
 
-def _key(function: Callable, *given) -> str:
+def _key(function: Callable, *arguments) -> str:
     """What a result hangs on: the task, its arguments, and the code that trains (and, for another task, that measures)."""
-    text = json.dumps([function.__name__, given], sort_keys=True, default=str)
+    text = json.dumps([function.__name__, arguments], sort_keys=True, default=str)
     return hashlib.sha256(f"{text} {code_hash(function, Codi, Model)}".encode()).hexdigest()

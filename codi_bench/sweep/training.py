@@ -33,21 +33,21 @@ def problems_of_sweep() -> tuple[list[Problem], list[Problem]]:
     many steps that come up every fourth is among the others: what is left over by all of the scored ones would be rare and
     hard, and an accuracy on it another one on these.
     """
-    scored: list[Problem]
-    others: list[Problem]
+    scoring: list[Problem]
+    choosing: list[Problem]
     counts: Counter[int]
-    scored, others, seen, source = [], [], set(), stream(0, "test", RETELLINGS, DIGITS)
-    every, counts = 1 + NUM_SCORED // NUM_CHOOSING, Counter()
-    while len(scored) < NUM_SCORED or len(others) < RETELLINGS * NUM_CHOOSING:
-        told = [next(source) for _ in range(RETELLINGS)]
-        if told[0].group not in seen:
-            seen.add(told[0].group)
-            counts[told[0].num_steps] += 1
-            if counts[told[0].num_steps] % every:
-                scored.append(told[0])
+    scoring, choosing, groups, source = [], [], set(), stream(0, "test", RETELLINGS, DIGITS)
+    period, counts = 1 + NUM_SCORED // NUM_CHOOSING, Counter()
+    while len(scoring) < NUM_SCORED or len(choosing) < RETELLINGS * NUM_CHOOSING:
+        retellings = [next(source) for _ in range(RETELLINGS)]
+        if retellings[0].group not in groups:
+            groups.add(retellings[0].group)
+            counts[retellings[0].num_steps] += 1
+            if counts[retellings[0].num_steps] % period:
+                scoring.append(retellings[0])
             else:
-                others += told
-    return scored[:NUM_SCORED], others[: RETELLINGS * NUM_CHOOSING]
+                choosing += retellings
+    return scoring[:NUM_SCORED], choosing[: RETELLINGS * NUM_CHOOSING]
 
 
 def train_one(location: str, family: str, width: int, seed: int, phases: list, dtype: str, weights: str, work: str) -> dict:
@@ -66,9 +66,9 @@ def train_one(location: str, family: str, width: int, seed: int, phases: list, d
     def keep(done: int, model) -> None:
         if done not in steps:
             return
-        with tempfile.TemporaryDirectory() as made:
-            export(Run(model, done, 0.0, "", []), Path(made))
-            results.put_folder(f"{weights}/{done}", Path(made))
+        with tempfile.TemporaryDirectory() as temporary:
+            export(Run(model, done, 0.0, "", []), Path(temporary))
+            results.put_folder(f"{weights}/{done}", Path(temporary))
 
     run = train(recipe(member, phases), folder, seed=seed, dtype=DTYPES[dtype], save_every=100, after=keep)
     return {
@@ -89,14 +89,14 @@ def choose_one(location: str, weights: str, steps: list[int]) -> dict:
     """Accuracy of every snapshot on the choosing problems, by steps."""
     torch.set_num_threads(1)
     _, choosing = problems_of_sweep()
-    return {"choosing": {str(done): float(right_of(Results(location), f"{weights}/{done}", choosing).mean()) for done in steps}}
+    return {"choosing": {str(step): float(right_of(Results(location), f"{weights}/{step}", choosing).mean()) for step in steps}}
 
 
 def right_of(results: Results, weights: str, problems: Sequence[Problem]) -> np.ndarray:
     """Which problems a kept checkpoint answers rightly, bool [n]."""
     from codi_bench.models.model import load
 
-    with tempfile.TemporaryDirectory() as made:
-        model = load(results.get_folder(weights, Path(made) / "model"), device="cpu")
+    with tempfile.TemporaryDirectory() as temporary:
+        model = load(results.get_folder(weights, Path(temporary) / "model"), device="cpu")
     answers = model.answer([problem.question for problem in problems], max_new_tokens=16)
     return np.array([score(text, problem.answer) for text, problem in zip(answers.texts, problems, strict=True)])

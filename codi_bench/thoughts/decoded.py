@@ -69,19 +69,19 @@ def load_decoded(path: Path) -> Decoded:
     starts = [i for i, line in enumerate(lines) if HEAD.match(line)]
     if not starts or any(line.strip() for line in lines[: starts[0]]):
         raise ProblemError(f"{path}: line 1: no 'Question0...'; give the released decoded_latent.txt")
-    read = [_entry(path, lines, start, end) for start, end in zip(starts, [*starts[1:], len(lines)])]
-    shapes = {(len(words), *map(len, words)) for _, _, words, _ in read}
+    entries = [_entry(path, lines, start, end) for start, end in zip(starts, [*starts[1:], len(lines)])]
+    shapes = {(len(words), *map(len, words)) for _, _, words, _ in entries}
     if len(shapes) > 1:
         raise ProblemError(f"{path}: entries have other numbers of latents or words ({min(shapes)} and {max(shapes)})")
-    index = [number for number, *_ in read]
+    index = [number for number, *_ in entries]
     if len(set(index)) < len(index):
         raise ProblemError(f"{path}: a question number stands there twice; give the file as it was released")
     if max(index) >= NUM_ASKED:
         raise ProblemError(
             f"{path}: question {max(index)} of {NUM_ASKED} in GSM8K's test split; give the file as it was released"
         )
-    _, problems, words, said = zip(*read)
-    return Decoded(problems, words, said, NUM_ASKED)
+    _, problems, words, answers = zip(*entries)
+    return Decoded(problems, words, answers, NUM_ASKED)
 
 
 def _entry(path: Path, lines: Sequence[str], start: int, end: int) -> tuple[int, Problem, tuple[tuple[str, ...], ...], str]:
@@ -97,27 +97,32 @@ def _entry(path: Path, lines: Sequence[str], start: int, end: int) -> tuple[int,
     chain, answer = cast("re.Match[str]", SOLUTION.match(lines[solution])).groups()
     words: list[tuple[str, ...]]
     words, line = [], solution + 1
-    while line < end and (found := LATENT.match(lines[line])):
+    while line < end and (match := LATENT.match(lines[line])):
         try:
-            listed = ast.literal_eval(found[3])
+            word_list = ast.literal_eval(match[3])
         except (SyntaxError, ValueError) as error:
             raise wrong(line, f"no list of words ({type(error).__name__})") from error
-        if int(found[1]) != len(words) or len(listed) != int(found[2]) or not all(isinstance(word, str) for word in listed):
-            raise wrong(line, f"latent {len(words)} with its {found[2]} words should stand here")
-        words.append(tuple(listed))
+        if int(match[1]) != len(words) or len(word_list) != int(match[2]) or not all(isinstance(word, str) for word in word_list):
+            raise wrong(line, f"latent {len(words)} with its {match[2]} words should stand here")
+        words.append(tuple(word_list))
         line += 1
     if not words:
         raise wrong(line, "no decoded latents")
     if line >= end or not lines[line].startswith(SAID):
         raise wrong(line, f"'{SAID.strip()}' should stand here")
-    said = "\n".join(lines[line:end]).strip().removeprefix(SAID).removesuffix("<|endoftext|>")
+    prediction = "\n".join(lines[line:end]).strip().removeprefix(SAID).removesuffix("<|endoftext|>")
     steps = tuple(chain.split()) if chain.strip() else ()
     try:
         gold = float(answer)
     except ValueError as error:
         raise wrong(solution, f"no number ({error})") from error
     place = int(cast("re.Match[str]", HEAD.match(lines[start]))[1])
-    return place, Problem(question, steps, f"{gold:g}", f"log:{place}", values=tuple(map(_value, steps))), tuple(words), said
+    return (
+        place,
+        Problem(question, steps, f"{gold:g}", f"log:{place}", values=tuple(map(_value, steps))),
+        tuple(words),
+        prediction,
+    )
 
 
 def _value(step: str) -> float:
