@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -26,8 +27,10 @@ NUM_CLAIMS = 7  # of the family, measured in a run or not
 
 @dataclass(frozen=True, eq=False)
 class Patched:
-    """What became of n pairs: known bool [n] (recipient, donor and `same` answered rightly without a patch), and under each patch
-    follows, stays and changed bool [patches, n] (changed: another text than without a patch).
+    """What became of n pairs.
+
+    known bool [n]: recipient, donor and `same` answered rightly without a patch; under each patch follows, stays and changed bool
+    [patches, n] (changed: another text than without a patch).
     """
 
     patches: tuple[Patch, ...]
@@ -54,9 +57,9 @@ class Patched:
 
 @dataclass(frozen=True)
 class Steered:
-    """One patch: rates at which the answer follows, stays, and becomes neither; of each control, by name, at which it follows and
-    at which it stays.
+    """One patch: rates at which the answer follows, stays, and becomes neither.
 
+    controls, controls_stay: of each control, by name, the rates at which it follows and at which it stays.
     over: the follow rate over that of its strictest control, with Newcombe's interval; p: exact McNemar against each control,
     one-sided, Holm over the patches that it was tested among. follows bool [known pairs].
     """
@@ -73,15 +76,17 @@ class Steered:
 
 
 def patches(num_latents: int, *, full: bool = False) -> tuple[Patch, ...]:
-    """Every place alone, from every source, with its keys and values alone; all places at once; with `full` also pairs of
-    places, and cumulative from the left and from the right."""
+    """Every place alone, from every source, with its keys and values alone; all places at once.
+
+    With `full` also pairs of places, and cumulative from the left and from the right.
+    """
     every = tuple(range(num_latents))
     found = [Patch(SELF, every)]
     for source in (DONOR, SAME, RANDOM, NOISE):
         found += [Patch(source, (place,)) for place in every] + [Patch(source, every)]
     found += [Patch(source, (place,), keys_only=True) for place in every for source in (SELF, DONOR, SAME, RANDOM)]
     if full:
-        sets = [(a, b) for a in every for b in every[a + 1 :]]
+        sets: list[tuple[int, ...]] = [(a, b) for a in every for b in every[a + 1 :]]
         sets += [every[: k + 1] for k in every[1:]] + [every[k:] for k in every[1:]]
         found += [Patch(source, places) for places in sets for source in (DONOR, SAME, RANDOM, NOISE)]
     return tuple(dict.fromkeys(found))
@@ -121,7 +126,7 @@ def steered(
         steps.append(
             Steered(
                 Patch(DONOR, tuple(places), keys_only),
-                *rates,
+                *cast(tuple[Estimate, Estimate, Estimate], rates),
                 {name: wilson(int(each[name][0].sum()), len(follows)) for name in controls},
                 {name: float(each[name][1].mean()) for name in controls},
                 newcombe_paired(follows, each[strictest][0]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -23,9 +24,10 @@ def enough_word(full: np.ndarray, early: np.ndarray, p: float, *, tests: int) ->
     full, early: right bool [n]. p: exact McNemar of a loss, corrected; with it the loss is there, and the claim REFUTED. tests:
     how many such losses are bounded together. None where all latents may answer less than 5 %: then nothing is there to lose.
     """
-    if wilson(int(full.sum()), len(full)).low <= ENOUGH_MARGIN:
+    if cast(float, wilson(int(full.sum()), len(full)).low) <= ENOUGH_MARGIN:
         return None
     loss, bound = newcombe_paired(full, early), newcombe_paired(full, early, level=1 - 0.1 / tests).high
+    assert loss.low is not None and loss.high is not None
     se = (loss.high - loss.low) / (2 * Z95)
     deviates = passes(p) and loss.low > 0
     return none_stands_out([bound], margin=ENOUGH_MARGIN, deviates=deviates, n=len(full), se=se)
@@ -52,7 +54,7 @@ class Hits:
 def choose_cell(ranks: np.ndarray) -> tuple[int, int]:
     """The place and layer where most words come first; ranks [n, places, layers]. The first on ties."""
     rate = (ranks == 0).mean(axis=0)
-    return tuple(int(i) for i in np.unravel_index(rate.argmax(), rate.shape))
+    return cast(tuple[int, int], tuple(int(i) for i in np.unravel_index(rate.argmax(), rate.shape)))
 
 
 def hits(ranks: np.ndarray, others: np.ndarray, cell: tuple[int, int]) -> Hits:
@@ -82,7 +84,7 @@ def hit_word(found: Hits, p: float) -> Verdict:
     return sound(found.gain, delta=HIT_FLOOR, p={SHUFFLED: p}, marginal=SHUFFLED, n=len(found.hits))
 
 
-def readable(problems: Sequence[Problem], values: Sequence[float], *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def readable(problems: Sequence[Problem], values: Sequence[float] | np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows that can be read for a value, and for each of them the row whose value it is compared with: a permutation of them.
 
     Left out are problems in whose question one of the two numbers stands: a state that repeats the question would hit it.

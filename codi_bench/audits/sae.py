@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -147,9 +148,12 @@ def audit_errors(
         gain_p=mcnemar_exact(sets["sae"].right, sets[other].right, "greater"),
         precision=precision,
         null_precision=null_precision,
-        p_precision=tuple(
-            1.0 if found is None else permutation_p(found.value, draws)
-            for found, draws in zip(precision, null_precision, strict=True)
+        p_precision=cast(
+            tuple[float, float],
+            tuple(
+                1.0 if found is None else permutation_p(found.value, draws)
+                for found, draws in zip(precision, null_precision, strict=True)
+            ),
         ),
         quality=quality(sae, states[train], states[test]),
         topk_quality=quality(topk, states[train], states[test]),
@@ -179,6 +183,7 @@ def gain_word(audit: SaeAudit, p: float) -> Verdict:
 def precision_word(audit: SaeAudit, which: int, p: float, *, delta: float = RATE_FLOOR) -> Verdict:
     """Is a call of that class right more often than with permuted labels?"""
     found, base = audit.precision[which], float(np.nanmean(audit.null_precision[which]))
+    assert found is not None and found.low is not None and found.high is not None
     theta = Estimate(found.value - base, found.low - base, found.high - base)
     return sound(theta, delta=delta, p={LABELS: p}, marginal=LABELS, n=audit.n, permutations=audit.permutations)
 
@@ -186,4 +191,7 @@ def precision_word(audit: SaeAudit, which: int, p: float, *, delta: float = RATE
 def _precisions(said: np.ndarray, known: np.ndarray) -> tuple[Estimate | None, Estimate | None]:
     """Of the problems called incorrect (correct), the share that is; None where none is called so."""
     calls = ((~said, ~known), (said, known))
-    return tuple(wilson((called & true).sum(), called.sum()) if called.any() else None for called, true in calls)
+    return cast(
+        tuple[Estimate | None, Estimate | None],
+        tuple(wilson((called & true).sum(), called.sum()) if called.any() else None for called, true in calls),
+    )

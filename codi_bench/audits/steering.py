@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -86,9 +87,10 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Dose:
-    """One kind of direction: the place and strength chosen on half of the pairs, rates on the other half, and the rate under a
-    random direction there. curve, random_curve: follow rate by strength at that place, over all pairs. follows: bool [n], of the
-    other half.
+    """One kind of direction: place and strength chosen on half of the pairs, rates on the other half.
+
+    random: the rate under a random direction there. curve, random_curve: follow rate by strength at that place, over all pairs.
+    follows: bool [n], of the other half.
     """
 
     kind: str
@@ -130,7 +132,7 @@ def dose(
         kind,
         place,
         strength,
-        *rates,
+        *cast(tuple[Estimate, Estimate, Estimate, Estimate], rates),
         newcombe_paired(own, other),
         mcnemar_exact(own, other, "greater"),
         len(own),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -76,16 +77,16 @@ def audit_step(
         value = stream(seed, "values shuffled", str(step)).permutation(value)
     groups, templates, control_key = (np.asarray(each)[has] for each in (groups, templates, control_key))
     found = value_probes(states[has], value, groups=groups, control_key=control_key, permutations=permutations, seed=seed)
-    control = found.control.mean(0)
+    control = cast(np.ndarray, found.control).mean(0)
     return StepValues(
         step=step,
         n=found.n,
         classes=tuple(found.classes.tolist()),
         majority=found.majority,
-        by_template=template_accuracy(value[found.kept], templates[found.kept], found),
+        by_template=template_accuracy(value[found.kept], cast(np.ndarray, templates)[found.kept], found),
         p_value_any=found.p_value_any,
         cells=tuple(
-            ValueCell(accuracy, float(control[i]), float(found.selectivity[i]), float(found.p_value_max[i]))
+            ValueCell(accuracy, float(control[i]), float(cast(np.ndarray, found.selectivity)[i]), float(found.p_value_max[i]))
             for i, accuracy in enumerate(found.accuracy)
         ),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -103,6 +104,7 @@ def train_crosscoder(
                 error.square().sum(dim=1).mean().backward()
                 with torch.no_grad():
                     gradient = decoder.grad
+                    assert gradient is not None
                     gradient -= (gradient * decoder).sum(dim=0) * decoder
                     optimizer.step()
                     decoder.copy_(unit_columns(decoder))
@@ -116,8 +118,8 @@ def train_crosscoder(
         bias,
         decoder[:first].clone(),
         decoder[first:].clone(),
-        *means,
-        *scales,
+        *cast(tuple[torch.Tensor, torch.Tensor], means),
+        *cast(tuple[float, float], scales),
         k,
     )
 

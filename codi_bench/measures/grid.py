@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
 from codi_bench.errors import MeasureError
-from codi_bench.measures.logistic import LOOSE, TIGHT, Design, decide, design, fit
+from codi_bench.measures.logistic import LOOSE, TIGHT, Design, Weights, decide, design, fit
 from codi_bench.rules.intervals import fold_auc
 from codi_bench.rules.stats import holm
 from codi_bench.rules.validity import permutation_p
@@ -136,8 +137,8 @@ def probe_grid(
         for a, b in ((accuracy, null_accuracy), (auc[0], null_auc))
     )
     return ProbeGrid(
-        in_sample_accuracy=((own.score[:, 0] > 0) == y[:, None]).mean(0) if in_sample else None,
-        chosen_C=own.chosen[0, 0] if in_sample else None,
+        in_sample_accuracy=((cast(Scored, own).score[:, 0] > 0) == y[:, None]).mean(0) if in_sample else None,
+        chosen_C=cast(Scored, own).chosen[0, 0] if in_sample else None,
         held_out_accuracy=accuracy,
         held_out_balanced_accuracy=(right[y].mean(0) + right[~y].mean(0)) / 2,
         held_out_prediction=classes[held_out.astype(int)],
@@ -288,7 +289,7 @@ def scores(
     signs = torch.as_tensor(np.where(labels, 1.0, -1.0), device=device)
     task = partial(_cell, splits=splits, Cs=tuple(Cs), loose=loose, scale=scale)
     if device != "cpu":
-        found = [task(cell, signs) for cell in cells]
+        found: list[Sequence[np.ndarray]] = [task(cell, signs) for cell in cells]
     else:
         threads, parts = torch.get_num_threads(), signs.split(TOGETHER, dim=1)
         # One thread a cell: how a sum is split over threads would change its last bits.
@@ -312,7 +313,7 @@ def _cell(
         scaled = _standardised(x, train) if scale else x - x[train].mean(0)
         gram = scaled @ scaled.T if x.shape[1] > len(train) else None
         votes = torch.zeros(len(Cs), labels.shape[1], dtype=torch.float64, device=x.device)
-        for inside, outside in split.inner:
+        for inside, outside in cast(Any, split.inner):
             inside, outside = (torch.as_tensor(index, device=x.device) for index in (inside, outside))
             decided = _path(design(scaled, gram, inside, outside).to(dtype), labels[inside], grid, tolerance)
             # Summed fold by fold as scikit-learn does: its ties are ties here.
@@ -330,6 +331,7 @@ def _path(of: Design, signs: Tensor, grid: Tensor, tolerance: float) -> Tensor:
 
     From the smallest C on, each starting from the one before; small problems at once, where calling the operations costs more.
     """
+    found: Weights | None
     n, columns = signs.shape
     if n * columns * len(grid) <= AT_ONCE:
         found = fit(of, signs.repeat_interleave(len(grid), 1), grid.repeat(columns), tolerance=tolerance)

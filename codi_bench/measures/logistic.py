@@ -13,6 +13,7 @@ when they have converged.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -113,7 +114,7 @@ def fit(of: Design, signs: Tensor, C: Tensor, *, start: Weights | None = None, t
                 for v in (going, penalty, y, w, b, against, weight, gradient, gradient_b, scaled, scaled_b, decrement)
             )
             if previous is not None:
-                previous = tuple(v.index_select(-1, keep) for v in previous)
+                previous = cast(tuple[Tensor, Tensor, Tensor, Tensor, Tensor], tuple(v.index_select(-1, keep) for v in previous))
 
         step, step_b, downhill = -scaled, -scaled_b, -decrement
         if previous is not None:

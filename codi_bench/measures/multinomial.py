@@ -13,6 +13,7 @@ constant added to the intercepts changes nothing, so those of the classes presen
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ def fit(of: Design, labels: Tensor, classes: int, C: Tensor, *, tolerance: float
                 for v in (going, C, y, share, w, b, f, p, gradient, gradient_b, scaled, scaled_b, decrement)
             )
             if previous is not None:
-                previous = tuple(v.index_select(-1, keep) for v in previous)
+                previous = cast(tuple[Tensor, Tensor, Tensor, Tensor, Tensor], tuple(v.index_select(-1, keep) for v in previous))
 
         step, step_b = -scaled, -scaled_b
         if previous is not None:

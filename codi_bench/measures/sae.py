@@ -75,8 +75,10 @@ class SaeQuality:
 
 @dataclass(frozen=True, eq=False)
 class ErrorPrediction:
-    """Fractions. precision_*: share of right ones among the test predictions of that class; None where it is never predicted;
-    called_*: how many predictions those are.
+    """What a classifier says of a model's answers, in fractions.
+
+    precision_*: share of right ones among the test predictions of that class, None where it is never predicted; called_*: how
+    many predictions those are.
 
     test_index int64 [n_test]: rows of the test split; test_right bool [n_test]: predicted correctly, in the same order.
     """
@@ -199,6 +201,7 @@ def train_topk_sae(
                 loss.backward()
                 with torch.no_grad():
                     gradient = decoder_weight.grad
+                    assert gradient is not None
                     gradient -= (gradient * decoder_weight).sum(dim=0) * decoder_weight
                     optimizer.step()
                     decoder_weight.copy_(unit_columns(decoder_weight))

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -126,7 +127,7 @@ def _read_config(path: Path) -> dict:
     subtracted = config.get("apply_b_dec_to_input", True)  # SAELens's default
     if not isinstance(subtracted, bool):
         raise CodiBenchError(f"{path}: apply_b_dec_to_input is {subtracted!r}, not true or false")
-    counts = {field: config.get(field) for field in ("d_in", "d_sae", *(["k"] if architecture == "topk" else []))}
+    counts: dict[str, Any] = {field: config.get(field) for field in ("d_in", "d_sae", *(["k"] if architecture == "topk" else []))}
     for field, count in counts.items():
         if type(count) is not int or count < 1:
             raise CodiBenchError(f"{path}: {field} is {count!r}, not a positive number")

@@ -190,6 +190,7 @@ def _spline(name: str, values) -> list[np.ndarray]:
 
 def _independent(candidates: Sequence[np.ndarray], room: int, rows: int) -> np.ndarray:
     """The first `room` candidates that neither the intercept nor those before them span, standardised [rows, p]."""
+    kept: list[np.ndarray]
     kept, basis = [], np.empty((rows, 0))
     for column in candidates:
         column = column - column.mean()

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -236,8 +237,9 @@ def _predictions(
     workers: int | None,
     loose: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The pipeline for every cell [n, d] and column of labels int [n, columns]: held-out predictions [n, columns, cells] and the
-    chosen C [splits, columns, cells].
+    """The pipeline for every cell [n, d] and column of labels int [n, columns].
+
+    Returns held-out predictions [n, columns, cells] and the chosen C [splits, columns, cells].
 
     loose: float32 and a tolerance that moves no more than a prediction in a thousand, for what is drawn at random.
     """
@@ -271,7 +273,7 @@ def _cell(
         scaled = _standardised(x, train)
         gram = scaled @ scaled.T if x.shape[1] > len(train) else None
         votes = torch.zeros(columns.shape[1], dtype=torch.float64)
-        for inside, outside in split.inner:
+        for inside, outside in cast(Any, split.inner):
             inside, outside = torch.as_tensor(inside), torch.as_tensor(outside)
             votes += (solve(inside, outside, columns, C) == columns[outside]).double().mean(0)
         best = votes.view(-1, len(Cs)).argmax(1)  # the first of equals: the smallest C
