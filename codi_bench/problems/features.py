@@ -44,7 +44,7 @@ def surface_table(problems: Sequence[Problem]) -> SurfaceTable:
         raise ProblemError("a surface table needs at least one problem")
     operators = [problem.operators for problem in problems]
     sizes = [_sizes(problem) for problem in problems]
-    numeric = {name: [row.count(sign) for row in operators] for sign, name in OPERATORS.items()}
+    numeric: dict[str, list[float]] = {name: [row.count(sign) for row in operators] for sign, name in OPERATORS.items()}
     numeric |= {
         "words": [len(problem.question.split()) for problem in problems],
         "numbers": [len(row) for row in sizes],

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from codi_bench.errors import MissingProblemsError, ProblemError, UnknownNameError, one_line
 from codi_bench.problems.generator import generate
@@ -93,7 +94,7 @@ def _read_file(path: Path) -> tuple[Form, list[Problem]]:
     return form, [form.read(row, where) for where, row in rows]
 
 
-def _list(text: str, path: Path) -> list[tuple[str, dict]]:
+def _list(text: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
     try:
         rows = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -101,12 +102,12 @@ def _list(text: str, path: Path) -> list[tuple[str, dict]]:
     return [_object(row, f"{path}, row {number}") for number, row in enumerate(rows, start=1)]
 
 
-def _lines(text: str, path: Path) -> list[tuple[str, dict]]:
+def _lines(text: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
     lines = enumerate(text.split("\n"), start=1)  # splitlines also cuts at U+2028 and its like, inside a question
     return [_object(_row(line, f"{path}, line {number}"), f"{path}, line {number}") for number, line in lines if line.strip()]
 
 
-def _row(line: str, where: str):
+def _row(line: str, where: str) -> Any:
     if "||" in line and not line.lstrip().startswith("{"):
         question, _, rest = line.rpartition("||")
         cot, _, answer = rest.rpartition("####")
@@ -117,7 +118,7 @@ def _row(line: str, where: str):
         raise ProblemError(f"{where}: not JSON ({getattr(error, 'msg', error)}); each line must be one object") from error
 
 
-def _object(row, where: str) -> tuple[str, dict]:
+def _object(row: object, where: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(row, dict):
         raise ProblemError(f"{where}: not an object; each needs the fields question and answer")
     try:

@@ -131,6 +131,7 @@ def tell(template: Template, operands: dict[str, int], rng: random.Random) -> Pr
         rng.shuffle(facts)
     slots = {"P": person, "Q": other, "x": thing, "y": second, **operands}
     steps = run_program(template, operands)
+    assert steps is not None
     numbers = tuple(operands.values())
     return Problem(
         question=" ".join((*facts, template.question)).format(**slots),

@@ -8,9 +8,10 @@ that step is equal, its value differs, and the donor's answer is what the recipi
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import cast
 
 from codi_bench.errors import ProblemError
 from codi_bench.problems.generator import EVERYTHING, Limits, run_program, split_of, stream, tell
@@ -82,13 +83,15 @@ def _pair(problem: Problem, step: int, split: str, seed: int, limits: Limits) ->
     """The pair around one content, None where it has no donor or no control."""
     template = PROGRAMS[problem.template]
     ranges = {letter: range(low, high + 1) for letter, (low, high) in limits.ranges(template).items()}
-    operands = dict(zip(template.ranges, problem.operands))
+    operands = dict(zip(template.ranges, cast("tuple[int, ...]", problem.operands)))
     value, answer = problem.values[step - 1], problem.values[-1]
     rng = random.Random(f"codi-bench:pairs:{seed}:{step}:{problem.group}")
     upto, later = _letters(template, 0, step), _letters(template, step, len(template.program))
     own = _letters(template, step - 1, step) - _letters(template, 0, step - 1) - later
 
-    def first(candidates: Iterator[dict[str, int]], fits) -> dict[str, int] | None:
+    def first(
+        candidates: Iterator[dict[str, int]], fits: Callable[[list[tuple[int, str, int, int]]], bool]
+    ) -> dict[str, int] | None:
         for candidate in candidates:
             steps = run_program(template, candidate, limits.max_value)
             if steps is not None and split_of(template.name, tuple(candidate.values())) == split and fits(steps):
@@ -109,7 +112,12 @@ def _pair(problem: Problem, step: int, split: str, seed: int, limits: Limits) ->
     if donor is None or same is None:
         return None
     words = f"codi-bench:pairs:{seed}:{step}:{problem.group}:words"  # one story: names, things and order of facts agree
-    return Pair(*(tell(template, each, random.Random(words)) for each in (operands, donor, same)), step)
+    return Pair(
+        *cast(
+            "tuple[Problem, Problem, Problem]", (tell(template, each, random.Random(words)) for each in (operands, donor, same))
+        ),
+        step,
+    )
 
 
 def _letters(template: Template, start: int, end: int) -> set[str]:

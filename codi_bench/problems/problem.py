@@ -6,7 +6,9 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import cast
 
 from codi_bench.errors import ProblemError
 
@@ -37,7 +39,9 @@ class Problem:
     @property
     def operators(self) -> str:
         """The operators in the order of the steps, such as `"*-"`."""
-        return "".join(re.search(r"[-+*/]", step[3:]).group() for step in self.steps if re.search(r"[-+*/]", step[3:]))
+        return "".join(
+            cast("re.Match[str]", re.search(r"[-+*/]", step[3:])).group() for step in self.steps if re.search(r"[-+*/]", step[3:])
+        )
 
     def to_json(self) -> str:
         """One line of a problem file."""
@@ -67,7 +71,7 @@ def score(prediction: str, gold: str, scoring: str = "published") -> bool:
     raise ProblemError(f"unknown scoring '{scoring}': use 'published' or 'study'")
 
 
-def problems_hash(problems) -> str:
+def problems_hash(problems: Iterable[Problem]) -> str:
     """sha256 over questions, answers and groups in order: equal hash, equal list."""
     digest = hashlib.sha256()
     for problem in problems:

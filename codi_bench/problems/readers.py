@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any, cast
 
 from codi_bench.errors import ProblemError
 from codi_bench.problems.problem import STEP, Problem, parse_number
@@ -25,7 +26,7 @@ from codi_bench.problems.problem import STEP, Problem, parse_number
 ANNOTATION = re.compile(r"<<(.*?)>>")
 IN_QUESTION = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?|\.\d+")
 DOCSTRING = re.compile(r'"""(.*?)"""', re.DOTALL)
-OPERATORS = {
+OPERATORS: dict[type[ast.operator], tuple[str, Callable[[float, float], float]]] = {
     ast.Add: ("+", operator.add),
     ast.Sub: ("-", operator.sub),
     ast.Mult: ("*", operator.mul),
@@ -36,7 +37,7 @@ OPERATORS = {
 # The forms
 
 
-def read_own(row: dict, where: str) -> Problem:
+def read_own(row: dict[str, Any], where: str) -> Problem:
     """The form that `codi-bench problems` writes; only question and answer are needed."""
     question, answer = _text(row, "question", where), row.get("answer", "")
     if not isinstance(answer, str):
@@ -58,7 +59,7 @@ def read_own(row: dict, where: str) -> Problem:
     )
 
 
-def read_gsm8k(row: dict, where: str) -> Problem:
+def read_gsm8k(row: dict[str, Any], where: str) -> Problem:
     """`answer`: sentences with `<<expression=value>>` annotations, then `#### N`; 113 of the 8,792 have no annotation."""
     question, solution = _text(row, "question", where).strip(), _text(row, "answer", where)
     chain, mark, answer = solution.rpartition("####")
@@ -67,7 +68,7 @@ def read_gsm8k(row: dict, where: str) -> Problem:
     return _problem("gsm8k", question, question, _number(answer, "answer", where), *_annotated(chain))
 
 
-def read_gsm8k_aug(row: dict, where: str) -> Problem:
+def read_gsm8k_aug(row: dict[str, Any], where: str) -> Problem:
     """`cot`: annotated steps, separated by blanks. One in plain words would leave nothing to train on and is an error."""
     question, cot = _text(row, "question", where).strip(), row.get("cot")
     steps, values = _annotated(cot) if isinstance(cot, str) else ((), ())
@@ -76,7 +77,7 @@ def read_gsm8k_aug(row: dict, where: str) -> Problem:
     return _problem("gsm8k", question, question, _number(row.get("answer"), "answer", where), steps, values)
 
 
-def read_svamp(row: dict, where: str) -> Problem:
+def read_svamp(row: dict[str, Any], where: str) -> Problem:
     """Body and question joined by one blank, as the hub's `question_concat` is ("... into 93 groups How big is ...").
 
     `chal-680` is wrong in the source: its equation gives 5, its answer is 1. The answer counts.
@@ -89,7 +90,7 @@ def read_svamp(row: dict, where: str) -> Problem:
     return _problem("svamp", question, body, answer, *steps, template=kind)
 
 
-def read_gsm_hard(row: dict, where: str) -> Problem:
+def read_gsm_hard(row: dict[str, Any], where: str) -> Problem:
     """GSM8K's test set with other numbers, in another order: the original is in the docstring of `code` (all rows but one).
 
     So a problem shares its group with its original (1,316 of 1,319). Steps are left empty.
@@ -99,8 +100,9 @@ def read_gsm_hard(row: dict, where: str) -> Problem:
     return _problem("gsm8k", question, original.group(1) if original else question, _number(row.get("target"), "target", where))
 
 
-def read_multiarith(row: dict, where: str) -> Problem:
+def read_multiarith(row: dict[str, Any], where: str) -> Problem:
     """The original file has `sQuestion`, `lEquations`, `lSolutions`; the hub `question` and `final_ans`, and no equation."""
+    steps: tuple[tuple[str, ...], tuple[float, ...]] | tuple[()]
     if "final_ans" in row:
         question, answer, steps = _text(row, "question", where).strip(), _number(row["final_ans"], "final_ans", where), ()
     else:
@@ -115,8 +117,8 @@ class Form:
     """How rows of one form are recognised and read. name: the set that they belong to; empty where any set may."""
 
     name: str
-    fits: Callable[[dict], bool]
-    read: Callable[[dict, str], Problem]
+    fits: Callable[[dict[str, Any]], bool]
+    read: Callable[[dict[str, Any], str], Problem]
 
 
 OWN = Form("", lambda row: "steps" in row or "group" in row, read_own)
@@ -149,8 +151,8 @@ def solve(equation: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
     steps, values = [], []
 
     def walk(node: ast.expr) -> int | float:
-        if isinstance(node, ast.Constant) and type(node.value) in (int, float) and math.isfinite(node.value):
-            return node.value
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float) and math.isfinite(cast("float", node.value)):
+            return cast("float", node.value)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             return -walk(node.operand)
         if not isinstance(node, ast.BinOp) or type(node.op) not in OPERATORS:
@@ -187,7 +189,7 @@ def _annotated(text: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
     found = [STEP.fullmatch(f"<<{inner}>>") for inner in shown]
     steps = [step for step in found if step]  # an annotation without a result is no step
     values = [_result(step.group(2)) for step in steps]
-    return tuple(step.group() for step in steps), () if None in values else tuple(values)
+    return tuple(step.group() for step in steps), () if None in values else tuple(cast("list[float]", values))
 
 
 def _result(text: str) -> int | float | None:
@@ -202,7 +204,7 @@ def _result(text: str) -> int | float | None:
         return None
 
 
-def _solved(equation, field: str, where: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+def _solved(equation: Any, field: str, where: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
     try:
         return solve(re.sub(r"^\s*[A-Za-z]\s*=", "", equation)) if equation else ((), ())
     except (TypeError, ValueError) as error:
@@ -212,7 +214,16 @@ def _solved(equation, field: str, where: str) -> tuple[tuple[str, ...], tuple[fl
 # Fields
 
 
-def _problem(name: str, question: str, story: str, answer: str, steps=(), values=(), *, template: str = "") -> Problem:
+def _problem(
+    name: str,
+    question: str,
+    story: str,
+    answer: str,
+    steps: tuple[str, ...] = (),
+    values: tuple[float, ...] = (),
+    *,
+    template: str = "",
+) -> Problem:
     masked = IN_QUESTION.sub("#", " ".join(story.split()).lower())
     group = f"{name}-{hashlib.sha256(masked.encode(errors='surrogatepass')).hexdigest()[:16]}"
     numbers = (float(number.replace(",", "")) for number in IN_QUESTION.findall(question))
@@ -220,7 +231,7 @@ def _problem(name: str, question: str, story: str, answer: str, steps=(), values
     return Problem(question, steps, answer, group, template, tuple(operands), values)
 
 
-def _text(row: dict, field: str, where: str) -> str:
+def _text(row: dict[str, Any], field: str, where: str) -> str:
     text = row.get(field)
     if not isinstance(text, str) or not text.strip():
         raise ProblemError(f"{where}: field '{field}' is missing or empty")
@@ -229,14 +240,14 @@ def _text(row: dict, field: str, where: str) -> str:
     return text
 
 
-def _only(row: dict, field: str, where: str):
+def _only(row: dict[str, Any], field: str, where: str) -> Any:
     found = row.get(field)
     if not isinstance(found, list) or len(found) != 1:
         raise ProblemError(f"{where}: field '{field}' must be a list of one, not {found!r}")
     return found[0]
 
 
-def _is_number(value) -> bool:
+def _is_number(value: object) -> bool:
     """Finite, also as a float, which all arithmetic here is done in."""
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
@@ -244,7 +255,7 @@ def _is_number(value) -> bool:
         return False
 
 
-def _number(value, field: str, where: str) -> str:
+def _number(value: object, field: str, where: str) -> str:
     """A gold answer in plain decimals: 51.0 and "51" are the same answer, 2.0107e-06 is 0.0000020107."""
     try:
         if isinstance(value, (bool, type(None))):

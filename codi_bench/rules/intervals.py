@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import chi2, ncx2, norm
@@ -46,14 +47,14 @@ class Ranked:
     phi: float = 1.0
 
 
-def _finite(name: str, values, low: float = -math.inf, high: float = math.inf) -> np.ndarray:
+def _finite(name: str, values: ArrayLike, low: float = -math.inf, high: float = math.inf) -> np.ndarray:
     array = np.asarray(values, float)
     if not array.size or not np.isfinite(array).all() or (array < low).any() or (array > high).any():
         raise MeasureError(f"{name} must be finite numbers within [{low:g}, {high:g}]")
     return array
 
 
-def _null(name: str, values, **limits) -> np.ndarray:
+def _null(name: str, values: ArrayLike, **limits: float) -> np.ndarray:
     """Null draws [B, cells], B >= 2, from [B] or [B, cells]."""
     array = _finite(name, values, **limits)
     if array.ndim not in (1, 2) or len(array) < 2:
@@ -70,7 +71,7 @@ def _inflation(draws: np.ndarray, variance: np.ndarray) -> float:
     return float(np.maximum(1, ratio).mean())
 
 
-def accuracy_phi(null_accuracy, n: float) -> tuple[float, float]:
+def accuracy_phi(null_accuracy: ArrayLike, n: float) -> tuple[float, float]:
     """(phi, q) of a cross-validated accuracy, from its permutations [B] or [B, cells]; n problems (groups).
 
     q = mean of the permuted accuracies; phi = max(1, their variance / (q(1-q)/n)) in each cell; both averaged over cells.
@@ -105,7 +106,7 @@ def _fold_delong(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, 
         last = np.minimum.accumulate(end[..., ::-1], axis=-1)[..., ::-1]
         through = np.take_along_axis(below, last, -1)
         before = np.take_along_axis(below, first, -1) - ~np.take_along_axis(positive, first, -1)
-        midrank = (first + last + 1) / 2
+        midrank: np.ndarray = (first + last + 1) / 2
     else:
         through, before, midrank = below, below - ~positive, members + 0.5
     beaten = (through + before) / 2  # negatives below, ties half
@@ -115,14 +116,15 @@ def _fold_delong(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, 
         component = np.where(positive, beaten / negatives, 1 - (midrank - beaten) / positives)
         auc = np.where(positive, beaten, 0).sum(axis=-1, keepdims=True) / (negatives * positives)
         squares = (component - auc) ** 2
-        variance = 0.0
+        variance: np.ndarray | float = 0.0
         for mask, size in ((positive, positives), (~positive, negatives)):
             within = np.where(mask, squares, 0).sum(axis=-1, keepdims=True) / (size * (size - 1))
             variance = variance + np.where(size == 1, auc * (1 - auc), within)
+    assert isinstance(variance, np.ndarray)
     return auc[..., 0], variance[..., 0]
 
 
-def fold_auc(scores, labels, fold) -> tuple[np.ndarray, np.ndarray]:
+def fold_auc(scores: ArrayLike, labels: ArrayLike, fold: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Mean over folds of the AUC within each fold, ties counting half, and the DeLong variance of that mean; both [...].
 
     scores: [..., n], float32 or float64; labels: 0/1 [..., n], broadcast to scores; fold: int [n]. A fold with one class only
@@ -152,7 +154,7 @@ def fold_auc(scores, labels, fold) -> tuple[np.ndarray, np.ndarray]:
         return mean / folds, variance / folds**2
 
 
-def auc_phi(null_auc, null_variance) -> float:
+def auc_phi(null_auc: ArrayLike, null_variance: ArrayLike) -> float:
     """phi_A = max(1, variance of the permuted AUCs / mean of their DeLong variances), averaged over cells; [B] or [B, cells]."""
     draws, within = _null("null AUCs", null_auc, low=0, high=1), _null("null variances", null_variance, low=0)
     if draws.shape != within.shape:
@@ -188,7 +190,7 @@ def _noncentrality(q: float, df: int, probability: float) -> float:
     return float(brentq(lambda value: ncx2.cdf(q, df, value) - probability, 1e-12, q + 10 * math.sqrt(q) + 50))
 
 
-def heterogeneity(correct, phi: float = 1.0, *, level: float = 0.95) -> Heterogeneity:
+def heterogeneity(correct: ArrayLike, phi: float = 1.0, *, level: float = 0.95) -> Heterogeneity:
     """Do cells differ by more than sampling error? correct: [n, cells], right/wrong or numbers, the same problems in each cell.
 
     v = phi x double-centred residual variance, (n-1)(cells-1) degrees of freedom, / n; Q = sum (a_c - mean)^2 / v against
@@ -207,7 +209,7 @@ def heterogeneity(correct, phi: float = 1.0, *, level: float = 0.95) -> Heteroge
     v = phi * (residual if residual > NO_VARIANCE else 1 / (n * cells)) / n
     q = float(((means - means.mean()) ** 2).sum() / v)
 
-    def tau(noncentrality):
+    def tau(noncentrality: float) -> float:
         return math.sqrt(v * noncentrality / cells)
 
     low, high = (tau(_noncentrality(q, cells - 1, side)) for side in ((1 + level) / 2, (1 - level) / 2))
@@ -222,11 +224,12 @@ def mover_difference(a: Estimate, b: Estimate) -> Estimate:
     difference = a.value - b.value
     if None in (a.low, a.high, b.low, b.high):
         return Estimate(difference, None, None)
+    assert a.low is not None and a.high is not None and b.low is not None and b.high is not None
     low = difference - math.hypot(a.value - a.low, b.high - b.value)
     return Estimate(difference, low, difference + math.hypot(a.high - a.value, b.value - b.low))
 
 
-def auc_difference(a: Ranked, b: Ranked, *, rng, draws: int = 2000) -> tuple[Estimate, float]:
+def auc_difference(a: Ranked, b: Ranked, *, rng: np.random.Generator, draws: int = 2000) -> tuple[Estimate, float]:
     """AUC of a minus that of b with its interval and two-sided p; each has labels of its own, their groups may be shared.
 
     Bootstrap over the groups of both, drawn jointly, the deviations of each AUC x sqrt(its phi) (VERDICTS.md, section 6, Winner).

@@ -7,10 +7,12 @@ Pure rules: numbers in, a word and one line of reasons out. Rates, drops and mar
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import cast
 
+from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from codi_bench.errors import MeasureError, UnknownNameError
@@ -49,13 +51,13 @@ class Outcome:
     why: str
 
 
-def _finite(**values) -> None:
+def _finite(**values: float | None) -> None:
     for name, value in values.items():
         if value is None or not math.isfinite(value):
             raise MeasureError(f"{name} = {value}: a verdict needs a finite number")
 
 
-def _at_least(least: float, **values) -> None:
+def _at_least(least: float, **values: float) -> None:
     _finite(**values)
     for name, value in values.items():
         if value < least:
@@ -129,7 +131,7 @@ def other_list(
     for name, error in zip(("measured", "reported"), errors, strict=True):
         if error is None:
             return Outcome(Reproduction.INCONCLUSIVE, f"other list: the {name} number has neither spread nor n")
-    difference, s = measured - reported, math.hypot(*errors)
+    difference, s = measured - reported, math.hypot(*cast("tuple[float, float]", errors))
     why = f"other list: D = {_points(difference)} points, s = {100 * s:.2f}, margin {100 * margin:.2f}"
     if abs(difference) - Z95 * s > margin:
         return Outcome(Reproduction.NOT_REPRODUCED, f"{why}: 95 % interval wholly beyond the margin")
@@ -142,7 +144,9 @@ def other_list(
     return Outcome(Reproduction.INCONCLUSIVE, f"{why}: neither inside nor wholly beyond the margin")
 
 
-def _by_interval(estimate: Estimate, why: str, *, holds, fails) -> Outcome:
+def _by_interval(
+    estimate: Estimate, why: str, *, holds: Callable[[float, float], bool], fails: Callable[[float, float], bool]
+) -> Outcome:
     """holds and fails read the two ends of the 95 % interval; if neither is so, or there are no ends: INCONCLUSIVE."""
     _finite(value=estimate.value)
     if estimate.low is None or estimate.high is None:
@@ -176,9 +180,9 @@ def fact(measured: float | str, reported: float | str, *, printed_unit: float = 
             _finite(fact=side)
     equal = measured == reported
     if printed_unit:
-        _finite(measured=measured, reported=reported)
+        _finite(measured=cast("float", measured), reported=cast("float", reported))
         _at_least(0, printed_unit=printed_unit)
-        equal = abs(measured - reported) <= printed_unit / 2
+        equal = abs(cast("float", measured) - cast("float", reported)) <= printed_unit / 2
     word = Reproduction.REPRODUCED if equal else Reproduction.NOT_REPRODUCED
     return Outcome(word, f"fact: measured {measured}, reported {reported}")
 
@@ -193,10 +197,16 @@ def order(difference: Estimate) -> Outcome:
     )
 
 
-CASES = {"same-list": same_list, "other-list": other_list, "stated-range": stated_range, "fact": fact, "order": order}
+CASES: dict[str, Callable[..., Outcome]] = {
+    "same-list": same_list,
+    "other-list": other_list,
+    "stated-range": stated_range,
+    "fact": fact,
+    "order": order,
+}
 
 
-def reproduce(case: str, *numbers, **details) -> Outcome:
+def reproduce(case: str, *numbers: object, **details: object) -> Outcome:
     """The rule of a case, by the name that a baseline file gives it; numbers and details are that rule's own."""
     if case not in CASES:
         raise UnknownNameError("reproduction case", case, CASES)
@@ -206,7 +216,9 @@ def reproduce(case: str, *numbers, **details) -> Outcome:
 # Regression: measured against `recorded`, problem by problem.
 
 
-def regression_count(recorded_bits, measured_bits, *, same_environment: bool, family_size: int) -> Outcome:
+def regression_count(
+    recorded_bits: ArrayLike | None, measured_bits: ArrayLike, *, same_environment: bool, family_size: int
+) -> Outcome:
     """Right/wrong of the same problems, bool [n] each; recorded_bits None: UNCHECKED.
 
     Same environment key: any flip is DRIFTED. Other: exact McNemar p <= 0.005 / family_size and a net change of more than

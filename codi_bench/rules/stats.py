@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 from statsmodels.stats.proportion import proportion_confint
 
@@ -26,7 +28,7 @@ class Estimate:
     high: float | None
 
 
-def bits(values) -> np.ndarray:
+def bits(values: ArrayLike) -> np.ndarray:
     """Right/wrong outcomes as bool [n]; raises MeasureError for anything but 0 and 1, or for none at all."""
     array = np.asarray(values)
     if array.ndim != 1 or not array.size:
@@ -37,13 +39,13 @@ def bits(values) -> np.ndarray:
     return array.astype(bool)
 
 
-def paired_counts(before, after) -> tuple[int, int, int, int]:
+def paired_counts(before: ArrayLike, after: ArrayLike) -> tuple[int, int, int, int]:
     """(both right, right then wrong, wrong then right, both wrong) on the same n problems."""
     before, after = bits(before), bits(after)
     if len(before) != len(after):
         raise MeasureError(f"paired outcomes need the same problems: {len(before)} before, {len(after)} after")
     cells = (before & after, before & ~after, ~before & after, ~before & ~after)
-    return tuple(int(cell.sum()) for cell in cells)
+    return cast("tuple[int, int, int, int]", tuple(int(cell.sum()) for cell in cells))
 
 
 def wilson(successes: float, n: float, level: float = 0.95) -> Estimate:
@@ -62,7 +64,9 @@ def wilson(successes: float, n: float, level: float = 0.95) -> Estimate:
     return Estimate(float(value), float(min(low, value)), float(max(high, value)))
 
 
-def newcombe_limits(both, lost, gained, neither, level: float = 0.95):
+def newcombe_limits(
+    both: ArrayLike, lost: ArrayLike, gained: ArrayLike, neither: ArrayLike, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
     """Limits of the paired difference (lost - gained) / n from the four counts; scalars or arrays of one shape.
 
     Source: Newcombe 1998, Stat. Med. 17:2635, method 10: Wilson limits of both rates, squared and added with phi; a positive
@@ -78,22 +82,22 @@ def newcombe_limits(both, lost, gained, neither, level: float = 0.95):
     margins = (both + lost) * (gained + neither) * (both + gained) * (lost + neither)
     phi = np.where(margins > 0, product / np.sqrt(np.where(margins > 0, margins, 1)), 0)
 
-    def reach(one, other):
-        return np.sqrt(np.maximum(one**2 - 2 * phi * one * other + other**2, 0))
+    def reach(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return cast("np.ndarray", np.sqrt(np.maximum(one**2 - 2 * phi * one * other + other**2, 0)))
 
     low = first - second - reach(first - first_low, second_high - second)
     high = first - second + reach(first_high - first, second - second_low)
     return np.maximum(low, -1), np.minimum(high, 1)
 
 
-def newcombe_paired(before, after, level: float = 0.95) -> Estimate:
+def newcombe_paired(before: ArrayLike, after: ArrayLike, level: float = 0.95) -> Estimate:
     """mean(before) - mean(after), the drop, with Newcombe's interval for pairs; bool [n] each, the same problems."""
     both, lost, gained, neither = paired_counts(before, after)
     low, high = newcombe_limits(both, lost, gained, neither, level)
     return Estimate((lost - gained) / (both + lost + gained + neither), float(low), float(high))
 
 
-def mcnemar_exact(before, after, alternative: str = "two-sided") -> float:
+def mcnemar_exact(before: ArrayLike, after: ArrayLike, alternative: str = "two-sided") -> float:
     """Exact McNemar p: binomial test on the discordant pairs, 1.0 if there are none.
 
     alternative: `greater` asks whether the rate before is the greater one (a loss), `less` whether it is the smaller one.
@@ -104,7 +108,7 @@ def mcnemar_exact(before, after, alternative: str = "two-sided") -> float:
     return float(binomtest(lost, lost + gained, 0.5, alternative).pvalue) if lost + gained else 1.0
 
 
-def holm(p_values) -> np.ndarray:
+def holm(p_values: ArrayLike) -> np.ndarray:
     """Holm-adjusted p values [m], in the given order; raises MeasureError for none, or for one outside 0..1."""
     p_values = np.asarray(p_values, float)
     # NaN fails the comparison, so a test that gave no p is an error instead of shrinking the family.
@@ -117,7 +121,15 @@ def holm(p_values) -> np.ndarray:
     return adjusted
 
 
-def bootstrap_mean(outcomes, *, rng, draws: int = 2000, groups=None, phi: float = 1.0, level: float = 0.95) -> Estimate:
+def bootstrap_mean(
+    outcomes: ArrayLike,
+    *,
+    rng: np.random.Generator,
+    draws: int = 2000,
+    groups: ArrayLike | None = None,
+    phi: float = 1.0,
+    level: float = 0.95,
+) -> Estimate:
     """Mean over cells of the mean over problems, with the percentile bootstrap over groups.
 
     outcomes: [n, cells] (or [n]), numbers or right/wrong. groups: [n] labels; a group is drawn whole (default: each

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
+from typing import Any, TypeVar, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from codi_bench.errors import MeasureError
@@ -29,6 +31,8 @@ POWER_Z = 1.2816  # 90 % power
 NUMERIC = 1e-6
 # Equal statistics may differ by the order of their sums, and m x 1/(40 m) from 0.025.
 ROUNDING = 1e-12
+
+Statistic = TypeVar("Statistic", float, np.ndarray)
 
 
 class Validity(StrEnum):
@@ -55,13 +59,13 @@ class Verdict:
     decide: int | None = None
 
 
-def _finite(low: float = -math.inf, high: float = math.inf, **values) -> None:
+def _finite(low: float = -math.inf, high: float = math.inf, **values: float | None) -> None:
     for name, value in values.items():
         if value is None or not math.isfinite(value) or not low <= value <= high:
             raise MeasureError(f"{name} = {value}: a verdict needs a finite number within [{low:g}, {high:g}]")
 
 
-def _positive(**values) -> None:
+def _positive(**values: float) -> None:
     _finite(low=math.ulp(0), **values)
 
 
@@ -74,15 +78,16 @@ def _amount(value: float | None, unit: str) -> str:
 # Permutations and families (section 1 and section 3, multiplicity).
 
 
-def permutation_p(observed, null):
+def permutation_p(observed: Statistic, null: ArrayLike) -> Statistic:
     """(1 + #{null >= observed}) / (B + 1): a float, or an array [...] for observed [...] and null [B, ...]."""
-    observed, null = np.asarray(observed, float), np.asarray(null, float)
+    observed, null = cast("Any", np.asarray(observed, float)), np.asarray(null, float)
+    assert isinstance(observed, np.ndarray)
     if null.ndim < 1 or not len(null) or null.shape[1:] != observed.shape:
         raise MeasureError(f"a permutation p needs observed [...] and null [B, ...], not {observed.shape} and {null.shape}")
     if np.isnan(null).any() or np.isnan(observed).any():
         raise MeasureError("a permutation p needs numbers, not NaN")
     p = (1 + (null >= observed - ROUNDING).sum(axis=0)) / (len(null) + 1)
-    return p if observed.ndim else float(p)
+    return cast("Statistic", p if observed.ndim else float(p))
 
 
 def passes(p: float) -> bool:
@@ -102,7 +107,7 @@ def check_permutations(B: int, m: int) -> None:
         raise MeasureError(f"{B} permutations cannot carry Holm over {m} tests: at least {holm_permutations(m)} are needed")
 
 
-def check_permuted(null_auc) -> None:
+def check_permuted(null_auc: ArrayLike) -> None:
     """The control of every label null [B] or [B, cells]: permuted labels must not be told better than by chance.
 
     With labels permuted inside the folds the AUC of every draw is 0.5 in expectation, whatever the scores; a pipeline that leaks
@@ -131,7 +136,7 @@ def holm_p(p_values: Mapping[str, float], size: int) -> dict[str, float]:
 
 def across_claims(p_values: Sequence[float], claims: int) -> np.ndarray:
     """Holm over the tests of one claim, times the claims of its family (section 3): no claim waits for the others of a family."""
-    return np.minimum(1.0, claims * holm(list(p_values)))
+    return cast("np.ndarray", np.minimum(1.0, claims * holm(list(p_values))))
 
 
 # Words (section 3).
@@ -163,10 +168,10 @@ def _underpowered(why: str, *, n: int, se: float | None, delta: float, z: float,
 
 def _answers(holds: bool | None, distance: float | None, tolerance: float) -> set[bool | None]:
     """What a comparison says, and its contrary too where its two sides are no further apart than the tolerance."""
-    return {True, False} if holds is not None and abs(distance) <= tolerance else {holds}
+    return {True, False} if holds is not None and abs(cast("float", distance)) <= tolerance else {holds}
 
 
-def _sound_word(above_zero: bool | None, below_delta: bool | None, marginal: bool, *stricter: bool) -> Validity:
+def _sound_word(above_zero: bool | None, below_delta: bool | None, marginal: bool | None, *stricter: bool | None) -> Validity:
     """Rules 2 to 5, first match wins; None: this end of the interval is missing, and what needs it cannot match."""
     if marginal and not all(stricter) and below_delta:
         return Validity.ARTEFACT
@@ -277,7 +282,14 @@ def reported(
 
 
 def none_stands_out(
-    upper_bounds, *, margin: float, deviates: bool, n: int, se: float | None = None, z: float = Z95, unit: str = "points"
+    upper_bounds: ArrayLike | Sequence[float | None],
+    *,
+    margin: float,
+    deviates: bool,
+    n: int,
+    se: float | None = None,
+    z: float = Z95,
+    unit: str = "points",
 ) -> Verdict:
     """Kinds `none` and `even`: SUPPORTED when the largest bound is below the margin, REFUTED when a deviation stands out.
 
@@ -333,13 +345,13 @@ class SpreadWord:
 
 
 def spread_word(
-    correct,
+    correct: ArrayLike,
     *,
     phi: float,
-    cell_p,
+    cell_p: ArrayLike,
     top_corrected_p: float,
     top_contrast_p: float,
-    q: float | Sequence[float],
+    q: ArrayLike,
     permutations: int | None = None,
 ) -> SpreadWord:
     """The word for held-out right/wrong [n, cells].
@@ -349,6 +361,7 @@ def spread_word(
     cell_p and top_corrected_p.
     """
     found = heterogeneity(correct, phi)
+    assert found.tau.low is not None and found.tau.high is not None
     accuracy, cell_p, q = np.asarray(correct, float).mean(axis=0), np.asarray(cell_p, float), np.asarray(q, float)
     if cell_p.shape != accuracy.shape or not ((cell_p >= 0) & (cell_p <= 1)).all():
         raise MeasureError(f"spread needs a p within 0..1 for each of {len(accuracy)} cells, not {list(cell_p.shape)}")
@@ -357,7 +370,7 @@ def spread_word(
     _finite(0, 1, top_corrected_p=top_corrected_p, top_contrast_p=top_contrast_p)
     half = float((accuracy - q).mean()) / 2
 
-    def rule(best_passes: bool, passing: int, small: bool) -> str:
+    def rule(best_passes: bool | None, passing: int, small: bool | None) -> str:
         if found.p <= HETEROGENEOUS and best_passes and passes(top_contrast_p) and 2 * passing <= len(cell_p):
             return "concentrated"
         return "even" if passing == len(cell_p) and small else "mixed"
