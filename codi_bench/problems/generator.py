@@ -63,17 +63,17 @@ def generate(n: int, *, seed: int = 0, split: str = "test", variants: int = 1, l
     if n < 1 or variants < 1:
         raise ProblemError(f"n and variants must be at least 1, got n={n}, variants={variants}")
     problems: list[Problem] = []
-    seen: set[str] = set()
+    groups: set[str] = set()
     source, idle = stream(seed, split, variants, limits), 0
     while len(problems) < n:
         retellings = [next(source) for _ in range(variants)]
-        if retellings[0].group in seen:
+        if retellings[0].group in groups:
             idle += 1
             if idle > 20_000:
                 raise ProblemError(f"the generator has fewer than {n} different {split} problems; ask for fewer")
             continue
         idle = 0
-        seen.add(retellings[0].group)
+        groups.add(retellings[0].group)
         problems.extend(retellings)
     return problems[:n]
 
@@ -125,11 +125,11 @@ def _draw(template: Template, split: str, rng: random.Random, limits: Limits) ->
 
 def tell(template: Template, operands: dict[str, int], rng: random.Random) -> Problem:
     """Put one content into words: names, things and (where the story allows) the order of facts are drawn."""
-    (person, other), (thing, second) = rng.sample(NAMES, 2), rng.sample(THINGS, 2)
+    (first_person, second_person), (first_thing, second_thing) = rng.sample(NAMES, 2), rng.sample(THINGS, 2)
     facts = list(template.facts)
     if not template.fixed:
         rng.shuffle(facts)
-    slots = {"P": person, "Q": other, "x": thing, "y": second, **operands}
+    slots = {"P": first_person, "Q": second_person, "x": first_thing, "y": second_thing, **operands}
     steps = run_program(template, operands)
     assert steps is not None
     numbers = tuple(operands.values())

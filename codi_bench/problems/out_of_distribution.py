@@ -19,11 +19,11 @@ DRAWS = 500  # of numbers for one story: long chains of large numbers seldom sta
 
 def distracted(n: int, *, seed: int) -> list[Problem]:
     """The first n test problems, each behind a fact about somebody and something else: `Tom has 7 pens.`"""
-    rng, found = random.Random(f"codi-bench:odd:{seed}:distracted"), []
+    rng, problems = random.Random(f"codi-bench:odd:{seed}:distracted"), []
     for problem in generate(n, seed=seed, split="test"):
         person, thing = (rng.choice([word for word in words if word not in problem.question]) for words in (NAMES, THINGS))
-        found.append(replace(problem, question=f"{person} has {rng.randint(2, 30)} {thing}. {problem.question}"))
-    return found
+        problems.append(replace(problem, question=f"{person} has {rng.randint(2, 30)} {thing}. {problem.question}"))
+    return problems
 
 
 def renumbered(n: int, *, seed: int) -> list[Problem]:
@@ -32,19 +32,19 @@ def renumbered(n: int, *, seed: int) -> list[Problem]:
     Raises ProblemError where the stories hold fewer.
     """
     rng = random.Random(f"codi-bench:odd:{seed}:renumbered")
-    found: dict[str, Problem] = {}
+    problems: dict[str, Problem] = {}
     idle = 0
-    while len(found) < n:
+    while len(problems) < n:
         idle += 1
         if idle > PATIENCE:
             raise ProblemError(f"the generator has fewer than {n} problems with other numbers; ask for fewer")
         template = rng.choice(BY_STEPS[rng.choices([*STEP_WEIGHTS], [*STEP_WEIGHTS.values()])[0]])
-        operands = next((each for each in (_draw(template, rng) for _ in range(DRAWS)) if _is_new(template, each)), None)
+        operands = next((numbers for numbers in (_draw(template, rng) for _ in range(DRAWS)) if _is_new(template, numbers)), None)
         if operands is not None:
             problem = tell(template, operands, rng)
-            if problem.group not in found:
-                found[problem.group], idle = problem, 0
-    return list(found.values())
+            if problem.group not in problems:
+                problems[problem.group], idle = problem, 0
+    return list(problems.values())
 
 
 def _draw(template: Template, rng: random.Random) -> dict[str, int]:
@@ -53,6 +53,6 @@ def _draw(template: Template, rng: random.Random) -> dict[str, int]:
 
 def _is_new(template: Template, operands: dict[str, int]) -> bool:
     """Can it be told, and is it a content that no range allows?"""
-    within = [low <= operands[letter] <= high for letter, (low, high) in template.ranges.items()]
-    told = run_program(template, operands) is not None
-    return told and not all(within) and split_of(template.name, tuple(operands.values())) == "test"
+    in_range = [low <= operands[letter] <= high for letter, (low, high) in template.ranges.items()]
+    is_tellable = run_program(template, operands) is not None
+    return is_tellable and not all(in_range) and split_of(template.name, tuple(operands.values())) == "test"

@@ -44,20 +44,20 @@ def pairs(n: int, *, step: int, seed: int = 0, split: str = "test", limits: Limi
     """
     if n < 1 or step < 1:
         raise ProblemError(f"n and step must be at least 1, got n={n}, step={step}")
-    found: dict[str, Pair] = {}
-    seen: set[str] = set()
+    by_group: dict[str, Pair] = {}
+    groups: set[str] = set()
     idle = 0
     for recipient in stream(seed, split, limits=limits):
-        if len(found) == n:
-            return list(found.values())
+        if len(by_group) == n:
+            return list(by_group.values())
         idle += 1
         if idle > PATIENCE:
             raise ProblemError(f"the generator has fewer than {n} pairs for step {step} in {split}; ask for fewer")
-        if recipient.num_steps > step and recipient.group not in seen:
-            seen.add(recipient.group)
+        if recipient.num_steps > step and recipient.group not in groups:
+            groups.add(recipient.group)
             pair = _pair(recipient, step, split, seed, limits)
             if pair is not None:
-                found[recipient.group], idle = pair, 0
+                by_group[recipient.group], idle = pair, 0
     raise AssertionError("the stream never ends")
 
 
@@ -68,15 +68,15 @@ def random_donors(pairs: Sequence[Pair], pool: Sequence[Problem], *, seed: int =
     has none.
     """
     words = [len(problem.question.split()) for problem in pool]
-    chosen = []
+    donors = []
     for pair in pairs:
         length = len(pair.recipient.question.split())
-        allowed = [i for i, problem in enumerate(pool) if problem.answer not in (pair.recipient.answer, pair.counterfactual)]
-        if not allowed:
+        candidates = [i for i, problem in enumerate(pool) if problem.answer not in (pair.recipient.answer, pair.counterfactual)]
+        if not candidates:
             raise ProblemError("no problem of the pool has another answer than recipient and donor; give more of them")
-        near = sorted(allowed, key=lambda i: abs(words[i] - length))[:nearest]
-        chosen.append(pool[random.Random(f"codi-bench:donor:{seed}:{pair.recipient.group}").choice(near)])
-    return chosen
+        nearest_candidates = sorted(candidates, key=lambda i: abs(words[i] - length))[:nearest]
+        donors.append(pool[random.Random(f"codi-bench:donor:{seed}:{pair.recipient.group}").choice(nearest_candidates)])
+    return donors
 
 
 def _pair(problem: Problem, step: int, split: str, seed: int, limits: Limits) -> Pair | None:
@@ -86,8 +86,8 @@ def _pair(problem: Problem, step: int, split: str, seed: int, limits: Limits) ->
     operands = dict(zip(template.ranges, cast("tuple[int, ...]", problem.operands)))
     value, answer = problem.values[step - 1], problem.values[-1]
     rng = random.Random(f"codi-bench:pairs:{seed}:{step}:{problem.group}")
-    upto, later = _letters(template, 0, step), _letters(template, step, len(template.program))
-    own = _letters(template, step - 1, step) - _letters(template, 0, step - 1) - later
+    letters_upto, letters_later = _letters(template, 0, step), _letters(template, step, len(template.program))
+    own_letters = _letters(template, step - 1, step) - _letters(template, 0, step - 1) - letters_later
 
     def first(
         candidates: Iterator[dict[str, int]], fits: Callable[[list[tuple[int, str, int, int]]], bool]
@@ -98,23 +98,24 @@ def _pair(problem: Problem, step: int, split: str, seed: int, limits: Limits) ->
                 return candidate
         return None
 
-    one_changed = [operands | {letter: number} for letter in sorted(own) for number in ranges[letter]]
+    donors = [operands | {letter: number} for letter in sorted(own_letters) for number in ranges[letter]]
     donor = first(
-        iter(rng.sample(one_changed, len(one_changed))),
+        iter(rng.sample(donors, len(donors))),
         lambda steps: steps[step - 1][3] != value and steps[-1][3] != answer,
     )
-    free = sorted(upto - later)
-    changed = [operands | dict(zip(free, numbers)) for numbers in product(*(ranges[letter] for letter in free))]
+    free_letters = sorted(letters_upto - letters_later)
+    controls = [operands | dict(zip(free_letters, numbers)) for numbers in product(*(ranges[letter] for letter in free_letters))]
     same = first(
-        (each for each in rng.sample(changed, len(changed)) if each != operands),
-        lambda steps: [each[3] for each in steps[step - 1 :]] == list(problem.values[step - 1 :]),
+        (candidate for candidate in rng.sample(controls, len(controls)) if candidate != operands),
+        lambda steps: [row[3] for row in steps[step - 1 :]] == list(problem.values[step - 1 :]),
     )
     if donor is None or same is None:
         return None
     words = f"codi-bench:pairs:{seed}:{step}:{problem.group}:words"  # one story: names, things and order of facts agree
     return Pair(
         *cast(
-            "tuple[Problem, Problem, Problem]", (tell(template, each, random.Random(words)) for each in (operands, donor, same))
+            "tuple[Problem, Problem, Problem]",
+            (tell(template, numbers, random.Random(words)) for numbers in (operands, donor, same)),
         ),
         step,
     )

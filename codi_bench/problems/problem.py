@@ -55,19 +55,19 @@ def parse_number(text: str) -> float | None:
 
     The published scoring: `float` of the last match of `-?\\d+\\.?\\d*`.
     """
-    found = NUMBER.findall(text.replace(",", ""))
-    return float(found[-1]) if found else None
+    numbers = NUMBER.findall(text.replace(",", ""))
+    return float(numbers[-1]) if numbers else None
 
 
 def score(prediction: str, gold: str, scoring: str = "published") -> bool:
     """Is the predicted text right? `published`: equality of floats. `study`: equality of the integer parts."""
-    got, want = parse_number(prediction), parse_number(gold)
-    if got is None or want is None:
+    value, target = parse_number(prediction), parse_number(gold)
+    if value is None or target is None:
         return False
     if scoring == "study":
-        return got == want or (math.isfinite(got) and math.isfinite(want) and int(got) == int(want))
+        return value == target or (math.isfinite(value) and math.isfinite(target) and int(value) == int(target))
     if scoring == "published":
-        return got == want
+        return value == target
     raise ProblemError(f"unknown scoring '{scoring}': use 'published' or 'study'")
 
 

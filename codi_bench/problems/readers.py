@@ -82,8 +82,8 @@ def read_svamp(row: dict[str, Any], where: str) -> Problem:
 
     `chal-680` is wrong in the source: its equation gives 5, its answer is 1. The answer counts.
     """
-    body, asked = _text(row, "Body", where).strip(), _text(row, "Question", where).strip()
-    question = _text(row, "question_concat", where).strip() if "question_concat" in row else f"{body} {asked}"
+    body, ending = _text(row, "Body", where).strip(), _text(row, "Question", where).strip()
+    question = _text(row, "question_concat", where).strip() if "question_concat" in row else f"{body} {ending}"
     answer = _number(row.get("Answer"), "Answer", where)
     steps = _solved(row.get("Equation", ""), "Equation", where)
     kind = str(row.get("Type", "")).replace("Divison", "Division")  # spelt so in one row
@@ -185,9 +185,9 @@ def _short(value: int | float) -> str:
 
 def _annotated(text: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
     """The `<<expression=value>>` steps of a text, blanks, $ and commas removed; values empty unless every one is a number."""
-    shown = (re.sub(r"[\s$,]", "", inner) for inner in ANNOTATION.findall(text))
-    found = [STEP.fullmatch(f"<<{inner}>>") for inner in shown]
-    steps = [step for step in found if step]  # an annotation without a result is no step
+    annotations = (re.sub(r"[\s$,]", "", inner) for inner in ANNOTATION.findall(text))
+    matches = [STEP.fullmatch(f"<<{inner}>>") for inner in annotations]
+    steps = [step for step in matches if step]  # an annotation without a result is no step
     values = [_result(step.group(2)) for step in steps]
     return tuple(step.group() for step in steps), () if None in values else tuple(cast("list[float]", values))
 
@@ -241,10 +241,10 @@ def _text(row: dict[str, Any], field: str, where: str) -> str:
 
 
 def _only(row: dict[str, Any], field: str, where: str) -> Any:
-    found = row.get(field)
-    if not isinstance(found, list) or len(found) != 1:
-        raise ProblemError(f"{where}: field '{field}' must be a list of one, not {found!r}")
-    return found[0]
+    values = row.get(field)
+    if not isinstance(values, list) or len(values) != 1:
+        raise ProblemError(f"{where}: field '{field}' must be a list of one, not {values!r}")
+    return values[0]
 
 
 def _is_number(value: object) -> bool:

@@ -64,10 +64,10 @@ def _null(name: str, values: ArrayLike, **limits: float) -> np.ndarray:
 
 def _inflation(draws: np.ndarray, variance: np.ndarray) -> float:
     """Mean over cells of max(1, variance over draws / variance [cells]); 1 for a cell that never varies."""
-    permuted = draws.var(axis=0, ddof=1)
-    if ((variance <= 0) & (permuted > NO_VARIANCE)).any():
+    null_variance = draws.var(axis=0, ddof=1)
+    if ((variance <= 0) & (null_variance > NO_VARIANCE)).any():
         raise MeasureError("null draws vary where their binomial or DeLong variance is 0: no phi")
-    ratio = permuted / np.where(variance > 0, variance, 1)
+    ratio = null_variance / np.where(variance > 0, variance, 1)
     return float(np.maximum(1, ratio).mean())
 
 
@@ -97,24 +97,24 @@ def _fold_delong(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, 
     order = np.argsort(scores, axis=-1)
     ranked, positive = np.take_along_axis(scores, order, -1), np.take_along_axis(positive, order, -1)
     below = np.cumsum(~positive, axis=-1, dtype=np.int32)  # negatives up to and including each place [..., n]
-    members = np.arange(scores.shape[-1], dtype=np.int32)
-    tied = ranked[..., 1:] == ranked[..., :-1]
-    if tied.any():
-        edge = np.ones((*tied.shape[:-1], 1), bool)
-        first = np.maximum.accumulate(np.where(np.concatenate([edge, ~tied], -1), members, 0), axis=-1)
-        end = np.where(np.concatenate([~tied, edge], -1), members, members[-1])
+    places = np.arange(scores.shape[-1], dtype=np.int32)
+    ties = ranked[..., 1:] == ranked[..., :-1]
+    if ties.any():
+        edge = np.ones((*ties.shape[:-1], 1), bool)
+        first = np.maximum.accumulate(np.where(np.concatenate([edge, ~ties], -1), places, 0), axis=-1)
+        end = np.where(np.concatenate([~ties, edge], -1), places, places[-1])
         last = np.minimum.accumulate(end[..., ::-1], axis=-1)[..., ::-1]
-        through = np.take_along_axis(below, last, -1)
+        upto = np.take_along_axis(below, last, -1)
         before = np.take_along_axis(below, first, -1) - ~np.take_along_axis(positive, first, -1)
         midrank: np.ndarray = (first + last + 1) / 2
     else:
-        through, before, midrank = below, below - ~positive, members + 0.5
-    beaten = (through + before) / 2  # negatives below, ties half
+        upto, before, midrank = below, below - ~positive, places + 0.5
+    wins = (upto + before) / 2  # negatives below, ties half
     negatives = below[..., -1:].astype(float)
     positives = scores.shape[-1] - negatives
     with np.errstate(divide="ignore", invalid="ignore"):
-        component = np.where(positive, beaten / negatives, 1 - (midrank - beaten) / positives)
-        auc = np.where(positive, beaten, 0).sum(axis=-1, keepdims=True) / (negatives * positives)
+        component = np.where(positive, wins / negatives, 1 - (midrank - wins) / positives)
+        auc = np.where(positive, wins, 0).sum(axis=-1, keepdims=True) / (negatives * positives)
         squares = (component - auc) ** 2
         variance: np.ndarray | float = 0.0
         for mask, size in ((positive, positives), (~positive, negatives)):
@@ -147,9 +147,9 @@ def fold_auc(scores: ArrayLike, labels: ArrayLike, fold: ArrayLike) -> tuple[np.
     mean, variance, folds = (np.zeros(scores.shape[:-1]) for _ in range(3))
     for name in np.unique(fold):
         rows = fold == name
-        auc, within = _fold_delong(scores[..., rows], labels[..., rows])
-        used = np.isfinite(auc)
-        mean, variance, folds = mean + np.where(used, auc, 0), variance + np.where(used, within, 0), folds + used
+        auc, delong = _fold_delong(scores[..., rows], labels[..., rows])
+        valid = np.isfinite(auc)
+        mean, variance, folds = mean + np.where(valid, auc, 0), variance + np.where(valid, delong, 0), folds + valid
     with np.errstate(divide="ignore", invalid="ignore"):
         return mean / folds, variance / folds**2
 
@@ -242,12 +242,12 @@ def auc_difference(a: Ranked, b: Ranked, *, rng: np.random.Generator, draws: int
     for side, group in ((a, member[: len(a.score)]), (b, member[len(a.score) :])):
         value = float(fold_auc(side.score, side.labels, side.fold)[0])
         sides.append((value, (_weighted_fold_auc(side, counts[:, group]) - value) * math.sqrt(side.phi)))
-    (one, one_moves), (other, other_moves) = sides
-    difference, moves = one - other, one_moves - other_moves
-    usable = np.isfinite(moves)
-    if usable.mean() < 0.99:
+    (auc_a, moves_a), (auc_b, moves_b) = sides
+    difference, moves = auc_a - auc_b, moves_a - moves_b
+    finite = np.isfinite(moves)
+    if finite.mean() < 0.99:
         raise MeasureError("too few problems of a class for a bootstrap of their AUC")
-    moves = moves[usable]
+    moves = moves[finite]
     low, high = np.quantile(moves, [0.025, 0.975])
     p = (1 + (np.abs(moves) >= abs(difference) - ROUNDING).sum()) / (len(moves) + 1)
     return Estimate(difference, float(difference + low), float(difference + high)), float(p)
@@ -259,13 +259,13 @@ def _weighted_fold_auc(side: Ranked, weights: np.ndarray) -> np.ndarray:
     for name in np.unique(side.fold):
         rows = np.flatnonzero(side.fold == name)
         rows = rows[np.argsort(side.score[rows], kind="stable")]
-        tied = np.unique(side.score[rows], return_index=True)[1]  # where each run of equal scores begins
+        starts = np.unique(side.score[rows], return_index=True)[1]  # where each run of equal scores begins
         positive, negative = (
-            np.add.reduceat(weights[:, rows] * chosen[rows], tied, axis=1) for chosen in (side.labels, ~side.labels)
+            np.add.reduceat(weights[:, rows] * members[rows], starts, axis=1) for members in (side.labels, ~side.labels)
         )
         pairs = positive.sum(1) * negative.sum(1)
-        won = (positive * (negative.cumsum(1) - negative / 2)).sum(1)
-        total += np.where(pairs > 0, won / np.maximum(pairs, 1), 0)
+        wins = (positive * (negative.cumsum(1) - negative / 2)).sum(1)
+        total += np.where(pairs > 0, wins / np.maximum(pairs, 1), 0)
         folds += pairs > 0
     with np.errstate(divide="ignore", invalid="ignore"):
         return total / folds

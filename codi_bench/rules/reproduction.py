@@ -85,9 +85,9 @@ def same_list(measured: float, reported: float, *, n: int, printed_unit: float) 
     _finite(measured=measured, reported=reported)
     _at_least(1, n=n)
     _at_least(0, printed_unit=printed_unit)
-    difference, allowed = measured - reported, max(ONE_POINT, 2 / n) + printed_unit / 2
-    word = Reproduction.REPRODUCED if abs(difference) <= allowed + ROUNDING else Reproduction.NOT_REPRODUCED
-    return Outcome(word, f"same list of {n}: D = {_points(difference)} points, allowed {100 * allowed:.2f} either way")
+    difference, tolerance = measured - reported, max(ONE_POINT, 2 / n) + printed_unit / 2
+    word = Reproduction.REPRODUCED if abs(difference) <= tolerance + ROUNDING else Reproduction.NOT_REPRODUCED
+    return Outcome(word, f"same list of {n}: D = {_points(difference)} points, allowed {100 * tolerance:.2f} either way")
 
 
 def _standard_error(value: float, n: int | None, s: float | None) -> float | None:
@@ -228,8 +228,8 @@ def regression_count(
     _at_least(1, family_size=family_size)
     if recorded_bits is None:
         return Outcome(Regression.UNCHECKED, "no outcomes recorded")
-    both, lost, gained, neither = paired_counts(recorded_bits, measured_bits)
-    n, p, level = both + lost + gained + neither, mcnemar_exact(recorded_bits, measured_bits), DRIFT_LEVEL / family_size
+    both_right, lost, gained, both_wrong = paired_counts(recorded_bits, measured_bits)
+    n, p, level = both_right + lost + gained + both_wrong, mcnemar_exact(recorded_bits, measured_bits), DRIFT_LEVEL / family_size
     why = f"b = {lost} right then wrong, g = {gained} wrong then right, of {n}, p = {p:.3g}"
     if same_environment:
         return Outcome(Regression.DRIFTED if lost + gained else Regression.SAME, f"{why}; same environment: no flip allowed")
@@ -250,9 +250,9 @@ def regression_value(recorded: float | None, measured: float | None, tolerance: 
     if recorded is None or measured is None:
         return Outcome(Regression.DRIFTED, f"recorded {recorded}, measured {measured}: one side has no number")
     # Asked this way round, NaN is never within; equality first, since inf - inf is NaN.
-    within = recorded == measured or abs(measured - recorded) <= tolerance
+    same = recorded == measured or abs(measured - recorded) <= tolerance
     why = f"recorded {recorded:.6g}, measured {measured:.6g}, tolerance {tolerance:.3g}"
-    return Outcome(Regression.SAME if within else Regression.DRIFTED, why)
+    return Outcome(Regression.SAME if same else Regression.DRIFTED, why)
 
 
 def regression_verdict(

@@ -92,9 +92,9 @@ def newcombe_limits(
 
 def newcombe_paired(before: ArrayLike, after: ArrayLike, level: float = 0.95) -> Estimate:
     """mean(before) - mean(after), the drop, with Newcombe's interval for pairs; bool [n] each, the same problems."""
-    both, lost, gained, neither = paired_counts(before, after)
-    low, high = newcombe_limits(both, lost, gained, neither, level)
-    return Estimate((lost - gained) / (both + lost + gained + neither), float(low), float(high))
+    both_right, lost, gained, both_wrong = paired_counts(before, after)
+    low, high = newcombe_limits(both_right, lost, gained, both_wrong, level)
+    return Estimate((lost - gained) / (both_right + lost + gained + both_wrong), float(low), float(high))
 
 
 def mcnemar_exact(before: ArrayLike, after: ArrayLike, alternative: str = "two-sided") -> float:

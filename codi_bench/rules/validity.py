@@ -159,11 +159,11 @@ def _decide(n: int, se: float, delta: float, z: float) -> int:
 def _underpowered(why: str, *, n: int, se: float | None, delta: float, z: float, fragile: bool) -> Verdict:
     if se is None:
         return Verdict(Validity.UNDERPOWERED, f"{why}: undecided, and no standard error tells how many problems would", fragile)
-    decide = _decide(n, se, delta, z)
-    if decide <= n:
-        near = f"{decide} have 90 % power at Delta, so the effect lies near a bound, or a stricter null is not passed"
-        return Verdict(Validity.UNDERPOWERED, f"{why}: undecided, though {near}", fragile)
-    return Verdict(Validity.UNDERPOWERED, f"{why}: at least {decide} problems would decide", fragile, decide)
+    number = _decide(n, se, delta, z)
+    if number <= n:
+        reason = f"{number} have 90 % power at Delta, so the effect lies near a bound, or a stricter null is not passed"
+        return Verdict(Validity.UNDERPOWERED, f"{why}: undecided, though {reason}", fragile)
+    return Verdict(Validity.UNDERPOWERED, f"{why}: at least {number} problems would decide", fragile, number)
 
 
 def _answers(holds: bool | None, distance: float | None, tolerance: float) -> set[bool | None]:
@@ -241,7 +241,7 @@ def sound(
         *(_answers(passes(value), value - ALPHA, 2 * _monte_carlo(value, permutations)) for value in values),
     ]
     word = _sound_word(low is not None and low > 0, high is not None and high < delta, *map(passes, values))
-    fragile = any(_sound_word(*other) is not word for other in product(*answers))
+    fragile = any(_sound_word(*answer) is not word for answer in product(*answers))
     nulls = ", ".join(f"{value:.2g} ({name})" for name, value in p.items())
     why = f"effect {_amount(theta.value, unit)} {unit}, {_read_interval(theta, unit)}, Delta {_amount(delta, unit)}"
     why = f"{why}, p = {nulls}, n = {n}"
@@ -269,14 +269,14 @@ def reported(
         return None
     _finite(measured=measured, null_mean=null_mean, nominal=nominal)
     _finite(0, 1, p_null=p_null)
-    half, share = (measured - nominal) / 2, null_mean - nominal
-    if half <= 0 or p_null <= NULL_LEVEL + ROUNDING or share < half - ROUNDING:
+    half_excess, null_excess = (measured - nominal) / 2, null_mean - nominal
+    if half_excess <= 0 or p_null <= NULL_LEVEL + ROUNDING or null_excess < half_excess - ROUNDING:
         return None
-    fragile = p_null - NULL_LEVEL <= 2 * _monte_carlo(p_null, permutations) or share - half <= NUMERIC
-    number, over, made = (_amount(value, unit) for value in (measured, 2 * half, share))
+    fragile = p_null - NULL_LEVEL <= 2 * _monte_carlo(p_null, permutations) or null_excess - half_excess <= NUMERIC
+    number, excess, share = (_amount(value, unit) for value in (measured, 2 * half_excess, null_excess))
     return Verdict(
         Validity.ARTEFACT,
-        f"{number} {unit} is {over} over the nominal null; the protocol's own null gives {made} of it (p = {p_null:.2g})",
+        f"{number} {unit} is {excess} over the nominal null; the protocol's own null gives {share} of it (p = {p_null:.2g})",
         fragile,
     )
 
@@ -360,8 +360,8 @@ def spread_word(
     cell: top_corrected_p from the max-statistic, top_contrast_p from its contrast with the other cells. permutations: behind
     cell_p and top_corrected_p.
     """
-    found = heterogeneity(correct, phi)
-    assert found.tau.low is not None and found.tau.high is not None
+    spread = heterogeneity(correct, phi)
+    assert spread.tau.low is not None and spread.tau.high is not None
     accuracy, cell_p, q = np.asarray(correct, float).mean(axis=0), np.asarray(cell_p, float), np.asarray(q, float)
     if cell_p.shape != accuracy.shape or not ((cell_p >= 0) & (cell_p <= 1)).all():
         raise MeasureError(f"spread needs a p within 0..1 for each of {len(accuracy)} cells, not {list(cell_p.shape)}")
@@ -371,22 +371,22 @@ def spread_word(
     half = float((accuracy - q).mean()) / 2
 
     def rule(best_passes: bool | None, passing: int, small: bool | None) -> str:
-        if found.p <= HETEROGENEOUS and best_passes and passes(top_contrast_p) and 2 * passing <= len(cell_p):
+        if spread.p <= HETEROGENEOUS and best_passes and passes(top_contrast_p) and 2 * passing <= len(cell_p):
             return "concentrated"
         return "even" if passing == len(cell_p) and small else "mixed"
 
     answers = [_answers(passes(p), p - ALPHA, 2 * _monte_carlo(p, permutations)) for p in (top_corrected_p, *cell_p)]
-    passing, tau_is_small = sum(map(passes, cell_p)), found.tau.high < half
+    passing, tau_is_small = sum(map(passes, cell_p)), spread.tau.high < half
     word = rule(passes(top_corrected_p), passing, tau_is_small)
-    counts = range(sum(each == {True} for each in answers[1:]), sum(True in each for each in answers[1:]) + 1)
-    alternatives = product(answers[0], counts, _answers(tau_is_small, found.tau.high - half, NUMERIC))
-    others = frozenset(rule(*each) for each in alternatives) - {word}
-    se = (found.tau.high - found.tau.value) / Z95
-    tau = f"tau {100 * found.tau.value:.1f} [{100 * found.tau.low:.1f}, {100 * found.tau.high:.1f}] points"
+    counts = range(sum(answer == {True} for answer in answers[1:]), sum(True in answer for answer in answers[1:]) + 1)
+    combinations = product(answers[0], counts, _answers(tau_is_small, spread.tau.high - half, NUMERIC))
+    alternatives = frozenset(rule(*combination) for combination in combinations) - {word}
+    se = (spread.tau.high - spread.tau.value) / Z95
+    tau = f"tau {100 * spread.tau.value:.1f} [{100 * spread.tau.low:.1f}, {100 * spread.tau.high:.1f}] points"
     why = (
-        f"Q = {found.q:.1f} (p = {found.p:.2g}), best cell p = {top_corrected_p:.2g}, its contrast {top_contrast_p:.2g}; "
+        f"Q = {spread.q:.1f} (p = {spread.p:.2g}), best cell p = {top_corrected_p:.2g}, its contrast {top_contrast_p:.2g}; "
         f"{passing} of {len(accuracy)} cells pass alone; {tau} against half the mean effect, {100 * half:.1f}"
     )
     n = len(np.asarray(correct))
-    decide = max(n + 1, _decide(n, se, half, Z95)) if found.tau.low < half <= found.tau.high else None
-    return SpreadWord(word, why, others, decide)
+    decide = max(n + 1, _decide(n, se, half, Z95)) if spread.tau.low < half <= spread.tau.high else None
+    return SpreadWord(word, why, alternatives, decide)
