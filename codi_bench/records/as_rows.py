@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 from codi_bench.claims import CLAIMS, in_words
 from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY
 from codi_bench.records.baseline import Record, load_baseline, of_record_key
 from codi_bench.records.extras import noise_figures, step_values
 from codi_bench.records.results import NOT_RUN, OK, Row
+from codi_bench.records.results_schema import Null, Number
 from codi_bench.thoughts.decoded import LOGS
 
 REASON = "not measured: the published checkpoints are not in this package"
 
 
-def recorded(baselines: Path, *, device: str = "cpu") -> tuple[dict, list[Row]]:
+def recorded(baselines: Path, *, device: str = "cpu") -> tuple[dict[str, Any], list[Row]]:
     """(environment, rows): the embedded models as recorded last on that device, and what is reported of the published ones.
 
     A recorded number stands where a measured one would, and is as recorded by its nature: these rows say what the files hold,
     not that a run agreed with them. Details (grids, draws) are not recorded. Raises BaselineError for a damaged file.
     """
-    rows, newest = [], {}
+    rows: list[Row] = []
+    newest: dict[str, Record] = {}
     for model in (*EMBEDDED, *LOGS):
         for claim in CLAIMS.values():
             if record := load_baseline(baselines, model, claim.id).newest(device):
@@ -29,7 +32,7 @@ def recorded(baselines: Path, *, device: str = "cpu") -> tuple[dict, list[Row]]:
     for model in PUBLISHED:
         for claim in CLAIMS.values():
             for metric, held in load_baseline(baselines, model, claim.id).reported.items():
-                printed = {"value": held.value, "low": held.low, "high": held.high}
+                printed: Number = {"value": held.value, "low": held.low, "high": held.high}
                 rows.append(
                     Row(claim.id, model, metric, "reported", NOT_RUN, held.unit, held.n, printed, cell=held.cell, reason=REASON)
                 )
@@ -49,7 +52,7 @@ def _rows(claim: str, model: str, record: Record) -> list[Row]:
     rows = []
     for key, held in record.metrics.items():
         protocol, metric = of_record_key(key)
-        number = {"value": held.value, "low": held.low, "high": held.high}
+        number: Number = {"value": held.value, "low": held.low, "high": held.high}
         rows.append(
             Row(
                 claim,
@@ -61,7 +64,7 @@ def _rows(claim: str, model: str, record: Record) -> list[Row]:
                 held.n,
                 measured=number,
                 recorded=number,
-                null=None if held.null is None else held.null.model_dump(),
+                null=None if held.null is None else cast(Null, held.null.model_dump()),
                 cell=held.cell,
                 seeds=record.seeds,
                 validity=held.verdict,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -133,8 +134,8 @@ class Record(Strict):
         """Points with outcomes are lost from the accuracy without an edit, which all of one protocol and n share."""
         clean: dict[tuple[str, int], float] = {}
         for key, held in self.metrics.items():
-            if held.unit == "points" and held.outcomes is not None:
-                accuracy = held.value + 100 * float(unpack_bits(held.outcomes, held.n).mean())
+            if held.unit == "points" and (bits := unpack_bits(held.outcomes, held.n)) is not None:
+                accuracy = held.value + 100 * float(bits.mean())
                 if abs(clean.setdefault((of_record_key(key)[0], held.n), accuracy) - accuracy) > 100 * ROUNDING:
                     raise ValueError(f"metrics.{key}: value and outcomes are not those of a drop from the accuracy of the others")
         return self
@@ -235,7 +236,10 @@ def path_of(folder: Path, model: str, claim: str) -> Path:
     return folder / model / f"{claim}.json"
 
 
-def read_strict(path: Path, kind: type[Strict], mend: str = "mend it by hand or restore it with git") -> Strict:
+Contents = TypeVar("Contents", bound=Strict)
+
+
+def read_strict(path: Path, kind: type[Contents], mend: str = "mend it by hand or restore it with git") -> Contents:
     """A file as what it must hold. Raises BaselineError naming file and field, and how to mend it."""
     try:
         return read_json(path, kind.model_validate_json, finite=True)
@@ -290,7 +294,7 @@ def metrics_recorded(folder: Path) -> int:
     return max(1, total)
 
 
-def orphans(folder: Path, claims, models) -> list[str]:
+def orphans(folder: Path, claims: Collection[str], models: Collection[str]) -> list[str]:
     """Files below `folder` that belong to no registered (model, claim): nothing would ever check them."""
     found = []
     for path in sorted(folder.glob("*/*.json")):

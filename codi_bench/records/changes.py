@@ -6,8 +6,9 @@ The word of a number (SAME, DRIFTED) is `compare`, which the suite asks too: the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from codi_bench.records.baseline import Baseline, Cell, Record, Recorded, Tolerance, unpack_bits
 from codi_bench.rules.reproduction import Outcome, Regression, regression_count, regression_value, regression_verdict
@@ -47,8 +48,9 @@ class Move:
     @property
     def difference(self) -> float | None:
         """New - old in the number's own unit; None unless both are there and count the same."""
-        both = self.old and self.new and self.old.unit == self.new.unit
-        return self.new.value - self.old.value if both else None
+        if self.old is None or self.new is None or self.old.unit != self.new.unit:
+            return None
+        return self.new.value - self.old.value
 
     @property
     def verdict(self) -> str:
@@ -128,11 +130,11 @@ def _move(
     drifted = Regression.DRIFTED.value
     if old is None or new is None:
         return Move(name, old, new, drifted, "not recorded before" if old is None else "not measured any more")
-    bits = [unpack_bits(each.outcomes, each.n) for each in (old, new)]
+    before, after = unpack_bits(old.outcomes, old.n), unpack_bits(new.outcomes, new.n)
     flips = None
-    if paired and old.n == new.n and None not in (old.outcomes, new.outcomes):
-        _, lost, gained, _ = paired_counts(*bits)
-        flips = Flips(lost, gained, old.n, mcnemar_exact(*bits))
+    if paired and old.n == new.n and before is not None and after is not None:
+        _, lost, gained, _ = paired_counts(before, after)
+        flips = Flips(lost, gained, old.n, mcnemar_exact(before, after))
     allowed = 0.0 if tolerance is None else tolerance.deterministic if same else tolerance.device
     units = (new.value - old.value) / allowed if allowed and old.unit == new.unit else None
     found = compare(old, new, tolerance, same=same, family_size=recorded, paired=paired)
@@ -161,7 +163,7 @@ def compare(
     if tolerance.kind == "outcomes" or (same and outcomes):  # in the same environment any flip is seen, whatever the tolerance
         if not outcomes:
             return Outcome(Regression.DRIFTED, "outcomes of the same problems are not on both sides")
-        bits = [unpack_bits(each.outcomes, each.n) for each in (old, new)]
+        bits = unpack_bits(old.outcomes, old.n), unpack_bits(new.outcomes, new.n)
         counted = regression_count(*bits, same_environment=same, family_size=family_size)
         if counted.word == Regression.DRIFTED or not same:
             return Outcome(counted.word, counted.why + turned)
@@ -200,11 +202,12 @@ def _sorted(record: Record) -> list[tuple[str, Recorded]]:
     return sorted(record.metrics.items())
 
 
-def _input(field: str, old, new) -> Iterator[str]:
+def _input(field: str, old: str | Mapping[str, Any], new: str | Mapping[str, Any]) -> Iterator[str]:
     """old -> new of a changed input: hashes by their beginning, of protocols and seeds those that differ."""
-    if isinstance(old, str):
+    if isinstance(old, str) and isinstance(new, str):
         yield f"{field}: {old[:12]}… → {new[:12]}…"
         return
+    assert not isinstance(old, str) and not isinstance(new, str)  # it is one field of two records
     for name in {**old, **new}:
         if old.get(name) != new.get(name):
             yield f"{field}, {name}: {old.get(name, 'none')} → {new.get(name, 'none')}"

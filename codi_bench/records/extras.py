@@ -2,44 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from codi_bench.errors import BaselineError, one_line
-from codi_bench.records.results_schema import OPEN, Count, Name, Real, StepValues
+from codi_bench.records.results_schema import OPEN, Count, Name, Noise, Real, StepValues
 from codi_bench.store.json_files import read_json
 
 VALUES = "_values"  # what benchmarks/test_values.py found, one file a model
 NOISE = ("_calibration", "noise-in-sample.json")
 STEP_VALUES = TypeAdapter(StepValues)
 MEND = "restore it with git"
+Contents = TypeVar("Contents")
 
 
+@with_config(OPEN)
 class Reads(TypedDict):
     """What the probes of one case read, on the mean."""
 
-    __pydantic_config__ = OPEN
     reads: Real
 
 
+@with_config(OPEN)
 class NoiseCase(TypedDict):
     """One kind of noise."""
 
-    __pydantic_config__ = OPEN
     means: Reads
     draws: Count
 
 
+@with_config(OPEN)
 class NoiseFile(TypedDict):
     """The recorded calibration, as far as it is told in a report."""
 
-    __pydantic_config__ = OPEN
     cases: dict[Name, NoiseCase]
 
 
-def step_values(baselines: Path, inputs: dict[str, dict]) -> dict[str, dict]:
+def step_values(baselines: Path, inputs: Mapping[str, Mapping[str, str]]) -> dict[str, StepValues]:
     """By model, which step's value its thoughts tell, as benchmarks/test_values.py recorded it on these weights and problems.
 
     Raises BaselineError for a damaged file.
@@ -47,13 +50,13 @@ def step_values(baselines: Path, inputs: dict[str, dict]) -> dict[str, dict]:
     found = {}
     for name, mine in inputs.items():
         path = baselines / VALUES / f"{name}.json"
-        held = _read(path, STEP_VALUES) if path.is_file() else {}
+        held = _read(path, STEP_VALUES) if path.is_file() else StepValues()
         if held and held.get("inputs") == mine:
             found[name] = held
     return found
 
 
-def noise_figures(baselines: Path) -> dict | None:
+def noise_figures(baselines: Path) -> Noise | None:
     """What the study's probes read on pure noise, in words, from the recorded calibration; None where there is none.
 
     Raises BaselineError for a damaged file.
@@ -69,7 +72,7 @@ def noise_figures(baselines: Path) -> dict | None:
     return {"text": f"On pure noise with labels that mean nothing the same protocol reads {read}, mean over 18 cells."}
 
 
-def _read(path: Path, schema: TypeAdapter) -> dict:
+def _read(path: Path, schema: TypeAdapter[Contents]) -> Contents:
     try:
         return read_json(path, schema.validate_json, finite=True)
     except (OSError, ValueError) as error:

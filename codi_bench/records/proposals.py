@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from codi_bench.errors import BaselineError, CodiBenchError, UnknownNameError, one_line
 from codi_bench.records import speed as perf
@@ -104,14 +105,15 @@ def _step_values(path: Path, folder: Path) -> Beside:
     )
 
 
-def _read_values(path: Path) -> dict:
+def _read_values(path: Path) -> dict[str, Any]:
     """A file of step values as it stands, checked: its fields keep their order."""
     try:
         read_json(path, STEP_VALUES.validate_json, finite=True)
-        return json.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         mend = "run `pytest benchmarks/test_values.py -m slow --update-baselines` again"
         raise BaselineError(f"{path}: {one_line(error)}; {mend}") from error
+    return values
 
 
 def _speeds(path: Path, folder: Path) -> Beside:
@@ -156,7 +158,7 @@ def check_clean(folder: Path, report: Path) -> str | None:
     return None
 
 
-def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["git", "-C", str(folder), *arguments], capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False
     )

@@ -7,9 +7,9 @@ import math
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from codi_bench.errors import CodiBenchError, one_line
@@ -61,52 +61,52 @@ class Row:
     validity: Word | None = None
     regression: Regression = "UNCHECKED"
     reason: str = ""
-    detail: Detail = field(default_factory=dict)
+    detail: Detail = field(default_factory=Detail)
 
     @property
     def key(self) -> tuple[str, str, str, str]:
         return self.claim, self.model, self.metric, self.protocol
 
 
+@with_config(CLOSED)
 class Results(TypedDict):
     """The whole file."""
 
-    __pydantic_config__ = CLOSED
     schema: Literal[1]
     environment: Environment
     rows: list[Row]
 
 
-def finite(x) -> float | None:
+def finite(x: object) -> float | None:
     """A finite number, or None: results may hold null or NaN where nothing was measured."""
     return float(x) if isinstance(x, int | float) and math.isfinite(x) else None
 
 
-def write_results(path: Path, environment: dict, rows: list[Row]) -> None:
+def write_results(path: Path, environment: dict[str, Any], rows: list[Row]) -> None:
     """Write rows in a fixed order, so that the order of tests never shows."""
     ordered = [asdict(row) for row in sorted(rows, key=lambda row: row.key)]
     write_text(path, json.dumps({"schema": SCHEMA, "environment": environment, "rows": ordered}, indent=1, sort_keys=True) + "\n")
 
 
-def read_results(path: Path) -> tuple[dict, list[Row]]:
+def read_results(path: Path) -> tuple[dict[str, Any], list[Row]]:
     """Environment and rows. Raises CodiBenchError naming file and field if it is not a results file of this schema."""
     try:
         held = read_json(path, _schema().validate_json)
         _check_words(held["rows"])
     except (OSError, ValueError) as error:
         raise CodiBenchError(f"{path}: not a results file ({one_line(error)}); run `pytest benchmarks` to make one") from error
-    return held["environment"], held["rows"]
+    return cast(dict[str, Any], held["environment"]), held["rows"]
 
 
 @cache
-def _schema() -> TypeAdapter:
+def _schema() -> TypeAdapter[Results]:
     """Made once, and not where nothing is read."""
     return TypeAdapter(Results)
 
 
 def _check_words(rows: list[Row]) -> None:
     """Every number is there once, and what was not measured has no word that a report could count. Raises ValueError."""
-    seen = {}
+    seen: dict[tuple[str, str, str, str], int] = {}
     for i, row in enumerate(rows):
         if row.key in seen:
             raise ValueError(f"rows.{i}: is about the same number as rows.{seen[row.key]}")
@@ -117,21 +117,23 @@ def _check_words(rows: list[Row]) -> None:
             raise ValueError(f"rows.{i}: is {next(filter(None, words))}, with status {row.status} and no measured number")
 
 
-def of_model(environment: dict, name: str, model: str):
+def of_model(environment: dict[str, Any], name: str, model: str) -> Any:
     """environment[name][model] of a results file, None where an older or odd one does not have it."""
     held = environment.get(name)
     return held.get(model) if isinstance(held, dict) else None
 
 
-def environment_of(told: dict, model: str) -> baselines.Environment | None:
+def environment_of(told: dict[str, Any], model: str) -> baselines.Environment | None:
     """The key that a model's numbers of that run are recorded under; None where the file does not say."""
     device, _, dtype = str(of_model(told, "devices", model) or "").partition(" ")
     try:
-        return baselines.Environment(
-            device="cpu" if device == "cpu" else told.get("device"),
-            instructions=told.get("instructions"),
-            torch=".".join(str(told.get("torch") or "").split("+")[0].split(".")[:2]),
-            dtype=dtype or told.get("dtype"),
+        return baselines.Environment.model_validate(
+            {
+                "device": "cpu" if device == "cpu" else told.get("device"),
+                "instructions": told.get("instructions"),
+                "torch": ".".join(str(told.get("torch") or "").split("+")[0].split(".")[:2]),
+                "dtype": dtype or told.get("dtype"),
+            }
         )
     except ValidationError:
         return None

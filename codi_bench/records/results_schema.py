@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, with_config
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 LARGEST = 1e15  # what has more digits is no measurement, and axes could not be laid out for it
@@ -31,10 +31,10 @@ Reproduction = Literal["REPRODUCED", "NOT REPRODUCED", "INCONCLUSIVE"]
 Regression = Literal["SAME", "DRIFTED", "UNCHECKED"]
 
 
+@with_config(CLOSED)
 class Number(TypedDict, total=False):
     """A number and its 95 % interval."""
 
-    __pydantic_config__ = CLOSED
     value: Real | None
     low: Real | None
     high: Real | None
@@ -47,25 +47,25 @@ class Null(Number, total=False):
     quantiles: list[Real]
 
 
+@with_config(OPEN)
 class SetScores(TypedDict, total=False):
     """What one set of features predicts."""
 
-    __pydantic_config__ = OPEN
     accuracy: Ends | None
     auc: Ends | None
 
 
+@with_config(OPEN)
 class Effect(TypedDict, total=False):
     """What one replacement costs."""
 
-    __pydantic_config__ = OPEN
     drop: Ends | None
 
 
+@with_config(OPEN)
 class Detail(TypedDict, total=False):
     """What a row says beside its number: reasons in words, and what figures are drawn from."""
 
-    __pydantic_config__ = OPEN
     validity: str
     fragile: bool
     decide: Count | None
@@ -90,10 +90,10 @@ class Detail(TypedDict, total=False):
     effects: dict[str, Effect]
 
 
+@with_config(OPEN)
 class ClaimText(TypedDict, total=False):
     """A claim in words."""
 
-    __pydantic_config__ = OPEN
     position: int
     family: str | None
     kind: str | None
@@ -103,19 +103,19 @@ class ClaimText(TypedDict, total=False):
     sound: str | None
 
 
+@with_config(CLOSED)
 class Difference(TypedDict):
     """The difference of two models, all of it there."""
 
-    __pydantic_config__ = CLOSED
     value: Real
     low: Real | None
     high: Real | None
 
 
+@with_config(CLOSED)
 class Winner(TypedDict):
     """Two models on one claim, and who is better."""
 
-    __pydantic_config__ = CLOSED
     claim: str
     metric: str
     unit: str
@@ -126,28 +126,28 @@ class Winner(TypedDict):
     test: str
 
 
+@with_config(OPEN)
 class Place(TypedDict, total=False):
     """Where step values are read."""
 
-    __pydantic_config__ = OPEN
     layer: int | None
     latent_pos: int | str | None
 
 
+@with_config(OPEN)
 class StepCell(TypedDict, total=False):
     """What a probe reads of one step at one place."""
 
-    __pydantic_config__ = OPEN
     accuracy: Number
     control: Real | None
     p: Real | None
     selectivity: Real | None
 
 
+@with_config(OPEN)
 class Step(TypedDict, total=False):
     """One step's value over the places; left_out: why nothing was probed."""
 
-    __pydantic_config__ = OPEN
     step: int
     n: Count
     left_out: str
@@ -156,26 +156,26 @@ class Step(TypedDict, total=False):
     cells: Annotated[list[StepCell], Field(max_length=1000)]
 
 
+@with_config(OPEN)
 class StepValues(TypedDict, total=False):
     """Which step's value can be read where: of one model, as a file of baselines/_values holds it too."""
 
-    __pydantic_config__ = OPEN
     inputs: dict[str, str]
     cells: list[Place]
     steps: Annotated[list[Step], Field(max_length=20)]
 
 
+@with_config(OPEN)
 class Noise(TypedDict):
     """What the study's probes read on pure noise, in words."""
 
-    __pydantic_config__ = OPEN
     text: str
 
 
+@with_config(OPEN)
 class Environment(TypedDict, total=False):
     """Where a run took place, on which inputs, and what its report says beside the rows."""
 
-    __pydantic_config__ = OPEN
     date: str | None
     device: str | None
     instructions: str | None

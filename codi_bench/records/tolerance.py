@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.stats import beta, poisson
 
 from codi_bench.errors import CodiBenchError
-from codi_bench.records.baseline import Component, Environment, Noise, Recorded, Tolerance, unpack_bits
+from codi_bench.records.baseline import Component, Environment, Noise, Recorded, Tolerance, Word, unpack_bits
 from codi_bench.records.results import Row
 from codi_bench.rules.stats import paired_counts
 
@@ -37,7 +38,7 @@ class Moved:
     of: str
     difference: float
     flips: int | None = None
-    word: str | None = None
+    word: Word | None = None
 
 
 def component(here: Environment, there: Environment, *, library: bool = False) -> Component:
@@ -71,26 +72,28 @@ def moved(held: Recorded, row: Row, component: Component, of: str) -> Moved:
     if held.outcomes is not None and after is not None:
         _, lost, gained, _ = paired_counts(unpack_bits(held.outcomes, held.n), unpack_bits(after, held.n))
         flips = lost + gained
-    return Moved(component, of, row.measured["value"] - held.value, flips, row.validity)
+    value = row.measured["value"]
+    assert value is not None  # a run that was ok measured it
+    return Moved(component, of, value - held.value, flips, row.validity)
 
 
 def noise_of(moves: Sequence[Moved]) -> dict[Component, Noise]:
     """The moves of one number by component: root mean square; standard deviation of what is drawn."""
-    found = {}
+    found: dict[Component, Noise] = {}
     for name in dict.fromkeys(each.component for each in moves):
         mine = [each for each in moves if each.component == name]
-        differences, flips = np.array([each.difference for each in mine]), [each.flips for each in mine]
+        differences, flips = np.array([each.difference for each in mine]), [each.flips for each in mine if each.flips is not None]
         drawn = name in DRAWN and len(mine) > 1
         found[name] = Noise(
             spread=float(differences.std(ddof=1) if drawn else np.sqrt(np.mean(differences**2))),
             runs=len(mine),
             of=", ".join(dict.fromkeys(each.of for each in mine)),
-            flips=None if None in flips else sum(flips),
+            flips=sum(flips) if len(flips) == len(mine) else None,
         )
     return found
 
 
-def words_of(held: Recorded, moves: Iterable[Moved]) -> set[str]:
+def words_of(held: Recorded, moves: Iterable[Moved]) -> set[Word]:
     """What the verdict became in other environments of the same dtype, and where one answer turned."""
     return {each.word for each in moves if each.component in (*ELSEWHERE, "turned") and each.word and each.word != held.verdict}
 
@@ -112,7 +115,7 @@ def turning(share: float, n: int) -> int:
     return max(1, int(poisson.ppf(1 - SELDOM, share * n)))
 
 
-def tolerance_of(held: Recorded, noise: Mapping[Component, Noise], words: Iterable[str] = (), *, turning: int = 1) -> Tolerance:
+def tolerance_of(held: Recorded, noise: Mapping[Component, Noise], words: Iterable[Word] = (), *, turning: int = 1) -> Tolerance:
     """The tolerance of a number with this noise, and why it is that number. turning: how many answers of its model may turn."""
     elsewhere, spread = {name: noise[name] for name in ELSEWHERE if name in noise}, spread_elsewhere(noise, turning=turning)
     runs = sum(each.runs for each in elsewhere.values())
@@ -121,7 +124,8 @@ def tolerance_of(held: Recorded, noise: Mapping[Component, Noise], words: Iterab
     same = "same environment: rounding alone"
     if "batch" in noise:
         same += f", {noise['batch'].of} moved it by {noise['batch'].spread:.2g}"
-    kind, device = "value", max(SPREADS * spread, resolution(held))
+    kind: Literal["outcomes", "value"] = "value"
+    device = max(SPREADS * spread, resolution(held))
     if held.unit == "count":
         device, other = 0.0, "a count is exact everywhere"
     elif held.outcomes is not None:
