@@ -27,14 +27,14 @@ def recorded(baselines: Path, *, device: str = "cpu") -> tuple[dict[str, Any], l
     for model in (*EMBEDDED, *LOGS):
         for claim in CLAIMS.values():
             if record := load_baseline(baselines, model, claim.id).newest(device):
-                newest[model] = max(record, newest.get(model, record), key=lambda one: one.date)
+                newest[model] = max(record, newest.get(model, record), key=lambda candidate: candidate.date)
                 rows += _rows(claim.id, model, record)
     for model in PUBLISHED:
         for claim in CLAIMS.values():
-            for metric, held in load_baseline(baselines, model, claim.id).reported.items():
-                printed: Number = {"value": held.value, "low": held.low, "high": held.high}
+            for metric, entry in load_baseline(baselines, model, claim.id).reported.items():
+                number: Number = {"value": entry.value, "low": entry.low, "high": entry.high}
                 rows.append(
-                    Row(claim.id, model, metric, "reported", NOT_RUN, held.unit, held.n, printed, cell=held.cell, reason=REASON)
+                    Row(claim.id, model, metric, "reported", NOT_RUN, entry.unit, entry.n, number, cell=entry.cell, reason=REASON)
                 )
     inputs = {model: {"weights": record.weights, "problems": record.problems} for model, record in newest.items()}
     environment = {
@@ -50,9 +50,9 @@ def recorded(baselines: Path, *, device: str = "cpu") -> tuple[dict[str, Any], l
 
 def _rows(claim: str, model: str, record: Record) -> list[Row]:
     rows = []
-    for key, held in record.metrics.items():
+    for key, entry in record.metrics.items():
         protocol, metric = of_record_key(key)
-        number: Number = {"value": held.value, "low": held.low, "high": held.high}
+        number: Number = {"value": entry.value, "low": entry.low, "high": entry.high}
         rows.append(
             Row(
                 claim,
@@ -60,16 +60,16 @@ def _rows(claim: str, model: str, record: Record) -> list[Row]:
                 metric,
                 protocol,
                 OK,
-                held.unit,
-                held.n,
+                entry.unit,
+                entry.n,
                 measured=number,
                 recorded=number,
-                null=None if held.null is None else cast(Null, held.null.model_dump()),
-                cell=held.cell,
+                null=None if entry.null is None else cast(Null, entry.null.model_dump()),
+                cell=entry.cell,
                 seeds=record.seeds,
-                validity=held.verdict,
+                validity=entry.verdict,
                 regression="SAME",
-                detail={"fragile": held.fragile, "decide": held.decide},
+                detail={"fragile": entry.fragile, "decide": entry.decide},
             )
         )
     return rows

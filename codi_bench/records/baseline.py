@@ -133,10 +133,10 @@ class Record(Strict):
     def _drops_are_from_one_accuracy(self) -> Record:
         """Points with outcomes are lost from the accuracy without an edit, which all of one protocol and n share."""
         clean: dict[tuple[str, int], float] = {}
-        for key, held in self.metrics.items():
-            if held.unit == "points" and (bits := unpack_bits(held.outcomes, held.n)) is not None:
-                accuracy = held.value + 100 * float(bits.mean())
-                if abs(clean.setdefault((of_record_key(key)[0], held.n), accuracy) - accuracy) > 100 * ROUNDING:
+        for key, number in self.metrics.items():
+            if number.unit == "points" and (bits := unpack_bits(number.outcomes, number.n)) is not None:
+                accuracy = number.value + 100 * float(bits.mean())
+                if abs(clean.setdefault((of_record_key(key)[0], number.n), accuracy) - accuracy) > 100 * ROUNDING:
                     raise ValueError(f"metrics.{key}: value and outcomes are not those of a drop from the accuracy of the others")
         return self
 
@@ -205,8 +205,8 @@ class Baseline(Strict):
             shared = sum(getattr(record.environment, k) == v for k, v in environment.model_dump().items())
             return same_inputs, not self.superseded(record), shared
 
-        found = max(self.recorded, key=worth)
-        return found, found.environment == environment
+        closest = max(self.recorded, key=worth)
+        return closest, closest.environment == environment
 
     def superseded(self, record: Record) -> bool:
         """Was another environment recorded later, by other code?"""
@@ -296,11 +296,11 @@ def metrics_recorded(folder: Path) -> int:
 
 def orphans(folder: Path, claims: Collection[str], models: Collection[str]) -> list[str]:
     """Files below `folder` that belong to no registered (model, claim): nothing would ever check them."""
-    found = []
+    lines = []
     for path in sorted(folder.glob("*/*.json")):
         if not path.parent.name.startswith("_") and (path.stem not in claims or path.parent.name not in models):
-            found.append(f"{path}: no registered claim '{path.stem}' for model '{path.parent.name}'; remove or rename the file")
-    return found
+            lines.append(f"{path}: no registered claim '{path.stem}' for model '{path.parent.name}'; remove or rename the file")
+    return lines
 
 
 def pack_bits(outcomes: np.ndarray | None) -> str | None:

@@ -55,11 +55,11 @@ class Move:
     @property
     def verdict(self) -> str:
         """Old -> new verdict, which of the two is fragile said; empty if it stays."""
-        old, new = (each.verdict if each else None for each in (self.old, self.new))
+        old, new = (number.verdict if number else None for number in (self.old, self.new))
         if old == new:
             return ""
-        said = ["recorded fragile"] * bool(self.old and self.old.fragile) + ["now fragile"] * bool(self.new and self.new.fragile)
-        return f"{old or 'none'} → {new or 'none'}" + (f" ({', '.join(said)})" if said else "")
+        notes = ["recorded fragile"] * bool(self.old and self.old.fragile) + ["now fragile"] * bool(self.new and self.new.fragile)
+        return f"{old or 'none'} → {new or 'none'}" + (f" ({', '.join(notes)})" if notes else "")
 
     @property
     def listed(self) -> bool:
@@ -99,20 +99,22 @@ def changes(baseline: Baseline, proposed: Record, *, own_problems: bool = False,
     own_problems: which problems are scored depends on the model (SAE errors): then outcomes of other weights are not paired.
     recorded: metrics of the whole suite, among which an alarm is sought.
     """
-    held, same = baseline.nearest(proposed.environment)
-    if held is None:
+    record, same = baseline.nearest(proposed.environment)
+    if record is None:
         moves = [Move(name, None, new, Regression.UNCHECKED.value, "nothing is recorded") for name, new in _sorted(proposed)]
         return Changes(baseline.model, baseline.claim, proposed, None, False, (), tuple(moves))
-    changed = held.changed_inputs(proposed)
-    apart = {"protocols", "seeds", "problems"} | ({"weights"} if own_problems else set())
-    names = dict(_sorted(held)) | dict(_sorted(proposed))
+    changed = record.changed_inputs(proposed)
+    pairing = {"protocols", "seeds", "problems"} | ({"weights"} if own_problems else set())
+    names = dict(_sorted(record)) | dict(_sorted(proposed))
     moves = [
-        _move(name, held, proposed, baseline.tolerance.get(name), same=same, paired=not apart & set(changed), recorded=recorded)
+        _move(
+            name, record, proposed, baseline.tolerance.get(name), same=same, paired=not pairing & set(changed), recorded=recorded
+        )
         for name in sorted(names)
     ]
-    inputs = [text for field in changed for text in _input(field, getattr(held, field), getattr(proposed, field))]
-    inputs += [f"{name}: a tolerance, but no record" for name in sorted(set(baseline.tolerance) - set(held.metrics))]
-    return Changes(baseline.model, baseline.claim, proposed, held, same, tuple(inputs), tuple(moves))
+    inputs = [text for field in changed for text in _input(field, getattr(record, field), getattr(proposed, field))]
+    inputs += [f"{name}: a tolerance, but no record" for name in sorted(set(baseline.tolerance) - set(record.metrics))]
+    return Changes(baseline.model, baseline.claim, proposed, record, same, tuple(inputs), tuple(moves))
 
 
 def weak_reason(reason: str) -> str | None:
@@ -124,9 +126,9 @@ def weak_reason(reason: str) -> str | None:
 
 
 def _move(
-    name: str, held: Record, proposed: Record, tolerance: Tolerance | None, *, same: bool, paired: bool, recorded: int
+    name: str, record: Record, proposed: Record, tolerance: Tolerance | None, *, same: bool, paired: bool, recorded: int
 ) -> Move:
-    old, new = held.metrics.get(name), proposed.metrics.get(name)
+    old, new = record.metrics.get(name), proposed.metrics.get(name)
     drifted = Regression.DRIFTED.value
     if old is None or new is None:
         return Move(name, old, new, drifted, "not recorded before" if old is None else "not measured any more")
@@ -137,8 +139,8 @@ def _move(
         flips = Flips(lost, gained, old.n, mcnemar_exact(before, after))
     allowed = 0.0 if tolerance is None else tolerance.deterministic if same else tolerance.device
     units = (new.value - old.value) / allowed if allowed and old.unit == new.unit else None
-    found = compare(old, new, tolerance, same=same, family_size=recorded, paired=paired)
-    return Move(name, old, new, found.word.value, found.why, units, flips, tuple(_also(old, new)))
+    outcome = compare(old, new, tolerance, same=same, family_size=recorded, paired=paired)
+    return Move(name, old, new, outcome.word.value, outcome.why, units, flips, tuple(_also(old, new)))
 
 
 def compare(
@@ -158,17 +160,17 @@ def compare(
     verdict = regression_verdict(old.verdict, new.verdict, fragile=old.fragile, words=() if same else tolerance.words)
     if verdict.word == Regression.DRIFTED:
         return Outcome(Regression.DRIFTED, f"{verdict.why}, tolerance 0")
-    turned = f"; {verdict.why}" if old.verdict != new.verdict else ""
+    note = f"; {verdict.why}" if old.verdict != new.verdict else ""
     outcomes = paired and None not in (old.outcomes, new.outcomes)
     if tolerance.kind == "outcomes" or (same and outcomes):  # in the same environment any flip is seen, whatever the tolerance
         if not outcomes:
             return Outcome(Regression.DRIFTED, "outcomes of the same problems are not on both sides")
         bits = unpack_bits(old.outcomes, old.n), unpack_bits(new.outcomes, new.n)
-        counted = regression_count(*bits, same_environment=same, family_size=family_size)
-        if counted.word == Regression.DRIFTED or not same:
-            return Outcome(counted.word, counted.why + turned)
+        flip_outcome = regression_count(*bits, same_environment=same, family_size=family_size)
+        if flip_outcome.word == Regression.DRIFTED or not same:
+            return Outcome(flip_outcome.word, flip_outcome.why + note)
     allowed = tolerance.deterministic if same else tolerance.device
-    return Outcome(regression_value(old.value, new.value, allowed).word, f"tolerance {allowed:.3g}{turned}")
+    return Outcome(regression_value(old.value, new.value, allowed).word, f"tolerance {allowed:.3g}{note}")
 
 
 def _also(old: Recorded, new: Recorded) -> Iterator[str]:
@@ -186,7 +188,7 @@ def _also(old: Recorded, new: Recorded) -> Iterator[str]:
     if not _moved(old.value, new.value) and any(_moved(getattr(old, end), getattr(new, end)) for end in ("low", "high")):
         yield f"interval [{_number(old.low)}, {_number(old.high)}] → [{_number(new.low)}, {_number(new.high)}]"
     for end in ("value", "low", "high", "p"):
-        before, after = (getattr(each.null, end) if each.null else None for each in (old, new))
+        before, after = (getattr(number.null, end) if number.null else None for number in (old, new))
         if _moved(before, after):
             yield f"null{'' if end == 'value' else f' {end}'} {_number(before)} → {_number(after)}"
 
@@ -214,7 +216,7 @@ def _input(field: str, old: str | Mapping[str, Any], new: str | Mapping[str, Any
 
 
 def _cell(cell: Cell | None) -> str:
-    return " ".join(f"{name} {where}" for name, where in cell.items() if where is not None) if cell else "none"
+    return " ".join(f"{name} {place}" for name, place in cell.items() if place is not None) if cell else "none"
 
 
 def _number(value: float | None) -> str:

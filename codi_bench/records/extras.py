@@ -47,13 +47,13 @@ def step_values(baselines: Path, inputs: Mapping[str, Mapping[str, str]]) -> dic
 
     Raises BaselineError for a damaged file.
     """
-    found = {}
-    for name, mine in inputs.items():
+    recorded_values = {}
+    for name, model_inputs in inputs.items():
         path = baselines / VALUES / f"{name}.json"
-        held = _read(path, STEP_VALUES) if path.is_file() else StepValues()
-        if held and held.get("inputs") == mine:
-            found[name] = held
-    return found
+        values = _read(path, STEP_VALUES) if path.is_file() else StepValues()
+        if values and values.get("inputs") == model_inputs:
+            recorded_values[name] = values
+    return recorded_values
 
 
 def noise_figures(baselines: Path) -> Noise | None:
@@ -68,8 +68,8 @@ def noise_figures(baselines: Path) -> Noise | None:
     parts = [f"{100 * case['means']['reads']:.1f} % ({name}; {case['draws']} draws)" for name, case in cases.items()]
     if not parts:
         return None
-    read = ", ".join(parts)
-    return {"text": f"On pure noise with labels that mean nothing the same protocol reads {read}, mean over 18 cells."}
+    readings = ", ".join(parts)
+    return {"text": f"On pure noise with labels that mean nothing the same protocol reads {readings}, mean over 18 cells."}
 
 
 def _read(path: Path, schema: TypeAdapter[Contents]) -> Contents:

@@ -64,16 +64,16 @@ def read_proposals(
     if not files:
         raise CodiBenchError(f"{report / 'proposals'}: nothing is proposed; {PROPOSE} first")
     names = {p: (p.stem, p.parent.name) if p.parent.name in BESIDE else (p.parent.name, p.stem) for p in files}
-    for i, (kind, asked) in enumerate((("proposal of model", models), ("proposal of claim", claims))):
-        for name in asked or ():
-            if name not in (known := {both[i] for both in names.values()}):
-                raise UnknownNameError(kind, name, known)
-    taken = [path for path in files if all(not only or name in only for name, only in zip(names[path], (models, claims)))]
-    if not taken:
+    for i, (kind, choice) in enumerate((("proposal of model", models), ("proposal of claim", claims))):
+        for name in choice or ():
+            if name not in (available := {pair[i] for pair in names.values()}):
+                raise UnknownNameError(kind, name, available)
+    paths = [path for path in files if all(not only or name in only for name, only in zip(names[path], (models, claims)))]
+    if not paths:
         raise CodiBenchError(f"{report / 'proposals'}: nothing is proposed for these models and claims; {PROPOSE} for them")
     recorded = metrics_recorded(folder)
-    claimed = [_read(path, folder, recorded) for path in taken if not path.parent.name.startswith("_")]
-    return claimed, [BESIDE[path.parent.name](path, folder) for path in taken if path.parent.name in BESIDE]
+    proposals = [_read(path, folder, recorded) for path in paths if not path.parent.name.startswith("_")]
+    return proposals, [BESIDE[path.parent.name](path, folder) for path in paths if path.parent.name in BESIDE]
 
 
 def _read(path: Path, folder: Path, recorded: int) -> Proposal:
@@ -83,9 +83,9 @@ def _read(path: Path, folder: Path, recorded: int) -> Proposal:
     return Proposal(before, record, changes(before, record, own_problems=own, recorded=recorded))
 
 
-def _own_problems(claim: str, held: Record | None, record: Record) -> bool:
+def _own_problems(claim: str, previous: Record | None, record: Record) -> bool:
     """Do other weights score other problems here? Only then are the claims loaded, which takes seconds."""
-    if held is None or held.weights == record.weights:
+    if previous is None or previous.weights == record.weights:
         return False
     from codi_bench.claims import CLAIMS
 
@@ -95,13 +95,13 @@ def _own_problems(claim: str, held: Record | None, record: Record) -> bool:
 def _step_values(path: Path, folder: Path) -> Beside:
     """What benchmarks/test_values.py proposes, one file a model: its own test compares numbers, here changed fields are named."""
     file, new = Path(VALUES, path.name), _read_values(path)
-    said = "not recorded before"
+    change = "not recorded before"
     if (folder / file).is_file():
         old = _read_values(folder / file)
         fields = [name for name in {**old, **new} if name not in ("date", "reason") and old.get(name) != new.get(name)]
-        said = f"changed: {', '.join(fields)}" if fields else "as recorded"
+        change = f"changed: {', '.join(fields)}" if fields else "as recorded"
     return Beside(
-        file, [f"step values of {path.stem}: {said}"], lambda _, reason: json.dumps(new | {"reason": reason}, indent=1) + "\n"
+        file, [f"step values of {path.stem}: {change}"], lambda _, reason: json.dumps(new | {"reason": reason}, indent=1) + "\n"
     )
 
 
@@ -118,9 +118,9 @@ def _read_values(path: Path) -> dict[str, Any]:
 
 def _speeds(path: Path, folder: Path) -> Beside:
     """What benchmarks/perf proposes, one file for all machines."""
-    held, new = perf.load_speeds(folder), read_strict(path, perf.Speeds, f"{perf.PROPOSE} again")
+    old, new = perf.load_speeds(folder), read_strict(path, perf.Speeds, f"{perf.PROPOSE} again")
     return Beside(
-        perf.FILE, perf.changes(held, new), lambda date, reason: strict_text(perf.accept(held, new, date=date, reason=reason))
+        perf.FILE, perf.changes(old, new), lambda date, reason: strict_text(perf.accept(old, new, date=date, reason=reason))
     )
 
 
@@ -140,19 +140,19 @@ def check_clean(folder: Path, report: Path) -> str | None:
             return f"git ignores {folder}"
         root = Path(top.stdout.rstrip("\n"))
         own = [path.resolve().relative_to(root) for path in (folder, report) if path.resolve().is_relative_to(root)]
-        apart = [f":(top,exclude,literal){path.as_posix()}" for path in own if path != Path(".")]
-        found = top if top.returncode else _git(root, "status", "--porcelain", "--", ":(top)", *apart)
+        excludes = [f":(top,exclude,literal){path.as_posix()}" for path in own if path != Path(".")]
+        status = top if top.returncode else _git(root, "status", "--porcelain", "--", ":(top)", *excludes)
     except OSError as error:
         return f"git cannot be run ({one_line(error)})"
-    if found.returncode:
+    if status.returncode:
         raise CodiBenchError(
-            f"{folder}: git cannot say what is changed around it ({found.stderr.strip()}); mend that or give --dirty"
+            f"{folder}: git cannot say what is changed around it ({status.stderr.strip()}); mend that or give --dirty"
         )
-    lines = found.stdout.splitlines() if root.resolve() != folder.resolve() else []
+    lines = status.stdout.splitlines() if root.resolve() != folder.resolve() else []
     if lines:
-        named = ", ".join(line[3:] for line in lines[:5]) + (f" and {len(lines) - 5} more" if len(lines) > 5 else "")
+        names = ", ".join(line[3:] for line in lines[:5]) + (f" and {len(lines) - 5} more" if len(lines) > 5 else "")
         raise CodiBenchError(
-            f"{root}: changed beside the baselines: {named}; commit that first, so that history tells what made the numbers, "
+            f"{root}: changed beside the baselines: {names}; commit that first, so that history tells what made the numbers, "
             "or give --dirty"
         )
     return None
@@ -169,19 +169,19 @@ def write_together(folder: Path, baselines: Sequence[Baseline], beside: dict[Pat
 
     The text of `reported` is carried over as it stands, byte for byte.
     """
-    targets = [path_of(folder, each.model, each.claim) for each in baselines] + [folder / file for file in beside]
+    targets = [path_of(folder, baseline.model, baseline.claim) for baseline in baselines] + [folder / file for file in beside]
     for path in targets:
         check_writable(path, "give --baselines DIR, a folder that can be written to")
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".accept-", ignore_cleanup_errors=True) as staged:
-            for each in baselines:
-                _stage(Path(staged), each, path_of(folder, each.model, each.claim))
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".accept-", ignore_cleanup_errors=True) as stage:
+            for baseline in baselines:
+                _stage(Path(stage), baseline, path_of(folder, baseline.model, baseline.claim))
             for file, text in beside.items():
-                write_text(Path(staged) / file, text)
+                write_text(Path(stage) / file, text)
             for target in targets:
                 target.parent.mkdir(parents=True, exist_ok=True)
             for target in targets:
-                os.replace(Path(staged) / target.relative_to(folder), target)
+                os.replace(Path(stage) / target.relative_to(folder), target)
     except OSError as error:
         raise BaselineError(
             f"{folder}: cannot be written ({one_line(error)}); see `git status` there, and accept again"
@@ -189,18 +189,18 @@ def write_together(folder: Path, baselines: Sequence[Baseline], beside: dict[Pat
     return targets
 
 
-def _stage(staged: Path, baseline: Baseline, target: Path) -> None:
-    written = save_baseline(staged, baseline)
+def _stage(stage: Path, baseline: Baseline, target: Path) -> None:
+    file = save_baseline(stage, baseline)
     if target.is_file():
-        write_text(written, _with_reported(written.read_text(encoding="utf-8"), target.read_text(encoding="utf-8")))
-    if load_baseline(staged, baseline.model, baseline.claim) != baseline:  # a NaN, for one, equals nothing
+        write_text(file, _with_reported(file.read_text(encoding="utf-8"), target.read_text(encoding="utf-8")))
+    if load_baseline(stage, baseline.model, baseline.claim) != baseline:  # a NaN, for one, equals nothing
         raise BaselineError(f"{target}: would not be read back as it was written (is a number NaN?); nothing is recorded")
 
 
 def _with_reported(new: str, old: str) -> str:
     """The new text of a baseline file with the `reported` part of the old one, as it was printed."""
-    held, fresh = _part(old, "reported"), _part(new, "reported")
-    return new[: fresh[0]] + old[slice(*held)] + new[fresh[1] :] if held and fresh else new
+    old_span, new_span = _part(old, "reported"), _part(new, "reported")
+    return new[: new_span[0]] + old[slice(*old_span)] + new[new_span[1] :] if old_span and new_span else new
 
 
 def _part(text: str, field: str) -> tuple[int, int] | None:

@@ -91,11 +91,11 @@ def write_results(path: Path, environment: dict[str, Any], rows: list[Row]) -> N
 def read_results(path: Path) -> tuple[dict[str, Any], list[Row]]:
     """Environment and rows. Raises CodiBenchError naming file and field if it is not a results file of this schema."""
     try:
-        held = read_json(path, _schema().validate_json)
-        _check_words(held["rows"])
+        contents = read_json(path, _schema().validate_json)
+        _check_words(contents["rows"])
     except (OSError, ValueError) as error:
         raise CodiBenchError(f"{path}: not a results file ({one_line(error)}); run `pytest benchmarks` to make one") from error
-    return cast(dict[str, Any], held["environment"]), held["rows"]
+    return cast(dict[str, Any], contents["environment"]), contents["rows"]
 
 
 @cache
@@ -106,11 +106,11 @@ def _schema() -> TypeAdapter[Results]:
 
 def _check_words(rows: list[Row]) -> None:
     """Every number is there once, and what was not measured has no word that a report could count. Raises ValueError."""
-    seen: dict[tuple[str, str, str, str], int] = {}
+    positions: dict[tuple[str, str, str, str], int] = {}
     for i, row in enumerate(rows):
-        if row.key in seen:
-            raise ValueError(f"rows.{i}: is about the same number as rows.{seen[row.key]}")
-        seen[row.key] = i
+        if row.key in positions:
+            raise ValueError(f"rows.{i}: is about the same number as rows.{positions[row.key]}")
+        positions[row.key] = i
         words = [row.validity, row.reproduction, *["SAME"] * (row.regression == "SAME")]
         number = finite((row.measured or {}).get("value")) if row.status == OK else None
         if number is None and any(words):
@@ -119,8 +119,8 @@ def _check_words(rows: list[Row]) -> None:
 
 def of_model(environment: dict[str, Any], name: str, model: str) -> Any:
     """environment[name][model] of a results file, None where an older or odd one does not have it."""
-    held = environment.get(name)
-    return held.get(model) if isinstance(held, dict) else None
+    by_model = environment.get(name)
+    return by_model.get(model) if isinstance(by_model, dict) else None
 
 
 def environment_of(told: dict[str, Any], model: str) -> baselines.Environment | None:

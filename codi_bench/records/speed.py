@@ -65,13 +65,13 @@ class Speeds(Strict):
 
     def of(self, machine: Machine) -> dict[str, Ratio]:
         """By benchmark, what is recorded for exactly this machine."""
-        return {name: ratio for each in self.recorded if each.machine == machine for name, ratio in each.ratios.items()}
+        return {name: ratio for entry in self.recorded if entry.machine == machine for name, ratio in entry.ratios.items()}
 
     def having(self, machine: Machine, ratios: dict[str, Ratio]) -> Speeds:
         """With these ratios of a machine; its others and those of other machines stay as they are."""
-        others = [each for each in self.recorded if each.machine != machine]
+        rest = [entry for entry in self.recorded if entry.machine != machine]
         own = Ratios(machine=machine, ratios=self.of(machine) | ratios)
-        return Speeds(schema=1, recorded=sorted([*others, own], key=lambda each: str(each.machine)))
+        return Speeds(schema=1, recorded=sorted([*rest, own], key=lambda entry: str(entry.machine)))
 
 
 def load_speeds(baselines: Path) -> Speeds:
@@ -134,34 +134,34 @@ def judge(held: Ratio | None, ratio: float, work: str) -> Outcome:
 
 def orphans(held: Speeds, names: Collection[str]) -> list[str]:
     """Recorded ratios that no benchmark of these names would ever check again."""
-    gone = sorted({name for each in held.recorded for name in each.ratios} - set(names))
-    return [f"{FILE}: no benchmark '{name}' any more; remove or rename its entries" for name in gone]
+    missing = sorted({name for entry in held.recorded for name in entry.ratios} - set(names))
+    return [f"{FILE}: no benchmark '{name}' any more; remove or rename its entries" for name in missing]
 
 
 def not_run(held: Speeds, devices: Collection[str]) -> list[str]:
     """What is recorded for devices that are not among these."""
     return [
-        f"NOT RUN: speed of {name}: recorded on {each.machine.device}, which is not here"
-        for each in held.recorded
-        if each.machine.device not in devices
-        for name in each.ratios
+        f"NOT RUN: speed of {name}: recorded on {entry.machine.device}, which is not here"
+        for entry in held.recorded
+        if entry.machine.device not in devices
+        for name in entry.ratios
     ]
 
 
 def accept(held: Speeds, proposed: Speeds, *, date: str, reason: str) -> Speeds:
     """The records with the proposed ratios: each replaces that of its own machine and name, and no other."""
-    for each in proposed.recorded:
-        dated = {name: ratio.model_copy(update={"date": date, "reason": reason}) for name, ratio in each.ratios.items()}
-        held = held.having(each.machine, dated)
+    for entry in proposed.recorded:
+        ratios = {name: ratio.model_copy(update={"date": date, "reason": reason}) for name, ratio in entry.ratios.items()}
+        held = held.having(entry.machine, ratios)
     return held
 
 
 def changes(held: Speeds, proposed: Speeds) -> list[str]:
     """Old → new of each proposed ratio, in units of the recorded tolerance, and of the tolerance."""
-    found = [(name, held.of(each.machine).get(name), new) for each in proposed.recorded for name, new in each.ratios.items()]
+    pairs = [(name, held.of(entry.machine).get(name), new) for entry in proposed.recorded for name, new in entry.ratios.items()]
     return [
         f"{said(name, judge(old, new.ratio, new.work))}; tolerance {old.tolerance if old else 'none'} → {new.tolerance}"
-        for name, old, new in found
+        for name, old, new in pairs
     ]
 
 

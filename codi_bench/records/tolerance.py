@@ -80,22 +80,22 @@ def moved(held: Recorded, row: Row, component: Component, of: str) -> Moved:
 def noise_of(moves: Sequence[Moved]) -> dict[Component, Noise]:
     """The moves of one number by component: root mean square; standard deviation of what is drawn."""
     found: dict[Component, Noise] = {}
-    for name in dict.fromkeys(each.component for each in moves):
-        mine = [each for each in moves if each.component == name]
-        differences, flips = np.array([each.difference for each in mine]), [each.flips for each in mine if each.flips is not None]
-        drawn = name in DRAWN and len(mine) > 1
+    for name in dict.fromkeys(move.component for move in moves):
+        own = [move for move in moves if move.component == name]
+        differences, flips = np.array([move.difference for move in own]), [move.flips for move in own if move.flips is not None]
+        is_draw = name in DRAWN and len(own) > 1
         found[name] = Noise(
-            spread=float(differences.std(ddof=1) if drawn else np.sqrt(np.mean(differences**2))),
-            runs=len(mine),
-            of=", ".join(dict.fromkeys(each.of for each in mine)),
-            flips=sum(flips) if len(flips) == len(mine) else None,
+            spread=float(differences.std(ddof=1) if is_draw else np.sqrt(np.mean(differences**2))),
+            runs=len(own),
+            of=", ".join(dict.fromkeys(move.of for move in own)),
+            flips=sum(flips) if len(flips) == len(own) else None,
         )
     return found
 
 
 def words_of(held: Recorded, moves: Iterable[Moved]) -> set[Word]:
     """What the verdict became in other environments of the same dtype, and where one answer turned."""
-    return {each.word for each in moves if each.component in (*ELSEWHERE, "turned") and each.word and each.word != held.verdict}
+    return {move.word for move in moves if move.component in (*ELSEWHERE, "turned") and move.word and move.word != held.verdict}
 
 
 def resolution(held: Recorded) -> float:
@@ -118,9 +118,9 @@ def turning(share: float, n: int) -> int:
 def tolerance_of(held: Recorded, noise: Mapping[Component, Noise], words: Iterable[Word] = (), *, turning: int = 1) -> Tolerance:
     """The tolerance of a number with this noise, and why it is that number. turning: how many answers of its model may turn."""
     elsewhere, spread = {name: noise[name] for name in ELSEWHERE if name in noise}, spread_elsewhere(noise, turning=turning)
-    runs = sum(each.runs for each in elsewhere.values())
+    runs = sum(entry.runs for entry in elsewhere.values())
     answers = [noise["turned"].of + (f", {turning} times" if turning > 1 else "")] if "turned" in noise else []
-    said = "; ".join([*(each.of for each in elsewhere.values()), *answers])
+    sources = "; ".join([*(entry.of for entry in elsewhere.values()), *answers])
     same = "same environment: rounding alone"
     if "batch" in noise:
         same += f", {noise['batch'].of} moved it by {noise['batch'].spread:.2g}"
@@ -131,11 +131,11 @@ def tolerance_of(held: Recorded, noise: Mapping[Component, Noise], words: Iterab
     elif held.outcomes is not None:
         kind, device, other = "outcomes", 0.0, "another one: exact McNemar on the same problems (VERDICTS 4)"
         if runs:
-            other += f"; {sum(each.flips or 0 for each in elsewhere.values())} of {runs * held.n} outcomes turned"
-    elif not said:
+            other += f"; {sum(entry.flips or 0 for entry in elsewhere.values())} of {runs * held.n} outcomes turned"
+    elif not sources:
         other = "another one: what one problem moves; nothing was measured elsewhere yet"
     else:
-        other = f"another one: {SPREADS} times the spread of {spread:.2g} ({said})"
+        other = f"another one: {SPREADS} times the spread of {spread:.2g} ({sources})"
         other += "" if SPREADS * spread > resolution(held) else ", but not below what one problem moves"
     return Tolerance(
         kind=kind,
@@ -149,13 +149,13 @@ def tolerance_of(held: Recorded, noise: Mapping[Component, Noise], words: Iterab
 
 def churn(found: Iterable[tuple[Recorded, Mapping[Component, Noise]]]) -> tuple[int, int, float]:
     """(outcomes that turned, outcomes measured again, exact 97.5 % upper bound of their share) in other environments."""
-    turned = again = 0
+    flips = outcomes = 0
     for held, noise in found:
-        for each in (noise[name] for name in ELSEWHERE if name in noise):
-            if each.flips is not None:
-                turned, again = turned + each.flips, again + each.runs * held.n
-    bound = float(beta.isf(0.025, turned + 1, again - turned)) if turned < again else 1.0
-    return turned, again, bound
+        for entry in (noise[name] for name in ELSEWHERE if name in noise):
+            if entry.flips is not None:
+                flips, outcomes = flips + entry.flips, outcomes + entry.runs * held.n
+    bound = float(beta.isf(0.025, flips + 1, outcomes - flips)) if flips < outcomes else 1.0
+    return flips, outcomes, bound
 
 
 def kept(tolerance: Tolerance, before: Recorded | None, after: Recorded) -> Tolerance:
