@@ -144,6 +144,15 @@ def test_inputs_that_changed_are_named_old_to_new():
     assert not found.listed
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, "w" * 64), ("w" * 64, None)])
+def test_a_partner_that_came_or_went_is_named(before, after):
+    held = Baseline(
+        schema=1, model="m", claim="c", recorded=[record({"x": plain(1.0)}, partner=before)], tolerance={"x": BY_VALUE}
+    )
+    (line,) = changes(held, record({"x": plain(1.0)}, partner=after)).inputs
+    assert sorted(line.removeprefix("partner: ").split(" → ")) == ["none", "wwwwwwwwwwww…"]
+
+
 def test_an_input_that_changed_under_all_claims_is_shown_once():
     found = [changes(baseline({"x": plain(1.0)}), record({"x": plain(1.0)}, weights="d" * 64)) for _ in range(3)]
     said = terminal(found)

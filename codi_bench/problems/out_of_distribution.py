@@ -18,7 +18,7 @@ DRAWS = 500  # of numbers for one story: long chains of large numbers seldom sta
 
 
 def distracted(n: int, *, seed: int) -> list[Problem]:
-    """The first n test problems, each behind a fact about somebody and something else: `Tom has 7 pens.`"""
+    """The first n test problems, each behind a fact such as `Tom has 7 pens.` about somebody and something else."""
     rng, problems = random.Random(f"codi-bench:odd:{seed}:distracted"), []
     for problem in generate(n, seed=seed, split="test"):
         person, thing = (rng.choice([word for word in words if word not in problem.question]) for words in (NAMES, THINGS))

@@ -51,9 +51,9 @@ class Problem:
 
 
 def parse_number(text: str) -> float | None:
-    """The last number of a text, thousands commas removed; None if there is none.
+    r"""The last number of a text, thousands commas removed; None if there is none.
 
-    The published scoring: `float` of the last match of `-?\\d+\\.?\\d*`.
+    The published scoring: `float` of the last match of `-?\d+\.?\d*`.
     """
     numbers = NUMBER.findall(text.replace(",", ""))
     return float(numbers[-1]) if numbers else None

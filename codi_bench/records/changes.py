@@ -165,8 +165,9 @@ def compare(
     if tolerance.kind == "outcomes" or (same and outcomes):  # in the same environment any flip is seen, whatever the tolerance
         if not outcomes:
             return Outcome(Regression.DRIFTED, "outcomes of the same problems are not on both sides")
-        bits = unpack_bits(old.outcomes, old.n), unpack_bits(new.outcomes, new.n)
-        flip_outcome = regression_count(*bits, same_environment=same, family_size=family_size)
+        before_bits, after_bits = unpack_bits(old.outcomes, old.n), unpack_bits(new.outcomes, new.n)
+        assert before_bits is not None and after_bits is not None  # both have outcomes
+        flip_outcome = regression_count(before_bits, after_bits, same_environment=same, family_size=family_size)
         if flip_outcome.word == Regression.DRIFTED or not same:
             return Outcome(flip_outcome.word, flip_outcome.why + note)
     allowed = tolerance.deterministic if same else tolerance.device
@@ -204,15 +205,19 @@ def _sorted(record: Record) -> list[tuple[str, Recorded]]:
     return sorted(record.metrics.items())
 
 
-def _input(field: str, old: str | Mapping[str, Any], new: str | Mapping[str, Any]) -> Iterator[str]:
+def _input(field: str, old: str | Mapping[str, Any] | None, new: str | Mapping[str, Any] | None) -> Iterator[str]:
     """old -> new of a changed input: hashes by their beginning, of protocols and seeds those that differ."""
-    if isinstance(old, str) and isinstance(new, str):
-        yield f"{field}: {old[:12]}… → {new[:12]}…"
+    if not isinstance(old, Mapping) or not isinstance(new, Mapping):  # a claim may have a partner now that had none
+        yield f"{field}: {_short(old)} → {_short(new)}"
         return
-    assert not isinstance(old, str) and not isinstance(new, str)  # it is one field of two records
     for name in {**old, **new}:
         if old.get(name) != new.get(name):
             yield f"{field}, {name}: {old.get(name, 'none')} → {new.get(name, 'none')}"
+
+
+def _short(value: object) -> str:
+    """The beginning of a hash."""
+    return "none" if value is None else f"{str(value)[:12]}…"
 
 
 def _cell(cell: Cell | None) -> str:

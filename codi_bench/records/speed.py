@@ -61,7 +61,7 @@ class Speeds(Strict):
     """The file of ratios: one entry a machine."""
 
     format: Literal[1] = Field(1, alias="schema")
-    recorded: list[Ratios] = []
+    recorded: list[Ratios] = Field(default_factory=list)
 
     def of(self, machine: Machine) -> dict[str, Ratio]:
         """By benchmark, what is recorded for exactly this machine."""

@@ -63,17 +63,18 @@ def differences(here: Environment, there: Environment) -> list[str]:
 
 def moved(held: Recorded, row: Row, component: Component, of: str) -> Moved:
     """One number of a run against the recorded one. Raises CodiBenchError where they are not of as many problems."""
-    if row.n != held.n or row.measured is None:
+    value = row.measured.get("value") if row.measured else None
+    if row.n != held.n or value is None:
         where = f"{row.model} {row.claim} {row.metric}"
         raise CodiBenchError(
             f"{where}: field n is {row.n} in the run ({of}) and {held.n} in the record; give a run of the same problems"
         )
     flips, after = None, row.detail.get("outcomes")
     if held.outcomes is not None and after is not None:
-        _, lost, gained, _ = paired_counts(unpack_bits(held.outcomes, held.n), unpack_bits(after, held.n))
+        before, turned = unpack_bits(held.outcomes, held.n), unpack_bits(after, held.n)
+        assert before is not None and turned is not None
+        _, lost, gained, _ = paired_counts(before, turned)
         flips = lost + gained
-    value = row.measured["value"]
-    assert value is not None  # a run that was ok measured it
     return Moved(component, of, value - held.value, flips, row.validity)
 
 
