@@ -76,8 +76,8 @@ def surface_only(rng, *, n: int, cells: int, d: int, steep: float = 1.5, strengt
     y = _two_classes(lambda: rng.random(n) < p)
     x = spectrum(rng, n, cells, d, 0.0)
     for cell in range(cells):
-        for read in (steps, length, hump):
-            x[:, cell] += strength * ((read - read.mean()) / read.std())[:, None] * direction(rng, d)
+        for variable in (steps, length, hump):
+            x[:, cell] += strength * ((variable - variable.mean()) / variable.std())[:, None] * direction(rng, d)
     return Planted(x, y, surface=surface_design({"length": length}, {"steps": steps}, n), propensity=p)
 
 
@@ -129,11 +129,11 @@ def _two_classes(draw, smallest: int = 10) -> np.ndarray:
 def attained_auc(shift: float, n: int, d: int, *, repeats: int, seed: int, decay: float = 0.0, folds=5, Cs=CS) -> float:
     """Mean held-out AUC of the probe pipeline over `repeats` data sets [n, d] of that shift; the same noise for every shift."""
     # The data sets stand beside each other as cells: what is held out in one is held out in all.
-    made = signal(stream(seed, "attained AUC"), n=n, cells=repeats, d=d, shift=shift, decay=decay)
-    splits, fold = nested_splits(made.labels, folds=folds, seed=seed)
-    cells = [made.activations[:, k] for k in range(repeats)]
-    score = scores(cells, made.labels[:, None], splits, Cs=Cs, loose=True, workers=1).score[:, 0]
-    return float(fold_auc(score.T, made.labels, fold)[0].mean())
+    data = signal(stream(seed, "attained AUC"), n=n, cells=repeats, d=d, shift=shift, decay=decay)
+    splits, fold = nested_splits(data.labels, folds=folds, seed=seed)
+    cells = [data.activations[:, k] for k in range(repeats)]
+    score = scores(cells, data.labels[:, None], splits, Cs=Cs, loose=True, workers=1).score[:, 0]
+    return float(fold_auc(score.T, data.labels, fold)[0].mean())
 
 
 def shift_for_auc(target: float, n: int, d: int, *, repeats: int = 100, seed: int = 0, tolerance: float = 0.002, **how) -> float:
@@ -150,10 +150,10 @@ def shift_for_auc(target: float, n: int, d: int, *, repeats: int = 100, seed: in
             raise MeasureError(f"no shift up to 64 attains an AUC of {target} with n = {n}, d = {d}")
     while True:
         middle = (low + high) / 2
-        found = attained_auc(middle, n, d, repeats=repeats, seed=seed, **how)
-        if abs(found - target) <= tolerance or high - low < 1e-6:
+        auc = attained_auc(middle, n, d, repeats=repeats, seed=seed, **how)
+        if abs(auc - target) <= tolerance or high - low < 1e-6:
             return middle
-        low, high = (middle, high) if found < target else (low, middle)
+        low, high = (middle, high) if auc < target else (low, middle)
 
 
 # --- right and wrong -------------------------------------------------------------------------------------------------
@@ -166,11 +166,11 @@ def ablations(rng, *, n: int, drops: Sequence[float], baseline: float = 0.5, gai
     Raises MeasureError where a loss exceeds what is right, or a gain what is wrong.
     """
     drops = tuple(map(float, drops))
-    lost = np.array([drop + gains for drop in drops])
-    if not 0 < baseline < 1 or not ((lost >= 0) & (lost <= baseline)).all() or not 0 <= gains <= 1 - baseline:
+    losses = np.array([drop + gains for drop in drops])
+    if not 0 < baseline < 1 or not ((losses >= 0) & (losses <= baseline)).all() or not 0 <= gains <= 1 - baseline:
         raise MeasureError(f"drops {drops} with gains {gains} do not fit a baseline of {baseline}")
     clean, u = rng.random(n) < baseline, rng.random((len(drops), n))
-    return Outcomes(clean, np.where(clean, u >= (lost / baseline)[:, None], u < gains / (1 - baseline)), drops)
+    return Outcomes(clean, np.where(clean, u >= (losses / baseline)[:, None], u < gains / (1 - baseline)), drops)
 
 
 def answers(rng, *, n: int, rates: Sequence[float], shared: float = 0.5, variants: int = 1) -> np.ndarray:
@@ -178,6 +178,6 @@ def answers(rng, *, n: int, rates: Sequence[float], shared: float = 0.5, variant
 
     shared: correlation of the cells' normal scores within a problem; with variants, the problems i // variants share it.
     """
-    common = np.repeat(rng.standard_normal(-(-n // variants)), variants)[:n, None]
-    own = rng.standard_normal((n, len(rates)))
-    return np.sqrt(shared) * common + np.sqrt(1 - shared) * own < norm.ppf(np.asarray(rates, float))
+    difficulty = np.repeat(rng.standard_normal(-(-n // variants)), variants)[:n, None]
+    residual = rng.standard_normal((n, len(rates)))
+    return np.sqrt(shared) * difficulty + np.sqrt(1 - shared) * residual < norm.ppf(np.asarray(rates, float))

@@ -38,10 +38,10 @@ class Sweep:
 
     def rows(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Outcomes and log-probabilities [draws, n] of a condition."""
-        at = [i for i, known in enumerate(self.names) if known == name]
-        if not at:
+        draws = [i for i, condition in enumerate(self.names) if condition == name]
+        if not draws:
             raise MeasureError(f"condition '{name}' was not run")
-        return self.right[at], self.log_probability[at]
+        return self.right[draws], self.log_probability[draws]
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Effect:
 
 def check_controls(sweep: Sweep) -> None:
     """Raises MeasureError where replacing every latent by itself changes an answer: then no drop means anything."""
-    (clean, _), (same, _) = sweep.rows(CLEAN), sweep.rows(SELF)
-    changed = int((clean != same).sum())
-    if changed:
-        raise MeasureError(f"a control fails: replacing every latent by itself changes {changed} of {clean.size} answers")
+    (clean, _), (identity, _) = sweep.rows(CLEAN), sweep.rows(SELF)
+    changes = int((clean != identity).sum())
+    if changes:
+        raise MeasureError(f"a control fails: replacing every latent by itself changes {changes} of {clean.size} answers")
 
 
 def effect(sweep: Sweep, name: str, *, seed: int = 0) -> Effect:

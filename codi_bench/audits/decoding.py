@@ -55,24 +55,22 @@ def compared(true: np.ndarray, *, seed: int) -> Compared:
     if n < FEWEST:
         raise MeasureError(f"{n} rightly answered problems have so many steps, {FEWEST} are needed: give more problems")
     rows = np.arange(n)
-    other = stream(seed, OTHER).permutation(rows)
-    other = np.where(other == rows, (rows + 1) % n, other)  # nobody is another
-    return Compared(true[rows, rows], true[rows, other], float((true.sum() - np.trace(true)) / (n * (n - 1))))
+    partner = stream(seed, OTHER).permutation(rows)
+    partner = np.where(partner == rows, (rows + 1) % n, partner)  # nobody is another
+    return Compared(true[rows, rows], true[rows, partner], float((true.sum() - np.trace(true)) / (n * (n - 1))))
 
 
 def all_found(numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Do all m values of row j stand somewhere in the words of row i? bool [n, n]; values float [n, m]."""
-    found = [(numbers == row[:, None, None, None]).any(axis=(2, 3)).all(axis=0) for row in values]
-    return np.array(found, bool).reshape(len(values), len(numbers)).T
+    matches = [(numbers == row[:, None, None, None]).any(axis=(2, 3)).all(axis=0) for row in values]
+    return np.array(matches, bool).reshape(len(values), len(numbers)).T
 
 
 def all_begun(texts: Sequence[set[str]], values: Sequence[Sequence[str]]) -> np.ndarray:
-    """Does each value of row j begin with a number in the words of row i? bool [n, n].
-
-    The most generous reading of a number that takes several ids.
-    """
-    begun = [[{value[:end] for end in range(1, len(value) + 1)} for value in row] for row in values]
-    return np.array([[all(start & said for start in row) for row in begun] for said in texts])
+    """Does each value of row j begin with a number in the words of row i? bool [n, n]: the most generous reading of a number that
+    takes several ids."""
+    prefixes = [[{value[:end] for end in range(1, len(value) + 1)} for value in row] for row in values]
+    return np.array([[all(beginnings & words for beginnings in row) for row in prefixes] for words in texts])
 
 
 def first_is(numbers: np.ndarray, place: int, values: np.ndarray) -> np.ndarray:

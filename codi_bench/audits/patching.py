@@ -41,8 +41,8 @@ class Patched:
 
     def of(self, source: str, places: Sequence[int], *, keys_only: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """follows and stays bool [known pairs] under one patch."""
-        at = self.patches.index(Patch(source, tuple(places), keys_only))
-        return self.follows[at, self.known], self.stays[at, self.known]
+        row = self.patches.index(Patch(source, tuple(places), keys_only))
+        return self.follows[row, self.known], self.stays[row, self.known]
 
     def halves(self) -> tuple[Patched, Patched]:
         """The first and the second half of the pairs: one to choose on, one to count on."""
@@ -76,20 +76,18 @@ class Steered:
 
 
 def patches(num_latents: int, *, full: bool = False) -> tuple[Patch, ...]:
-    """Every place alone, from every source, with its keys and values alone; all places at once.
-
-    With `full` also pairs of places, and cumulative from the left and from the right.
-    """
-    every = tuple(range(num_latents))
-    found = [Patch(SELF, every)]
+    """Every place alone, from every source, with its keys and values alone; all places at once; with `full` also pairs of
+    places, and cumulative from the left and from the right."""
+    all_places = tuple(range(num_latents))
+    battery = [Patch(SELF, all_places)]
     for source in (DONOR, SAME, RANDOM, NOISE):
-        found += [Patch(source, (place,)) for place in every] + [Patch(source, every)]
-    found += [Patch(source, (place,), keys_only=True) for place in every for source in (SELF, DONOR, SAME, RANDOM)]
+        battery += [Patch(source, (place,)) for place in all_places] + [Patch(source, all_places)]
+    battery += [Patch(source, (place,), keys_only=True) for place in all_places for source in (SELF, DONOR, SAME, RANDOM)]
     if full:
-        sets: list[tuple[int, ...]] = [(a, b) for a in every for b in every[a + 1 :]]
-        sets += [every[: k + 1] for k in every[1:]] + [every[k:] for k in every[1:]]
-        found += [Patch(source, places) for places in sets for source in (DONOR, SAME, RANDOM, NOISE)]
-    return tuple(dict.fromkeys(found))
+        sets = [(a, b) for a in all_places for b in all_places[a + 1 :]]
+        sets += [all_places[: k + 1] for k in all_places[1:]] + [all_places[k:] for k in all_places[1:]]
+        battery += [Patch(source, places) for places in sets for source in (DONOR, SAME, RANDOM, NOISE)]
+    return tuple(dict.fromkeys(battery))
 
 
 def check_known(known: np.ndarray) -> None:
@@ -103,9 +101,9 @@ def check_known(known: np.ndarray) -> None:
 
 def check_self(found: Patched) -> None:
     """Raises MeasureError where the own values change an answer: then no rate means anything."""
-    for patch, changed in zip(found.patches, found.changed):
-        if patch.source == SELF and changed.any():
-            raise MeasureError(f"a control fails: patch '{patch}' changes {int(changed.sum())} of {found.known.sum()} answers")
+    for patch, changes in zip(found.patches, found.changed):
+        if patch.source == SELF and changes.any():
+            raise MeasureError(f"a control fails: patch '{patch}' changes {int(changes.sum())} of {found.known.sum()} answers")
 
 
 def steered(
@@ -113,23 +111,22 @@ def steered(
 ) -> list[Steered]:
     """Each set of places patched from the donor, against its controls, corrected together; claims: of the family."""
     controls = (SAME, RANDOM) if keys_only else (SAME, RANDOM, NOISE)  # a random vector has no keys and values
-    asked = [{name: found.of(name, places, keys_only=keys_only) for name in (DONOR, *controls)} for found, places in tests]
+    runs = [{name: sample.of(name, places, keys_only=keys_only) for name in (DONOR, *controls)} for sample, places in tests]
     p = {
-        name: across_claims([mcnemar_exact(each[DONOR][0], each[name][0], "greater") for each in asked], claims)
-        for name in controls
+        name: across_claims([mcnemar_exact(run[DONOR][0], run[name][0], "greater") for run in runs], claims) for name in controls
     }
     steps = []
-    for i, ((_, places), each) in enumerate(zip(tests, asked, strict=True)):
-        follows, stays = each[DONOR]
-        strictest = max(controls, key=lambda name: each[name][0].sum())
+    for i, ((_, places), run) in enumerate(zip(tests, runs, strict=True)):
+        follows, stays = run[DONOR]
+        strictest = max(controls, key=lambda name: run[name][0].sum())
         rates = [wilson(int(outcome.sum()), len(outcome)) for outcome in (follows, stays, ~(follows | stays))]
         steps.append(
             Steered(
                 Patch(DONOR, tuple(places), keys_only),
-                *cast(tuple[Estimate, Estimate, Estimate], rates),
-                {name: wilson(int(each[name][0].sum()), len(follows)) for name in controls},
-                {name: float(each[name][1].mean()) for name in controls},
-                newcombe_paired(follows, each[strictest][0]),
+                *rates,
+                {name: wilson(int(run[name][0].sum()), len(follows)) for name in controls},
+                {name: float(run[name][1].mean()) for name in controls},
+                newcombe_paired(follows, run[strictest][0]),
                 {name: float(p[name][i]) for name in controls},
                 follows,
             )

@@ -54,8 +54,8 @@ class ProbeAudit:
     @property
     def p(self) -> dict[str, float]:
         """Corrected p of the best cell against every required null."""
-        found = {LABELS: self.grid.p_value_any_auc}
-        return found if self.conditional is None else {**found, SURFACE: self.conditional.p_value_any}
+        p_values = {LABELS: self.grid.p_value_any_auc}
+        return p_values if self.conditional is None else {**p_values, SURFACE: self.conditional.p_value_any}
 
 
 def audit_probes(
@@ -80,33 +80,33 @@ def audit_probes(
     Raises MeasureError as `probe_grid` does.
     """
     labels = np.asarray(labels, bool)
-    given = {"groups": groups, "Cs": Cs, "folds": folds, "permutations": permutations, "seed": seed}
-    given |= {"device": device, "workers": workers}
-    grid = kept(ProbeGrid, probe_grid, activations, labels, in_sample=False, **given)
+    settings = {"groups": groups, "Cs": Cs, "folds": folds, "permutations": permutations, "seed": seed}
+    settings |= {"device": device, "workers": workers}
+    grid = kept(ProbeGrid, probe_grid, activations, labels, in_sample=False, **settings)
     n = len(labels) if groups is None else len(np.unique(groups))
     correct = grid.held_out_prediction == labels[:, None]
     phi, q = accuracy_phi(grid.null_held_out, n)
     phi_auc = auc_phi(grid.null_auc, grid.null_auc_variance)
     check_permuted(grid.null_auc)
-    chosen = grid.fold_inner.argmax(1)  # for each outer fold the cell that its training problems prefer
-    best_score = grid.held_out_score[np.arange(len(labels)), chosen[grid.fold]]
+    best_cells = grid.fold_inner.argmax(1)  # for each outer fold the cell that its training problems prefer
+    best_score = grid.held_out_score[np.arange(len(labels)), best_cells[grid.fold]]
     auc, variance = fold_auc(best_score, labels, grid.fold)
     smaller = int(min(labels.sum(), (~labels).sum()))
     best_auc = cv_auc(float(auc), float(variance), phi_auc, smaller_class=smaller)
-    conditional = beyond = surface_auc = None
-    added = _shifted(best_auc, float(grid.null_auc.mean()))
+    conditional = beyond_null = surface_auc = None
+    added = _shift(best_auc, float(grid.null_auc.mean()))
     if surface is not None:
-        nulls = partial(kept, ConditionalNull, conditional_null, fold=grid.fold, **given)
+        nulls = partial(kept, ConditionalNull, conditional_null, fold=grid.fold, **settings)
         conditional = nulls(activations, labels, surface, score=grid.held_out_score)
         if bot is not None:
-            behind = np.setdiff1d(np.arange(correct.shape[1]), bot)
-            wider = np.column_stack([surface, standardised(grid.held_out_score[:, bot], grid.fold)])
-            beyond = nulls(activations[:, behind], labels, wider, score=grid.held_out_score[:, behind])
+            thought_cells = np.setdiff1d(np.arange(correct.shape[1]), bot)
+            wider_surface = np.column_stack([surface, standardised(grid.held_out_score[:, bot], grid.fold)])
+            beyond_null = nulls(activations[:, thought_cells], labels, wider_surface, score=grid.held_out_score[:, thought_cells])
         added, surface_auc = added_auc(best_score, labels, surface, grid.fold, phi=phi_auc)
     return ProbeAudit(
         grid=grid,
         conditional=conditional,
-        beyond_bot=beyond,
+        beyond_bot=beyond_null,
         correct=correct,
         n=n,
         permutations=permutations,
@@ -125,7 +125,7 @@ def audit_probes(
 
 def accuracy_word(audit: ProbeAudit, accuracy: Estimate, *, delta: float = ACCURACY_FLOOR, cells: int = 1) -> Verdict:
     """The word of a `value` claim: accuracy over the mean of the permuted ones; cells: how many it is the best of."""
-    return _word(audit, _shifted(accuracy, audit.q), delta, cells)
+    return _word(audit, _shift(accuracy, audit.q), delta, cells)
 
 
 def exists_word(audit: ProbeAudit, *, delta: float = AUC_FLOOR) -> Verdict:
@@ -144,7 +144,7 @@ def spread_of(audit: ProbeAudit) -> tuple[Heterogeneity, SpreadWord]:
     rest = np.delete(audit.correct, audit.best, axis=1).mean(1)
     contrast, n = top - rest, audit.n
     error = max(float(np.sqrt(audit.phi) * contrast.std(ddof=1) / np.sqrt(n)), 1 / n)
-    found = spread_word(
+    word = spread_word(
         audit.correct,
         phi=audit.phi,
         cell_p=audit.grid.p_value_auc,
@@ -153,10 +153,12 @@ def spread_of(audit: ProbeAudit) -> tuple[Heterogeneity, SpreadWord]:
         q=audit.q,
         permutations=audit.permutations,
     )
-    return heterogeneity(audit.correct, audit.phi), found
+    return heterogeneity(audit.correct, audit.phi), word
 
 
-def _shifted(value: Estimate, by: float) -> Estimate:
+def _shift(value: Estimate, offset: float) -> Estimate:
     return Estimate(
-        value.value - by, None if value.low is None else value.low - by, None if value.high is None else value.high - by
+        value.value - offset,
+        None if value.low is None else value.low - offset,
+        None if value.high is None else value.high - offset,
     )

@@ -62,20 +62,20 @@ def hits(ranks: np.ndarray, others: np.ndarray, cell: tuple[int, int]) -> Hits:
 
     Raises MeasureError where no value is one id.
     """
-    kept = (ranks[:, 0, 0] >= 0) & (others[:, 0, 0] >= 0)
-    if not kept.any():
+    rows = (ranks[:, 0, 0] >= 0) & (others[:, 0, 0] >= 0)
+    if not rows.any():
         raise MeasureError("no value of this step is a single id of this tokenizer, so no state can be read for it")
     place, layer = cell
-    own, other = ranks[kept, place, layer] == 0, others[kept, place, layer] == 0
+    own_hits, other_hits = ranks[rows, place, layer] == 0, others[rows, place, layer] == 0
     return Hits(
         place,
         layer,
-        wilson(int(own.sum()), len(own)),
-        wilson(int(other.sum()), len(other)),
-        newcombe_paired(own, other),
-        mcnemar_exact(own, other, "greater"),
-        own,
-        (ranks[kept] == 0).mean(axis=0),
+        wilson(int(own_hits.sum()), len(own_hits)),
+        wilson(int(other_hits.sum()), len(other_hits)),
+        newcombe_paired(own_hits, other_hits),
+        mcnemar_exact(own_hits, other_hits, "greater"),
+        own_hits,
+        (ranks[rows] == 0).mean(axis=0),
     )
 
 
@@ -90,7 +90,7 @@ def readable(problems: Sequence[Problem], values: Sequence[float] | np.ndarray, 
     Left out are problems in whose question one of the two numbers stands: a state that repeats the question would hit it.
     """
     values, rows = np.asarray(values), np.arange(len(problems))
-    other = stream(seed, "another problem's value").permutation(rows)
-    asked = [set(problem.operands) for problem in problems]
-    kept = np.array([not {values[i], values[j]} & asked[i] for i, j in zip(rows, other)], bool)
-    return rows[kept], other[kept]
+    partner = stream(seed, "another problem's value").permutation(rows)
+    operands = [set(problem.operands) for problem in problems]
+    mask = np.array([not {values[i], values[j]} & operands[i] for i, j in zip(rows, partner)], bool)
+    return rows[mask], partner[mask]

@@ -92,68 +92,65 @@ def audit_errors(
     vectors = states[train].reshape(-1, states.shape[-1])
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(threads,)) as pool:  # small ones take one core each
-        sae, topk = (each.result() for each in [pool.submit(train, vectors) for train in (train_sae, train_topk)])
+        sae, topk = (future.result() for future in [pool.submit(train, vectors) for train in (train_sae, train_topk)])
     features = feature_sets(states, train, sae=sae, surface=surface)
     features["topk"] = topk.encode(states).reshape(len(states), -1)
     split = Split(train, np.arange(len(right)), inner_folds(right, train, groups, folds=5, seed=seed))
     fit = partial(kept, Scored, scores, splits=[split], Cs=CS)
-    scored = fit(list(features.values()), right[:, None]).score[:, 0]  # [n, sets], training problems too
-    observed = scored[test]
-    known, together = right[test], np.zeros(len(test), int)  # one fold: all held-out problems are ranked together
+    all_scores = fit(list(features.values()), right[:, None]).score[:, 0]  # [n, sets], training problems too
+    test_scores = all_scores[test]
+    truth, one_fold = right[test], np.zeros(len(test), int)  # one fold: all held-out problems are ranked together
 
-    permuted = permuted_labels(right, side, groups, permutations=permutations, seed=seed)
+    label_draws = permuted_labels(right, side, groups, permutations=permutations, seed=seed)
     p_right = propensity(surface, right)
-    drawn = conditional_draws(p_right, groups=groups, draws=permutations, seed=seed)
-    null = fit([features["sae"]], np.concatenate([permuted, drawn]).T, loose=True).score[test, :, 0].T
-    null_labels = permuted[:, test]
-    null_auc, null_variance = fold_auc(null[:permutations], null_labels, together)
+    surface_draws = conditional_draws(p_right, groups=groups, draws=permutations, seed=seed)
+    null = fit([features["sae"]], np.concatenate([label_draws, surface_draws]).T, loose=True).score[test, :, 0].T
+    null_labels = label_draws[:, test]
+    null_auc, null_variance = fold_auc(null[:permutations], null_labels, one_fold)
     phi = auc_phi(null_auc, null_variance)
     check_permuted(null_auc)
 
-    auc, variance = fold_auc(observed.T, known, together)
-    smaller = int(min(known.sum(), (~known).sum()))
+    auc, variance = fold_auc(test_scores.T, truth, one_fold)
+    smaller = int(min(truth.sum(), (~truth).sum()))
     sets = {
         name: FeatureScore(
-            hit := (observed[:, i] > 0) == known,
+            hit := (test_scores[:, i] > 0) == truth,
             wilson(hit.sum(), len(hit)),
             cv_auc(float(auc[i]), float(variance[i]), phi, smaller_class=smaller),
         )
         for i, name in enumerate(features)
     }
-    statistic = conditional_statistic(known, p_right[test], observed[:, 0], together)
-    under_surface = conditional_statistic(drawn[:, test], p_right[test], null[permutations:], together)
+    statistic = conditional_statistic(truth, p_right[test], test_scores[:, 0], one_fold)
+    null_statistic = conditional_statistic(surface_draws[:, test], p_right[test], null[permutations:], one_fold)
     inner = inner_folds(right, test, groups, folds=5, seed=seed)
-    fold_of = np.empty(len(right), int)
+    fold = np.empty(len(right), int)
     for k, (_, part) in enumerate(inner):
-        fold_of[part] = k
+        fold[part] = k
     # The design has a column for each twenty of all problems; held-out ones alone are too few to fit it, so training ones do.
-    told = held_out(surface, right, side)[test, None]
-    added, _ = added_auc(observed[:, 0], known, told, fold_of[test], phi=phi)
-    other = max(("raw", "pca"), key=lambda name: sets[name].accuracy.value)
-    said = observed[:, 0] > 0
-    precision, null_precision = _precisions(said, known), null_precisions(null[:permutations] > 0, null_labels)
+    surface_logit = held_out(surface, right, side)[test, None]
+    added, _ = added_auc(test_scores[:, 0], truth, surface_logit, fold[test], phi=phi)
+    rival = max(("raw", "pca"), key=lambda name: sets[name].accuracy.value)
+    calls = test_scores[:, 0] > 0
+    precision, null_precision = _precisions(calls, truth), null_precisions(null[:permutations] > 0, null_labels)
     return SaeAudit(
         n=len(test),
         fitted=len(train),
         permutations=permutations,
-        ranked=Ranked(observed[:, 0], known, together, groups[test], phi),
+        ranked=Ranked(test_scores[:, 0], truth, one_fold, groups[test], phi),
         sets=sets,
-        train_accuracy=float(((scored[train, 0] > 0) == right[train]).mean()),
+        train_accuracy=float(((all_scores[train, 0] > 0) == right[train]).mean()),
         null_accuracy=((null[:permutations] > 0) == null_labels).mean(1),
         null_auc=null_auc,
-        p_auc={LABELS: permutation_p(float(auc[0]), null_auc), SURFACE: permutation_p(float(statistic), under_surface)},
+        p_auc={LABELS: permutation_p(float(auc[0]), null_auc), SURFACE: permutation_p(float(statistic), null_statistic)},
         added=added,
-        best_other=other,
-        gain=newcombe_paired(sets["sae"].right, sets[other].right),
-        gain_p=mcnemar_exact(sets["sae"].right, sets[other].right, "greater"),
+        best_other=rival,
+        gain=newcombe_paired(sets["sae"].right, sets[rival].right),
+        gain_p=mcnemar_exact(sets["sae"].right, sets[rival].right, "greater"),
         precision=precision,
         null_precision=null_precision,
-        p_precision=cast(
-            tuple[float, float],
-            tuple(
-                1.0 if found is None else permutation_p(found.value, draws)
-                for found, draws in zip(precision, null_precision, strict=True)
-            ),
+        p_precision=tuple(
+            1.0 if estimate is None else permutation_p(estimate.value, draws)
+            for estimate, draws in zip(precision, null_precision, strict=True)
         ),
         quality=quality(sae, states[train], states[test]),
         topk_quality=quality(topk, states[train], states[test]),
@@ -182,16 +179,12 @@ def gain_word(audit: SaeAudit, p: float) -> Verdict:
 
 def precision_word(audit: SaeAudit, which: int, p: float, *, delta: float = RATE_FLOOR) -> Verdict:
     """Is a call of that class right more often than with permuted labels?"""
-    found, base = audit.precision[which], float(np.nanmean(audit.null_precision[which]))
-    assert found is not None and found.low is not None and found.high is not None
-    theta = Estimate(found.value - base, found.low - base, found.high - base)
+    estimate, base = audit.precision[which], float(np.nanmean(audit.null_precision[which]))
+    theta = Estimate(estimate.value - base, estimate.low - base, estimate.high - base)
     return sound(theta, delta=delta, p={LABELS: p}, marginal=LABELS, n=audit.n, permutations=audit.permutations)
 
 
-def _precisions(said: np.ndarray, known: np.ndarray) -> tuple[Estimate | None, Estimate | None]:
+def _precisions(calls: np.ndarray, truth: np.ndarray) -> tuple[Estimate | None, Estimate | None]:
     """Of the problems called incorrect (correct), the share that is; None where none is called so."""
-    calls = ((~said, ~known), (said, known))
-    return cast(
-        tuple[Estimate | None, Estimate | None],
-        tuple(wilson((called & true).sum(), called.sum()) if called.any() else None for called, true in calls),
-    )
+    classes = ((~calls, ~truth), (calls, truth))
+    return tuple(wilson((call & member).sum(), call.sum()) if call.any() else None for call, member in classes)

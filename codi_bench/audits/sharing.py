@@ -62,25 +62,25 @@ def sharing(
     More features learn single vectors by heart, and those of both models at once: of 400 features on 2900 aligned vectors two
     thirds looked shared when the problems of one model were shuffled, of 48 one in seven.
     """
-    narrow = min(a.shape[-1], b.shape[-1])
-    made = kept(
+    width = min(a.shape[-1], b.shape[-1])
+    crosscoder = kept(
         Crosscoder,
         train_crosscoder,
         flat(a[train]),
         flat(b[train]),
-        features=narrow,
-        k=max(4, narrow // 16),
+        features=width,
+        k=max(4, width // 16),
         epochs=epochs,
         seed=seed,
     )
-    features, ratio = made.encode(a, b), made.ratio()
+    features, ratio = crosscoder.encode(a, b), crosscoder.ratio()
     alive = (features[test] > 0).any(axis=(0, 1))
     low, high = SHARED
     return Sharing(
         int((alive & (ratio < low)).sum()),
         int((alive & (ratio >= low) & (ratio <= high)).sum()),
         int((alive & (ratio > high)).sum()),
-        made.explained(flat(a[test]), flat(b[test])),
+        crosscoder.explained(flat(a[test]), flat(b[test])),
         features,
         alive & (ratio >= low) & (ratio <= high),
     )
@@ -94,7 +94,7 @@ def over(found: Sharing, control: Sharing) -> Estimate:
 
 def shared_p(found: Sharing, controls: dict[str, Sharing]) -> dict[str, float]:
     """Fisher's exact p that no more features are shared than under each control."""
-    return {name: float(fisher_exact(_table(found, each), alternative="greater").pvalue) for name, each in controls.items()}
+    return {name: float(fisher_exact(_table(found, control), alternative="greater").pvalue) for name, control in controls.items()}
 
 
 def shared_word(found: Sharing, controls: dict[str, Sharing], p: dict[str, float]) -> Verdict:
@@ -104,11 +104,11 @@ def shared_word(found: Sharing, controls: dict[str, Sharing], p: dict[str, float
 
 def strictest(controls: dict[str, Sharing]) -> Sharing:
     """The control that shares most."""
-    return max(controls.values(), key=lambda each: each.rate.value)
+    return max(controls.values(), key=lambda control: control.rate.value)
 
 
-def _table(one: Sharing, other: Sharing) -> list[list[int]]:
-    return [[each.both, each.alive - each.both] for each in (one, other)]
+def _table(model: Sharing, control: Sharing) -> list[list[int]]:
+    return [[row.both, row.alive - row.both] for row in (model, control)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +144,10 @@ def aligned_features(
     thoughts: of the first, the second and the untrained model, whose SAEs are one, other and fresh.
     """
     a, b, c = thoughts
-    true, control = (matched_products(one, sae, a, x, train, test) for sae, x in ((other, b), (fresh, c)))
+    products, control_products = (matched_products(one, sae, a, x, train, test) for sae, x in ((other, b), (fresh, c)))
     rng, n = stream(numbers["seed"], "matched"), len(test)
-    null = np.array([true[np.arange(n), rng.permutation(n)].mean() for _ in range(numbers["permutations"])])
-    return _aligned(lambda rows: true[rows, rows].mean(), lambda rows: control[rows, rows].mean(), null, n)
+    null = np.array([products[np.arange(n), rng.permutation(n)].mean() for _ in range(numbers["permutations"])])
+    return _aligned(lambda rows: products[rows, rows].mean(), lambda rows: control_products[rows, rows].mean(), null, n)
 
 
 def matched_products(one: Sae, other: Sae, a: np.ndarray, b: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -175,30 +175,28 @@ def flat_rows(rows: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def _aligned(value: Callable, control: Callable, null: np.ndarray, n: int) -> Aligned:
-    """An alignment with intervals by a jackknife over BLOCKS blocks of problems (Efron and Stein 1981).
-
-    value, control: of the problems `rows`. A bootstrap repeats problems, and what repeats is more alike.
-    """
-    everything, shuffled = np.arange(n), float(null.mean())
-    blocks = np.array_split(everything, BLOCKS)
-    without = np.array([[f(np.setdiff1d(everything, block)) for f in (value, control)] for block in blocks])
-    whole, fresh = float(value(everything)), float(control(everything))
-    gains = without[:, 0] - np.maximum(without[:, 1], shuffled)
-    over_fresh = _jackknife(without[:, 0] - without[:, 1])
-    p_fresh = float(student.sf((whole - fresh) / over_fresh, BLOCKS - 1)) if over_fresh else float(whole <= fresh)
+    """value, control: of the problems `rows`. Intervals by a jackknife over BLOCKS blocks of problems (Efron and Stein 1981):
+    a bootstrap repeats problems, and what repeats is more alike."""
+    rows, null_mean = np.arange(n), float(null.mean())
+    blocks = np.array_split(rows, BLOCKS)
+    replicates = np.array([[f(np.setdiff1d(rows, block)) for f in (value, control)] for block in blocks])
+    estimate, untrained = float(value(rows)), float(control(rows))
+    gains = replicates[:, 0] - np.maximum(replicates[:, 1], null_mean)
+    error = _jackknife(replicates[:, 0] - replicates[:, 1])
+    p_untrained = float(student.sf((estimate - untrained) / error, BLOCKS - 1)) if error else float(estimate <= untrained)
     return Aligned(
-        _around(whole, _jackknife(without[:, 0])),
-        _around(whole - max(fresh, shuffled), _jackknife(gains)),
-        fresh,
+        _around(estimate, _jackknife(replicates[:, 0])),
+        _around(estimate - max(untrained, null_mean), _jackknife(gains)),
+        untrained,
         null,
-        {OTHERS: permutation_p(whole, null), UNTRAINED: p_fresh},
+        {OTHERS: permutation_p(estimate, null), UNTRAINED: p_untrained},
         n,
     )
 
 
-def _jackknife(without: np.ndarray) -> float:
+def _jackknife(replicates: np.ndarray) -> float:
     """Standard error of a number from what it is without each block."""
-    return float(np.sqrt((len(without) - 1) * np.mean((without - without.mean()) ** 2)))
+    return float(np.sqrt((len(replicates) - 1) * np.mean((replicates - replicates.mean()) ** 2)))
 
 
 def _around(value: float, error: float) -> Estimate:
@@ -252,26 +250,29 @@ def across(
     test = test[np.unique(groups[test], return_index=True)[1]]
     split = Split(train, test, inner_folds(theirs, train, groups, folds=5, seed=seed))
     score = kept(Scored, scores, [features], theirs[:, None], [split], Cs=CS).score[test, 0, 0].astype(np.float64)
-    known, together = own[test], np.zeros(len(test), int)
-    permuted = permuted_labels(known, together, permutations=permutations, seed=seed)
-    null, null_variance = fold_auc(np.broadcast_to(score, permuted.shape), permuted, together)
+    truth, one_fold = own[test], np.zeros(len(test), int)
+    label_draws = permuted_labels(truth, one_fold, permutations=permutations, seed=seed)
+    null, null_variance = fold_auc(np.broadcast_to(score, label_draws.shape), label_draws, one_fold)
     check_permuted(null)
     phi = auc_phi(null, null_variance)
     p_right = propensity(surface, own)
-    drawn = conditional_draws(p_right, groups=groups, draws=permutations, seed=seed)[:, test]
-    statistic, under = (conditional_statistic(labels, p_right[test], score, together) for labels in (known, drawn))
-    told = held_out(surface, own, side)[test, None]  # fitted to training problems: the held-out ones are too few for its columns
+    surface_draws = conditional_draws(p_right, groups=groups, draws=permutations, seed=seed)[:, test]
+    statistic, null_statistic = (
+        conditional_statistic(labels, p_right[test], score, one_fold) for labels in (truth, surface_draws)
+    )
+    # Fitted to training problems: the held-out ones are too few for its columns.
+    surface_logit = held_out(surface, own, side)[test, None]
     fold = np.empty(len(test), int)
-    for k, (_, part) in enumerate(inner_folds(known, np.arange(len(test)), folds=5, seed=seed)):
+    for k, (_, part) in enumerate(inner_folds(truth, np.arange(len(test)), folds=5, seed=seed)):
         fold[part] = k
-    auc, variance = fold_auc(score, known, together)
+    auc, variance = fold_auc(score, truth, one_fold)
     return Across(
-        _interval(auc, variance, known, phi),
-        _interval(*fold_auc(score, theirs[test], together), theirs[test], phi),
-        added_auc(score, known, told, fold, phi=phi)[0],
-        {LABELS: permutation_p(float(auc), null), SURFACE: permutation_p(float(statistic), under)},
+        _interval(auc, variance, truth, phi),
+        _interval(*fold_auc(score, theirs[test], one_fold), theirs[test], phi),
+        added_auc(score, truth, surface_logit, fold, phi=phi)[0],
+        {LABELS: permutation_p(float(auc), null), SURFACE: permutation_p(float(statistic), null_statistic)},
         null,
-        Ranked(score, known, together, groups[test], phi),
+        Ranked(score, truth, one_fold, groups[test], phi),
     )
 
 

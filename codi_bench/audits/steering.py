@@ -40,8 +40,8 @@ class Known:
     @property
     def enough(self) -> set:
         """Values with FEWEST examples or more."""
-        found, counts = np.unique(self.values, return_counts=True)
-        return set(found[counts >= FEWEST].tolist())
+        values, counts = np.unique(self.values, return_counts=True)
+        return set(values[counts >= FEWEST].tolist())
 
 
 def directions(
@@ -55,23 +55,23 @@ def directions(
     if missing:
         raise MeasureError(f"value {min(missing):g} has fewer than {FEWEST} examples: leave its pairs out")
     classes = np.array(sorted(known.enough))
-    at = {value: i for i, value in enumerate(classes.tolist())}
-    first, last = ([at[value] for value in values] for values in (start, end))
+    index = {value: i for i, value in enumerate(classes.tolist())}
+    first, last = ([index[value] for value in values] for values in (start, end))
     means = np.stack([known.latents[known.values == value].mean(axis=0) for value in classes])
-    found = {MEAN: means[last] - means[first]}
-    length = np.linalg.norm(found[MEAN], axis=1, keepdims=True)
-    weights = _of_probe(known, classes)
-    found[PROBE] = weights[last] - weights[first]
+    vectors = {MEAN: means[last] - means[first]}
+    length = np.linalg.norm(vectors[MEAN], axis=1, keepdims=True)
+    weights = _probe_weights(known, classes)
+    vectors[PROBE] = weights[last] - weights[first]
     if sae is not None:
-        active = np.stack([sae.encode(known.latents[known.values == value]).mean(axis=0) for value in classes])
-        moved = active[last] - active[first]  # [n, F]
-        least = np.sort(np.abs(moved), axis=1)[:, -min(NUM_FEATURES, moved.shape[1]), None]
-        found[SAE] = np.where(np.abs(moved) >= least, moved, 0) @ sae.decoder_weight.cpu().numpy().T
-    found[RANDOM] = rng.standard_normal(found[MEAN].shape)
-    return {kind: (length * _unit(each)).astype(np.float32) for kind, each in found.items()}
+        features = np.stack([sae.encode(known.latents[known.values == value]).mean(axis=0) for value in classes])
+        difference = features[last] - features[first]  # [n, F]
+        threshold = np.sort(np.abs(difference), axis=1)[:, -min(NUM_FEATURES, difference.shape[1]), None]
+        vectors[SAE] = np.where(np.abs(difference) >= threshold, difference, 0) @ sae.decoder_weight.cpu().numpy().T
+    vectors[RANDOM] = rng.standard_normal(vectors[MEAN].shape)
+    return {kind: (length * _unit(vector)).astype(np.float32) for kind, vector in vectors.items()}
 
 
-def _of_probe(known: Known, classes: np.ndarray) -> np.ndarray:
+def _probe_weights(known: Known, classes: np.ndarray) -> np.ndarray:
     """Weights [classes, d] of a softmax probe of the value, in the units of the latents."""
     rows = np.isin(known.values, classes)
     scaler = StandardScaler().fit(known.latents[rows])
@@ -116,27 +116,27 @@ def dose(
     kind: str, follows: Mapping[tuple[str, int, float], np.ndarray], stays: Mapping[tuple[str, int, float], np.ndarray]
 ) -> Dose:
     """follows, stays: bool [pairs] by (kind, place, strength). p: exact McNemar against the random direction, one-sided."""
-    asked = [key for key in follows if key[0] == kind]
+    keys = [key for key in follows if key[0] == kind]
     n = len(next(iter(follows.values())))
     half = n // 2
     if half < 1:
         raise MeasureError("place and strength are chosen on half of the pairs: two are needed at least")
-    best = max(asked, key=lambda key: int(follows[key][:half].sum()))
+    best = max(keys, key=lambda key: int(follows[key][:half].sum()))
     _, place, strength = best
-    own, kept, other = follows[best][half:], stays[best][half:], follows[RANDOM, place, strength][half:]
-    rates = [wilson(int(each.sum()), len(each)) for each in (own, kept, ~(own | kept), other)]
+    follow, stay, random = follows[best][half:], stays[best][half:], follows[RANDOM, place, strength][half:]
+    rates = [wilson(int(outcome.sum()), len(outcome)) for outcome in (follow, stay, ~(follow | stay), random)]
     curve, random_curve = (
-        {s: float(follows[name, place, s].mean()) for _, p, s in asked if p == place} for name in (kind, RANDOM)
+        {s: float(follows[name, place, s].mean()) for _, p, s in keys if p == place} for name in (kind, RANDOM)
     )
     return Dose(
         kind,
         place,
         strength,
-        *cast(tuple[Estimate, Estimate, Estimate, Estimate], rates),
-        newcombe_paired(own, other),
-        mcnemar_exact(own, other, "greater"),
-        len(own),
+        *rates,
+        newcombe_paired(follow, random),
+        mcnemar_exact(follow, random, "greater"),
+        len(follow),
         curve,
         random_curve,
-        own,
+        follow,
     )

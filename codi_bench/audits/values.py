@@ -71,23 +71,23 @@ def audit_step(
     Only problems with that step count. shuffle: permute its values over them first, so that nothing is there to be found.
     Raises MeasureError where too few problems have the step with a value that is frequent enough.
     """
-    has = np.array([len(each) >= step for each in values])
-    value = np.array([each[step - 1] for each in values if len(each) >= step])
+    has_step = np.array([len(row) >= step for row in values])
+    value = np.array([row[step - 1] for row in values if len(row) >= step])
     if shuffle:
         value = stream(seed, "values shuffled", str(step)).permutation(value)
-    groups, templates, control_key = (np.asarray(each)[has] for each in (groups, templates, control_key))
-    found = value_probes(states[has], value, groups=groups, control_key=control_key, permutations=permutations, seed=seed)
-    control = cast(np.ndarray, found.control).mean(0)
+    groups, templates, control_key = (np.asarray(names)[has_step] for names in (groups, templates, control_key))
+    probes = value_probes(states[has_step], value, groups=groups, control_key=control_key, permutations=permutations, seed=seed)
+    control = probes.control.mean(0)
     return StepValues(
         step=step,
-        n=found.n,
-        classes=tuple(found.classes.tolist()),
-        majority=found.majority,
-        by_template=template_accuracy(value[found.kept], cast(np.ndarray, templates)[found.kept], found),
-        p_value_any=found.p_value_any,
+        n=probes.n,
+        classes=tuple(probes.classes.tolist()),
+        majority=probes.majority,
+        by_template=template_accuracy(value[probes.kept], templates[probes.kept], probes),
+        p_value_any=probes.p_value_any,
         cells=tuple(
-            ValueCell(accuracy, float(control[i]), float(cast(np.ndarray, found.selectivity)[i]), float(found.p_value_max[i]))
-            for i, accuracy in enumerate(found.accuracy)
+            ValueCell(accuracy, float(control[i]), float(probes.selectivity[i]), float(probes.p_value_max[i]))
+            for i, accuracy in enumerate(probes.accuracy)
         ),
     )
 
@@ -96,8 +96,8 @@ def template_accuracy(values: np.ndarray, templates: np.ndarray, found: ValuePro
     """Share right by the value that a template most often has outside the fold; the smallest of equals; wrong if it is new."""
     right = np.zeros(len(values), bool)
     for name, fold in set(zip(templates.tolist(), found.fold.tolist(), strict=True)):
-        inside, outside = (templates == name) & (found.fold == fold), (templates == name) & (found.fold != fold)
-        if outside.any():
-            seen, counts = np.unique(values[outside], return_counts=True)
-            right[inside] = values[inside] == seen[counts.argmax()]
+        fold_rows, other_rows = (templates == name) & (found.fold == fold), (templates == name) & (found.fold != fold)
+        if other_rows.any():
+            candidates, counts = np.unique(values[other_rows], return_counts=True)
+            right[fold_rows] = values[fold_rows] == candidates[counts.argmax()]
     return float(right.mean())

@@ -91,16 +91,16 @@ def _contrasts(ablated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     positions, n = ablated.shape
     # Whole numbers over positions - 1, so that equal contrasts have no spread by rounding.
-    each = (ablated.sum(axis=0) - positions * ablated.astype(int)) / (positions - 1)  # [positions, n]
-    return each.mean(axis=1), np.maximum(each.std(axis=1, ddof=1) / np.sqrt(n), 1 / n)
+    contrast = (ablated.sum(axis=0) - positions * ablated.astype(int)) / (positions - 1)  # [positions, n]
+    return contrast.mean(axis=1), np.maximum(contrast.std(axis=1, ddof=1) / np.sqrt(n), 1 / n)
 
 
 def _cochran(ablated: np.ndarray) -> tuple[float, float]:
     """Cochran's Q over positions and its p; 0 and 1 where every problem has one outcome at all positions."""
     if (ablated == ablated[0]).all():
         return 0.0, 1.0
-    found = cochrans_q(ablated.T.astype(int))
-    return float(found.statistic), float(found.pvalue)
+    test = cochrans_q(ablated.T.astype(int))
+    return float(test.statistic), float(test.pvalue)
 
 
 def position_effects(clean, ablated, *, margin: float = 0.05, floor: float = 0.02) -> PositionEffects:
@@ -121,16 +121,16 @@ def position_effects(clean, ablated, *, margin: float = 0.05, floor: float = 0.0
     value, error = _contrasts(ablated)
     contrast_p = tuple(map(float, holm(student.sf(value / error, n - 1))))
     reach = student.ppf(0.975, n - 1) * error
-    contrasts = tuple(Estimate(*map(float, ends)) for ends in zip(value, value - reach, value + reach, strict=True))
+    contrasts = tuple(Estimate(*map(float, bounds)) for bounds in zip(value, value - reach, value + reach, strict=True))
     upper = value + student.isf(BOUND_LEVEL / positions, n - 1) * error
 
-    def supported(effects, p_values, delta):
+    def support(effects, p_values, delta):
         verdicts = (
             sound(effect, delta=delta, p={"own": p}, marginal="own", n=n) for effect, p in zip(effects, p_values, strict=True)
         )
         return tuple(verdict.word is Validity.SUPPORTED for verdict in verdicts)
 
-    matters, stands_out = supported(costs, drop_p, floor), supported(contrasts, contrast_p, margin)
+    matters, stands_out = support(costs, drop_p, floor), support(contrasts, contrast_p, margin)
     critical = tuple(t for t in range(positions) if q_p <= HETEROGENEOUS and matters[t] and stands_out[t])
     none_critical = bool((upper < margin).all())
     return PositionEffects(

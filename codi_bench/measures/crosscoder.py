@@ -56,14 +56,14 @@ class Crosscoder:
     def explained(self, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
         """Explained variance of each model's vectors [m, d], around the means of these."""
         features = torch.as_tensor(self.encode(a, b))
-        found = []
+        shares = []
         for x, mean, scale, decoder in (
             (a, self.mean_a, self.scale_a, self.decoder_a),
             (b, self.mean_b, self.scale_b, self.decoder_b),
         ):
-            again = (linear(features, decoder) * scale + mean).numpy().astype(np.float64)
-            found.append(1 - ((x - again) ** 2).sum() / ((x - x.mean(0, dtype=np.float64)) ** 2).sum())
-        return float(found[0]), float(found[1])
+            reconstruction = (linear(features, decoder) * scale + mean).numpy().astype(np.float64)
+            shares.append(1 - ((x - reconstruction) ** 2).sum() / ((x - x.mean(0, dtype=np.float64)) ** 2).sum())
+        return float(shares[0]), float(shares[1])
 
 
 def train_crosscoder(
@@ -87,8 +87,8 @@ def train_crosscoder(
     scales = [(x - mean).square().sum(dim=1).mean().sqrt().item() for x, mean in zip(vectors, means)]
     if min(scales) == 0.0:
         raise MeasureError("a crosscoder needs vectors that differ, those of one model are all equal")
-    both = torch.cat([(x - mean) / scale for x, mean, scale in zip(vectors, means, scales)], dim=1)  # [m, d_a + d_b]
-    m, d = both.shape
+    pairs = torch.cat([(x - mean) / scale for x, mean, scale in zip(vectors, means, scales)], dim=1)  # [m, d_a + d_b]
+    m, d = pairs.shape
     generator = torch.Generator().manual_seed(seed)
     decoder = unit_columns(torch.randn(d, features, generator=generator))
     encoder = decoder.T.clone().requires_grad_()
@@ -98,7 +98,7 @@ def train_crosscoder(
     with torch.enable_grad(), threads_for(features * d):
         for _ in range(epochs):
             for rows in torch.randperm(m, generator=generator).split(batch_size):
-                batch = both[rows]
+                batch = pairs[rows]
                 error = batch - linear(largest(linear(batch, encoder, bias), k), decoder)
                 optimizer.zero_grad()
                 error.square().sum(dim=1).mean().backward()
@@ -111,15 +111,15 @@ def train_crosscoder(
     if not all(weight.isfinite().all() for weight in (encoder, bias, decoder)):
         raise MeasureError(f"the crosscoder diverged at learning rate {lr}")
     encoder, bias, decoder = encoder.detach(), bias.detach(), decoder.detach()
-    first = vectors[0].shape[1]
+    width_a = vectors[0].shape[1]
     return Crosscoder(
-        encoder[:, :first].clone(),
-        encoder[:, first:].clone(),
+        encoder[:, :width_a].clone(),
+        encoder[:, width_a:].clone(),
         bias,
-        decoder[:first].clone(),
-        decoder[first:].clone(),
-        *cast(tuple[torch.Tensor, torch.Tensor], means),
-        *cast(tuple[float, float], scales),
+        decoder[:width_a].clone(),
+        decoder[width_a:].clone(),
+        *means,
+        *scales,
         k,
     )
 
@@ -135,10 +135,10 @@ def cka(a: np.ndarray, b: np.ndarray) -> float:
 def cka_of(a: np.ndarray, b: np.ndarray, orders: Iterable[np.ndarray]) -> np.ndarray:
     """CKA with the rows of b in each of some orders, which permute them: only the product of both changes."""
     x, y = (np.asarray(v, np.float32) - np.mean(v, axis=0, dtype=np.float64).astype(np.float32) for v in (a, b))
-    own = float(np.linalg.norm(x.T @ x)) * float(np.linalg.norm(y.T @ y))
-    if own == 0:
+    norm = float(np.linalg.norm(x.T @ x)) * float(np.linalg.norm(y.T @ y))
+    if norm == 0:
         raise MeasureError("alignment needs vectors that differ, those of one model are all equal")
-    return np.array([float(np.linalg.norm(x.T @ y[order])) ** 2 / own for order in orders])
+    return np.array([float(np.linalg.norm(x.T @ y[order])) ** 2 / norm for order in orders])
 
 
 def match(f: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -148,6 +148,6 @@ def match(f: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def standardised(features: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """features [m, F] to mean 0 and standard deviation 1 over some rows; a feature that never changes there is 0 everywhere."""
-    own = features[rows].astype(np.float64)
-    std = own.std(0)
-    return np.where(std == 0, 0.0, (features - own.mean(0)) / np.where(std == 0, 1.0, std))
+    sample = features[rows].astype(np.float64)
+    std = sample.std(0)
+    return np.where(std == 0, 0.0, (features - sample.mean(0)) / np.where(std == 0, 1.0, std))

@@ -114,7 +114,7 @@ def probe_grid(
     """
     x, y, classes = checked(activations, labels, groups)
     splits, fold = nested_splits(y, groups, folds=folds, seed=seed)
-    whole = in_sample_split(y, groups, folds=folds, seed=seed)
+    in_sample_folds = in_sample_split(y, groups, folds=folds, seed=seed)
     if null_labels is None:
         null = permuted_labels(y, fold, groups, permutations=permutations, seed=seed)
     else:
@@ -122,37 +122,40 @@ def probe_grid(
     cells = [x[:, cell] for cell in range(x.shape[1])]
     run = partial(scores, cells, Cs=Cs, device=device, workers=workers)
 
-    observed, own = run(y[:, None], splits), run(y[:, None], [whole]) if in_sample else None
-    drawn = run(null.T, splits, loose=True).score.transpose(1, 0, 2)  # [B, n, cells]
-    held_out = observed.score[:, 0] > 0
-    right = held_out == y[:, None]
-    accuracy, null_accuracy = right.mean(0), ((drawn > 0) == null[:, :, None]).mean(1)
-    (auc, variance), (null_auc, null_variance) = _auc(observed.score.transpose(1, 0, 2), y[None], fold), _auc(drawn, null, fold)
-    in_null = None
+    outer_scores, in_sample_scores = run(y[:, None], splits), run(y[:, None], [in_sample_folds]) if in_sample else None
+    null_scores = run(null.T, splits, loose=True).score.transpose(1, 0, 2)  # [B, n, cells]
+    prediction = outer_scores.score[:, 0] > 0
+    right = prediction == y[:, None]
+    accuracy, null_accuracy = right.mean(0), ((null_scores > 0) == null[:, :, None]).mean(1)
+    (auc, variance), (null_auc, null_variance) = (
+        _auc(outer_scores.score.transpose(1, 0, 2), y[None], fold),
+        _auc(null_scores, null, fold),
+    )
+    in_sample_nulls = None
     if in_sample_null:
-        in_null = ((run(null.T, [whole], loose=True).score > 0) == null.T[:, :, None]).mean(0)
+        in_sample_nulls = ((run(null.T, [in_sample_folds], loose=True).score > 0) == null.T[:, :, None]).mean(0)
     p = permutation_p(accuracy, null_accuracy)
     p_max, p_max_auc = (
         permutation_p(a, np.broadcast_to(b.max(1, keepdims=True), b.shape))
         for a, b in ((accuracy, null_accuracy), (auc[0], null_auc))
     )
     return ProbeGrid(
-        in_sample_accuracy=((cast(Scored, own).score[:, 0] > 0) == y[:, None]).mean(0) if in_sample else None,
-        chosen_C=cast(Scored, own).chosen[0, 0] if in_sample else None,
+        in_sample_accuracy=((in_sample_scores.score[:, 0] > 0) == y[:, None]).mean(0) if in_sample else None,
+        chosen_C=in_sample_scores.chosen[0, 0] if in_sample else None,
         held_out_accuracy=accuracy,
         held_out_balanced_accuracy=(right[y].mean(0) + right[~y].mean(0)) / 2,
-        held_out_prediction=classes[held_out.astype(int)],
-        held_out_score=observed.score[:, 0],
+        held_out_prediction=classes[prediction.astype(int)],
+        held_out_score=outer_scores.score[:, 0],
         held_out_auc=auc[0],
         auc_variance=variance[0],
         fold=fold,
-        fold_C=observed.chosen[:, 0],
-        fold_inner=observed.inner[:, 0],
-        null_in_sample=in_null,
+        fold_C=outer_scores.chosen[:, 0],
+        fold_inner=outer_scores.inner[:, 0],
+        null_in_sample=in_sample_nulls,
         null_held_out=null_accuracy,
         null_auc=null_auc,
         null_auc_variance=null_variance,
-        null_score=drawn,
+        null_score=null_scores,
         p_value=p,
         p_value_max=p_max,
         p_value_holm=holm(p),
@@ -171,13 +174,13 @@ def in_sample_null(
     Labels move within the study's cross-validation folds, so that the folds are as stratified as the study's were.
     """
     x, y, _ = checked(activations, labels, groups)
-    whole = in_sample_split(y, groups, folds=folds, seed=seed)
+    split = in_sample_split(y, groups, folds=folds, seed=seed)
     fold = np.empty(len(y), int)
-    for k, (_, test) in enumerate(whole.inner):
+    for k, (_, test) in enumerate(split.inner):
         fold[test] = k
     null = permuted_labels(y, fold, groups, permutations=permutations, seed=seed)
-    found = scores([x[:, cell] for cell in range(x.shape[1])], null.T, [whole], Cs=Cs, loose=True, workers=workers)
-    return ((found.score > 0) == null.T[:, :, None]).mean(0)
+    null_scores = scores([x[:, cell] for cell in range(x.shape[1])], null.T, [split], Cs=Cs, loose=True, workers=workers)
+    return ((null_scores.score > 0) == null.T[:, :, None]).mean(0)
 
 
 # --- folds and labels ------------------------------------------------------------------------------------------------
@@ -196,28 +199,28 @@ def inner_folds(
     y: np.ndarray, train: np.ndarray, groups=None, *, folds: int, seed: int
 ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     """(fit, score) row indices of the folds inside the rows `train`."""
-    inside = None if groups is None else np.asarray(groups)[train]
-    return tuple((train[a], train[b]) for a, b in _folds(y[train], inside, folds, seed))
+    inner_groups = None if groups is None else np.asarray(groups)[train]
+    return tuple((train[a], train[b]) for a, b in _folds(y[train], inner_groups, folds, seed))
 
 
 def in_sample_split(y: np.ndarray, groups=None, *, folds: int, seed: int) -> Split:
     """Everything is train and test; folds choose C."""
-    everything = np.arange(len(y))
-    return Split(everything, everything, tuple(_folds(y, groups, folds, seed)))
+    rows = np.arange(len(y))
+    return Split(rows, rows, tuple(_folds(y, groups, folds, seed)))
 
 
 def _folds(y, groups, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     if folds < 2:
         raise MeasureError(f"cross-validation needs at least two folds, not {folds}")
-    repeated = groups is not None and len(np.unique(groups)) < len(groups)
+    has_variants = groups is not None and len(np.unique(groups)) < len(groups)
     units = (
-        len(np.unique(np.asarray(groups)[y])) if repeated else y.sum(),
-        len(np.unique(np.asarray(groups)[~y])) if repeated else (~y).sum(),
+        len(np.unique(np.asarray(groups)[y])) if has_variants else y.sum(),
+        len(np.unique(np.asarray(groups)[~y])) if has_variants else (~y).sum(),
     )
     if min(units) < folds:
         raise MeasureError(f"a class has {min(units)} problems (or groups), {folds} folds need {folds}")
-    kind = StratifiedGroupKFold if repeated else StratifiedKFold
-    return list(kind(folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y, groups if repeated else None))
+    splitter = StratifiedGroupKFold if has_variants else StratifiedKFold
+    return list(splitter(folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y, groups if has_variants else None))
 
 
 def permuted_labels(y: np.ndarray, fold: np.ndarray, groups=None, *, permutations: int, seed: int) -> np.ndarray:
@@ -225,19 +228,19 @@ def permuted_labels(y: np.ndarray, fold: np.ndarray, groups=None, *, permutation
     if permutations < 1:
         raise MeasureError(f"a permutation null needs at least one permutation, not {permutations}")
     rng = np.random.Generator(np.random.PCG64(seed))
-    _, member = np.unique(np.arange(len(y)) if groups is None else np.asarray(groups), return_inverse=True)
-    order = np.lexsort((fold, member))
-    starts = np.flatnonzero(np.r_[True, np.diff(member[order]) != 0])
-    rows = np.split(order, starts[1:])
-    blocks: dict[tuple[int, int], list[np.ndarray]] = {}
-    for group in rows:
-        blocks.setdefault((int(fold[group[0]]), len(group)), []).append(group)
-    stacked = [np.stack(blocks[key]) for key in sorted(blocks)]  # [groups, size] each
-    drawn = np.tile(y, (permutations, 1))
-    for draw in drawn:
-        for block in stacked:
+    _, group_of = np.unique(np.arange(len(y)) if groups is None else np.asarray(groups), return_inverse=True)
+    order = np.lexsort((fold, group_of))
+    starts = np.flatnonzero(np.r_[True, np.diff(group_of[order]) != 0])
+    members = np.split(order, starts[1:])
+    strata: dict[tuple[int, int], list[np.ndarray]] = {}
+    for group in members:
+        strata.setdefault((int(fold[group[0]]), len(group)), []).append(group)
+    blocks = [np.stack(strata[key]) for key in sorted(strata)]  # [groups, size] each
+    draws = np.tile(y, (permutations, 1))
+    for draw in draws:
+        for block in blocks:
             draw[block] = y[block[rng.permutation(len(block))]]
-    return drawn
+    return draws
 
 
 def checked(activations, labels, groups=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -289,15 +292,17 @@ def scores(
     signs = torch.as_tensor(np.where(labels, 1.0, -1.0), device=device)
     task = partial(_cell, splits=splits, Cs=tuple(Cs), loose=loose, scale=scale)
     if device != "cpu":
-        found: list[Sequence[np.ndarray]] = [task(cell, signs) for cell in cells]
+        results = [task(cell, signs) for cell in cells]
     else:
         threads, parts = torch.get_num_threads(), signs.split(TOGETHER, dim=1)
         # One thread a cell: how a sum is split over threads would change its last bits.
         with ThreadPoolExecutor(workers or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             tasks = [[pool.submit(task, cell, part) for part in parts] for cell in cells]
-            found = [[np.concatenate(a, axis=1) for a in zip(*(each.result() for each in cell))] for cell in tasks]
+            results = [
+                [np.concatenate(pieces, axis=1) for pieces in zip(*(future.result() for future in cell))] for cell in tasks
+            ]
         torch.set_num_threads(threads)
-    return Scored(*(np.stack(parts, axis=-1) for parts in zip(*found, strict=True)))
+    return Scored(*(np.stack(parts, axis=-1) for parts in zip(*results, strict=True)))
 
 
 @torch.inference_mode()
@@ -307,26 +312,28 @@ def _cell(
     dtype, tolerance = (torch.float32, LOOSE) if loose else (torch.float64, TIGHT)
     x = torch.as_tensor(np.asarray(x, np.float64), device=signs.device)
     grid, labels = torch.tensor(Cs, dtype=dtype, device=signs.device), signs.to(dtype)
-    score, chosen, inner = np.full(signs.shape, np.nan, np.float32), [], []
+    score, choices, inner = np.full(signs.shape, np.nan, np.float32), [], []
     for split in splits:
         train, test = (torch.as_tensor(index, device=x.device) for index in (split.train, split.test))
-        scaled = _standardised(x, train) if scale else x - x[train].mean(0)
-        gram = scaled @ scaled.T if x.shape[1] > len(train) else None
+        features = _standardised(x, train) if scale else x - x[train].mean(0)
+        gram = features @ features.T if x.shape[1] > len(train) else None
         votes = torch.zeros(len(Cs), labels.shape[1], dtype=torch.float64, device=x.device)
-        for inside, outside in cast(Any, split.inner):
-            inside, outside = (torch.as_tensor(index, device=x.device) for index in (inside, outside))
-            decided = _path(design(scaled, gram, inside, outside).to(dtype), labels[inside], grid, tolerance)
+        for fit_rows, score_rows in split.inner:
+            fit_rows, score_rows = (torch.as_tensor(index, device=x.device) for index in (fit_rows, score_rows))
+            decisions = _path(design(features, gram, fit_rows, score_rows).to(dtype), labels[fit_rows], grid, tolerance)
             # Summed fold by fold as scikit-learn does: its ties are ties here.
-            votes += ((decided > 0) == (labels[outside] > 0)).double().mean(1)
+            votes += ((decisions > 0) == (labels[score_rows] > 0)).double().mean(1)
         best = votes.argmax(0)  # the first of equals: the smallest C
-        chosen.append(np.array(Cs)[best.cpu().numpy()])
+        choices.append(np.array(Cs)[best.cpu().numpy()])
         inner.append((votes.amax(0) / max(1, len(split.inner))).cpu().numpy())
-        of = design(scaled, gram, train, test).to(dtype)
-        score[split.test] = decide(of, fit(of, labels[train], grid[best], tolerance=tolerance)).float().cpu().numpy()
-    return score, np.stack(chosen), np.stack(inner)
+        fold_design = design(features, gram, train, test).to(dtype)
+        score[split.test] = (
+            decide(fold_design, fit(fold_design, labels[train], grid[best], tolerance=tolerance)).float().cpu().numpy()
+        )
+    return score, np.stack(choices), np.stack(inner)
 
 
-def _path(of: Design, signs: Tensor, grid: Tensor, tolerance: float) -> Tensor:
+def _path(fold_design: Design, signs: Tensor, grid: Tensor, tolerance: float) -> Tensor:
     """Decision values [Cs, m, columns] of the test rows at every C.
 
     From the smallest C on, each starting from the one before; small problems at once, where calling the operations costs more.
@@ -334,20 +341,20 @@ def _path(of: Design, signs: Tensor, grid: Tensor, tolerance: float) -> Tensor:
     found: Weights | None
     n, columns = signs.shape
     if n * columns * len(grid) <= AT_ONCE:
-        found = fit(of, signs.repeat_interleave(len(grid), 1), grid.repeat(columns), tolerance=tolerance)
-        return decide(of, found).view(-1, columns, len(grid)).permute(2, 0, 1)
-    decided, found = [], None
+        weights = fit(fold_design, signs.repeat_interleave(len(grid), 1), grid.repeat(columns), tolerance=tolerance)
+        return decide(fold_design, weights).view(-1, columns, len(grid)).permute(2, 0, 1)
+    decisions, weights = [], None
     for C in grid:
-        found = fit(of, signs, C.expand(columns), start=found, tolerance=tolerance)
-        decided.append(decide(of, found))
-    return torch.stack(decided)
+        weights = fit(fold_design, signs, C.expand(columns), start=weights, tolerance=tolerance)
+        decisions.append(decide(fold_design, weights))
+    return torch.stack(decisions)
 
 
 def _standardised(x: Tensor, train: Tensor) -> Tensor:
     """x scaled as scikit-learn's StandardScaler fitted to the rows `train` would; a constant feature becomes 0."""
-    known, eps = x[train], torch.finfo(x.dtype).eps
-    mean, variance = known.mean(0), known.var(0, unbiased=False)
-    constant = variance <= len(known) * eps * variance + (len(known) * mean * eps) ** 2
+    sample, eps = x[train], torch.finfo(x.dtype).eps
+    mean, variance = sample.mean(0), sample.var(0, unbiased=False)
+    constant = variance <= len(sample) * eps * variance + (len(sample) * mean * eps) ** 2
     return (x - mean) / torch.where(constant, 1.0, variance.sqrt())
 
 

@@ -58,17 +58,17 @@ def design(x: Tensor, gram: Tensor | None, train: Tensor, test: Tensor) -> Desig
         rows = x[train] - mean
         values, vectors = _spectrum(rows.T @ rows)
         return Design(rows @ vectors, (x[test] - mean) @ vectors, values)
-    within, across = gram[train][:, train], gram[test][:, train]
-    mean = within.mean(0)
-    values, vectors = _spectrum(within - mean - (mean - mean.mean()).unsqueeze(1))
-    across = across - across.mean(1, keepdim=True) - (mean - mean.mean())
-    return Design(vectors * values.sqrt(), across @ (vectors / values.sqrt()), values)
+    gram_train, gram_test = gram[train][:, train], gram[test][:, train]
+    mean = gram_train.mean(0)
+    values, vectors = _spectrum(gram_train - mean - (mean - mean.mean()).unsqueeze(1))
+    gram_test = gram_test - gram_test.mean(1, keepdim=True) - (mean - mean.mean())
+    return Design(vectors * values.sqrt(), gram_test @ (vectors / values.sqrt()), values)
 
 
 def _spectrum(matrix: Tensor) -> tuple[Tensor, Tensor]:
     values, vectors = torch.linalg.eigh(matrix)
-    kept = values > NEGLIGIBLE * values[-1].clamp(min=torch.finfo(values.dtype).tiny)
-    return values[kept], vectors[:, kept]
+    span = values > NEGLIGIBLE * values[-1].clamp(min=torch.finfo(values.dtype).tiny)
+    return values[span], vectors[:, span]
 
 
 def fit(of: Design, signs: Tensor, C: Tensor, *, start: Weights | None = None, tolerance: float = TIGHT) -> Weights:
@@ -83,77 +83,77 @@ def fit(of: Design, signs: Tensor, C: Tensor, *, start: Weights | None = None, t
         slope, intercept = z.new_zeros(z.shape[1], columns), z.new_zeros(columns)
     else:
         slope, intercept = start.slope.clone(), start.intercept.clone()
-    single = signs.sum(0).abs() == n
-    intercept[single] = signs[0, single]
-    going = (~single).nonzero().squeeze(1)
-    if not going.numel():
+    one_class = signs.sum(0).abs() == n
+    intercept[one_class] = signs[0, one_class]
+    active = (~one_class).nonzero().squeeze(1)
+    if not active.numel():
         return Weights(slope, intercept)
 
-    # Divided by C: mean losses weigh 1, the penalty 1/C. `against` holds -y f: how far each problem is on the wrong side.
-    y, w, b, penalty = (v.index_select(-1, going) for v in (-signs, slope, intercept, 1 / C))
-    against = torch.zeros_like(y) if start is None else torch.addmm(b, z, w).mul_(y)
-    wrong = against.sigmoid()  # the probability of the wrong class: no cancellation where the fit is good
-    previous, flat, tiny = None, FLAT if tolerance >= LOOSE else 0.0, torch.finfo(z.dtype).tiny
+    # Divided by C: mean losses weigh 1, the penalty 1/C. `deficit` is -y f: how far each problem is on the wrong side.
+    y, w, b, penalty = (v.index_select(-1, active) for v in (-signs, slope, intercept, 1 / C))
+    deficit = torch.zeros_like(y) if start is None else torch.addmm(b, z, w).mul_(y)
+    p_wrong = deficit.sigmoid()  # the probability of the wrong class: no cancellation where the fit is good
+    history, slack, tiny = None, FLAT if tolerance >= LOOSE else 0.0, torch.finfo(z.dtype).tiny
     for _ in range(MAX_ITERATIONS):
-        weight = torch.addcmul(wrong, wrong, wrong, value=-1)
-        pull = y * wrong
+        weight = torch.addcmul(p_wrong, p_wrong, p_wrong, value=-1)
+        pull = y * p_wrong
         gradient, gradient_b = torch.addmm(penalty * w, z_t, pull), pull.sum(0)
         curvature = weight.mean(0)
-        scaled, scaled_b = gradient / torch.addcmul(penalty, variance, curvature), gradient_b / (n * curvature)
-        decrement = (gradient * scaled).sum(0) + gradient_b * scaled_b
+        newton, newton_b = gradient / torch.addcmul(penalty, variance, curvature), gradient_b / (n * curvature)
+        decrement = (gradient * newton).sum(0) + gradient_b * newton_b
 
-        still = decrement > tolerance**2 * (penalty * (w * w).sum(0) + NOTHING * n)
-        alive = int(still.sum())
-        if alive < COMPACT * len(going):
-            slope.index_copy_(1, going, w), intercept.index_copy_(0, going, b)
-            if alive == 0:
+        unsolved = decrement > tolerance**2 * (penalty * (w * w).sum(0) + NOTHING * n)
+        num_active = int(unsolved.sum())
+        if num_active < COMPACT * len(active):
+            slope.index_copy_(1, active, w), intercept.index_copy_(0, active, b)
+            if num_active == 0:
                 return Weights(slope, intercept)
-            keep = still.nonzero().squeeze(1)
-            going, penalty, y, w, b, against, weight, gradient, gradient_b, scaled, scaled_b, decrement = (
-                v.index_select(-1, keep)
-                for v in (going, penalty, y, w, b, against, weight, gradient, gradient_b, scaled, scaled_b, decrement)
+            survivors = unsolved.nonzero().squeeze(1)
+            active, penalty, y, w, b, deficit, weight, gradient, gradient_b, newton, newton_b, decrement = (
+                v.index_select(-1, survivors)
+                for v in (active, penalty, y, w, b, deficit, weight, gradient, gradient_b, newton, newton_b, decrement)
             )
-            if previous is not None:
-                previous = cast(tuple[Tensor, Tensor, Tensor, Tensor, Tensor], tuple(v.index_select(-1, keep) for v in previous))
+            if history is not None:
+                history = tuple(v.index_select(-1, survivors) for v in history)
 
-        step, step_b, downhill = -scaled, -scaled_b, -decrement
-        if previous is not None:
-            old_gradient, old_gradient_b, old_decrement, old_step, old_step_b = previous
+        step, step_b, downhill = -newton, -newton_b, -decrement
+        if history is not None:
+            old_gradient, old_gradient_b, old_decrement, old_step, old_step_b = history
             # a column that one step has solved stands still: 0 of 0
-            kept = (decrement - (old_gradient * scaled).sum(0) - old_gradient_b * scaled_b) / old_decrement.clamp(min=tiny)
-            kept.clamp_(min=0)
-            step.addcmul_(old_step, kept), step_b.addcmul_(old_step_b, kept)
+            beta = (decrement - (old_gradient * newton).sum(0) - old_gradient_b * newton_b) / old_decrement.clamp(min=tiny)
+            beta.clamp_(min=0)
+            step.addcmul_(old_step, beta), step_b.addcmul_(old_step_b, beta)
             downhill = (gradient * step).sum(0) + gradient_b * step_b
             if (uphill := downhill >= 0).any():
-                step, step_b = torch.where(uphill, -scaled, step), torch.where(uphill, -scaled_b, step_b)
+                step, step_b = torch.where(uphill, -newton, step), torch.where(uphill, -newton_b, step_b)
                 downhill = torch.where(uphill, -decrement, downhill)
-        moved = torch.addmm(step_b, z, step).mul_(y)
-        across, squared = penalty * (w * step).sum(0), penalty * (step * step).sum(0)
-        length, against, wrong = _line_search(against, moved, weight, downhill, across, squared, flat)
+        shift = torch.addmm(step_b, z, step).mul_(y)
+        penalty_slope, penalty_curvature = penalty * (w * step).sum(0), penalty * (step * step).sum(0)
+        length, deficit, p_wrong = _line_search(deficit, shift, weight, downhill, penalty_slope, penalty_curvature, slack)
         w.addcmul_(step, length), b.addcmul_(step_b, length)
-        previous = (gradient, gradient_b, decrement, step, step_b)
-    raise MeasureError(f"{len(going)} logistic fits did not converge in {MAX_ITERATIONS} iterations")
+        history = (gradient, gradient_b, decrement, step, step_b)
+    raise MeasureError(f"{len(active)} logistic fits did not converge in {MAX_ITERATIONS} iterations")
 
 
-def _line_search(against, moved, weight, slope, across, squared, flat: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Length [columns] of the step along the direction, and `against` and `wrong` behind it.
+def _line_search(deficit, shift, weight, slope, penalty_slope, penalty_curvature, slack: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Length [columns] of the step along the direction, and `deficit` and `p_wrong` behind it.
 
-    A Newton step from 0, where the derivative is `slope`; if that leaves more than `flat` of it anywhere, a second one, which may
-    not go back behind a tenth or beyond four times the first. Overwrites weight. across, squared [columns]: derivatives of the
-    penalty.
+    A Newton step from 0, where the derivative is `slope`; if that leaves more than `slack` of it anywhere, a second one, which
+    may not go back behind a tenth or beyond four times the first. Overwrites weight. penalty_slope, penalty_curvature [columns]:
+    derivatives of the penalty.
     """
-    square, tiny = moved * moved, torch.finfo(moved.dtype).tiny  # tiny: a column that stands still has a step of 0
-    first = -slope / (squared + weight.mul_(square).sum(0)).clamp_(min=tiny)
-    there = torch.addcmul(against, moved, first)
-    wrong = there.sigmoid()
-    left = torch.addcmul(across, first, squared) + (wrong * moved).sum(0)
-    if (left.abs() <= flat * slope.abs()).all():
-        return first, there, wrong
-    curvature = squared + torch.addcmul(wrong, wrong, wrong, value=-1).mul_(square).sum(0)
-    second = first - left / curvature.clamp_(min=tiny)
+    square, tiny = shift * shift, torch.finfo(shift.dtype).tiny  # tiny: a column that stands still has a step of 0
+    first = -slope / (penalty_curvature + weight.mul_(square).sum(0)).clamp_(min=tiny)
+    new_deficit = torch.addcmul(deficit, shift, first)
+    p_wrong = new_deficit.sigmoid()
+    remainder = torch.addcmul(penalty_slope, first, penalty_curvature) + (p_wrong * shift).sum(0)
+    if (remainder.abs() <= slack * slope.abs()).all():
+        return first, new_deficit, p_wrong
+    curvature = penalty_curvature + torch.addcmul(p_wrong, p_wrong, p_wrong, value=-1).mul_(square).sum(0)
+    second = first - remainder / curvature.clamp_(min=tiny)
     length = torch.minimum(torch.maximum(second, 0.1 * first), 4 * first)
-    there = torch.addcmul(against, moved, length)
-    return length, there, there.sigmoid()
+    new_deficit = torch.addcmul(deficit, shift, length)
+    return length, new_deficit, new_deficit.sigmoid()
 
 
 def decide(of: Design, weights: Weights) -> Tensor:

@@ -35,49 +35,49 @@ def fit(of: Design, labels: Tensor, classes: int, C: Tensor, *, tolerance: float
     n, columns = labels.shape
     z_t = z.T.contiguous()
     slope, intercept = z.new_zeros(z.shape[1], classes, columns), z.new_empty(classes, columns)
-    going = torch.arange(columns, device=z.device)
+    active = torch.arange(columns, device=z.device)
     y, w, b = labels, slope.clone(), _rates(labels, classes).to(z.dtype)
     share = (b > -math.inf) / (b > -math.inf).sum(0).to(z.dtype)  # [k, columns]: 1 / classes present, 0 for an absent one
     f = b.expand(n, *b.shape).clone()
-    previous = None
+    history = None
     for _ in range(MAX_ITERATIONS):
         p = f.softmax(1)
         residual = _residual(p, y, C)
         gradient, gradient_b = w - (z_t @ residual.view(n, -1)).view(w.shape), -residual.sum(0)
         # A class that is absent or alone has no curvature, and no gradient: 0 / 0 must be 0.
         curvature = C * torch.addcmul(p, p, p, value=-1).mean(0).clamp_(min=1e-9)
-        scaled, scaled_b = gradient / torch.addcmul(one, variance, curvature), gradient_b / (n * curvature)
-        scaled, scaled_b = scaled.addcmul_(scaled.sum(1, keepdim=True), share, value=-1), scaled_b - scaled_b.sum(0) * share
-        decrement = (gradient * scaled).sum((0, 1)) + (gradient_b * scaled_b).sum(0)
+        newton, newton_b = gradient / torch.addcmul(one, variance, curvature), gradient_b / (n * curvature)
+        newton, newton_b = newton.addcmul_(newton.sum(1, keepdim=True), share, value=-1), newton_b - newton_b.sum(0) * share
+        decrement = (gradient * newton).sum((0, 1)) + (gradient_b * newton_b).sum(0)
 
-        still = decrement > tolerance**2 * ((w * w).sum((0, 1)) + 1e-4 * n * C)
-        alive = int(still.sum())
-        if alive < COMPACT * len(going):
-            slope[..., going], intercept[:, going] = w, b
-            if alive == 0:
+        unsolved = decrement > tolerance**2 * ((w * w).sum((0, 1)) + 1e-4 * n * C)
+        num_active = int(unsolved.sum())
+        if num_active < COMPACT * len(active):
+            slope[..., active], intercept[:, active] = w, b
+            if num_active == 0:
                 return Weights(slope, intercept)
-            keep = still.nonzero().squeeze(1)
-            going, C, y, share, w, b, f, p, gradient, gradient_b, scaled, scaled_b, decrement = (
-                v.index_select(-1, keep)
-                for v in (going, C, y, share, w, b, f, p, gradient, gradient_b, scaled, scaled_b, decrement)
+            survivors = unsolved.nonzero().squeeze(1)
+            active, C, y, share, w, b, f, p, gradient, gradient_b, newton, newton_b, decrement = (
+                v.index_select(-1, survivors)
+                for v in (active, C, y, share, w, b, f, p, gradient, gradient_b, newton, newton_b, decrement)
             )
-            if previous is not None:
-                previous = cast(tuple[Tensor, Tensor, Tensor, Tensor, Tensor], tuple(v.index_select(-1, keep) for v in previous))
+            if history is not None:
+                history = tuple(v.index_select(-1, survivors) for v in history)
 
-        step, step_b = -scaled, -scaled_b
-        if previous is not None:
-            old_gradient, old_gradient_b, old_decrement, old_step, old_step_b = previous
-            kept = (decrement - (old_gradient * scaled).sum((0, 1)) - (old_gradient_b * scaled_b).sum(0)) / (old_decrement + tiny)
-            kept.clamp_(min=0)
-            step.addcmul_(old_step, kept), step_b.addcmul_(old_step_b, kept)
+        step, step_b = -newton, -newton_b
+        if history is not None:
+            old_gradient, old_gradient_b, old_decrement, old_step, old_step_b = history
+            beta = (decrement - (old_gradient * newton).sum((0, 1)) - (old_gradient_b * newton_b).sum(0)) / (old_decrement + tiny)
+            beta.clamp_(min=0)
+            step.addcmul_(old_step, beta), step_b.addcmul_(old_step_b, beta)
             uphill = (gradient * step).sum((0, 1)) + (gradient_b * step_b).sum(0) >= 0
             if uphill.any():
-                step, step_b = torch.where(uphill, -scaled, step), torch.where(uphill, -scaled_b, step_b)
-        moved = torch.addmm(step_b.view(1, -1), z, step.flatten(1)).view(f.shape)
-        length = _line_search(f, p, y, C, (w * step).sum((0, 1)), (step * step).sum((0, 1)), moved)
-        w.addcmul_(step, length), b.addcmul_(step_b, length), f.addcmul_(moved, length)
-        previous = (gradient, gradient_b, decrement, step, step_b)
-    raise MeasureError(f"{len(going)} softmax fits did not converge in {MAX_ITERATIONS} iterations")
+                step, step_b = torch.where(uphill, -newton, step), torch.where(uphill, -newton_b, step_b)
+        shift = torch.addmm(step_b.view(1, -1), z, step.flatten(1)).view(f.shape)
+        length = _line_search(f, p, y, C, (w * step).sum((0, 1)), (step * step).sum((0, 1)), shift)
+        w.addcmul_(step, length), b.addcmul_(step_b, length), f.addcmul_(shift, length)
+        history = (gradient, gradient_b, decrement, step, step_b)
+    raise MeasureError(f"{len(active)} softmax fits did not converge in {MAX_ITERATIONS} iterations")
 
 
 def _rates(labels: Tensor, classes: int) -> Tensor:
@@ -90,22 +90,22 @@ def _rates(labels: Tensor, classes: int) -> Tensor:
 
 def _residual(p: Tensor, y: Tensor, C: Tensor) -> Tensor:
     """C (1[y = class] - p) [n, k, columns]."""
-    at = y.unsqueeze(1)
-    return (p * -C).scatter_add_(1, at, C.expand(at.shape))
+    index = y.unsqueeze(1)
+    return (p * -C).scatter_add_(1, index, C.expand(index.shape))
 
 
-def _line_search(f, p, y, C, across, squared, moved) -> Tensor:
+def _line_search(f, p, y, C, penalty_slope, penalty_curvature, shift) -> Tensor:
     """Two Newton steps along the direction, from 0; the second may not go back behind a tenth or beyond four times the first."""
-    own, tiny = moved.gather(1, y.unsqueeze(1)).sum((0, 1)), torch.finfo(f.dtype).tiny
+    label_shift, tiny = shift.gather(1, y.unsqueeze(1)).sum((0, 1)), torch.finfo(f.dtype).tiny
 
     def newton(p, slope):
-        weighted = p * moved
-        mean = weighted.sum(1)
-        bend = weighted.mul_(moved).sum((0, 1)) - (mean * mean).sum(0)
-        return (slope + C * (mean.sum(0) - own)) / (squared + C * bend.clamp_(min=0) + tiny)
+        product = p * shift
+        mean = product.sum(1)
+        bend = product.mul_(shift).sum((0, 1)) - (mean * mean).sum(0)
+        return (slope + C * (mean.sum(0) - label_shift)) / (penalty_curvature + C * bend.clamp_(min=0) + tiny)
 
-    first = -newton(p, across)
-    second = first - newton(torch.addcmul(f, moved, first).softmax(1), torch.addcmul(across, first, squared))
+    first = -newton(p, penalty_slope)
+    second = first - newton(torch.addcmul(f, shift, first).softmax(1), torch.addcmul(penalty_slope, first, penalty_curvature))
     return torch.minimum(torch.maximum(second, 0.1 * first), 4 * first)
 
 

@@ -69,14 +69,14 @@ def balanced_sample(correct, *, per_class: int = 50, seed: int = STUDY_SEED, shu
     if correct.ndim != 1 or correct.dtype != bool:
         raise MeasureError(f"correct must be bool [n], got {correct.dtype} {list(correct.shape)}")
     rng = random.Random(seed)
-    chosen = []
+    sample = []
     for name, members in (("correct", np.flatnonzero(correct)), ("incorrect", np.flatnonzero(~correct))):
         if len(members) < per_class:
             raise MeasureError(f"class '{name}' has {len(members)} problems, a balanced sample needs {per_class}")
-        chosen += rng.sample(members.tolist(), per_class)
+        sample += rng.sample(members.tolist(), per_class)
     if shuffle:
-        rng.shuffle(chosen)
-    return np.array(chosen, dtype=np.int64)
+        rng.shuffle(sample)
+    return np.array(sample, dtype=np.int64)
 
 
 def in_sample_probes(activations, labels, *, seed: int = STUDY_SEED) -> InSampleProbes:
@@ -102,10 +102,10 @@ def in_sample_probes(activations, labels, *, seed: int = STUDY_SEED) -> InSample
     if not np.isfinite(activations).all():
         raise MeasureError("activations contain values that are not finite")
 
-    fitted = [_fit_cell(activations[:, cell], labels, seed) for cell in range(activations.shape[1])]
-    predictions = np.stack([prediction for prediction, _ in fitted], axis=1)
+    fits = [_fit_cell(activations[:, cell], labels, seed) for cell in range(activations.shape[1])]
+    predictions = np.stack([prediction for prediction, _ in fits], axis=1)
     right = predictions == labels[:, None]
-    return InSampleProbes(right.mean(axis=0), predictions, np.array([chosen for _, chosen in fitted]), right)
+    return InSampleProbes(right.mean(axis=0), predictions, np.array([C for _, C in fits]), right)
 
 
 def _fit_cell(x, labels, seed: int) -> tuple[np.ndarray, float]:

@@ -123,9 +123,9 @@ def train_relu_sae(
         for _ in range(epochs):
             for rows in torch.randperm(len(x), generator=generator).split(batch_size):
                 batch = x[rows.to(x.device)]  # [b, d]
-                active = linear(batch, encoder_weight, encoder_bias).relu()  # [b, F]
-                error = linear(active, decoder_weight, decoder_bias) - batch
-                penalty = active.mean() if l1_kind == "mean" else active.sum(dim=1).mean()
+                code = linear(batch, encoder_weight, encoder_bias).relu()  # [b, F]
+                error = linear(code, decoder_weight, decoder_bias) - batch
+                penalty = code.mean() if l1_kind == "mean" else code.sum(dim=1).mean()
                 loss = error.square().mean() + l1 * penalty
                 optimizer.zero_grad()
                 loss.backward()
@@ -183,20 +183,20 @@ def train_topk_sae(
     decoder_bias = (mean / scale).float().requires_grad_()
     weights = (encoder_weight, encoder_bias, decoder_weight, decoder_bias)
     optimizer = torch.optim.Adam(weights, lr=lr)
-    silent = torch.zeros(features, dtype=torch.int64, device=x.device)  # vectors since a feature was last active
+    silence = torch.zeros(features, dtype=torch.int64, device=x.device)  # vectors since a feature was last active
     with torch.enable_grad(), threads_for(features * d):
         for _ in range(epochs):
             for rows in torch.randperm(m, generator=generator).split(batch_size):
                 batch = x[rows.to(x.device)] / scale  # [b, d]
-                before = linear(batch - decoder_bias, encoder_weight, encoder_bias)  # [b, F]
-                active = largest(before, k)
-                error = batch - linear(active, decoder_weight, decoder_bias)
+                pre_activations = linear(batch - decoder_bias, encoder_weight, encoder_bias)  # [b, F]
+                code = largest(pre_activations, k)
+                error = batch - linear(code, decoder_weight, decoder_bias)
                 loss = error.square().mean()
-                dead = (silent >= dead_after).nonzero()[:, 0]
+                dead = (silence >= dead_after).nonzero()[:, 0]
                 if len(dead):
-                    again = linear(largest(before[:, dead], min(aux_k, len(dead))), decoder_weight[:, dead])
-                    left = error.detach()
-                    loss = loss + AUX_WEIGHT * (left - again).square().mean() / left.square().mean().clamp_min(1e-12)
+                    aux_recon = linear(largest(pre_activations[:, dead], min(aux_k, len(dead))), decoder_weight[:, dead])
+                    residual = error.detach()
+                    loss = loss + AUX_WEIGHT * (residual - aux_recon).square().mean() / residual.square().mean().clamp_min(1e-12)
                 optimizer.zero_grad()
                 loss.backward()
                 with torch.no_grad():
@@ -205,7 +205,7 @@ def train_topk_sae(
                     gradient -= (gradient * decoder_weight).sum(dim=0) * decoder_weight
                     optimizer.step()
                     decoder_weight.copy_(unit_columns(decoder_weight))
-                    silent = torch.where((active > 0).any(dim=0), 0, silent + len(batch))
+                    silence = torch.where((code > 0).any(dim=0), 0, silence + len(batch))
     if not all(weight.isfinite().all() for weight in weights):
         raise MeasureError(f"the autoencoder diverged at learning rate {lr}")
     encoder_weight, encoder_bias, decoder_weight, decoder_bias = (weight.detach() for weight in weights)
@@ -222,23 +222,23 @@ def sae_quality(sae: Sae, x, *, l0_above: float = 0.0) -> SaeQuality:
     """
     x = _vectors(x)
     mean = x.mean(dim=0, dtype=torch.float64)  # [d]
-    total = squared = summed = 0.0
-    active, alive = 0, torch.zeros(len(sae.encoder_bias), dtype=torch.bool, device=sae.encoder_bias.device)
+    total = square_sum = error_sum = 0.0
+    num_active, alive = 0, torch.zeros(len(sae.encoder_bias), dtype=torch.bool, device=sae.encoder_bias.device)
     for chunk in x.split(QUALITY_CHUNK):
         features = sae.encode(chunk)
         error = (sae.decode(features).to(chunk.device) - chunk).double()
         total += (chunk - mean).square().sum().item()
-        squared += error.square().sum().item()
-        summed += error.sum().item()
-        active += (features > l0_above).sum().item()
+        square_sum += error.square().sum().item()
+        error_sum += error.sum().item()
+        num_active += (features > l0_above).sum().item()
         alive |= (features > 0).any(dim=0)
     if total == 0.0:
         raise MeasureError("explained variance needs vectors that differ, all of them are equal")
     pooled_total = total + len(x) * (mean - mean.mean()).square().sum().item()
     return SaeQuality(
-        explained_variance=1 - squared / total,
-        explained_variance_pooled=1 - (squared - summed**2 / x.numel()) / pooled_total,
-        l0=active / len(x),
+        explained_variance=1 - square_sum / total,
+        explained_variance_pooled=1 - (square_sum - error_sum**2 / x.numel()) / pooled_total,
+        l0=num_active / len(x),
         dead=1 - alive.double().mean().item(),
     )
 
@@ -273,15 +273,15 @@ def predict_errors(features, correct, *, test_share: float = 0.2, seed: int = 42
         # max_iter belongs to the protocol: a fit that stops there is the study's number, and nothing the user can mend.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(x, correct[train])
-    predicted = model.predict(features[test].astype(np.float64))
-    right = predicted == correct[test]
+    prediction = model.predict(features[test].astype(np.float64))
+    right = prediction == correct[test]
     return ErrorPrediction(
         train_accuracy=float(np.mean(model.predict(x) == correct[train])),
         test_accuracy=float(right.mean()),
-        precision_correct=float(right[predicted].mean()) if predicted.any() else None,
-        precision_incorrect=float(right[~predicted].mean()) if not predicted.all() else None,
-        called_correct=int(predicted.sum()),
-        called_incorrect=int((~predicted).sum()),
+        precision_correct=float(right[prediction].mean()) if prediction.any() else None,
+        precision_incorrect=float(right[~prediction].mean()) if not prediction.all() else None,
+        called_correct=int(prediction.sum()),
+        called_incorrect=int((~prediction).sum()),
         test_index=test,
         test_right=right,
     )

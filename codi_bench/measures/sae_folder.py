@@ -103,10 +103,10 @@ def load_sae(folder: Path, *, device: str | torch.device = "cpu") -> Sae:
             raise CodiBenchError(f"{folder / WEIGHTS}: {name} contains values that are not finite")
     encoder_weight, decoder_weight = (tensors[name].float().T.contiguous() for name in ("W_enc", "W_dec"))
     encoder_bias, decoder_bias = tensors["b_enc"].float(), tensors["b_dec"].float()
-    subtracted, subtracts = config["apply_b_dec_to_input"], k is not None
-    if subtracted != subtracts:
+    file_centres, sae_centres = config["apply_b_dec_to_input"], k is not None
+    if file_centres != sae_centres:
         shift = encoder_weight @ decoder_bias
-        encoder_bias = encoder_bias + shift if subtracts else encoder_bias - shift
+        encoder_bias = encoder_bias + shift if sae_centres else encoder_bias - shift
     return Sae(encoder_weight, encoder_bias, decoder_weight, decoder_bias, k)
 
 
@@ -124,13 +124,13 @@ def _read_config(path: Path) -> dict:
     for field, value in PLAIN.items():
         if config.get(field, value) != value:
             raise CodiBenchError(f"{path}: {field} is {config[field]!r}; only {value!r} can be loaded")
-    subtracted = config.get("apply_b_dec_to_input", True)  # SAELens's default
-    if not isinstance(subtracted, bool):
-        raise CodiBenchError(f"{path}: apply_b_dec_to_input is {subtracted!r}, not true or false")
-    counts: dict[str, Any] = {field: config.get(field) for field in ("d_in", "d_sae", *(["k"] if architecture == "topk" else []))}
+    centres = config.get("apply_b_dec_to_input", True)  # SAELens's default
+    if not isinstance(centres, bool):
+        raise CodiBenchError(f"{path}: apply_b_dec_to_input is {centres!r}, not true or false")
+    counts = {field: config.get(field) for field in ("d_in", "d_sae", *(["k"] if architecture == "topk" else []))}
     for field, count in counts.items():
         if type(count) is not int or count < 1:
             raise CodiBenchError(f"{path}: {field} is {count!r}, not a positive number")
     if counts.get("k", 1) > counts["d_sae"]:
         raise CodiBenchError(f"{path}: k is {counts['k']}, of {counts['d_sae']} features")
-    return {"k": None, "apply_b_dec_to_input": subtracted, **counts}
+    return {"k": None, "apply_b_dec_to_input": centres, **counts}

@@ -101,29 +101,29 @@ def quality(sae: Sae, train_vectors, test_vectors) -> HeldoutQuality:
     pca = _pca(train, components)
     mean = train.mean(axis=0, dtype=np.float64)  # [d]
 
-    squared, pca_squared, total = [], [], []
+    sae_errors, pca_errors, totals = [], [], []
     with threadpool_limits(limits=1):
         for chunk in _chunks(test):
-            centred = chunk - mean
-            squared.append(np.square(sae.decode(sae.encode(chunk)).astype(np.float64) - chunk).sum(axis=1))
-            pca_squared.append(np.square(centred - centred @ pca.components_.T @ pca.components_).sum(axis=1))
-            total.append(np.square(centred).sum(axis=1))
+            deviation = chunk - mean
+            sae_errors.append(np.square(sae.decode(sae.encode(chunk)).astype(np.float64) - chunk).sum(axis=1))
+            pca_errors.append(np.square(deviation - deviation @ pca.components_.T @ pca.components_).sum(axis=1))
+            totals.append(np.square(deviation).sum(axis=1))
     problems = len(test_vectors)
-    squared, pca_squared, total = (
-        np.concatenate(sums).reshape(problems, -1).sum(axis=1) for sums in (squared, pca_squared, total)
+    sae_errors, pca_errors, totals = (
+        np.concatenate(sums).reshape(problems, -1).sum(axis=1) for sums in (sae_errors, pca_errors, totals)
     )
-    if total.sum() == 0.0:
+    if totals.sum() == 0.0:
         raise MeasureError("explained variance needs vectors that differ, all held-out ones equal the training mean")
     return HeldoutQuality(
-        explained_variance=float(1 - squared.sum() / total.sum()),
-        pca_explained_variance=float(1 - pca_squared.sum() / total.sum()),
+        explained_variance=float(1 - sae_errors.sum() / totals.sum()),
+        pca_explained_variance=float(1 - pca_errors.sum() / totals.sum()),
         pca_components=len(pca.components_),
         l0=l0,
         dead=float(1 - alive.mean()),
         dead_train=float(1 - alive_train.mean()),
-        squared_error=squared,
-        pca_squared_error=pca_squared,
-        total=total,
+        squared_error=sae_errors,
+        pca_squared_error=pca_errors,
+        total=totals,
     )
 
 
@@ -156,21 +156,21 @@ def feature_sets(states, train, *, sae: Sae, surface) -> dict[str, np.ndarray]:
 
 def null_precisions(said: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of problems [draws, n] called incorrect (correct), the share that is, for every draw; where none is called, that of all."""
-    found = []
-    for called, true in ((~said, ~known), (said, known)):
-        count = called.sum(1)
-        found.append(np.where(count > 0, (called & true).sum(1) / np.maximum(count, 1), true.mean(1)))
-    return tuple(found)
+    precisions = []
+    for calls, truth in ((~said, ~known), (said, known)):
+        count = calls.sum(1)
+        precisions.append(np.where(count > 0, (calls & truth).sum(1) / np.maximum(count, 1), truth.mean(1)))
+    return tuple(precisions)
 
 
 def _activity(sae: Sae, x: np.ndarray) -> tuple[float, np.ndarray]:
     """Mean number of active features a vector of x [m, d], and which features are ever active, bool [F]."""
-    active, alive = 0, np.zeros(len(sae.encoder_bias), dtype=bool)
+    num_active, alive = 0, np.zeros(len(sae.encoder_bias), dtype=bool)
     for chunk in _chunks(x):
         features = sae.encode(chunk) > 0
-        active += int(features.sum())
+        num_active += int(features.sum())
         alive |= features.any(axis=0)
-    return active / len(x), alive
+    return num_active / len(x), alive
 
 
 def _pca(x: np.ndarray, components: int) -> PCA:

@@ -31,9 +31,9 @@ def spread(accuracy, *, chance: float = 0.5) -> Spread:
         raise MeasureError(f"a spread needs accuracies [layers, positions] of at least two cells, got {list(grid.shape)}")
     if not ((grid >= 0) & (grid <= 1)).all():
         raise MeasureError("accuracies must be fractions in [0, 1]")
-    above = np.clip(grid - chance, 0.0, None)
-    if above.sum() == 0:
+    excess = np.clip(grid - chance, 0.0, None)
+    if excess.sum() == 0:
         raise MeasureError(f"evenness needs a cell above chance ({chance}), the best has {grid.max()}")
-    shares = above[above > 0] / above.sum()
+    shares = excess[excess > 0] / excess.sum()
     evenness = (shares * np.log(1 / shares)).sum() / np.log(grid.size)
     return Spread(100 * float(grid.std()), 100 * float(np.ptp(grid)), min(1.0, float(evenness)))

@@ -86,15 +86,15 @@ def conditional_null(
     if score is not None and np.shape(score) != x.shape[:2]:
         raise MeasureError(f"score needs the shape {list(x.shape[:2])}, not {list(np.shape(score))}")
     p = propensity(design, y)
-    drawn = conditional_draws(p, groups=groups, draws=permutations, seed=seed, smallest=folds)
+    null_labels = conditional_draws(p, groups=groups, draws=permutations, seed=seed, smallest=folds)
     cells = [x[:, cell] for cell in range(x.shape[1])]
     if score is None:
         score = scores(cells, y[:, None], splits, Cs=Cs, device=device, workers=workers).score[:, 0]
-    null_score = scores(cells, drawn.T, splits, Cs=Cs, loose=True, device=device, workers=workers).score  # [n, B, cells]
+    null_score = scores(cells, null_labels.T, splits, Cs=Cs, loose=True, device=device, workers=workers).score  # [n, B, cells]
 
     statistic = conditional_statistic(y, p, np.asarray(score).T, own_fold)
     # Cell by cell: in float64 all cells at once would be gigabytes.
-    null = np.stack([conditional_statistic(drawn, p, null_score[..., c].T, own_fold) for c in range(len(cells))], axis=1)
+    null = np.stack([conditional_statistic(null_labels, p, null_score[..., c].T, own_fold) for c in range(len(cells))], axis=1)
     mean, std = null.mean(0), null.std(0)
     scale = np.where(std > 0, std, 1)  # no spread: a cell without any score, 0 in all draws
     z, z_max = (statistic - mean) / scale, ((null - mean) / scale).max(1)
@@ -119,8 +119,8 @@ def conditional_statistic(labels, p, score, fold) -> np.ndarray:
         rows = fold == name
         s[..., rows] -= s[..., rows].mean(axis=-1, keepdims=True)
     size = np.linalg.norm(s, axis=-1)
-    some = size > 1e-6 * total  # less is the rounding of scores kept in float32
-    return np.where(some, (residual * s).sum(axis=-1) / np.where(some, size, 1), 0.0)
+    varies = size > 1e-6 * total  # less is the rounding of scores kept in float32
+    return np.where(varies, (residual * s).sum(axis=-1) / np.where(varies, size, 1), 0.0)
 
 
 # --- the design ------------------------------------------------------------------------------------------------------
@@ -147,17 +147,17 @@ def surface_design(
     variables = {name: _one_hot(name, values) for name, values in categorical.items()}
     variables |= {name: _spline(name, values) for name, values in columns.items()}
     kinds = [(name,) for name in variables] if priority is None else list(priority)
-    named = sorted(name for kind in kinds for name in kind)
-    if not variables or len(variables) != len(columns) + len(categorical) or named != sorted(variables):
-        raise MeasureError(f"priority names {', '.join(named)}; the variables are {', '.join(sorted(variables)) or 'none'}")
+    names = sorted(name for kind in kinds for name in kind)
+    if not variables or len(variables) != len(columns) + len(categorical) or names != sorted(variables):
+        raise MeasureError(f"priority names {', '.join(names)}; the variables are {', '.join(sorted(variables)) or 'none'}")
     rows = {len(values) for values in (*columns.values(), *categorical.values())}
     if len(rows) != 1 or not 0 < n <= max(rows):
         raise MeasureError(f"surface variables need one length and at least n = {n} rows, not {sorted(rows)}")
     room = int(n) // PROBLEMS_PER_COLUMN
     if not room:
         raise MeasureError(f"{n} problems (or groups) leave no room for a surface design: at least {PROBLEMS_PER_COLUMN}")
-    first, *others = [list(_turns([variables[name] for name in kind])) for kind in kinds]
-    return _independent([*first, *_turns(others)], room, rows.pop())
+    first_queue, *queues = [list(_turns([variables[name] for name in kind])) for kind in kinds]
+    return _independent([*first_queue, *_turns(queues)], room, rows.pop())
 
 
 def _turns(queues: Sequence[Sequence]) -> Iterator:
@@ -173,8 +173,8 @@ def _one_hot(name: str, values) -> list[np.ndarray]:
     _, code, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
     while len(counts) > 1 and counts.min() < RARE:
         rare = int(counts.argmin())
-        beside = [k for k in (rare - 1, rare + 1) if 0 <= k < len(counts)]
-        code = np.where(code == rare, min(beside, key=lambda k: counts[k]), code)
+        neighbours = [k for k in (rare - 1, rare + 1) if 0 <= k < len(counts)]
+        code = np.where(code == rare, min(neighbours, key=lambda k: counts[k]), code)
         _, code, counts = np.unique(code, return_inverse=True, return_counts=True)
     return [(code == k).astype(float) for k in np.argsort(-counts, kind="stable")[1:]]
 
@@ -190,8 +190,7 @@ def _spline(name: str, values) -> list[np.ndarray]:
 
 def _independent(candidates: Sequence[np.ndarray], room: int, rows: int) -> np.ndarray:
     """The first `room` candidates that neither the intercept nor those before them span, standardised [rows, p]."""
-    kept: list[np.ndarray]
-    kept, basis = [], np.empty((rows, 0))
+    columns, basis = [], np.empty((rows, 0))
     for column in candidates:
         column = column - column.mean()
         size = np.linalg.norm(column)
@@ -199,10 +198,10 @@ def _independent(candidates: Sequence[np.ndarray], room: int, rows: int) -> np.n
         for _ in range(2):  # twice is enough: the second pass removes what rounding left of the first
             rest = rest - basis @ (basis.T @ rest)
             rest = rest - rest.mean()
-        if np.linalg.norm(rest) > DEPENDENT and len(kept) < room:
-            kept.append(column * (math.sqrt(rows) / size))
+        if np.linalg.norm(rest) > DEPENDENT and len(columns) < room:
+            columns.append(column * (math.sqrt(rows) / size))
             basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
-    return np.column_stack(kept) if kept else np.empty((rows, 0))
+    return np.column_stack(columns) if columns else np.empty((rows, 0))
 
 
 # --- labels given the surface ----------------------------------------------------------------------------------------
@@ -216,7 +215,7 @@ def propensity(design, labels) -> np.ndarray:
     nothing to the statistic: the surface explains them. Columns may depend on each other; p does not care.
     Raises MeasureError for other than two classes, gaps, or a design that separates all problems: nothing is left to test.
     """
-    x, y = _checked(design, labels)
+    x, y = _check(design, labels)
     with threadpool_limits(limits=1):
         p = expit(_logit(x, _fit(x, y)))
     if (np.abs(y - p) < 1e-6).all():
@@ -240,12 +239,12 @@ def conditional_draws(p, *, groups=None, draws: int, seed: int, smallest: int = 
     if member.shape != p.shape:
         raise MeasureError(f"{len(p)} problems need as many group labels, not {list(member.shape)}")
     rng, units = stream(seed, "labels given the surface"), int(member.max()) + 1
-    drawn, missing = np.empty((draws, len(p)), bool), np.arange(draws)
+    labels, redraws = np.empty((draws, len(p)), bool), np.arange(draws)
     for _ in range(REDRAWS):
-        drawn[missing] = rng.random((len(missing), units))[:, member] < p
-        missing = np.array([k for k in missing if _smaller_class(drawn[k], member) < smallest], int)
-        if not missing.size:
-            return drawn
+        labels[redraws] = rng.random((len(redraws), units))[:, member] < p
+        redraws = np.array([k for k in redraws if _smaller_class(labels[k], member) < smallest], int)
+        if not redraws.size:
+            return labels
     raise MeasureError(f"labels drawn given the surface hardly ever have {smallest} problems (or groups) in both classes")
 
 
@@ -254,7 +253,7 @@ def _smaller_class(y: np.ndarray, member: np.ndarray) -> int:
     return min(len(np.unique(member[y])), len(np.unique(member[~y])))
 
 
-def _checked(design, labels) -> tuple[np.ndarray, np.ndarray]:
+def _check(design, labels) -> tuple[np.ndarray, np.ndarray]:
     """design float64 [n, p] and labels bool [n] (True: the second class)."""
     x, labels = np.asarray(design, np.float64), np.asarray(labels)
     if x.ndim != 2 or not len(x) or labels.shape != x.shape[:1]:
@@ -274,21 +273,21 @@ def _fit(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     columns = np.column_stack([np.ones(len(x)), x])
     scale = np.linalg.norm(columns, axis=0)
     scale[scale == 0] = 1
-    basis, values, back = np.linalg.svd(columns / scale, full_matrices=False)
-    basis, values, back = (part[..., : (values > 1e-10 * values[0]).sum()] for part in (basis, values, back.T))
+    basis, values, axes = np.linalg.svd(columns / scale, full_matrices=False)
+    basis, values, axes = (part[..., : (values > 1e-10 * values[0]).sum()] for part in (basis, values, axes.T))
     sign, weights = np.where(y, 1.0, -1.0), np.zeros(len(values))
 
-    def loss(at):
-        return np.logaddexp(0, -sign * (basis @ at)).sum()
+    def loss(point):
+        return np.logaddexp(0, -sign * (basis @ point)).sum()
 
     for _ in range(ITERATIONS):
-        wrong = expit(-sign * (basis @ weights))  # probability of the other class: y - p without cancellation
-        root = np.sqrt(np.maximum(wrong * (1 - wrong), np.finfo(float).tiny))
-        step = np.linalg.lstsq(basis * root[:, None], sign * wrong / root, rcond=1e-12)[0]
-        if (sign * wrong) @ (basis @ step) < CONVERGED:
-            return back @ ((weights + step) / values) / scale
-        before, length = loss(weights), 1.0
-        while length > 1e-6 and loss(weights + length * step) > before + CONVERGED:
+        p_wrong = expit(-sign * (basis @ weights))  # probability of the other class: y - p without cancellation
+        root = np.sqrt(np.maximum(p_wrong * (1 - p_wrong), np.finfo(float).tiny))
+        step = np.linalg.lstsq(basis * root[:, None], sign * p_wrong / root, rcond=1e-12)[0]
+        if (sign * p_wrong) @ (basis @ step) < CONVERGED:
+            return axes @ ((weights + step) / values) / scale
+        current_loss, length = loss(weights), 1.0
+        while length > 1e-6 and loss(weights + length * step) > current_loss + CONVERGED:
             length /= 2
         weights = weights + length * step
     raise MeasureError(f"the surface fit did not converge in {ITERATIONS} iterations")
@@ -312,7 +311,7 @@ def added_auc(score, labels, design, fold, *, phi: float) -> tuple[Estimate, flo
     problems changes its order, for then DeLong sees no error. A fold with one class is left out.
     Raises MeasureError for shapes that do not fit, gaps, phi < 1, or fewer than two folds with both classes.
     """
-    x, y = _checked(design, labels)
+    x, y = _check(design, labels)
     s, fold = np.asarray(score, np.float64), np.asarray(fold)
     if s.shape != y.shape or fold.shape != y.shape or not np.isfinite(s).all() or not (math.isfinite(phi) and phi >= 1):
         raise MeasureError(f"added AUC needs finite scores [n], fold [n] and phi >= 1, not {s.shape}, {fold.shape}, {phi}")
@@ -320,10 +319,10 @@ def added_auc(score, labels, design, fold, *, phi: float) -> tuple[Estimate, flo
         raise MeasureError("added AUC needs at least two folds with both classes")
     with threadpool_limits(limits=1):
         limit = math.log(2 * len(y) - 1)
-        surface = held_out(x, y, fold).clip(-limit, limit)
-        both = held_out(np.column_stack([surface, standardised(s, fold)]), y, fold)
-    auc = float(fold_auc(surface, y, fold)[0])
-    theta, variance = _paired_auc(both, surface, y, fold)
+        surface_logit = held_out(x, y, fold).clip(-limit, limit)
+        joint_logit = held_out(np.column_stack([surface_logit, standardised(s, fold)]), y, fold)
+    auc = float(fold_auc(surface_logit, y, fold)[0])
+    theta, variance = _paired_auc(joint_logit, surface_logit, y, fold)
     if variance == 0:
         return Estimate(theta, None, None), auc
     reach = float(norm.ppf(0.975)) * math.sqrt(phi * variance)
@@ -332,24 +331,24 @@ def added_auc(score, labels, design, fold, *, phi: float) -> tuple[Estimate, flo
 
 def held_out(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Logits [n] of the rows of each fold by a fit to all others; x [n, p], y bool [n]."""
-    found = np.empty(len(y))
+    logits = np.empty(len(y))
     for name in np.unique(fold):
-        out = fold == name
-        if y[~out].all() or not y[~out].any():
+        rows = fold == name
+        if y[~rows].all() or not y[~rows].any():
             raise MeasureError(f"without fold {name} one class only is left to fit")
-        found[out] = _logit(x[out], _fit(x[~out], y[~out]))
-    return found
+        logits[rows] = _logit(x[rows], _fit(x[~rows], y[~rows]))
+    return logits
 
 
 def standardised(s: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Scores [n] or [n, cells] of models fitted fold by fold, on one scale: mean 0 and std 1 in each fold, 0 where constant."""
-    found = np.empty_like(s)
+    z = np.empty_like(s)
     for name in np.unique(fold):
         part = s[fold == name]
         std = part.std(axis=0)
         varies = std > 1e-6 * np.abs(part).max(axis=0)
-        found[fold == name] = np.where(varies, (part - part.mean(axis=0)) / np.where(varies, std, 1), 0)
-    return found
+        z[fold == name] = np.where(varies, (part - part.mean(axis=0)) / np.where(varies, std, 1), 0)
+    return z
 
 
 def _paired_auc(a: np.ndarray, b: np.ndarray, y: np.ndarray, fold: np.ndarray) -> tuple[float, float]:
@@ -358,16 +357,19 @@ def _paired_auc(a: np.ndarray, b: np.ndarray, y: np.ndarray, fold: np.ndarray) -
     A class of one member has no variance of its own: it gets the largest for components in [-1, 1] of that mean.
     Source: DeLong et al. 1988, Biometrics 44:837.
     """
-    found = []
+    estimates = []
     for name in np.unique(fold):
         rows = fold == name
         if len(np.unique(y[rows])) < 2:
             continue
-        parts = [one - other for one, other in zip(_components(a[rows], y[rows]), _components(b[rows], y[rows]), strict=True)]
+        parts = [
+            share_a - share_b
+            for share_a, share_b in zip(_components(a[rows], y[rows]), _components(b[rows], y[rows]), strict=True)
+        ]
         theta = parts[0].mean()
-        found.append((theta, sum(part.var(ddof=1) / len(part) if len(part) > 1 else 1 - theta**2 for part in parts)))
-    theta, variance = np.array(found).T
-    return float(theta.mean()), float(variance.sum() / len(found) ** 2)
+        estimates.append((theta, sum(part.var(ddof=1) / len(part) if len(part) > 1 else 1 - theta**2 for part in parts)))
+    theta, variance = np.array(estimates).T
+    return float(theta.mean()), float(variance.sum() / len(estimates) ** 2)
 
 
 def _components(score: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -43,16 +43,16 @@ def trend(
     Raises MeasureError for lengths that differ, numbers that are not finite, an architecture of a single size, or so few models
     that no noise can be estimated.
     """
-    x, y, groups = _checked(parameters, values, architectures)
-    own, span, df = _centred(x, groups), float(np.ptp(x)), len(x) - len(set(groups.tolist())) - 1
-    sxx = float((own**2).sum())
-    slope = float((own * _centred(y, groups)).sum() / sxx)
-    fitted = y - _centred(y, groups) + slope * own
-    std = float(np.sqrt(((y - fitted) ** 2).sum() / df))
+    x, y, groups = _check(parameters, values, architectures)
+    x_deviations, span, df = _centre(x, groups), float(np.ptp(x)), len(x) - len(set(groups.tolist())) - 1
+    sxx = float((x_deviations**2).sum())
+    slope = float((x_deviations * _centre(y, groups)).sum() / sxx)
+    line = y - _centre(y, groups) + slope * x_deviations
+    std = float(np.sqrt(((y - line) ** 2).sum() / df))
     reach = float(student.ppf(0.975, df)) * std / np.sqrt(sxx) * span
     rng = stream(seed, "trend")
-    deviations = _centred(y, groups)
-    null = np.array([abs((_shuffled(own, groups, rng) * deviations).sum() / sxx) for _ in range(permutations)])
+    y_deviations = _centre(y, groups)
+    null = np.array([abs((_shuffle(x_deviations, groups, rng) * y_deviations).sum() / sxx) for _ in range(permutations)])
     change = slope * span
     return Trend(
         Estimate(change, change - reach, change + reach),
@@ -60,7 +60,7 @@ def trend(
         len(x),
         std,
         detectable(parameters, architectures),
-        fitted,
+        line,
     )
 
 
@@ -69,13 +69,13 @@ def detectable(parameters: Sequence[float], architectures: Sequence[str]) -> flo
 
     Known before anything is trained. Raises MeasureError as `trend` does.
     """
-    x, _, groups = _checked(parameters, np.zeros(len(parameters)), architectures)
+    x, _, groups = _check(parameters, np.zeros(len(parameters)), architectures)
     df = len(x) - len(set(groups.tolist())) - 1
     quantiles = student.ppf(0.975, df) + student.ppf(POWER, df)
-    return float(quantiles * np.ptp(x) / np.sqrt((_centred(x, groups) ** 2).sum()))
+    return float(quantiles * np.ptp(x) / np.sqrt((_centre(x, groups) ** 2).sum()))
 
 
-def _checked(parameters, values, architectures) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _check(parameters, values, architectures) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     sizes, y, groups = np.asarray(parameters, float), np.asarray(values, float), np.asarray(architectures)
     if not sizes.ndim == 1 or not sizes.shape == y.shape == groups.shape:
         raise MeasureError(
@@ -92,16 +92,16 @@ def _checked(parameters, values, architectures) -> tuple[np.ndarray, np.ndarray,
     return np.log(sizes), y, groups
 
 
-def _centred(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def _centre(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Less the mean of the architecture."""
-    out = values.copy()
+    deviations = values.copy()
     for name in set(groups.tolist()):
-        out[groups == name] -= values[groups == name].mean()
-    return out
+        deviations[groups == name] -= values[groups == name].mean()
+    return deviations
 
 
-def _shuffled(values: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    out = values.copy()
+def _shuffle(values: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    shuffle = values.copy()
     for name in sorted(set(groups.tolist())):
-        out[groups == name] = rng.permutation(values[groups == name])
-    return out
+        shuffle[groups == name] = rng.permutation(values[groups == name])
+    return shuffle

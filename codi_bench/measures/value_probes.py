@@ -96,11 +96,11 @@ def value_probes(
     Raises MeasureError for shapes that do not fit, numbers that are not finite, settings that make no sense, or fewer than two
     values or 40 problems kept.
     """
-    x, values, groups, keys = _checked(activations, values, groups, control_key)
+    x, values, groups, keys = _check(activations, values, groups, control_key)
     _check_settings(Cs, folds, min_count, permutations)
-    kept = _frequent(values, groups, 2 * folds if min_count is None else min_count)
-    x, groups, keys = x[kept], groups[kept], keys[kept]
-    classes, y = np.unique(values[kept], return_inverse=True)
+    selection = _frequent(values, groups, 2 * folds if min_count is None else min_count)
+    x, groups, keys = x[selection], groups[selection], keys[selection]
+    classes, y = np.unique(values[selection], return_inverse=True)
     splits, fold = _nested_splits(y, groups, folds=folds, seed=seed)
     null_labels = permuted_labels(y, fold, groups, permutations=permutations, seed=seed)
     control_labels = control_values(y, keys, draws=CONTROL_DRAWS if control else 0, seed=seed)
@@ -113,23 +113,24 @@ def value_probes(
         Cs=tuple(Cs),
         workers=workers,
     )
-    prediction, chosen = run(y[:, None])
-    drawn_labels = np.concatenate([null_labels, control_labels]).T
-    drawn = (run(drawn_labels, loose=True)[0] == drawn_labels[:, :, None]).mean(0)  # [permutations + draws, positions]
-    null, of_control = drawn[:permutations], drawn[permutations:]
+    prediction, best_C = run(y[:, None])
+    random_labels = np.concatenate([null_labels, control_labels]).T
+    # [permutations + draws, positions]
+    random_accuracy = (run(random_labels, loose=True)[0] == random_labels[:, :, None]).mean(0)
+    null, control_accuracy = random_accuracy[:permutations], random_accuracy[permutations:]
     accuracy = (prediction[:, 0] == y[:, None]).mean(0)
     units = len(np.unique(groups))
     phi, chance = accuracy_phi(null, units)
     p_max = permutation_p(accuracy, np.broadcast_to(null.max(1, keepdims=True), null.shape))
     return ValueProbes(
-        kept=kept,
+        kept=selection,
         n=len(y),
         groups=units,
         classes=classes,
         majority=float(np.bincount(y).max() / len(y)),
         prediction=classes[prediction[:, 0]],
         fold=fold,
-        fold_C=chosen[:, 0],
+        fold_C=best_C[:, 0],
         accuracy=tuple(cv_accuracy(float(a), units, phi) for a in accuracy),
         null=null,
         phi=phi,
@@ -137,15 +138,15 @@ def value_probes(
         p_value=permutation_p(accuracy, null),
         p_value_max=p_max,
         p_value_any=float(p_max.min()),
-        control=of_control if control else None,
-        selectivity=accuracy - of_control.mean(0) if control else None,
+        control=control_accuracy if control else None,
+        selectivity=accuracy - control_accuracy.mean(0) if control else None,
     )
 
 
 # --- what is asked for -----------------------------------------------------------------------------------------------
 
 
-def _checked(activations, values, groups, keys) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _check(activations, values, groups, keys) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Activations [problems, positions, d], values [problems], and groups and control keys as numbers [problems]."""
     x, values = np.asarray(activations), np.asarray(values)
     if x.ndim != 3 or 0 in x.shape or values.shape != x.shape[:1]:
@@ -156,11 +157,11 @@ def _checked(activations, values, groups, keys) -> tuple[np.ndarray, np.ndarray,
         raise MeasureError("values must be finite integers or floats")
     if not np.isfinite(x).all():
         raise MeasureError("activations contain values that are not finite")
-    groups = np.arange(len(x)) if groups is None else _numbered("groups", groups, len(x))
-    return x, values, groups, groups if keys is None else _numbered("control_key", keys, len(x))
+    groups = np.arange(len(x)) if groups is None else _codes("groups", groups, len(x))
+    return x, values, groups, groups if keys is None else _codes("control_key", keys, len(x))
 
 
-def _numbered(name: str, names, n: int) -> np.ndarray:
+def _codes(name: str, names, n: int) -> np.ndarray:
     """Names [n] as 0, 1, … in sorted order."""
     names = np.asarray(names)
     if names.shape != (n,):
@@ -184,12 +185,12 @@ def _frequent(values: np.ndarray, groups: np.ndarray, min_count: int) -> np.ndar
     """Which problems to keep, bool [problems]: their value occurs in at least min_count groups."""
     pairs = np.unique(np.stack([np.unique(values, return_inverse=True)[1], groups], axis=1), axis=0)
     occurrences = np.bincount(pairs[:, 0])
-    kept = (occurrences >= min_count)[np.unique(values, return_inverse=True)[1]]
-    found = len(np.unique(values[kept]))
-    if found < 2 or kept.sum() < MIN_PROBLEMS:
-        enough = f"at least 2 values and {MIN_PROBLEMS} problems are needed"
-        raise MeasureError(f"{found} values occur in {min_count} groups or more, in {kept.sum()} problems: {enough}")
-    return kept
+    selection = (occurrences >= min_count)[np.unique(values, return_inverse=True)[1]]
+    num_values = len(np.unique(values[selection]))
+    if num_values < 2 or selection.sum() < MIN_PROBLEMS:
+        minimum = f"at least 2 values and {MIN_PROBLEMS} problems are needed"
+        raise MeasureError(f"{num_values} values occur in {min_count} groups or more, in {selection.sum()} problems: {minimum}")
+    return selection
 
 
 def control_values(y: np.ndarray, keys: np.ndarray, *, draws: int, seed: int) -> np.ndarray:
@@ -213,15 +214,17 @@ def _nested_splits(y: np.ndarray, groups: np.ndarray, *, folds: int, seed: int) 
 
 
 def _folds(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    repeated = len(np.unique(groups)) < len(groups)
-    kind = StratifiedGroupKFold if repeated else StratifiedKFold
+    has_variants = len(np.unique(groups)) < len(groups)
+    splitter = StratifiedGroupKFold if has_variants else StratifiedKFold
     with warnings.catch_warnings():
         # Whole groups cannot always be dealt evenly; a class that a training set lacks is then one the probe does not know.
         warnings.filterwarnings("ignore", message="The least populated class")
-        found = list(kind(folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y, groups if repeated else None))
-    if not all(len(train) and len(test) for train, test in found):
+        splits = list(
+            splitter(folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y, groups if has_variants else None)
+        )
+    if not all(len(train) and len(test) for train, test in splits):
         raise MeasureError(f"{len(np.unique(groups))} groups cannot be dealt into {folds} folds")
-    return found
+    return splits
 
 
 # --- the pipeline ----------------------------------------------------------------------------------------------------
@@ -247,9 +250,9 @@ def _predictions(
     threads = torch.get_num_threads()
     # One thread a cell: how a sum is split over threads would change its last bits.
     with ThreadPoolExecutor(workers or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        found = list(pool.map(task, cells))
+        results = list(pool.map(task, cells))
     torch.set_num_threads(threads)
-    return np.stack([prediction for prediction, _ in found], axis=-1), np.stack([chosen for _, chosen in found], axis=-1)
+    return np.stack([prediction for prediction, _ in results], axis=-1), np.stack([best_C for _, best_C in results], axis=-1)
 
 
 @torch.inference_mode()
@@ -258,25 +261,28 @@ def _cell(
 ) -> tuple[np.ndarray, np.ndarray]:
     dtype, tolerance = (torch.float32, LOOSE) if loose else (torch.float64, TIGHT)
     x, grid = torch.as_tensor(np.asarray(x, np.float64)), torch.tensor(Cs, dtype=dtype)
-    prediction, chosen = torch.empty_like(labels), []
+    prediction, choices = torch.empty_like(labels), []
     columns, C = labels.repeat_interleave(len(Cs), 1), grid.repeat(labels.shape[1])
 
     def solve(train, test, y, C):
-        of = design(scaled, gram, train, test).to(dtype)
+        fold_design = design(features, gram, train, test).to(dtype)
         # Whole vectors of 16 columns: torch's softmax is slow over fewer.
         chunks = torch.arange(y.shape[1]).split(max(16, AT_ONCE // (len(y) * classes) // 16 * 16))
-        found = [decide(of, fit(of, y[train][:, at], classes, C[at], tolerance=tolerance)).argmax(1) for at in chunks]
-        return torch.cat(found, dim=1)
+        predictions = [
+            decide(fold_design, fit(fold_design, y[train][:, chunk], classes, C[chunk], tolerance=tolerance)).argmax(1)
+            for chunk in chunks
+        ]
+        return torch.cat(predictions, dim=1)
 
     for split in splits:
         train, test = torch.as_tensor(split.train), torch.as_tensor(split.test)
-        scaled = _standardised(x, train)
-        gram = scaled @ scaled.T if x.shape[1] > len(train) else None
+        features = _standardised(x, train)
+        gram = features @ features.T if x.shape[1] > len(train) else None
         votes = torch.zeros(columns.shape[1], dtype=torch.float64)
-        for inside, outside in cast(Any, split.inner):
-            inside, outside = torch.as_tensor(inside), torch.as_tensor(outside)
-            votes += (solve(inside, outside, columns, C) == columns[outside]).double().mean(0)
+        for fit_rows, score_rows in split.inner:
+            fit_rows, score_rows = torch.as_tensor(fit_rows), torch.as_tensor(score_rows)
+            votes += (solve(fit_rows, score_rows, columns, C) == columns[score_rows]).double().mean(0)
         best = votes.view(-1, len(Cs)).argmax(1)  # the first of equals: the smallest C
-        chosen.append(np.array(Cs)[best.numpy()])
+        choices.append(np.array(Cs)[best.numpy()])
         prediction[test] = solve(train, test, labels, grid[best])
-    return prediction.numpy(), np.stack(chosen)
+    return prediction.numpy(), np.stack(choices)
