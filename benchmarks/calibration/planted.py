@@ -5,7 +5,7 @@ Every generator draws from the numpy Generator that it is given and from nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,12 +50,14 @@ class Outcomes:
 # --- activations -----------------------------------------------------------------------------------------------------
 
 
-def noise(rng, *, n: int, cells: int, d: int, decay: float = 0.0) -> Planted:
+def noise(rng: np.random.Generator, *, n: int, cells: int, d: int, decay: float = 0.0) -> Planted:
     """Nothing at all: labels of two equal classes (up to one problem), activations that know nothing of them."""
     return Planted(spectrum(rng, n, cells, d, decay), balanced(rng, n))
 
 
-def signal(rng, *, n: int, cells: int, d: int, shift: float, where: int | None = None, decay: float = 0.0) -> Planted:
+def signal(
+    rng: np.random.Generator, *, n: int, cells: int, d: int, shift: float, where: int | None = None, decay: float = 0.0
+) -> Planted:
     """Right and wrong answers are `shift` apart along a random direction: in the cell `where`, or in all cells evenly."""
     x, y = spectrum(rng, n, cells, d, decay), balanced(rng, n)
     carriers = tuple(range(cells)) if where is None else (where,)
@@ -64,7 +66,7 @@ def signal(rng, *, n: int, cells: int, d: int, shift: float, where: int | None =
     return Planted(x, y, carriers)
 
 
-def surface_only(rng, *, n: int, cells: int, d: int, steep: float = 1.5, strength: float = 1.0) -> Planted:
+def surface_only(rng: np.random.Generator, *, n: int, cells: int, d: int, steep: float = 1.5, strength: float = 1.0) -> Planted:
     """Answers depend on number of steps and length alone, the second by a curve; all that cells carry is that, and noise.
 
     The log-odds of a right answer fall with the steps and have a hump over the length; steep scales them. Each cell carries
@@ -81,7 +83,7 @@ def surface_only(rng, *, n: int, cells: int, d: int, steep: float = 1.5, strengt
     return Planted(x, y, surface=surface_design({"length": length}, {"steps": steps}, n), propensity=p)
 
 
-def leaking(rng, *, groups: int, variants: int, cells: int, d: int, within: float = 0.1) -> Planted:
+def leaking(rng: np.random.Generator, *, groups: int, variants: int, cells: int, d: int, within: float = 0.1) -> Planted:
     """Variants of a problem share their label and, up to `within`, their activations: only who is whose variant tells anything.
 
     Labels of groups are balanced and independent of the activations; within: std of a variant around its group, whose std is 1.
@@ -93,7 +95,7 @@ def leaking(rng, *, groups: int, variants: int, cells: int, d: int, within: floa
     return Planted(x[order], y[order], groups=np.repeat(np.arange(groups), variants)[order])
 
 
-def spectrum(rng, n: int, cells: int, d: int, decay: float) -> np.ndarray:
+def spectrum(rng: np.random.Generator, n: int, cells: int, d: int, decay: float) -> np.ndarray:
     """Gaussian float32 [n, cells, d], variances 1/rank^decay along a random basis: scaling coordinates does not undo them."""
     x = rng.standard_normal((n, cells, d), np.float32)
     if decay:
@@ -103,18 +105,18 @@ def spectrum(rng, n: int, cells: int, d: int, decay: float) -> np.ndarray:
     return x
 
 
-def direction(rng, d: int) -> np.ndarray:
+def direction(rng: np.random.Generator, d: int) -> np.ndarray:
     """A random unit vector float32 [d]."""
     v = rng.standard_normal(d)
     return (v / np.linalg.norm(v)).astype(np.float32)
 
 
-def balanced(rng, n: int) -> np.ndarray:
+def balanced(rng: np.random.Generator, n: int) -> np.ndarray:
     """Labels bool [n] in random order, n // 2 of them True."""
     return rng.permutation(np.arange(n) < n // 2)
 
 
-def _two_classes(draw, smallest: int = 10) -> np.ndarray:
+def _two_classes(draw: Callable[[], np.ndarray], smallest: int = 10) -> np.ndarray:
     """The first of a hundred draws with at least `smallest` problems in either class (or a tenth, where there are fewer)."""
     for _ in range(100):
         y = draw()
@@ -126,7 +128,9 @@ def _two_classes(draw, smallest: int = 10) -> np.ndarray:
 # --- how strong a signal is ------------------------------------------------------------------------------------------
 
 
-def attained_auc(shift: float, n: int, d: int, *, repeats: int, seed: int, decay: float = 0.0, folds=5, Cs=CS) -> float:
+def attained_auc(
+    shift: float, n: int, d: int, *, repeats: int, seed: int, decay: float = 0.0, folds: int = 5, Cs: Sequence[float] = CS
+) -> float:
     """Mean held-out AUC of the probe pipeline over `repeats` data sets [n, d] of that shift; the same noise for every shift."""
     # The data sets stand beside each other as cells: what is held out in one is held out in all.
     data = signal(stream(seed, "attained AUC"), n=n, cells=repeats, d=d, shift=shift, decay=decay)
@@ -159,7 +163,9 @@ def shift_for_auc(target: float, n: int, d: int, *, repeats: int = 100, seed: in
 # --- right and wrong -------------------------------------------------------------------------------------------------
 
 
-def ablations(rng, *, n: int, drops: Sequence[float], baseline: float = 0.5, gains: float = 0.02) -> Outcomes:
+def ablations(
+    rng: np.random.Generator, *, n: int, drops: Sequence[float], baseline: float = 0.5, gains: float = 0.02
+) -> Outcomes:
     """Clean answers are right at rate `baseline`; each position loses drop + gains of all problems and gains `gains`.
 
     Which problems a position costs does not depend on what the others cost.
@@ -173,7 +179,7 @@ def ablations(rng, *, n: int, drops: Sequence[float], baseline: float = 0.5, gai
     return Outcomes(clean, np.where(clean, u >= (losses / baseline)[:, None], u < gains / (1 - baseline)), drops)
 
 
-def answers(rng, *, n: int, rates: Sequence[float], shared: float = 0.5, variants: int = 1) -> np.ndarray:
+def answers(rng: np.random.Generator, *, n: int, rates: Sequence[float], shared: float = 0.5, variants: int = 1) -> np.ndarray:
     """Right or wrong bool [n, cells] at true rates [cells]; problems are easy or hard for all cells alike.
 
     shared: correlation of the cells' normal scores within a problem; with variants, the problems i // variants share it.

@@ -84,7 +84,7 @@ def patches(num_latents: int, *, full: bool = False) -> tuple[Patch, ...]:
         battery += [Patch(source, (place,)) for place in all_places] + [Patch(source, all_places)]
     battery += [Patch(source, (place,), keys_only=True) for place in all_places for source in (SELF, DONOR, SAME, RANDOM)]
     if full:
-        sets = [(a, b) for a in all_places for b in all_places[a + 1 :]]
+        sets: list[tuple[int, ...]] = [(a, b) for a in all_places for b in all_places[a + 1 :]]
         sets += [all_places[: k + 1] for k in all_places[1:]] + [all_places[k:] for k in all_places[1:]]
         battery += [Patch(source, places) for places in sets for source in (DONOR, SAME, RANDOM, NOISE)]
     return tuple(dict.fromkeys(battery))
@@ -119,7 +119,10 @@ def steered(
     for i, ((_, places), run) in enumerate(zip(tests, runs, strict=True)):
         follows, stays = run[DONOR]
         strictest = max(controls, key=lambda name: run[name][0].sum())
-        rates = [wilson(int(outcome.sum()), len(outcome)) for outcome in (follows, stays, ~(follows | stays))]
+        rates = cast(
+            tuple[Estimate, Estimate, Estimate],
+            [wilson(int(outcome.sum()), len(outcome)) for outcome in (follows, stays, ~(follows | stays))],
+        )
         steps.append(
             Steered(
                 Patch(DONOR, tuple(places), keys_only),

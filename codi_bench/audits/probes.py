@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import norm
 from scipy.stats import t as student
 
@@ -59,19 +61,19 @@ class ProbeAudit:
 
 
 def audit_probes(
-    activations,
-    labels,
+    activations: np.ndarray,
+    labels: ArrayLike,
     *,
-    surface=None,
-    groups=None,
-    bot=None,
+    surface: np.ndarray | None = None,
+    groups: ArrayLike | None = None,
+    bot: ArrayLike | None = None,
     permutations: int,
     seed: int = 0,
-    Cs=CS,
+    Cs: Sequence[float] = CS,
     folds: int = 5,
     device: str = "cpu",
     workers: int | None = None,
-    kept: Callable = anew,
+    kept: Callable[..., Any] = anew,
 ) -> ProbeAudit:
     """Probes of activations [n, cells, d] for labels bool [n] with null (a), and (b) where there is a surface [n, columns].
 

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from codi_bench.measures.grid import Scored, Split, inner_folds, permuted_labels, scores
 from codi_bench.measures.sae import Sae
@@ -71,13 +72,13 @@ def audit_errors(
     states: np.ndarray,
     right: np.ndarray,
     *,
-    groups,
+    groups: ArrayLike,
     surface: np.ndarray,
     train_sae: Callable[[np.ndarray], Sae],
     train_topk: Callable[[np.ndarray], Sae],
     permutations: int,
     seed: int = 0,
-    kept: Callable = anew,
+    kept: Callable[..., Any] = anew,
 ) -> SaeAudit:
     """states float32 [n, vectors, d], right bool [n], groups [n], surface [n, columns]; the trainers take vectors [m, d].
 
@@ -148,9 +149,12 @@ def audit_errors(
         gain_p=mcnemar_exact(sets["sae"].right, sets[rival].right, "greater"),
         precision=precision,
         null_precision=null_precision,
-        p_precision=tuple(
-            1.0 if estimate is None else permutation_p(estimate.value, draws)
-            for estimate, draws in zip(precision, null_precision, strict=True)
+        p_precision=cast(
+            tuple[float, float],
+            tuple(
+                1.0 if estimate is None else permutation_p(estimate.value, draws)
+                for estimate, draws in zip(precision, null_precision, strict=True)
+            ),
         ),
         quality=quality(sae, states[train], states[test]),
         topk_quality=quality(topk, states[train], states[test]),
@@ -180,6 +184,7 @@ def gain_word(audit: SaeAudit, p: float) -> Verdict:
 def precision_word(audit: SaeAudit, which: int, p: float, *, delta: float = RATE_FLOOR) -> Verdict:
     """Is a call of that class right more often than with permuted labels?"""
     estimate, base = audit.precision[which], float(np.nanmean(audit.null_precision[which]))
+    assert estimate is not None and estimate.low is not None and estimate.high is not None
     theta = Estimate(estimate.value - base, estimate.low - base, estimate.high - base)
     return sound(theta, delta=delta, p={LABELS: p}, marginal=LABELS, n=audit.n, permutations=audit.permutations)
 
@@ -187,4 +192,7 @@ def precision_word(audit: SaeAudit, which: int, p: float, *, delta: float = RATE
 def _precisions(calls: np.ndarray, truth: np.ndarray) -> tuple[Estimate | None, Estimate | None]:
     """Of the problems called incorrect (correct), the share that is; None where none is called so."""
     classes = ((~calls, ~truth), (calls, truth))
-    return tuple(wilson((call & member).sum(), call.sum()) if call.any() else None for call, member in classes)
+    return cast(
+        tuple[Estimate | None, Estimate | None],
+        tuple(wilson((call & member).sum(), call.sum()) if call.any() else None for call, member in classes),
+    )

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import fisher_exact
 from scipy.stats import t as student
 from statsmodels.stats.proportion import confint_proportions_2indep
@@ -55,7 +57,7 @@ class Sharing:
 
 
 def sharing(
-    a: np.ndarray, b: np.ndarray, train: np.ndarray, test: np.ndarray, *, seed: int, epochs: int, kept: Callable = anew
+    a: np.ndarray, b: np.ndarray, train: np.ndarray, test: np.ndarray, *, seed: int, epochs: int, kept: Callable[..., Any] = anew
 ) -> Sharing:
     """A crosscoder on the training problems, as many features as the narrower model has dimensions.
 
@@ -137,7 +139,7 @@ def aligned_cka(a: np.ndarray, b: np.ndarray, untrained: np.ndarray, *, permutat
 
 
 def aligned_features(
-    one: Sae, other: Sae, fresh: Sae, thoughts: Sequence[np.ndarray], train: np.ndarray, test: np.ndarray, **numbers
+    one: Sae, other: Sae, fresh: Sae, thoughts: Sequence[np.ndarray], train: np.ndarray, test: np.ndarray, **numbers: int
 ) -> Aligned:
     """Mean correlation of the features of two SAEs, matched on the training problems; numbers: permutations and seed.
 
@@ -174,7 +176,7 @@ def flat_rows(rows: np.ndarray, x: np.ndarray) -> np.ndarray:
     return (rows[:, None] * x.shape[1] + np.arange(x.shape[1])).ravel()
 
 
-def _aligned(value: Callable, control: Callable, null: np.ndarray, n: int) -> Aligned:
+def _aligned(value: Callable[[np.ndarray], float], control: Callable[[np.ndarray], float], null: np.ndarray, n: int) -> Aligned:
     """value, control: of the problems `rows`. Intervals by a jackknife over BLOCKS blocks of problems (Efron and Stein 1981):
     a bootstrap repeats problems, and what repeats is more alike."""
     rows, null_mean = np.arange(n), float(null.mean())
@@ -231,11 +233,11 @@ def across(
     train: np.ndarray,
     test: np.ndarray,
     *,
-    groups,
+    groups: ArrayLike,
     surface: np.ndarray,
     permutations: int,
     seed: int,
-    kept: Callable = anew,
+    kept: Callable[..., Any] = anew,
 ) -> Across:
     """features [n, F]; theirs, own: right bool [n] of the model whose errors are learned, and of the one they are told for.
 
@@ -276,7 +278,7 @@ def across(
     )
 
 
-def _interval(auc, variance, labels: np.ndarray, phi: float) -> Estimate:
+def _interval(auc: float | np.ndarray, variance: float | np.ndarray, labels: np.ndarray, phi: float) -> Estimate:
     return cv_auc(float(auc), float(variance), phi, smaller_class=int(min(labels.sum(), (~labels).sum())))
 
 

@@ -38,14 +38,14 @@ class Known:
     values: np.ndarray
 
     @property
-    def enough(self) -> set:
+    def enough(self) -> set[float]:
         """Values with FEWEST examples or more."""
         values, counts = np.unique(self.values, return_counts=True)
         return set(values[counts >= FEWEST].tolist())
 
 
 def directions(
-    known: Known, start: Sequence, end: Sequence, *, sae: Sae | None, rng: np.random.Generator
+    known: Known, start: Sequence[float], end: Sequence[float], *, sae: Sae | None, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """By kind float32 [n, d]: from the value `start` to the value `end` of each of n recipients, as long as the mean difference.
 
@@ -124,7 +124,10 @@ def dose(
     best = max(keys, key=lambda key: int(follows[key][:half].sum()))
     _, place, strength = best
     follow, stay, random = follows[best][half:], stays[best][half:], follows[RANDOM, place, strength][half:]
-    rates = [wilson(int(outcome.sum()), len(outcome)) for outcome in (follow, stay, ~(follow | stay), random)]
+    rates = cast(
+        tuple[Estimate, Estimate, Estimate, Estimate],
+        [wilson(int(outcome.sum()), len(outcome)) for outcome in (follow, stay, ~(follow | stay), random)],
+    )
     curve, random_curve = (
         {s: float(follows[name, place, s].mean()) for _, p, s in keys if p == place} for name in (kind, RANDOM)
     )

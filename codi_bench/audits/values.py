@@ -77,13 +77,14 @@ def audit_step(
         value = stream(seed, "values shuffled", str(step)).permutation(value)
     groups, templates, control_key = (np.asarray(names)[has_step] for names in (groups, templates, control_key))
     probes = value_probes(states[has_step], value, groups=groups, control_key=control_key, permutations=permutations, seed=seed)
+    assert probes.control is not None and probes.selectivity is not None
     control = probes.control.mean(0)
     return StepValues(
         step=step,
         n=probes.n,
         classes=tuple(probes.classes.tolist()),
         majority=probes.majority,
-        by_template=template_accuracy(value[probes.kept], templates[probes.kept], probes),
+        by_template=template_accuracy(value[probes.kept], cast(np.ndarray, templates)[probes.kept], probes),
         p_value_any=probes.p_value_any,
         cells=tuple(
             ValueCell(accuracy, float(control[i]), float(probes.selectivity[i]), float(probes.p_value_max[i]))

@@ -6,9 +6,11 @@ not of this arithmetic. Its rows are bot-first: bot, then latent positions 0..4.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import cochrans_q
 
@@ -54,7 +56,7 @@ class PositionEffects:
     none_critical: bool
 
 
-def drops(clean, ablated) -> np.ndarray:
+def drops(clean: ArrayLike, ablated: ArrayLike) -> np.ndarray:
     """Drops in percentage points [conditions]: 100 * (share right when clean - share right when ablated), net of gains.
 
     clean: bool [n]; ablated: bool [conditions, n], the same problems in the same order.
@@ -71,7 +73,7 @@ def drops(clean, ablated) -> np.ndarray:
     return 100.0 * (int(clean.sum()) - ablated.sum(axis=1)) / len(clean)
 
 
-def criticality(position_drops) -> Criticality:
+def criticality(position_drops: ArrayLike) -> Criticality:
     """How far positions differ, and which costs most: what the study read off as "critical", without a test.
 
     position_drops: [positions], percentage points.
@@ -103,7 +105,7 @@ def _cochran(ablated: np.ndarray) -> tuple[float, float]:
     return float(test.statistic), float(test.pvalue)
 
 
-def position_effects(clean, ablated, *, margin: float = 0.05, floor: float = 0.02) -> PositionEffects:
+def position_effects(clean: ArrayLike, ablated: ArrayLike, *, margin: float = 0.05, floor: float = 0.02) -> PositionEffects:
     """Drops and contrasts of positions ablated one at a time, under the rules of VERDICTS.md, sections 3 and 6.
 
     clean: bool [n]; ablated: bool [positions, n], the same problems (one of each group) in the same order; thoughts only, since
@@ -124,7 +126,7 @@ def position_effects(clean, ablated, *, margin: float = 0.05, floor: float = 0.0
     contrasts = tuple(Estimate(*map(float, bounds)) for bounds in zip(value, value - reach, value + reach, strict=True))
     upper = value + student.isf(BOUND_LEVEL / positions, n - 1) * error
 
-    def support(effects, p_values, delta):
+    def support(effects: Sequence[Estimate], p_values: Sequence[float], delta: float) -> tuple[bool, ...]:
         verdicts = (
             sound(effect, delta=delta, p={"own": p}, marginal="own", n=n) for effect, p in zip(effects, p_values, strict=True)
         )

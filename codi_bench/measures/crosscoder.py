@@ -14,6 +14,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import linear
 
@@ -67,7 +68,7 @@ class Crosscoder:
 
 
 def train_crosscoder(
-    a, b, *, features: int, k: int, epochs: int = 30, batch_size: int = 128, lr: float = 2e-3, seed: int
+    a: ArrayLike, b: ArrayLike, *, features: int, k: int, epochs: int = 30, batch_size: int = 128, lr: float = 2e-3, seed: int
 ) -> Crosscoder:
     """A TopK crosscoder trained by Adam on aligned vectors, float32 [m, d_a] and [m, d_b].
 
@@ -83,8 +84,8 @@ def train_crosscoder(
         raise MeasureError(f"a crosscoder needs finite aligned vectors [m, d] of both models, got {shapes}")
     if not 1 <= k <= features:
         raise MeasureError(f"k is the number of active features, 1 to {features}, got {k}")
-    means = [x.mean(dim=0, dtype=torch.float64).float() for x in vectors]
-    scales = [(x - mean).square().sum(dim=1).mean().sqrt().item() for x, mean in zip(vectors, means)]
+    means = cast(tuple[torch.Tensor, torch.Tensor], [x.mean(dim=0, dtype=torch.float64).float() for x in vectors])
+    scales = cast(tuple[float, float], [(x - mean).square().sum(dim=1).mean().sqrt().item() for x, mean in zip(vectors, means)])
     if min(scales) == 0.0:
         raise MeasureError("a crosscoder needs vectors that differ, those of one model are all equal")
     pairs = torch.cat([(x - mean) / scale for x, mean, scale in zip(vectors, means, scales)], dim=1)  # [m, d_a + d_b]

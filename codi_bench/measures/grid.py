@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
@@ -90,15 +91,15 @@ class ProbeGrid:
 
 
 def probe_grid(
-    activations,
-    labels,
+    activations: ArrayLike,
+    labels: ArrayLike,
     *,
-    groups=None,
+    groups: ArrayLike | None = None,
     Cs: Sequence[float] = CS,
     folds: int = 5,
     permutations: int = 1000,
     seed: int = 0,
-    null_labels=None,
+    null_labels: ArrayLike | None = None,
     in_sample: bool = True,
     in_sample_null: bool = False,
     device: str = "cpu",
@@ -122,7 +123,10 @@ def probe_grid(
     cells = [x[:, cell] for cell in range(x.shape[1])]
     run = partial(scores, cells, Cs=Cs, device=device, workers=workers)
 
-    outer_scores, in_sample_scores = run(y[:, None], splits), run(y[:, None], [in_sample_folds]) if in_sample else None
+    outer_scores, in_sample_scores = (
+        run(y[:, None], splits),
+        cast(Scored, run(y[:, None], [in_sample_folds]) if in_sample else None),  # read with in_sample alone
+    )
     null_scores = run(null.T, splits, loose=True).score.transpose(1, 0, 2)  # [B, n, cells]
     prediction = outer_scores.score[:, 0] > 0
     right = prediction == y[:, None]
@@ -167,7 +171,15 @@ def probe_grid(
 
 
 def in_sample_null(
-    activations, labels, *, groups=None, permutations: int, seed: int, Cs=CS, folds: int = 5, workers=None
+    activations: ArrayLike,
+    labels: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    permutations: int,
+    seed: int,
+    Cs: Sequence[float] = CS,
+    folds: int = 5,
+    workers: int | None = None,
 ) -> np.ndarray:
     """In-sample accuracies [permutations, positions] of the study's probes refitted to permuted labels.
 
@@ -186,7 +198,7 @@ def in_sample_null(
 # --- folds and labels ------------------------------------------------------------------------------------------------
 
 
-def nested_splits(y: np.ndarray, groups=None, *, folds: int, seed: int) -> tuple[list[Split], np.ndarray]:
+def nested_splits(y: np.ndarray, groups: ArrayLike | None = None, *, folds: int, seed: int) -> tuple[list[Split], np.ndarray]:
     """Outer splits with their inner folds, and the outer fold of every problem [n]. y bool [n]."""
     splits, fold = [], np.empty(len(y), int)
     for k, (train, test) in enumerate(_folds(y, groups, folds, seed)):
@@ -196,23 +208,23 @@ def nested_splits(y: np.ndarray, groups=None, *, folds: int, seed: int) -> tuple
 
 
 def inner_folds(
-    y: np.ndarray, train: np.ndarray, groups=None, *, folds: int, seed: int
+    y: np.ndarray, train: np.ndarray, groups: ArrayLike | None = None, *, folds: int, seed: int
 ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     """(fit, score) row indices of the folds inside the rows `train`."""
     inner_groups = None if groups is None else np.asarray(groups)[train]
     return tuple((train[a], train[b]) for a, b in _folds(y[train], inner_groups, folds, seed))
 
 
-def in_sample_split(y: np.ndarray, groups=None, *, folds: int, seed: int) -> Split:
+def in_sample_split(y: np.ndarray, groups: ArrayLike | None = None, *, folds: int, seed: int) -> Split:
     """Everything is train and test; folds choose C."""
     rows = np.arange(len(y))
     return Split(rows, rows, tuple(_folds(y, groups, folds, seed)))
 
 
-def _folds(y, groups, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _folds(y: np.ndarray, groups: ArrayLike | None, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     if folds < 2:
         raise MeasureError(f"cross-validation needs at least two folds, not {folds}")
-    has_variants = groups is not None and len(np.unique(groups)) < len(groups)
+    has_variants = groups is not None and len(np.unique(groups)) < len(cast(np.ndarray, groups))
     units = (
         len(np.unique(np.asarray(groups)[y])) if has_variants else y.sum(),
         len(np.unique(np.asarray(groups)[~y])) if has_variants else (~y).sum(),
@@ -223,7 +235,9 @@ def _folds(y, groups, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarra
     return list(splitter(folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y, groups if has_variants else None))
 
 
-def permuted_labels(y: np.ndarray, fold: np.ndarray, groups=None, *, permutations: int, seed: int) -> np.ndarray:
+def permuted_labels(
+    y: np.ndarray, fold: np.ndarray, groups: ArrayLike | None = None, *, permutations: int, seed: int
+) -> np.ndarray:
     """Label draws bool [permutations, n]: whole groups exchange their labels with groups of the same size and outer fold."""
     if permutations < 1:
         raise MeasureError(f"a permutation null needs at least one permutation, not {permutations}")
@@ -243,7 +257,9 @@ def permuted_labels(y: np.ndarray, fold: np.ndarray, groups=None, *, permutation
     return draws
 
 
-def checked(activations, labels, groups=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def checked(
+    activations: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Activations [n, positions, d], labels as bool [n] (True: the second class), and the two classes."""
     x, labels = np.asarray(activations), np.asarray(labels)
     if x.ndim != 3 or 0 in x.shape or labels.shape != x.shape[:1]:
@@ -260,7 +276,7 @@ def checked(activations, labels, groups=None) -> tuple[np.ndarray, np.ndarray, n
     return x, labels == classes[1], classes
 
 
-def binary(draws, classes, n: int) -> np.ndarray:
+def binary(draws: ArrayLike, classes: np.ndarray, n: int) -> np.ndarray:
     """Label draws as bool [draws, n]; raises MeasureError for another shape or class."""
     draws = np.asarray(draws)
     if draws.ndim != 2 or draws.shape[1] != n or not len(draws) or not np.isin(draws, classes).all():
@@ -272,11 +288,11 @@ def binary(draws, classes, n: int) -> np.ndarray:
 
 
 def scores(
-    cells: Sequence,
+    cells: Sequence[np.ndarray],
     labels: np.ndarray,
     splits: Sequence[Split],
     *,
-    Cs=CS,
+    Cs: Sequence[float] = CS,
     loose: bool = False,
     scale: bool = True,
     device: str = "cpu",
@@ -291,6 +307,7 @@ def scores(
         raise MeasureError(f"Cs must be positive and rising, got {list(Cs)}")
     signs = torch.as_tensor(np.where(labels, 1.0, -1.0), device=device)
     task = partial(_cell, splits=splits, Cs=tuple(Cs), loose=loose, scale=scale)
+    results: Sequence[Sequence[np.ndarray]]
     if device != "cpu":
         results = [task(cell, signs) for cell in cells]
     else:
@@ -307,11 +324,13 @@ def scores(
 
 @torch.inference_mode()
 def _cell(
-    x, signs: Tensor, *, splits: Sequence[Split], Cs: tuple[float, ...], loose: bool, scale: bool
+    x: np.ndarray | Tensor, signs: Tensor, *, splits: Sequence[Split], Cs: tuple[float, ...], loose: bool, scale: bool
 ) -> tuple[np.ndarray, ...]:
     dtype, tolerance = (torch.float32, LOOSE) if loose else (torch.float64, TIGHT)
     x = torch.as_tensor(np.asarray(x, np.float64), device=signs.device)
     grid, labels = torch.tensor(Cs, dtype=dtype, device=signs.device), signs.to(dtype)
+    fit_rows: np.ndarray | Tensor
+    score_rows: np.ndarray | Tensor
     score, choices, inner = np.full(signs.shape, np.nan, np.float32), [], []
     for split in splits:
         train, test = (torch.as_tensor(index, device=x.device) for index in (split.train, split.test))
@@ -338,7 +357,7 @@ def _path(fold_design: Design, signs: Tensor, grid: Tensor, tolerance: float) ->
 
     From the smallest C on, each starting from the one before; small problems at once, where calling the operations costs more.
     """
-    found: Weights | None
+    weights: Weights | None
     n, columns = signs.shape
     if n * columns * len(grid) <= AT_ONCE:
         weights = fit(fold_design, signs.repeat_interleave(len(grid), 1), grid.repeat(columns), tolerance=tolerance)

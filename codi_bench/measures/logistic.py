@@ -93,6 +93,7 @@ def fit(of: Design, signs: Tensor, C: Tensor, *, start: Weights | None = None, t
     y, w, b, penalty = (v.index_select(-1, active) for v in (-signs, slope, intercept, 1 / C))
     deficit = torch.zeros_like(y) if start is None else torch.addmm(b, z, w).mul_(y)
     p_wrong = deficit.sigmoid()  # the probability of the wrong class: no cancellation where the fit is good
+    history: tuple[Tensor, ...] | None
     history, slack, tiny = None, FLAT if tolerance >= LOOSE else 0.0, torch.finfo(z.dtype).tiny
     for _ in range(MAX_ITERATIONS):
         weight = torch.addcmul(p_wrong, p_wrong, p_wrong, value=-1)
@@ -135,7 +136,9 @@ def fit(of: Design, signs: Tensor, C: Tensor, *, start: Weights | None = None, t
     raise MeasureError(f"{len(active)} logistic fits did not converge in {MAX_ITERATIONS} iterations")
 
 
-def _line_search(deficit, shift, weight, slope, penalty_slope, penalty_curvature, slack: float) -> tuple[Tensor, Tensor, Tensor]:
+def _line_search(
+    deficit: Tensor, shift: Tensor, weight: Tensor, slope: Tensor, penalty_slope: Tensor, penalty_curvature: Tensor, slack: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Length [columns] of the step along the direction, and `deficit` and `p_wrong` behind it.
 
     A Newton step from 0, where the derivative is `slope`; if that leaves more than `slack` of it anywhere, a second one, which

@@ -39,7 +39,7 @@ def fit(of: Design, labels: Tensor, classes: int, C: Tensor, *, tolerance: float
     y, w, b = labels, slope.clone(), _rates(labels, classes).to(z.dtype)
     share = (b > -math.inf) / (b > -math.inf).sum(0).to(z.dtype)  # [k, columns]: 1 / classes present, 0 for an absent one
     f = b.expand(n, *b.shape).clone()
-    history = None
+    history: tuple[Tensor, ...] | None = None
     for _ in range(MAX_ITERATIONS):
         p = f.softmax(1)
         residual = _residual(p, y, C)
@@ -94,11 +94,13 @@ def _residual(p: Tensor, y: Tensor, C: Tensor) -> Tensor:
     return (p * -C).scatter_add_(1, index, C.expand(index.shape))
 
 
-def _line_search(f, p, y, C, penalty_slope, penalty_curvature, shift) -> Tensor:
+def _line_search(
+    f: Tensor, p: Tensor, y: Tensor, C: Tensor, penalty_slope: Tensor, penalty_curvature: Tensor, shift: Tensor
+) -> Tensor:
     """Two Newton steps along the direction, from 0; the second may not go back behind a tenth or beyond four times the first."""
     label_shift, tiny = shift.gather(1, y.unsqueeze(1)).sum((0, 1)), torch.finfo(f.dtype).tiny
 
-    def newton(p, slope):
+    def newton(p: Tensor, slope: Tensor) -> Tensor:
         product = p * shift
         mean = product.sum(1)
         bend = product.mul_(shift).sum((0, 1)) - (mean * mean).sum(0)

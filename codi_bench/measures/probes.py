@@ -11,6 +11,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
@@ -57,7 +58,7 @@ class GridSummary:
     layer_std: np.ndarray
 
 
-def balanced_sample(correct, *, per_class: int = 50, seed: int = STUDY_SEED, shuffle: bool = True) -> np.ndarray:
+def balanced_sample(correct: ArrayLike, *, per_class: int = 50, seed: int = STUDY_SEED, shuffle: bool = True) -> np.ndarray:
     """Indices int64 [2 * per_class] of a balanced sample, in the study's order.
 
     correct: bool [n]. One generator draws `random.sample` from the correct problems, then from the incorrect ones, then
@@ -79,7 +80,7 @@ def balanced_sample(correct, *, per_class: int = 50, seed: int = STUDY_SEED, shu
     return np.array(sample, dtype=np.int64)
 
 
-def in_sample_probes(activations, labels, *, seed: int = STUDY_SEED) -> InSampleProbes:
+def in_sample_probes(activations: ArrayLike, labels: ArrayLike, *, seed: int = STUDY_SEED) -> InSampleProbes:
     """Probe accuracy under the study's protocol: a *training-set* accuracy, which noise reaches as well.
 
     activations: [n, cells, d]; labels: [n], two classes. Per cell: StandardScaler on all n; LogisticRegressionCV, C from
@@ -108,7 +109,7 @@ def in_sample_probes(activations, labels, *, seed: int = STUDY_SEED) -> InSample
     return InSampleProbes(right.mean(axis=0), predictions, np.array([C for _, C in fits]), right)
 
 
-def _fit_cell(x, labels, seed: int) -> tuple[np.ndarray, float]:
+def _fit_cell(x: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
     """Predictions [n] for the fitted samples themselves, and the C that cross-validation chose. x: [n, d]."""
     # float64 before scaling: the study read its activations from JSON.
     x = StandardScaler().fit_transform(x.astype(np.float64))
@@ -128,7 +129,7 @@ def _fit_cell(x, labels, seed: int) -> tuple[np.ndarray, float]:
     return probe.predict(x), float(np.ravel(probe.C_)[0])
 
 
-def grid_summary(accuracy) -> GridSummary:
+def grid_summary(accuracy: ArrayLike) -> GridSummary:
     """The numbers the study printed of a grid. accuracy: fractions [layers, positions]; ties go to the first, layers first.
 
     Raises MeasureError for a grid that is empty, not two-dimensional or not finite.

@@ -10,11 +10,14 @@ which holds problems out, is in `sae_heldout.py`.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -26,6 +29,8 @@ from codi_bench.errors import MeasureError
 QUALITY_CHUNK = 4096
 SMALL = 2**20  # weights of an encoder
 AUX_WEIGHT = 1 / 32  # Gao et al., appendix A.2
+
+Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,18 +47,20 @@ class Sae:
     decoder_bias: torch.Tensor
     k: int | None = None
 
-    def encode(self, x):
+    def encode(self, x: Array) -> Array:
         """Features [..., F], none negative, of vectors [..., d]: an array for an array, a tensor for a tensor."""
         if self.k is None:
             return self._run(x, lambda v: linear(v, self.encoder_weight, self.encoder_bias).relu_())
-        return self._run(x, lambda v: largest(linear(v - self.decoder_bias, self.encoder_weight, self.encoder_bias), self.k))
+        return self._run(
+            x, lambda v: largest(linear(v - self.decoder_bias, self.encoder_weight, self.encoder_bias), cast(int, self.k))
+        )
 
-    def decode(self, features):
+    def decode(self, features: Array) -> Array:
         """Vectors [..., d] of features [..., F]: an array for an array, a tensor for a tensor."""
         return self._run(features, lambda f: linear(f, self.decoder_weight, self.decoder_bias))
 
     @torch.no_grad()
-    def _run(self, values, function):
+    def _run(self, values: Array, function: Callable[[torch.Tensor], torch.Tensor]) -> Array:
         out = function(_tensor(values).to(self.encoder_weight.device))
         return out if isinstance(values, torch.Tensor) else out.cpu().numpy()
 
@@ -94,7 +101,15 @@ class ErrorPrediction:
 
 
 def train_relu_sae(
-    x, *, features: int, l1: float, l1_kind: str, epochs: int = 25, batch_size: int = 256, lr: float = 1e-3, seed: int
+    x: ArrayLike | torch.Tensor,
+    *,
+    features: int,
+    l1: float,
+    l1_kind: str,
+    epochs: int = 25,
+    batch_size: int = 256,
+    lr: float = 1e-3,
+    seed: int,
 ) -> Sae:
     """A ReLU autoencoder trained by Adam on x, float32 [m, d], an array or a tensor; it lives on the device of x.
 
@@ -111,7 +126,7 @@ def train_relu_sae(
     generator = torch.Generator().manual_seed(seed)
     d = x.shape[1]
 
-    def draw(*shape, fan_in):
+    def draw(*shape: int, fan_in: int) -> torch.Tensor:
         values = torch.empty(shape, dtype=torch.float32).uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
         return values.to(x.device).requires_grad_()
 
@@ -132,11 +147,11 @@ def train_relu_sae(
                 optimizer.step()
     if not all(weight.isfinite().all() for weight in weights):
         raise MeasureError(f"the autoencoder diverged at learning rate {lr}")
-    return Sae(*(weight.detach() for weight in weights))
+    return Sae(*cast(tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], (weight.detach() for weight in weights)))
 
 
 def train_topk_sae(
-    x,
+    x: ArrayLike | torch.Tensor,
     *,
     features: int,
     k: int,
@@ -213,7 +228,7 @@ def train_topk_sae(
 
 
 @torch.no_grad()
-def sae_quality(sae: Sae, x, *, l0_above: float = 0.0) -> SaeQuality:
+def sae_quality(sae: Sae, x: ArrayLike | torch.Tensor, *, l0_above: float = 0.0) -> SaeQuality:
     """How well and how sparsely an SAE describes x, float32 [m, d].
 
     l0_above: a feature counts as active above this value; the study's L0 takes 0.001. Dead: never above 0 on x (the study:
@@ -243,7 +258,7 @@ def sae_quality(sae: Sae, x, *, l0_above: float = 0.0) -> SaeQuality:
     )
 
 
-def predict_errors(features, correct, *, test_share: float = 0.2, seed: int = 42) -> ErrorPrediction:
+def predict_errors(features: ArrayLike, correct: ArrayLike, *, test_share: float = 0.2, seed: int = 42) -> ErrorPrediction:
     """Is a problem answered correctly? LogisticRegression (C = 1, max_iter 1000) on unscaled features, one stratified split.
 
     features: [n, F], the SAE features of all vectors of a problem concatenated; correct: bool [n]. The split ignores groups.
@@ -299,7 +314,7 @@ def unit_columns(weight: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def threads_for(size: int):
+def threads_for(size: int) -> Iterator[None]:
     """One thread for a small autoencoder: its products gain nothing from more, whose split of a sum would show in the weights.
 
     Where other work takes a core, waiting for the second thread would even cost many times the training.
@@ -312,7 +327,7 @@ def threads_for(size: int):
         torch.set_num_threads(threads)
 
 
-def _vectors(x) -> torch.Tensor:
+def _vectors(x: ArrayLike | torch.Tensor) -> torch.Tensor:
     """x as a float32 tensor [m, d] on its own device, checked."""
     x = _tensor(x)
     if x.ndim != 2 or 0 in x.shape:
@@ -322,7 +337,7 @@ def _vectors(x) -> torch.Tensor:
     return x
 
 
-def _tensor(x) -> torch.Tensor:
+def _tensor(x: ArrayLike | torch.Tensor) -> torch.Tensor:
     if isinstance(x, torch.Tensor):
         return x.float()
     # "W" copies read-only arrays (memory-mapped files), about which torch would warn.

@@ -35,7 +35,7 @@ PLAIN = {
 }
 
 
-def save_sae(sae: Sae, folder: Path, *, metadata: dict | None = None) -> None:
+def save_sae(sae: Sae, folder: Path, *, metadata: dict[str, Any] | None = None) -> None:
     """Write an SAE into a new folder, whole or not at all.
 
     metadata: what it was trained on (model, hook, ...), in values that JSON knows; SAELens shows it as `cfg.metadata`.
@@ -110,7 +110,7 @@ def load_sae(folder: Path, *, device: str | torch.device = "cpu") -> Sae:
     return Sae(encoder_weight, encoder_bias, decoder_weight, decoder_bias, k)
 
 
-def _read_config(path: Path) -> dict:
+def _read_config(path: Path) -> dict[str, Any]:
     """d_in, d_sae, apply_b_dec_to_input, and k (None: standard), checked."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -127,7 +127,7 @@ def _read_config(path: Path) -> dict:
     centres = config.get("apply_b_dec_to_input", True)  # SAELens's default
     if not isinstance(centres, bool):
         raise CodiBenchError(f"{path}: apply_b_dec_to_input is {centres!r}, not true or false")
-    counts = {field: config.get(field) for field in ("d_in", "d_sae", *(["k"] if architecture == "topk" else []))}
+    counts: dict[str, Any] = {field: config.get(field) for field in ("d_in", "d_sae", *(["k"] if architecture == "topk" else []))}
     for field, count in counts.items():
         if type(count) is not int or count < 1:
             raise CodiBenchError(f"{path}: {field} is {count!r}, not a positive number")

@@ -6,9 +6,11 @@ Rules: VERDICTS.md §6, SAE. The classifiers are not here; `feature_sets` gives 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
 from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
@@ -41,7 +43,7 @@ class HeldoutQuality:
     total: np.ndarray
 
 
-def grouped_split(groups, labels, *, test_share: float = 0.2, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def grouped_split(groups: ArrayLike, labels: ArrayLike, *, test_share: float = 0.2, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows for training and for testing, int64 and sorted: whole groups, classes as evenly as groups allow.
 
     groups: [n], any values; labels: [n], any values. The test side is the first of round(1 / test_share) folds.
@@ -71,7 +73,7 @@ def grouped_split(groups, labels, *, test_share: float = 0.2, seed: int) -> tupl
     return np.sort(train), np.sort(test)
 
 
-def pca_features(x_train, x_all, components: int) -> np.ndarray:
+def pca_features(x_train: ArrayLike, x_all: ArrayLike, components: int) -> np.ndarray:
     """Coordinates float32 [m, components] of x_all [m, d] along the first principal axes of x_train [m_train, d].
 
     Axes and mean come from x_train alone. Never more components than x_train has rows or dimensions.
@@ -85,7 +87,7 @@ def pca_features(x_train, x_all, components: int) -> np.ndarray:
         return np.concatenate([pca.transform(chunk).astype(np.float32) for chunk in _chunks(x_all)])
 
 
-def quality(sae: Sae, train_vectors, test_vectors) -> HeldoutQuality:
+def quality(sae: Sae, train_vectors: np.ndarray, test_vectors: np.ndarray) -> HeldoutQuality:
     """How well and how sparsely an SAE describes vectors of held-out problems; sums in float64.
 
     train_vectors, test_vectors: float32 [problems, vectors, d], or [problems, d].
@@ -127,7 +129,7 @@ def quality(sae: Sae, train_vectors, test_vectors) -> HeldoutQuality:
     )
 
 
-def feature_sets(states, train, *, sae: Sae, surface) -> dict[str, np.ndarray]:
+def feature_sets(states: ArrayLike, train: np.ndarray, *, sae: Sae, surface: ArrayLike) -> dict[str, np.ndarray]:
     """What error prediction is compared on, float32 [n, width] each: "sae", "raw", "pca" and "surface".
 
     states: float32 [n, vectors, d]; train: int [n_train], the rows that anything may be fitted on (the SAE was, here the PCA
@@ -184,7 +186,7 @@ def _pca(x: np.ndarray, components: int) -> PCA:
         return PCA(min(components, m, d), svd_solver=solver).fit(x.astype(np.float64))
 
 
-def _flat(x) -> np.ndarray:
+def _flat(x: ArrayLike) -> np.ndarray:
     """x [..., d] as float32 [m, d], checked."""
     x = np.asarray(x, np.float32)
     if x.ndim < 2 or 0 in x.shape:
@@ -194,5 +196,5 @@ def _flat(x) -> np.ndarray:
     return x.reshape(-1, x.shape[-1])
 
 
-def _chunks(x: np.ndarray):
+def _chunks(x: np.ndarray) -> Iterator[np.ndarray]:
     return (x[start : start + QUALITY_CHUNK] for start in range(0, len(x), QUALITY_CHUNK))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from codi_bench.errors import MeasureError
 
@@ -18,7 +19,7 @@ class Spread:
     evenness: float
 
 
-def spread(accuracy, *, chance: float = 0.5) -> Spread:
+def spread(accuracy: ArrayLike, *, chance: float = 0.5) -> Spread:
     """Spread of a grid of accuracies, fractions [layers, positions].
 
     evenness: Pielou's J, the entropy of the cells' shares of accuracy above chance over the log of the number of cells; a

@@ -15,8 +15,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import expit
 from scipy.stats import norm, rankdata
 from threadpoolctl import threadpool_limits
@@ -35,6 +37,8 @@ CONVERGED = 1e-9  # log-likelihood that a fit may still gain
 ITERATIONS = 100
 REDRAWS = 200
 TIE = 9  # decimals of a logit: equal rows of a product may differ in their last bits
+
+Element = TypeVar("Element")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +61,13 @@ class ConditionalNull:
 
 
 def conditional_null(
-    activations,
-    labels,
-    design,
+    activations: ArrayLike,
+    labels: ArrayLike,
+    design: ArrayLike,
     *,
-    groups=None,
-    score=None,
-    fold=None,
+    groups: ArrayLike | None = None,
+    score: ArrayLike | None = None,
+    fold: ArrayLike | None = None,
     Cs: Sequence[float] = CS,
     folds: int = 5,
     permutations: int = 1000,
@@ -102,7 +106,7 @@ def conditional_null(
     return ConditionalNull(statistic, null, z, z_max, permutation_p(statistic, null), p_max, float(p_max.min()), p)
 
 
-def conditional_statistic(labels, p, score, fold) -> np.ndarray:
+def conditional_statistic(labels: ArrayLike, p: ArrayLike, score: ArrayLike, fold: ArrayLike) -> np.ndarray:
     """sum of (y - p)(s - fold mean of s) / norm(s - fold mean of s), [...]; 0 where scores are constant within folds.
 
     labels: 0/1 [..., n]; p [n] or [..., n]; score [..., n]; fold [n]. Leading axes are broadcast.
@@ -160,13 +164,13 @@ def surface_design(
     return _independent([*first_queue, *_turns(queues)], room, rows.pop())
 
 
-def _turns(queues: Sequence[Sequence]) -> Iterator:
+def _turns(queues: Sequence[Sequence[Element]]) -> Iterator[Element]:
     """One of each, in order, until all are empty."""
     for turn in zip_longest(*queues):
         yield from (item for item in turn if item is not None)
 
 
-def _one_hot(name: str, values) -> list[np.ndarray]:
+def _one_hot(name: str, values: np.ndarray) -> list[np.ndarray]:
     """Indicators [rows] of all categories but the most frequent, by falling frequency."""
     if np.ndim(values) != 1 or not len(values):
         raise MeasureError(f"surface variable '{name}' needs categories [rows]")
@@ -179,7 +183,7 @@ def _one_hot(name: str, values) -> list[np.ndarray]:
     return [(code == k).astype(float) for k in np.argsort(-counts, kind="stable")[1:]]
 
 
-def _spline(name: str, values) -> list[np.ndarray]:
+def _spline(name: str, values: np.ndarray) -> list[np.ndarray]:
     """The values themselves [rows] and hinges max(0, x - knot)."""
     x = np.asarray(values, np.float64)
     if x.ndim != 1 or not x.size or not np.isfinite(x).all():
@@ -190,6 +194,7 @@ def _spline(name: str, values) -> list[np.ndarray]:
 
 def _independent(candidates: Sequence[np.ndarray], room: int, rows: int) -> np.ndarray:
     """The first `room` candidates that neither the intercept nor those before them span, standardised [rows, p]."""
+    columns: list[np.ndarray]
     columns, basis = [], np.empty((rows, 0))
     for column in candidates:
         column = column - column.mean()
@@ -207,7 +212,7 @@ def _independent(candidates: Sequence[np.ndarray], room: int, rows: int) -> np.n
 # --- labels given the surface ----------------------------------------------------------------------------------------
 
 
-def propensity(design, labels) -> np.ndarray:
+def propensity(design: ArrayLike, labels: ArrayLike) -> np.ndarray:
     """Probability float64 [n] of the second class given the design [n, p]: an unpenalised logistic fit with intercept.
 
     Where the design separates some problems (a category that is always right) the likelihood has no maximum but a limit: p
@@ -223,7 +228,7 @@ def propensity(design, labels) -> np.ndarray:
     return p
 
 
-def conditional_draws(p, *, groups=None, draws: int, seed: int, smallest: int = 5) -> np.ndarray:
+def conditional_draws(p: ArrayLike, *, groups: ArrayLike | None = None, draws: int, seed: int, smallest: int = 5) -> np.ndarray:
     """Label draws bool [draws, n], y* ~ Bernoulli(p).
 
     groups [n]: members share one uniform number, so that each keeps its p and a group's labels agree as far as their p allow.
@@ -253,7 +258,7 @@ def _smaller_class(y: np.ndarray, member: np.ndarray) -> int:
     return min(len(np.unique(member[y])), len(np.unique(member[~y])))
 
 
-def _check(design, labels) -> tuple[np.ndarray, np.ndarray]:
+def _check(design: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """design float64 [n, p] and labels bool [n] (True: the second class)."""
     x, labels = np.asarray(design, np.float64), np.asarray(labels)
     if x.ndim != 2 or not len(x) or labels.shape != x.shape[:1]:
@@ -277,7 +282,7 @@ def _fit(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     basis, values, axes = (part[..., : (values > 1e-10 * values[0]).sum()] for part in (basis, values, axes.T))
     sign, weights = np.where(y, 1.0, -1.0), np.zeros(len(values))
 
-    def loss(point):
+    def loss(point: np.ndarray) -> float:
         return np.logaddexp(0, -sign * (basis @ point)).sum()
 
     for _ in range(ITERATIONS):
@@ -300,7 +305,7 @@ def _logit(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
 # --- how much a score adds -------------------------------------------------------------------------------------------
 
 
-def added_auc(score, labels, design, fold, *, phi: float) -> tuple[Estimate, float]:
+def added_auc(score: ArrayLike, labels: ArrayLike, design: ArrayLike, fold: ArrayLike, *, phi: float) -> tuple[Estimate, float]:
     """What held-out scores [n] add to the surface: (theta with 95 % interval, AUC of the surface alone).
 
     theta: AUC of a logistic fit on (surface logit, score) minus AUC of the surface logit, means over folds of the AUCs within

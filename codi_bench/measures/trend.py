@@ -75,7 +75,9 @@ def detectable(parameters: Sequence[float], architectures: Sequence[str]) -> flo
     return float(quantiles * np.ptp(x) / np.sqrt((_centre(x, groups) ** 2).sum()))
 
 
-def _check(parameters, values, architectures) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _check(
+    parameters: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray, architectures: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     sizes, y, groups = np.asarray(parameters, float), np.asarray(values, float), np.asarray(architectures)
     if not sizes.ndim == 1 or not sizes.shape == y.shape == groups.shape:
         raise MeasureError(

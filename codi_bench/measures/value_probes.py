@@ -23,6 +23,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
@@ -74,10 +75,10 @@ class ValueProbes:
 
 
 def value_probes(
-    activations,
-    values,
+    activations: ArrayLike,
+    values: ArrayLike,
     *,
-    groups=None,
+    groups: ArrayLike | None = None,
     Cs: Sequence[float] = CS,
     folds: int = 5,
     min_count: int | None = None,
@@ -85,7 +86,7 @@ def value_probes(
     seed: int,
     workers: int | None = None,
     control: bool = True,
-    control_key=None,
+    control_key: ArrayLike | None = None,
 ) -> ValueProbes:
     """Held-out softmax probes of a value at every position, with their null and control task.
 
@@ -100,6 +101,7 @@ def value_probes(
     _check_settings(Cs, folds, min_count, permutations)
     selection = _frequent(values, groups, 2 * folds if min_count is None else min_count)
     x, groups, keys = x[selection], groups[selection], keys[selection]
+    assert isinstance(groups, np.ndarray)
     classes, y = np.unique(values[selection], return_inverse=True)
     splits, fold = _nested_splits(y, groups, folds=folds, seed=seed)
     null_labels = permuted_labels(y, fold, groups, permutations=permutations, seed=seed)
@@ -146,7 +148,9 @@ def value_probes(
 # --- what is asked for -----------------------------------------------------------------------------------------------
 
 
-def _check(activations, values, groups, keys) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _check(
+    activations: ArrayLike, values: ArrayLike, groups: ArrayLike | None, keys: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Activations [problems, positions, d], values [problems], and groups and control keys as numbers [problems]."""
     x, values = np.asarray(activations), np.asarray(values)
     if x.ndim != 3 or 0 in x.shape or values.shape != x.shape[:1]:
@@ -161,7 +165,7 @@ def _check(activations, values, groups, keys) -> tuple[np.ndarray, np.ndarray, n
     return x, values, groups, groups if keys is None else _codes("control_key", keys, len(x))
 
 
-def _codes(name: str, names, n: int) -> np.ndarray:
+def _codes(name: str, names: ArrayLike, n: int) -> np.ndarray:
     """Names [n] as 0, 1, … in sorted order."""
     names = np.asarray(names)
     if names.shape != (n,):
@@ -231,7 +235,7 @@ def _folds(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> list[tup
 
 
 def _predictions(
-    cells: Sequence,
+    cells: Sequence[np.ndarray],
     labels: np.ndarray,
     *,
     classes: int,
@@ -257,14 +261,16 @@ def _predictions(
 
 @torch.inference_mode()
 def _cell(
-    x, *, labels: Tensor, classes: int, splits: Sequence[Split], Cs: tuple[float, ...], loose: bool
+    x: np.ndarray | Tensor, *, labels: Tensor, classes: int, splits: Sequence[Split], Cs: tuple[float, ...], loose: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     dtype, tolerance = (torch.float32, LOOSE) if loose else (torch.float64, TIGHT)
     x, grid = torch.as_tensor(np.asarray(x, np.float64)), torch.tensor(Cs, dtype=dtype)
+    fit_rows: np.ndarray | Tensor
+    score_rows: np.ndarray | Tensor
     prediction, choices = torch.empty_like(labels), []
     columns, C = labels.repeat_interleave(len(Cs), 1), grid.repeat(labels.shape[1])
 
-    def solve(train, test, y, C):
+    def solve(train: Tensor, test: Tensor, y: Tensor, C: Tensor) -> Tensor:
         fold_design = design(features, gram, train, test).to(dtype)
         # Whole vectors of 16 columns: torch's softmax is slow over fewer.
         chunks = torch.arange(y.shape[1]).split(max(16, AT_ONCE // (len(y) * classes) // 16 * 16))
