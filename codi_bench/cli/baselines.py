@@ -79,8 +79,10 @@ def accept(
     if not dirty and (problem := check_clean(folder, report)):
         print(f"codi-bench: other changes are not looked for: {problem}", file=sys.stderr)
     today = datetime.date.today().isoformat()
-    after = [next_baseline(proposal.before, proposal.record.model_copy(update={"date": today}), reason) for proposal in proposals]
-    for path in write_together(folder, after, {update.file: update.accepted(today, reason) for update in file_proposals}):
+    new_baselines = [
+        next_baseline(proposal.before, proposal.record.model_copy(update={"date": today}), reason) for proposal in proposals
+    ]
+    for path in write_together(folder, new_baselines, {update.file: update.accepted(today, reason) for update in file_proposals}):
         print(path)
 
 
@@ -156,9 +158,9 @@ def calibrate(
     for name in plan.benches:
         for key, draws in ablations_turned(plan, name, share=share, draws=flips).items():
             moves[key] = [*moves.get(key, []), *draws]
-    after = calibrated(plan, moves)
-    write_together(folder, after, {})
-    print(terminal(list(plan.baselines.values()), after), end="")
+    new_baselines = calibrated(plan, moves)
+    write_together(folder, new_baselines, {})
+    print(terminal(list(plan.baselines.values()), new_baselines), end="")
     print(f"{num_turned} of {num_outcomes} outcomes turned in other environments; ablations allow for {share:.2%}")
     if lines := faults(plan, moves):
         print(*lines, sep="\n")

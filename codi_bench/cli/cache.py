@@ -52,8 +52,8 @@ def gc(
         what = labels.get(entry.path, "half-written")
         print(f"removed {entry.path.name.lstrip('.')[:12]}  {what}  {_size(entry.size)}, used {_age(entry.age)} ago")
     listing = entries(folder)
-    freed, left = (_size(sum(entry.size for entry in group)) for group in (removals, listing))
-    print(f"{folder}: {len(removals)} removed, {freed} freed; {len(listing)} left, {left}")
+    freed_size, remaining_size = (_size(sum(entry.size for entry in group)) for group in (removals, listing))
+    print(f"{folder}: {len(removals)} removed, {freed_size} freed; {len(listing)} left, {remaining_size}")
     if sum(entry.size for entry in listing) > bound:
         print(f"more than {_size(bound)}: the rest is in use")
 

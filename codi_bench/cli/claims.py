@@ -35,12 +35,12 @@ def listed(
         if (family or claim.family) != claim.family or (source or "").lower() not in claim.source.lower():
             continue
         records = {name: load_baseline(baselines, name, claim.id) for name in ([model] if model else MODELS)}
-        known = {name: baseline for name, baseline in records.items() if baseline.recorded or baseline.reported}
+        baselines_by_model = {name: baseline for name, baseline in records.items() if baseline.recorded or baseline.reported}
         words = {
             name: _words(max(baseline.recorded, key=lambda r: r.date)) if baseline.recorded else Counter()
-            for name, baseline in known.items()
+            for name, baseline in baselines_by_model.items()
         }
-        if (model and not known) or (verdict and not any(verdict in counts for counts in words.values())):
+        if (model and not baselines_by_model) or (verdict and not any(verdict in counts for counts in words.values())):
             continue
         counts_by_model = [
             f"{name}: {', '.join(f'{n} {word}' for word, n in counts.items())}" for name, counts in words.items() if counts

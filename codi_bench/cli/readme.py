@@ -58,13 +58,13 @@ def readme_of(path: Path, baselines: Path) -> Readme:
     if not drawings:
         raise CodiBenchError(f"{baselines}: nothing is recorded there that a table could show; give --baselines DIR")
     figure = drawings[0]
-    own = [row for row in rows if row.claim not in PAPERS and not CLAIMS[row.claim].slow]
-    papers = [row for row in rows if row.claim in PAPERS and row.status == OK]
+    own_rows = [row for row in rows if row.claim not in PAPERS and not CLAIMS[row.claim].slow]
+    paper_rows = [row for row in rows if row.claim in PAPERS and row.status == OK]
     note = f"Recorded {environment['date']}; `=` stands for that: nothing was measured to draw this."
     head = f"![{figure.title}](docs/{FIGURE}.svg)\n\n{figure.caption} {note}\n\n"
-    texts = {path: _filled(path, head + _table(own, environment))}
+    texts = {path: _fill(path, head + _table(own_rows, environment))}
     literature = path.parent / "docs" / "literature.md"
-    texts[literature] = _filled(literature, f"{note}\n\n" + _table(papers, environment))
+    texts[literature] = _fill(literature, f"{note}\n\n" + _table(paper_rows, environment))
     return Readme(path, texts, figure)
 
 
@@ -72,7 +72,7 @@ def _table(rows: list[Row], environment: dict) -> str:
     return "\n".join(f"    {line}".rstrip() for line in tables(rows, environment).splitlines())
 
 
-def _filled(path: Path, inside: str) -> str:
+def _fill(path: Path, inside: str) -> str:
     """The file with this between its marks."""
     try:
         text = path.read_text(encoding="utf-8")

@@ -48,8 +48,8 @@ def sweep(
     if dtype not in ("float32", "bfloat16"):
         raise CodiBenchError(f"--dtype {dtype}: use float32 or bfloat16")
     try:
-        least = detectable([12 * LAYERS * member.width**2 for member in models], [member.family for member in models])
-        print(f"{len(models)} models: a total change of {least:.1f} seed standard deviations is found with 90 % power")
+        smallest_change = detectable([12 * LAYERS * member.width**2 for member in models], [member.family for member in models])
+        print(f"{len(models)} models: a total change of {smallest_change:.1f} seed standard deviations is found with 90 % power")
     except CodiBenchError as error:
         print(f"{len(models)} models: no trend can be tested ({error})")
     phases = (("teacher", teacher_steps), ("both", student_steps))
@@ -70,11 +70,13 @@ def sweep(
         )
     finally:
         executor.close()
-    for name, why in findings.failed.items():
-        print(f"FAILED {name}: {why}")
+    for name, reason in findings.failed.items():
+        print(f"FAILED {name}: {reason}")
     if findings.target is not None:
-        off = gap(findings.audited, findings.target)
-        print(f"matched: {100 * findings.target:.1f} %, checkpoints at most {100 * off:.1f} points off where they are chosen")
+        distance = gap(findings.audited, findings.target)
+        print(
+            f"matched: {100 * findings.target:.1f} %, checkpoints at most {100 * distance:.1f} points off where they are chosen"
+        )
     numbers = follow(findings.audited)
     for number in numbers:
         print(f"{number.which}, {number.name}: {said(number)}")

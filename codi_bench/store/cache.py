@@ -195,13 +195,13 @@ def evict(folder: Path, bound: float, *, older: float = math.inf, keep: Path | N
     listing = entries(folder)
     total = sum(entry.size for entry in listing)
     for entry in listing:
-        if (total > bound or entry.age > older) and entry.path != keep and _removed(entry.path):
+        if (total > bound or entry.age > older) and entry.path != keep and _remove(entry.path):
             total -= entry.size
             removals.append(entry)
     return removals
 
 
-def _removed(path: Path) -> bool:
+def _remove(path: Path) -> bool:
     try:
         with FileLock(_lock(path), timeout=0):
             if not in_use(path):

@@ -37,7 +37,7 @@ class Code:
     @property
     def text(self) -> str:
         """What a record keeps: the digest, then the beginnings of those of the modules, in order and without names."""
-        return " ".join([self.digest, *sorted(each[:SHORT] for each in self.modules.values())])
+        return " ".join([self.digest, *sorted(digest[:SHORT] for digest in self.modules.values())])
 
     def differs(self, text: str) -> bool:
         """Was a record with that text made by other code?"""
@@ -45,8 +45,8 @@ class Code:
 
     def changed(self, text: str) -> list[str]:
         """The modules of now whose code is not among that of the text, by name; [] where it names none (an older record)."""
-        before = set(text.split()[1:])
-        return [name for name, digest in sorted(self.modules.items()) if before and digest[:SHORT] not in before]
+        prefixes = set(text.split()[1:])
+        return [name for name, digest in sorted(self.modules.items()) if prefixes and digest[:SHORT] not in prefixes]
 
 
 def code_of(*roots: Root, sources: Sources | None = None) -> Code:
@@ -59,23 +59,23 @@ def code_of(*roots: Root, sources: Sources | None = None) -> Code:
     if sources is None:
         sources = _installed() if packages <= {PACKAGE} else Sources()
     sources.packages |= packages
-    first: list[Unit] = []
+    root_units: list[Unit] = []
     values: list[str] = []
     for root in roots:
         if isinstance(root, str):
-            first += sources.named(*root.split(":"))
+            root_units += sources.named(*root.split(":"))
         else:
             for part in _parts(root):
                 if isinstance(part, str):
                     values.append(part)
                 else:
-                    first += _units_of(part, sources, values)
-    reached = sources.reach(first)
+                    root_units += _units_of(part, sources, values)
+    reached = sources.reach(root_units)
     digests = {unit: unit.digest(ROUNDS, sources) for unit in reached}
     modules: dict[str, list[str]] = {}
     for unit in reached:
         modules.setdefault(unit.module.name, []).append(unit.digest(0, sources))
-    text = [*sorted(digests.values()), "roots", *(digests[unit] for unit in first), *values]
+    text = [*sorted(digests.values()), "roots", *(digests[unit] for unit in root_units), *values]
     return Code(sha256(text), {name: sha256(sorted(digests)) for name, digests in modules.items()})
 
 
@@ -116,14 +116,14 @@ def _parts(value: Root) -> Iterator[Root]:
     elif isinstance(value, functools.partial):
         yield from _parts((value.func, value.args, value.keywords))
     elif isinstance(value, dict):
-        yield from _parts([each for item in value.items() for each in item])
+        yield from _parts([part for pair in value.items() for part in pair])
     elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
         yield str(len(value))
-        for each in value:
-            yield from _parts(each)
+        for element in value:
+            yield from _parts(element)
     elif is_dataclass(value):
         yield type(value)
-        yield from _parts([getattr(value, each.name) for each in fields(value)])
+        yield from _parts([getattr(value, field.name) for field in fields(value)])
     else:
         yield repr(value)
 

@@ -24,20 +24,20 @@ def read_json(path: Path, validate: Callable[..., Held], *, finite: bool = False
         value = validate(data, strict=True)
     except ValidationError as error:
         raise ValueError(_fault(error)) from error
-    numbers: dict[str, Any] = dict.fromkeys(("parse_float", "parse_int", "parse_constant"), _finite) if finite else {}
+    numbers: dict[str, Any] = dict.fromkeys(("parse_float", "parse_int", "parse_constant"), _check_finite) if finite else {}
     # only now: the parser of the schema has seen that this is UTF-8, without half characters, and not nested without end
-    json.loads(data.decode(), object_pairs_hook=_once, **numbers)
+    json.loads(data.decode(), object_pairs_hook=_check_unique, **numbers)
     return value
 
 
 def _fault(error: ValidationError) -> str:
     """`field.of.field: what is wrong`, of the first fault; names that come from a file cannot break the line."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"])[:200] or "the file"
-    return "".join(sign if sign.isprintable() else " " for sign in f"{field}: {first['msg']}")
+    detail = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in detail["loc"])[:200] or "the file"
+    return "".join(sign if sign.isprintable() else " " for sign in f"{field}: {detail['msg']}")
 
 
-def _once(pairs: list[tuple[str, object]]) -> None:
+def _check_unique(pairs: list[tuple[str, object]]) -> None:
     """The fields of an object, which are only looked at."""
     names = [name for name, _ in pairs]
     duplicate = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
@@ -45,6 +45,6 @@ def _once(pairs: list[tuple[str, object]]) -> None:
         raise ValueError(f"{duplicate[:200]!r}: is there twice in one object; keep the one that is meant")
 
 
-def _finite(number: str) -> None:
+def _check_finite(number: str) -> None:
     if not math.isfinite(float(number)):
         raise ValueError(f"the file: {number[:20]} is no finite number")

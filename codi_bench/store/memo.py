@@ -18,9 +18,9 @@ import torch
 from codi_bench.store.cache import Arrays
 
 
-def anew(kind: type, function, /, *given, **settings):
+def anew(kind: type, function, /, *arguments, **settings):
     """`function(*given, **settings)`: what stands in for a bench's `kept` where nothing is stored."""
-    return function(*given, **settings)
+    return function(*arguments, **settings)
 
 
 def digest(given: Sequence, settings: Mapping) -> str:
@@ -28,8 +28,8 @@ def digest(given: Sequence, settings: Mapping) -> str:
 
     Raises TypeError for anything else.
     """
-    named = {name: _content(value) for name, value in settings.items()}
-    return hashlib.sha256(json.dumps([_content(list(given)), named], sort_keys=True).encode()).hexdigest()
+    by_name = {name: _content(value) for name, value in settings.items()}
+    return hashlib.sha256(json.dumps([_content(list(given)), by_name], sort_keys=True).encode()).hexdigest()
 
 
 def pack(result) -> Arrays:

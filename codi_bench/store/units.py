@@ -37,8 +37,8 @@ class Sources:
 
     def named(self, module: str, name: str) -> list[Unit]:
         """The units that define a name in a module. Raises LookupError where there is no source that does."""
-        held = self.module(module, sys.modules.get(module))
-        target = held.lookup(name, self) if held else None
+        source = self.module(module, sys.modules.get(module))
+        target = source.lookup(name, self) if source else None
         if not isinstance(target, Definition):
             raise LookupError(f"{module}: no source that defines {name}")
         return list(target.units)
@@ -54,7 +54,7 @@ class Sources:
 
     def _locate(self, name: str, loaded: ModuleType | None) -> Path | None:
         """The source file of a module, found without importing it."""
-        top, *rest = name.split(".")
+        top, *submodules = name.split(".")
         if top not in self.folders and loaded is not None and loaded.__file__:
             return Path(loaded.__file__)
         spec = None if top in self.folders else importlib.util.find_spec(top)
@@ -62,9 +62,11 @@ class Sources:
         folder = self.folders.get(top) or (Path(origin).parent if origin else None)
         if folder is None:
             return None
-        place = folder.joinpath(*rest)
+        place = folder.joinpath(*submodules)
         files = (
-            [place.with_suffix(".py"), place / "__init__.py"] if rest else [Path(origin) if origin else folder / "__init__.py"]
+            [place.with_suffix(".py"), place / "__init__.py"]
+            if submodules
+            else [Path(origin) if origin else folder / "__init__.py"]
         )
         return next((file for file in files if file.is_file()), None)
 
@@ -76,7 +78,7 @@ class Sources:
             unit = waiting.pop()
             if unit not in reached:
                 reached[unit] = None
-                waiting += [each for target in unit.form(self).edges for each in target.units]
+                waiting += [neighbour for target in unit.form(self).edges for neighbour in target.units]
                 waiting += unit.module.effects(unit, self)
         return list(reached)
 
@@ -107,13 +109,13 @@ class Module:
         self._effects: dict[Unit, list[Unit]] | None = None
         body = ast.parse(source).body
         for statement in body:
-            for bound, where in imports_in(statement, self):
-                self.imports[bound] = where
+            for symbol, origin in imports_in(statement, self):
+                self.imports[symbol] = origin
             if not isinstance(statement, ast.Import | ast.ImportFrom) and not is_docstring(statement):
                 self.units.append(Unit(self, statement, tuple(dict.fromkeys(bound_names([statement])))))
         for unit in self.units:
-            for bound in unit.names:
-                self.defined.setdefault(bound, []).append(unit)
+            for symbol in unit.names:
+                self.defined.setdefault(symbol, []).append(unit)
 
     def lookup(self, name: str, sources: Sources, seen: frozenset = frozenset()) -> Definition | Place | str | None:
         """What a name of this module stands for: a definition of ours, a module, or in words something of another package."""
@@ -130,10 +132,10 @@ class Module:
         """Statements that define nothing, or a loop's names, and speak of what that unit defines: they may change it."""
         if self._effects is None:
             self._effects = {}
-            for each in self.units:
-                if not each.names or isinstance(each.statement, ast.For | ast.While | ast.With):
-                    for named in (named for target in each.form(sources).edges for named in target.units):
-                        self._effects.setdefault(named, []).append(each)
+            for statement_unit in self.units:
+                if not statement_unit.names or isinstance(statement_unit.statement, ast.For | ast.While | ast.With):
+                    for subject in (subject for target in statement_unit.form(sources).edges for subject in target.units):
+                        self._effects.setdefault(subject, []).append(statement_unit)
         return self._effects.get(unit, [])
 
 
@@ -141,13 +143,13 @@ def resolve(where: str, inner: str | None, sources: Sources, seen: frozenset = f
     """What `from where import inner` gives, or `import where` where inner is None."""
     if where == HASHING:  # how code is hashed makes no number
         return inner
-    held = sources.module(where)
+    module = sources.module(where)
     if inner is None:
         return Place(where)
-    if held is None:
+    if module is None:
         return f"{where}.{inner}"
-    found = held.lookup(inner, sources, seen)
-    return found if found is not None or not sources.module(f"{where}.{inner}") else Place(f"{where}.{inner}")
+    target = module.lookup(inner, sources, seen)
+    return target if target is not None or not sources.module(f"{where}.{inner}") else Place(f"{where}.{inner}")
 
 
 def imports_in(node: ast.AST, module: Module) -> Iterator[tuple[str, tuple[str, str | None]]]:
@@ -230,8 +232,8 @@ class Writer:
     def write(self, node, scope: Scope | None) -> None:
         if isinstance(node, list):
             self.parts.append("[")
-            for each in node:
-                self.write(each, scope)
+            for child in node:
+                self.write(child, scope)
             self.parts.append("]")
         elif not isinstance(node, ast.AST):
             self.parts.append(repr(node))
@@ -250,7 +252,7 @@ class Writer:
         self.parts.append(")")
 
     def _scope(self, outer: Scope | None, names: Iterable[str], body: Iterable[ast.AST] = (), in_class: bool = False) -> Scope:
-        imported = {bound: where for node in body for bound, where in imports_in(node, self.unit.module)}
+        imported = {symbol: origin for node in body for symbol, origin in imports_in(node, self.unit.module)}
         scope = Scope(outer, set(names), imported, in_class)
         self.scopes.append(scope)
         return scope
@@ -266,31 +268,31 @@ class Writer:
 
     def _target(self, name: str, scope: Scope | None) -> str | Definition | Place:
         """What a name stands for here; a local, a builtin and what belongs to another package in words."""
-        inside, at = scope, scope
-        while at is not None:
-            if at.in_class and at is not inside:  # names of a class body are not seen from its functions
-                at = at.outer
+        innermost, level = scope, scope
+        while level is not None:
+            if level.in_class and level is not innermost:  # names of a class body are not seen from its functions
+                level = level.outer
                 continue
-            if name in at.imported:
-                where = at.imported[name]
-                return resolve(*where, self.sources) or f"{where[0]}.{where[1]}"
-            if name in at.names:
-                if at.in_class:
+            if name in level.imported:
+                origin = level.imported[name]
+                return resolve(*origin, self.sources) or f"{origin[0]}.{origin[1]}"
+            if name in level.names:
+                if level.in_class:
                     return f"own.{name}"
-                return f"n{self.locals.setdefault((id(at), name), len(self.locals))}"
-            at = at.outer
-        found = self.unit.module.lookup(name, self.sources)
-        return found if found is not None else f"builtins.{name}" if hasattr(builtins, name) else f"?{name}"
+                return f"n{self.locals.setdefault((id(level), name), len(self.locals))}"
+            level = level.outer
+        target = self.unit.module.lookup(name, self.sources)
+        return target if target is not None else f"builtins.{name}" if hasattr(builtins, name) else f"?{name}"
 
     def _reference(self, target: Definition | Place) -> str:
         if isinstance(target, Definition):
             if self.unit in target.units:
                 return f"self{target.index}"
             return f"g{self.edges.setdefault(target, len(self.edges))}"
-        held = self.sources.module(target.name)
-        if held is None:
+        module = self.sources.module(target.name)
+        if module is None:
             return target.name
-        for unit in held.units:  # a module as a value: anything in it may be used
+        for unit in module.units:  # a module as a value: anything in it may be used
             self.edges.setdefault(Definition((unit,), 0), len(self.edges))
         return "module"
 
@@ -304,11 +306,11 @@ class Writer:
             self._plain(node, scope)
             return
         while chain and isinstance(target, Place):
-            found = resolve(target.name, chain[-1], self.sources)
-            if found is None:  # made while the program runs
-                found = f"?{chain[-1]}"
+            member = resolve(target.name, chain[-1], self.sources)
+            if member is None:  # made while the program runs
+                member = f"?{chain[-1]}"
             chain.pop()
-            target = found
+            target = member
         self.parts.append(target if isinstance(target, str) else self._reference(target))
         self.parts += [f".{name}" for name in reversed(chain)]
 
@@ -316,12 +318,12 @@ class Writer:
 
     def _function(self, node, scope: Scope | None) -> None:
         arguments = node.args
-        every = [*arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg]
+        parameters = [*arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg]
         body = node.body if isinstance(node.body, list) else [node.body]
-        elsewhere = [inner for each in body for inner in ast.walk(each) if isinstance(inner, ast.Global | ast.Nonlocal)]
-        free = {name for each in elsewhere for name in each.names}
-        own = ({each.arg for each in every if each} | set(bound_names(body))) - free
-        inner = self._scope(scope, own, body)
+        declarations = [child for part in body for child in ast.walk(part) if isinstance(child, ast.Global | ast.Nonlocal)]
+        outer_names = {name for declaration in declarations for name in declaration.names}
+        local_names = ({parameter.arg for parameter in parameters if parameter} | set(bound_names(body))) - outer_names
+        inner = self._scope(scope, local_names, body)
         self.parts.append(f"({type(node).__name__}")
         self.write(getattr(node, "decorator_list", []), scope)
         for kind, group in (
@@ -333,11 +335,11 @@ class Writer:
         ):
             if group:
                 self.parts.append(kind)
-                for each in group:
-                    self._name(each.arg, inner)
+                for parameter in group:
+                    self._name(parameter.arg, inner)
         self.write(arguments.defaults, scope)
-        self.parts += ["default" if each else "none" for each in arguments.kw_defaults]
-        self.write([each for each in arguments.kw_defaults if each], scope)
+        self.parts += ["default" if default else "none" for default in arguments.kw_defaults]
+        self.write([default for default in arguments.kw_defaults if default], scope)
         self.write(node.body, inner)
         self.parts.append(")")
 
@@ -355,20 +357,20 @@ class Writer:
         if scope is not None:
             self._name(node.name, scope)
         self.parts.append("(ClassDef")
-        for each in (node.decorator_list, node.bases, node.keywords):
-            self.write(each, scope)
+        for part in (node.decorator_list, node.bases, node.keywords):
+            self.write(part, scope)
         self.write(node.body, self._scope(scope, bound_names(node.body), node.body, in_class=True))
         self.parts.append(")")
 
     def _comprehension(self, node, scope: Scope | None) -> None:
-        bound = {name for each in node.generators for name in bound_names([each.target])}
-        inner = self._scope(scope, bound)
+        targets = {name for generator in node.generators for name in bound_names([generator.target])}
+        inner = self._scope(scope, targets)
         self.parts.append(f"({type(node).__name__}")
-        for i, each in enumerate(node.generators):
-            self.parts.append("async for" if each.is_async else "for")
-            self.write(each.iter, inner if i else scope)
-            self.write(each.target, inner)
-            self.write(each.ifs, inner)
+        for i, generator in enumerate(node.generators):
+            self.parts.append("async for" if generator.is_async else "for")
+            self.write(generator.iter, inner if i else scope)
+            self.write(generator.target, inner)
+            self.write(generator.ifs, inner)
         for part in ("elt", "key", "value"):
             if hasattr(node, part):
                 self.write(getattr(node, part), inner)
@@ -419,12 +421,12 @@ class Writer:
         """Neighbouring texts as one and none that is empty: versions of Python cut them differently."""
         self.parts.append("(JoinedStr")
         text = ""
-        for each in node.values:
-            if isinstance(each, ast.Constant):
-                text += str(each.value)
+        for part in node.values:
+            if isinstance(part, ast.Constant):
+                text += str(part.value)
                 continue
             self.parts += [repr(text)] if text else []
             text = ""
-            self.write(each, scope)
+            self.write(part, scope)
         self.parts += [repr(text)] if text else []
         self.parts.append(")")

@@ -74,11 +74,11 @@ def run_all(tasks: Sequence[Task], executor: Executor) -> Iterator[Ended]:
     """
     waiting = {task.name: task for task in tasks}
     _check(tasks, waiting)
-    done: set[str] = set()
+    successes: set[str] = set()
     losses = dict.fromkeys(waiting, 0)
     running = 0
     while waiting or running:
-        ready = [task for task in waiting.values() if done.issuperset(task.after)]
+        ready = [task for task in waiting.values() if successes.issuperset(task.after)]
         for task in ready:
             executor.submit(waiting.pop(task.name))
             running += 1
@@ -91,19 +91,19 @@ def run_all(tasks: Sequence[Task], executor: Executor) -> Iterator[Ended]:
             continue
         yield outcome
         if outcome.error is None:
-            done.add(name)
+            successes.add(name)
             continue
         for orphan in _dependents(name, waiting):
             yield Ended(waiting.pop(orphan), error=CodiBenchError(f"waits for {name}, which failed: {outcome.error}"))
 
 
-def _check(tasks: Sequence[Task], known: dict[str, Task]) -> None:
-    if len(known) != len(tasks):
+def _check(tasks: Sequence[Task], by_name: dict[str, Task]) -> None:
+    if len(by_name) != len(tasks):
         raise CodiBenchError("two tasks have one name")
     for task in tasks:
-        if missing := set(task.after) - known.keys():
+        if missing := set(task.after) - by_name.keys():
             raise CodiBenchError(f"task {task.name} waits for {min(missing)}, which is no task")
-    dependencies = {name: set(task.after) for name, task in known.items()}
+    dependencies = {name: set(task.after) for name, task in by_name.items()}
     while ready := [name for name, after in dependencies.items() if not after & dependencies.keys()]:
         for name in ready:
             del dependencies[name]
@@ -145,13 +145,13 @@ class ProcessPool:
         future = next(iter(wait(self.running, return_when=FIRST_COMPLETED).done))
         task, pool = self.running.pop(future)
         error = future.exception()
-        lost = isinstance(error, BrokenProcessPool)
-        if lost:
+        is_lost = isinstance(error, BrokenProcessPool)
+        if is_lost:
             pool.shutdown(wait=False)
         else:
             self.free.append(pool)
         self._begin()
-        if lost:
+        if is_lost:
             return Ended(task, error=LostWorkerError(f"the worker of {task.name} is gone"))
         return Ended(task, error=error) if error else Ended(task, future.result())
 

@@ -59,16 +59,16 @@ def train_one(location: str, family: str, width: int, seed: int, phases: list, d
     member, results, started = Member(family, width, seed), Results(location), time.process_time()
     steps = set(snapshots(phases))
     folder = Path(work)
-    if any(not results.there(f"{weights}/{done}") for done in steps if done <= _trained(folder)):
+    if any(not results.there(f"{weights}/{step}") for step in steps if step <= _last_step(folder)):
         shutil.rmtree(folder)  # trained here, for another place: only training itself gives the snapshots
     folder.mkdir(parents=True, exist_ok=True)
 
-    def keep(done: int, model) -> None:
-        if done not in steps:
+    def keep(step: int, model) -> None:
+        if step not in steps:
             return
         with tempfile.TemporaryDirectory() as temporary:
-            export(Run(model, done, 0.0, "", []), Path(temporary))
-            results.put_folder(f"{weights}/{done}", Path(temporary))
+            export(Run(model, step, 0.0, "", []), Path(temporary))
+            results.put_folder(f"{weights}/{step}", Path(temporary))
 
     run = train(recipe(member, phases), folder, seed=seed, dtype=DTYPES[dtype], save_every=100, after=keep)
     return {
@@ -79,7 +79,7 @@ def train_one(location: str, family: str, width: int, seed: int, phases: list, d
     }
 
 
-def _trained(work: Path) -> int:
+def _last_step(work: Path) -> int:
     """Steps behind the checkpoint of a training, 0 where there is none."""
     progress = work / "progress.json"
     return json.loads(progress.read_text())["step"] if progress.is_file() else 0

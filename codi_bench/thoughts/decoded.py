@@ -87,12 +87,12 @@ def load_decoded(path: Path) -> Decoded:
 def _entry(path: Path, lines: Sequence[str], start: int, end: int) -> tuple[int, Problem, tuple[tuple[str, ...], ...], str]:
     """One problem of the log: its number in the set, problem, words and answer."""
 
-    def wrong(line: int, what: str) -> ProblemError:
+    def error_at(line: int, what: str) -> ProblemError:
         return ProblemError(f"{path}: line {line + 1}: {what}; give the file as it was released")
 
     solution = next((i for i in range(start, end) if SOLUTION.match(lines[i])), None)
     if solution is None:
-        raise wrong(start, "no 'CoT=..., Answer=...' behind this question")
+        raise error_at(start, "no 'CoT=..., Answer=...' behind this question")
     question = "\n".join(lines[start + 1 : solution]).removesuffix("...")
     chain, answer = cast("re.Match[str]", SOLUTION.match(lines[solution])).groups()
     words: list[tuple[str, ...]]
@@ -101,21 +101,21 @@ def _entry(path: Path, lines: Sequence[str], start: int, end: int) -> tuple[int,
         try:
             word_list = ast.literal_eval(match[3])
         except (SyntaxError, ValueError) as error:
-            raise wrong(line, f"no list of words ({type(error).__name__})") from error
+            raise error_at(line, f"no list of words ({type(error).__name__})") from error
         if int(match[1]) != len(words) or len(word_list) != int(match[2]) or not all(isinstance(word, str) for word in word_list):
-            raise wrong(line, f"latent {len(words)} with its {match[2]} words should stand here")
+            raise error_at(line, f"latent {len(words)} with its {match[2]} words should stand here")
         words.append(tuple(word_list))
         line += 1
     if not words:
-        raise wrong(line, "no decoded latents")
+        raise error_at(line, "no decoded latents")
     if line >= end or not lines[line].startswith(SAID):
-        raise wrong(line, f"'{SAID.strip()}' should stand here")
+        raise error_at(line, f"'{SAID.strip()}' should stand here")
     prediction = "\n".join(lines[line:end]).strip().removeprefix(SAID).removesuffix("<|endoftext|>")
     steps = tuple(chain.split()) if chain.strip() else ()
     try:
         gold = float(answer)
     except ValueError as error:
-        raise wrong(solution, f"no number ({error})") from error
+        raise error_at(solution, f"no number ({error})") from error
     place = int(cast("re.Match[str]", HEAD.match(lines[start]))[1])
     return (
         place,
