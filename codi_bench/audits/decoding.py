@@ -67,8 +67,10 @@ def all_found(numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def all_begun(texts: Sequence[set[str]], values: Sequence[Sequence[str]]) -> np.ndarray:
-    """Does each value of row j begin with a number in the words of row i? bool [n, n]: the most generous reading of a number that
-    takes several ids."""
+    """Does each value of row j begin with a number in the words of row i? bool [n, n].
+
+    The most generous reading of a number that takes several ids.
+    """
     prefixes = [[{value[:end] for end in range(1, len(value) + 1)} for value in row] for row in values]
     return np.array([[all(beginnings & words for beginnings in row) for row in prefixes] for words in texts])
 

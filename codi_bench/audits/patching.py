@@ -76,8 +76,10 @@ class Steered:
 
 
 def patches(num_latents: int, *, full: bool = False) -> tuple[Patch, ...]:
-    """Every place alone, from every source, with its keys and values alone; all places at once; with `full` also pairs of
-    places, and cumulative from the left and from the right."""
+    """Every place alone, from every source, with its keys and values alone; all places at once.
+
+    With `full` also pairs of places, and cumulative from the left and from the right.
+    """
     all_places = tuple(range(num_latents))
     battery = [Patch(SELF, all_places)]
     for source in (DONOR, SAME, RANDOM, NOISE):

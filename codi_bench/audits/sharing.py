@@ -177,8 +177,10 @@ def flat_rows(rows: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def _aligned(value: Callable[[np.ndarray], float], control: Callable[[np.ndarray], float], null: np.ndarray, n: int) -> Aligned:
-    """value, control: of the problems `rows`. Intervals by a jackknife over BLOCKS blocks of problems (Efron and Stein 1981):
-    a bootstrap repeats problems, and what repeats is more alike."""
+    """An alignment, with intervals by a jackknife over BLOCKS blocks of problems (Efron and Stein 1981).
+
+    value, control: of the problems `rows`. A bootstrap repeats problems, and what repeats is more alike.
+    """
     rows, null_mean = np.arange(n), float(null.mean())
     blocks = np.array_split(rows, BLOCKS)
     replicates = np.array([[f(np.setdiff1d(rows, block)) for f in (value, control)] for block in blocks])

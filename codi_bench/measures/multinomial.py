@@ -13,7 +13,6 @@ constant added to the intercepts changes nothing, so those of the classes presen
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor
