@@ -21,7 +21,8 @@ from codi_bench.rules.validity import Validity
 from codi_bench.store.cache import Store
 from codi_bench.store.files import package_folder
 from codi_bench.suite.bench import ModelBench
-from codi_bench.suite.suite import Asked, Suite
+from codi_bench.suite.request import Asked
+from codi_bench.suite.suite import Suite
 from codi_bench.thoughts.decoded import Decoded, load_decoded, number
 
 PLACES = 7

@@ -15,10 +15,10 @@ from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS, FAMILY_TESTS
 from codi_bench.errors import BaselineError, CodiBenchError, MissingError, UnknownNameError
 from codi_bench.models.hub import is_repository
 from codi_bench.models.model import load, resolve
-from codi_bench.models.registry import ADAPTERS, PUBLISHED, REGISTRY, ModelEntry, entry
+from codi_bench.models.registry import ADAPTERS, PUBLISHED, REGISTRY, entry
 from codi_bench.problems import Problem, load_problems
 from codi_bench.problems.files import ELSEWHERE, NAMES
-from codi_bench.records.baseline import REPORTED, SOUND, Record, load_baseline, metrics_recorded, orphans, path_of
+from codi_bench.records.baseline import REPORTED, SOUND, load_baseline, metrics_recorded, orphans, path_of
 from codi_bench.records.extras import noise_figures, step_values
 from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row
 from codi_bench.records.results_schema import Status
@@ -31,50 +31,10 @@ from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.environment import available, environment, own_gpu, versions
 from codi_bench.suite.log_bench import LogBench
 from codi_bench.suite.preflight import preflight
+from codi_bench.suite.request import Asked, Judged
 from codi_bench.thoughts.decoded import LOGS
 
 FEWEST_PERMUTATIONS = holm_permutations(max(FAMILY_TESTS.values()))
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A model of this run: its name, and where it lies if the user said so (a folder or a hub name, with its base).
-
-    log: what lies there is a released log, on which claims are measured that need no more.
-    """
-
-    name: str
-    path: str | None = None
-    base: str | None = None
-    log: bool = False
-
-    @property
-    def known(self) -> bool:
-        """Is it a registered model or log, and no user's own?"""
-        return self.registered is not None or (self.log and self.name in LOGS)
-
-    def takes(self, wanted: Claim) -> bool:
-        """Can that claim be measured on it at all?"""
-        return wanted.on_logs or not self.log
-
-    @property
-    def registered(self) -> ModelEntry | None:
-        return REGISTRY.get(self.name)
-
-    @property
-    def for_gpus(self) -> bool:
-        """A published checkpoint or an adapter that nobody gave a folder for: measured under `-m gpu` alone."""
-        return self.path is None and self.registered is not None and not self.registered.embedded
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One measured pair. word: ok, red, blocked, unchecked or not-run; lines: why it is red."""
-
-    rows: list[Row]
-    word: str
-    lines: list[str]
-    proposal: Record | None = None
 
 
 @dataclass
