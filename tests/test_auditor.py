@@ -18,7 +18,7 @@ from benchmarks.calibration.cases import CALIBRATIONS, CHEAP
 from benchmarks.calibration.engine import Bar, Calibration, Case, Rate, exact, rows_of, run, tally, within
 from codi_bench.measures.grid import in_sample_null, in_sample_split, scores
 from codi_bench.rules.stats import stream
-from codi_bench.rules.validity import permutation_p, reported
+from codi_bench.rules.validity import permutation_p, protocol_artefact
 
 
 def words(case: str, name: str, draws: int) -> Counter:
@@ -153,7 +153,7 @@ def test_stages_give_the_word_that_all_permutations_give(index):
     null = read_in_sample(made, columns)
     measured = null[0]
     whole = permutation_p(measured, null[1:])
-    verdict = reported(measured, null_mean=null[1:].mean(), nominal=0.5, p_null=whole, permutations=199)
+    verdict = protocol_artefact(measured, null_mean=null[1:].mean(), nominal=0.5, p_null=whole, permutations=199)
     assert row["reads"] == measured and row["word"] == ("no word" if verdict is None else "ARTEFACT")
     assert row["fitted"] in (10, 40, 199) and (row["fitted"] == 199 or whole > 0.01)
 

@@ -15,7 +15,7 @@ from codi_bench.records.baseline import pack_bits
 from codi_bench.records.results import Row
 from codi_bench.rules.intervals import Ranked, _weighted_fold_auc, auc_difference
 from codi_bench.rules.stats import mcnemar_exact, stream
-from codi_bench.suite.winners import BOOTSTRAP, INTERVALS, MCNEMAR, packed, winners
+from codi_bench.suite.winners import BOOTSTRAP, INTERVALS, MCNEMAR, packed_scores, winners
 
 
 def ranked(rng, shift, n=300, phi=1.0, ties=False):
@@ -35,7 +35,7 @@ def accuracy(model, right, problems="list"):
 
 
 def auc(claim, model, side):
-    return row(claim, model, "auc", (0.5, 0.4, 0.6), ranked=packed(side), problems="list")
+    return row(claim, model, "auc", (0.5, 0.4, 0.6), ranked=packed_scores(side), problems="list")
 
 
 # --- the difference of two AUCs --------------------------------------------------------------------------------------

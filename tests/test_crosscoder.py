@@ -14,6 +14,7 @@ from codi_bench.measures.crosscoder import cka, match, standardised, train_cross
 from codi_bench.measures.sae import train_topk_sae
 from codi_bench.models.model import load
 from codi_bench.models.registry import REGISTRY
+from codi_bench.records.results import Row, read_results, write_results
 from codi_bench.rules.stats import stream
 from codi_bench.rules.validity import Validity
 from codi_bench.suite.engine import record_of
@@ -210,3 +211,14 @@ def test_what_takes_two_models_is_recorded_with_the_weights_of_both(tmp_path, mo
     bench = suite.bench_of("gpt2-mini")[0]
     for name, partner in (("alignment", bench.partner.model.fingerprint), ("size", None)):
         assert record_of(bench, CLAIMS[name], []).partner == partner
+
+
+@pytest.mark.parametrize("over", [[-0.13, -0.26, 0.01], [0.2, None, None], "raw"])
+def test_what_a_share_is_over_is_read_again_from_results(tmp_path, over):
+    """The whole of `shared-features` could be written and not be read."""
+    number = {"value": 0.5, "low": 0.4, "high": 0.6}
+    row = Row(
+        "shared-features", "gpt2-mini", "shared", "sound", "ok", unit="fraction", n=9, measured=number, detail={"over": over}
+    )
+    write_results(tmp_path / "results.json", {}, [row])
+    assert read_results(tmp_path / "results.json")[1] == [row]

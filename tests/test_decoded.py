@@ -21,7 +21,7 @@ from codi_bench.rules.validity import Validity
 from codi_bench.store.cache import Store
 from codi_bench.store.files import package_folder
 from codi_bench.suite.bench import ModelBench
-from codi_bench.suite.request import Asked
+from codi_bench.suite.request import ModelRequest
 from codi_bench.suite.suite import Suite
 from codi_bench.thoughts.decoded import Decoded, load_decoded, number
 
@@ -232,7 +232,7 @@ def test_a_log_is_counted_on_the_cpu_whatever_the_models_run_on(log, tmp_path):
 
 
 def test_a_released_log_is_no_model_of_ones_own_under_strict(log):
-    assert Asked("codi-gpt2", str(log), log=True).known and not Asked("mine", str(log), log=True).known
+    assert ModelRequest("codi-gpt2", str(log), log=True).known and not ModelRequest("mine", str(log), log=True).known
 
 
 def test_claims_are_listed_with_their_verdicts():

@@ -10,7 +10,7 @@ import sweep_tasks as tasks_module
 
 from codi_bench.errors import CodiBenchError
 from codi_bench.sweep.executors import RETRIES, LostWorkerError, ProcessPool, RayCluster, Resources, Task, run_all
-from codi_bench.sweep.results import Results
+from codi_bench.sweep.results import SweepResults
 
 HAS_RAY = find_spec("ray") is not None
 
@@ -113,7 +113,7 @@ def test_without_ray_the_mend_is_said(monkeypatch):
 
 @pytest.mark.parametrize("where", ("folder", "memory"))
 def test_results_are_there_whole_under_their_key_or_not_at_all(where, tmp_path):
-    found = Results(str(tmp_path / "deep" / "out") if where == "folder" else "memory://sweep")
+    found = SweepResults(str(tmp_path / "deep" / "out") if where == "folder" else "memory://sweep")
     assert found.read("models/a", "k1") is None
     found.write("models/a", "k1", {"x": 1.5})
     assert found.read("models/a", "k1") == {"x": 1.5} and found.read("models/a", "k2") is None
@@ -133,12 +133,12 @@ def test_results_are_there_whole_under_their_key_or_not_at_all(where, tmp_path):
 
 def test_a_place_that_is_none_is_refused():
     with pytest.raises(CodiBenchError, match="nowhere://x: no place that can be written to"):
-        Results("nowhere://x").read("a", "k")
+        SweepResults("nowhere://x").read("a", "k")
 
 
 def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_trained(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(CodiBenchError, match=r"--out .*file/out: cannot be written to \(.*\); give another"):
-        Results(str(tmp_path / "file" / "out")).check()
-    Results(str(tmp_path / "out")).check()
+        SweepResults(str(tmp_path / "file" / "out")).check()
+    SweepResults(str(tmp_path / "out")).check()
     assert not list((tmp_path / "out").iterdir())

@@ -15,7 +15,7 @@ from codi_bench.records.results import Row, write_results
 from codi_bench.report import history_text
 from codi_bench.report.history import BLOCKS, DRIFTED, EARLIER, GONE, MOVED, STEADY, VERDICT
 from codi_bench.report.history_files import read_history
-from codi_bench.report.history_text import csv_text, figures, markdown, moving, said, terminal, write_history
+from codi_bench.report.history_text import csv_text, figures, markdown, moving, terminal, track_sentence, write_history
 
 START = datetime(2026, 1, 1, 3, tzinfo=UTC)
 CLAIMS = {
@@ -95,7 +95,7 @@ def test_a_planted_event_gets_its_word_and_its_day(tmp_path, rows, word, text):
     for day, each in enumerate(rows):
         night(tmp_path, day, each)
     found = read(tmp_path)
-    assert only(found).word == word and text in said(only(found), found)
+    assert only(found).word == word and text in track_sentence(only(found), found)
     assert found.counts == {word: 1}
 
 

@@ -27,7 +27,7 @@ from codi_bench.records.baseline import (
     save_baseline,
 )
 from codi_bench.records.results import OK, Row
-from codi_bench.records.tolerance import Moved, component, kept, moved, noise_of, tolerance_of, words_of
+from codi_bench.records.tolerance import NoiseMove, carry_over, component, noise_move, noise_of, tolerance_of, words_of
 from codi_bench.rules.stats import stream
 from codi_bench.suite import calibration
 from codi_bench.suite.bench import ModelBench
@@ -41,7 +41,7 @@ COUNTED = Recorded(value=0.6, unit="fraction", n=100, outcomes=pack_bits(BITS))
 
 
 def away(name, *differences, word="SUPPORTED"):
-    return [Moved(name, f"{name} {i}", difference, word=word) for i, difference in enumerate(differences)]
+    return [NoiseMove(name, f"{name} {i}", difference, word=word) for i, difference in enumerate(differences)]
 
 
 # Pure rules
@@ -101,14 +101,14 @@ def test_counts_are_exact_and_outcomes_are_judged_by_themselves():
     row = Row(
         "c", "m", "accuracy", "reported", OK, n=100, measured={"value": 0.61}, detail={"outcomes": pack_bits(np.arange(100) < 61)}
     )
-    found = tolerance_of(COUNTED, noise_of([moved(COUNTED, row, "device", "H100")]))
+    found = tolerance_of(COUNTED, noise_of([noise_move(COUNTED, row, "device", "H100")]))
     assert (found.kind, found.device) == ("outcomes", 0) and "1 of 100 outcomes turned" in found.why
 
 
 def test_a_run_over_other_problems_is_refused():
     row = Row("c", "m", "accuracy", "reported", OK, n=90, measured={"value": 0.61})
     with pytest.raises(CodiBenchError, match="m c accuracy: field n is 90 in the run .H100. and 100"):
-        moved(COUNTED, row, "device", "H100")
+        noise_move(COUNTED, row, "device", "H100")
 
 
 def test_words_are_those_of_other_environments_and_of_turned_answers():
@@ -133,15 +133,15 @@ def test_the_share_that_turns_has_an_exact_bound():
 
 def test_words_are_of_the_number_they_were_measured_around():
     tolerance = Tolerance(kind="value", deterministic=0, device=1, why="a test", words=("REFUTED",))
-    assert kept(tolerance, PLAIN, PLAIN.model_copy(update={"decide": 7})).words == ("REFUTED",)
+    assert carry_over(tolerance, PLAIN, PLAIN.model_copy(update={"decide": 7})).words == ("REFUTED",)
     for new in (PLAIN.model_copy(update={"value": 0.6}), PLAIN.model_copy(update={"verdict": "REFUTED"})):
-        assert kept(tolerance, PLAIN, new).words == () and kept(tolerance, None, new).device == 1
+        assert carry_over(tolerance, PLAIN, new).words == () and carry_over(tolerance, None, new).device == 1
 
 
 def test_a_number_that_is_no_outcomes_any_more_has_another_tolerance():
-    assert kept(tolerance_of(COUNTED, {}), COUNTED, PLAIN) == tolerance_of(PLAIN, {})
-    assert kept(tolerance_of(PLAIN, {}), PLAIN, COUNTED) == tolerance_of(COUNTED, {})
-    assert kept(tolerance_of(COUNTED, {}), COUNTED, COUNTED) == tolerance_of(COUNTED, {})
+    assert carry_over(tolerance_of(COUNTED, {}), COUNTED, PLAIN) == tolerance_of(PLAIN, {})
+    assert carry_over(tolerance_of(PLAIN, {}), PLAIN, COUNTED) == tolerance_of(COUNTED, {})
+    assert carry_over(tolerance_of(COUNTED, {}), COUNTED, COUNTED) == tolerance_of(COUNTED, {})
 
 
 # Planted flips under the ablations
@@ -170,7 +170,7 @@ def planted(drops, n=300):
         records["m", claim.id] = Record(
             environment=HERE, protocols={}, seeds={}, weights="", problems="", code="", date="", reason="", metrics=numbers
         )
-    return calibration.Plan(None, {"m": bench}, baselines, records, None)
+    return calibration.CalibrationPlan(None, {"m": bench}, baselines, records, None)
 
 
 def test_turned_outcomes_change_words_near_their_threshold_and_no_others():

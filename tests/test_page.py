@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from codi_bench.records.results import Row
-from codi_bench.report.claim_entries import entries
+from codi_bench.report.claim_entries import table_entries
 from codi_bench.report.page import MEANINGS, differences, page
 from codi_bench.report.table import CAME_OUT, SYMBOLS, WORDS
 
@@ -268,7 +268,7 @@ def test_a_strip_says_its_numbers_in_words():
 
 
 def test_a_strip_has_everything_on_one_axis_in_its_order():
-    reported, sound = (each.strip for each in entries([PRINTED, MEASURED, SOUND], environment(), "gpt2-mini"))
+    reported, sound = (each.strip for each in table_entries([PRINTED, MEASURED, SOUND], environment(), "gpt2-mini"))
     assert (reported.low, reported.high) == (sound.low, sound.high)
     assert reported.boxes[0][0] < reported.boxes[1][0] < reported.boxes[2][0] < reported.mean < reported.measured
     assert reported.measured < reported.printed[0][0] and reported.interval[0] < reported.measured
@@ -277,7 +277,7 @@ def test_a_strip_has_everything_on_one_axis_in_its_order():
 
 def test_numbers_that_all_agree_still_have_an_axis():
     flat = row(measured=value(1.0), null=value(1.0, 1.0, 1.0, p=1.0, quantiles=[1.0] * 21))
-    strip = entries([flat], environment(), "gpt2-mini")[0].strip
+    strip = table_entries([flat], environment(), "gpt2-mini")[0].strip
     assert strip.low != strip.high and strip.mean == strip.measured
 
 

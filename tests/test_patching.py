@@ -12,7 +12,7 @@ from hand_built import by_hand
 from transformers import AutoTokenizer, DynamicCache
 
 from codi_bench.audits import patching
-from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patched, patches, steered, steered_word
+from codi_bench.audits.patching import DONOR, RANDOM, SAME, PatchOutcomes, patches, steered, steered_word
 from codi_bench.claims import own_edits
 from codi_bench.errors import EditError, MeasureError, ProblemError
 from codi_bench.models import loop
@@ -229,7 +229,7 @@ def test_the_model_built_by_hand_is_steered_where_its_answer_is_read(tiny_folder
     def scored(texts, gold):
         return np.array([score(text, getattr(p, gold).answer) for text, p in zip(texts, found)])
 
-    seen = Patched(
+    seen = PatchOutcomes(
         every,
         scored(clean.texts, "recipient"),
         np.array([scored(each.texts, "donor") for each in under]),
@@ -251,9 +251,9 @@ def test_the_model_built_by_hand_is_steered_where_its_answer_is_read(tiny_folder
 def test_a_control_that_fails_or_too_few_known_pairs_stop_everything():
     every = patches(2)
     none = np.zeros((len(every), 30), bool)
-    patching.check_self(Patched(every, np.ones(30, bool), none, ~none, none))
+    patching.check_self(PatchOutcomes(every, np.ones(30, bool), none, ~none, none))
     with pytest.raises(MeasureError, match="own values|a control fails: patch '0,1=self' changes 30"):
-        patching.check_self(Patched(every, np.ones(30, bool), none, ~none, ~none))
+        patching.check_self(PatchOutcomes(every, np.ones(30, bool), none, ~none, ~none))
     with pytest.raises(MeasureError, match="in 0 of 30 pairs; 20 are needed"):
         patching.check_known(np.zeros(30, bool))
 
@@ -271,7 +271,7 @@ def test_the_slow_claim_chooses_its_pair_on_one_half_and_counts_on_the_other():
         found = own if {1, 4} <= {*patch.places} else np.zeros(300, bool)
         return found | (half & chance) if {0, 2} == {*patch.places} else found
 
-    found = Patched(
+    found = PatchOutcomes(
         every,
         np.ones(300, bool),
         np.array([follows(p) for p in every]),

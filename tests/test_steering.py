@@ -7,7 +7,7 @@ import pytest
 from hand_built import NUMBERS, by_hand
 from transformers import AutoTokenizer
 
-from codi_bench.audits.steering import KINDS, MEAN, PROBE, RANDOM, SAE, Known, directions, dose
+from codi_bench.audits.steering import KINDS, MEAN, PROBE, RANDOM, SAE, StepLatents, directions, dose
 from codi_bench.errors import MeasureError
 from codi_bench.measures.sae import train_topk_sae
 from codi_bench.models import loop
@@ -21,7 +21,7 @@ def planted(values=6, each=30, d=24, noise=0.3):
     rng = stream(0, "steering")
     centres = rng.standard_normal((values, d)).astype(np.float32)
     labels = np.repeat(np.arange(values), each)
-    return centres, Known(centres[labels] + noise * rng.standard_normal((len(labels), d)).astype(np.float32), labels)
+    return centres, StepLatents(centres[labels] + noise * rng.standard_normal((len(labels), d)).astype(np.float32), labels)
 
 
 def cosine(a, b):
@@ -76,7 +76,7 @@ def test_the_model_built_by_hand_is_steered_at_its_latent_and_not_at_others(tiny
     own = loop.capture(codi, [f"Omar has {i} pens ." for i in start], num_latents=6, batch_size=40, max_new_tokens=None).latents
     vectors, follows = {}, {}
     for place in (carrier, 4):
-        known = Known(latents[:, place], np.repeat(numbers, 4))
+        known = StepLatents(latents[:, place], np.repeat(numbers, 4))
         for kind, step in directions(known, start, end, sae=None, rng=stream(2)).items():
             added = own[:, :6].copy()
             added[:, place] += 2 * step

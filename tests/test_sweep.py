@@ -23,7 +23,7 @@ from codi_bench.sweep import run as running
 from codi_bench.sweep.executors import Ended, ProcessPool, RayCluster
 from codi_bench.sweep.findings import NUMBERS, follow, in_common
 from codi_bench.sweep.members import HEADS, LAYERS, WIDTHS, Member, members, recipe, snapshots
-from codi_bench.sweep.results import Results
+from codi_bench.sweep.results import SweepResults
 from codi_bench.sweep.run import FINAL, MATCHED, Audited, Settings, couples, matched, sweep, target_accuracy
 from codi_bench.training.recipes import Recipe
 
@@ -270,4 +270,4 @@ def test_a_number_that_few_checkpoints_have_is_said_to_be_missing():
 def test_results_stay_where_the_sweep_is_told(made_up, tmp_path):
     sweep(f"file://{tmp_path}/deep", [Member("gpt2", 24, 0)], InTurn(), SETTINGS, work="w")
     assert sorted(path.name for path in (tmp_path / "deep" / "trained").iterdir()) == ["gpt2-w24-s0.json"]
-    assert Results(str(tmp_path / "deep")).path("x").endswith("/deep/x")
+    assert SweepResults(str(tmp_path / "deep")).path("x").endswith("/deep/x")

@@ -21,11 +21,11 @@ from codi_bench.rules.validity import (
     holm_p,
     holm_permutations,
     none_stands_out,
-    order,
+    order_verdict,
     passes,
     permutation_p,
-    reported,
-    sound,
+    protocol_artefact,
+    sound_verdict,
     spread_word,
 )
 
@@ -38,7 +38,7 @@ numbers = st.floats(-1, 1)
 def judge(low, high, marginal=0.001, surface=0.001, **details):
     value = 0.0 if None in (low, high) else (low + high) / 2
     rule = {"delta": 0.10, "p": {"labels": marginal, "surface": surface}, "marginal": "labels", "n": 100} | details
-    return sound(Estimate(value, low, high), **rule)
+    return sound_verdict(Estimate(value, low, high), **rule)
 
 
 def test_words_read_as_printed_in_the_table():
@@ -130,7 +130,7 @@ def test_llama_s_own_cross_validated_accuracy_refutes_97_61():
     theta = Estimate(found.value - 0.5, found.low - 0.5, found.high - 0.5)
     delta = half_effect(0.9761 - 0.5, 0.10)
     assert delta == pytest.approx(0.238, abs=5e-4) and theta.high == pytest.approx(0.10, abs=0.003)
-    verdict = sound(theta, delta=delta, p={"labels": 0.6}, marginal="labels", n=100, permutations=1000)
+    verdict = sound_verdict(theta, delta=delta, p={"labels": 0.6}, marginal="labels", n=100, permutations=1000)
     assert verdict.word is REFUTED and verdict.decide is None and not verdict.fragile
     assert verdict.why == "effect -2.0 points, [-13.6, +9.8], Delta +23.8, p = 0.6 (labels), n = 100"
 
@@ -190,7 +190,7 @@ def test_words_follow_their_definitions(a, b, marginal, surface, delta, n):
     if verdict.word is ARTEFACT:
         assert marginal <= ALPHA + 1e-9 < surface + 1e-9
     assert verdict.decide is None or (verdict.word is UNDERPOWERED and verdict.decide > n)
-    swapped = sound(
+    swapped = sound_verdict(
         Estimate((low + high) / 2, low, high), delta=delta, p={"surface": surface, "labels": marginal}, marginal="labels", n=n
     )
     assert (swapped.word, swapped.fragile, swapped.decide) == (verdict.word, verdict.fragile, verdict.decide)
@@ -201,9 +201,9 @@ def test_words_follow_their_definitions(a, b, marginal, surface, delta, n):
 
 def test_a_published_number_that_its_protocol_makes_is_an_artefact():
     """VERDICTS.md, section 6: 92.06 in-sample; label noise gives 94.8 at width 768."""
-    verdict = reported(0.9206, null_mean=0.948, nominal=0.5, p_null=0.95)
+    verdict = protocol_artefact(0.9206, null_mean=0.948, nominal=0.5, p_null=0.95)
     assert verdict.word is ARTEFACT and not verdict.fragile and "+42.1" in verdict.why and "+44.8" in verdict.why
-    assert reported(0.9761, null_mean=0.987, nominal=0.5, p_null=0.8).word is ARTEFACT
+    assert protocol_artefact(0.9761, null_mean=0.987, nominal=0.5, p_null=0.8).word is ARTEFACT
 
 
 @pytest.mark.parametrize(
@@ -217,21 +217,24 @@ def test_a_published_number_that_its_protocol_makes_is_an_artefact():
     ],
 )
 def test_other_reported_rows_have_the_word_of_the_sound_one(measured, null_mean, p_null):
-    assert reported(measured, null_mean=null_mean, nominal=0.5, p_null=p_null) is None
+    assert protocol_artefact(measured, null_mean=null_mean, nominal=0.5, p_null=p_null) is None
 
 
 def test_a_row_without_a_null_has_the_word_of_the_sound_one():
-    assert reported(0.432, null_mean=None, nominal=None, p_null=None) is None
+    assert protocol_artefact(0.432, null_mean=None, nominal=None, p_null=None) is None
     with pytest.raises(MeasureError):
-        reported(NAN, null_mean=0.5, nominal=0.5, p_null=0.5)
+        protocol_artefact(NAN, null_mean=0.5, nominal=0.5, p_null=0.5)
     with pytest.raises(MeasureError):
-        reported(0.9, null_mean=0.5, nominal=0.5, p_null=50)
+        protocol_artefact(0.9, null_mean=0.5, nominal=0.5, p_null=50)
 
 
 def test_an_artefact_at_its_edges_is_fragile():
-    assert reported(0.92, null_mean=0.71, nominal=0.5, p_null=0.5).fragile
+    assert protocol_artefact(0.92, null_mean=0.71, nominal=0.5, p_null=0.5).fragile
     rule = {"null_mean": 0.9, "nominal": 0.5, "p_null": 0.015}
-    assert reported(0.92, permutations=199, **rule).fragile and not reported(0.92, permutations=99999, **rule).fragile
+    assert (
+        protocol_artefact(0.92, permutations=199, **rule).fragile
+        and not protocol_artefact(0.92, permutations=99999, **rule).fragile
+    )
 
 
 def test_none_stands_out_needs_every_bound_below_the_margin():
@@ -260,7 +263,7 @@ def test_none_stands_out_needs_every_bound_below_the_margin():
     ],
 )
 def test_order_is_read_from_the_interval(low, high, word):
-    verdict = order(Estimate(0.0, low, high))
+    verdict = order_verdict(Estimate(0.0, low, high))
     assert verdict.word is word and verdict.decide is None and verdict.fragile == (0.0 in (low, high))
 
 
@@ -342,8 +345,8 @@ def test_permuted_labels_that_are_told_block_the_row():
         lambda: judge(0.1, 0.2, p={"surface": 0.1}),
         lambda: none_stands_out([0.1], margin=0, deviates=False, n=10),
         lambda: none_stands_out([0.1], margin=0.1, deviates=False, n=10, se=NAN),
-        lambda: order(Estimate(NAN, 0.1, 0.2)),
-        lambda: order(Estimate(0.1, 0.2, 0.1)),
+        lambda: order_verdict(Estimate(NAN, 0.1, 0.2)),
+        lambda: order_verdict(Estimate(0.1, 0.2, 0.1)),
         lambda: half_effect(0.5, 0),
         lambda: half_effect(NAN, 0.1),
         lambda: holm_permutations(0),

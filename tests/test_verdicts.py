@@ -14,12 +14,12 @@ from codi_bench.rules.reproduction import (
     Reproduction,
     equivalence_margin,
     fact,
-    order,
     other_list,
     regression_count,
     regression_value,
     regression_verdict,
     reproduce,
+    reproduce_order,
     same_list,
     stated_range,
     winner,
@@ -161,7 +161,7 @@ def test_facts_are_equal_or_not():
     ],
 )
 def test_order_is_read_from_the_interval_of_the_difference(low, high, word):
-    assert order(Estimate(0.0, low, high)).word is word
+    assert reproduce_order(Estimate(0.0, low, high)).word is word
 
 
 def test_the_dispatcher_finds_each_rule_and_names_the_nearest():
@@ -187,7 +187,7 @@ def test_the_dispatcher_finds_each_rule_and_names_the_nearest():
         lambda: other_list(0.43, 0.43, margin=0.05, n_measured=9, n_reported=0),
         lambda: other_list(0.43, 0.43, margin=0.05, n_measured=9, n_reported=9, effect=NAN),
         lambda: stated_range(Estimate(NAN, 0.1, 0.2), low=0, high=1),
-        lambda: order(Estimate(0.1, NAN, 0.2)),
+        lambda: reproduce_order(Estimate(0.1, NAN, 0.2)),
         lambda: fact(None, None),
         lambda: fact(NAN, 12),
         lambda: equivalence_margin(NAN, drop=True),

@@ -10,7 +10,7 @@ from benchmarks.calibration import planted
 from codi_bench.audits.probes import ProbeAudit, audit_probes, exists_word, spread_of
 from codi_bench.measures.grid import in_sample_split, permuted_labels, scores
 from codi_bench.rules.intervals import cv_accuracy, cv_auc, heterogeneity
-from codi_bench.rules.validity import NULL_LEVEL, reported
+from codi_bench.rules.validity import NULL_LEVEL, protocol_artefact
 
 STAGES = (10, 40)  # permutations
 
@@ -35,7 +35,7 @@ def in_sample(rng, *, n, cells, d, decay, folds, study_seed, permutations) -> di
         p = (1 + (null >= measured).sum()) / (permutations + 1)  # of all permutations, if no other one came up to measured
         if p > NULL_LEVEL:
             break
-    verdict = reported(measured, null_mean=null.mean(), nominal=0.5, p_null=p, permutations=permutations)
+    verdict = protocol_artefact(measured, null_mean=null.mean(), nominal=0.5, p_null=p, permutations=permutations)
     word = "no word" if verdict is None else str(verdict.word)
     return {"word": word, "reads": float(measured), "null": float(null.mean()), "fitted": len(null)}
 

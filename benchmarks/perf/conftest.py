@@ -117,13 +117,13 @@ class Speed:
             ratio = perf.pooled([self.log_ratios, *self.elsewhere()], work)
             run.proposed = run.proposed.having(here, {self.name: ratio})
             write_text(report / "proposals" / perf.FILE, strict_text(run.proposed))
-            line = perf.said(self.name, perf.judge(held, ratio.ratio, work))
+            line = perf.speed_line(self.name, perf.judge(held, ratio.ratio, work))
             pytest.fail(f"{line}: proposed, not accepted: `codi-bench baselines diff`, then `accept`", pytrace=False)
         self.judged(perf.judge(held, self.ratio, work))
 
     def judged(self, found: Outcome):
         """DRIFTED fails, UNCHECKED skips and under --strict fails; the line is shown when the run ends."""
-        line = perf.said(self.name, found)
+        line = perf.speed_line(self.name, found)
         self.config.stash[RUN].lines.append(line)
         if found.word == Regression.DRIFTED or (found.word == Regression.UNCHECKED and strict(self.config)):
             pytest.fail(line, pytrace=False)

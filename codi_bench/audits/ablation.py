@@ -15,7 +15,7 @@ import numpy as np
 from codi_bench.errors import MeasureError
 from codi_bench.measures.ablation import PositionEffects, position_effects
 from codi_bench.rules.stats import Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream
-from codi_bench.rules.validity import Z95, Validity, Verdict, none_stands_out, sound
+from codi_bench.rules.validity import Z95, Validity, Verdict, none_stands_out, sound_verdict
 
 MAIN = "mean"
 KINDS = (MAIN, "zero", "noise", "resample")
@@ -80,7 +80,7 @@ def latents(sweep: Sweep, num_latents: int, kind: str = MAIN) -> PositionEffects
 
 def drop_word(drop: Estimate, p: float, *, n: int, delta: float = DROP_FLOOR) -> Verdict:
     """Does the position matter on its own? p: exact McNemar, Holm over the positions."""
-    return sound(drop, delta=delta, p={"no drop": p}, marginal="no drop", n=n)
+    return sound_verdict(drop, delta=delta, p={"no drop": p}, marginal="no drop", n=n)
 
 
 def critical_word(found: PositionEffects, *, n: int, claimed: Sequence[int] | None = None) -> Verdict:
@@ -88,7 +88,7 @@ def critical_word(found: PositionEffects, *, n: int, claimed: Sequence[int] | No
     candidates = range(len(found.drops)) if claimed is None else claimed
     best = max(candidates, key=lambda t: found.contrasts[t].value)
     p = {"equal positions": found.contrast_p[best], "no drop": found.drop_p[best]}
-    verdict = sound(found.contrasts[best], delta=CONTRAST_FLOOR, p=p, marginal="equal positions", n=n)
+    verdict = sound_verdict(found.contrasts[best], delta=CONTRAST_FLOOR, p=p, marginal="equal positions", n=n)
     word = verdict.word
     if word is Validity.SUPPORTED and best not in found.critical:  # Q does not reject, or the drop alone is below its floor
         word = Validity.UNDERPOWERED

@@ -13,7 +13,7 @@ import numpy as np
 
 from codi_bench.errors import MeasureError
 from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
-from codi_bench.rules.validity import Verdict, sound
+from codi_bench.rules.validity import Verdict, sound_verdict
 
 NUM_CLAIMS = 12  # of the family, measured in a run or not
 HIT_FLOOR = 0.05
@@ -22,7 +22,7 @@ OTHER = "another problem's"
 
 
 @dataclass(frozen=True, eq=False)
-class Compared:
+class HitComparison:
     """What is true of n problems, and of the same states where another problem's values are looked for, bool [n] each.
 
     mean: how often it is true with each of the other problems' values in turn, on average. p: exact McNemar, one-sided.
@@ -46,10 +46,10 @@ class Compared:
 
     def word(self, p: float, delta: float = HIT_FLOOR) -> Verdict:
         """Is it true more often than with another problem's values, by Delta? p: corrected."""
-        return sound(self.gain, delta=delta, p={OTHER: p}, marginal=OTHER, n=len(self.own))
+        return sound_verdict(self.gain, delta=delta, p={OTHER: p}, marginal=OTHER, n=len(self.own))
 
 
-def compared(true: np.ndarray, *, seed: int) -> Compared:
+def compared(true: np.ndarray, *, seed: int) -> HitComparison:
     """true bool [n, n]: of row i with the values of row j. Raises MeasureError for fewer than FEWEST rows."""
     n = len(true)
     if n < FEWEST:
@@ -57,7 +57,7 @@ def compared(true: np.ndarray, *, seed: int) -> Compared:
     rows = np.arange(n)
     partner = stream(seed, OTHER).permutation(rows)
     partner = np.where(partner == rows, (rows + 1) % n, partner)  # nobody is another
-    return Compared(true[rows, rows], true[rows, partner], float((true.sum() - np.trace(true)) / (n * (n - 1))))
+    return HitComparison(true[rows, rows], true[rows, partner], float((true.sum() - np.trace(true)) / (n * (n - 1))))
 
 
 def all_found(numbers: np.ndarray, values: np.ndarray) -> np.ndarray:

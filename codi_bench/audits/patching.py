@@ -17,7 +17,7 @@ import numpy as np
 from codi_bench.errors import MeasureError
 from codi_bench.models.edits import NOISE, SELF, Patch
 from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, wilson
-from codi_bench.rules.validity import Verdict, across_claims, sound
+from codi_bench.rules.validity import Verdict, across_claims, sound_verdict
 
 DONOR, SAME, RANDOM = "donor", "same", "random"
 FOLLOW_FLOOR = 0.05
@@ -26,7 +26,7 @@ NUM_CLAIMS = 7  # of the family, measured in a run or not
 
 
 @dataclass(frozen=True, eq=False)
-class Patched:
+class PatchOutcomes:
     """What became of n pairs.
 
     known bool [n]: recipient, donor and `same` answered rightly without a patch; under each patch follows, stays and changed bool
@@ -44,12 +44,12 @@ class Patched:
         row = self.patches.index(Patch(source, tuple(places), keys_only))
         return self.follows[row, self.known], self.stays[row, self.known]
 
-    def halves(self) -> tuple[Patched, Patched]:
+    def halves(self) -> tuple[PatchOutcomes, PatchOutcomes]:
         """The first and the second half of the pairs: one to choose on, one to count on."""
         middle = len(self.known) // 2
         parts = slice(None, middle), slice(middle, None)
         first, second = (
-            Patched(self.patches, self.known[part], self.follows[:, part], self.stays[:, part], self.changed[:, part])
+            PatchOutcomes(self.patches, self.known[part], self.follows[:, part], self.stays[:, part], self.changed[:, part])
             for part in parts
         )
         return first, second
@@ -101,7 +101,7 @@ def check_known(known: np.ndarray) -> None:
         )
 
 
-def check_self(found: Patched) -> None:
+def check_self(found: PatchOutcomes) -> None:
     """Raises MeasureError where the own values change an answer: then no rate means anything."""
     for patch, changes in zip(found.patches, found.changed):
         if patch.source == SELF and changes.any():
@@ -109,7 +109,7 @@ def check_self(found: Patched) -> None:
 
 
 def steered(
-    tests: Sequence[tuple[Patched, Sequence[int]]], *, keys_only: bool = False, claims: int = NUM_CLAIMS
+    tests: Sequence[tuple[PatchOutcomes, Sequence[int]]], *, keys_only: bool = False, claims: int = NUM_CLAIMS
 ) -> list[Steered]:
     """Each set of places patched from the donor, against its controls, corrected together; claims: of the family."""
     controls = (SAME, RANDOM) if keys_only else (SAME, RANDOM, NOISE)  # a random vector has no keys and values
@@ -141,4 +141,4 @@ def steered(
 
 def steered_word(step: Steered) -> Verdict:
     """Does the answer follow more often than under every control, by 5 points or more? The random donor is the marginal null."""
-    return sound(step.over, delta=FOLLOW_FLOOR, p=step.p, marginal=RANDOM, n=len(step.follows))
+    return sound_verdict(step.over, delta=FOLLOW_FLOOR, p=step.p, marginal=RANDOM, n=len(step.follows))

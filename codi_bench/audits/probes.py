@@ -16,8 +16,8 @@ from codi_bench.measures.grid import CS, ProbeGrid, probe_grid
 from codi_bench.measures.surface import ConditionalNull, added_auc, conditional_null, standardised
 from codi_bench.rules.intervals import Heterogeneity, Ranked, accuracy_phi, auc_phi, cv_accuracy, cv_auc, fold_auc, heterogeneity
 from codi_bench.rules.stats import Estimate, bootstrap_mean, stream
-from codi_bench.rules.validity import ALPHA, SpreadWord, Verdict, check_permuted, sound, spread_word
-from codi_bench.store.memo import anew
+from codi_bench.rules.validity import ALPHA, SpreadWord, Verdict, check_permuted, sound_verdict, spread_word
+from codi_bench.store.memo import uncached
 
 AUC_FLOOR = 0.10
 # Accuracy at which normal classes of equal variance and size have an AUC 0.10 over chance: Phi(d'/2), d' = sqrt(2) Phi^-1(0.60).
@@ -73,7 +73,7 @@ def audit_probes(
     folds: int = 5,
     device: str = "cpu",
     workers: int | None = None,
-    kept: Callable[..., Any] = anew,
+    kept: Callable[..., Any] = uncached,
 ) -> ProbeAudit:
     """Probes of activations [n, cells, d] for labels bool [n] with null (a), and (b) where there is a surface [n, columns].
 
@@ -137,7 +137,7 @@ def exists_word(audit: ProbeAudit, *, delta: float = AUC_FLOOR) -> Verdict:
 
 def _word(audit: ProbeAudit, theta: Estimate, delta: float, cells: int) -> Verdict:
     z = float(norm.isf(ALPHA / cells))
-    return sound(theta, delta=delta, p=audit.p, marginal=LABELS, n=audit.n, z=z, permutations=audit.permutations)
+    return sound_verdict(theta, delta=delta, p=audit.p, marginal=LABELS, n=audit.n, z=z, permutations=audit.permutations)
 
 
 def spread_of(audit: ProbeAudit) -> tuple[Heterogeneity, SpreadWord]:

@@ -11,7 +11,7 @@ import numpy as np
 from codi_bench.errors import MeasureError
 from codi_bench.problems import Problem
 from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
-from codi_bench.rules.validity import Z95, Verdict, none_stands_out, passes, sound
+from codi_bench.rules.validity import Z95, Verdict, none_stands_out, passes, sound_verdict
 
 ENOUGH_MARGIN = 0.05
 HIT_FLOOR = 0.05
@@ -81,7 +81,7 @@ def hits(ranks: np.ndarray, others: np.ndarray, cell: tuple[int, int]) -> Hits:
 
 def hit_word(found: Hits, p: float) -> Verdict:
     """Is the value read there more often than another problem's, by 5 points or more? p: corrected."""
-    return sound(found.gain, delta=HIT_FLOOR, p={SHUFFLED: p}, marginal=SHUFFLED, n=len(found.hits))
+    return sound_verdict(found.gain, delta=HIT_FLOOR, p={SHUFFLED: p}, marginal=SHUFFLED, n=len(found.hits))
 
 
 def readable(problems: Sequence[Problem], values: Sequence[float] | np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:

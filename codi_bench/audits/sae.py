@@ -21,8 +21,8 @@ from codi_bench.measures.sae_heldout import HeldoutQuality, feature_sets, groupe
 from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, held_out, propensity
 from codi_bench.rules.intervals import Ranked, auc_phi, cv_auc, fold_auc
 from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
-from codi_bench.rules.validity import Verdict, check_permuted, permutation_p, sound
-from codi_bench.store.memo import anew
+from codi_bench.rules.validity import Verdict, check_permuted, permutation_p, sound_verdict
+from codi_bench.store.memo import uncached
 
 CS = (0.0001, 0.001, 0.01)  # features of all vectors of a problem together are many thousands: C x width from 1 to 100 and more
 AUC_FLOOR, GAIN_FLOOR, RATE_FLOOR = 0.05, 0.03, 0.05
@@ -78,7 +78,7 @@ def audit_errors(
     train_topk: Callable[[np.ndarray], Sae],
     permutations: int,
     seed: int = 0,
-    kept: Callable[..., Any] = anew,
+    kept: Callable[..., Any] = uncached,
 ) -> SaeAudit:
     """states float32 [n, vectors, d], right bool [n], groups [n], surface [n, columns]; the trainers take vectors [m, d].
 
@@ -173,12 +173,12 @@ def explained_over_pca(found: HeldoutQuality, *, seed: int = 0, draws: int = 200
 
 def exists_word(audit: SaeAudit, p: dict[str, float]) -> Verdict:
     """Do the features predict errors at all? p: corrected, of both nulls."""
-    return sound(audit.added, delta=AUC_FLOOR, p=p, marginal=LABELS, n=audit.n, permutations=audit.permutations)
+    return sound_verdict(audit.added, delta=AUC_FLOOR, p=p, marginal=LABELS, n=audit.n, permutations=audit.permutations)
 
 
 def gain_word(audit: SaeAudit, p: float) -> Verdict:
     """Do they predict more than raw activations or their PCA, whichever is better?"""
-    return sound(audit.gain, delta=GAIN_FLOOR, p={audit.best_other: p}, marginal=audit.best_other, n=audit.n)
+    return sound_verdict(audit.gain, delta=GAIN_FLOOR, p={audit.best_other: p}, marginal=audit.best_other, n=audit.n)
 
 
 def precision_word(audit: SaeAudit, which: int, p: float, *, delta: float = RATE_FLOOR) -> Verdict:
@@ -186,7 +186,7 @@ def precision_word(audit: SaeAudit, which: int, p: float, *, delta: float = RATE
     estimate, base = audit.precision[which], float(np.nanmean(audit.null_precision[which]))
     assert estimate is not None and estimate.low is not None and estimate.high is not None
     theta = Estimate(estimate.value - base, estimate.low - base, estimate.high - base)
-    return sound(theta, delta=delta, p={LABELS: p}, marginal=LABELS, n=audit.n, permutations=audit.permutations)
+    return sound_verdict(theta, delta=delta, p={LABELS: p}, marginal=LABELS, n=audit.n, permutations=audit.permutations)
 
 
 def _precisions(calls: np.ndarray, truth: np.ndarray) -> tuple[Estimate | None, Estimate | None]:

@@ -23,8 +23,8 @@ from codi_bench.measures.sae import Sae
 from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, held_out, propensity
 from codi_bench.rules.intervals import Ranked, auc_phi, cv_auc, fold_auc
 from codi_bench.rules.stats import Estimate, stream, wilson
-from codi_bench.rules.validity import Verdict, check_permuted, permutation_p, sound
-from codi_bench.store.memo import anew
+from codi_bench.rules.validity import Verdict, check_permuted, permutation_p, sound_verdict
+from codi_bench.store.memo import uncached
 
 SHARED_FLOOR, ALIGNED_FLOOR, AUC_FLOOR = 0.05, 0.05, 0.05
 CS = (0.001, 0.01, 0.1)  # standardised features, fewer than problems
@@ -57,7 +57,14 @@ class Sharing:
 
 
 def sharing(
-    a: np.ndarray, b: np.ndarray, train: np.ndarray, test: np.ndarray, *, seed: int, epochs: int, kept: Callable[..., Any] = anew
+    a: np.ndarray,
+    b: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    *,
+    seed: int,
+    epochs: int,
+    kept: Callable[..., Any] = uncached,
 ) -> Sharing:
     """A crosscoder on the training problems, as many features as the narrower model has dimensions.
 
@@ -101,7 +108,7 @@ def shared_p(found: Sharing, controls: dict[str, Sharing]) -> dict[str, float]:
 
 def shared_word(found: Sharing, controls: dict[str, Sharing], p: dict[str, float]) -> Verdict:
     """Are more features shared than under each control, by 5 points or more? p: corrected; n counts features."""
-    return sound(over(found, strictest(controls)), delta=SHARED_FLOOR, p=p, marginal=OTHERS, n=found.alive)
+    return sound_verdict(over(found, strictest(controls)), delta=SHARED_FLOOR, p=p, marginal=OTHERS, n=found.alive)
 
 
 def strictest(controls: dict[str, Sharing]) -> Sharing:
@@ -210,7 +217,7 @@ def _around(value: float, error: float) -> Estimate:
 
 def aligned_word(found: Aligned, p: dict[str, float]) -> Verdict:
     """Are two models more alike than under each control, by 5 points or more? p: corrected."""
-    return sound(found.gain, delta=ALIGNED_FLOOR, p=p, marginal=OTHERS, n=found.n, permutations=len(found.null))
+    return sound_verdict(found.gain, delta=ALIGNED_FLOOR, p=p, marginal=OTHERS, n=found.n, permutations=len(found.null))
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,7 +246,7 @@ def across(
     surface: np.ndarray,
     permutations: int,
     seed: int,
-    kept: Callable[..., Any] = anew,
+    kept: Callable[..., Any] = uncached,
 ) -> Across:
     """features [n, F]; theirs, own: right bool [n] of the model whose errors are learned, and of the one they are told for.
 
@@ -287,4 +294,4 @@ def _interval(auc: float | np.ndarray, variance: float | np.ndarray, labels: np.
 def across_word(found: Across, p: dict[str, float]) -> Verdict:
     """Do features that two models share tell errors of one from errors of the other, beyond the surface? p: corrected."""
     n = len(found.ranked.labels)
-    return sound(found.added, delta=AUC_FLOOR, p=p, marginal=LABELS, n=n, permutations=len(found.null_auc))
+    return sound_verdict(found.added, delta=AUC_FLOOR, p=p, marginal=LABELS, n=n, permutations=len(found.null_auc))

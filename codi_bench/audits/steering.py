@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from codi_bench.errors import MeasureError
 from codi_bench.measures.sae import Sae
 from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, wilson
-from codi_bench.rules.validity import Verdict, sound
+from codi_bench.rules.validity import Verdict, sound_verdict
 
 MEAN, PROBE, SAE, RANDOM = "mean difference", "probe", "SAE features", "random"
 KINDS = (MEAN, PROBE, SAE)
@@ -31,7 +31,7 @@ FLOOR = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class StepLatents:
     """What other problems tell of one place: latents float32 [m, d] and the value of the step in each, [m]."""
 
     latents: np.ndarray
@@ -45,7 +45,7 @@ class Known:
 
 
 def directions(
-    known: Known, start: Sequence[float], end: Sequence[float], *, sae: Sae | None, rng: np.random.Generator
+    known: StepLatents, start: Sequence[float], end: Sequence[float], *, sae: Sae | None, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """By kind float32 [n, d]: from the value `start` to the value `end` of each of n recipients, as long as the mean difference.
 
@@ -71,7 +71,7 @@ def directions(
     return {kind: (length * _unit(vector)).astype(np.float32) for kind, vector in vectors.items()}
 
 
-def _probe_weights(known: Known, classes: np.ndarray) -> np.ndarray:
+def _probe_weights(known: StepLatents, classes: np.ndarray) -> np.ndarray:
     """Weights [classes, d] of a softmax probe of the value, in the units of the latents."""
     rows = np.isin(known.values, classes)
     scaler = StandardScaler().fit(known.latents[rows])
@@ -109,7 +109,7 @@ class Dose:
 
     def word(self, p: float) -> Verdict:
         """Does the answer move to the intended value more often than under a random direction, by 5 points? p: corrected."""
-        return sound(self.over, delta=FLOOR, p={"random direction": p}, marginal="random direction", n=self.n)
+        return sound_verdict(self.over, delta=FLOOR, p={"random direction": p}, marginal="random direction", n=self.n)
 
 
 def dose(

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from codi_bench.audits.patching import Patched
+from codi_bench.audits.patching import PatchOutcomes
 from codi_bench.models.edits import Edit, Patch
 from codi_bench.problems import Problem
 from codi_bench.problems.generator import Limits
@@ -112,7 +112,7 @@ class Bench(Protocol):
         step: int,
         seed: int = 0,
         vectors: Mapping[str, np.ndarray] | None = None,
-    ) -> Patched:
+    ) -> PatchOutcomes:
         """What becomes of the answers to the first n pairs under each patch.
 
         Its sources are the donor, the same value, and a random donor among training problems; vectors: latents to be fed by name,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from codi_bench.audits import patching
-from codi_bench.audits.patching import Patched, Steered
+from codi_bench.audits.patching import PatchOutcomes, Steered
 from codi_bench.claims.claim import Bench, Measured, Null
 from codi_bench.claims.seed_sound import SEED, ends
 
@@ -14,7 +14,7 @@ STEPS = (1, 2)
 NUM_PAIRS, NUM_FULL = 100, 300
 
 
-def patched(bench: Bench, step: int) -> Patched:
+def patched(bench: Bench, step: int) -> PatchOutcomes:
     """All pairs of a step under every patch, checked."""
 
     def compute():

@@ -65,7 +65,7 @@ def _doses(bench: Bench, step: int) -> list[Dose]:
     latents = bench.latents(training)[:, :-1]
     recipients = bench.latents([pair.recipient for pair in pairs])[:, :-1]
     examples_at = [
-        steering.Known(latents[:, place], np.array([p.values[step - 1] for p in training]))
+        steering.StepLatents(latents[:, place], np.array([p.values[step - 1] for p in training]))
         for place in range(recipients.shape[1])
     ]
     endpoints = [(pair.recipient.values[step - 1], pair.donor.values[step - 1]) for pair in pairs]

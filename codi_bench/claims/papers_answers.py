@@ -12,7 +12,7 @@ from codi_bench.claims.seed_sound import ACCURACY_FLOOR, effect_over, ends
 from codi_bench.models.loop import MASKED, UNMASKED
 from codi_bench.problems import Problem
 from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired
-from codi_bench.rules.validity import across_claims, order, sound
+from codi_bench.rules.validity import across_claims, order_verdict, sound_verdict
 
 NUM_ANSWERED = 1319  # problems, as many as GSM8K's test split has
 BATCH_FLOOR = 0.01
@@ -43,7 +43,7 @@ def batch_effect_sound(bench: Bench, reported: Mapping[str, float]) -> list[Meas
     """Are more problems answered rightly in padded batches than alone?"""
     batches, single = _batches(bench).values()
     gain, p = newcombe_paired(batches, single), float(across_claims([mcnemar_exact(batches, single, "greater")], NUM_CLAIMS)[0])
-    word = sound(gain, delta=BATCH_FLOOR, p={"alone": p}, marginal="alone", n=len(single))
+    word = sound_verdict(gain, delta=BATCH_FLOOR, p={"alone": p}, marginal="alone", n=len(single))
     null = Null(float(single.mean()), p=p)
     return [rate_of("batches", batches, null=null, verdict=word, detail={"gain": ends(gain)})]
 
@@ -76,7 +76,7 @@ def beats_words(bench: Bench) -> list[Measured]:
 def beats_words_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     """The same, each problem alone."""
     return [
-        Measured(name, gain.value, n, "fraction", gain.low, gain.high, verdict=order(gain))
+        Measured(name, gain.value, n, "fraction", gain.low, gain.high, verdict=order_verdict(gain))
         for name, (gain, n) in _gains(bench, MASKED).items()
     ]
 
@@ -112,6 +112,6 @@ def _over_constant(sets: Mapping[str, tuple[np.ndarray, list[Problem]]], reporte
         right, null = sets[name][0], Null(float(constant.mean()), p=float(corrected))
         gain, delta = newcombe_paired(right, constant), effect_over(reported, name, null.value, ACCURACY_FLOOR)
         assert null.p is not None
-        word = sound(gain, delta=delta, p={"constant": null.p}, marginal="constant", n=len(right))
+        word = sound_verdict(gain, delta=delta, p={"constant": null.p}, marginal="constant", n=len(right))
         rows.append(rate_of(name, right, null=null, verdict=word, detail={"gain": ends(gain)}))
     return rows

@@ -22,7 +22,7 @@ from codi_bench.claims.seed_sound import SEED, ends, without_word
 from codi_bench.claims.seed_sound_ablation import sweep
 from codi_bench.errors import MeasureError
 from codi_bench.rules.stats import Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream
-from codi_bench.rules.validity import across_claims, half_effect, order, sound
+from codi_bench.rules.validity import across_claims, half_effect, order_verdict, sound_verdict
 
 NUM_CLAIMS = 4  # of the family, measured in a run or not
 OTHER = "the other protocol"
@@ -85,7 +85,7 @@ def _differences(
     for (name, (a, b)), corrected in zip(pairs.items(), p, strict=True):
         gain, reported_gain = newcombe_paired(outcomes[a], outcomes[b]), reported.get(a, 0) - reported.get(b, 0)
         delta = half_effect(reported_gain if reported_gain > 0 else None, DROP_FLOOR)
-        word = sound(gain, delta=delta, p={OTHER: float(corrected)}, marginal=OTHER, n=len(outcomes[a]))
+        word = sound_verdict(gain, delta=delta, p={OTHER: float(corrected)}, marginal=OTHER, n=len(outcomes[a]))
         null = Null(float(outcomes[b].mean()), p=float(corrected))
         rows.append(rate_of(name, outcomes[a], null=null, verdict=word, detail={"gain": ends(gain)}))
     return rows
@@ -124,7 +124,7 @@ def most_important_sound(bench: Bench, reported: Mapping[str, float]) -> list[Me
         def at(level: float) -> Estimate:
             return bootstrap_mean(weaker, rng=stream(SEED + bench.seed, "most important", first, second), level=level)
 
-        gain, word = at(0.95), order(at(1 - 0.05 / len(pairs)))
+        gain, word = at(0.95), order_verdict(at(1 - 0.05 / len(pairs)))
         detail = {"positions": [first_place, second_place]}
         return Measured(
             f"{first}_or_{second}", gain.value, len(weaker), "fraction", gain.low, gain.high, detail=detail, verdict=word
@@ -155,7 +155,7 @@ def order_or_content_sound(bench: Bench, reported: Mapping[str, float]) -> list[
     """Is more owed to having the thoughts at all than to having them in their order?"""
     clean, reverse, none = (outcomes.astype(float) for outcomes in _arrangements(bench).values())
     gain = bootstrap_mean((reverse - none) - (clean - reverse), rng=stream(SEED + bench.seed, "order or content"))
-    return [Measured("content_over_order", gain.value, len(clean), "fraction", gain.low, gain.high, verdict=order(gain))]
+    return [Measured("content_over_order", gain.value, len(clean), "fraction", gain.low, gain.high, verdict=order_verdict(gain))]
 
 
 def _arrangements(bench: Bench) -> dict[str, np.ndarray]:

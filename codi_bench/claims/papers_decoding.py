@@ -11,13 +11,13 @@ from dataclasses import replace
 import numpy as np
 
 from codi_bench.audits import decoding
-from codi_bench.audits.decoding import HIT_FLOOR, Compared, all_begun, all_found, compared, first_is
+from codi_bench.audits.decoding import HIT_FLOOR, HitComparison, all_begun, all_found, compared, first_is
 from codi_bench.claims.claim import Bench, Measured, Null
 from codi_bench.claims.seed_sound import SEED, effect_over, ends, without_word
 from codi_bench.errors import MeasureError
 from codi_bench.problems.problem import parse_number
 from codi_bench.rules.stats import mcnemar_exact, newcombe_paired, wilson
-from codi_bench.rules.validity import Z95, across_claims, none_stands_out, passes, sound
+from codi_bench.rules.validity import Z95, across_claims, none_stands_out, passes, sound_verdict
 from codi_bench.thoughts.decoded import Decoded, number
 
 Tests = Callable[[Bench, Decoded], dict[str, np.ndarray]]  # by metric bool [n, n]: of row i with what row j should show
@@ -32,7 +32,7 @@ def both(tests: Tests) -> tuple[Measure, Sound]:
     Metrics whose problems are too few are left out; MeasureError where all are.
     """
 
-    def comparisons(bench: Bench) -> dict[str, Compared]:
+    def comparisons(bench: Bench) -> dict[str, HitComparison]:
         def compute():
             matrices = {
                 metric: matrix for metric, matrix in tests(bench, bench.decoded).items() if len(matrix) >= decoding.FEWEST
@@ -59,7 +59,7 @@ def both(tests: Tests) -> tuple[Measure, Sound]:
     return measure, soundly
 
 
-def _rate(metric: str, comparison: Compared, **more) -> Measured:
+def _rate(metric: str, comparison: HitComparison, **more) -> Measured:
     rate = comparison.rate
     return Measured(metric, rate.value, len(comparison.own), "fraction", rate.low, rate.high, outcomes=comparison.own, **more)
 
@@ -227,7 +227,7 @@ def parity_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     assert isinstance(own, np.ndarray) and isinstance(other, np.ndarray)  # which numpy's types leave open
     rate, gain = wilson(int(own.sum()), len(own)), newcombe_paired(own, other)
     p = float(across_claims([mcnemar_exact(own, other, "greater")], decoding.NUM_CLAIMS)[0])
-    word = sound(gain, delta=HIT_FLOOR, p={"odd places": p}, marginal="odd places", n=len(own))
+    word = sound_verdict(gain, delta=HIT_FLOOR, p={"odd places": p}, marginal="odd places", n=len(own))
     null = Null(float(other.mean()), p=p)
     return [
         Measured(
@@ -276,7 +276,7 @@ def shuffled_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measured
     ]
 
 
-def _shuffled_values(bench: Bench) -> Compared:
+def _shuffled_values(bench: Bench) -> HitComparison:
     hits = _intermediate_hits(bench.decoded, (1,), first=5)
     if not hits:
         raise MeasureError("no rightly answered problem has one intermediate result: give more problems")

@@ -17,7 +17,7 @@ from codi_bench.claims.seed_sound_ablation import conditions, sweep
 from codi_bench.errors import MeasureError
 from codi_bench.models.edits import Edit
 from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
-from codi_bench.rules.validity import across_claims, half_effect, order, sound
+from codi_bench.rules.validity import across_claims, half_effect, order_verdict, sound_verdict
 
 NUM_CLAIMS = 29  # of the family, measured in a run or not
 KINDS = ("zero", "mean", "noise")
@@ -53,7 +53,7 @@ def losses(found: Outcomes, reported: Mapping[str, float]) -> list[Measured]:
     for (metric, right), corrected in zip(by_metric.items(), p, strict=True):
         loss, reported_loss = newcombe_paired(clean, right), reported.get(CLEAN, 0) - reported.get(metric, 1)
         delta = half_effect(reported_loss if reported_loss > 0 else None, DROP_FLOOR)
-        word = sound(loss, delta=delta, p={NO_DROP: float(corrected)}, marginal=NO_DROP, n=len(right))
+        word = sound_verdict(loss, delta=delta, p={NO_DROP: float(corrected)}, marginal=NO_DROP, n=len(right))
         null = Null(float(clean.mean()), p=float(corrected))
         rows.append(rate_of(metric, right, null=null, verdict=word, detail={"loss": ends(loss)}))
     return rows
@@ -102,7 +102,7 @@ def truncation_by_steps_sound(bench: Bench, reported: Mapping[str, float]) -> li
     before, after = right[0][long], right[2][long]
     dip = newcombe_paired(before, after)
     p = float(across_claims([mcnemar_exact(before, after, "greater")], NUM_CLAIMS)[0])
-    word = sound(dip, delta=DROP_FLOOR, p={NO_DROP: p}, marginal=NO_DROP, n=int(long.sum()))
+    word = sound_verdict(dip, delta=DROP_FLOOR, p={NO_DROP: p}, marginal=NO_DROP, n=int(long.sum()))
     null = Null(0.0, p=p)
     return [Measured("dip", dip.value, int(long.sum()), "fraction", dip.low, dip.high, null=null, verdict=word)]
 
@@ -151,7 +151,9 @@ def ablate_all_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measur
     for better, worse in (("zero", "noise"), ("noise", "mean")):
         gain = newcombe_paired(outcomes[better], outcomes[worse])
         name = f"{better}_over_{worse}"
-        rows.append(Measured(name, gain.value, len(outcomes[CLEAN]), "fraction", gain.low, gain.high, verdict=order(gain)))
+        rows.append(
+            Measured(name, gain.value, len(outcomes[CLEAN]), "fraction", gain.low, gain.high, verdict=order_verdict(gain))
+        )
     return rows
 
 
@@ -258,7 +260,7 @@ def resampled_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measure
     rows = []
     for k, (resampling, corrected) in enumerate(zip(resamplings, p, strict=True)):
         delta = half_effect(reported.get(f"drop_{k}", 0) / 100 or None, DROP_FLOOR)
-        word = sound(resampling.drop, delta=delta, p={NO_DROP: float(corrected)}, marginal=NO_DROP, n=len(clean[CLEAN]))
+        word = sound_verdict(resampling.drop, delta=delta, p={NO_DROP: float(corrected)}, marginal=NO_DROP, n=len(clean[CLEAN]))
         rows.append(_points(f"drop_{k}", resampling.drop, clean, null=Null(0.0, p=float(corrected)), verdict=word))
     return rows
 
@@ -371,7 +373,7 @@ def _below_zero(outcomes: Outcomes, zero: np.ndarray) -> list[Measured]:
     rows, control = [], "zero vectors"
     for (metric, right), corrected in zip(outcomes.items(), p, strict=True):
         loss = newcombe_paired(zero, right)
-        word = sound(loss, delta=DROP_FLOOR, p={control: float(corrected)}, marginal=control, n=len(right))
+        word = sound_verdict(loss, delta=DROP_FLOOR, p={control: float(corrected)}, marginal=control, n=len(right))
         null = Null(float(zero.mean()), p=float(corrected))
         rows.append(rate_of(metric, right, null=null, verdict=word, detail={"loss": ends(loss)}))
     return rows

@@ -27,7 +27,7 @@ from codi_bench.claims.seed_sound import NUM_PROBLEMS, SEED, effect_over, ends, 
 from codi_bench.errors import MeasureError
 from codi_bench.rules.intervals import accuracy_phi
 from codi_bench.rules.stats import Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream
-from codi_bench.rules.validity import ALPHA, Verdict, across_claims, permutation_p, sound
+from codi_bench.rules.validity import ALPHA, Verdict, across_claims, permutation_p, sound_verdict
 
 NUM_CLAIMS = 3  # of the family, measured in a run or not
 NUM_OPERATIONS = 600  # problems: 480 to train, 120 to test, as published
@@ -158,7 +158,7 @@ def _on_other_stories(
             )
         )
         delta = effect_over(reported, name, chance, GAIN_FLOOR)
-        word: Verdict | None = sound(
+        word: Verdict | None = sound_verdict(
             gain, delta=delta, p={PERMUTED: corrected}, marginal=PERMUTED, n=count, permutations=bench.permutations
         )
         detail = {"problems": len(right), "majority": majority}
@@ -267,6 +267,6 @@ def probe_metric_sound(bench: Bench, reported: Mapping[str, float]) -> list[Meas
     for step, (a, b, corrected) in enumerate(zip(read, near, p, strict=True), start=1):
         gain, null = newcombe_paired(a, b), Null(float(b.mean()), p=float(corrected))
         assert null.p is not None
-        word = sound(gain, delta=VALUE_FLOOR, p={control: null.p}, marginal=control, n=len(a))
+        word = sound_verdict(gain, delta=VALUE_FLOOR, p={control: null.p}, marginal=control, n=len(a))
         rows.append(rate_of(f"read_step{step}", a, null=null, verdict=word, detail={"gain": ends(gain)}))
     return rows

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from codi_bench.audits import patching
-from codi_bench.audits.patching import DONOR, FEWEST_PAIRS, RANDOM, SAME, Patched
+from codi_bench.audits.patching import DONOR, FEWEST_PAIRS, RANDOM, SAME, PatchOutcomes
 from codi_bench.audits.reading import enough_word
 from codi_bench.claims.claim import OWN, Bench, Measured, Null
 from codi_bench.claims.own_edits import NUM_PAIRS, STEPS, steered_row
@@ -21,7 +21,7 @@ from codi_bench.errors import MeasureError
 from codi_bench.models.edits import NOISE, SELF, Patch
 from codi_bench.problems.pairs import Pair
 from codi_bench.rules.stats import mcnemar_exact, newcombe_paired
-from codi_bench.rules.validity import across_claims, sound
+from codi_bench.rules.validity import across_claims, sound_verdict
 
 Measure = Callable[[Bench], list[Measured]]
 Sound = Callable[[Bench, Mapping[str, float]], list[Measured]]
@@ -40,7 +40,7 @@ def _sets(count: int) -> dict[str, dict[str, tuple[int, ...]]]:
     }
 
 
-def transplanted(bench: Bench) -> Patched:
+def transplanted(bench: Bench) -> PatchOutcomes:
     """Known pairs about both steps together under every transplant and its controls, checked."""
 
     def compute():
@@ -61,7 +61,7 @@ def transplanted(bench: Bench) -> Patched:
         arrays = [
             np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in ("known", "follows", "stays", "changed")
         ]
-        outcomes = Patched(parts[0].patches, *arrays)
+        outcomes = PatchOutcomes(parts[0].patches, *arrays)
         patching.check_self(outcomes)
         return outcomes
 
@@ -105,7 +105,7 @@ def off_by_one_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measur
     rows, control = [], "the right places"
     for (name, (in_place, shifted)), corrected in zip(pairs.items(), p, strict=True):
         loss = newcombe_paired(in_place, shifted)
-        word = sound(loss, delta=FLOOR, p={control: float(corrected)}, marginal=control, n=len(shifted))
+        word = sound_verdict(loss, delta=FLOOR, p={control: float(corrected)}, marginal=control, n=len(shifted))
         null = Null(float(in_place.mean()), p=float(corrected))
         rows.append(rate_of(name, shifted, null=null, verdict=word, detail={"loss": ends(loss)}))
     return rows
@@ -178,7 +178,7 @@ def wrong_twin_sound(bench: Bench, reported: Mapping[str, float]) -> list[Measur
     outcomes = _wrong(bench)
     wrong, gold = outcomes["wrong"], outcomes["gold"]
     gain, p = newcombe_paired(wrong, gold), float(across_claims([mcnemar_exact(wrong, gold, "greater")], NUM_CLAIMS)[0])
-    word = sound(gain, delta=FLOOR, p={"its right answer": p}, marginal="its right answer", n=len(wrong))
+    word = sound_verdict(gain, delta=FLOOR, p={"its right answer": p}, marginal="its right answer", n=len(wrong))
     return [rate_of("wrong", wrong, null=Null(float(gold.mean()), p=p), verdict=word, detail={"gain": ends(gain)})]
 
 

@@ -32,7 +32,7 @@ from codi_bench.claims.seed_sound import (
 )
 from codi_bench.measures.spread import spread
 from codi_bench.rules.stats import Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream, wilson
-from codi_bench.rules.validity import HETEROGENEOUS, SpreadWord, Validity, Verdict, passes, sound
+from codi_bench.rules.validity import HETEROGENEOUS, SpreadWord, Validity, Verdict, passes, sound_verdict
 
 
 def probes(bench: Bench) -> ProbeAudit:
@@ -67,7 +67,7 @@ def task_accuracy(bench: Bench, reported: Mapping[str, float]) -> list[Measured]
     rate, n = wilson(capture.right.sum(), len(capture.right)), len(capture.right)
     p = mcnemar_exact(capture.right, constant, "greater")
     delta = effect_over(reported, "accuracy", float(constant.mean()), ACCURACY_FLOOR)
-    verdict = sound(newcombe_paired(capture.right, constant), delta=delta, p={"constant": p}, marginal="constant", n=n)
+    verdict = sound_verdict(newcombe_paired(capture.right, constant), delta=delta, p={"constant": p}, marginal="constant", n=n)
     null = Null(float(constant.mean()), p=p)
     detail = {"null": f"always answering {common}", "by_steps": _by_steps(capture)}
     return [
@@ -192,7 +192,7 @@ def probe_by_layer(bench: Bench, reported: Mapping[str, float]) -> list[Measured
         delta = effect_over(reported, f"mean_L{layer}", seed_reported.CHANCE, probing.ACCURACY_FLOOR)
         assert mean.low is not None and mean.high is not None
         theta = Estimate(mean.value - audit.q, mean.low - audit.q, mean.high - audit.q)
-        verdict = sound(theta, delta=delta, p=p, marginal=probing.LABELS, n=audit.n, permutations=audit.permutations)
+        verdict = sound_verdict(theta, delta=delta, p=p, marginal=probing.LABELS, n=audit.n, permutations=audit.permutations)
         cell, null = {"layer": layer, "latent_pos": None}, Null.of(draws[:, i].mean(1))
         rows.append(
             Measured(

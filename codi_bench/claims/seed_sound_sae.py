@@ -30,7 +30,7 @@ from codi_bench.claims.seed_sound import (
 )
 from codi_bench.measures.sae import Sae, train_topk_sae
 from codi_bench.measures.sae_heldout import HeldoutQuality
-from codi_bench.rules.validity import check_permutations, holm_p, sound
+from codi_bench.rules.validity import check_permutations, holm_p, sound_verdict
 
 
 def errors(bench: Bench) -> SaeAudit:
@@ -145,7 +145,7 @@ def sae_quality(bench: Bench, reported: Mapping[str, float]) -> list[Measured]:
     quality, gain = audit.quality, encoding.explained_over_pca(audit.quality, seed=SEED + bench.seed)
     assert gain.low is not None
     p = {"PCA of equal size": 0.0 if gain.low > 0 else 1.0}
-    verdict = sound(gain, delta=ACCURACY_FLOOR, p=p, marginal="PCA of equal size", n=audit.n)
+    verdict = sound_verdict(gain, delta=ACCURACY_FLOOR, p=p, marginal="PCA of equal size", n=audit.n)
     detail = {"null": f"PCA with {quality.pca_components} components", "topk": _quality(audit.topk_quality)}
     detail["no_interval"] = "the interval is of the difference to the PCA"
     why = without_word("a count of features has no null")

@@ -98,10 +98,10 @@ def restamp(
     Only records of that run's own environment, of which every number came out the same. What is left alone is named.
     """
     from codi_bench.records.proposals import write_together
-    from codi_bench.suite.restamp import restamped
+    from codi_bench.suite.restamp import restamp
 
     folder = baselines or package_folder("baselines")
-    records, leftovers = restamped(report, folder, model or (), claim or ())
+    records, leftovers = restamp(report, folder, model or (), claim or ())
     for path in write_together(folder, records, {}):
         print(path)
     for line in leftovers:
@@ -137,7 +137,7 @@ def calibrate(
     """
     from codi_bench.models.registry import EMBEDDED
     from codi_bench.records.proposals import write_together
-    from codi_bench.records.tolerance import Moved
+    from codi_bench.records.tolerance import NoiseMove
     from codi_bench.report.noise_table import terminal
     from codi_bench.suite.calibration import Key, ablations_turned, calibrated, default_work, faults, plan_of, share_turned, steps
     from codi_bench.suite.progress import duration
@@ -147,7 +147,7 @@ def calibrate(
     work = work or default_work()
     suite = Suite(model or EMBEDDED, base or (), claim or (), device=device, dtype=dtype, baselines=folder, report=work)
     plan = plan_of(suite, work)
-    moves: dict[Key, list[Moved]] = {}
+    moves: dict[Key, list[NoiseMove]] = {}
     measurements = steps(plan, results or (), runs=runs, seeds=seeds, turns=turns, redraws=redraws)
     for k, (name, measure) in enumerate(measurements, 1):
         start = time.monotonic()

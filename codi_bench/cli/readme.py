@@ -8,9 +8,9 @@ from pathlib import Path
 
 from codi_bench.claims import CLAIMS, papers_study
 from codi_bench.errors import CodiBenchError
-from codi_bench.records.as_rows import recorded
+from codi_bench.records.as_rows import recorded_rows
 from codi_bench.records.results import OK, Row
-from codi_bench.report.figures import Drawn, figures
+from codi_bench.report.figures import Figure, figures
 from codi_bench.report.render import tables
 from codi_bench.store.files import write_text
 
@@ -27,7 +27,7 @@ class Readme:
 
     path: Path
     texts: dict[Path, str]
-    figure: Drawn
+    figure: Figure
 
     @property
     def picture(self) -> Path:
@@ -53,7 +53,7 @@ def readme_of(path: Path, baselines: Path) -> Readme:
 
     Raises CodiBenchError where one cannot be read, or has not the two marks.
     """
-    environment, rows = recorded(baselines)
+    environment, rows = recorded_rows(baselines)
     drawings = figures(rows, environment, only=(FIGURE,))
     if not drawings:
         raise CodiBenchError(f"{baselines}: nothing is recorded there that a table could show; give --baselines DIR")

@@ -35,10 +35,10 @@ def sweep(
     """
     from codi_bench.measures.trend import detectable
     from codi_bench.sweep.executors import ProcessPool, RayCluster
-    from codi_bench.sweep.figure import draw, said
+    from codi_bench.sweep.figure import draw, trend_line
     from codi_bench.sweep.findings import follow, gap, in_common
     from codi_bench.sweep.members import FAMILIES, LAYERS, SEEDS, WIDTHS, members
-    from codi_bench.sweep.results import Results
+    from codi_bench.sweep.results import SweepResults
     from codi_bench.sweep.run import Settings
     from codi_bench.sweep.run import sweep as run
 
@@ -57,7 +57,7 @@ def sweep(
     if ray not in (None, "local") and "://" not in out:
         print(f"--out {out} is a folder: every machine of the cluster must see it under this name")
     out = out if "://" in out else str(Path(out).resolve())  # workers may stand elsewhere
-    Results(out).check()
+    SweepResults(out).check()
     executor = RayCluster(ray, workers) if ray else ProcessPool(workers)
     try:
         findings = run(
@@ -79,7 +79,7 @@ def sweep(
         )
     numbers = follow(findings.audited)
     for number in numbers:
-        print(f"{number.which}, {number.name}: {said(number)}")
+        print(f"{number.which}, {number.name}: {trend_line(number)}")
     for line in in_common(findings.compared):
         print(line)
     summary = {
@@ -88,7 +88,7 @@ def sweep(
         "failed": findings.failed,
         "audited": [asdict(checkpoint) for checkpoint in findings.audited],
         "compared": [asdict(pair) for pair in findings.compared],
-        "said": {f"{number.which}, {number.name}": said(number) for number in numbers},
+        "said": {f"{number.which}, {number.name}": trend_line(number) for number in numbers},
         "in common": in_common(findings.compared),
     }
     write_text(report / "sweep.json", _lines(summary))

@@ -16,7 +16,7 @@ from statsmodels.stats.contingency_tables import cochrans_q
 
 from codi_bench.errors import MeasureError
 from codi_bench.rules.stats import Estimate, holm, mcnemar_exact, newcombe_paired
-from codi_bench.rules.validity import Validity, sound
+from codi_bench.rules.validity import Validity, sound_verdict
 
 HETEROGENEOUS = 0.05
 BOUND_LEVEL = 0.05
@@ -128,7 +128,8 @@ def position_effects(clean: ArrayLike, ablated: ArrayLike, *, margin: float = 0.
 
     def support(effects: Sequence[Estimate], p_values: Sequence[float], delta: float) -> tuple[bool, ...]:
         verdicts = (
-            sound(effect, delta=delta, p={"own": p}, marginal="own", n=n) for effect, p in zip(effects, p_values, strict=True)
+            sound_verdict(effect, delta=delta, p={"own": p}, marginal="own", n=n)
+            for effect, p in zip(effects, p_values, strict=True)
         )
         return tuple(verdict.word is Validity.SUPPORTED for verdict in verdicts)
 

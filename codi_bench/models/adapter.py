@@ -69,7 +69,7 @@ class LoraRecipe:
         return LORA_MODULES[self.family]
 
 
-class Meta(BaseModel):
+class AdapterMeta(BaseModel):
     """adapter.json: the base that it loads over, and what the weights do not tell."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -96,7 +96,7 @@ def export_adapter(model: Codi, recipe: LoraRecipe, base_hash: str, folder: Path
     if not all(torch.isfinite(value).all() for value in half.values()):
         raise CheckpointError(f"{folder}: a weight does not fit into float16; use --format own --weights bfloat16")
     write_whole(folder / WEIGHTS, lambda path: save_file(half, path))
-    meta = Meta(
+    meta = AdapterMeta(
         format=1,
         base=recipe.base,
         base_hash=base_hash,
@@ -169,10 +169,10 @@ def _fill(model: Codi, tensors: dict[str, Tensor], alpha: float) -> None:
         raise KeyError(f"unexpected {', '.join(sorted(rest)[:3])}")
 
 
-def _read_meta(folder: Path) -> Meta:
+def _read_meta(folder: Path) -> AdapterMeta:
     path = folder / META
     try:
-        return read_json(path, Meta.model_validate_json)
+        return read_json(path, AdapterMeta.model_validate_json)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read ({one_line(error)}); copy the folder again") from error
 

@@ -21,8 +21,8 @@ from codi_bench.errors import EditError
 from codi_bench.rules.stats import stream
 
 BOT = "bot"
-KEPT = "kept"  # a kind, and among replacements the mark of what only the loop can fill in
-KINDS = ("zero", "mean", "resample", "noise", "self", KEPT)
+KEEP = "kept"  # a kind, and among replacements the mark of what only the loop can fill in
+KINDS = ("zero", "mean", "resample", "noise", "self", KEEP)
 DRAWN = ("resample", "noise")
 
 SELF, NOISE = "self", "noise"  # sources that need no other run: the own values, and a random vector of their norm
@@ -107,7 +107,7 @@ def direct(edit: Edit, num_latents: int) -> list[Edit]:
     """
     if edit.place == "all":
         raise EditError(f"edit '{edit}' has no direct effect: no latent position is left to keep; name one place")
-    return [edit, *(Edit(k, KEPT) for k in range(0 if edit.place == BOT else cast(int, edit.place) + 1, num_latents))]
+    return [edit, *(Edit(k, KEEP) for k in range(0 if edit.place == BOT else cast(int, edit.place) + 1, num_latents))]
 
 
 def draws(conditions: Sequence[Iterable[Edit]], seed: int) -> list[np.random.Generator]:
@@ -159,7 +159,7 @@ def replacements(
                 direction = rng.standard_normal((n, width)).astype(np.float32)
                 values[place] = direction / np.linalg.norm(direction, axis=1, keepdims=True)
             else:  # bot has one input, its own and the clean run's
-                values[place] = KEPT if edit.kind == KEPT and place != BOT else None
+                values[place] = KEEP if edit.kind == KEEP and place != BOT else None
     return values
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from codi_bench.errors import EditError, MeasureError, ProblemError
 from codi_bench.models.codi import WIDE, Codi, State, feed, feed_each, join, step
-from codi_bench.models.edits import BOT, KEPT, Replacement
+from codi_bench.models.edits import BOT, KEEP, Replacement
 from codi_bench.thoughts.record import Answers, Thoughts
 
 Replacements = dict[int | str, Tensor | None]
@@ -365,7 +365,7 @@ def _input_at(
     """What a condition feeds at one place of a batch, [b, d]; None for the model's own input."""
     if value is None:
         return None
-    if value is KEPT:
+    if value is KEEP:
         return clean.latents[:, cast(int, place)]
     values = torch.as_tensor(value[rows], device=model.device)
     return noise_like(model, values, clean, place) if place in noise_places else values

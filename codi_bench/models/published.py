@@ -30,9 +30,9 @@ from codi_bench.models.strict import (
     embedding_names,
     fill,
     other_file,
+    printable,
     read_safetensors,
     read_words,
-    shown,
     without_memory,
 )
 
@@ -152,10 +152,10 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
                 continue
             kind = f"a tensor of {str(value.dtype)[6:]}" if isinstance(value, Tensor) else type(value).__name__
             raise CheckpointError(
-                f"{path}: {shown(key)} is {kind}; expected are floating-point weights by name, so save the state dict alone"
+                f"{path}: {printable(key)} is {kind}; expected are floating-point weights by name, so save the state dict alone"
             )
         if value.layout != torch.strided or value.device.type != "cpu":
-            raise CheckpointError(f"{path}: {shown(key)} is not a plain dense tensor; save the state dict again")
+            raise CheckpointError(f"{path}: {printable(key)} is not a plain dense tensor; save the state dict again")
     return {key: value.detach() for key, value in contents.items() if isinstance(value, Tensor)}
 
 
@@ -193,7 +193,7 @@ def _prefix(tensors: dict[str, Tensor], base_type: str, path: Path, base: Path) 
         )
     if not prefix:
         raise CheckpointError(
-            f"{path}: not a CODI checkpoint: no key begins with codi. or base_causallm., the first is {shown(min(tensors))}"
+            f"{path}: not a CODI checkpoint: no key begins with codi. or base_causallm., the first is {printable(min(tensors))}"
         )
     if kinds and base_type not in kinds:
         raise CheckpointError(
@@ -244,7 +244,7 @@ def _loras(tensors: dict[str, Tensor], backbone: nn.Module, prefix: str, archite
     if forbidden_names:
         rest = f" and {len(forbidden_names) - 1} more" if forbidden_names[1:] else ""
         raise CheckpointError(
-            f"{path}: LoRA on {shown(forbidden_names[0])}{rest}; of this base only "
+            f"{path}: LoRA on {printable(forbidden_names[0])}{rest}; of this base only "
             f"{', '.join(LORA_MODULES[architecture])} may have it"
         )
     loras = {}

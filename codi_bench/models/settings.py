@@ -38,7 +38,7 @@ class Config(TypedDict, total=False):
     vocab_size: Rows
 
 
-class Meta(TypedDict, total=False):
+class FolderMeta(TypedDict, total=False):
     """codi.json of our own folders."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]  # where pydantic looks for it
@@ -57,7 +57,7 @@ class TokenizerConfig(TypedDict, total=False):
 
 FILES = {
     "config.json": Config,
-    "codi.json": Meta,
+    "codi.json": FolderMeta,
     "tokenizer_config.json": TokenizerConfig,
     **dict.fromkeys(("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json"), dict[str, Any]),
 }

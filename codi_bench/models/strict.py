@@ -151,11 +151,11 @@ def _is_finite(value: Tensor) -> bool:
     return bool(torch.isfinite(value if value.element_size() > 1 else value.float()).all())
 
 
-def shown(key: object) -> str:
+def printable(key: object) -> str:
     """A key of a file as text for a terminal: one line, no control characters, not endless."""
     return "".join(c if c.isprintable() else " " for c in str(key))[:200]
 
 
 def _enumeration(keys: Iterable[str]) -> str:
-    keys = [shown(key) for key in sorted(keys)]
+    keys = [printable(key) for key in sorted(keys)]
     return ", ".join(keys[:SHOWN]) + (f" … ({len(keys)} in all)" if len(keys) > SHOWN else "")

@@ -12,7 +12,7 @@ from typing import Any
 from codi_bench.errors import MissingProblemsError, ProblemError, UnknownNameError, one_line
 from codi_bench.problems.generator import generate
 from codi_bench.problems.problem import Problem
-from codi_bench.problems.readers import FORMS, OWN, READERS, Form
+from codi_bench.problems.readers import FORMS, OWN, READERS, FileForm
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _first(n: int | None, problems: list[Problem], source: str) -> list[Problem]
 # Files
 
 
-def _read_file(path: Path) -> tuple[Form, list[Problem]]:
+def _read_file(path: Path) -> tuple[FileForm, list[Problem]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -113,7 +113,7 @@ def read_multiarith(row: dict[str, Any], where: str) -> Problem:
 
 
 @dataclass(frozen=True)
-class Form:
+class FileForm:
     """How rows of one form are recognised and read. name: the set that they belong to; empty where any set may."""
 
     name: str
@@ -121,14 +121,14 @@ class Form:
     read: Callable[[dict[str, Any], str], Problem]
 
 
-OWN = Form("", lambda row: "steps" in row or "group" in row, read_own)
+OWN = FileForm("", lambda row: "steps" in row or "group" in row, read_own)
 FORMS = (
     OWN,
-    Form("", lambda row: "cot" in row, read_gsm8k_aug),
-    Form("gsm8k", lambda row: "question" in row and "####" in str(row.get("answer")), read_gsm8k),
-    Form("svamp", lambda row: "Body" in row and "Question" in row, read_svamp),
-    Form("gsm-hard", lambda row: "input" in row and "target" in row, read_gsm_hard),
-    Form("multiarith", lambda row: "sQuestion" in row or "final_ans" in row, read_multiarith),
+    FileForm("", lambda row: "cot" in row, read_gsm8k_aug),
+    FileForm("gsm8k", lambda row: "question" in row and "####" in str(row.get("answer")), read_gsm8k),
+    FileForm("svamp", lambda row: "Body" in row and "Question" in row, read_svamp),
+    FileForm("gsm-hard", lambda row: "input" in row and "target" in row, read_gsm_hard),
+    FileForm("multiarith", lambda row: "sQuestion" in row or "final_ans" in row, read_multiarith),
 )
 READERS = {form.name: form.read for form in FORMS if form.name}
 

@@ -10,13 +10,13 @@ from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY
 from codi_bench.records.baseline import Record, load_baseline, of_record_key
 from codi_bench.records.extras import noise_figures, step_values
 from codi_bench.records.results import NOT_RUN, OK, Row
-from codi_bench.records.results_schema import Null, Number
+from codi_bench.records.results_schema import NullNumber, Number
 from codi_bench.thoughts.decoded import LOGS
 
 REASON = "not measured: the published checkpoints are not in this package"
 
 
-def recorded(baselines: Path, *, device: str = "cpu") -> tuple[dict[str, Any], list[Row]]:
+def recorded_rows(baselines: Path, *, device: str = "cpu") -> tuple[dict[str, Any], list[Row]]:
     """(environment, rows): the embedded models as recorded last on that device, and what is reported of the published ones.
 
     A recorded number stands where a measured one would, and is as recorded by its nature: these rows say what the files hold,
@@ -64,7 +64,7 @@ def _rows(claim: str, model: str, record: Record) -> list[Row]:
                 entry.n,
                 measured=number,
                 recorded=number,
-                null=None if entry.null is None else cast(Null, entry.null.model_dump()),
+                null=None if entry.null is None else cast(NullNumber, entry.null.model_dump()),
                 cell=entry.cell,
                 seeds=record.seeds,
                 validity=entry.verdict,

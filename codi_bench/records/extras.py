@@ -10,12 +10,12 @@ from pydantic import TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from codi_bench.errors import BaselineError, one_line
-from codi_bench.records.results_schema import OPEN, Count, Name, Noise, Real, StepValues
+from codi_bench.records.results_schema import OPEN, Count, Name, NoiseText, Real, StepValuesFile
 from codi_bench.store.json_files import read_json
 
 VALUES = "_values"  # what benchmarks/test_values.py found, one file a model
 NOISE = ("_calibration", "noise-in-sample.json")
-STEP_VALUES = TypeAdapter(StepValues)
+STEP_VALUES = TypeAdapter(StepValuesFile)
 MEND = "restore it with git"
 Contents = TypeVar("Contents")
 
@@ -42,7 +42,7 @@ class NoiseFile(TypedDict):
     cases: dict[Name, NoiseCase]
 
 
-def step_values(baselines: Path, inputs: Mapping[str, Mapping[str, str]]) -> dict[str, StepValues]:
+def step_values(baselines: Path, inputs: Mapping[str, Mapping[str, str]]) -> dict[str, StepValuesFile]:
     """By model, which step's value its thoughts tell, as benchmarks/test_values.py recorded it on these weights and problems.
 
     Raises BaselineError for a damaged file.
@@ -50,13 +50,13 @@ def step_values(baselines: Path, inputs: Mapping[str, Mapping[str, str]]) -> dic
     recorded_values = {}
     for name, model_inputs in inputs.items():
         path = baselines / VALUES / f"{name}.json"
-        values = _read(path, STEP_VALUES) if path.is_file() else StepValues()
+        values = _read(path, STEP_VALUES) if path.is_file() else StepValuesFile()
         if values and values.get("inputs") == model_inputs:
             recorded_values[name] = values
     return recorded_values
 
 
-def noise_figures(baselines: Path) -> Noise | None:
+def noise_figures(baselines: Path) -> NoiseText | None:
     """What the study's probes read on pure noise, in words, from the recorded calibration; None where there is none.
 
     Raises BaselineError for a damaged file.

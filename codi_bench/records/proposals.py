@@ -42,7 +42,7 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class Beside:
+class ExtraProposal:
     """A proposed file beside the claims' own: where it lies below the baselines, what it would change, its text when accepted."""
 
     file: Path
@@ -52,7 +52,7 @@ class Beside:
 
 def read_proposals(
     report: Path, folder: Path, models: Sequence[str] | None = None, claims: Sequence[str] | None = None
-) -> tuple[list[Proposal], list[Beside]]:
+) -> tuple[list[Proposal], list[ExtraProposal]]:
     """The proposals of a run against the baselines of a folder: those of claims, and those of files beside them.
 
     models, claims: only these; of a file beside them its own name and that of its folder. Raises CodiBenchError for none at all,
@@ -63,7 +63,7 @@ def read_proposals(
     files = sorted((report / "proposals").glob("*/*.json"))
     if not files:
         raise CodiBenchError(f"{report / 'proposals'}: nothing is proposed; {PROPOSE} first")
-    names = {p: (p.stem, p.parent.name) if p.parent.name in BESIDE else (p.parent.name, p.stem) for p in files}
+    names = {p: (p.stem, p.parent.name) if p.parent.name in EXTRA_READERS else (p.parent.name, p.stem) for p in files}
     for i, (kind, choice) in enumerate((("proposal of model", models), ("proposal of claim", claims))):
         for name in choice or ():
             if name not in (available := {pair[i] for pair in names.values()}):
@@ -73,7 +73,7 @@ def read_proposals(
         raise CodiBenchError(f"{report / 'proposals'}: nothing is proposed for these models and claims; {PROPOSE} for them")
     recorded = metrics_recorded(folder)
     proposals = [_read(path, folder, recorded) for path in paths if not path.parent.name.startswith("_")]
-    return proposals, [BESIDE[path.parent.name](path, folder) for path in paths if path.parent.name in BESIDE]
+    return proposals, [EXTRA_READERS[path.parent.name](path, folder) for path in paths if path.parent.name in EXTRA_READERS]
 
 
 def _read(path: Path, folder: Path, recorded: int) -> Proposal:
@@ -92,7 +92,7 @@ def _own_problems(claim: str, previous: Record | None, record: Record) -> bool:
     return claim not in CLAIMS or CLAIMS[claim].family == OWN_ERRORS
 
 
-def _step_values(path: Path, folder: Path) -> Beside:
+def _step_values(path: Path, folder: Path) -> ExtraProposal:
     """What benchmarks/test_values.py proposes, one file a model: its own test compares numbers, here changed fields are named."""
     file, new = Path(VALUES, path.name), _read_values(path)
     change = "not recorded before"
@@ -100,7 +100,7 @@ def _step_values(path: Path, folder: Path) -> Beside:
         old = _read_values(folder / file)
         fields = [name for name in {**old, **new} if name not in ("date", "reason") and old.get(name) != new.get(name)]
         change = f"changed: {', '.join(fields)}" if fields else "as recorded"
-    return Beside(
+    return ExtraProposal(
         file, [f"step values of {path.stem}: {change}"], lambda _, reason: json.dumps(new | {"reason": reason}, indent=1) + "\n"
     )
 
@@ -116,15 +116,15 @@ def _read_values(path: Path) -> dict[str, Any]:
     return values
 
 
-def _speeds(path: Path, folder: Path) -> Beside:
+def _speeds(path: Path, folder: Path) -> ExtraProposal:
     """What benchmarks/perf proposes, one file for all machines."""
     old, new = perf.load_speeds(folder), read_strict(path, perf.Speeds, f"{perf.PROPOSE} again")
-    return Beside(
+    return ExtraProposal(
         perf.FILE, perf.changes(old, new), lambda date, reason: strict_text(perf.accept(old, new, date=date, reason=reason))
     )
 
 
-BESIDE = {VALUES: _step_values, perf.FILE.parent.name: _speeds}
+EXTRA_READERS = {VALUES: _step_values, perf.FILE.parent.name: _speeds}
 
 
 def check_clean(folder: Path, report: Path) -> str | None:

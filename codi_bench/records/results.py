@@ -19,12 +19,12 @@ from codi_bench.records.results_schema import (
     CLOSED,
     Count,
     Detail,
-    Environment,
     Name,
-    Null,
+    NullNumber,
     Number,
     Regression,
     Reproduction,
+    RunEnvironment,
     Status,
 )
 from codi_bench.store.files import write_text
@@ -54,7 +54,7 @@ class Row:
     reported: Number | None = None
     measured: Number | None = None
     recorded: Number | None = None
-    null: Null | None = None
+    null: NullNumber | None = None
     cell: Cell | None = None
     seeds: dict[str, int] = field(default_factory=dict)
     reproduction: Reproduction | None = None
@@ -69,11 +69,11 @@ class Row:
 
 
 @with_config(CLOSED)
-class Results(TypedDict):
+class ResultsFile(TypedDict):
     """The whole file."""
 
     schema: Literal[1]
-    environment: Environment
+    environment: RunEnvironment
     rows: list[Row]
 
 
@@ -99,9 +99,9 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Row]]:
 
 
 @cache
-def _schema() -> TypeAdapter[Results]:
+def _schema() -> TypeAdapter[ResultsFile]:
     """Made once, and not where nothing is read."""
-    return TypeAdapter(Results)
+    return TypeAdapter(ResultsFile)
 
 
 def _check_words(rows: list[Row]) -> None:

@@ -40,7 +40,7 @@ class Number(TypedDict, total=False):
     high: Real | None
 
 
-class Null(Number, total=False):
+class NullNumber(Number, total=False):
     """A null: the p of the measured number, and the quantiles of its draws, 0 to 100 % in steps of 5."""
 
     p: Real | None
@@ -56,7 +56,7 @@ class SetScores(TypedDict, total=False):
 
 
 @with_config(OPEN)
-class Effect(TypedDict, total=False):
+class EffectDetail(TypedDict, total=False):
     """What one replacement costs."""
 
     drop: Ends | None
@@ -77,7 +77,7 @@ class Detail(TypedDict, total=False):
     formula: str
     replaced_by: str
     reference: str
-    over: str
+    over: str | Ends  # what a gain is over, or the difference from it with its interval
     problems: str
     outcomes: str | None
     grid: Grid
@@ -87,7 +87,7 @@ class Detail(TypedDict, total=False):
     latent_pos: list[int | str]
     by_steps: dict[Steps, Ends]
     sets: dict[str, SetScores]
-    effects: dict[str, Effect]
+    effects: dict[str, EffectDetail]
 
 
 @with_config(OPEN)
@@ -127,7 +127,7 @@ class Winner(TypedDict):
 
 
 @with_config(OPEN)
-class Place(TypedDict, total=False):
+class StepPlace(TypedDict, total=False):
     """Where step values are read."""
 
     layer: int | None
@@ -157,23 +157,23 @@ class Step(TypedDict, total=False):
 
 
 @with_config(OPEN)
-class StepValues(TypedDict, total=False):
+class StepValuesFile(TypedDict, total=False):
     """Which step's value can be read where: of one model, as a file of baselines/_values holds it too."""
 
     inputs: dict[str, str]
-    cells: list[Place]
+    cells: list[StepPlace]
     steps: Annotated[list[Step], Field(max_length=20)]
 
 
 @with_config(OPEN)
-class Noise(TypedDict):
+class NoiseText(TypedDict):
     """What the study's probes read on pure noise, in words."""
 
     text: str
 
 
 @with_config(OPEN)
-class Environment(TypedDict, total=False):
+class RunEnvironment(TypedDict, total=False):
     """Where a run took place, on which inputs, and what its report says beside the rows."""
 
     date: str | None
@@ -183,10 +183,10 @@ class Environment(TypedDict, total=False):
     dtype: str | None
     options: str | None
     families: Count | None
-    noise: Noise | None
+    noise: NoiseText | None
     devices: dict[str, str] | None
     inputs: dict[str, dict[str, str]] | None
     layers: dict[str, list[int]] | None
     claims: dict[Name, ClaimText] | None
     winners: dict[str, Winner] | None
-    values: dict[Name, StepValues] | None
+    values: dict[Name, StepValuesFile] | None

@@ -160,12 +160,12 @@ def changes(held: Speeds, proposed: Speeds) -> list[str]:
     """Old → new of each proposed ratio, in units of the recorded tolerance, and of the tolerance."""
     pairs = [(name, held.of(entry.machine).get(name), new) for entry in proposed.recorded for name, new in entry.ratios.items()]
     return [
-        f"{said(name, judge(old, new.ratio, new.work))}; tolerance {old.tolerance if old else 'none'} → {new.tolerance}"
+        f"{speed_line(name, judge(old, new.ratio, new.work))}; tolerance {old.tolerance if old else 'none'} → {new.tolerance}"
         for name, old, new in pairs
     ]
 
 
-def said(name: str, found: Outcome) -> str:
+def speed_line(name: str, found: Outcome) -> str:
     """One line of a benchmark."""
     return f"{found.word}: speed of {name}: {found.why}"
 

@@ -28,7 +28,7 @@ RELATIVE = 0.001  # of a mean number of features: what one problem of a thousand
 
 
 @dataclass(frozen=True)
-class Moved:
+class NoiseMove:
     """How far a number was from the recorded one where something was another. of: what it was changed to.
 
     flips: outcomes that turned, None where there are none. word: the verdict there.
@@ -61,7 +61,7 @@ def differences(here: Environment, there: Environment) -> list[str]:
     return [text for name, text in words.items() if getattr(there, name) != getattr(here, name)]
 
 
-def moved(held: Recorded, row: Row, component: Component, of: str) -> Moved:
+def noise_move(held: Recorded, row: Row, component: Component, of: str) -> NoiseMove:
     """One number of a run against the recorded one. Raises CodiBenchError where they are not of as many problems."""
     value = row.measured.get("value") if row.measured else None
     if row.n != held.n or value is None:
@@ -75,10 +75,10 @@ def moved(held: Recorded, row: Row, component: Component, of: str) -> Moved:
         assert before is not None and turned is not None
         _, lost, gained, _ = paired_counts(before, turned)
         flips = lost + gained
-    return Moved(component, of, value - held.value, flips, row.validity)
+    return NoiseMove(component, of, value - held.value, flips, row.validity)
 
 
-def noise_of(moves: Sequence[Moved]) -> dict[Component, Noise]:
+def noise_of(moves: Sequence[NoiseMove]) -> dict[Component, Noise]:
     """The moves of one number by component: root mean square; standard deviation of what is drawn."""
     found: dict[Component, Noise] = {}
     for name in dict.fromkeys(move.component for move in moves):
@@ -94,7 +94,7 @@ def noise_of(moves: Sequence[Moved]) -> dict[Component, Noise]:
     return found
 
 
-def words_of(held: Recorded, moves: Iterable[Moved]) -> set[Word]:
+def words_of(held: Recorded, moves: Iterable[NoiseMove]) -> set[Word]:
     """What the verdict became in other environments of the same dtype, and where one answer turned."""
     return {move.word for move in moves if move.component in (*ELSEWHERE, "turned") and move.word and move.word != held.verdict}
 
@@ -159,7 +159,7 @@ def churn(found: Iterable[tuple[Recorded, Mapping[Component, Noise]]]) -> tuple[
     return flips, outcomes, bound
 
 
-def kept(tolerance: Tolerance, before: Recorded | None, after: Recorded) -> Tolerance:
+def carry_over(tolerance: Tolerance, before: Recorded | None, after: Recorded) -> Tolerance:
     """The tolerance of a number that is recorded anew: which words noise makes of a verdict was about the old number.
 
     One that was right/wrong outcomes and is none any more, or the other way round, has another kind of tolerance.

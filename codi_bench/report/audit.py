@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from codi_bench.records.results import OK, Row
 from codi_bench.records.results_schema import Number
-from codi_bench.report.table import REPORTED, REPORTING, SOUND, WORDS, in_order, known, measured_models, metric_order, number
+from codi_bench.report.table import REPORTED, REPORTING, SOUND, WORDS, in_order, is_number, measured_models, metric_order, number
 
 HEADLINE = ("probe-accuracy", "mean")
 ALPHA = 0.025  # of one family, VERDICTS.md section 3
@@ -164,4 +164,4 @@ def _study_percent(value: Number | None) -> str:
 
 def _p(row: Row) -> str:
     p = (row.null or {}).get("p")
-    return f" (p = {p:.2g})" if known(p) else ""
+    return f" (p = {p:.2g})" if is_number(p) else ""

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from codi_bench.records.results import NOT_RUN, OK, Row
-from codi_bench.records.results_schema import Null, Number
+from codi_bench.records.results_schema import NullNumber, Number
 from codi_bench.report.table import (
-    BESIDE,
     CAME_OUT,
+    COUNTERPART_NAMES,
     REPORTED,
     SOUND,
     SYMBOLS,
     UNITS,
     WORDS,
-    Line,
+    TableLine,
     counterparts,
     number,
     shown_unit,
@@ -59,10 +59,10 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Entry:
+class TableEntry:
     """One line of a table, the row behind it (None where the results hold none) and what the study printed, by its model."""
 
-    line: Line
+    line: TableLine
     row: Row | None
     printed: list[tuple[str, Number]]
     strip: Strip | None = None
@@ -95,7 +95,7 @@ class Entry:
 
     def study(self, name: str) -> list[tuple[str, str]]:
         """What the study printed on this line for one of its models (its name as people write it): text and place, or nothing."""
-        return [text_and_place for model, text_and_place in self.line.study.items() if BESIDE[model] == name]
+        return [text_and_place for model, text_and_place in self.line.study.items() if COUNTERPART_NAMES[model] == name]
 
 
 def slug(text: str) -> str:
@@ -121,7 +121,7 @@ def status(row: Row) -> list[Sign]:
     return [Sign(SYMBOLS.get(row.status, "•"), in_capitals(row.status)), *drift]
 
 
-def entries(rows: Sequence[Row], environment: dict, model: str) -> list[Entry]:
+def table_entries(rows: Sequence[Row], environment: dict, model: str) -> list[TableEntry]:
     """The lines of one model's table with their rows; both protocols of a metric share the axis of their strips."""
     published_models = counterparts(model)
     line_rows = {
@@ -134,9 +134,11 @@ def entries(rows: Sequence[Row], environment: dict, model: str) -> list[Entry]:
     for line in table(rows, environment, model):
         metric = _without_unit(line.metric)
         row = line_rows.get((model, line.claim, metric, line.protocol)) or line_rows.get((model, line.claim, "-", line.protocol))
-        study_rows = [(BESIDE[name], line_rows.get((name, line.claim, metric, REPORTED))) for name in published_models]
+        study_rows = [(COUNTERPART_NAMES[name], line_rows.get((name, line.claim, metric, REPORTED))) for name in published_models]
         plain_entries.append(
-            Entry(line, row, [(name, study_row.reported) for name, study_row in study_rows if study_row and study_row.reported])
+            TableEntry(
+                line, row, [(name, study_row.reported) for name, study_row in study_rows if study_row and study_row.reported]
+            )
         )
     axes: dict[tuple[str, str], list[float]] = {}
     for entry in plain_entries:
@@ -175,18 +177,18 @@ def _evidence(row: Row, decide: str) -> list[tuple[str, str]]:
 # --- strips --------------------------------------------------------------------------------------------------------------
 
 
-def _axis_numbers(entry: Entry) -> list[float]:
+def _axis_numbers(entry: TableEntry) -> list[float]:
     """Every number that a strip has to have room for."""
     row = entry.row
     if row is None or not row.measured:
         return []
-    null: Null = row.null or {}
+    null: NullNumber = row.null or {}
     numbers = [row.measured, null, *(value for _, value in entry.printed)]
     ends = [x for value in numbers for x in (value.get("value"), value.get("low"), value.get("high")) if x is not None]
     return [*ends, *(null.get("quantiles") or [])]
 
 
-def _strip(entry: Entry, axis: list[float]) -> Strip | None:
+def _strip(entry: TableEntry, axis: list[float]) -> Strip | None:
     """None where there is nothing to stand beside the number, and for counts, whose models differ by orders of magnitude."""
     row = entry.row
     if row is None or row.measured is None:
@@ -215,7 +217,7 @@ def _strip(entry: Entry, axis: list[float]) -> Strip | None:
         middle = value.get("value")
         return ends(value) if middle is None else (middle, middle)
 
-    null: Null = row.null or {}
+    null: NullNumber = row.null or {}
     mean, interval = null.get("value"), ends(estimate)
     quantiles = null.get("quantiles") or []
     bands = [(quantiles[0], quantiles[20]), (quantiles[1], quantiles[19]), (quantiles[5], quantiles[15])] if quantiles else []
@@ -232,7 +234,7 @@ def _strip(entry: Entry, axis: list[float]) -> Strip | None:
     )
 
 
-def _in_words(entry: Entry, row: Row, quantiles: Sequence[float]) -> str:
+def _in_words(entry: TableEntry, row: Row, quantiles: Sequence[float]) -> str:
     line = entry.line
     parts = [f"measured {line.measured}"]
     if line.null:

@@ -24,8 +24,8 @@ from codi_bench.report.side_by_side import (
     VERDICT,
     Change,
     Comparison,
-    Entry,
-    Run,
+    NumberInRuns,
+    ResultsRun,
 )
 from codi_bench.report.table import REPORTED, SOUND, UNITS, measured_models, number
 
@@ -43,7 +43,7 @@ RULES = (
 
 
 @dataclass(frozen=True)
-class Line:
+class DifferenceLine:
     """One difference as text: where (model, claim, metric), first and later value, the difference, words, and why."""
 
     model: str
@@ -56,7 +56,7 @@ class Line:
     remarks: tuple[str, ...]
 
 
-def lines(found: Comparison, later: int) -> list[Line]:
+def lines(found: Comparison, later: int) -> list[DifferenceLine]:
     """What differs in the later-th run after the first; a model or claim that came or went as a whole is one line."""
     listing = []
     pairs = [(entry, entry.changes[later]) for entry in found.entries]
@@ -73,21 +73,25 @@ def lines(found: Comparison, later: int) -> list[Line]:
     return listing
 
 
-def _whole(pairs: Sequence[tuple[Entry, Change]], model: str, claim: str, whole_words: Sequence[str]) -> Line | None:
+def _whole(
+    pairs: Sequence[tuple[NumberInRuns, Change]], model: str, claim: str, whole_words: Sequence[str]
+) -> DifferenceLine | None:
     words = {(change.word, *change.also) for _, change in pairs}
     if len(pairs) < 2 or len(words) > 1 or next(iter(words))[-1] not in whole_words:
         return None
     why = tuple(dict.fromkeys(text for _, change in pairs for text in change.remarks))
-    return Line(model, claim, f"all {len(pairs)} numbers", ("", ""), "", words.pop(), "", why)
+    return DifferenceLine(model, claim, f"all {len(pairs)} numbers", ("", ""), "", words.pop(), "", why)
 
 
-def _line(entry: Entry, change: Change, later: int) -> Line:
+def _line(entry: NumberInRuns, change: Change, later: int) -> DifferenceLine:
     claim, model, metric, protocol = entry.key
     protocol_text = "" if protocol == REPORTED else ", soundly" if protocol == SOUND else f", {protocol}"
     values = number(entry.values[0], entry.unit), number(entry.values[later + 1], entry.unit)
     name = "-" if metric == "-" else metric + UNITS.get(entry.unit, "") + protocol_text
     words = (change.word, *change.also)
-    return Line(model, claim, name, values, _difference_text(change.difference, entry.unit), words, change.why, change.remarks)
+    return DifferenceLine(
+        model, claim, name, values, _difference_text(change.difference, entry.unit), words, change.why, change.remarks
+    )
 
 
 def summary(found: Comparison, later: int) -> str:
@@ -98,7 +102,7 @@ def summary(found: Comparison, later: int) -> str:
     return f"{found.runs[later + 1].label} against {found.runs[0].label}: {', '.join(parts) or 'no numbers'}"
 
 
-def facts(run: Run) -> dict[str, str]:
+def facts(run: ResultsRun) -> dict[str, str]:
     """What a header says of a run; what an older file does not say is left out."""
     environment = run.environment
     devices = sorted(set((environment.get("devices") or {}).values())) or [environment.get("device") or ""]
@@ -133,7 +137,7 @@ def terminal(found: Comparison, *, colour: bool = False) -> str:
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
-def _table(differences: Sequence[Line], first: str, later: str) -> Table:
+def _table(differences: Sequence[DifferenceLine], first: str, later: str) -> Table:
     table = Table(pad_edge=False, box=None, padding=(0, 1, 0, 0), header_style="bold")
     for head in ("claim, metric", f"{first}\n[95 %]", f"{later}\n[95 %]", "difference\n[95 %]"):
         left = head == "claim, metric"
@@ -185,7 +189,7 @@ def _cell(text: str) -> str:
     return text.replace("|", r"\|").replace("\n", " ").replace("<", "&lt;")
 
 
-def _difference_words(line: Line) -> list[str]:
+def _difference_words(line: DifferenceLine) -> list[str]:
     """The words of a line that differs; that its number is the same, or nowhere, goes without saying beside another word."""
     return [word for word in line.words if word not in (SAME, UNMEASURED)]
 

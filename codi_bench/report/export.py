@@ -15,22 +15,22 @@ from codi_bench.records.results_schema import Number
 from codi_bench.report import takeaways
 from codi_bench.report.audit import evidence, says, without_word
 from codi_bench.report.table import (
-    BESIDE,
     CAME_OUT,
     CAME_OUT_LEGEND,
+    COUNTERPART_NAMES,
     LEGEND,
     REPORTED,
     SOUND,
     SYMBOLS,
     WORDS,
     WORDS_LEGEND,
-    Line,
+    TableLine,
     blocked_or_not_run,
     by_family,
     counterparts,
     drifted,
     in_order,
-    known,
+    is_number,
     measured_models,
     metric_order,
     notes,
@@ -91,7 +91,7 @@ def markdown(rows: list[Row], environment: dict) -> str:
     return "\n".join(parts)
 
 
-def cells(model: str, lines: list[Line]) -> tuple[list[list[str]], list[str]]:
+def cells(model: str, lines: list[TableLine]) -> tuple[list[list[str]], list[str]]:
     """Body and head of one model's table, one line a metric and protocol; reproduction only where something has one."""
     columns: dict[str, list[str]] = {
         "family": _once([line.family for line in lines]),
@@ -100,7 +100,7 @@ def cells(model: str, lines: list[Line]) -> tuple[list[list[str]], list[str]]:
         "protocol": [line.protocol for line in lines],
     }
     for name in counterparts(model):
-        columns[f"{BESIDE[name]} reported"] = [" @ ".join(filter(None, line.study.get(name, ()))) for line in lines]
+        columns[f"{COUNTERPART_NAMES[name]} reported"] = [" @ ".join(filter(None, line.study.get(name, ()))) for line in lines]
     columns |= {
         "measured": [" @ ".join(filter(None, [line.measured, line.place])) for line in lines],
         "null": [line.null + (f", p = {line.p}" if line.p else "") for line in lines],
@@ -214,7 +214,7 @@ def _numbers(value: Number | None) -> list[str]:
 
 
 def _text(x: float | None) -> str:
-    return repr(x) if known(x) else ""
+    return repr(x) if is_number(x) else ""
 
 
 # --- LaTeX -----------------------------------------------------------------------------------------------------------
@@ -262,11 +262,13 @@ def latex(rows: Sequence[Row], environment: dict) -> str:
     return "\n".join(parts)
 
 
-def _latex_columns(model: str, lines: Sequence[Line]) -> dict[str, list[str]]:
+def _latex_columns(model: str, lines: Sequence[TableLine]) -> dict[str, list[str]]:
     """Texts by head; a column without any is left out, regression too where every number is as recorded."""
     any_drift = any(line.mark not in ("=", "") for line in lines)
     columns = {"metric": [_latex_label(i, lines) for i in range(len(lines))]}
-    columns |= {f"{BESIDE[name]} reported": [line.study.get(name, ("",))[0] for line in lines] for name in counterparts(model)}
+    columns |= {
+        f"{COUNTERPART_NAMES[name]} reported": [line.study.get(name, ("",))[0] for line in lines] for name in counterparts(model)
+    }
     return columns | {
         "measured": [line.measured for line in lines],
         "null": [line.null for line in lines],
@@ -279,7 +281,7 @@ def _latex_columns(model: str, lines: Sequence[Line]) -> dict[str, list[str]]:
     }
 
 
-def _latex_label(i: int, lines: Sequence[Line]) -> str:
+def _latex_label(i: int, lines: Sequence[TableLine]) -> str:
     line, previous = lines[i], lines[i - 1] if i else None
     if line.protocol == REPORTED:
         return line.metric
@@ -289,10 +291,10 @@ def _latex_label(i: int, lines: Sequence[Line]) -> str:
     )
 
 
-def _latex_row(i: int, line: Line, columns: dict[str, list[str]]) -> str:
+def _latex_row(i: int, line: TableLine, columns: dict[str, list[str]]) -> str:
     """A line of the table, and under it where its numbers were found."""
     row = r"\quad " + " & ".join(escaped(texts[i]) for texts in columns.values()) + r" \\"
-    places = {f"{BESIDE[name]} reported": place for name, (_, place) in line.study.items()} | {"measured": line.place}
+    places = {f"{COUNTERPART_NAMES[name]} reported": place for name, (_, place) in line.study.items()} | {"measured": line.place}
     if any(places.values()):
         row += "\n" + " & ".join(escaped(places.get(head, "")) for head in columns) + r" \\"
     return row

@@ -11,7 +11,7 @@ from codi_bench.report.table import REPORTED, REPORTING, number, word
 
 
 @dataclass(frozen=True)
-class Band:
+class NullWhisker:
     """A null in the unit of its panel: mean and 95 % band; middle: the half of its draws around the median, where known."""
 
     value: float
@@ -30,7 +30,7 @@ class Mark:
     value: float
     low: float | None = None
     high: float | None = None
-    band: Band | None = None
+    band: NullWhisker | None = None
     said: str = ""
     text: str = ""
 
@@ -58,7 +58,7 @@ class Panel:
     series: Sequence[Series]
     unit: str = " %"
     across: str = ""
-    band: Band | None = None
+    band: NullWhisker | None = None
     levels: Sequence[tuple[str, float]] = ()
     empty: str = ""
 
@@ -75,7 +75,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FigurePlan:
     """A figure to be drawn by draw(figure, panels): findings one a model, panels or grids, and the height in inches."""
 
     name: str
@@ -101,7 +101,7 @@ def scaled(x, scale: float) -> float | None:
     return None if finite(x) is None else scale * x
 
 
-def shown(value: float, unit: str) -> str:
+def number_text(value: float, unit: str) -> str:
     """A number of a panel as text: an AUC with two digits, percent and points with one."""
     return f"{value:.2f}" if unit == "" else f"{round(value, 1) + 0.0:.1f}{unit}"  # never -0.0
 
@@ -121,7 +121,7 @@ def interval(ends: Sequence | None, scale: float, said: str = "") -> Mark | None
     return None if value is None else Mark(value, low, high, said=said)
 
 
-def band_of(row: Row, scale: float) -> Band | None:
+def band_of(row: Row, scale: float) -> NullWhisker | None:
     """The null of a row that has a band."""
     null = row.null or {}
     value, low, high = (scaled(null.get(end), scale) for end in ("value", "low", "high"))
@@ -129,7 +129,7 @@ def band_of(row: Row, scale: float) -> Band | None:
         return None
     draws = [scaled(x, scale) for x in null.get("quantiles") or ()]  # 0 to 100 % in steps of 5
     lower, upper = (draws[5], draws[15]) if len(draws) == 21 else (None, None)
-    return Band(value, low, high, None if lower is None or upper is None else (lower, upper))
+    return NullWhisker(value, low, high, None if lower is None or upper is None else (lower, upper))
 
 
 def percent(value: Number | None) -> str:
@@ -173,7 +173,7 @@ def described(panel: Panel | Grid) -> str:
         ]
     else:
         texts = [f"{place}: {text}" for at, place in enumerate(panel.places) if (text := _at_place(panel, at))]
-        texts += [f"{label} {shown(value, panel.unit)}" for label, value in panel.levels]
+        texts += [f"{label} {number_text(value, panel.unit)}" for label, value in panel.levels]
         texts += [f"permuted labels {_band(panel.band, panel.unit)}"] if panel.band else []
         texts += [panel.empty] if panel.empty else []
     head = ", ".join(filter(None, [panel.title, panel.axis if isinstance(panel, Panel) else "accuracy"]))
@@ -187,15 +187,15 @@ def _at_place(panel: Panel, at: int) -> str:
 
 
 def _number(mark: Mark, unit: str) -> str:
-    text = mark.text or shown(mark.value, unit)
+    text = mark.text or number_text(mark.value, unit)
     if mark.low is not None and mark.high is not None:
-        text += f" [{shown(mark.low, unit).removesuffix(unit)}, {shown(mark.high, unit).removesuffix(unit)}]"
+        text += f" [{number_text(mark.low, unit).removesuffix(unit)}, {number_text(mark.high, unit).removesuffix(unit)}]"
     text += f" (permuted labels {_band(mark.band, unit)})" if mark.band else ""
     return f"{text} {mark.said}".rstrip()
 
 
-def _band(band: Band, unit: str) -> str:
-    return f"{shown(band.value, unit)}, 95 % of the draws {shown(band.low, unit)} to {shown(band.high, unit)}"
+def _band(band: NullWhisker, unit: str) -> str:
+    return f"{number_text(band.value, unit)}, 95 % of the draws {number_text(band.low, unit)} to {number_text(band.high, unit)}"
 
 
 def _cell(place: str, cell: float | None, star: bool) -> str:

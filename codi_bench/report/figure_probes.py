@@ -10,19 +10,19 @@ from codi_bench.records.results import Row, finite
 from codi_bench.report import plots
 from codi_bench.report.audit import ALPHA, HEADLINE
 from codi_bench.report.figure_data import (
+    FigurePlan,
     Grid,
     Mark,
     Panel,
-    Plan,
     Series,
     against,
     band_of,
     interval,
     mark_of,
+    number_text,
     percent,
     published,
     scaled,
-    shown,
     verdict,
 )
 from codi_bench.report.table import REPORTED, SOUND, number
@@ -31,7 +31,7 @@ STAR = f"★ p ≤ {ALPHA} on both tests, corrected over cells: labels permuted,
 NO_STAR = "No stars: these results hold no corrected tests of the cells"
 
 
-def headline(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan | None:
+def headline(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan | None:
     """The study's probe number by its own protocol and held out, each with its null, beside what was published."""
     claim, metric = HEADLINE
     places, marks, findings = [], [], []
@@ -62,10 +62,10 @@ def headline(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> P
         "Published numbers are for reference: they belong to the models named."
     )
     panels = [Panel("", "mean probe accuracy, %", places, series)]
-    return Plan("headline", findings, caption, panels, plots.dots, 1.2 + 0.34 * len(places))
+    return FigurePlan("headline", findings, caption, panels, plots.dots, 1.2 + 0.34 * len(places))
 
 
-def cells(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan | None:
+def cells(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan | None:
     """Accuracy of every cell, as the study measured it beside held out."""
     grids, findings, any_tests = [], [], False
     for model in models:
@@ -90,7 +90,7 @@ def cells(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan
         f"and scored on the same problems. Right: held out. {note}."
     )
     height = 0.85 + sum(0.5 + 0.27 * max(2, *(len(grid.cells) for grid in grids[i : i + 2])) for i in range(0, len(grids), 2))
-    return Plan("probe-accuracy", findings, caption, grids, partial(plots.heatmaps, note=note), height)
+    return FigurePlan("probe-accuracy", findings, caption, grids, partial(plots.heatmaps, note=note), height)
 
 
 def _grid(title: str, row: Row | None, names: Mapping) -> Grid:
@@ -119,7 +119,7 @@ def _passes(test: Sequence, y: int, x: int) -> bool:
     return p is not None and p <= ALPHA
 
 
-def spread(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan | None:
+def spread(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan | None:
     """How unlike the cells are: as the study measured it, and what is left when sampling error is taken off."""
     study = {model: row for model in models if (row := measured.get(("spread", model, "std", REPORTED)))}
     taus = {model: row for model in models if (row := measured.get(("spread", model, "tau", SOUND)))}
@@ -127,8 +127,8 @@ def spread(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Pla
     for model in (model for model in models if model in study or model in taus):
         parts = []
         if row := study.get(model):
-            null = f", permuted labels {shown(row.null['value'], ' points')}" if band_of(row, 1) else ""
-            parts.append(f"std {shown(row.measured['value'], ' points')} as the study measured{null}: {verdict(row)}")
+            null = f", permuted labels {number_text(row.null['value'], ' points')}" if band_of(row, 1) else ""
+            parts.append(f"std {number_text(row.measured['value'], ' points')} as the study measured{null}: {verdict(row)}")
         if row := taus.get(model):
             note = f" ({row.detail['note']})" if row.detail.get("note") else ""
             parts.append(f"held out, tau {number(row.measured, 'points')} points: {verdict(row)}{note}")
@@ -150,7 +150,7 @@ def spread(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Pla
         "its 95 % interval. Sampling error: the std that equal cells would show at this n."
     )
     height = 1.45 + sum(0.45 + 0.27 * len(panel.places) for panel in panels)
-    return Plan("spread", findings, caption, panels, plots.dots, height) if panels else None
+    return FigurePlan("spread", findings, caption, panels, plots.dots, height) if panels else None
 
 
 def _taus(measured: Mapping, taus: Mapping[str, Row]) -> Panel:
@@ -168,7 +168,7 @@ def _taus(measured: Mapping, taus: Mapping[str, Row]) -> Panel:
     return Panel("Held out", "std over cells, points", places, series, " points", levels=[("0: all cells equal", 0.0)])
 
 
-def values(found: Mapping[str, dict]) -> Plan | None:
+def values(found: Mapping[str, dict]) -> FigurePlan | None:
     """Which step's value can be read at which latent position: a row of panels a model, one a step."""
     found = {model: entry for model, entry in sorted(found.items()) if any(map(_cells, entry.get("steps") or []))}
     if not found:
@@ -179,7 +179,7 @@ def values(found: Mapping[str, dict]) -> Plan | None:
         row = [_step(model, i, step, entry.get("cells") or []) for i, step in enumerate(entry["steps"], 1)]
         panels += row + [Panel("", "", [], [], empty="no such step")] * (columns - len(row))
         by_step = [(step.get("step", i), _cells(step)) for i, step in enumerate(entry["steps"], 1) if _cells(step)]
-        best = ", ".join(f"step {i} {shown(100 * _highest(cells), ' %')}" for i, cells in by_step)
+        best = ", ".join(f"step {i} {number_text(100 * _highest(cells), ' %')}" for i, cells in by_step)
         readable = [f"{i}" for i, cells in by_step if any(map(_decodable, cells))]
         phrase = "passes the corrected test and reads above its control"
         test = f"a cell {phrase} at step {', '.join(readable)}" if readable else f"no cell {phrase}"
@@ -191,7 +191,7 @@ def values(found: Mapping[str, dict]) -> Plan | None:
         "model computes with it."
     )
     draw = partial(plots.curves, columns=columns)
-    return Plan("probe-step-values", findings, caption, panels, draw, 0.8 + 1.85 * len(found))
+    return FigurePlan("probe-step-values", findings, caption, panels, draw, 0.8 + 1.85 * len(found))
 
 
 def _step(model: str, i: int, step: dict, places: Sequence[dict]) -> Panel:

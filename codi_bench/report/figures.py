@@ -15,7 +15,18 @@ from pathlib import Path
 
 from codi_bench.records.results import OK, Row, finite
 from codi_bench.report import figure_probes, plots
-from codi_bench.report.figure_data import Mark, Panel, Plan, Series, band_of, interval, mark_of, percent, shown, verdict
+from codi_bench.report.figure_data import (
+    FigurePlan,
+    Mark,
+    Panel,
+    Series,
+    band_of,
+    interval,
+    mark_of,
+    number_text,
+    percent,
+    verdict,
+)
 from codi_bench.report.table import REPORTED, SOUND, WORDS, measured_models
 from codi_bench.store.files import write_text, write_whole
 
@@ -26,7 +37,7 @@ LETTERS, HARD = 96, "\N{NO-BREAK SPACE}"  # of a title's line; SVG drops other s
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Figure:
     """A figure: what it finds, what it shows, all its numbers as text, the picture to inline (SVG) and the one to print (PNG).
 
     The pictures hold the title, not the caption.
@@ -40,12 +51,12 @@ class Drawn:
     png: bytes
 
 
-def figures(rows: Sequence[Row], environment: dict, only: Collection[str] = ()) -> list[Drawn]:
+def figures(rows: Sequence[Row], environment: dict, only: Collection[str] = ()) -> list[Figure]:
     """Every figure whose data is there, the headline first; only: no others than those of these names."""
     return [_draw(plan) for plan in plans(rows, environment) if not only or plan.name in only]
 
 
-def plans(rows: Sequence[Row], environment: dict) -> list[Plan]:
+def plans(rows: Sequence[Row], environment: dict) -> list[FigurePlan]:
     """What the figures will show and say, before any is drawn."""
     measured = {row.key: row for row in rows if row.status == OK and finite((row.measured or {}).get("value")) is not None}
     models = [model for model in measured_models(rows) if any(key[1] == model for key in measured)]
@@ -54,7 +65,7 @@ def plans(rows: Sequence[Row], environment: dict) -> list[Plan]:
     return [plan for plan in (*candidates, figure_probes.values(environment.get("values") or {})) if plan]
 
 
-def write_figures(drawn: Sequence[Drawn], folder: Path) -> list[Path]:
+def write_figures(drawn: Sequence[Figure], folder: Path) -> list[Path]:
     """Each as folder/figures/<name>.svg and .png, every file whole or not at all."""
     paths = []
     for figure in drawn:
@@ -65,11 +76,11 @@ def write_figures(drawn: Sequence[Drawn], folder: Path) -> list[Path]:
     return paths
 
 
-def _draw(plan: Plan) -> Drawn:
+def _draw(plan: FigurePlan) -> Figure:
     lines = [line for finding in plan.findings for line in _wrap(finding)]
     height = plan.height + 0.145 * len(lines)
     pictures = plots.picture(plan.name, "\n".join(lines), height, lambda figure: plan.draw(figure, plan.panels), plan.alt)
-    return Drawn(plan.name, plan.title, plan.caption, plan.alt, *pictures)
+    return Figure(plan.name, plan.title, plan.caption, plan.alt, *pictures)
 
 
 def _wrap(finding: str) -> list[str]:
@@ -82,7 +93,7 @@ def _wrap(finding: str) -> list[str]:
     return pieces[:1] + [4 * HARD + line for line in pieces[1:]]
 
 
-def sae(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan | None:
+def sae(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan | None:
     """Held-out error prediction from SAE features beside everything simpler."""
     panels: list[Panel] = []
     findings: list[str] = []
@@ -96,12 +107,13 @@ def sae(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan |
         auc_marks = [interval(sets[name].get("auc"), 1) for name in accuracy]
         panels.append(Panel(model, "held-out accuracy, %", places, [Series("", [*accuracy.values()])], band=band_of(row, 100)))
         panels.append(Panel(model, "held-out AUC", places, [Series("", auc_marks)], "", band=auc and band_of(auc, 1)))
-        parts = [", ".join(f"{SETS[name].split()[0]} {shown(mark.value, ' %')}" for name, mark in accuracy.items())]
+        parts = [", ".join(f"{SETS[name].split()[0]} {number_text(mark.value, ' %')}" for name, mark in accuracy.items())]
         null = f"SAE on permuted labels {percent(row.null)}: " if finite((row.null or {}).get("value")) is not None else ""
         parts.append(f"{null}{verdict(row)}")
         if gain:
-            rival = SETS.get(gain.detail.get("over"), "the better of raw and PCA")
-            parts.append(f"gain over {rival} {shown(gain.measured['value'], ' points')}: {verdict(gain)}")
+            over = gain.detail.get("over")
+            rival = SETS.get(over if isinstance(over, str) else "", "the better of raw and PCA")
+            parts.append(f"gain over {rival} {number_text(gain.measured['value'], ' points')}: {verdict(gain)}")
         findings.append(f"{model}: {'; '.join(parts)}")
     caption = (
         "Which answers are wrong, predicted on held-out problems from SAE features and, by the same classifier, from simpler "
@@ -109,10 +121,10 @@ def sae(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan |
         "permuted labels. Whiskers: 95 % intervals."
     )
     draw = partial(plots.dots, columns=2)
-    return Plan("sae-error-prediction", findings, caption, panels, draw, 0.6 + 0.8 * len(panels)) if panels else None
+    return FigurePlan("sae-error-prediction", findings, caption, panels, draw, 0.6 + 0.8 * len(panels)) if panels else None
 
 
-def ablation(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan | None:
+def ablation(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan | None:
     """What each place costs when it alone is replaced, by replacement, and what the study's protocol gives."""
     panels, findings = [], []
     for model in models:
@@ -134,7 +146,7 @@ def ablation(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> P
         )
         by_word: dict[str, list[str]] = {}
         for name, row in sorted(sound.items(), key=lambda item: [*WORDS, item[1].validity].index(item[1].validity)):
-            drop = shown(row.measured["value"], " points").removesuffix(" points")
+            drop = number_text(row.measured["value"], " points").removesuffix(" points")
             by_word.setdefault(verdict(row), []).append(f"{name.removeprefix('drop_')} ({drop})")
         text = "; ".join(f"{word} at {', '.join(drops)}" for word, drops in by_word.items())
         findings.append(f"{model}, drop in points: {text or 'only as the study measured'}")
@@ -143,7 +155,7 @@ def ablation(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> P
         "intervals; direct: later latents kept. Title and symbols judge the mean (at bot, where a mean or another problem's "
         "would change nothing, zero). Diamonds: the study's own protocol, which zeroes the next input too."
     )
-    return Plan("ablation", findings, caption, panels, plots.bars, 0.8 + 1.75 * len(panels)) if panels else None
+    return FigurePlan("ablation", findings, caption, panels, plots.bars, 0.8 + 1.75 * len(panels)) if panels else None
 
 
 def _replacements(names: Sequence[str], sound: Mapping[str, Row]) -> list[Series]:
@@ -162,7 +174,7 @@ def _n(rows: Collection[Row]) -> str:
     return f" (n = {counts.pop()})" if len(counts) == 1 and None not in counts else ""
 
 
-def steps(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan | None:
+def steps(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan | None:
     """Task accuracy by the number of steps that a problem takes."""
     marks_by_model: dict[str, dict[int, Mark]] = {}
     findings: list[str] = []
@@ -174,7 +186,7 @@ def steps(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan
         if row is None or not marks:
             continue
         marks_by_model[model] = marks
-        ends = [f"{shown(marks[count].value, ' %')} at {count}" for count in sorted({min(marks), max(marks)})]
+        ends = [f"{number_text(marks[count].value, ' %')} at {count}" for count in sorted({min(marks), max(marks)})]
         null = finite((row.null or {}).get("value"))
         constant = "" if null is None else f", best constant answer {percent(row.null)}"
         findings.append(f"{model}, by steps: {', '.join(ends)}; overall {percent(row.measured)}{constant}: {verdict(row)}")
@@ -190,4 +202,4 @@ def steps(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Plan
     levels = [(f"best constant answer{suffix}", value) for value, suffix in suffixes.items()]
     panels = [Panel("", "accuracy, %", [*map(str, counts)], series, across="steps of the problem", levels=levels)]
     caption = "Share of problems answered right, by the number of steps that a problem takes, with 95 % intervals."
-    return Plan("task-accuracy-by-steps", findings, caption, panels, plots.curves, 2.6)
+    return FigurePlan("task-accuracy-by-steps", findings, caption, panels, plots.curves, 2.6)

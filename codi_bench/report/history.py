@@ -48,7 +48,7 @@ class Night:
 
 
 @dataclass(frozen=True)
-class Band:
+class ToleranceBand:
     """What was recorded, and how far a number may lie from it without DRIFTED, in the row's unit.
 
     decides: False where it is right-or-wrong outcomes in another environment: beyond the band McNemar decides.
@@ -74,7 +74,7 @@ class Point:
     fragile: bool
     regression: str
     inputs: Inputs
-    band: Band | None
+    band: ToleranceBand | None
     broken: str = ""
 
     @property
@@ -259,7 +259,7 @@ def _inputs(night: Night, row: Row) -> Inputs:
     }
 
 
-def _band(night: Night, row: Row, inputs: Inputs, baseline: Baseline) -> Band | None:
+def _band(night: Night, row: Row, inputs: Inputs, baseline: Baseline) -> ToleranceBand | None:
     """Around what that night was compared with; else around what is recorded now for the same weights, problems and n."""
     name = record_key(row.protocol, row.metric)
     tolerance, environment = baseline.tolerance.get(name), environment_of(night.environment, row.model)
@@ -275,10 +275,10 @@ def _band(night: Night, row: Row, inputs: Inputs, baseline: Baseline) -> Band | 
             return None
         value = current.value
     if exact and current and abs(current.value - value) <= EQUAL:
-        return Band(value, tolerance.deterministic)
+        return ToleranceBand(value, tolerance.deterministic)
     if tolerance.kind == "outcomes":
-        return Band(value, NET_CHANGE * (1 if row.unit == "fraction" else 100), decides=False)
-    return Band(value, tolerance.device)
+        return ToleranceBand(value, NET_CHANGE * (1 if row.unit == "fraction" else 100), decides=False)
+    return ToleranceBand(value, tolerance.device)
 
 
 def _hashes(inputs: Inputs) -> tuple:

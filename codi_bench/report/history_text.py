@@ -15,8 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 from tabulate import tabulate
 
-from codi_bench.report.figures import LETTERS, Drawn, write_figures
-from codi_bench.report.history import BLOCKS, DRIFTED, EARLIER, GONE, MOVED, STEADY, VERDICT, Band, History, Point, Track
+from codi_bench.report.figures import LETTERS, Figure, write_figures
+from codi_bench.report.history import BLOCKS, DRIFTED, EARLIER, GONE, MOVED, STEADY, VERDICT, History, Point, ToleranceBand, Track
 from codi_bench.report.plots import BAND, INK, MIDDLE, STYLES, picture
 from codi_bench.report.table import REPORTED, SOUND, UNITS, WORDS, number
 from codi_bench.store.files import write_text
@@ -82,7 +82,7 @@ def _table(tracks: Sequence[Track], history: History) -> Table:
     for track in tracks:
         claim, model, _, _ = track.key
         style = COLOURS.get(track.word, "")
-        text = escape(said(track, history))
+        text = escape(track_sentence(track, history))
         name = f"{escape(model)} {escape(claim)}\n  {escape(_metric(track))}"
         table.add_row(name, *map(escape, _numbers(track)), f"[{style}]{text}[/]" if style else text)
     return table
@@ -102,7 +102,7 @@ def _numbers(track: Track) -> tuple[str, str, str]:
     return first, last, band_text(bands[-1], track.unit) if bands else ""
 
 
-def band_text(band: Band, unit: str) -> str:
+def band_text(band: ToleranceBand, unit: str) -> str:
     """51.6 ± 0.5; a tolerance that the digits do not show keeps one of its own."""
     width = number({"value": band.tolerance}, unit)
     if not float(re.sub(r"[^\d.].*", "", width) or 0):
@@ -110,7 +110,7 @@ def band_text(band: Band, unit: str) -> str:
     return f"{number({'value': band.recorded}, unit)} ± {width}{'' if band.decides else ' (McNemar)'}"
 
 
-def said(track: Track, found: History) -> str:
+def track_sentence(track: Track, found: History) -> str:
     """What happened to a number, as one sentence a kind of event, the latest events of each with their days."""
     parts = []
     if track.drifted:
@@ -149,12 +149,12 @@ def _word(point: Point) -> str:
     return f"{text}*" if point.fragile else text
 
 
-def markdown(found: History, drawn: Sequence[Drawn] = ()) -> str:
+def markdown(found: History, drawn: Sequence[Figure] = ()) -> str:
     """What moved and when, the figures with their text alternatives, what is steady by name, and the runs."""
     parts = ["# codi-bench: history", "", f"{summary(found)}.", "", *(f"- **{_cell(note)}**" for note in found.notes)]
     parts += [""] * bool(found.notes)
     rows = [
-        [*map(_cell, (track.key[1], track.key[0], _metric(track), *_numbers(track), said(track, found)))]
+        [*map(_cell, (track.key[1], track.key[0], _metric(track), *_numbers(track), track_sentence(track, found)))]
         for track in moving(found)
     ]
     head = ["model", "claim", "metric", "first", "last", "recorded ± tolerance", "what"]
@@ -206,7 +206,7 @@ def csv_text(found: History) -> str:
     return out.getvalue()
 
 
-def figures(found: History) -> list[Drawn]:
+def figures(found: History) -> list[Figure]:
     """One figure a family of claims, at most ten, each with at most twelve numbers: what moved first."""
     families: dict[str, list[Track]] = {}
     for track in sorted((track for track in found.tracks if track.measured), key=lambda track: track.rank):
@@ -214,9 +214,9 @@ def figures(found: History) -> list[Drawn]:
     return [_figure(name, tracks, found) for name, tracks in list(families.items())[:FIGURES]]
 
 
-def _figure(family: str, tracks: Sequence[Track], history: History) -> Drawn:
+def _figure(family: str, tracks: Sequence[Track], history: History) -> Figure:
     panels, movers = tracks[:PANELS], [track for track in tracks if track.word != STEADY]
-    events = [f"{track.key[1]}, {track.key[0]}, {_metric(track)}: {said(track, history)}" for track in movers[:2]]
+    events = [f"{track.key[1]}, {track.key[0]}, {_metric(track)}: {track_sentence(track, history)}" for track in movers[:2]]
     rest = [f"and {len(movers) - 2} more"] if len(movers) > 2 else []
     finding = ". ".join([*events, *rest]) or f"all {len(tracks)} numbers steady"
     title = f"{family}, {len(history.nights)} runs: {finding}."
@@ -226,7 +226,7 @@ def _figure(family: str, tracks: Sequence[Track], history: History) -> Drawn:
     lines = textwrap.wrap(title, LETTERS)
     height = 0.6 + 1.25 * -(-len(panels) // 2) + 0.145 * len(lines)
     pictures = picture(name, "\n".join(lines), height, lambda figure: _draw(figure, panels, history), alt)
-    return Drawn(name, title, caption, alt, *pictures)
+    return Figure(name, title, caption, alt, *pictures)
 
 
 def _panel_text(track: Track, history: History) -> str:
@@ -236,7 +236,8 @@ def _panel_text(track: Track, history: History) -> str:
     low, high = (number({"value": end}, track.unit) for end in (min(values), max(values)))
     within = f", recorded {band}" if band else ", nothing recorded"
     where = f"{track.key[1]}, {track.key[0]}, {_metric(track)}"
-    return f"{where}: {len(values)} numbers from {first} to {last}, lowest {low}, highest {high}{within}; {said(track, history)}."
+    span = f"{len(values)} numbers from {first} to {last}, lowest {low}, highest {high}"
+    return f"{where}: {span}{within}; {track_sentence(track, history)}."
 
 
 def _draw(figure, tracks: Sequence[Track], history: History) -> None:
@@ -296,5 +297,5 @@ def _segment(point: Point, track: Track) -> int:
     return sum(break_point.at <= point.at for break_point in track.breaks)
 
 
-def _edges(band: Band) -> tuple[float, float]:
+def _edges(band: ToleranceBand) -> tuple[float, float]:
     return band.recorded - band.tolerance, band.recorded + band.tolerance

@@ -11,12 +11,12 @@ from math import isfinite
 from typing import TYPE_CHECKING, cast
 
 from codi_bench.records.results import NOT_RUN, OK, Row
-from codi_bench.records.results_schema import Null, Number
+from codi_bench.records.results_schema import NullNumber, Number
 from codi_bench.report.audit import says
-from codi_bench.report.claim_entries import PROTOCOLS, WIDTH, Entry, Sign, entries, in_capitals, slug, status, tally
+from codi_bench.report.claim_entries import PROTOCOLS, WIDTH, Sign, TableEntry, in_capitals, slug, status, table_entries, tally
 from codi_bench.report.table import (
-    BESIDE,
     CAME_OUT,
+    COUNTERPART_NAMES,
     SYMBOLS,
     WORDS,
     blocked_or_not_run,
@@ -35,7 +35,7 @@ from codi_bench.report.takeaways import GROUPS, Takeaway, takeaways
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from codi_bench.report.figures import Drawn
+    from codi_bench.report.figures import Figure
 
 UNTOLD = "not described in these results"
 MEANINGS = {
@@ -54,7 +54,7 @@ MEANINGS = {
 }
 
 
-def page(rows: Sequence[Row], environment: dict, drawn: Sequence[Drawn] = ()) -> str:
+def page(rows: Sequence[Row], environment: dict, drawn: Sequence[Figure] = ()) -> str:
     """The whole page as HTML.
 
     drawn: figures with name, title, caption, alt and svg; one whose name begins like a claim family stands there, the others in
@@ -63,7 +63,7 @@ def page(rows: Sequence[Row], environment: dict, drawn: Sequence[Drawn] = ()) ->
     rows = [_finite(row) for row in rows]
     environment = _complete(environment, rows)
     models = measured_models(rows)
-    numbers = {model: entries(rows, environment, model) for model in models or [""]}
+    numbers = {model: table_entries(rows, environment, model) for model in models or [""]}
     families = _families(environment, numbers, rows)
     for family in families:
         family["figures"] = [_figure(figure) for figure in drawn if _belongs(figure.name, family["name"])]
@@ -90,7 +90,7 @@ def page(rows: Sequence[Row], environment: dict, drawn: Sequence[Drawn] = ()) ->
         drifted=drifted(rows),
         unmeasured=[*blocked_or_not_run(rows), *_claims_without_rows(rows, environment)],
         legend=[(sign, MEANINGS[word]) for word, sign in legend.items()],
-        beside={model: [BESIDE[name] for name in counterparts(model)] for model in numbers},
+        beside={model: [COUNTERPART_NAMES[name] for name in counterparts(model)] for model in numbers},
         protocols=PROTOCOLS,
         WIDTH=WIDTH,
     )
@@ -136,13 +136,13 @@ def _complete(environment: dict, rows: Sequence[Row]) -> dict:
 def _finite(row: Row) -> Row:
     """The row without what is no number in its numbers, and with all of their fields."""
 
-    def clean(value: Number | None) -> Null | None:
+    def clean(value: Number | None) -> NullNumber | None:
         if value is None:
             return None
         ends = {key: x for key, x in value.items() if isinstance(x, (int, float)) and isfinite(x)}
-        quantiles = [x for x in cast(Null, value).get("quantiles") or [] if isfinite(x)]
+        quantiles = [x for x in cast(NullNumber, value).get("quantiles") or [] if isfinite(x)]
         complete = {"value": None, "low": None, "high": None} | ends | {"quantiles": quantiles if len(quantiles) == 21 else []}
-        return cast(Null, complete)
+        return cast(NullNumber, complete)
 
     reason = row.reason or ("" if row.status == OK else "no reason given")
     return replace(row, reported=clean(row.reported), measured=clean(row.measured), null=clean(row.null), reason=reason)
@@ -161,7 +161,7 @@ def _claims_without_rows(rows: Sequence[Row], environment: dict) -> list[str]:
 # --- claims ----------------------------------------------------------------------------------------------------------------
 
 
-def _families(environment: dict, numbers: dict[str, list[Entry]], rows: Sequence[Row]) -> list[dict]:
+def _families(environment: dict, numbers: dict[str, list[TableEntry]], rows: Sequence[Row]) -> list[dict]:
     """Claim families in the order of their first claim: name, anchor and claims."""
     claims_by_family: dict[str, list[dict]] = {}
     for name, family in by_family(rows, environment):
@@ -174,7 +174,7 @@ def _families(environment: dict, numbers: dict[str, list[Entry]], rows: Sequence
     ]
 
 
-def _claim(name: str, description: dict, environment: dict, numbers: dict[str, list[Entry]], rows: Sequence[Row]) -> dict:
+def _claim(name: str, description: dict, environment: dict, numbers: dict[str, list[TableEntry]], rows: Sequence[Row]) -> dict:
     """Everything that the page says about one claim; rows: its own."""
     reasons: dict[tuple[str, tuple[Sign, ...], str], list[str]] = {}
     for row in rows:
@@ -243,7 +243,7 @@ def _belongs(figure: str, family: str) -> bool:
     return slug(figure).startswith(slug(family).split("-")[0].removesuffix("s"))
 
 
-def _figure(figure: Drawn) -> dict[str, str]:
+def _figure(figure: Figure) -> dict[str, str]:
     """A figure ready to be put into the page: without the prologue that a file begins with."""
     svg = figure.svg[max(figure.svg.find("<svg"), 0) :]
     title = figure.title.rstrip(".")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
-from codi_bench.report.figure_data import Band, Grid, Mark, Panel, shown
+from codi_bench.report.figure_data import Grid, Mark, NullWhisker, Panel, number_text
 
 WIDTH, DPI = 7.0, 160  # inches, the text width of a page; 8 pt is the smallest letter
 INK, BAND, MIDDLE = "#222222", "#DEDEDE", "#B4B4B4"
@@ -99,7 +99,7 @@ def dots(figure, panels: Sequence[Panel], columns: int = 1) -> None:
             for mark, at in points:
                 if mark.band:
                     _band(axes, mark.band, at, 0.72)
-                text = f"{mark.text or shown(mark.value, panel.unit)}\N{NO-BREAK SPACE} {mark.said}"
+                text = f"{mark.text or number_text(mark.value, panel.unit)}\N{NO-BREAK SPACE} {mark.said}"
                 axes.text(1.02, at, text.rstrip(), transform=axes.get_yaxis_transform(), va="center")
             if points:
                 values, ends = [mark.value for mark, _ in points], _ends([mark for mark, _ in points])
@@ -207,7 +207,7 @@ def _marker(j: int, hollow: bool) -> dict:
     return {**face, "markeredgecolor": INK, "linestyle": "none"}
 
 
-def _band(axes, band: Band, y: float, height: float) -> None:
+def _band(axes, band: NullWhisker, y: float, height: float) -> None:
     """A null behind its number: the band, darker where the middle half of the draws lie, and its mean."""
     bottom, top = y - height / 2, y + height / 2
     box = {"facecolor": BAND, "edgecolor": MIDDLE, "linewidth": 0.6, "zorder": 1, "label": "permuted labels: 95 % of the draws"}

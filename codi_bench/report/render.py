@@ -21,14 +21,14 @@ from codi_bench.report.export import csv_text, latex, markdown, plain_text
 from codi_bench.report.figures import figures, write_figures
 from codi_bench.report.page import page
 from codi_bench.report.table import (
-    BESIDE,
     CAME_OUT_LEGEND,
+    COUNTERPART_NAMES,
     LEGEND,
     REPORTED,
     SOUND,
     SYMBOLS,
     WORDS_LEGEND,
-    Line,
+    TableLine,
     blocked_or_not_run,
     counterparts,
     counts,
@@ -127,7 +127,7 @@ def _print_report(console: Console, rows: list[Row], environment: dict) -> None:
             _say(console, f"- {text}")
 
 
-def _print_table(console: Console, model: str, lines: list[Line], environment: dict) -> None:
+def _print_table(console: Console, model: str, lines: list[TableLine], environment: dict) -> None:
     """One model: a table a family of claims, all with the same columns, under the family's name and its winners."""
     lines = _with_claim_lines(lines)
     columns = _columns(model, lines)
@@ -142,12 +142,12 @@ def _print_table(console: Console, model: str, lines: list[Line], environment: d
         console.print(_grid(columns, [[column.cells[i] for column in columns] for i in indices]))
 
 
-def _with_claim_lines(lines: list[Line]) -> list[Line]:
+def _with_claim_lines(lines: list[TableLine]) -> list[TableLine]:
     """With a line of its own for each claim, before its metrics."""
     all_lines = []
     for claim, group in groupby(lines, key=lambda line: line.claim):
         claim_lines = list(group)
-        all_lines += [Line(claim, "", "", {}, family=claim_lines[0].family), *claim_lines]
+        all_lines += [TableLine(claim, "", "", {}, family=claim_lines[0].family), *claim_lines]
     return all_lines
 
 
@@ -160,7 +160,7 @@ def _grid(columns: Sequence[Column], body: Sequence[Sequence[str]], style: str |
     return grid
 
 
-def _columns(model: str, lines: list[Line]) -> list[Column]:
+def _columns(model: str, lines: list[TableLine]) -> list[Column]:
     """The columns that have anything, narrowed step by step until they fit: names and intervals are broken, no number is cut."""
     for step in range(5):
         columns = _columns_at(step, model, lines)
@@ -170,7 +170,7 @@ def _columns(model: str, lines: list[Line]) -> list[Column]:
     return [replace(columns[0], width=max(columns[0].width - excess, 12)), *columns[1:]]
 
 
-def _columns_at(step: int, model: str, lines: list[Line]) -> list[Column]:
+def _columns_at(step: int, model: str, lines: list[TableLine]) -> list[Column]:
     """Step 1 writes 'soundly' under names, 2 a null's band under it, 3 intervals under numbers; 4 leaves bands to report.md."""
 
     def stack(text: str, first_step: int) -> str:
@@ -178,7 +178,7 @@ def _columns_at(step: int, model: str, lines: list[Line]) -> list[Column]:
 
     texts = {f"{model}\nclaim, metric": _labels(lines, broken=step >= 1)}
     for name in counterparts(model):
-        texts[f"{BESIDE[name]}\nreported"] = [_lines(*line.study.get(name, ("", ""))) for line in lines]
+        texts[f"{COUNTERPART_NAMES[name]}\nreported"] = [_lines(*line.study.get(name, ("", ""))) for line in lines]
     null = [line.null.partition(" [")[0] if step >= 4 else stack(line.null, 2) for line in lines]
     texts |= {
         "measured\n[95 %]": [_lines(stack(line.measured, 3), line.place) for line in lines],
@@ -200,7 +200,7 @@ def _columns_at(step: int, model: str, lines: list[Line]) -> list[Column]:
     return columns
 
 
-def _labels(lines: list[Line], *, broken: bool) -> list[str]:
+def _labels(lines: list[TableLine], *, broken: bool) -> list[str]:
     """A claim's name, and under it its metrics; broken: of what exists soundly alone, the long ones say so under their names."""
     width = max(len(line.metric) for line in lines) if broken else WIDTH
     labels, metric = [], ""

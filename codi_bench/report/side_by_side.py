@@ -25,7 +25,7 @@ Key = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
-class Run:
+class ResultsRun:
     """One results file: its label ("run 1"), where it lies, its environment, and its rows by key."""
 
     label: str
@@ -72,7 +72,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Entry:
+class NumberInRuns:
     """One number in all runs. values: {"value", "low", "high"} or None, a run each; changes: one a run after the first."""
 
     key: Key
@@ -85,8 +85,8 @@ class Entry:
 class Comparison:
     """Runs, their numbers by model and claim, and what has to be said before any of it is read: other models, other problems."""
 
-    runs: tuple[Run, ...]
-    entries: tuple[Entry, ...]
+    runs: tuple[ResultsRun, ...]
+    entries: tuple[NumberInRuns, ...]
     notes: tuple[str, ...]
 
     def counts(self, later: int) -> dict[str, int]:
@@ -110,7 +110,8 @@ def compare(runs: Sequence[tuple[str, dict, list[Row]]]) -> Comparison:
     if len(runs) < 2:
         raise CodiBenchError(f"a comparison needs at least two runs, got {len(runs)}; give another results.json")
     labelled_runs = tuple(
-        Run(f"run {i}", name, environment, {row.key: row for row in rows}) for i, (name, environment, rows) in enumerate(runs, 1)
+        ResultsRun(f"run {i}", name, environment, {row.key: row for row in rows})
+        for i, (name, environment, rows) in enumerate(runs, 1)
     )
     first, *later = labelled_runs
     keys = _keys(labelled_runs)
@@ -120,11 +121,11 @@ def compare(runs: Sequence[tuple[str, dict, list[Row]]]) -> Comparison:
         rows = [run.measured(key) for run in labelled_runs]
         changes = tuple(_change(first, run, key, family_size) for run, family_size in zip(later, family_sizes, strict=True))
         values = tuple(_number(row) if row else None for row in rows)
-        entries.append(Entry(key, next((shown_unit(row) for row in rows if row), ""), values, changes))
+        entries.append(NumberInRuns(key, next((shown_unit(row) for row in rows if row), ""), values, changes))
     return Comparison(labelled_runs, tuple(entries), tuple(note for run in later for note in _inputs(first, run)))
 
 
-def _keys(runs: Sequence[Run]) -> list[Key]:
+def _keys(runs: Sequence[ResultsRun]) -> list[Key]:
     """The keys of all runs by model, claim and metric; without those that only stand for a claim whose numbers are there."""
     rows = {key: row for run in runs for key, row in run.rows.items()}
     claim_models = {key[:2] for key in rows if key[2] != "-"}
@@ -137,7 +138,7 @@ def _keys(runs: Sequence[Run]) -> list[Key]:
     return [row.key for row in sorted_rows]
 
 
-def _change(first: Run, later: Run, key: Key, family_size: int) -> Change:
+def _change(first: ResultsRun, later: ResultsRun, key: Key, family_size: int) -> Change:
     old, new = first.measured(key), later.measured(key)
     if old and new:
         also = dict(_also(first, later, old, new))
@@ -153,7 +154,7 @@ def _change(first: Run, later: Run, key: Key, family_size: int) -> Change:
     return Change(UNMEASURED)
 
 
-def _difference(first: Run, later: Run, old: Row, new: Row, family_size: int) -> Change:
+def _difference(first: ResultsRun, later: ResultsRun, old: Row, new: Row, family_size: int) -> Change:
     """Two measured numbers: by their outcomes, by their intervals, or without either."""
     if shown_unit(old) != shown_unit(new):
         return Change(CHANGED, why="other units: no difference can be taken")
@@ -193,7 +194,7 @@ def _value(row: Row) -> float:
     return value
 
 
-def _deterministic(first: Run, later: Run, model: str) -> bool:
+def _deterministic(first: ResultsRun, later: ResultsRun, model: str) -> bool:
     """Same machine key, weights, problems and options: then VERDICTS.md, section 4, allows no change and needs no statistics."""
     environments = [run.environment for run in (first, later)]
     keys = [[environment.get("options", ""), *(environment.get(name) for name in ENVIRONMENT)] for environment in environments]
@@ -204,7 +205,7 @@ def _deterministic(first: Run, later: Run, model: str) -> bool:
     return complete and (keys[0], torch[0], inputs[0], devices[0]) == (keys[1], torch[1], inputs[1], devices[1])
 
 
-def _outcomes(first: Run, later: Run, old: Row, new: Row) -> tuple[np.ndarray, np.ndarray] | None:
+def _outcomes(first: ResultsRun, later: ResultsRun, old: Row, new: Row) -> tuple[np.ndarray, np.ndarray] | None:
     """Right or wrong per problem of both rows, bool [n] each; None unless both are about the same problems in the same order."""
     packed_bits = [row.detail.get("outcomes") for row in (old, new)]
     problems = {row.detail.get("problems") for row in (old, new)}
@@ -215,7 +216,7 @@ def _outcomes(first: Run, later: Run, old: Row, new: Row) -> tuple[np.ndarray, n
         return None
     from codi_bench.records.baseline import unpack_bits
 
-    def unpack(run: Run, row: Row) -> np.ndarray:
+    def unpack(run: ResultsRun, row: Row) -> np.ndarray:
         assert row.n is not None
         try:
             bits = unpack_bits(row.detail["outcomes"], row.n)
@@ -249,7 +250,7 @@ def _by_outcomes(old: np.ndarray, new: np.ndarray, delta: float, scale: float, f
     )
 
 
-def _also(first: Run, later: Run, old: Row, new: Row) -> Iterator[tuple[str, str]]:
+def _also(first: ResultsRun, later: ResultsRun, old: Row, new: Row) -> Iterator[tuple[str, str]]:
     """(word, old → new) of everything beside the number."""
     if old.validity != new.validity:
         fragile = " and ".join(run.label for run, row in ((first, old), (later, new)) if row.detail.get("fragile"))
@@ -268,7 +269,7 @@ def _also(first: Run, later: Run, old: Row, new: Row) -> Iterator[tuple[str, str
         yield "protocol differs", "the protocol's own words differ: the difference is between protocols"
 
 
-def _inputs(first: Run, later: Run) -> Iterator[str]:
+def _inputs(first: ResultsRun, later: ResultsRun) -> Iterator[str]:
     """Whether a name means the same model and the same problems in both runs, and whether both were asked for the same."""
     old, new = ((run.environment.get("options") or "none") for run in (first, later))
     if old != new:

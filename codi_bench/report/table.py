@@ -21,13 +21,13 @@ CAME_OUT = {"REPRODUCED": "●", "NOT REPRODUCED": "○", "INCONCLUSIVE": "◐"}
 CAME_OUT_LEGEND = "does the published number come out?   ● REPRODUCED   ○ NOT REPRODUCED   ◐ INCONCLUSIVE"
 UNITS = {"fraction": ", %", "points": ", points", "nats": ", nats"}
 REPORTING = {"gpt2": "GPT-2", "llama-3.2-1b": "LLaMA-1B"}  # the models that the first study is about
-BESIDE = REPORTING | {"coconut-gpt2": "Coconut"}  # and one whose published numbers stand beside itself alone
+COUNTERPART_NAMES = REPORTING | {"coconut-gpt2": "Coconut"}  # and one whose published numbers stand beside itself alone
 REPORTED, SOUND = "reported", "sound"
 ORDER = ("accuracy", "mean", "std", "tau", "min", "max", "test_accuracy", "auc", "gain", "train_accuracy", "gap", "drop_bot")
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """One metric of one claim under one protocol on one model, as text; "" where there is nothing.
 
     study: what the source printed, by the study's model, and its place. mark: of the regression, or of the status. place: the
@@ -54,18 +54,18 @@ class Line:
 
 def measured_models(rows: Sequence[Row]) -> list[str]:
     """The models that get a table: everything measured, and the user's and embedded models that were blocked."""
-    models = {row.model for row in rows if row.status != NOT_RUN and row.model not in BESIDE}
+    models = {row.model for row in rows if row.status != NOT_RUN and row.model not in COUNTERPART_NAMES}
     return sorted(models | {row.model for row in rows if row.status == OK})
 
 
 def counterparts(model: str) -> list[str]:
     """The published models to show beside a model: itself, or the study's that share the first part of its name, else both."""
-    if model in BESIDE:
+    if model in COUNTERPART_NAMES:
         return [model]
     return [name for name in REPORTING if model.split("-")[0] == name.split("-")[0]] or list(REPORTING)
 
 
-def table(rows: Sequence[Row], environment: dict, model: str) -> list[Line]:
+def table(rows: Sequence[Row], environment: dict, model: str) -> list[TableLine]:
     """The lines of one model, family after family of claims; of no model (""), what the study printed."""
     published_models, lines = counterparts(model), []
     protocols = list(dict.fromkeys([REPORTED, *(row.protocol for row in rows if row.model == model)]))
@@ -88,14 +88,14 @@ def table(rows: Sequence[Row], environment: dict, model: str) -> list[Line]:
     return lines
 
 
-def _line(claim: str, metric: str, protocol: str, study: dict[str, tuple[str, str]], row: Row | None, family: str) -> Line:
+def _line(claim: str, metric: str, protocol: str, study: dict[str, tuple[str, str]], row: Row | None, family: str) -> TableLine:
     if row is None:
-        return Line(claim, metric, protocol, study, family=family)
+        return TableLine(claim, metric, protocol, study, family=family)
     status = {"mark": mark(row), "regression": outcome(row)}
     if row.status != OK:
-        return Line(claim, metric, protocol, study, family=family, **status)
+        return TableLine(claim, metric, protocol, study, family=family, **status)
     decide = row.detail.get("decide") if protocol != REPORTED else None  # what decides is more problems, soundly
-    return Line(
+    return TableLine(
         claim,
         metric,
         protocol,
@@ -104,7 +104,7 @@ def _line(claim: str, metric: str, protocol: str, study: dict[str, tuple[str, st
         measured=number(row.measured, shown_unit(row)),
         place=place(row),
         null=number(row.null, shown_unit(row)),
-        p=f"{row.null['p']:.2g}" if row.null and known(row.null.get("p")) else "",
+        p=f"{row.null['p']:.2g}" if row.null and is_number(row.null.get("p")) else "",
         word=f"{word(row.validity)}{'*' if row.detail.get('fragile') else ''}" if row.validity else "",
         decide=f"n ≥ {decide}" if decide else "",
         family=family,
@@ -142,7 +142,7 @@ def outcome(row: Row) -> str:
     return f"{mark(row)} {row.status.upper().replace('-', ' ')}{suffix}"
 
 
-def known(x: float | None) -> TypeGuard[float]:
+def is_number(x: float | None) -> TypeGuard[float]:
     """Is it a number? NaN is none: nothing that is not a number is printed as one."""
     return x is not None and not math.isnan(x)
 
@@ -168,8 +168,8 @@ def number(value: Number | Mapping[str, float | None] | None, unit: str, sign: s
         return f"{round(100 * x if unit == 'fraction' else x, 1) + 0.0:.1f}"  # never -0.0
 
     point, low, high = value.get("value"), value.get("low"), value.get("high")
-    ends = (show(low), show(high)) if known(low) and known(high) else None
-    if not known(point):
+    ends = (show(low), show(high)) if is_number(low) and is_number(high) else None
+    if not is_number(point):
         return f"{ends[0]}–{ends[1]}{sign}" if ends else ""
     return show(point) + sign + (f" [{ends[0]}, {ends[1]}]" if ends else "")
 
@@ -209,7 +209,7 @@ def winners_among(environment: dict, claims: Sequence[str], model: str) -> list[
     """The same in short, a line a pair: what concerns one model and some claims; its interval only where there is no p."""
     return [
         f"winner by {comparison['metric']} ({comparison['claim']}): {comparison['winner'] or 'none'}, "
-        + _difference(comparison, interval=not known(comparison.get("p")))
+        + _difference(comparison, interval=not is_number(comparison.get("p")))
         for comparison in (environment.get("winners") or {}).values()
         if comparison["claim"] in claims and model in comparison["models"]
     ]
@@ -226,8 +226,8 @@ def _difference(comparison: Winner, *, interval: bool = True) -> str:
     scale, digits, unit = (
         (1, 3, "") if comparison["metric"] == "auc" else (1 if comparison["unit"] == "points" else 100, 1, " points")
     )
-    band = f" [{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]" if interval and known(low) and known(high) else ""
-    p = f", p = {comparison['p']:.2g}" if known(comparison.get("p")) else ""
+    band = f" [{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]" if interval and is_number(low) and is_number(high) else ""
+    p = f", p = {comparison['p']:.2g}" if is_number(comparison.get("p")) else ""
     return f"{' - '.join(comparison['models'])} = {scale * value:+.{digits}f}{band}{unit}{p}"
 
 

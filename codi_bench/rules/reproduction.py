@@ -187,7 +187,7 @@ def fact(measured: float | str, reported: float | str, *, printed_unit: float = 
     return Outcome(word, f"fact: measured {measured}, reported {reported}")
 
 
-def order(difference: Estimate) -> Outcome:
+def reproduce_order(difference: Estimate) -> Outcome:
     """The claim "A above B", judged by the 95 % interval of A - B; an end at 0 contains it."""
     return _by_interval(
         difference,
@@ -202,7 +202,7 @@ CASES: dict[str, Callable[..., Outcome]] = {
     "other-list": other_list,
     "stated-range": stated_range,
     "fact": fact,
-    "order": order,
+    "order": reproduce_order,
 }
 
 

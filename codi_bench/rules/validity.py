@@ -203,7 +203,7 @@ def _check_interval(theta: Estimate) -> None:
         raise MeasureError(f"interval {theta.low} to {theta.high} is upside down")
 
 
-def sound(
+def sound_verdict(
     theta: Estimate,
     *,
     delta: float,
@@ -251,7 +251,7 @@ def sound(
     return Verdict(word, why, fragile)
 
 
-def reported(
+def protocol_artefact(
     measured: float,
     *,
     null_mean: float | None,
@@ -313,7 +313,7 @@ def none_stands_out(
     return _underpowered(why, n=n, se=se, delta=margin, z=z, fragile=fragile)
 
 
-def order(difference: Estimate, *, unit: str = "points") -> Verdict:
+def order_verdict(difference: Estimate, *, unit: str = "points") -> Verdict:
     """The claim "A above B" by the 95 % interval of A - B: above 0 SUPPORTED, below 0 REFUTED, else UNDERPOWERED, also at 0.
 
     There is no smallest difference that counts, so no number of problems is named.

@@ -155,7 +155,7 @@ def _frozen(arrays: Arrays) -> Arrays:
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredEntry:
     """A file of the store, its bytes, and when it was last used (seconds since 1970)."""
 
     path: Path
@@ -168,18 +168,18 @@ class Entry:
         return max(0.0, time.time() - self.used)
 
 
-def entries(folder: Path) -> list[Entry]:
+def entries(folder: Path) -> list[StoredEntry]:
     """What is stored, least recently used first."""
     listing = []
     for path in folder.glob("*.safetensors"):
         with suppress(OSError):  # gone meanwhile
             stat = path.stat()
             last_use = _lock(path).stat().st_mtime if _lock(path).exists() else stat.st_mtime
-            listing.append(Entry(path, stat.st_size, last_use))
+            listing.append(StoredEntry(path, stat.st_size, last_use))
     return sorted(listing, key=lambda entry: (entry.used, entry.path.name))
 
 
-def evict(folder: Path, bound: float, *, older: float = math.inf, keep: Path | None = None) -> list[Entry]:
+def evict(folder: Path, bound: float, *, older: float = math.inf, keep: Path | None = None) -> list[StoredEntry]:
     """Remove what was not used for `older` seconds, then the least recently used until the rest fits `bound` bytes.
 
     Never `keep`, nor what is locked or in use. What killed processes left half-written goes too. Returns what went.
@@ -188,7 +188,7 @@ def evict(folder: Path, bound: float, *, older: float = math.inf, keep: Path | N
     for remnant in folder.glob(".*.safetensors.*"):
         path = folder / remnant.name[1:].rpartition(".")[0]
         with suppress(OSError):
-            entry = Entry(remnant, remnant.stat().st_size, remnant.stat().st_mtime)
+            entry = StoredEntry(remnant, remnant.stat().st_size, remnant.stat().st_mtime)
             with FileLock(_lock(path), timeout=0):
                 remnant.unlink()
             removals.append(entry)

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-Held = TypeVar("Held")
+Parsed = TypeVar("Parsed")
 
 
-def read_json(path: Path, validate: Callable[..., Held], *, finite: bool = False) -> Held:
+def read_json(path: Path, validate: Callable[..., Parsed], *, finite: bool = False) -> Parsed:
     """What a file holds, by the `validate_json` of a pydantic schema: no text is taken for a number, no number for a truth.
 
     finite: NaN, infinities and what overflows to one are refused wherever they stand. A field that is there twice always is:

@@ -18,7 +18,7 @@ import torch
 from codi_bench.store.cache import Arrays
 
 
-def anew(kind: type, function, /, *arguments, **settings):
+def uncached(kind: type, function, /, *arguments, **settings):
     """`function(*given, **settings)`: what stands in for a bench's `kept` where nothing is stored."""
     return function(*arguments, **settings)
 

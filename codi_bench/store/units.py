@@ -92,7 +92,7 @@ class Definition:
 
 
 @dataclass(frozen=True)
-class Place:
+class ModulePlace:
     """A module that a name stands for. own: it is one of ours."""
 
     name: str
@@ -117,14 +117,14 @@ class Module:
             for symbol in unit.names:
                 self.defined.setdefault(symbol, []).append(unit)
 
-    def lookup(self, name: str, sources: Sources, seen: frozenset = frozenset()) -> Definition | Place | str | None:
+    def lookup(self, name: str, sources: Sources, seen: frozenset = frozenset()) -> Definition | ModulePlace | str | None:
         """What a name of this module stands for: a definition of ours, a module, or in words something of another package."""
         if name in self.defined:
             units = tuple(self.defined[name])
             return Definition(units, units[0].names.index(name))
         if name not in self.imports or (self.name, name) in seen:
             submodule = f"{self.name}.{name}"
-            return Place(submodule) if self.package and sources.module(submodule) else None
+            return ModulePlace(submodule) if self.package and sources.module(submodule) else None
         where, inner = self.imports[name]
         return resolve(where, inner, sources, seen | {(self.name, name)})
 
@@ -139,17 +139,19 @@ class Module:
         return self._effects.get(unit, [])
 
 
-def resolve(where: str, inner: str | None, sources: Sources, seen: frozenset = frozenset()) -> Definition | Place | str | None:
+def resolve(
+    where: str, inner: str | None, sources: Sources, seen: frozenset = frozenset()
+) -> Definition | ModulePlace | str | None:
     """What `from where import inner` gives, or `import where` where inner is None."""
     if where == HASHING:  # how code is hashed makes no number
         return inner
     module = sources.module(where)
     if inner is None:
-        return Place(where)
+        return ModulePlace(where)
     if module is None:
         return f"{where}.{inner}"
     target = module.lookup(inner, sources, seen)
-    return target if target is not None or not sources.module(f"{where}.{inner}") else Place(f"{where}.{inner}")
+    return target if target is not None or not sources.module(f"{where}.{inner}") else ModulePlace(f"{where}.{inner}")
 
 
 def imports_in(node: ast.AST, module: Module) -> Iterator[tuple[str, tuple[str, str | None]]]:
@@ -175,7 +177,7 @@ def imports_in(node: ast.AST, module: Module) -> Iterator[tuple[str, tuple[str, 
 
 
 @dataclass(frozen=True)
-class Form:
+class UnitForm:
     """A unit with its names taken out. text: what is left; edges: what it names of ours, in the order of its first mention."""
 
     text: str
@@ -187,14 +189,14 @@ class Unit:
 
     def __init__(self, module: Module, statement: ast.stmt, names: tuple[str, ...]) -> None:
         self.module, self.statement, self.names = module, statement, names
-        self._form: Form | None = None
+        self._form: UnitForm | None = None
         self._digests: dict[int, str] = {}
 
-    def form(self, sources: Sources) -> Form:
+    def form(self, sources: Sources) -> UnitForm:
         if self._form is None:
             writer = Writer(self, sources)
             writer.write(self.statement, None)
-            self._form = Form(" ".join(writer.parts), tuple(writer.edges))
+            self._form = UnitForm(" ".join(writer.parts), tuple(writer.edges))
         return self._form
 
     def digest(self, rounds: int, sources: Sources) -> str:
@@ -266,7 +268,7 @@ class Writer:
         target = self._target(name, scope)
         self.parts.append(target if isinstance(target, str) else self._reference(target))
 
-    def _target(self, name: str, scope: Scope | None) -> str | Definition | Place:
+    def _target(self, name: str, scope: Scope | None) -> str | Definition | ModulePlace:
         """What a name stands for here; a local, a builtin and what belongs to another package in words."""
         innermost, level = scope, scope
         while level is not None:
@@ -284,7 +286,7 @@ class Writer:
         target = self.unit.module.lookup(name, self.sources)
         return target if target is not None else f"builtins.{name}" if hasattr(builtins, name) else f"?{name}"
 
-    def _reference(self, target: Definition | Place) -> str:
+    def _reference(self, target: Definition | ModulePlace) -> str:
         if isinstance(target, Definition):
             if self.unit in target.units:
                 return f"self{target.index}"
@@ -302,10 +304,10 @@ class Writer:
             chain.append(inner.attr)
             inner = inner.value
         target = self._target(inner.id, scope) if isinstance(inner, ast.Name) else None
-        if not isinstance(target, Place):
+        if not isinstance(target, ModulePlace):
             self._plain(node, scope)
             return
-        while chain and isinstance(target, Place):
+        while chain and isinstance(target, ModulePlace):
             member = resolve(target.name, chain[-1], self.sources)
             if member is None:  # made while the program runs
                 member = f"?{chain[-1]}"

@@ -10,7 +10,7 @@ from typing import TypedDict, cast
 import numpy as np
 import torch
 
-from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patched, check_known
+from codi_bench.audits.patching import DONOR, RANDOM, SAME, PatchOutcomes, check_known
 from codi_bench.claims.claim import NORMAL, OWN, ZERO, Captured, Effects, T
 from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS, NUM_PROBLEMS
 from codi_bench.errors import MeasureError, MissingProblemsError, ProblemError
@@ -256,7 +256,7 @@ class ModelBench(Once):
         step: int,
         seed: int = 0,
         vectors: Mapping[str, np.ndarray] | None = None,
-    ) -> Patched:
+    ) -> PatchOutcomes:
         pairs, known = self.pairs(n, step=step), self._known(n, step)
         check_known(known)
         rows = np.flatnonzero(known)
@@ -295,7 +295,7 @@ class ModelBench(Once):
             outcomes[0, c, rows] = _scores(texts, counterfactual)
             outcomes[1, c, rows] = _scores(texts, recipients)
             outcomes[2, c, rows] = [text != clean_text for text, clean_text in zip(texts, clean)]
-        return Patched(tuple(patches), known, *outcomes)
+        return PatchOutcomes(tuple(patches), known, *outcomes)
 
     def _known(self, n: int, step: int) -> np.ndarray:
         """Are all three problems of a pair answered rightly without a patch? bool [n]."""

@@ -34,11 +34,11 @@ from codi_bench.models.edits import BOT
 from codi_bench.records import tolerance as noise
 from codi_bench.records.baseline import Baseline, Component, Environment, Record, Recorded, load_baseline, record_key
 from codi_bench.records.results import OK, environment_of, of_model, read_results
-from codi_bench.records.tolerance import Moved, moved
+from codi_bench.records.tolerance import NoiseMove, noise_move
 from codi_bench.rules.stats import stream
 from codi_bench.store.files import write_text
 from codi_bench.suite.bench import ModelBench
-from codi_bench.suite.engine import judge, published, record_of
+from codi_bench.suite.engine import judge, published_values, record_of
 from codi_bench.suite.environment import versions
 from codi_bench.suite.suite import Suite
 
@@ -47,7 +47,7 @@ CAPABILITY = "ATEN_CPU_CAPABILITY"  # PyTorch's own: the instruction set that it
 NO_NULL = 2  # permutations where only the number itself is wanted
 FEWEST_TURNED = 1e-3  # share of outcomes: what was not seen in a few runs may still happen elsewhere
 Key = tuple[str, str, str]  # model, claim, key of the record
-Step = tuple[str, Callable[[], dict[Key, Moved]]]  # name, measurement
+Step = tuple[str, Callable[[], dict[Key, NoiseMove]]]  # name, measurement
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ VARIATIONS = (
 
 
 @dataclass(frozen=True)
-class Plan:
+class CalibrationPlan:
     """The records of one environment that are calibrated, their baselines, and the bench of each model."""
 
     suite: Suite
@@ -110,7 +110,7 @@ def default_work() -> Path:
     return Path(os.environ.get("CODI_BENCH_CACHE") or platformdirs.user_cache_dir("codi-bench")) / "calibrate"
 
 
-def plan_of(suite: Suite, work: Path) -> Plan:
+def plan_of(suite: Suite, work: Path) -> CalibrationPlan:
     """What the suite asks for; what is measured is kept in `work`, in a folder of these records.
 
     Raises CodiBenchError where a model cannot be measured here, where nothing is recorded for this environment, and where a
@@ -136,10 +136,10 @@ def plan_of(suite: Suite, work: Path) -> Plan:
                 )
             baselines[name, claim.id], records[name, claim.id] = baseline, record
     digest = hashlib.sha256("".join(record.model_dump_json() for record in records.values()).encode()).hexdigest()[:12]
-    return Plan(suite, benches, baselines, records, work / digest)
+    return CalibrationPlan(suite, benches, baselines, records, work / digest)
 
 
-def steps(plan: Plan, results: Sequence[Path], *, runs: bool, seeds: int, turns: int, redraws: int) -> list[Step]:
+def steps(plan: CalibrationPlan, results: Sequence[Path], *, runs: bool, seeds: int, turns: int, redraws: int) -> list[Step]:
     """(name, measurement) of everything that is measured, in order; the results of other runs are read first."""
     measurements: list[Step] = [(str(path), partial(run_moves, plan, path)) for path in results]
     measurements += [(variation.of, partial(run_again, plan, variation)) for variation in plan.variations if runs]
@@ -151,7 +151,7 @@ def steps(plan: Plan, results: Sequence[Path], *, runs: bool, seeds: int, turns:
 # --- runs of the suite -----------------------------------------------------------------------------------------------
 
 
-def run_again(plan: Plan, each: Variation) -> dict[Key, Moved]:
+def run_again(plan: CalibrationPlan, each: Variation) -> dict[Key, NoiseMove]:
     """The suite once more with that changed, from an empty cache, unless its results are there already.
 
     Raises CodiBenchError, naming the log, where the run ends without results.
@@ -184,7 +184,7 @@ def run_again(plan: Plan, each: Variation) -> dict[Key, Moved]:
     return run_moves(plan, results, of=each.of)
 
 
-def run_moves(plan: Plan, path: Path, *, of: str = "") -> dict[Key, Moved]:
+def run_moves(plan: CalibrationPlan, path: Path, *, of: str = "") -> dict[Key, NoiseMove]:
     """How far the numbers of a results file are from the recorded ones. of: what was changed (default: the environment says).
 
     Raises CodiBenchError where the file is of other weights or problems.
@@ -205,21 +205,21 @@ def run_moves(plan: Plan, path: Path, *, of: str = "") -> dict[Key, Moved]:
         environments[name] = environment
     own_versions = {name: version for name, version in versions().items() if name in ("transformers", "scikit-learn")}
     other_versions = [f"{name} {facts.get(name)}" for name, version in own_versions.items() if facts.get(name) != version]
-    moves: dict[Key, Moved] = {}
+    moves: dict[Key, NoiseMove] = {}
     numbers, here = plan.numbers, plan.environment
     for row in rows:
         key = (row.model, row.claim, record_key(row.protocol, row.metric))
         if row.status == OK and key in numbers:
             where = environments[row.model]
             change = of or ", ".join([*noise.differences(here, where), *other_versions]) or "again"
-            moves[key] = moved(numbers[key], row, noise.component(here, where, library=bool(other_versions)), change)
+            moves[key] = noise_move(numbers[key], row, noise.component(here, where, library=bool(other_versions)), change)
     return moves
 
 
 # --- draws of the measures -------------------------------------------------------------------------------------------
 
 
-def draws(plan: Plan, model: str, *, seeds: int, turns: int, redraws: int) -> list[Step]:
+def draws(plan: CalibrationPlan, model: str, *, seeds: int, turns: int, redraws: int) -> list[Step]:
     """(name, measurement) of every draw of a model: other seeds, one answer turned, other problems with other seeds."""
     bench = plan.benches[model]
     places = stream(0, "calibrate", model, "turned").permutation(min(NUM_PROBED, len(bench.problems(NUM_PROBED))))[:turns]
@@ -242,7 +242,7 @@ def _other_problems(bench: ModelBench, k: int) -> ModelBench:
     return replace(bench, given=tuple(bench.given[i] for i in order))
 
 
-def _draw(plan: Plan, model: str, component: Component, name: str, bench: Bench) -> dict[Key, Moved]:
+def _draw(plan: CalibrationPlan, model: str, component: Component, name: str, bench: Bench) -> dict[Key, NoiseMove]:
     """The claims of a model measured by another bench, the sound protocol only on the same problems; kept in the work folder.
 
     A claim that the draw does not allow (a class that is too small) is left out.
@@ -252,7 +252,7 @@ def _draw(plan: Plan, model: str, component: Component, name: str, bench: Bench)
         draw: dict[str, list[float | str | None]] = {}
         for claim in plan.claims(model):
             try:
-                sound = claim.sound(bench, published(plan.baselines[model, claim.id])) if component != "sampling" else []
+                sound = claim.sound(bench, published_values(plan.baselines[model, claim.id])) if component != "sampling" else []
                 judgements = judge(claim.measure(bench), sound, bench.permutations)
             except MeasureError:
                 continue
@@ -262,18 +262,20 @@ def _draw(plan: Plan, model: str, component: Component, name: str, bench: Bench)
     numbers, values = plan.numbers, json.loads(path.read_text(encoding="utf-8"))
     keys = {(model, *text.split(" ", 1)): value for text, value in values.items()}
     return {
-        key: Moved(component, of, value - numbers[key].value, word=word) for key, (value, word) in keys.items() if key in numbers
+        key: NoiseMove(component, of, value - numbers[key].value, word=word)
+        for key, (value, word) in keys.items()
+        if key in numbers
     }
 
 
-def ablations_turned(plan: Plan, model: str, *, share: float, draws: int) -> dict[Key, list[Moved]]:
+def ablations_turned(plan: CalibrationPlan, model: str, *, share: float, draws: int) -> dict[Key, list[NoiseMove]]:
     """The ablations of both protocols derived anew where each outcome of each condition turns with probability `share`.
 
     But for the control: replacing a latent by itself is the clean run everywhere.
     """
     bench, rng = plan.benches[model], stream(0, "calibrate", model, "ablations")
     numbers = {key: number for key, number in plan.numbers.items() if key[0] == model and CLAIMS[key[1]].family == ABLATION}
-    moves: dict[Key, list[Moved]] = {key: [] for key in numbers}
+    moves: dict[Key, list[NoiseMove]] = {key: [] for key in numbers}
     of = f"{share:.2%} of the outcomes turned"
     if not numbers:
         return moves
@@ -285,10 +287,10 @@ def ablations_turned(plan: Plan, model: str, *, share: float, draws: int) -> dic
         variant = cast(Bench, replace(bench, seen=results))
         for claim in plan.claims(model):
             if claim.family == ABLATION:
-                sound = claim.sound(variant, published(plan.baselines[model, claim.id]))
+                sound = claim.sound(variant, published_values(plan.baselines[model, claim.id]))
                 for judgement in judge(claim.measure(variant), sound, bench.permutations):
                     key = (model, claim.id, judgement.key)
-                    moves[key].append(Moved("turned", of, judgement.measured.value - numbers[key].value, word=judgement.word))
+                    moves[key].append(NoiseMove("turned", of, judgement.measured.value - numbers[key].value, word=judgement.word))
     return moves
 
 
@@ -302,13 +304,13 @@ def _words_rest_on(full: Sweep, num_latents: int) -> Sweep:
 # --- what follows ----------------------------------------------------------------------------------------------------
 
 
-def share_turned(plan: Plan, moves: dict[Key, list[Moved]]) -> tuple[int, int, float]:
+def share_turned(plan: CalibrationPlan, moves: dict[Key, list[NoiseMove]]) -> tuple[int, int, float]:
     """(outcomes that turned, outcomes measured again, upper bound of their share, not below FEWEST_TURNED) elsewhere."""
     flips, outcomes, share = noise.churn((number, noise.noise_of(moves.get(key, ()))) for key, number in plan.numbers.items())
     return flips, outcomes, max(FEWEST_TURNED, share) if outcomes else FEWEST_TURNED
 
 
-def answers_turning(plan: Plan, model: str, claim: str, share: float) -> int:
+def answers_turning(plan: CalibrationPlan, model: str, claim: str, share: float) -> int:
     """How many answers of a model may turn in one night; 1 for ablations, whose noise is that of a night's share of outcomes."""
     if CLAIMS[claim].family == ABLATION:
         return 1
@@ -316,7 +318,7 @@ def answers_turning(plan: Plan, model: str, claim: str, share: float) -> int:
     return noise.turning(share, max(answers, default=1))
 
 
-def calibrated(plan: Plan, moves: dict[Key, list[Moved]]) -> list[Baseline]:
+def calibrated(plan: CalibrationPlan, moves: dict[Key, list[NoiseMove]]) -> list[Baseline]:
     """The baselines with the tolerances that follow from what was measured; nothing else of them changes."""
     baselines, (*_, share) = [], share_turned(plan, moves)
     for (model, claim), record in plan.records.items():
@@ -330,7 +332,7 @@ def calibrated(plan: Plan, moves: dict[Key, list[Moved]]) -> list[Baseline]:
     return baselines
 
 
-def faults(plan: Plan, moves: dict[Key, list[Moved]]) -> list[str]:
+def faults(plan: CalibrationPlan, moves: dict[Key, list[NoiseMove]]) -> list[str]:
     """Numbers that another batch size or one thread moved, in words: they should be the same bits."""
     numbers = plan.numbers
     return [

@@ -33,7 +33,7 @@ from codi_bench.records.baseline import (
 )
 from codi_bench.records.changes import compare
 from codi_bench.records.results import BLOCKED, OK, Row
-from codi_bench.records.tolerance import kept, tolerance_of
+from codi_bench.records.tolerance import carry_over, tolerance_of
 from codi_bench.rules import validity
 from codi_bench.rules.reproduction import Outcome, Regression, equivalence_margin, reproduce
 from codi_bench.rules.stats import Estimate
@@ -42,7 +42,7 @@ from codi_bench.store.code import Code, code_of
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.environment import environment
 from codi_bench.suite.log_bench import LogBench
-from codi_bench.suite.winners import packed
+from codi_bench.suite.winners import packed_scores
 
 SCALE = {"points": 0.01}  # rules count in fractions
 DRIFTED: Literal["DRIFTED"] = Regression.DRIFTED.value
@@ -52,7 +52,7 @@ Unit = Literal["fraction", "points", "features", "count"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimResult:
     """Rows of one claim on one model, why it is red (empty: it is not), and the record that would be proposed."""
 
     rows: list[Row]
@@ -61,7 +61,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Assessment:
     """A measured number under one protocol with the word of its validity (verdict: None where no rule gives one)."""
 
     protocol: str
@@ -87,7 +87,7 @@ class Printed(TypedDict, total=False):
 
 def measure_claim(
     bench: ModelBench | LogBench, claim: Claim, baseline: Baseline, *, compare: bool = True, recorded: int = 1
-) -> Finding:
+) -> ClaimResult:
     """Measure one claim under both protocols and compare it with what is reported and recorded.
 
     What goes wrong while measuring gives `blocked` rows, never an exception; where the sound protocol alone cannot be measured,
@@ -99,9 +99,12 @@ def measure_claim(
     try:
         reported = claim.measure(cast(Bench, bench))
     except (CodiBenchError, RuntimeError) as error:  # RuntimeError: out of memory, or what a device says
-        return Finding(unmeasured(name, claim, baseline, BLOCKED, one_line(error)), [])
+        return ClaimResult(unmeasured(name, claim, baseline, BLOCKED, one_line(error)), [])
     try:
-        judgements, blocked_rows = judge(reported, claim.sound(cast(Bench, bench), published(baseline)), bench.permutations), []
+        judgements, blocked_rows = (
+            judge(reported, claim.sound(cast(Bench, bench), published_values(baseline)), bench.permutations),
+            [],
+        )
     except (CodiBenchError, RuntimeError) as error:
         judgements = judge(reported, [], bench.permutations)
         blocked_rows = [Row(claim.id, name, "-", SOUND, BLOCKED, reason=one_line(error))]
@@ -130,17 +133,17 @@ def measure_claim(
     red = list(
         dict.fromkeys([*changes, *(row.reason for row in rows if row.regression == DRIFTED and row.reason not in changes)])
     )
-    return Finding([*rows, *blocked_rows], [f"{claim.id} on {name}: {line}" for line in red], proposal)
+    return ClaimResult([*rows, *blocked_rows], [f"{claim.id} on {name}: {line}" for line in red], proposal)
 
 
-def published(baseline: Baseline) -> dict[str, float]:
+def published_values(baseline: Baseline) -> dict[str, float]:
     """The printed numbers by metric, of a range its lower end: what a sound protocol halves to find the effect that counts."""
     return {
         metric: cast(float, number.low) if number.value is None else number.value for metric, number in baseline.reported.items()
     }
 
 
-def judge(reported: list[Measured], sound: list[Measured], permutations: int) -> list[Judged]:
+def judge(reported: list[Measured], sound: list[Measured], permutations: int) -> list[Assessment]:
     """The words of both protocols: ARTEFACT where the published protocol makes its number itself, else that of the sound row."""
     words = {measured.metric: measured.verdict for measured in sound}
     judgements = []
@@ -149,11 +152,11 @@ def judge(reported: list[Measured], sound: list[Measured], permutations: int) ->
         if measured.null is not None and measured.nominal is not None:
             scale = SCALE.get(measured.unit, 1.0)
             null, nominal = scale * measured.null.value, scale * measured.nominal
-            verdict = validity.reported(
+            verdict = validity.protocol_artefact(
                 scale * measured.value, null_mean=null, nominal=nominal, p_null=measured.null.p, permutations=permutations
             )
-        judgements.append(Judged(REPORTED, measured, verdict or words.get(measured.metric)))
-    return judgements + [Judged(SOUND, measured, measured.verdict) for measured in sound]
+        judgements.append(Assessment(REPORTED, measured, verdict or words.get(measured.metric)))
+    return judgements + [Assessment(SOUND, measured, measured.verdict) for measured in sound]
 
 
 def unmeasured(model: str, claim: Claim, baseline: Baseline, status: schema.Status, reason: str) -> list[Row]:
@@ -171,7 +174,7 @@ def unmeasured(model: str, claim: Claim, baseline: Baseline, status: schema.Stat
 def _row(
     bench: ModelBench | LogBench,
     claim: Claim,
-    judged: Judged,
+    judged: Assessment,
     baseline: Baseline,
     record: Record | None,
     same: bool,
@@ -201,7 +204,7 @@ def _row(
     if measured.outcomes is not None:
         detail["outcomes"] = pack_bits(measured.outcomes)
     if measured.ranked is not None:
-        detail["ranked"] = packed(measured.ranked)
+        detail["ranked"] = packed_scores(measured.ranked)
     if judged.verdict is not None:
         detail |= {"validity": judged.verdict.why, "fragile": judged.verdict.fragile, "decide": judged.verdict.decide}
     reported = baseline.reported.get(measured.metric) if judged.protocol == REPORTED else None
@@ -220,7 +223,7 @@ def _row(
         reported=_number(reported),
         measured=_number(measured),
         recorded=_number(number),
-        null=None if measured.null is None else cast(schema.Null, asdict(measured.null)),
+        null=None if measured.null is None else cast(schema.NullNumber, asdict(measured.null)),
         cell=measured.cell,
         seeds=claim.seeds,
         reproduction=cast(schema.Reproduction, reproduction.word.value) if reproduction else None,
@@ -232,7 +235,7 @@ def _row(
 
 
 def _compare(
-    judged: Judged, number: Recorded, tolerance: Tolerance | None, same: bool, family_size: int
+    judged: Assessment, number: Recorded, tolerance: Tolerance | None, same: bool, family_size: int
 ) -> tuple[schema.Regression, str]:
     """DRIFTED or SAME for one metric, and the line that names stored, measured and tolerance."""
     comparison = compare(number, _recorded(judged), tolerance, same=same, family_size=family_size)
@@ -251,7 +254,7 @@ def _identity_changes(baseline: Baseline, record: Record, proposal: Record) -> l
     ]
 
 
-def record_of(bench: ModelBench | LogBench, claim: Claim, found: list[Judged]) -> Record:
+def record_of(bench: ModelBench | LogBench, claim: Claim, found: list[Assessment]) -> Record:
     """What would be recorded of a claim that was measured here, with everything that it depends on."""
     return Record(
         environment=environment(bench.model.device, bench.model.dtype),
@@ -267,7 +270,7 @@ def record_of(bench: ModelBench | LogBench, claim: Claim, found: list[Judged]) -
     )
 
 
-def _recorded(judged: Judged) -> Recorded:
+def _recorded(judged: Assessment) -> Recorded:
     m = judged.measured
     verdict = judged.verdict or Verdict(None, "")
     return Recorded(
@@ -311,7 +314,7 @@ def accept(baseline: Baseline, proposal: Record, reason: str) -> Baseline:
     records = sorted([*rest, proposal.model_copy(update={"reason": reason})], key=lambda record: str(record.environment))
     metrics = next((record.metrics for record in baseline.recorded if record.environment == proposal.environment), {})
     tolerance = {
-        metric: kept(baseline.tolerance[metric], metrics.get(metric), number)
+        metric: carry_over(baseline.tolerance[metric], metrics.get(metric), number)
         if metric in baseline.tolerance
         else tolerance_of(number, {})
         for metric, number in proposal.metrics.items()

@@ -12,7 +12,7 @@ from codi_bench.thoughts.decoded import LOGS
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModelRequest:
     """A model of this run: its name, and where it lies if the user said so (a folder or a hub name, with its base).
 
     log: what lies there is a released log, on which claims are measured that need no more.
@@ -43,7 +43,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Judged:
+class PairOutcome:
     """One measured pair. word: ok, red, blocked, unchecked or not-run; lines: why it is red."""
 
     rows: list[Row]

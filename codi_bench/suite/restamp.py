@@ -17,7 +17,7 @@ from codi_bench.suite.log_bench import LogBench
 from codi_bench.thoughts.decoded import LOGS
 
 
-def restamped(
+def restamp(
     report: Path, folder: Path, models: Sequence[str] = (), claims: Sequence[str] = ()
 ) -> tuple[list[Baseline], list[str]]:
     """The baselines whose record a run has just measured SAME under other code, restamped; and why others are left.

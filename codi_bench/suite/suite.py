@@ -31,7 +31,7 @@ from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.environment import available, environment, own_gpu, versions
 from codi_bench.suite.log_bench import LogBench
 from codi_bench.suite.preflight import preflight
-from codi_bench.suite.request import Asked, Judged
+from codi_bench.suite.request import ModelRequest, PairOutcome
 from codi_bench.thoughts.decoded import LOGS
 
 FEWEST_PERMUTATIONS = holm_permutations(max(FAMILY_TESTS.values()))
@@ -109,7 +109,7 @@ class Suite:
         options = (("--n", self.n), ("--permutations", self.permutations if self.permutations != DEFAULT_PERMUTATIONS else None))
         return ", ".join(f"{name} {value}" for name, value in options if value is not None)
 
-    def is_slow(self, asked: Asked, wanted: Claim) -> bool:
+    def is_slow(self, asked: ModelRequest, wanted: Claim) -> bool:
         """Is it measured under `-m slow` alone?
 
         On a log everything is counted at once. That a model is slow holds for the embedded one on a CPU, of claims not asked for.
@@ -117,7 +117,7 @@ class Suite:
         on_model = asked.registered.slow if asked.registered and not (self.gpu or self.claims or asked.path) else ()
         return not asked.log and (wanted.slow or wanted.family in on_model)
 
-    def measure(self, asked: Asked, wanted: Claim) -> Judged:
+    def measure(self, asked: ModelRequest, wanted: Claim) -> PairOutcome:
         """Measure one claim on one model; whatever goes wrong while measuring is a row, not an exception."""
         try:
             baseline = load_baseline(self.baseline_folder, asked.name, wanted.id)
@@ -125,7 +125,7 @@ class Suite:
         except CodiBenchError as error:  # a damaged baseline or damaged embedded weights
             return _unusable(asked, wanted, str(error))
         if status != OK:
-            return Judged(engine.unmeasured(asked.name, wanted, baseline, status, why), status, [why])
+            return PairOutcome(engine.unmeasured(asked.name, wanted, baseline, status, why), status, [why])
         bench = self._bench(asked)
         try:
             finding = engine.measure_claim(bench, wanted, baseline, compare=not self.changed, recorded=self.recorded)
@@ -133,12 +133,12 @@ class Suite:
             return _unusable(asked, wanted, f"{path_of(self.baseline_folder, asked.name, wanted.id)}: {error}; mend it by hand")
         reasons = [row.reason for row in finding.rows if row.status == BLOCKED]
         if finding.red:
-            return Judged(finding.rows, "red", finding.red, finding.proposal)
+            return PairOutcome(finding.rows, "red", finding.red, finding.proposal)
         if reasons:
-            return Judged(finding.rows, BLOCKED, reasons[:1])
+            return PairOutcome(finding.rows, BLOCKED, reasons[:1])
         if not baseline.recorded or self.changed:
             return self._unrecorded(asked, wanted, finding)
-        return Judged(finding.rows, OK, [], finding.proposal)
+        return PairOutcome(finding.rows, OK, [], finding.proposal)
 
     def bench_of(self, name: str) -> tuple[ModelBench | None, str]:
         """The bench of a model for what is no claim, or None and why it cannot be measured in this run."""
@@ -159,7 +159,7 @@ class Suite:
         """
         pairs, names = {(row.claim, row.model) for row in rows}, {row.model for row in rows}
         missing = []
-        models = {name: Asked(name, log=name in LOGS) for name in (*REGISTRY, *LOGS)}
+        models = {name: ModelRequest(name, log=name in LOGS) for name in (*REGISTRY, *LOGS)}
         models |= {model.name: model for model in self.asked_models}
         for name, model in models.items():
             for definition in CLAIMS.values():
@@ -241,17 +241,17 @@ class Suite:
             "layers": layers,
         }
 
-    def _unrecorded(self, model: Asked, claim: Claim, finding: engine.Finding) -> Judged:
+    def _unrecorded(self, model: ModelRequest, claim: Claim, finding: engine.ClaimResult) -> PairOutcome:
         where = f"{claim.id} on {model.name}"
         if self.changed:
-            return Judged(finding.rows, "unchecked", [f"{where}: {self.changed} is not what was recorded"], finding.proposal)
+            return PairOutcome(finding.rows, "unchecked", [f"{where}: {self.changed} is not what was recorded"], finding.proposal)
         failures = [row for row in finding.rows if row.reproduction == Reproduction.NOT_REPRODUCED]
         reproduces = any(row.reproduction == Reproduction.REPRODUCED for row in finding.rows)
         if failures:
             lines = [f"{where}: {row.metric}: {row.reproduction}, {row.detail['reproduction']}" for row in failures]
-            return Judged(finding.rows, "red", lines, finding.proposal)
+            return PairOutcome(finding.rows, "red", lines, finding.proposal)
         if model.registered is not None and model.registered.embedded:
-            return Judged(
+            return PairOutcome(
                 finding.rows,
                 "red",
                 [
@@ -261,16 +261,16 @@ class Suite:
                 finding.proposal,
             )
         if reproduces:
-            return Judged(finding.rows, OK, [], finding.proposal)
-        return Judged(finding.rows, "unchecked", [f"{where}: nothing is recorded for this model"], finding.proposal)
+            return PairOutcome(finding.rows, OK, [], finding.proposal)
+        return PairOutcome(finding.rows, "unchecked", [f"{where}: nothing is recorded for this model"], finding.proposal)
 
-    def _checked(self, model: Asked) -> tuple[Status, str]:
+    def _checked(self, model: ModelRequest) -> tuple[Status, str]:
         """Whether this model can be measured, and if not, why: found out once a run."""
         if model.name not in self.stopped:
             self.stopped[model.name] = self._check(model)
         return self.stopped[model.name]
 
-    def _check(self, model: Asked) -> tuple[Status, str]:
+    def _check(self, model: ModelRequest) -> tuple[Status, str]:
         device, known = self._device(model), model.registered
         remedy = ""
         if known and known.hub:
@@ -294,22 +294,22 @@ class Suite:
         why = preflight(bench, reported)
         return (BLOCKED, why) if why else (OK, "")
 
-    def _bench(self, model: Asked) -> ModelBench | LogBench:
+    def _bench(self, model: ModelRequest) -> ModelBench | LogBench:
         if model.name not in self.benches:
             self.benches[model.name] = self._log_bench(model) if model.log else self._load(model)
         return self.benches[model.name]
 
-    def _model_bench(self, model: Asked) -> ModelBench:
+    def _model_bench(self, model: ModelRequest) -> ModelBench:
         """The bench of a model that is no log."""
         bench = self._bench(model)
         assert isinstance(bench, ModelBench)
         return bench
 
-    def _log_bench(self, log: Asked) -> LogBench:
+    def _log_bench(self, log: ModelRequest) -> LogBench:
         assert log.path is not None  # --log names one
         return LogBench.read(log.name, Path(log.path), permutations=self.permutations or DEFAULT_PERMUTATIONS)
 
-    def _load(self, model: Asked) -> ModelBench:
+    def _load(self, model: ModelRequest) -> ModelBench:
         problems = self._set(model)
         path = model.path
         checkpoint = load(
@@ -332,16 +332,16 @@ class Suite:
             other=self._partner(model),
         )
 
-    def _partner(self, model: Asked) -> Callable[[], ModelBench] | None:
+    def _partner(self, model: ModelRequest) -> Callable[[], ModelBench] | None:
         """The bench of the model that this one is compared with: the registered one, or the other one of two that were given."""
         by_name = {other.name: other for other in self.asked_models}
         if model.registered is not None:
             name = model.registered.partner
-            return lambda: self._model_bench(by_name.get(name) or Asked(name))
+            return lambda: self._model_bench(by_name.get(name) or ModelRequest(name))
         candidates = [other for other in self.asked_models if other.registered is None and other.name != model.name]
         return partial(self._model_bench, candidates[0]) if len(candidates) == 1 else None
 
-    def _device(self, model: Asked) -> str:
+    def _device(self, model: ModelRequest) -> str:
         """`auto`: the embedded pair is recorded on the CPU and measured there unless `-m gpu` asks; published models on cuda."""
         device = self.device
         if model.log:
@@ -352,12 +352,12 @@ class Suite:
             device = "cpu"
         return device if self.worker is None else own_gpu(device, self.worker)
 
-    def _set(self, model: Asked) -> tuple[Problem, ...]:
+    def _set(self, model: ModelRequest) -> tuple[Problem, ...]:
         """The problems of a model, () for generated ones. Raises MissingProblemsError if they are not to be had."""
         name = self._set_name(model)
         return self.given.get(name) or (() if name == "generated" else tuple(load_problems(name)))
 
-    def _set_name(self, model: Asked) -> str:
+    def _set_name(self, model: ModelRequest) -> str:
         """Which problem set a model is measured on.
 
         GSM8K for the published models; for a user's own what was given (beside GSM8K the others are out of distribution), or
@@ -373,17 +373,17 @@ class Suite:
             )
         return "gsm8k" if "gsm8k" in names else names[0] if names else "generated"
 
-    def _models(self) -> list[Asked]:
+    def _models(self) -> list[ModelRequest]:
         bases = dict(self._named("--base", text) for text in self.bases)
         selection, own = [], []
-        logs = [Asked(name, path, log=True) for name, path in (self._named("--log", text) for text in self.logs)]
+        logs = [ModelRequest(name, path, log=True) for name, path in (self._named("--log", text) for text in self.logs)]
         log_names = {model.name for model in logs}
         for text in self.models:
             if "=" in text:
                 name, path = self._named("--model", text)
-                own.append(Asked(name, path, bases.pop(name, None)))
+                own.append(ModelRequest(name, path, bases.pop(name, None)))
             elif text not in log_names:
-                selection.append(Asked(entry(text).name))
+                selection.append(ModelRequest(entry(text).name))
         own_names = {model.name for model in own}
         if clashes := sorted(log_names & {*REGISTRY, *own_names}):
             raise CodiBenchError(f"--log {clashes[0]}=…: a model has that name; give the log another")
@@ -392,7 +392,9 @@ class Suite:
         if bases:
             name, base = bases.popitem()
             raise CodiBenchError(f"--base {name}={base}: belongs to no model of this run; give --model {name}=FOLDER too")
-        defaults = [] if (self.alone and (own or logs)) or log_names & {*self.models} else [Asked(name) for name in REGISTRY]
+        defaults = (
+            [] if (self.alone and (own or logs)) or log_names & {*self.models} else [ModelRequest(name) for name in REGISTRY]
+        )
         models = selection or defaults
         return [model for model in models if model.name not in own_names] + own + logs
 
@@ -412,7 +414,7 @@ class Suite:
         return name, path
 
 
-def _unusable(model: Asked, claim: Claim, reason: str) -> Judged:
+def _unusable(model: ModelRequest, claim: Claim, reason: str) -> PairOutcome:
     """A pair that cannot be judged since something that came with the package or the user's baselines is damaged: red."""
     row = Row(claim.id, model.name, "-", REPORTED, BLOCKED, regression=engine.DRIFTED, reason=reason)
-    return Judged([row], "red", [reason])
+    return PairOutcome([row], "red", [reason])

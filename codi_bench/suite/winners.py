@@ -49,7 +49,7 @@ def winners(rows: list[Row]) -> dict[str, dict]:
     return results
 
 
-def packed(scores: Ranked) -> dict:
+def packed_scores(scores: Ranked) -> dict:
     """What an AUC needs of scores, as JSON: their ranks, 0 the lowest, for it asks for no more."""
     return {
         "rank": np.unique(scores.score, return_inverse=True)[1].tolist(),

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from codi_bench.records.results import Row
-from codi_bench.sweep.results import Results
+from codi_bench.sweep.results import SweepResults
 from codi_bench.sweep.training import problems_of_sweep, right_of
 
 
@@ -22,7 +22,7 @@ def audit_one(location: str, weights: str, n: int, permutations: int) -> dict:
     claims = [claim.id for claim in CLAIMS.values() if not claim.slow and not claim.with_partner]
     audit = _run(location, {"model": weights}, claims, n, permutations)
     problems, _ = problems_of_sweep()
-    right, counts = right_of(Results(location), weights, problems), np.array([problem.num_steps for problem in problems])
+    right, counts = right_of(SweepResults(location), weights, problems), np.array([problem.num_steps for problem in problems])
     by_steps = {str(k): float(right[counts == k].mean()) for k in sorted(set(counts.tolist()))}
     return audit | {"accuracy": {"all": float(right.mean()), **by_steps}}
 
@@ -43,7 +43,7 @@ def _run(location: str, weights: dict[str, str], claims: Sequence[str], n: int, 
     torch.set_num_threads(1)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
-        folders = {name: Results(location).get_folder(place, Path(temporary) / name) for name, place in weights.items()}
+        folders = {name: SweepResults(location).get_folder(place, Path(temporary) / name) for name, place in weights.items()}
         problems = Path(temporary) / "problems.jsonl"
         scoring, choosing = problems_of_sweep()
         problems.write_text("".join(problem.to_json() + "\n" for problem in (*scoring[:n], *choosing)))

@@ -38,7 +38,7 @@ def draw(found: Sequence[Followed], path: Path) -> Path:
         axis.xaxis.set_major_formatter(lambda size, _: f"{size / 1e6:g}M" if size >= 1e6 else f"{size / 1e3:g}k")
         axis.xaxis.set_minor_formatter(NullFormatter())
         unit = "%" if number.unit == "fraction" else "points"
-        axis.set_title(f"{number.name}, {unit}\n{said(number)}", fontsize=8)
+        axis.set_title(f"{number.name}, {unit}\n{trend_line(number)}", fontsize=8)
         if column == 0:
             axis.set_ylabel(TITLES[number.which])
         if row == 1:
@@ -50,7 +50,7 @@ def draw(found: Sequence[Followed], path: Path) -> Path:
     return path
 
 
-def said(each: Followed) -> str:
+def trend_line(each: Followed) -> str:
     """One line: the change from the smallest to the largest size, with its interval and p; or why there is none."""
     if each.trend is None:
         return f"no trend: {each.why}"

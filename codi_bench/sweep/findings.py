@@ -11,7 +11,7 @@ from scipy.stats import t as student
 from codi_bench.errors import MeasureError
 from codi_bench.measures.trend import Trend, trend
 from codi_bench.rules.stats import holm
-from codi_bench.sweep.run import FINAL, MATCHED, Audited, Compared
+from codi_bench.sweep.run import FINAL, MATCHED, Audited, CheckpointComparison
 
 NUMBERS = {  # what is followed: the name, claim, metric, and its unit in words
     "accuracy": ("task-accuracy", "accuracy", "fraction"),
@@ -103,7 +103,7 @@ def _mean(architecture: str, size: int, points: Sequence[tuple[str, int, float]]
     return Mean(architecture, size, mean, mean - reach, mean + reach, len(values))
 
 
-def in_common(compared: Sequence[Compared]) -> list[str]:
+def in_common(compared: Sequence[CheckpointComparison]) -> list[str]:
     """A line a measure of what two models share: other seeds of one architecture beside two architectures, each with its null."""
     lines = []
     for name, (claim, metric) in SHARED.items():

@@ -13,7 +13,7 @@ from codi_bench.errors import CodiBenchError, one_line
 
 
 @dataclass(frozen=True)
-class Results:
+class SweepResults:
     """`location`: a folder or a URL of fsspec. A result is there whole or not at all, with the key that it was made under."""
 
     location: str

@@ -15,7 +15,7 @@ from codi_bench.store.code import code_hash
 from codi_bench.sweep.auditing import audit_one, compare_one
 from codi_bench.sweep.executors import Ended, Executor, Resources, Task, run_all
 from codi_bench.sweep.members import PHASES, Member, recipe, snapshots
-from codi_bench.sweep.results import Results
+from codi_bench.sweep.results import SweepResults
 from codi_bench.sweep.training import NUM_SCORED, choose_one, train_one
 
 FINAL, MATCHED = "final", "matched"
@@ -50,7 +50,7 @@ class Audited:
 
 
 @dataclass(frozen=True)
-class Compared:
+class CheckpointComparison:
     """What two members share at the end of training."""
 
     one: Member
@@ -59,11 +59,11 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Found:
+class SweepFindings:
     """What a sweep found: audited checkpoints, compared ones, what failed and why, and the accuracy of matched checkpoints."""
 
     audited: tuple[Audited, ...]
-    compared: tuple[Compared, ...]
+    compared: tuple[CheckpointComparison, ...]
     failed: dict[str, str]
     target: float | None
 
@@ -76,12 +76,12 @@ def sweep(
     *,
     work: str,
     told: Callable[[str, int, int], None] = lambda text, done, total: None,
-) -> Found:
+) -> SweepFindings:
     """Run what is not there yet. work: a folder for checkpoints of trainings that go on after a kill.
 
     told(text, done, total): called at the start of both stages and as tasks end.
     """
-    results = Results(location)
+    results = SweepResults(location)
     failures: dict[str, str] = {}
     if settings.n > NUM_SCORED:
         raise CodiBenchError(f"{settings.n} problems are asked for, and a sweep scores {NUM_SCORED}: give a smaller --n")
@@ -136,7 +136,7 @@ def sweep(
     comparison_results = _run_jobs(
         comparisons, location, results, executor, settings, failures, lambda done, total: told("compared", done, total)
     )
-    return Found(
+    return SweepFindings(
         tuple(
             Audited(
                 member,
@@ -150,7 +150,7 @@ def sweep(
             if (name := f"audited/{member.name}-{step}") in audit_results
         ),
         tuple(
-            Compared(one, other, comparison_results[name])
+            CheckpointComparison(one, other, comparison_results[name])
             for one, other in couples(ready)
             if (name := f"compared/{one.name}-{other.name}") in comparison_results
         ),
@@ -180,7 +180,7 @@ def matched(choosing: dict[str, float], target: float) -> int:
 def _run_jobs(
     jobs: dict[str, tuple[Callable, dict]],
     location: str,
-    results: Results,
+    results: SweepResults,
     executor: Executor,
     settings: Settings,
     failures: dict[str, str],
@@ -207,7 +207,7 @@ def _run_jobs(
     return by_name
 
 
-def _record(outcome: Ended, results: Results, keys: dict[str, str], by_name: dict, failures: dict[str, str]) -> None:
+def _record(outcome: Ended, results: SweepResults, keys: dict[str, str], by_name: dict, failures: dict[str, str]) -> None:
     name = outcome.task.name
     if outcome.error is not None:
         failures[name] = f"{type(outcome.error).__name__}: {outcome.error}"

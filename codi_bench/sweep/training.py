@@ -20,7 +20,7 @@ import torch
 from codi_bench.problems.generator import DIGITS, stream
 from codi_bench.problems.problem import Problem, score
 from codi_bench.sweep.members import Member, recipe, snapshots
-from codi_bench.sweep.results import Results
+from codi_bench.sweep.results import SweepResults
 
 NUM_SCORED, NUM_CHOOSING, RETELLINGS = 300, 100, 3  # contents of the test split, which has 563 of digits; nobody trains on them
 
@@ -53,10 +53,10 @@ def problems_of_sweep() -> tuple[list[Problem], list[Problem]]:
 def train_one(location: str, family: str, width: int, seed: int, phases: list, dtype: str, weights: str, work: str) -> dict:
     """Train a member and keep its snapshots as `weights`/steps. Goes on in `work` where it stood, with what belongs to it."""
     from codi_bench.models.model import DTYPES
-    from codi_bench.training.train import Run, export, train
+    from codi_bench.training.train import TrainingRun, export, train
 
     torch.set_num_threads(1)
-    member, results, started = Member(family, width, seed), Results(location), time.process_time()
+    member, results, started = Member(family, width, seed), SweepResults(location), time.process_time()
     steps = set(snapshots(phases))
     folder = Path(work)
     if any(not results.there(f"{weights}/{step}") for step in steps if step <= _last_step(folder)):
@@ -67,7 +67,7 @@ def train_one(location: str, family: str, width: int, seed: int, phases: list, d
         if step not in steps:
             return
         with tempfile.TemporaryDirectory() as temporary:
-            export(Run(model, step, 0.0, "", []), Path(temporary))
+            export(TrainingRun(model, step, 0.0, "", []), Path(temporary))
             results.put_folder(f"{weights}/{step}", Path(temporary))
 
     run = train(recipe(member, phases), folder, seed=seed, dtype=DTYPES[dtype], save_every=100, after=keep)
@@ -89,10 +89,12 @@ def choose_one(location: str, weights: str, steps: list[int]) -> dict:
     """Accuracy of every snapshot on the choosing problems, by steps."""
     torch.set_num_threads(1)
     _, choosing = problems_of_sweep()
-    return {"choosing": {str(step): float(right_of(Results(location), f"{weights}/{step}", choosing).mean()) for step in steps}}
+    return {
+        "choosing": {str(step): float(right_of(SweepResults(location), f"{weights}/{step}", choosing).mean()) for step in steps}
+    }
 
 
-def right_of(results: Results, weights: str, problems: Sequence[Problem]) -> np.ndarray:
+def right_of(results: SweepResults, weights: str, problems: Sequence[Problem]) -> np.ndarray:
     """Which problems a kept checkpoint answers rightly, bool [n]."""
     from codi_bench.models.model import load
 

@@ -21,7 +21,7 @@ from codi_bench.rules.stats import holm, mcnemar_exact, newcombe_paired, wilson
 from codi_bench.store.files import write_text
 from codi_bench.training.lora import Finetuned
 from codi_bench.training.recipes import Recipe
-from codi_bench.training.train import Run
+from codi_bench.training.train import TrainingRun
 
 HELD_OUT, REFERENCE = 1000, 500
 MAX_NEW_TOKENS = 64
@@ -73,7 +73,7 @@ def evaluate(folder: Path, *, batch_size: int = 64) -> dict[str, Any]:
     }
 
 
-def write_card(folder: Path, recipe: Recipe, run: Run, *, seed: int, dtype: str, command: str) -> None:
+def write_card(folder: Path, recipe: Recipe, run: TrainingRun, *, seed: int, dtype: str, command: str) -> None:
     """Write `training.json` (figures) and `README.md` (the card) beside the weights."""
     figures = {
         "command": command,
@@ -141,7 +141,7 @@ def _measure(weights: Path, finetuned: Finetuned, problems: list[Problem]) -> di
     }
 
 
-def _circumstances(run: Run) -> dict[str, Any]:
+def _circumstances(run: TrainingRun) -> dict[str, Any]:
     cpu = f"{platform.machine()} {platform.system()}, {torch.get_num_threads()} CPU thread(s)"
     return {
         "seconds": round(run.seconds),

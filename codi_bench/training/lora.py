@@ -36,7 +36,7 @@ from codi_bench.problems import Problem, problems_hash
 from codi_bench.rules.stats import stream
 from codi_bench.store.files import write_whole
 from codi_bench.training.recipes import LoraRecipe
-from codi_bench.training.train import Job, Run, adamw, loss_parts, run_job
+from codi_bench.training.train import Job, TrainingRun, adamw, loss_parts, run_job
 
 PUBLISHED_FOLDER = "codi-checkpoint"
 
@@ -46,7 +46,7 @@ class Finetuned:
     """A finished run with what it was made from. base: the folder of the backbone; used, skipped: examples, and why not."""
 
     recipe: LoraRecipe
-    run: Run
+    run: TrainingRun
     base: Path
     base_hash: str
     used: int
@@ -121,7 +121,7 @@ def finetune(
     )
     log_interval = log_every or max(10, steps // 500)
     seconds, log = run_job(job, work, dtype=getattr(torch, recipe.dtype), save_every=save_every, log_every=log_interval)
-    run = Run(model.eval(), steps, seconds, problems_hash(problems), log)
+    run = TrainingRun(model.eval(), steps, seconds, problems_hash(problems), log)
     return Finetuned(recipe, run, folder, base_hash, len(examples), skipped)
 
 

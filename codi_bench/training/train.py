@@ -36,7 +36,7 @@ POOL = 8  # batches that are formed together, so that questions of like length s
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """What a training run left: the model in fp32, steps done, seconds spent, and the logged losses."""
 
     model: Codi
@@ -89,7 +89,7 @@ def train(
     save_every: int = 250,
     log_every: int = 50,
     after: Callable[[int, Codi], None] = lambda steps, model: None,
-) -> Run:
+) -> TrainingRun:
     """Run a recipe in the folder `work` (checkpoint, log); an interrupted run goes on where its checkpoint stands.
 
     dtype: of the forward and backward pass; the optimised weights are always fp32. after: called behind each step with the number
@@ -127,7 +127,7 @@ def train(
         after=after,
     )
     seconds, log = run_job(job, work, dtype=dtype, save_every=save_every, log_every=log_every)
-    return Run(model.eval(), recipe.steps, seconds, digest, log)
+    return TrainingRun(model.eval(), recipe.steps, seconds, digest, log)
 
 
 @_flush_denormals()
@@ -331,7 +331,7 @@ def _resume(work: Path, job: Job) -> tuple[int, float, list[dict[str, float]], l
     return progress["step"], progress["seconds"], progress["log"], progress.get("recent", [])
 
 
-def export(run: Run, folder: Path) -> None:
+def export(run: TrainingRun, folder: Path) -> None:
     """Write the trained model as a loadable folder: fp16 weights, configuration, tokenizer."""
     write_tokenizer(vocabulary(), folder)
     save_folder(run.model, folder)
