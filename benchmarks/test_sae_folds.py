@@ -1,4 +1,4 @@
-"""How much of the AUC of error prediction is the split, and how much the seed of the SAE? (VERDICTS.md, section 6)
+"""How much of the AUC of error prediction is the split, and how much the seed of the SAE? (docs/verdicts.md, section 6)
 
 Slow: `pytest benchmarks/test_sae_folds.py -m slow`. Five splits of 80 to 20 by groups (seeds 0..4: five different splits, whose
 held-out sides may overlap, so their spread is not that of a partition), and five SAEs on each.

@@ -259,7 +259,7 @@ def test_mean_difference_is_paired_and_widens_with_phi():
     ],
 )
 def test_mover_gives_newcombe_s_table(first, second, limits):
-    """Newcombe 1998, Stat. Med. 17:873, Table II, method 10; the last is the SAE example of VERDICTS.md, section 6."""
+    """Newcombe 1998, Stat. Med. 17:873, Table II, method 10; the last is the SAE example of docs/verdicts.md, section 6."""
     estimate = mover_difference(wilson(*first), wilson(*second))
     assert (estimate.low, estimate.high) == pytest.approx(limits, abs=1e-4 if first[0] != 151 else 1e-3)
 

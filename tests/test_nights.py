@@ -191,7 +191,7 @@ def test_the_record_is_of_the_suite_as_it_is_recorded_today(record):
 
 
 def test_the_rule_costs_what_was_published(record):
-    """VERDICTS.md, section 4, to 3 points: how flips are drawn is not written there."""
+    """docs/verdicts.md, section 4, to 3 points: how flips are drawn is not written there."""
     for name, found in record["cases"].items():
         if published := found["settings"].get("published"):
             for rate, wanted in zip(found["rates"].values(), published, strict=True):

@@ -120,7 +120,7 @@ def test_newcombe_gives_the_published_limits(cells, limits):
 
 
 def test_newcombe_of_two_saes_finds_no_difference():
-    """VERDICTS.md, section 6: 151/200 and 128/183 differ by 5.5; here as if paired on 200, the interval still holds 0."""
+    """docs/verdicts.md, section 6: 151/200 and 128/183 differ by 5.5; here as if paired on 200, the interval still holds 0."""
     estimate = newcombe_paired(*pair(110, 41, 30, 19))
     assert estimate.value == pytest.approx(0.055) and estimate.low < 0 < estimate.high
 
@@ -164,7 +164,7 @@ def test_newcombe_coverage_is_exactly_what_the_verdicts_page_promises(both, lost
 
 def test_mcnemar_known_answers():
     assert mcnemar_exact(*pair(20, 12, 2, 16)) == pytest.approx(0.0129, abs=5e-5)  # Armitage and Berry 1994, p. 127
-    assert round(mcnemar_exact(*pair(36, 7, 0, 57)), 3) == 0.016  # VERDICTS.md: 7 of 100 without gains
+    assert round(mcnemar_exact(*pair(36, 7, 0, 57)), 3) == 0.016  # docs/verdicts.md: 7 of 100 without gains
     assert mcnemar_exact(*pair(23, 25, 5, 47)) <= 0.0004  # and 20 net with 5 gains
     assert mcnemar_exact(*pair(3, 0, 0, 3)) == 1.0
     assert mcnemar_exact(*pair(0, 3, 0, 0), alternative="greater") == pytest.approx(1 / 8)

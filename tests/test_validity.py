@@ -1,4 +1,4 @@
-"""Every validity word is provoked in the order of the rules, with the examples of VERDICTS.md; families are whole or refused."""
+"""Every validity word is provoked in the order of the rules, with the examples of docs/verdicts.md; families are whole."""
 
 import dataclasses
 import math
@@ -80,7 +80,7 @@ def test_a_partial_family_is_refused():
     corrected = holm_p(family, 6)
     assert list(corrected) == list(family)
     assert corrected["2"] == pytest.approx(0.0024) and corrected["1"] == pytest.approx(0.064)
-    assert not passes(corrected["1"])  # VERDICTS.md, section 6: 7 of 100 is not shown
+    assert not passes(corrected["1"])  # docs/verdicts.md, section 6: 7 of 100 is not shown
     for part in (dict(list(family.items())[:5]), family | {"bot": 0.5}, {}):
         with pytest.raises(MeasureError, match="family of 6"):
             holm_p(part, 6)
@@ -125,7 +125,7 @@ def test_a_failing_control_blocks_before_any_rule():
 
 
 def test_llama_s_own_cross_validated_accuracy_refutes_97_61():
-    """VERDICTS.md, section 6: 48 % has 36-60 with n/1.5; Delta = 23.8 points, U = 10."""
+    """docs/verdicts.md, section 6: 48 % has 36-60 with n/1.5; Delta = 23.8 points, U = 10."""
     found = cv_accuracy(0.48, 100, 1.5)
     theta = Estimate(found.value - 0.5, found.low - 0.5, found.high - 0.5)
     delta = half_effect(0.9761 - 0.5, 0.10)
@@ -200,7 +200,7 @@ def test_words_follow_their_definitions(a, b, marginal, surface, delta, n):
 
 
 def test_a_published_number_that_its_protocol_makes_is_an_artefact():
-    """VERDICTS.md, section 6: 92.06 in-sample; label noise gives 94.8 at width 768."""
+    """docs/verdicts.md, section 6: 92.06 in-sample; label noise gives 94.8 at width 768."""
     verdict = protocol_artefact(0.9206, null_mean=0.948, nominal=0.5, p_null=0.95)
     assert verdict.word is ARTEFACT and not verdict.fragile and "+42.1" in verdict.why and "+44.8" in verdict.why
     assert protocol_artefact(0.9761, null_mean=0.987, nominal=0.5, p_null=0.8).word is ARTEFACT

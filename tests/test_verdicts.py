@@ -1,4 +1,4 @@
-"""Every outcome word is provoked, with the examples of VERDICTS.md; the rules are symmetric and monotone."""
+"""Every outcome word is provoked, with the examples of docs/verdicts.md; the rules are symmetric and monotone."""
 
 import math
 
@@ -244,7 +244,7 @@ def test_regression_is_symmetric_in_time_and_blind_to_the_order_of_problems(pair
 
 @pytest.mark.parametrize("loss, least, most", [(0.05, 0.98, 1.0), (0.0, 0.0, 0.005)])
 def test_a_loss_of_five_points_is_found_and_mere_churn_is_not(loss, least, most):
-    """VERDICTS.md, section 4: n = 1000, churn 1 % each way, M = 20: 99.7 % detected; false alarms at most 0.5 %."""
+    """docs/verdicts.md, section 4: n = 1000, churn 1 % each way, M = 20: 99.7 % detected; false alarms at most 0.5 %."""
     rng, found = stream(0, "regression power", str(loss)), 0
     for _ in range(400):
         counts = rng.multinomial(1000, [0.43 - loss, 0.01 + loss, 0.01, 0.55])

@@ -218,7 +218,7 @@ OUTCOMES = (
 
 ACCURACY = {"n": 1000, "rate": 0.43, "loss": 0.05}
 RECORDED = {"sizes": [1613]}  # M: all that is recorded
-# VERDICTS.md, section 4: detected at M = 20, 100, 200, by churn.
+# docs/verdicts.md, section 4: detected at M = 20, 100, 200, by churn.
 PUBLISHED = {0.005: [1.0, 0.999, 0.999], 0.01: [0.997, 0.99, 0.98], 0.02: [0.96, 0.91, 0.88]}
 
 NIGHTS = Calibration(
@@ -238,7 +238,7 @@ NIGHTS = Calibration(
                 (0.02, nights.judge_seen(None)),
             )
         ),
-        # What nine nights of ten see grows with M (VERDICTS.md, section 4): at M = 200 it was 10 points at a churn of 0.5 %.
+        # What nine nights of ten see grows with M (docs/verdicts.md, section 4): at M = 200 it was 10 points at a churn of 0.5 %.
         *(
             Case(
                 f"drop of {points} points doubled, n = 300, churn {churn:.1%}",

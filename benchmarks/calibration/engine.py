@@ -53,7 +53,7 @@ class Bar:
 
 
 def within(low: float, high: float, margin: float) -> Bar:
-    """A range of VERDICTS.md, section 5, that much wider either way."""
+    """A range of docs/verdicts.md, section 5, that much wider either way."""
     return Bar(round(low - margin, 4), round(high + margin, 4))
 
 

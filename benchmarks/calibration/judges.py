@@ -91,7 +91,7 @@ def judge_none(rows, settings) -> list[Rate]:
 
 
 def tell(judge):
-    """The same rates without a bar: settings for which VERDICTS.md promises nothing."""
+    """The same rates without a bar: settings for which docs/verdicts.md promises nothing."""
 
     def told(rows, settings) -> list[Rate]:
         return [Rate(rate.what, rate.hits, rate.draws) for rate in judge(rows, settings)]

@@ -191,7 +191,7 @@ def flipped(rng, *, cancelling, metrics, **_) -> dict:
 
 
 def tested(rng, *, n, rate, churn, loss, sizes, **_) -> dict:
-    """The rule alone, as VERDICTS.md, section 4 tells its price: the same as `lost` without the suite around it."""
+    """The rule alone, as docs/verdicts.md, section 4 tells its price: the same as `lost` without the suite around it."""
     bits = rng.random(n) < rate
     after = elsewhere(rng, bits, churn=churn, loss=loss)
     seen = [regression_count(bits, after, same_environment=False, family_size=m).word == Regression.DRIFTED for m in sizes]

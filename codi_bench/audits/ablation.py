@@ -1,7 +1,7 @@
 """What does one thought carry: one place replaced and the rest recomputed, on the same problems.
 
 A drop is a total effect, through everything that follows, of which early positions have more; the direct effect keeps the later
-latents as they were. Bot is its own row and no statement about a thought (VERDICTS.md, section 6).
+latents as they were. Bot is its own row and no statement about a thought (docs/verdicts.md, section 6).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Do SAE features of the thoughts predict errors, and more than what they were made from?
 
-SAE, PCA, scaler and classifier see the training groups only (VERDICTS.md, section 6).
+SAE, PCA, scaler and classifier see the training groups only (docs/verdicts.md, section 6).
 """
 
 from __future__ import annotations

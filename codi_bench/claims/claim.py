@@ -235,7 +235,8 @@ class Measured:
 class Claim:
     """A reported claim: its sentence and source, both protocols in words, and the measurements that make its metrics.
 
-    kind: value, exists, location, none, even, order or fact (VERDICTS §1). sound: the same metrics (and further ones) measured as
+    kind: value, exists, location, none, even, order or fact (docs/verdicts.md, section 1).
+    sound: the same metrics (and further ones) measured as
     they should have been, with verdicts; `reported` are the published values of these metrics, as fractions or points, where the
     model is the source's own. compared: the metric, soundly measured, by which two models are compared. slow: measured under
     `-m slow` alone. with_partner: measured on two models, and recorded with the weights of both. on_logs:

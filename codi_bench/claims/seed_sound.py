@@ -18,7 +18,7 @@ PROBE_CS = (0.001, 0.01, 0.1)  # standardised features: at 0.1 the loss outweigh
 TOPK_EPOCHS = 10
 ACCURACY_FLOOR = 0.05
 SEED = 0
-DEFAULT_PERMUTATIONS = 199  # of every null: carries Holm over five tests (VERDICTS.md, section 1)
+DEFAULT_PERMUTATIONS = 199  # of every null: carries Holm over five tests (docs/verdicts.md, section 1)
 # Tests a (source, model, claim family), corrected together by Holm. The grid of probes is one max-statistic, so one test.
 FAMILY_TESTS = {
     "task accuracy": 1,

@@ -106,7 +106,7 @@ def _cochran(ablated: np.ndarray) -> tuple[float, float]:
 
 
 def position_effects(clean: ArrayLike, ablated: ArrayLike, *, margin: float = 0.05, floor: float = 0.02) -> PositionEffects:
-    """Drops and contrasts of positions ablated one at a time, under the rules of VERDICTS.md, sections 3 and 6.
+    """Drops and contrasts of positions ablated one at a time, under the rules of docs/verdicts.md, sections 3 and 6.
 
     clean: bool [n]; ablated: bool [positions, n], the same problems (one of each group) in the same order; thoughts only, since
     bot is a row of its own. margin: smallest contrast that counts; floor: smallest drop that counts.

@@ -2,7 +2,7 @@
 
 Outer folds hold out whole groups; scaling is fitted to the rest; C is chosen by inner folds inside the rest; the null repeats all
 of that on permuted labels. What it computes is what scikit-learn's StandardScaler + LogisticRegressionCV would, fold by fold;
-`logistic` makes it affordable. Permutations stay within outer folds and move whole groups (VERDICTS.md, section 6).
+`logistic` makes it affordable. Permutations stay within outer folds and move whole groups (docs/verdicts.md, section 6).
 """
 
 from __future__ import annotations

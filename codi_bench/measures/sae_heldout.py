@@ -1,6 +1,6 @@
 """The sound SAE protocol: whatever is fitted sees training groups only, and is judged on problems of other groups.
 
-Rules: VERDICTS.md §6, SAE. The classifiers are not here; `feature_sets` gives what they are compared on.
+Rules: docs/verdicts.md, section 6, SAE. The classifiers are not here; `feature_sets` gives what they are compared on.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Labels are drawn anew from p, the probability of a right answer given the surface alone, and go through the whole pipeline of
 `probe_grid`; the statistic is how far held-out scores follow what p leaves open, y - p. `added_auc` is the size of the same
-thing. Source: VERDICTS.md, section 6, Probes, null (b) and theta.
+thing. Source: docs/verdicts.md, section 6, Probes, null (b) and theta.
 
 p stays that of the observed labels in every draw. These fulfil the equations of its fit, the drawn ones do not; so what a score
 shares with the surface widens the null only, and the test is on the safe side: it rejects 1.5 % at 0.025 on surface-only data

@@ -1,7 +1,7 @@
 """Does a number change with the size of a model: a slope on log parameters, with seeds and architectures.
 
 The unit is a trained model. Architectures may differ in level; the slope is common. The null permutes sizes over the models of an
-architecture (VERDICTS.md, section 6), so that nothing is assumed of the noise between seeds.
+architecture (docs/verdicts.md, section 6), so that nothing is assumed of the noise between seeds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which intermediate value does a thought encode? Softmax probes with many classes, under the protocol of `probe_grid`.
 
 Outer folds hold out whole groups; scaling is fitted to the rest; C is chosen by inner folds inside the rest; the null repeats all
-of that on permuted values, which stay within outer folds and move by whole groups (VERDICTS.md, section 6).
+of that on permuted values, which stay within outer folds and move by whole groups (docs/verdicts.md, section 6).
 
 A probe of many classes on a few hundred problems may know the problems rather than the value. The control task (Hewitt & Liang
 2019, arXiv 1909.03368) gives every word type a random label that only memory can tell; the accuracy above that control is the

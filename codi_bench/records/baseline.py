@@ -281,7 +281,7 @@ def json_schema() -> str:
 
 
 def metrics_recorded(folder: Path) -> int:
-    """M of VERDICTS.md, section 4: metrics recorded below a folder, of each file those of its largest record; at least 1.
+    """M of docs/verdicts.md, section 4: metrics recorded below a folder, of each file those of its largest record; at least 1.
 
     A night is one test of all of them, however many of them a run measures. A damaged file counts as none: its own test says so.
     """

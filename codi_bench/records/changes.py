@@ -146,7 +146,7 @@ def _move(
 def compare(
     old: Recorded, new: Recorded, tolerance: Tolerance | None, *, same: bool, family_size: int, paired: bool = True
 ) -> Outcome:
-    """SAME or DRIFTED for one number measured again (VERDICTS.md, section 4).
+    """SAME or DRIFTED for one number measured again (docs/verdicts.md, section 4).
 
     same: in the same environment. family_size: metrics of the whole suite. paired: were the same problems scored?
     Raises BaselineError for outcomes that do not hold n bits.

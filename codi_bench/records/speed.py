@@ -22,7 +22,7 @@ from codi_bench.records.baseline import Environment, Strict, read_strict
 from codi_bench.rules.reproduction import Outcome, Regression, regression_value
 
 FILE = Path("_perf", "ratios.json")  # below a folder of baselines
-SPREADS = 4  # of the log-ratio between runs, in a tolerance (VERDICTS.md, section 4)
+SPREADS = 4  # of the log-ratio between runs, in a tolerance (docs/verdicts.md, section 4)
 PROPOSE = "run `pytest benchmarks/perf -m perf --update-baselines`"
 RUNS = 10  # ten runs say the spread well enough: by chance a normal log-ratio falls 4 of them in 0.2 % of nights
 

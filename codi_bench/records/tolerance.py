@@ -1,7 +1,7 @@
 """How much recorded numbers move where nothing that matters changed, and the tolerance that follows. Pure rules, no model.
 
 A number measured again on the same problems moves by batch, dtype, device and library alone: those are the tolerance of a
-regression. What other problems and other seeds of the measure do belongs to a reproduction (VERDICTS.md, sections 2 and 4).
+regression. What other problems and other seeds of the measure do belongs to a reproduction (docs/verdicts.md, sections 2 and 4).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from codi_bench.records.results import Row
 from codi_bench.rules.stats import paired_counts
 
 DETERMINISTIC = 1e-6  # rounding; one answered problem of 100 is 0.01, ten thousand times more
-SPREADS = 4  # of the device, in a tolerance: VERDICTS.md, section 4
+SPREADS = 4  # of the device, in a tolerance: docs/verdicts.md, section 4
 ELSEWHERE: tuple[Component, ...] = ("instructions", "library", "device")
 DRAWN: tuple[Component, ...] = ("sampling", "seed")  # draws around a mean of their own, not moves from the recorded number
 SELDOM = 0.001  # of nights in which more answers turn than a tolerance allows for

@@ -9,7 +9,7 @@ from codi_bench.records.results_schema import Number
 from codi_bench.report.table import REPORTED, REPORTING, SOUND, WORDS, in_order, is_number, measured_models, metric_order, number
 
 HEADLINE = ("probe-accuracy", "mean")
-ALPHA = 0.025  # of one family, VERDICTS.md section 3
+ALPHA = 0.025  # of one family, docs/verdicts.md, section 3
 
 
 def says(rows: Sequence[Row], environment: dict, *, listed: bool = True) -> list[str]:

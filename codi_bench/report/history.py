@@ -21,7 +21,7 @@ DRIFTED, EARLIER, BLOCKS, VERDICT = "DRIFTED", "drifted before", "blocked in the
 MOVED, GONE, STEADY = "moved", "not in the last run", "steady"
 WORDS = (DRIFTED, EARLIER, BLOCKS, VERDICT, MOVED, GONE, STEADY)  # the first that is true of a number is its word
 BREAKS = 3  # of a model that are told, the latest
-NET_CHANGE = 0.005  # of n: what right-or-wrong outcomes may change by in another environment (VERDICTS.md, section 4)
+NET_CHANGE = 0.005  # of n: what right-or-wrong outcomes may change by in another environment (docs/verdicts.md, section 4)
 Key = tuple[str, str, str, str]
 Inputs = dict[str, str | int | None]  # what must be equal before two numbers of one name are the same measurement
 

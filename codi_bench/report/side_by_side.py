@@ -1,4 +1,4 @@
-"""Several runs side by side: what moved against the first of them, and whether that is more than noise (VERDICTS.md, section 4).
+"""Several runs side by side: what moved against the first, and whether that is more than noise (docs/verdicts.md, section 4).
 
 `compare` decides and is pure; differences.py shows. scipy and statsmodels are loaded only where two numbers differ.
 """
@@ -195,7 +195,7 @@ def _value(row: Row) -> float:
 
 
 def _deterministic(first: ResultsRun, later: ResultsRun, model: str) -> bool:
-    """Same machine key, weights, problems and options: then VERDICTS.md, section 4, allows no change and needs no statistics."""
+    """Same machine, weights, problems and options: then docs/verdicts.md, section 4, allows no change and needs no statistics."""
     environments = [run.environment for run in (first, later)]
     keys = [[environment.get("options", ""), *(environment.get(name) for name in ENVIRONMENT)] for environment in environments]
     torch = [(environment.get("torch") or "").split("+")[0].split(".")[:2] for environment in environments]

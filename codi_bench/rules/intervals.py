@@ -1,6 +1,6 @@
 """Intervals of cross-validated scores, of their spread over cells and of differences: arrays in, numbers out.
 
-Everything is a fraction; phi >= 1 is what cross-validation adds to a variance. Rules and measured coverage: VERDICTS.md,
+Everything is a fraction; phi >= 1 is what cross-validation adds to a variance. Rules and measured coverage: docs/verdicts.md,
 sections 5 and 6. Inputs of a wrong shape, with gaps or out of range raise MeasureError.
 """
 
@@ -197,7 +197,7 @@ def heterogeneity(correct: ArrayLike, phi: float = 1.0, *, level: float = 0.95) 
     chi-square with cells - 1 degrees of freedom; tau from the noncentral one, lambda = cells tau^2 / v: estimate from
     max(0, Q - (cells - 1)), interval by inversion. Where the residuals are 0, the residual variance is 1/(n cells), that of one
     single outcome out of place, so that every number stays finite.
-    Source: VERDICTS.md, section 6, Spread; Cochran 1950, Biometrika 37:256, with the residuals freed of the cells' means.
+    Source: docs/verdicts.md, section 6, Spread; Cochran 1950, Biometrika 37:256, with the residuals freed of the cells' means.
     """
     outcomes, phi = _finite("outcomes", correct), float(_finite("phi", phi, low=1))
     if outcomes.ndim != 2 or min(outcomes.shape) < 2:
@@ -232,7 +232,7 @@ def mover_difference(a: Estimate, b: Estimate) -> Estimate:
 def auc_difference(a: Ranked, b: Ranked, *, rng: np.random.Generator, draws: int = 2000) -> tuple[Estimate, float]:
     """AUC of a minus that of b with its interval and two-sided p; each has labels of its own, their groups may be shared.
 
-    Bootstrap over the groups of both, drawn jointly, the deviations of each AUC x sqrt(its phi) (VERDICTS.md, section 6, Winner).
+    Bootstrap over the groups of both, drawn jointly, the deviations of each AUC x sqrt(its phi) (docs/verdicts.md, section 6).
     p = (1 + #{|deviation| >= |difference|}) / (draws + 1). Draws in which no fold has both classes are left out; raises
     MeasureError where these are more than one in a hundred.
     """

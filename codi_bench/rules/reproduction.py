@@ -1,4 +1,4 @@
-"""How an outcome word is decided: Reproduction (VERDICTS.md, section 2), Regression (section 4) and the winner of a pair.
+"""How an outcome word is decided: Reproduction (docs/verdicts.md, section 2), Regression (section 4) and the winner of a pair.
 
 Pure rules: numbers in, a word and one line of reasons out. Rates, drops and margins are fractions throughout (5 points are
 0.05); only the reasons speak of points. A NaN or a missing number that a rule needs raises MeasureError: the row is blocked.

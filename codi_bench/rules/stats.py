@@ -1,7 +1,7 @@
 """Intervals, paired tests, corrections and random streams: arrays in, numbers out.
 
 Everything is a fraction (0.437, never 43.7); differences are fractions too, and only text shows them as points.
-Rules and measured coverage: VERDICTS.md, sections 1, 4 and 5.
+Rules and measured coverage: docs/verdicts.md, sections 1, 4 and 5.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def paired_counts(before: ArrayLike, after: ArrayLike) -> tuple[int, int, int, i
 def wilson(successes: float, n: float, level: float = 0.95) -> Estimate:
     """A rate with its Wilson score interval.
 
-    n may be fractional: a cross-validated accuracy passes successes / phi and n / phi (VERDICTS.md, section 5).
+    n may be fractional: a cross-validated accuracy passes successes / phi and n / phi (docs/verdicts.md, section 5).
     Raises MeasureError for n < 1 or successes outside 0..n.
     """
     if not (np.isfinite(n) and n >= 1):
@@ -133,7 +133,7 @@ def bootstrap_mean(
     """Mean over cells of the mean over problems, with the percentile bootstrap over groups.
 
     outcomes: [n, cells] (or [n]), numbers or right/wrong. groups: [n] labels; a group is drawn whole (default: each
-    problem alone). phi: deviations are widened by sqrt(phi) where outcomes are cross-validated (VERDICTS.md, section 5).
+    problem alone). phi: deviations are widened by sqrt(phi) where outcomes are cross-validated (docs/verdicts.md, section 5).
     Raises MeasureError for fewer than two groups, a gap in the outcomes, or group labels of another length.
     """
     array = np.asarray(outcomes, float)

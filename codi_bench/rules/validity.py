@@ -1,4 +1,4 @@
-"""Does a claim hold under a sound protocol: the words of VERDICTS.md, sections 1, 3 and 6.
+"""Does a claim hold under a sound protocol: the words of docs/verdicts.md, sections 1, 3 and 6.
 
 Pure rules: numbers in, a word and one line of reasons out. Effects, bounds and Delta are fractions (5 points are 0.05); only the
 reasons speak of points. p values are one-sided and already corrected. A number that a rule needs and that is missing,
@@ -48,7 +48,7 @@ class Validity(StrEnum):
 class Verdict:
     """A word and the one line that says why.
 
-    word: None where no rule gives one. fragile: Monte-Carlo error or rounding could change the word (VERDICTS.md, section 4).
+    word: None where no rule gives one. fragile: Monte-Carlo error or rounding could change it (docs/verdicts.md, section 4).
     decide: number of problems for 90 % power at Delta, UNDERPOWERED only; None where no interval gives a standard error, and
     where that many were there already, so that more need not decide.
     """

@@ -331,7 +331,7 @@ def _number(value: Measured | Reported | Recorded | None) -> schema.Number | Non
 
 
 def _reproduction(measured: Measured, reported: Reported, same_list: bool, noise: Mapping[Component, Noise]) -> Outcome:
-    """The rule of VERDICTS §2 that the baseline names; only the source's own models have reported numbers.
+    """The rule of docs/verdicts.md, section 2, that the baseline names; only the source's own models have reported numbers.
 
     same_list: were these the source's problems? `same-list` judges no others. noise: as calibrated; a number that is no share of
     problems has the error that redraws of its protocol show, on both sides, and without them stays INCONCLUSIVE.

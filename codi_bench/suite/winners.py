@@ -1,4 +1,4 @@
-"""Two models on one claim: the difference of the claim's statistic, and who is better (VERDICTS.md, section 6, Winner)."""
+"""Two models on one claim: the difference of the claim's statistic, and who is better (docs/verdicts.md, section 6, Winner)."""
 
 from __future__ import annotations
 
