@@ -282,7 +282,7 @@ def test_the_checkpoint_holds_what_is_trained_and_the_new_rows(whole):
     for done, work in whole.values():
         codi = done.run.model
         with safe_open(work / "checkpoint-6.safetensors", "pt") as held:
-            names = {n.removeprefix("model.") for n in held if not n.startswith("optimizer.")}
+            names = {n.removeprefix("model.") for n in held.keys() if not n.startswith("optimizer.")}  # noqa: SIM118  (no mapping)
             rows = held.get_tensor("frozen.embedding")
         tied = codi.backbone.config.tie_word_embeddings
         assert names == {n for n, p in codi.named_parameters() if p.requires_grad} | (
@@ -341,7 +341,7 @@ def test_frozen_weights_are_halved_where_that_loses_nothing(small, bases, tmp_pa
     codi = lora.new_model(small("llama"), base).eval()
     assert {p.dtype for p in codi.parameters()} == {torch.float32}  # whatever the base was stored in
     with safe_open(lora.export_published(codi, tmp_path) / "model.safetensors", "pt") as held:
-        dtypes = {key: held.get_tensor(key).dtype for key in held}
+        dtypes = {key: held.get_tensor(key).dtype for key in held.keys()}  # noqa: SIM118  (no mapping)
     assert {d for k, d in dtypes.items() if "base_layer" in k} == {torch.bfloat16}
     assert {d for k, d in dtypes.items() if "lora_" in k or k.startswith("prj.")} == {torch.float32}
     assert load(tmp_path / "codi-checkpoint", base=base, device="cpu", num_latents=6, lora_alpha=32).codi.vocab_size
