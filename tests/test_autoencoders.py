@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from codi_bench.errors import CodiBenchError, MeasureError
-from codi_bench.measures.sae import Sae, sae_quality, train_relu_sae, train_topk_sae
+from codi_bench.measures.sae import Sae, sae_quality, train_relu_sae, train_topk_sae, use_threads
 from codi_bench.measures.sae_folder import CONFIG, WEIGHTS, load_sae, save_sae
 from codi_bench.measures.sae_heldout import feature_sets, grouped_split, pca_features, quality
 
@@ -449,3 +451,23 @@ def test_a_damaged_folder_is_one_clear_error(tmp_path, damage, message):
 def change(folder, name, tensor):
     tensors = load_file(folder / WEIGHTS) | {name: tensor}
     save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, folder / WEIGHTS)
+
+
+def test_a_thread_computes_with_the_number_that_it_set_whatever_another_one_sets_meanwhile():
+    """Else two autoencoders that train at a time would be stored under one number of threads now and another then."""
+    before, small, seen = torch.get_num_threads(), Event(), {}
+
+    def one():
+        torch.set_num_threads(1)
+        small.set()
+        seen["one"] = torch.get_num_threads()
+
+    def other():
+        small.wait(5)
+        seen["other"] = torch.get_num_threads()
+
+    with ThreadPoolExecutor(2, initializer=use_threads, initargs=(2,)) as pool:
+        for done in [pool.submit(one), pool.submit(other)]:
+            done.result()
+    torch.set_num_threads(before)
+    assert seen == {"one": 1, "other": 2}

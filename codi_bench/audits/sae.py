@@ -16,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from codi_bench.measures.grid import Scored, Split, inner_folds, permuted_labels, scores
-from codi_bench.measures.sae import Sae
+from codi_bench.measures.sae import Sae, use_threads
 from codi_bench.measures.sae_heldout import HeldoutQuality, feature_sets, grouped_split, null_precisions, quality
 from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, held_out, propensity
 from codi_bench.rules.intervals import Ranked, auc_phi, cv_auc, fold_auc
@@ -92,7 +92,7 @@ def audit_errors(
     test = test[np.unique(groups[test], return_index=True)[1]]  # one problem a group: tests and intervals count groups
     vectors = states[train].reshape(-1, states.shape[-1])
     threads = torch.get_num_threads()
-    with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(threads,)) as pool:  # small ones take one core each
+    with ThreadPoolExecutor(2, initializer=use_threads, initargs=(threads,)) as pool:  # small ones take one core each
         sae, topk = (future.result() for future in [pool.submit(train, vectors) for train in (train_sae, train_topk)])
     features = feature_sets(states, train, sae=sae, surface=surface)
     features["topk"] = topk.encode(states).reshape(len(states), -1)
