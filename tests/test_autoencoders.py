@@ -455,16 +455,18 @@ def change(folder, name, tensor):
 
 def test_a_thread_computes_with_the_number_that_it_set_whatever_another_one_sets_meanwhile():
     """Else two autoencoders that train at a time would be stored under one number of threads now and another then."""
-    before, small, seen = torch.get_num_threads(), Event(), {}
+    before, small, asked, seen = torch.get_num_threads(), Event(), Event(), {}
 
     def one():
         torch.set_num_threads(1)
         small.set()
+        asked.wait(5)
         seen["one"] = torch.get_num_threads()
 
     def other():
         small.wait(5)
         seen["other"] = torch.get_num_threads()
+        asked.set()
 
     with ThreadPoolExecutor(2, initializer=use_threads, initargs=(2,)) as pool:
         for done in [pool.submit(one), pool.submit(other)]:
