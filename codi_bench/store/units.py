@@ -93,7 +93,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class ModulePlace:
-    """A module that a name stands for. own: it is one of ours."""
+    """A module that a name stands for."""
 
     name: str
 
