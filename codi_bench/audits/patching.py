@@ -15,7 +15,7 @@ from typing import cast
 import numpy as np
 
 from codi_bench.errors import MeasureError
-from codi_bench.models.edits import NOISE, SELF, Patch
+from codi_bench.models.edits import NOISE, SELF
 from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, wilson
 from codi_bench.rules.validity import Verdict, across_claims, sound_verdict
 
@@ -23,6 +23,18 @@ DONOR, SAME, RANDOM = "donor", "same", "random"
 FOLLOW_FLOOR = 0.05
 FEWEST_PAIRS = 20
 NUM_CLAIMS = 7  # of the family, measured in a run or not
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What is taken from a run with a name: the latents at `places`, or only the keys and values of one place."""
+
+    source: str
+    places: tuple[int, ...]
+    keys_only: bool = False
+
+    def __str__(self) -> str:
+        return f"{','.join(map(str, self.places))}={self.source}{' keys and values' if self.keys_only else ''}"
 
 
 @dataclass(frozen=True, eq=False)

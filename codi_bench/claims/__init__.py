@@ -1,18 +1,23 @@
-"""Claims: what was claimed, by whom, under which protocol. One module a source; a new source is named here."""
+"""Claims: what was claimed, by whom, under which protocol. One module a source; whatever module lies here is a part of it."""
 
-from codi_bench.claims import own_study, papers_study, seed_study
-from codi_bench.claims.claim import Bench, Captured, Claim, Measured
+from importlib import import_module
+from pkgutil import walk_packages
+
+from codi_bench.claims.claim import CLAIMS, Bench, Claim, Measured
+from codi_bench.claims.families import FAMILIES
 from codi_bench.errors import UnknownNameError
 
-CLAIMS = {claim.id: claim for source in (seed_study, own_study, papers_study) for claim in source.CLAIMS}
-FAMILIES = tuple(dict.fromkeys(claim.family for claim in CLAIMS.values()))
+for module in sorted(walk_packages(__path__, f"{__name__}."), key=lambda module: module.name):
+    import_module(module.name)
+_ordered = sorted(CLAIMS.values(), key=lambda each: list(FAMILIES).index(each.family))  # as the report has them
+CLAIMS |= {each.id: CLAIMS.pop(each.id) for each in _ordered}
 
 
-def claim(name: str) -> Claim:
+def get_claim(id: str) -> Claim:
     """The claim of that id; raises UnknownNameError with the nearest one."""
-    if name not in CLAIMS:
-        raise UnknownNameError("claim", name, CLAIMS)
-    return CLAIMS[name]
+    if id not in CLAIMS:
+        raise UnknownNameError("claim", id, CLAIMS)
+    return CLAIMS[id]
 
 
 def in_words() -> dict[str, dict]:
@@ -31,4 +36,4 @@ def in_words() -> dict[str, dict]:
     }
 
 
-__all__ = ["CLAIMS", "FAMILIES", "Bench", "Captured", "Claim", "Measured", "claim", "in_words"]
+__all__ = ["CLAIMS", "FAMILIES", "Bench", "Claim", "Measured", "get_claim", "in_words"]

@@ -1,187 +1,165 @@
-"""What a claim is, and what it may ask of the bench that measures it."""
+"""What a claim is, how one is written down, and what it may ask of the bench that measures it.
+
+A claim is one function with `@claim(...)` in the module of its source: its docstring is the sentence, and it yields two lists of
+numbers, first those of the reported protocol and then those of the sound one. Registering happens by import.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
-from codi_bench.audits.patching import PatchOutcomes
-from codi_bench.models.edits import Edit, Patch
-from codi_bench.problems import Problem
+from codi_bench.claims.families import FAMILIES
+from codi_bench.models.conditions import Condition
+from codi_bench.models.model import Model
+from codi_bench.problems import Problem, parse_number, score
 from codi_bench.problems.generator import Limits
 from codi_bench.problems.pairs import Pair
 from codi_bench.rules.intervals import Ranked
+from codi_bench.rules.stats import Estimate
 from codi_bench.rules.validity import Verdict
 from codi_bench.thoughts.decoded import Decoded
 from codi_bench.thoughts.record import Answers
 
-T = TypeVar("T")
-ZERO, NORMAL = "zero", "normal"  # what may be fed in the place of a thought
-OWN = "own"  # the run to which nothing is done
+T, P = TypeVar("T"), ParamSpec("P")
+SEED = 0
+DEFAULT_PERMUTATIONS = 199  # of every null: carries Holm over five tests (docs/verdicts.md, section 1)
+VALUE, EXISTS, LOCATION, NONE, EVEN, ORDER, FACT = KINDS = ("value", "exists", "location", "none", "even", "order", "fact")
 
 
-@dataclass(frozen=True)
-class Captured:
-    """Problems, hidden states [n, 1 + K, L + 1, d] of the thoughts about them, answers, and whether each was right (bool [n]).
+# What a claim may ask
 
-    The hidden states are what the store holds: half precision, mapped from a file, so take what you need and then compute.
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """What n problems were answered under C conditions.
+
+    hidden_states: [n, 1 + K, L + 1, d] of the clean run if they were asked for, as the store holds them: half precision, mapped
+    from a file, so take what you need and then compute. log_probability: natural, of the sentence with the gold answer and eos,
+    teacher forced, float64 [C, n], if it was asked for. reference: where means and donors come from, in words, "" where none are
+    needed. turned: the problem whose outcome is turned round where noise is measured.
     """
 
-    problems: list[Problem]
-    hidden_states: np.ndarray
-    answers: Answers
-    right: np.ndarray
+    problems: tuple[Problem, ...]
+    answers: tuple[Answers, ...]
+    hidden_states: np.ndarray | None = None
+    log_probability: np.ndarray | None = None
+    reference: str = ""
+    turned: int | None = None
 
-    def cells(self, rows, places: int, layers: Sequence[int]) -> np.ndarray:
-        """What probes read of the chosen rows: float32 [n, layers x places, d], the first places of each layer in turn."""
-        states = self.hidden_states[rows][:, :places, list(layers)].astype(np.float32)  # [n, places, layers, d]
-        return states.transpose(0, 2, 1, 3).reshape(len(states), -1, states.shape[-1])
+    def right(self, scoring: str = "study", golds: Sequence[str] = ()) -> np.ndarray:
+        """Right or wrong, bool [C, n]. scoring: `study` (integer parts agree) or `published` (numbers agree as floats).
 
-
-@dataclass(frozen=True)
-class Effects:
-    """What conditions do to n problems: right bool, log_probability and said float64, all [conditions, n].
-
-    log_probability: natural, of the sentence with the gold answer and eos, teacher forced. reference: where means and donors
-    come from, in words, "" where none are needed. said: the number that was answered, NaN where none was.
-    """
-
-    right: np.ndarray
-    log_probability: np.ndarray
-    reference: str
-    said: np.ndarray
-
-
-class Bench(Protocol):
-    """One model with its problems. What it computes it computes once.
-
-    seed: added to every seed of a measure (folds, samples, SAE, draws): 0 but where their noise is measured.
-    """
-
-    name: str
-    architecture: str
-    seed: int
-    layers: tuple[int, ...]
-    sae_layers: tuple[int, ...]
-    num_latents: int
-    permutations: int
-    device: str
+        golds: answers that are taken for right, by default the problems' own.
+        """
+        golds = golds or [p.answer for p in self.problems]
+        right = np.array([[score(t, g, scoring) for t, g in zip(part.texts, golds, strict=True)] for part in self.answers])
+        if self.turned is not None:
+            right[:, self.turned] ^= True
+        return right.reshape(len(self.answers), len(self.problems))
 
     @property
-    def partner(self) -> Bench:
-        """The bench of the model that this one is compared with; raises MeasureError where there is none."""
+    def numbers(self) -> np.ndarray:
+        """The number that was answered, float64 [C, n], NaN where none was."""
+        return np.array([[parse_number(text) for text in part.texts] for part in self.answers], float)
 
-    def captured(self, n: int, *, num_latents: int, variants: int = 1) -> Captured:
-        """The first n test problems (`variants` tellings each), thought about with num_latents thoughts and answered."""
 
-    def right_under(self, n: int, conditions: Sequence[Sequence[Edit]], *, num_latents: int) -> np.ndarray:
-        """Right or wrong on the first n test problems under each condition, bool [conditions, n]."""
-
-    def effects(
-        self,
-        n: int,
-        conditions: Sequence[Sequence[Edit]],
-        *,
-        num_latents: int,
-        reference_n: int = 200,
-        scoring: str = "published",
-        seed: int = 0,
-    ) -> Effects:
-        """Right or wrong, and the log-probability of the gold answer, on the first n test problems under each condition.
-
-        Means and donors are those of up to reference_n training problems, or of problems that are not scored. A condition that
-        is given again draws other donors and other noise; no condition changes the numbers of another. Raises ProblemError where
-        there are too few problems to take means and donors from.
-        """
+class ProblemSource(Protocol):
+    """Which problems there are."""
 
     @property
     def limits(self) -> Limits:
         """How large the values of generated problems beside the given ones may be."""
 
+    def first(self, n: int, variants: int = 1) -> list[Problem]:
+        """The first n test problems (`variants` tellings each); raises ProblemError if a given file has fewer."""
+
     def pairs(self, n: int, *, step: int) -> list[Pair]:
         """n generated minimal pairs about `step` (1 is the first); raises ProblemError where there are too few."""
 
-    def patched(
-        self,
-        n: int,
-        patches: Sequence[Patch],
-        *,
-        step: int,
-        seed: int = 0,
-        vectors: Mapping[str, np.ndarray] | None = None,
-    ) -> PatchOutcomes:
-        """What becomes of the answers to the first n pairs under each patch.
-
-        Its sources are the donor, the same value, and a random donor among training problems; vectors: latents to be fed by name,
-        float32 [n, K, d].
-        """
-
-    def latents(self, problems: Sequence[Problem]) -> np.ndarray:
-        """z_0..z_K of thoughts about some problems, float32 [n, K + 1, d]."""
-
-    def untrained_thoughts(self, problems: Sequence[Problem], *, seed: int) -> np.ndarray:
-        """What the same architecture with fresh weights thinks, float32 [n, K, d] after the final norm."""
-
-    def early(self, n: int) -> np.ndarray:
-        """Right or wrong on the first n test problems after k latents, bool [K + 1, n]."""
-
-    def lens(self, problems: Sequence[Problem], hidden_states: np.ndarray, words: Sequence[Sequence[str]]) -> np.ndarray:
-        """How many ids the head puts before each problem's m words, int32 [n, places, L + 2, m], -1 where one takes several."""
-
-    def problems(self, n: int) -> list[Problem]:
-        """The first n test problems; raises ProblemError if a given file has fewer."""
+    def donors(self, pairs: Sequence[Pair], *, seed: int) -> list[Problem]:
+        """For each pair a random training problem, of like length, that has nothing to do with it."""
 
     def elsewhere(self) -> dict[str, list[Problem]]:
-        """Problems out of distribution, by the name of their set.
+        """Problems out of distribution, by the name of their set; raises MeasureError where none are known."""
 
-        SVAMP, GSM-Hard and MultiArith whole beside GSM8K; beside generated problems those that are told or numbered as none of
-        training.
 
-        Raises MissingProblemsError where they cannot be had, MeasureError beside other problems.
-        """
+class Bench(Protocol):
+    """One model with its problems. What it computes it computes once.
 
-    def answered(self, problems: Sequence[Problem], *, padding: str) -> np.ndarray:
-        """Right or wrong, bool [n], answered in batches of 128 in their order.
+    seed: added to every seed of a measure (folds, samples, SAE, draws): 0 but where their noise is measured. permutations: of
+    every null. memo: what `once` remembers.
+    """
 
-        padding: `masked`, where batches make no difference, or `unmasked-padding`. Right as published: numbers agree as floats.
-        """
+    model: Model
+    problems: ProblemSource
+    seed: int
+    permutations: int
+    memo: dict
 
-    def explained(self, problems: Sequence[Problem]) -> np.ndarray:
-        """Right or wrong, bool [n], where the teacher explains in words; right as published."""
+    @property
+    def partner(self) -> Bench:
+        """The bench of the model that this one is compared with; raises MeasureError where there is none."""
 
-    def said(self, problems: Sequence[Problem], latents: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The number said, float64 [n], NaN where none: OWN, and with latents [n, K, d] by name fed instead of the own ones."""
+    def answers(
+        self,
+        problems: Sequence[Problem],
+        conditions: Sequence[Condition],
+        *,
+        num_latents: int | None = None,
+        hidden_states: bool = False,
+        log_probability: bool = False,
+        seed: int = 0,
+    ) -> Outcomes:
+        """What is answered under each condition; an edit that is given again draws other donors and other noise.
 
-    def discretised(self, n: int, places: Sequence[int]) -> np.ndarray:
-        """Right or wrong on the first n test problems, bool [n], with words in place of thoughts; right as published.
-
-        The latents at some positions are the projected embedding of the word that the head reads there.
-        """
-
-    def refed(self, n: int, arrangements: Sequence[Sequence[int | str]], *, seed: int = 0) -> np.ndarray:
-        """Right or wrong on the first n test problems, bool [arrangements, n], where their own thoughts are fed in another order.
-
-        An arrangement is what is fed one after the other, before eot: the latent of a position, ZERO, or NORMAL (from N(0, 1)).
+        Means and donors are those of training problems, or of problems that are not scored. Raises ProblemError where there are
+        too few of these, and what `Model.answers` raises.
         """
 
     @property
     def decoded(self) -> Decoded:
         """What the head reads first behind bot and every latent, of the problems that are answered rightly."""
 
-    def facts(self) -> dict[str, int]:
-        """parameters (of the backbone, as sources count them: without CODI's projection), layers, width."""
-
-    def kept(self, kind: type[T], function: Callable[..., T], /, *given, **settings) -> T:
-        """`function(*given, **settings)`, where it is long and depends on nothing else: computed once for equal arguments.
+    def cached(self, kind: type[T], function: Callable[..., T], /, *arguments, **settings) -> T:
+        """`function(*arguments, **settings)`, where it is long and depends on nothing else: computed once for equal arguments.
 
         kind: what it gives: np.ndarray, or the class of a flat record of arrays and numbers.
         """
 
-    def once(self, name: str, compute: Callable[[], T]) -> T:
-        """`compute()` the first time a claim asks for that name, the same value ever after."""
+
+def once(function: Callable[P, T]) -> Callable[P, T]:
+    """A run that claims share: `function(bench, ...)` the first time, the same value, or error, ever after."""
+
+    @wraps(function)
+    def remembered(*arguments: P.args, **settings: P.kwargs) -> T:
+        bench, *rest = arguments
+        memo: dict = bench.memo  # type: ignore[attr-defined]  # a Bench
+        key = (remembered, tuple(rest), tuple(settings.items()))
+        if key not in memo:
+            try:
+                memo[key] = (function(*arguments, **settings), None)
+            except (ValueError, RuntimeError) as error:
+                memo[key] = (None, error)
+        value, failure = memo[key]
+        if failure is not None:
+            raise failure
+        return value
+
+    return remembered
+
+
+def done(runs: Mapping[Callable, Any]) -> dict:
+    """The memo of a bench on which these runs, functions of the bench alone, have given these values."""
+    return {(run, (), ()): (value, None) for run, value in runs.items()}
+
+
+# What a claim gives
 
 
 @dataclass(frozen=True)
@@ -205,6 +183,11 @@ class Null:
         low, high = np.quantile(draws, [0.025, 0.975])
         quantiles = np.quantile(draws, np.linspace(0, 1, 21))
         return cls(float(draws.mean()), float(low), float(high), p, tuple(quantiles.tolist()))
+
+    @classmethod
+    def at(cls, estimate: Estimate, p: float | None = None) -> Null:
+        """The null that a control gives."""
+        return cls(estimate.value, estimate.low, estimate.high, p)
 
 
 @dataclass(frozen=True)
@@ -231,16 +214,45 @@ class Measured:
     verdict: Verdict | None = None
 
 
+def measured(metric: str, value: float | Estimate, n: int, unit: str = "fraction", **more: Any) -> Measured:
+    """A number with its interval if it has one."""
+    if isinstance(value, Estimate):
+        return Measured(metric, value.value, n, unit, value.low, value.high, **more)
+    return Measured(metric, value, n, unit, **more)
+
+
+def points(metric: str, value: Estimate, n: int, **more: Any) -> Measured:
+    """A difference of fractions in percentage points."""
+    low, high = (None if end is None else 100 * end for end in (value.low, value.high))
+    return Measured(metric, 100 * value.value, n, "points", low, high, **more)
+
+
+def ends(value: Estimate) -> list[float | None]:
+    """What figures need of an interval."""
+    return [value.value, value.low, value.high]
+
+
+def without_word(why: str) -> dict:
+    """Detail of a number for which no rule gives a word."""
+    return {"no_validity": why}
+
+
+# What a claim is
+
+Published = Mapping[str, float]  # the printed numbers by metric, of the source's own models; fractions or points
+Protocols = Iterator[list[Measured]]
+NOTHING_MORE: list[Measured] = []  # what a sound protocol adds where no rule gives a word
+
+
 @dataclass(frozen=True)
 class Claim:
-    """A reported claim: its sentence and source, both protocols in words, and the measurements that make its metrics.
+    """A reported claim: its sentence and source, both protocols in words, and the function that measures it.
 
-    kind: value, exists, location, none, even, order or fact (docs/verdicts.md, section 1).
-    sound: the same metrics (and further ones) measured as
-    they should have been, with verdicts; `reported` are the published values of these metrics, as fractions or points, where the
-    model is the source's own. compared: the metric, soundly measured, by which two models are compared. slow: measured under
-    `-m slow` alone. with_partner: measured on two models, and recorded with the weights of both. on_logs:
-    measured on what was decoded alone, so that a released log is enough.
+    kind: value, exists, location, none, even, order or fact (docs/verdicts.md, section 1). function: yields the numbers of the
+    reported protocol, then the same metrics (and further ones) as they should have been measured, with verdicts. n: problems, or
+    pairs, that it takes. compared: the metric, soundly measured, by which two models are compared. slow: measured under
+    `-m slow` alone. with_partner: measured on two models, and recorded with the weights of both. on_logs: measured on what was
+    decoded alone, so that a released log is enough.
     """
 
     id: str
@@ -248,12 +260,61 @@ class Claim:
     kind: str
     sentence: str
     source: str
+    n: int
     protocol: str
-    measure: Callable[[Bench], list[Measured]]
     sound_protocol: str
-    sound: Callable[[Bench, Mapping[str, float]], list[Measured]]
+    function: Callable[[Any, Published], Protocols] = field(repr=False)
     seeds: dict[str, int] = field(default_factory=dict)
     compared: str | None = None
     slow: bool = False
     with_partner: bool = False
     on_logs: bool = False
+
+    def reported(self, bench: Bench) -> list[Measured]:
+        """The numbers of the reported protocol alone."""
+        return next(self.function(bench, {}))
+
+
+CLAIMS: dict[str, Claim] = {}
+
+
+def claim(
+    id: str,  # the word that users and files know it by
+    source: str,
+    *,
+    family: str,
+    kind: str,
+    n: int,
+    protocol: str,
+    sound: str,
+    seeds: Mapping[str, int] | None = None,
+    compared: str | None = None,
+    slow: bool = False,
+    with_partner: bool = False,
+    on_logs: bool = False,
+) -> Callable[[Callable[[Any, Published], Protocols]], Callable[[Any, Published], Protocols]]:
+    """Register the decorated function as a claim. protocol, sound: what is done, in words; the rest as in `Claim`.
+
+    Raises ValueError for a second claim of that id, an unknown family or kind, a family whose budget is spent, or a function
+    without a docstring: a mistake in the source, which every run would meet.
+    """
+
+    def register(function: Callable[[Any, Published], Protocols]) -> Callable[[Any, Published], Protocols]:
+        sentence = inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
+        problems = {
+            "there is one already": id in CLAIMS,
+            f"no family '{family}'": family not in FAMILIES,
+            f"no kind '{kind}'": kind not in KINDS,
+            "its function has no docstring, which is its sentence": not sentence,
+        }
+        for problem, holds in problems.items():
+            if holds:
+                raise ValueError(f"claim '{id}': {problem}")
+        budget = FAMILIES[family].budget
+        if sum(other.family == family for other in CLAIMS.values()) >= budget:
+            raise ValueError(f"claim '{id}': the budget of the family '{family}', {budget} claims, is spent")
+        marks = {"compared": compared, "slow": slow, "with_partner": with_partner, "on_logs": on_logs}
+        CLAIMS[id] = Claim(id, family, kind, sentence, source, n, protocol, sound, function, dict(seeds or {}), **marks)
+        return function
+
+    return register

@@ -135,6 +135,7 @@ def answer(
     `correct` is the published scoring (the last number, equal as a float); where the study's (equal integer parts) differs, the
     line has `correct_study` too.
     """
+    from codi_bench.models.conditions import Edited
     from codi_bench.models.edits import needs_reference, parse_edit
     from codi_bench.models.model import load
     from codi_bench.problems import parse_number, read_problems, score
@@ -153,15 +154,14 @@ def answer(
             protocol=protocol,
         )
     with _progress(f"answering {len(problem_set)} problems", len(problem_set)) as advance:
-        (answers,) = loaded.answer_conditions(
+        (answers,) = loaded.answers(
             [p.question for p in problem_set],
-            [edits],
+            [Edited(tuple(edits), protocol)],
             reference=donors,
-            answers=[p.answer for p in problem_set],
+            golds=[p.answer for p in problem_set],
             groups=[p.group for p in problem_set],
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
-            protocol=protocol,
             seed=seed,
             progress=advance,
         )

@@ -5,8 +5,6 @@ every later latent position, which feeds what the clean run fed.
 
 A place is `bot` or a latent position 0..K-1; `all` stands for every latent position. Means, donors and noise never come
 from the problems being scored but from a `Reference` of other problems.
-
-A patch is an edit whose value comes from another run that belongs to the problem, such as that of the donor of a minimal pair.
 """
 
 from __future__ import annotations
@@ -42,18 +40,6 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Patch:
-    """Take from `source` the latents at `places`, or only the keys and values of one place."""
-
-    source: str
-    places: tuple[int, ...]
-    keys_only: bool = False
-
-    def __str__(self) -> str:
-        return f"{','.join(map(str, self.places))}={self.source}{' keys and values' if self.keys_only else ''}"
-
-
-@dataclass(frozen=True)
 class Reference:
     """Where means and donors come from: latents [m, K + 1, d] of other problems, their answers and groups [m]."""
 
@@ -80,19 +66,6 @@ def check_edit(edit: Edit, num_latents: int) -> None:
         raise EditError(
             f"edit '{edit}': the bot input is the same in every problem, so this is an identity; use 0..{num_latents - 1}"
         )
-
-
-def check_patch(patch: Patch, runs: Sequence[str], vectors: Sequence[str], num_latents: int) -> None:
-    """Raises EditError for places outside the thoughts, an unknown source, or keys and values but of one place of a run."""
-    if not patch.places or len(set(patch.places)) != len(patch.places):
-        raise EditError(f"patch '{patch}' needs different latent positions")
-    if not all(0 <= place < num_latents for place in patch.places):
-        raise EditError(f"patch '{patch}': there are the latent positions 0..{num_latents - 1}")
-    known_sources = (*runs, *vectors, SELF, NOISE)
-    if patch.source not in known_sources:
-        raise EditError(f"patch '{patch}': no source '{patch.source}', there are {', '.join(known_sources)}")
-    if patch.keys_only and (len(patch.places) != 1 or patch.source not in (*runs, SELF)):
-        raise EditError(f"patch '{patch}': keys and values are those of one place of a run")
 
 
 def needs_reference(edits: Iterable[Edit]) -> bool:

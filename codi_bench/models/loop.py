@@ -18,12 +18,11 @@ from torch import Tensor
 
 from codi_bench.errors import EditError, MeasureError, ProblemError
 from codi_bench.models.codi import WIDE, Codi, State, feed, feed_each, join, step
+from codi_bench.models.conditions import MASKED, UNMASKED
 from codi_bench.models.edits import BOT, KEEP, Replacement
 from codi_bench.thoughts.record import Answers, Thoughts
 
 Replacements = dict[int | str, Tensor | None]
-MASKED, UNMASKED = "masked", "unmasked-padding"
-PADDINGS = (MASKED, UNMASKED)
 # Before version 5 transformers changes the blocks themselves while it collects hidden states: a second thread would meet that.
 THREADED = find_spec("transformers.utils.output_capturing") is not None
 FEWEST_ROWS = 4  # of a batch that must round as any other does: a CPU multiplies one or two rows another way

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,21 @@ from codi_bench.errors import CheckpointError, MissingWeightsError, UnknownNameE
 from codi_bench.models import adapter, hub, loop, reading
 from codi_bench.models.checkpoint import load_folder
 from codi_bench.models.codi import Codi
-from codi_bench.models.edits import Edit, Patch, Reference, draws, replacements
+from codi_bench.models.conditions import (
+    CLEAN,
+    MASKED,
+    PADDINGS,
+    Condition,
+    Discretised,
+    Edited,
+    Fed,
+    InWords,
+    Patched,
+    Shortened,
+    latents_of,
+)
+from codi_bench.models.discrete import answer_discretised
+from codi_bench.models.edits import Edit, Reference, draws, replacements
 from codi_bench.models.objective import encode_examples
 from codi_bench.models.patching import answer_patched
 from codi_bench.models.published import is_published, load_published
@@ -27,6 +41,7 @@ from codi_bench.problems import Problem
 from codi_bench.rules.stats import stream
 from codi_bench.thoughts.record import Answers, Thoughts
 
+_ORDER = (Fed, Edited, Shortened, Discretised, InWords)  # runs of patches answer the clean run too, so they come first
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -48,6 +63,20 @@ class Model:
         return self.codi.num_latents
 
     @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that are probed; raises CheckpointError for a model too shallow for the suite."""
+        return self.entry.probed
+
+    @property
+    def sae_layers(self) -> tuple[int, ...]:
+        return self.entry.sae_layers
+
+    @property
+    def identity(self) -> tuple[str, int]:
+        """What names its computations."""
+        return self.fingerprint, self.num_latents
+
+    @property
     def fingerprint(self) -> str:
         """sha256 of weights, configuration and tokenizer as they lie on disk."""
         return self.codi.fingerprint
@@ -59,7 +88,7 @@ class Model:
         num_latents: int | None = None,
         batch_size: int = 64,
         max_new_tokens: int | None = None,
-        protocol: str = loop.MASKED,
+        protocol: str = MASKED,
         progress: Callable[[int], object] = lambda count: None,
     ) -> Thoughts:
         """Capture every state of `num_latents` thoughts (default K); with max_new_tokens also answer, in the same pass.
@@ -90,55 +119,105 @@ class Model:
         num_latents: int | None = None,
         max_new_tokens: int = 256,
         batch_size: int = 64,
-        protocol: str = loop.MASKED,
+        protocol: str = MASKED,
         seed: int = 0,
     ) -> Answers:
         """Greedy answers, under edits if any. Resampling also needs the problems' gold answers and groups."""
-        return self.answer_conditions(
+        return self.answers(
             questions,
-            [edits],
+            [Edited(tuple(edits), protocol)],
             reference=reference,
-            answers=answers,
+            golds=answers,
             groups=groups,
             num_latents=num_latents,
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
-            protocol=protocol,
             seed=seed,
         )[0]
 
-    def answer_conditions(
+    def answers(
         self,
         questions: Sequence[str],
-        conditions: Sequence[Sequence[Edit]],
+        conditions: Sequence[Condition],
         *,
         reference: Reference | None = None,
-        answers: Sequence[str] = (),
+        golds: Sequence[str] = (),
         groups: Sequence[str] = (),
         num_latents: int | None = None,
         max_new_tokens: int = 256,
         batch_size: int = 64,
-        protocol: str = loop.MASKED,
         seed: int = 0,
         hidden_states: np.ndarray | None = None,
         log_probabilities: np.ndarray | None = None,
         progress: Callable[[int], object] = lambda count: None,
     ) -> list[Answers]:
-        """Greedy answers under several conditions (each a list of edits; empty: clean) that share all they can.
+        """Greedy answers under each condition, all of which share what they can.
 
-        answers, groups: the gold answer and the group of each question. A condition that is given again draws again.
+        golds, groups: the gold answer and the group of each question. An edit that is given again draws again.
         hidden_states: an array [n, 1 + K, L + 1, d] to fill with the clean run's, such as a file mapped into memory.
         log_probabilities: an array [conditions, n] to fill with the natural log-probability of the gold answer, in the sentence
-        that CODI is trained to give, with eos.
-        Raises what `think` raises, EditError for edits that cannot be made (before anything runs), MeasureError for
-        log-probabilities that are not finite, and ValueError where resampling lacks answers and groups, or they lack answers.
+        that CODI is trained to give, with eos; both of edits alone. progress: told how many problems a batch has answered.
+        Raises what `think` raises, EditError for what cannot be made (before anything runs), MeasureError for log-probabilities
+        that are not finite, and ValueError where resampling lacks golds and groups, or log-probabilities lack golds.
         """
-        self._check(num_latents, protocol)
+        self._check(num_latents, MASKED)
         latents = self._latents(num_latents)
-        needs_donors = any(edit.kind == "resample" for edits in conditions for edit in edits)
-        if needs_donors and not len(answers) == len(groups) == len(questions):
+        settings: dict[str, Any] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+        captures = {"hidden_states": hidden_states, "log_probabilities": log_probabilities}
+        found: dict[int, Answers] = {}
+        runs: dict[tuple, list[int]] = {}
+        for i, condition in enumerate(conditions):
+            runs.setdefault(_run_of(condition, latents), []).append(i)
+        if any(run[0] != Edited for run in runs) and any(array is not None for array in captures.values()):
+            raise ValueError("hidden states and log-probabilities are those of clean and edited runs alone")
+        for run, rows in sorted(runs.items(), key=lambda item: _ORDER.index(item[0][0])):
+            rows = [i for i in rows if i not in found]
+            members: list[Any] = [conditions[i] for i in rows]
+            if not members:
+                continue
+            if run[0] is Fed:
+                clean, part = answer_patched(
+                    self.codi, questions, members, rng=stream(seed, "patch"), num_latents=run[1], progress=progress, **settings
+                )
+                if run[1] == latents:  # the clean run is a part of it
+                    found |= {i: clean for i, condition in enumerate(conditions) if condition == CLEAN}
+            elif run[0] is Edited:
+                part = self._edited(
+                    questions, members, reference, golds, groups, latents, seed=seed, **settings, **captures, progress=progress
+                )
+            elif run[0] is Shortened:
+                part = reading.answer_early(self.codi, questions, [member.latents for member in members], **settings)
+            elif run[0] is Discretised:
+                part = [answer_discretised(self.codi, questions, member.places, **settings) for member in members]
+            else:
+                part = [loop.explain(self.codi, questions, **settings)] * len(members)
+            found |= dict(zip(rows, part, strict=True))
+        return [found[i] for i in range(len(conditions))]
+
+    def _edited(
+        self,
+        questions: Sequence[str],
+        conditions: Sequence[Edited],
+        reference: Reference | None,
+        golds: Sequence[str],
+        groups: Sequence[str],
+        latents: int,
+        *,
+        batch_size: int,
+        max_new_tokens: int,
+        seed: int,
+        hidden_states: np.ndarray | None,
+        log_probabilities: np.ndarray | None,
+        progress: Callable[[int], object],
+    ) -> list[Answers]:
+        """Answers under conditions of one padding."""
+        padding = conditions[0].padding
+        self._check(latents, padding)
+        every = [condition.edits for condition in conditions]
+        needs_donors = any(edit.kind == "resample" for edits in every for edit in edits)
+        if needs_donors and not len(golds) == len(groups) == len(questions):
             raise ValueError("resample needs the gold answer and the group of every question, to choose donors that differ")
-        if log_probabilities is not None and len(answers) != len(questions):
+        if log_probabilities is not None and len(golds) != len(questions):
             raise ValueError("log-probabilities need the gold answer of every question")
         values = [
             replacements(
@@ -147,15 +226,15 @@ class Model:
                 width=self.codi.width,
                 n=len(questions),
                 reference=reference,
-                answers=answers,
+                answers=golds,
                 groups=groups,
                 rng=rng,
             )
-            for edits, rng in zip(conditions, draws(conditions, seed))
+            for edits, rng in zip(every, draws(every, seed))
         ]
         noise = [
             frozenset(p for e in edits if e.kind == "noise" for p in (range(latents) if e.place == "all" else (e.place,)))
-            for edits in conditions
+            for edits in every
         ]
         return loop.answer_conditions(
             self.codi,
@@ -165,47 +244,12 @@ class Model:
             num_latents=latents,
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
-            padding=protocol,
+            padding=padding,
             keep=None if hidden_states is None else Thoughts(hidden_states),
-            golds=None if log_probabilities is None else self._golds(questions, answers),
+            golds=None if log_probabilities is None else self._golds(questions, golds),
             log_probabilities=log_probabilities,
             progress=progress,
         )
-
-    def answer_patched(
-        self,
-        questions: Sequence[str],
-        sources: Mapping[str, Sequence[str]],
-        patches: Sequence[Patch],
-        *,
-        vectors: Mapping[str, np.ndarray] | None = None,
-        num_latents: int | None = None,
-        batch_size: int = 64,
-        max_new_tokens: int = 256,
-        seed: int = 0,
-        progress: Callable[[int], object] = lambda count: None,
-    ) -> tuple[Answers, list[Answers]]:
-        """Greedy answers: clean, and under each patch, which takes thoughts from a source.
-
-        sources: by name one question for each of `questions`; vectors: by name latents to be fed, float32 [n, K, d].
-        Raises EditError for a patch that cannot be made, before anything runs, and what `think` raises.
-        """
-        return answer_patched(
-            self.codi,
-            questions,
-            sources,
-            patches,
-            rng=stream(seed, "patch"),
-            vectors=vectors,
-            num_latents=num_latents,
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-            progress=progress,
-        )
-
-    def answer_early(self, questions: Sequence[str], *, batch_size: int = 64, max_new_tokens: int = 256) -> list[Answers]:
-        """Greedy answers after the first k latents, for k = 0..K. Raises what `think` raises."""
-        return reading.answer_early(self.codi, questions, batch_size=batch_size, max_new_tokens=max_new_tokens)
 
     def lens_ranks(self, hidden_states: np.ndarray, words: Sequence[Sequence[str]]) -> np.ndarray:
         """How many ids the head puts before each of a problem's m words, int32 [n, places, L + 2, m], from [n, places, L + 1, d].
@@ -249,7 +293,7 @@ class Model:
         *,
         num_latents: int | None = None,
         batch_size: int = 64,
-        protocol: str = loop.MASKED,
+        protocol: str = MASKED,
     ) -> Reference:
         """Thoughts of other problems, as the source of means and donors. Raises what `think` raises."""
         self._check(num_latents, protocol)
@@ -280,8 +324,15 @@ class Model:
     def _check(self, num_latents: int | None, protocol: str) -> None:
         if num_latents is not None and num_latents < 0:
             raise ValueError(f"num_latents must be 0 or more, got {num_latents}")
-        if protocol not in loop.PADDINGS:
-            raise UnknownNameError("protocol", protocol, loop.PADDINGS)
+        if protocol not in PADDINGS:
+            raise UnknownNameError("protocol", protocol, PADDINGS)
+
+
+def _run_of(condition: Condition, num_latents: int) -> tuple:
+    """Conditions of one run share their thoughts: its kind, and what else must be equal."""
+    if isinstance(condition, Patched | Fed):
+        return Fed, latents_of(condition, num_latents)
+    return (Edited, condition.padding) if isinstance(condition, Edited) else (type(condition),)
 
 
 def resolve(device: str, dtype: str) -> tuple[str, str]:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from codi_bench.models.codi import Codi, KeyValues, State
-from codi_bench.models.edits import NOISE, SELF, Patch, check_patch
+from codi_bench.models.conditions import Fed, Patched, check_patched, fed_places
+from codi_bench.models.edits import NOISE, SELF
 from codi_bench.models.loop import (
     BRANCHES,
     Replacements,
@@ -33,6 +34,8 @@ from codi_bench.models.loop import (
     tokenise,
 )
 from codi_bench.thoughts.record import Answers
+
+Source = tuple[str, ...] | str  # of a condition: questions, or SELF or NOISE
 
 
 @dataclass(frozen=True)
@@ -82,50 +85,52 @@ def source_run(model: Codi, questions: Sequence[list[int]], num_latents: int, ba
 def answer_patched(
     model: Codi,
     questions: Sequence[str],
-    sources: Mapping[str, Sequence[str]],
-    patches: Sequence[Patch],
+    conditions: Sequence[Patched | Fed],
     *,
     rng: np.random.Generator,
-    vectors: Mapping[str, np.ndarray] | None = None,
     num_latents: int | None = None,
     batch_size: int = 64,
     max_new_tokens: int = 256,
     progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[Answers, list[Answers]]:
-    """Greedy answers: clean, and under each patch.
+    """Greedy answers: clean, and under each condition.
 
-    sources: by name the n questions from whose runs is taken, one for each of `questions`. vectors: by name what else may be fed,
-    float32 [n, K, d]. rng: draws the random vectors, all of them before anything runs, so that batches cannot change them.
-    Raises EditError for a patch that cannot be made, before anything runs, and what `think` raises.
+    rng: draws the random vectors, all of them before anything runs, so that batches cannot change them.
+    Raises EditError or ValueError for a patch that cannot be made, before anything runs, and what `think` raises.
     """
     latents = model.num_latents if num_latents is None else num_latents
-    for patch in patches:
-        check_patch(patch, tuple(sources), tuple(vectors or ()), latents)
-    if any(len(source_questions) != len(questions) for source_questions in sources.values()):
-        raise ValueError(f"every source needs one question for each of the {len(questions)} recipients")
+    for condition in conditions:
+        check_patched(condition, len(questions), latents)
+    sources = dict.fromkeys(c.source for c in conditions if isinstance(c, Patched) and not isinstance(c.source, str))
     ids = tokenise(model, questions)
-    source_ids = {name: tokenise(model, source_questions) for name, source_questions in sources.items()}
+    source_ids = {source: tokenise(model, source) for source in sources}
     for question_ids in (ids, *source_ids.values()):
         for i, question in enumerate(question_ids):
             model.check_length(len(question) + latents + 2, f"question {i + 1} of {len(question_ids)} with bot, thoughts and eot")
-    runs = {name: source_run(model, question_ids, latents, batch_size) for name, question_ids in source_ids.items()}
+    runs: dict[Source, SourceRun] = {
+        source: source_run(model, question_ids, latents, batch_size) for source, question_ids in source_ids.items()
+    }
     noise = rng.standard_normal((len(questions), latents, model.width)).astype(np.float32)
-    latent_vectors = {NOISE: noise / np.linalg.norm(noise, axis=-1, keepdims=True), **(vectors or {})}
+    directions = noise / np.linalg.norm(noise, axis=-1, keepdims=True)
     clean: list[list[int]] = [[] for _ in ids]
-    tokens: list[list[list[int]]] = [[[] for _ in ids] for _ in patches]
+    tokens: list[list[list[int]]] = [[[] for _ in ids] for _ in conditions]
 
     def answer(rows: np.ndarray) -> None:
         recipient = think(model, [ids[i] for i in rows], latents)
-        donors = {name: run.rows(rows) for name, run in runs.items()}
+        donors = {source: run.rows(rows) for source, run in runs.items()}
         _, answer_ids = generate(model, end_thoughts(model, recipient.state), max_new_tokens)
         for i, row in enumerate(rows):
             clean[row] = answer_ids[i][0]
-        batch_vectors = {name: torch.as_tensor(array[rows], device=model.device) for name, array in latent_vectors.items()}
-        for start in range(0, len(patches), BRANCHES):
-            part = patches[start : start + BRANCHES]
-            _, answer_ids = generate(
-                model, end_thoughts(model, patched(model, recipient, donors, part, batch_vectors)), max_new_tokens
-            )
+        unit_vectors = torch.as_tensor(directions[rows], device=model.device)
+        for start in range(0, len(conditions), BRANCHES):
+            part = conditions[start : start + BRANCHES]
+            fed = {
+                c: torch.as_tensor(condition.latents[rows], device=model.device)
+                for c, condition in enumerate(part)
+                if isinstance(condition, Fed)
+            }
+            state = patched(model, recipient, donors, part, fed, unit_vectors)
+            _, answer_ids = generate(model, end_thoughts(model, state), max_new_tokens)
             for i, row in enumerate(rows):
                 for c, token_ids in enumerate(answer_ids[i]):
                     tokens[start + c][row] = token_ids
@@ -136,35 +141,43 @@ def answer_patched(
 
 
 def patched(
-    model: Codi, recipient: Thinking, donors: Mapping[str, SourceRun], patches: Sequence[Patch], given: Mapping[str, Tensor]
+    model: Codi,
+    recipient: Thinking,
+    donors: Mapping[Source, SourceRun],
+    conditions: Sequence[Patched | Fed],
+    fed: Mapping[int, Tensor],
+    directions: Tensor,
 ) -> State:
-    """The state behind the last latent under each patch: C branches of the recipient's.
+    """The state behind the last latent under each condition: C branches of the recipient's.
 
-    given: what no run is the source of [b, K, d]; of NOISE the directions alone, as unit vectors.
+    fed: by number of the condition the vectors of those that feed some [b, K, d]. directions: of NOISE, unit vectors [b, K, d].
     """
 
-    def latent(source: str, place: int) -> Tensor | None:
-        if source == SELF:
+    def latent(c: int, place: int) -> Tensor | None:
+        condition = conditions[c]
+        if isinstance(condition, Fed):
+            return fed[c][:, place]
+        if condition.source == SELF:
             return None
-        if source == NOISE:
-            return noise_like(model, given[NOISE][:, place], recipient, place)
-        return given[source][:, place] if source in given else donors[source].latents[:, place]
+        if condition.source == NOISE:
+            return noise_like(model, directions[:, place], recipient, place)
+        return donors[condition.source].latents[:, place]
 
-    conditions: list[Replacements]
-    first: list[int]
-    places, conditions, first = places_of(recipient), [], []
-    for patch in patches:
-        if patch.keys_only:  # the own latent was fed; what comes after its place is computed anew
-            conditions.append({})
-            first.append(places.index(patch.places[0]) + 1)
+    places, replacements, first = places_of(recipient), list[Replacements](), list[int]()
+    keys_of: dict[Source, list[tuple[int, int]]] = {}
+    for c, condition in enumerate(conditions):
+        own = fed_places(condition)
+        if isinstance(condition, Patched) and condition.keys_only:  # the own latent was fed; what comes after its place is new
+            replacements.append({})
+            first.append(places.index(own[0]) + 1)
+            keys_of.setdefault(condition.source, []).append((c, own[0]))
         else:
-            conditions.append({place: latent(patch.source, place) for place in patch.places})
-            first.append(min(map(places.index, patch.places)))
+            replacements.append({place: latent(c, place) for place in own})
+            first.append(min(map(places.index, own)))
     state = forked(recipient, first)
-    for name in dict.fromkeys(patch.source for patch in patches if patch.keys_only):
-        branch_places = [(c, patch.places[0]) for c, patch in enumerate(patches) if patch.keys_only and patch.source == name]
-        state = _with_donor_keys(state, recipient, SourceRun.of(recipient) if name == SELF else donors[name], branch_places)
-    return go_on(model, recipient, state, first, conditions)
+    for source, branch_places in keys_of.items():
+        state = _with_donor_keys(state, recipient, SourceRun.of(recipient) if source == SELF else donors[source], branch_places)
+    return go_on(model, recipient, state, first, replacements)
 
 
 def _with_donor_keys(state: State, recipient: Thinking, donor: SourceRun, branch_places: Sequence[tuple[int, int]]) -> State:

@@ -19,13 +19,14 @@ from codi_bench.store.cache import Arrays
 
 
 def uncached(kind: type, function, /, *arguments, **settings):
-    """`function(*given, **settings)`: what stands in for a bench's `kept` where nothing is stored."""
+    """`function(*given, **settings)`: what stands in for a bench's `cached` where nothing is stored."""
     return function(*arguments, **settings)
 
 
 def digest(given: Sequence, settings: Mapping) -> str:
     """sha256 of arguments, by position and by name: numbers, texts, arrays, and lists and records of them.
 
+    What has an `identity`, such as a model, is named by that.
     Raises TypeError for anything else.
     """
     by_name = {name: _content(value) for name, value in settings.items()}
@@ -61,6 +62,8 @@ def _content(value):
         return value
     if isinstance(value, list | tuple):
         return [_content(item) for item in value]
+    if hasattr(value, "identity"):
+        return {type(value).__name__: _content(value.identity)}
     if is_dataclass(value):
         return {type(value).__name__: [_content(getattr(value, field.name)) for field in fields(value)]}
     array = np.asarray(value, order="C")

@@ -25,10 +25,10 @@ import platformdirs
 
 from codi_bench.audits.ablation import ALL, CLEAN, MAIN, SELF, Sweep
 from codi_bench.claims import CLAIMS, Claim
-from codi_bench.claims.claim import Bench
-from codi_bench.claims.seed_reported import ABLATED, ablated
-from codi_bench.claims.seed_sound import NUM_PROBED
-from codi_bench.claims.seed_sound_ablation import SWEEP, sweep
+from codi_bench.claims.ablations import sweep
+from codi_bench.claims.claim import Bench, done
+from codi_bench.claims.first_study.ablation import without_token
+from codi_bench.claims.first_study.probes import NUM_PROBED
 from codi_bench.errors import CodiBenchError, MeasureError
 from codi_bench.models.edits import BOT
 from codi_bench.records import tolerance as noise
@@ -192,7 +192,7 @@ def run_moves(plan: CalibrationPlan, path: Path, *, of: str = "") -> dict[Key, N
     facts, rows = read_results(path)
     environments: dict[str, Environment] = {}
     for name, bench in plan.benches.items():
-        inputs = {"weights": bench.model.fingerprint, "problems": bench.problems_hash}
+        inputs = {"weights": bench.model.fingerprint, "problems": bench.problems.hash}
         if (of_model(facts, "inputs", name) or inputs) != inputs:
             raise CodiBenchError(
                 f"{path}: field inputs: {name} has other weights or problems there; give results of the same ones"
@@ -222,12 +222,12 @@ def run_moves(plan: CalibrationPlan, path: Path, *, of: str = "") -> dict[Key, N
 def draws(plan: CalibrationPlan, model: str, *, seeds: int, turns: int, redraws: int) -> list[Step]:
     """(name, measurement) of every draw of a model: other seeds, one answer turned, other problems with other seeds."""
     bench = plan.benches[model]
-    places = stream(0, "calibrate", model, "turned").permutation(min(NUM_PROBED, len(bench.problems(NUM_PROBED))))[:turns]
+    places = stream(0, "calibrate", model, "turned").permutation(min(NUM_PROBED, len(bench.problems.first(NUM_PROBED))))[:turns]
     variants: list[tuple[Component, str, ModelBench]]
-    variants = [("seed", f"seed-{k}", replace(bench, seed=1000 * k, seen={})) for k in range(1, seeds + 1)]
-    variants += [("turned", f"turned-{place}", replace(bench, turned=int(place), seen={})) for place in places]
+    variants = [("seed", f"seed-{k}", replace(bench, seed=1000 * k, memo={})) for k in range(1, seeds + 1)]
+    variants += [("turned", f"turned-{place}", replace(bench, turned=int(place), memo={})) for place in places]
     for k in range(1, redraws + 1):
-        redraw = replace(_other_problems(bench, k), seed=1000 * k, permutations=NO_NULL, seen={})
+        redraw = replace(_other_problems(bench, k), seed=1000 * k, permutations=NO_NULL, memo={})
         variants.append(("sampling", f"problems-{k}", redraw))
     return [
         (f"{model}, {name}", partial(_draw, plan, model, what, name, cast(Bench, variant))) for what, name, variant in variants
@@ -236,10 +236,11 @@ def draws(plan: CalibrationPlan, model: str, *, seeds: int, turns: int, redraws:
 
 def _other_problems(bench: ModelBench, k: int) -> ModelBench:
     """Generated ones anew; of a given set another order, so that what takes the first ones takes others."""
-    if not bench.given:
-        return replace(bench, problem_seed=1000 * k)
-    order = stream(0, "calibrate", "problems", str(k)).permutation(len(bench.given))
-    return replace(bench, given=tuple(bench.given[i] for i in order))
+    source = bench.problems
+    if not source.given:
+        return replace(bench, problems=replace(source, seed=1000 * k))
+    order = stream(0, "calibrate", "problems", str(k)).permutation(len(source.given))
+    return replace(bench, problems=replace(source, given=tuple(source.given[i] for i in order)))
 
 
 def _draw(plan: CalibrationPlan, model: str, component: Component, name: str, bench: Bench) -> dict[Key, NoiseMove]:
@@ -252,8 +253,9 @@ def _draw(plan: CalibrationPlan, model: str, component: Component, name: str, be
         draw: dict[str, list[float | str | None]] = {}
         for claim in plan.claims(model):
             try:
-                sound = claim.sound(bench, published_values(plan.baselines[model, claim.id])) if component != "sampling" else []
-                judgements = judge(claim.measure(bench), sound, bench.permutations)
+                protocols = claim.function(bench, published_values(plan.baselines[model, claim.id]))
+                reported = next(protocols)
+                judgements = judge(reported, next(protocols) if component != "sampling" else [], bench.permutations)
             except MeasureError:
                 continue
             draw |= {f"{claim.id} {judgement.key}": [judgement.measured.value, judgement.word] for judgement in judgements}
@@ -279,16 +281,16 @@ def ablations_turned(plan: CalibrationPlan, model: str, *, share: float, draws: 
     of = f"{share:.2%} of the outcomes turned"
     if not numbers:
         return moves
-    original, (clean, zeroed) = _words_rest_on(sweep(cast(Bench, bench)), bench.num_latents), ablated(cast(Bench, bench))
+    original, (clean, zeroed) = _words_rest_on(sweep(bench), bench.model.num_latents), without_token(bench)
     for _ in range(draws):
         right, study = (rows ^ (rng.random(rows.shape) < share) for rows in (original.right, np.stack([clean, *zeroed])))
         right[original.names.index(SELF)] = right[original.names.index(CLEAN)]
-        results = {SWEEP: (replace(original, right=right), None), ABLATED: ((study[0], study[1:]), None)}
-        variant = cast(Bench, replace(bench, seen=results))
+        memo = done({sweep: replace(original, right=right), without_token: (study[0], study[1:])})
+        variant = cast(Bench, replace(bench, memo=memo))
         for claim in plan.claims(model):
             if claim.family == ABLATION:
-                sound = claim.sound(variant, published_values(plan.baselines[model, claim.id]))
-                for judgement in judge(claim.measure(variant), sound, bench.permutations):
+                reported, sound = claim.function(variant, published_values(plan.baselines[model, claim.id]))
+                for judgement in judge(reported, sound, bench.permutations):
                     key = (model, claim.id, judgement.key)
                     moves[key].append(NoiseMove("turned", of, judgement.measured.value - numbers[key].value, word=judgement.word))
     return moves

@@ -11,7 +11,6 @@ from typing import Any, Literal, TypedDict, cast
 import numpy as np
 
 from codi_bench.claims import Claim, Measured
-from codi_bench.claims.claim import Bench
 from codi_bench.errors import BaselineError, CodiBenchError, one_line
 from codi_bench.records import results_schema as schema
 from codi_bench.records.baseline import (
@@ -95,19 +94,17 @@ def measure_claim(
     then UNCHECKED. recorded: metrics of the whole suite, among which an alarm is sought.
     Raises CodiBenchError for a baseline that measured numbers cannot be compared with.
     """
-    name = bench.model.name
+    name, sound, blocked_rows = bench.model.name, list[Measured](), list[Row]()
+    protocols = claim.function(bench, published_values(baseline))
     try:
-        reported = claim.measure(cast(Bench, bench))
+        reported = next(protocols)
     except (CodiBenchError, RuntimeError) as error:  # RuntimeError: out of memory, or what a device says
         return ClaimResult(unmeasured(name, claim, baseline, BLOCKED, one_line(error)), [])
     try:
-        judgements, blocked_rows = (
-            judge(reported, claim.sound(cast(Bench, bench), published_values(baseline)), bench.permutations),
-            [],
-        )
+        sound = next(protocols)
     except (CodiBenchError, RuntimeError) as error:
-        judgements = judge(reported, [], bench.permutations)
         blocked_rows = [Row(claim.id, name, "-", SOUND, BLOCKED, reason=one_line(error))]
+    judgements = judge(reported, sound, bench.permutations)
     proposal = record_of(bench, claim, judgements)
     record, same = baseline.nearest(proposal.environment, proposal) if compare else (None, False)
     changes = _identity_changes(baseline, record, proposal) if record else []
@@ -198,7 +195,7 @@ def _row(
         why += note.get("reason", "")
     if record is not None and not same:
         why += f"; compared with the nearest record, of {', '.join(record.environment.model_dump().values())}"
-    detail: dict[str, Any] = {**measured.detail, "problems": bench.problems_hash}
+    detail: dict[str, Any] = {**measured.detail, "problems": bench.problems.hash}
     if note:
         detail["code"] = note["note"]
     if measured.outcomes is not None:
@@ -209,7 +206,7 @@ def _row(
         detail |= {"validity": judged.verdict.why, "fragile": judged.verdict.fragile, "decide": judged.verdict.decide}
     reported = baseline.reported.get(measured.metric) if judged.protocol == REPORTED else None
     noise = baseline.tolerance[key].noise if key in baseline.tolerance else {}
-    reproduction = _reproduction(measured, reported, bench.on_gsm8k, noise) if reported and compare else None
+    reproduction = _reproduction(measured, reported, bench.problems.on_gsm8k, noise) if reported and compare else None
     if reproduction:
         detail["reproduction"] = reproduction.why
     return Row(
@@ -262,7 +259,7 @@ def record_of(bench: ModelBench | LogBench, claim: Claim, found: list[Assessment
         seeds=claim.seeds,
         weights=bench.model.fingerprint,
         partner=cast(ModelBench, bench).partner.model.fingerprint if claim.with_partner else None,
-        problems=bench.problems_hash,
+        problems=bench.problems.hash,
         code=claim_code(claim, type(bench)).text,
         date=datetime.date.today().isoformat(),
         reason="",
@@ -290,12 +287,12 @@ def _recorded(judged: Assessment) -> Recorded:
 
 def claim_code(claim: Claim, bench: type) -> Code:
     """What turns weights and problems into the numbers and words of a claim, on a bench of that class."""
-    return _code(claim.measure, claim.sound, bench)
+    return _code(claim.function, bench)
 
 
 @cache
-def _code(measure: Callable, sound: Callable, bench: type) -> Code:
-    return code_of(measure, sound, bench, judge)
+def _code(function: Callable, bench: type) -> Code:
+    return code_of(function, bench, judge)
 
 
 def code_note(code: Code, before: Record | None) -> dict[str, str]:

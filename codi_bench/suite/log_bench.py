@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS
+from codi_bench.claims.claim import DEFAULT_PERMUTATIONS
 from codi_bench.errors import ProblemError
 from codi_bench.problems import problems_hash
 from codi_bench.store.files import file_hash
-from codi_bench.suite.bench import Once
 from codi_bench.thoughts.decoded import LOGS, Decoded, load_decoded
 
 
@@ -19,21 +18,30 @@ class LogModel:
 
     name: str
     fingerprint: str
+    num_latents: int
     device: str = "cpu"
     dtype: str = "float32"  # of this program's numbers; the log's own model ran in bfloat16
+    layers: tuple[int, ...] = ()
 
 
-@dataclass
-class LogBench(Once):
+@dataclass(frozen=True)
+class LogProblems:
+    """The problems of a log, which its numbers are about."""
+
+    hash: str
+    on_gsm8k: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class LogBench:
     """A `claims.Bench` for claims that only need what was decoded."""
 
     model: LogModel
     decoded: Decoded
+    problems: LogProblems
     permutations: int = DEFAULT_PERMUTATIONS
     seed: int = 0
-    layers: tuple[int, ...] = ()
-    on_gsm8k: bool = True  # the list of problems that its numbers are about
-    seen: dict = field(default_factory=dict, repr=False)
+    memo: dict = field(default_factory=dict, repr=False)
 
     @classmethod
     def read(cls, name: str, path: Path, **settings) -> LogBench:
@@ -46,16 +54,5 @@ class LogBench(Once):
                 f"{path}: sha256 is {sha256}, that of {log.source} is {log.sha256}; give the file as it was released, "
                 "or this one another name"
             )
-        return cls(LogModel(name, sha256), decoded, **settings)
-
-    @property
-    def name(self) -> str:
-        return self.model.name
-
-    @property
-    def num_latents(self) -> int:
-        return len(self.decoded.words[0]) - 1
-
-    @property
-    def problems_hash(self) -> str:
-        return problems_hash(self.decoded.problems)
+        latents = len(decoded.words[0]) - 1
+        return cls(LogModel(name, sha256, latents), decoded, LogProblems(problems_hash(decoded.problems)), **settings)

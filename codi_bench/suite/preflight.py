@@ -36,12 +36,12 @@ def _not_this_checkpoint(bench: ModelBench) -> str | None:
     shape = f"{inner.num_layers} layers and width {inner.width}"
     if projects != known.projects:
         shape += f", {'with' if projects else 'without'} a projection,"
-    return f"preflight: a {bench.architecture} model of {shape} is not {known.hub or known.name}"
+    return f"preflight: a {bench.model.entry.architecture} model of {shape} is not {known.hub or known.name}"
 
 
 def _batches_matter(bench: ModelBench) -> str | None:
     """Sixteen problems alone and together: the same hidden states, and in float32 the same answers."""
-    questions = [p.question for p in bench.problems(NUM_PROBLEMS)]
+    questions = [p.question for p in bench.problems.first(NUM_PROBLEMS)]
     alone, together = (bench.model.think(questions, batch_size=size, max_new_tokens=NEW_TOKENS) for size in (1, NUM_PROBLEMS))
     assert alone.hidden_states is not None and together.hidden_states is not None
     distance = np.linalg.norm(alone.hidden_states - together.hidden_states, axis=-1)
@@ -62,9 +62,9 @@ def _off(bench: ModelBench, reported: Reported) -> str | None:
         interval = wilson(round(reported.value * reported.n), reported.n)
         low, high = interval.low, interval.high
     assert low is not None and high is not None
-    (measured,) = CLAIMS["task-accuracy"].measure(bench)
+    (measured,) = CLAIMS["task-accuracy"].reported(bench)
     least, most = measured.value, measured.value
-    if bench.n is not None:  # fewer problems than reported: what they allow counts
+    if bench.problems.n is not None:  # fewer problems than reported: what they allow counts
         assert measured.low is not None and measured.high is not None
         least, most = measured.low, measured.high
     if least > high or most < low:

@@ -10,8 +10,8 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from codi_bench import __version__
-from codi_bench.claims import CLAIMS, Claim, claim, in_words
-from codi_bench.claims.seed_sound import DEFAULT_PERMUTATIONS, FAMILY_TESTS
+from codi_bench.claims import CLAIMS, FAMILIES, Claim, get_claim, in_words
+from codi_bench.claims.claim import DEFAULT_PERMUTATIONS
 from codi_bench.errors import BaselineError, CodiBenchError, MissingError, UnknownNameError
 from codi_bench.models.hub import is_repository
 from codi_bench.models.model import load, resolve
@@ -31,10 +31,11 @@ from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.environment import available, environment, own_gpu, versions
 from codi_bench.suite.log_bench import LogBench
 from codi_bench.suite.preflight import preflight
+from codi_bench.suite.problem_source import ProblemSource
 from codi_bench.suite.request import ModelRequest, PairOutcome
 from codi_bench.thoughts.decoded import LOGS
 
-FEWEST_PERMUTATIONS = holm_permutations(max(FAMILY_TESTS.values()))
+FEWEST_PERMUTATIONS = holm_permutations(max(family.tests for family in FAMILIES.values()))
 
 
 @dataclass
@@ -73,7 +74,7 @@ class Suite:
             raise CodiBenchError(
                 f"{self.baseline_folder}: no such folder; --baselines needs the folder that holds <model>/<claim>.json"
             )
-        self.asked_claims: list[Claim] = [claim(name) for name in self.claims] or list(CLAIMS.values())
+        self.asked_claims: list[Claim] = [get_claim(name) for name in self.claims] or list(CLAIMS.values())
         self.asked_models = self._models()
         self.given: dict[str, tuple[Problem, ...]] = self._problems()
         for name, value in (("--n", self.n), ("--batch-size", self.batch_size)):
@@ -205,9 +206,9 @@ class Suite:
         bench = self.benches.get(name)
         if bench is None:
             return {}
-        inputs = {"weights": bench.model.fingerprint, "problems": bench.problems_hash}
+        inputs = {"weights": bench.model.fingerprint, "problems": bench.problems.hash}
         kind = bench.model.device.partition(":")[0]  # which of several GPUs it was is no property of a number
-        return {"device": f"{kind} {bench.model.dtype}", "inputs": inputs, "layers": list(bench.layers)}
+        return {"device": f"{kind} {bench.model.dtype}", "inputs": inputs, "layers": list(bench.model.layers)}
 
     def environment(self, rows: Sequence[Row] = (), facts: dict[str, dict] | None = None) -> dict:
         """Device, versions and threads of this run, and the claims in words, so that a report needs no model room.
@@ -225,7 +226,7 @@ class Suite:
         devices = {name: details["device"] for name, details in sorted(facts.items())}
         inputs = {name: details["inputs"] for name, details in sorted(facts.items())}
         pairs = {(row.model, row.claim) for row in rows if row.protocol == SOUND and row.status == OK}
-        families = {(model, CLAIMS[name].family) for model, name in pairs if CLAIMS[name].family in FAMILY_TESTS}
+        families = {(model, CLAIMS[name].family) for model, name in pairs if FAMILIES[CLAIMS[name].family].tests}
         counts = {"families": len(families), "noise": noise_figures(self.baseline_folder)}
         return {
             **counts,
@@ -324,11 +325,9 @@ class Suite:
         return ModelBench(
             checkpoint,
             Store(default_folder()),
-            problems,
-            self.n,
+            ProblemSource(problems, self.n, {name: given for name, given in self.given.items() if name in ELSEWHERE}),
             self.batch_size,
             permutations=self.permutations or DEFAULT_PERMUTATIONS,
-            others={name: problem_set for name, problem_set in self.given.items() if name in ELSEWHERE},
             other=self._partner(model),
         )
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from codi_bench.claims import CLAIMS
-from codi_bench.claims.seed_sound import WINNER_TESTS
+from codi_bench.claims.families import WINNER_TESTS
 from codi_bench.errors import CodiBenchError
 from codi_bench.records.baseline import SOUND, pack_bits, unpack_bits
 from codi_bench.records.results import OK, Row

@@ -14,6 +14,7 @@ import torch
 from tabulate import tabulate
 
 from codi_bench.models.adapter import META
+from codi_bench.models.conditions import CLEAN, Edited
 from codi_bench.models.edits import Edit
 from codi_bench.models.model import load
 from codi_bench.problems import Problem, generate, problems_hash, score
@@ -37,10 +38,8 @@ def evaluate(folder: Path, *, batch_size: int = 64) -> dict[str, Any]:
     reference = generate(REFERENCE, seed=1, split="train")
     questions = [p.question for p in problems]
     means = model.reference([p.question for p in reference], [p.answer for p in reference], [p.group for p in reference])
-    conditions = [[], [Edit("all", "mean")], *([Edit(k, "mean")] for k in range(model.num_latents))]
-    answers = model.answer_conditions(
-        questions, conditions, reference=means, max_new_tokens=MAX_NEW_TOKENS, batch_size=batch_size
-    )
+    conditions = [CLEAN, *(Edited((Edit(place, "mean"),)) for place in ("all", *range(model.num_latents)))]
+    answers = model.answers(questions, conditions, reference=means, max_new_tokens=MAX_NEW_TOKENS, batch_size=batch_size)
     clean, all_mean, *single = (_correctness(condition_answers.texts, problems) for condition_answers in answers)
     no_latents = _correctness(model.answer(questions, num_latents=0, max_new_tokens=MAX_NEW_TOKENS).texts, problems)
     teacher = _correctness(model.explain(questions, max_new_tokens=MAX_NEW_TOKENS).texts, problems)

@@ -1,0 +1,117 @@
+"""Runs in which latents are replaced: one place by every kind, several places at a time, or the own thoughts in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from codi_bench.audits import ablation as ablating
+from codi_bench.audits.ablation import CLEAN, SELF, Sweep
+from codi_bench.claims import runs
+from codi_bench.claims.claim import SEED, Bench, Outcomes, once
+from codi_bench.errors import MeasureError
+from codi_bench.models.conditions import Edited, Fed
+from codi_bench.models.edits import BOT, Edit, direct
+from codi_bench.rules.stats import stream
+
+NUM_ABLATED = 300
+KINDS = ("zero", "mean", "noise")
+PARITIES = "even", "odd"  # of latent positions
+ZERO, NORMAL = "zero", "normal"  # what may be fed in the place of a thought
+CHANGED = 0.02  # of the answers, where thoughts that half precision rounds otherwise in another batch are fed again
+
+
+@once
+def sweep(bench: Bench) -> Sweep:
+    """Every place replaced in every way, with the controls, checked."""
+    names, edits = sweep_conditions(bench.model.num_latents)
+    outcomes = edited(bench, edits, log_probability=True)
+    assert outcomes.log_probability is not None  # it was asked for
+    ablations = Sweep(names, outcomes.right(), outcomes.log_probability, outcomes.reference)
+    ablating.check_controls(ablations)
+    return ablations
+
+
+def edited(bench: Bench, edits: Sequence[Sequence[Edit]], *, log_probability: bool = False) -> Outcomes:
+    """The first problems under sets of edits, none of them for the clean run."""
+    problems = bench.problems.first(NUM_ABLATED)
+    asked = [Edited(tuple(each)) for each in edits]
+    return bench.answers(problems, asked, log_probability=log_probability, seed=SEED + bench.seed)
+
+
+def sweep_conditions(num_latents: int) -> tuple[tuple[str, ...], list[list[Edit]]]:
+    """Names and edits of the sweep: clean, controls, each place by each kind, and direct effects by the main kind.
+
+    Bot is the same in every problem, so its mean and another problem's bot are itself: zero and noise remain.
+    """
+    main = ablating.MAIN
+    named: list[tuple[str, list[Edit]]] = [(CLEAN, []), (SELF, [Edit("all", "self")]), (ablating.ALL, [Edit("all", main)])]
+    named += [(f"{BOT}={kind}", [Edit(BOT, kind)]) for kind in ("zero", "noise")]
+    for place in range(num_latents):
+        for kind in ablating.KINDS:
+            named += [(f"{place}={kind}", [Edit(place, kind)])] * (ablating.DONORS if kind == "resample" else 1)
+        named.append((f"{place}={main} direct", direct(Edit(place, main), num_latents)))
+    return tuple(name for name, _ in named), [edits for _, edits in named]
+
+
+@once
+def replaced(bench: Bench) -> dict[str, np.ndarray]:
+    """All latents replaced, the first ones by zeros, every other one, and the last two by noise: right bool [n] by name."""
+    count = bench.model.num_latents
+    edits: dict[str, list[Edit]] = {CLEAN: [], SELF: [Edit("all", "self")]} | {kind: [Edit("all", kind)] for kind in KINDS}
+    edits |= {f"first_{i}": [Edit(k, "zero") for k in range(i)] for i in range(1, count)}
+    edits |= {
+        name: zeros for name, start in zip(PARITIES, (0, 1)) if (zeros := [Edit(k, "zero") for k in range(start, count, 2)])
+    }
+    edits["last_two"] = [Edit(k, "noise") for k in range(max(0, count - 2), count)]
+    right = dict(zip(edits, edited(bench, list(edits.values()), log_probability=True).right(), strict=True))
+    if (right[SELF] != right[CLEAN]).any():
+        raise MeasureError("a control fails: replacing every latent by itself changes an answer")
+    return right
+
+
+def by_place(bench: Bench) -> dict[str, np.ndarray]:
+    """One latent replaced, by kind and position, and the clean run."""
+    ablations, count = sweep(bench), bench.model.num_latents
+    outcomes = {f"{kind}_{k}": ablations.rows(f"{k}={kind}")[0][0] for kind in KINDS for k in range(count)}
+    return {CLEAN: ablations.rows(CLEAN)[0][0], **outcomes}
+
+
+def chosen(outcomes: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The clean run and some conditions, of those that there are."""
+    return {name: outcomes[name] for name in (CLEAN, *names) if name in outcomes}
+
+
+@once
+def rearranged(bench: Bench) -> dict[str, np.ndarray]:
+    """The own thoughts fed in other arrangements: right bool [n] by name."""
+    count, rng = bench.model.num_latents, stream(SEED + bench.seed, "another order")
+    if count < 2:
+        raise MeasureError(f"another order needs two latents, {bench.model.name} has {count}")
+    every = tuple(range(count))
+    permutation = next(shuffle for shuffle in iter(lambda: tuple(rng.permutation(count).tolist()), None) if shuffle != every)
+    arrangements: dict[str, tuple[int | str, ...]] = {CLEAN: every, "permuted": permutation, "reversed": every[::-1]}
+    arrangements |= {"first_half": every[: count // 2], "last_half": every[count // 2 :], "even": every[::2], "odd": every[1::2]}
+    arrangements |= {"zero_single": (ZERO,), "zero_repeat": (ZERO,) * count, "normal_repeat": (NORMAL,) * count}
+    arrangements |= {f"single_{k}": (k,) for k in every} | {f"repeat_{k}": (k,) * count for k in every}
+    problems = bench.problems.first(NUM_ABLATED)
+    thoughts = runs.latents(bench, problems)
+    fed = [Fed(arrange(thoughts, arrangement, seed=SEED + bench.seed)) for arrangement in arrangements.values()]
+    outcomes = dict(zip(arrangements, bench.answers(problems, fed, seed=SEED + bench.seed).right(), strict=True))
+    right = runs.captured(bench, NUM_ABLATED).right
+    num_changed = int((outcomes[CLEAN] != right).sum())
+    if num_changed > CHANGED * len(right):
+        raise MeasureError(
+            f"a control fails: the own thoughts, fed again in their order, change {num_changed} of {len(right)} answers"
+        )
+    return outcomes
+
+
+def arrange(latents: np.ndarray, arrangement: Sequence[int | str], *, seed: int) -> np.ndarray:
+    """What is fed one after the other, before eot: the latent of a position, ZERO, or NORMAL (N(0, 1)); float32 [n, k, d]."""
+    shape = latents[:, 0].shape
+    draws = iter(stream(seed, "refed", *map(str, arrangement)).standard_normal((len(arrangement), *shape)))
+    sources = {ZERO: lambda: np.zeros_like(latents[:, 0]), NORMAL: lambda: next(draws).astype(np.float32)}
+    vectors = [sources[place]() if isinstance(place, str) else latents[:, place] for place in arrangement]
+    return np.stack(vectors, axis=1)

@@ -1,0 +1,121 @@
+"""Runs of a model that several claims are about, each computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from codi_bench.audits import patching
+from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patch, PatchOutcomes
+from codi_bench.claims.claim import Bench, once
+from codi_bench.errors import MeasureError
+from codi_bench.measures.surface import surface_design
+from codi_bench.models.conditions import CLEAN, Condition, Fed, Patched, Shortened
+from codi_bench.models.model import Model
+from codi_bench.problems import Problem
+from codi_bench.problems.features import PRIORITY, surface_table
+from codi_bench.thoughts.decoded import Decoded
+from codi_bench.thoughts.record import Answers
+
+NUM_PROBLEMS = 1000
+NUM_WORDS = 5  # that are decoded at each place, as in the released log
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """Problems, hidden states [n, 1 + K, L + 1, d] of the thoughts about them, answers, and whether each was right (bool [n]).
+
+    The hidden states are what the store holds: half precision, mapped from a file, so take what you need and then compute.
+    """
+
+    problems: list[Problem]
+    hidden_states: np.ndarray
+    answers: Answers
+    right: np.ndarray
+
+    def cells(self, rows, places: int, layers: Sequence[int]) -> np.ndarray:
+        """What probes read of the chosen rows: float32 [n, layers x places, d], the first places of each layer in turn."""
+        states = self.hidden_states[rows][:, :places, list(layers)].astype(np.float32)  # [n, places, layers, d]
+        return states.transpose(0, 2, 1, 3).reshape(len(states), -1, states.shape[-1])
+
+    def surface(self, n: int) -> np.ndarray:
+        """What the first n problems show without any thought, [n, columns]."""
+        problems = self.problems[:n]
+        table = surface_table(problems)
+        return surface_design(table.numeric, table.categorical, len({p.group for p in problems}), priority=PRIORITY)
+
+
+@once
+def captured(bench: Bench, n: int = NUM_PROBLEMS, num_latents: int | None = None, variants: int = 1) -> Captured:
+    """The first n problems (`variants` tellings each), thought about with num_latents thoughts (default: all) and answered."""
+    problems = bench.problems.first(n, variants)
+    outcomes = bench.answers(problems, [CLEAN], num_latents=num_latents, hidden_states=True)
+    assert outcomes.hidden_states is not None  # they were asked for
+    return Captured(problems, outcomes.hidden_states, outcomes.answers[0], outcomes.right()[0])
+
+
+@once
+def shortened(bench: Bench, n: int) -> np.ndarray:
+    """Right or wrong on the first n problems after k latents, bool [K + 1, n]."""
+    counts = range(bench.model.num_latents + 1)
+    return bench.answers(bench.problems.first(n), [Shortened(k) for k in counts]).right()
+
+
+def latents(bench: Bench, problems: Sequence[Problem]) -> np.ndarray:
+    """z_0..z_K of thoughts about some problems, float32 [n, K + 1, d]."""
+    texts = [[getattr(p, name) for p in problems] for name in ("question", "answer", "group")]
+    return bench.cached(np.ndarray, _latents, bench.model, *texts)
+
+
+def _latents(model: Model, questions: list[str], answers: list[str], groups: list[str]) -> np.ndarray:
+    return model.reference(questions, answers, groups).latents
+
+
+@once
+def decoded(bench: Bench) -> Decoded:
+    """What the head of a model that is here reads first, of the problems that are answered rightly."""
+    capture = captured(bench)
+    rows = np.flatnonzero(capture.right)
+    if not len(rows):
+        raise MeasureError(f"{bench.model.name} answers none of {len(capture.right)} problems rightly: nothing can be decoded")
+    words = bench.model.lens_words(capture.hidden_states[rows, :, -1], count=NUM_WORDS)
+    problems = tuple(capture.problems[i] for i in rows)
+    return Decoded(problems, words, tuple(capture.answers.texts[i] for i in rows), len(capture.right))
+
+
+def patched(
+    bench: Bench, n: int, patches: Sequence[Patch], *, step: int, seed: int = 0, vectors: Mapping[str, np.ndarray] | None = None
+) -> PatchOutcomes:
+    """What becomes of the answers to the first n minimal pairs about a step under each patch.
+
+    Its sources are the donor, the same value, and a random donor among training problems; vectors: latents to be fed by name,
+    float32 [n, K, d].
+    """
+    pairs = bench.problems.pairs(n, step=step)
+    sides = [[getattr(pair, name) for pair in pairs] for name in ("recipient", DONOR, SAME)]
+    known = np.all([bench.answers(problems, [CLEAN]).right()[0] for problems in sides], axis=0)
+    patching.check_known(known)
+    rows = np.flatnonzero(known)
+    recipients, donors, same = ([problems[i] for i in rows] for problems in sides)
+    random = bench.problems.donors(pairs, seed=seed)
+    sources = {
+        name: tuple(p.question for p in problems)
+        for name, problems in ((DONOR, donors), (SAME, same), (RANDOM, [random[i] for i in rows]))
+    }
+    fed = {name: array[rows] for name, array in (vectors or {}).items()}
+
+    def condition(patch: Patch) -> Condition:
+        if patch.source in fed:
+            return Fed(fed[patch.source], patch.places)
+        return Patched(sources.get(patch.source, patch.source), patch.places, patch.keys_only)
+
+    outcomes = bench.answers(recipients, [CLEAN, *map(condition, patches)], seed=seed)
+    golds = [p.answer for p in donors]
+    follows = outcomes.right(golds=golds)
+    (clean, *texts) = (answers.texts for answers in outcomes.answers)
+    changed = [[text != own for text, own in zip(part, clean, strict=True)] for part in texts]
+    found = np.zeros((3, len(patches), len(pairs)), bool)  # what is not known is not patched, and counts nowhere
+    found[:, :, rows] = follows[1:], outcomes.right()[1:], changed
+    return PatchOutcomes(tuple(patches), known, *found)

@@ -1,0 +1,124 @@
+"""What may be done to a model while it answers: one type for all of it, so that there is one way to ask (`Model.answers`).
+
+Conditions are values. Two that are equal in content are the same condition, and the store knows an answer by that content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from codi_bench.errors import EditError
+from codi_bench.models.edits import NOISE, SELF, Edit
+
+MASKED, UNMASKED = "masked", "unmasked-padding"
+PADDINGS = (MASKED, UNMASKED)
+
+
+@dataclass(frozen=True)
+class Edited:
+    """Inputs replaced at some places, the rest recomputed; without edits the clean run.
+
+    padding: `masked`, where batches make no difference, or `unmasked-padding` as in the published evaluation, where thoughts
+    attend to the paddings of their batch, so that batch size and order show.
+    """
+
+    edits: tuple[Edit, ...] = ()
+    padding: str = MASKED
+
+
+@dataclass(frozen=True, eq=False)
+class Patched:
+    """Latents at some places from another run, or (keys_only) keys and values alone of one place.
+
+    source: n questions, one for each that is answered, from whose runs is taken; SELF is the own run, and NOISE random vectors
+    of the norm that they replace.
+    """
+
+    source: tuple[str, ...] | str
+    places: tuple[int, ...]
+    keys_only: bool = False
+
+    def __str__(self) -> str:
+        source = self.source if isinstance(self.source, str) else "another run"
+        return f"{','.join(map(str, self.places))}={source}{' keys and values' if self.keys_only else ''}"
+
+
+@dataclass(frozen=True, eq=False)
+class Fed:
+    """Vectors fed as thoughts: latents float32 [n, k, d], one after the other, so that a model may be given more or fewer than K.
+
+    places: where they replace the own thoughts; None: everywhere.
+    """
+
+    latents: np.ndarray
+    places: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        return f"{','.join(map(str, fed_places(self)))}=vectors"
+
+
+@dataclass(frozen=True)
+class Shortened:
+    """The answer is asked for behind the first `latents` thoughts; nothing else changes."""
+
+    latents: int
+
+
+@dataclass(frozen=True)
+class Discretised:
+    """At some places not the thought is fed but the projected embedding of the word that the head reads in it."""
+
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class InWords:
+    """No thoughts: the teacher's chain in words, and its answer."""
+
+
+Condition = Edited | Patched | Fed | Shortened | Discretised | InWords
+CLEAN, IN_WORDS, PUBLISHED = Edited(), InWords(), Edited(padding=UNMASKED)
+
+
+def fed_places(condition: Patched | Fed) -> tuple[int, ...]:
+    """The latent positions at which something else is fed."""
+    return (
+        tuple(range(condition.latents.shape[1]))
+        if isinstance(condition, Fed) and condition.places is None
+        else condition.places or ()
+    )
+
+
+def latents_of(condition: Patched | Fed, num_latents: int) -> int:
+    """How many thoughts a run under that condition has."""
+    return condition.latents.shape[1] if isinstance(condition, Fed) else num_latents
+
+
+def check_patched(condition: Patched | Fed, n: int, num_latents: int) -> None:
+    """Raises EditError for places outside the thoughts, an unknown source, or keys and values but of one place of a run.
+
+    Raises ValueError for a source, or vectors, of other than n problems.
+    """
+    places = fed_places(condition)
+    if not places or len(set(places)) != len(places):
+        raise EditError(f"patch '{condition}' needs different latent positions")
+    if not all(0 <= place < num_latents for place in places):
+        raise EditError(f"patch '{condition}': there are the latent positions 0..{num_latents - 1}")
+    if isinstance(condition, Fed):
+        if len(condition.latents) != n:
+            raise ValueError(f"patch '{condition}' has vectors for {len(condition.latents)} problems, not {n}")
+        return
+    if isinstance(condition.source, str) and condition.source not in (SELF, NOISE):
+        raise EditError(f"patch '{condition}': no source '{condition.source}', give questions, '{SELF}' or '{NOISE}'")
+    if condition.keys_only and (len(places) != 1 or condition.source == NOISE):
+        raise EditError(f"patch '{condition}': keys and values are those of one place of a run")
+    if not isinstance(condition.source, str) and len(condition.source) != n:
+        raise ValueError(f"every source needs one question for each of the {n} recipients")
+
+
+def edits_of(conditions: Sequence[Condition]) -> list[tuple[Edit, ...]]:
+    """The edits of every condition, () where it has none."""
+    return [condition.edits if isinstance(condition, Edited) else () for condition in conditions]

@@ -1,0 +1,116 @@
+"""Which problems a model is measured on: generated ones, or those of a set or a file, and what belongs beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+from codi_bench.errors import MeasureError, MissingProblemsError, ProblemError
+from codi_bench.problems import Problem, generate, load_problems, problems_hash
+from codi_bench.problems.files import ELSEWHERE, is_gsm8k_test
+from codi_bench.problems.generator import DIGITS, EVERYTHING, Limits
+from codi_bench.problems.out_of_distribution import distracted, renumbered
+from codi_bench.problems.pairs import Pair, pairs, random_donors
+
+GENERATED_SEED, REFERENCE_SEED = 0, 1
+FEWEST_REFERENCES = 50
+NUM_DONORS = NUM_ODD = 400
+
+
+@dataclass(frozen=True)
+class ProblemSource:
+    """Test problems in order, their relatives, and problems that are not scored.
+
+    given: problems of a real set or a file; without them they are generated. n: at most so many are scored (`--n`). others: sets
+    given beside GSM8K, by name. seed: of generated problems.
+    """
+
+    given: tuple[Problem, ...] = field(default=(), repr=False)
+    n: int | None = None
+    others: Mapping[str, Sequence[Problem]] = field(default_factory=dict, repr=False)
+    seed: int = GENERATED_SEED
+
+    @cached_property
+    def hash(self) -> str:
+        """Names the problem set: its first thousand problems (the generator's code, which makes the rest, is hashed too)."""
+        return problems_hash(self.given[:1000] or generate(min(1000, self.n or 1000), seed=self.seed))
+
+    @cached_property
+    def on_gsm8k(self) -> bool:
+        """Is this the list of problems that published numbers are about?"""
+        return is_gsm8k_test(self.given)
+
+    @property
+    def limits(self) -> Limits:
+        """Generated pairs have no larger values and no longer chains than generated problems that are given."""
+        small = self.given and all(p.template and DIGITS.allow(p) for p in self.given)
+        return DIGITS if small else EVERYTHING
+
+    def first(self, n: int, variants: int = 1) -> list[Problem]:
+        """The first n test problems (`variants` tellings each); raises ProblemError if a given file has fewer."""
+        n = min(n, self.n or n)
+        if not self.given:
+            return generate(n, seed=self.seed, split="test", variants=variants)
+        if len(self.given) < n:
+            raise ProblemError(
+                f"this claim's protocol takes {n} problems and the file has {len(self.given)}; "
+                f"give more, or --n {len(self.given)}"
+            )
+        return list(self.given[:n])
+
+    def pairs(self, n: int, *, step: int) -> list[Pair]:
+        """n generated minimal pairs about `step` (1 is the first); raises ProblemError where there are too few."""
+        return _pairs(min(n, self.n or n), step, self.seed, self.limits)
+
+    def donors(self, pairs: Sequence[Pair], *, seed: int) -> list[Problem]:
+        """For each pair a random training problem, of like length, that has nothing to do with it."""
+        return random_donors(list(pairs), generate(NUM_DONORS, seed=REFERENCE_SEED, split="train", limits=self.limits), seed=seed)
+
+    def elsewhere(self) -> dict[str, list[Problem]]:
+        """Problems out of distribution, by the name of their set.
+
+        SVAMP, GSM-Hard and MultiArith whole beside GSM8K; beside generated problems those that are told or numbered as none of
+        training.
+        Raises MissingProblemsError where they cannot be had, MeasureError beside other problems.
+        """
+        if not self.given:
+            makers = {"distracted": distracted, "renumbered": renumbered}
+            return {name: make(min(NUM_ODD, self.n or NUM_ODD), seed=self.seed) for name, make in makers.items()}
+        if not self.on_gsm8k:
+            raise MeasureError(
+                "what is out of distribution beside these problems is not known: it is beside GSM8K and generated ones"
+            )
+        # The hub and the files keep a set in different orders, and outcomes are compared problem by problem.
+        sets = {name: sorted(self.others.get(name) or load_problems(name), key=lambda p: p.question) for name in ELSEWHERE}
+        return {name: problems[: self.n or len(problems)] for name, problems in sets.items()}
+
+    def references(self, scored: Sequence[Problem], most: int) -> tuple[list[Problem], str]:
+        """Up to `most` problems for means and donors, none of a scored group; and whence, in words.
+
+        Training problems for the generated set, and for GSM8K where its train split is to be had; else the first of the given
+        ones that are not scored. Raises ProblemError if these are too few.
+        """
+        if not self.given:
+            problems = generate(most, seed=REFERENCE_SEED, split="train")
+            return problems, f"{len(problems)} generated training problems"
+        groups = {p.group for p in scored}
+        if self.on_gsm8k:
+            try:
+                train = [p for p in load_problems("gsm8k", split="train") if p.group not in groups][:most]
+                return train, f"{len(train)} problems of GSM8K's train split"
+            except MissingProblemsError:
+                pass
+        rest = [p for p in self.given[len(scored) :] if p.group not in groups]
+        if len(rest) < FEWEST_REFERENCES:
+            raise ProblemError(
+                f"means and donors come from {FEWEST_REFERENCES} or more problems that are not scored, and behind the first "
+                f"{len(scored)} the file has {len(rest)} of other groups; give more problems, or a smaller --n"
+            )
+        return rest[:most], f"{len(rest[:most])} given problems that are not scored"
+
+
+@lru_cache(maxsize=16)
+def _pairs(n: int, step: int, seed: int, limits: Limits) -> list[Pair]:
+    """Finding pairs takes a while, and several claims are about the same ones."""
+    return pairs(n, step=step, seed=seed, limits=limits)
