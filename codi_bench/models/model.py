@@ -72,6 +72,19 @@ class Model:
         return self.entry.sae_layers
 
     @property
+    def num_layers(self) -> int:
+        return self.codi.num_layers
+
+    @property
+    def width(self) -> int:
+        return self.codi.width
+
+    @property
+    def num_parameters(self) -> int:
+        """Of the backbone, as sources count them: without CODI's projection."""
+        return sum(parameter.numel() for parameter in self.codi.backbone.parameters())
+
+    @property
     def identity(self) -> tuple[str, int]:
         """What names its computations."""
         return self.fingerprint, self.num_latents

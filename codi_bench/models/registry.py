@@ -14,12 +14,14 @@ PACKAGE = Path(__file__).resolve().parent.parent
 class ModelEntry:
     """A registered model.
 
-    architecture: whose study protocol applies (`gpt2` or `llama`). layers: the three probed `hidden_states` indices and
-    sae_layers those that the SAE reads, stored so that nobody recomputes them. hub: the published checkpoint, None for an
-    embedded model, and for an adapter of ours, whose base a Python package ships. num_latents, lora_alpha: training settings of
-    a published checkpoint, which its files do not hold (the training scripts of github.com/zhenyi4/codi; the rank, 128 there, is
-    read off the weights). projects: are thoughts projected before they are fed? (Coconut feeds the state itself.) partner: the
-    model that it is compared with. slow: claim families that are measured on it under `-m slow` alone, where there is no GPU.
+    architecture: of the backbone, `gpt2` or `llama`. layers: the three probed `hidden_states` indices and sae_layers those that the
+    SAE reads, stored so that nobody recomputes them. hub: the published checkpoint, None for an embedded model, and for an adapter
+    of ours, whose base a Python package ships. num_latents, lora_alpha: training settings of a published checkpoint, which its
+    files do not hold (the training scripts of github.com/zhenyi4/codi; the rank, 128 there, is read off the weights). projects:
+    are thoughts projected before they are fed? (Coconut feeds the state itself.) partner: the model that it is compared with.
+    beside: the published model that it stands beside, by whose sentences it is judged and whose scripts its reported protocols
+    follow; "" for a user's own, which is judged by those of all. slow: claim families that are measured on it under `-m slow`
+    alone, where there is no GPU.
     """
 
     name: str
@@ -34,6 +36,7 @@ class ModelEntry:
     lora_alpha: float = 32
     projects: bool = True
     partner: str = ""
+    beside: str = ""
     slow: tuple[str, ...] = ()
 
     def has_shape(self, architecture: str, num_layers: int, width: int) -> bool:
@@ -75,7 +78,16 @@ class ModelEntry:
 REGISTRY = {
     entry.name: entry
     for entry in (
-        ModelEntry("gpt2-mini", "gpt2", layers=(1, 2, 3), sae_layers=(1, 2, 3), num_layers=4, width=104, partner="llama-mini"),
+        ModelEntry(
+            "gpt2-mini",
+            "gpt2",
+            layers=(1, 2, 3),
+            sae_layers=(1, 2, 3),
+            num_layers=4,
+            width=104,
+            partner="llama-mini",
+            beside="gpt2",
+        ),
         # the study's layers 8, 14, 15 of 16 at the like depth of five, made distinct; its SAE read the last five
         ModelEntry(
             "llama-mini",
@@ -85,6 +97,7 @@ REGISTRY = {
             num_layers=5,
             width=200,
             partner="gpt2-mini",
+            beside="llama-3.2-1b",
             # by default this one answers, and the smaller one is looked into: three minutes on two cores
             slow=("probes", "SAE errors", "spread", "ablation", "edits", "decoding", "latents"),
         ),
@@ -98,6 +111,7 @@ REGISTRY = {
             num_layers=12,
             width=768,
             partner="llama-3.2-1b",
+            beside="gpt2",
         ),
         ModelEntry(
             "llama-3.2-1b",
@@ -109,6 +123,7 @@ REGISTRY = {
             num_layers=16,
             width=2048,
             partner="gpt2",
+            beside="llama-3.2-1b",
         ),
         # Coconut over GPT-2 (github.com/facebookresearch/coconut: three stages of two thoughts), epoch 33; probed where gpt2 is
         ModelEntry(
@@ -122,6 +137,7 @@ REGISTRY = {
             width=768,
             projects=False,
             partner="gpt2",
+            beside="gpt2",
         ),
         # CODI over SmolLM2-135M-Instruct, trained here on GSM8K; the study's layers of 16 at the like depth of 30
         ModelEntry(
@@ -133,6 +149,7 @@ REGISTRY = {
             num_layers=30,
             width=576,
             partner="llama-3.2-1b",
+            beside="llama-3.2-1b",
         ),
     )
 }

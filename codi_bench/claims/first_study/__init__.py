@@ -1,0 +1,40 @@
+"""The first study: GPT-2 against LLaMA-3.2-1B CODI on GSM8K (2025-10-24): what it claimed, as it measured and as it should have.
+
+Figures live in `baselines/`, never here. The document counts `bot-first`: its "token 0" is the bot step and tokens 1..5 are
+latents 0..4; a sixth latent was never fed.
+"""
+
+from __future__ import annotations
+
+from codi_bench.claims import runs
+from codi_bench.claims.claim import Bench
+from codi_bench.claims.runs import Captured
+from codi_bench.models.edits import BOT
+
+SOURCE = "GPT-2 vs LLaMA CODI: Comparative Analysis, 2025-10-24"
+GPT2, LLAMA = "gpt2", "llama-3.2-1b"  # the two models of the study, whose sentences differ
+NO_INTERVAL = "extremes and spreads over cells have no honest interval"
+NO_BOUND = "an extreme over cells has no honest interval; its null band is printed"
+SAME = "the same count"
+FACT = "a fact has no null"
+
+
+def places(bench: Bench) -> tuple[int | str, ...]:
+    """The study's tokens in our words: bot, then the latent positions that it fed (one fewer than K)."""
+    return (BOT, *range(bench.model.num_latents - 1))
+
+
+def captured(bench: Bench, n: int, variants: int = 1) -> Captured:
+    """Problems thought about with one latent fewer than K, as the study did."""
+    return runs.captured(bench, n, bench.model.num_latents - 1, variants)
+
+
+def by_sentence(bench: Bench, metric: str) -> dict[str, str]:
+    """The published models by whose sentence this one is judged, with the metric of each: two for a user's own model."""
+    judged_by = [bench.model.entry.beside] if bench.model.entry.beside else [GPT2, LLAMA]
+    return {name: metric if len(judged_by) == 1 else f"{metric}_as_{name}" for name in judged_by}
+
+
+def script(bench: Bench) -> str:
+    """Whose script the reported protocol follows: that of the model it stands beside, else GPT-2's."""
+    return bench.model.entry.beside or GPT2
