@@ -15,7 +15,6 @@ from codi_bench.errors import MeasureError
 from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
 from codi_bench.rules.validity import Verdict, sound_verdict
 
-NUM_CLAIMS = 12  # of the family, measured in a run or not
 HIT_FLOOR = 0.05
 FEWEST = 20  # problems, below which no rate is told
 OTHER = "another problem's"

@@ -22,7 +22,6 @@ from codi_bench.rules.validity import Verdict, across_claims, sound_verdict
 DONOR, SAME, RANDOM = "donor", "same", "random"
 FOLLOW_FLOOR = 0.05
 FEWEST_PAIRS = 20
-NUM_CLAIMS = 7  # of the family, measured in a run or not
 
 
 @dataclass(frozen=True)
@@ -120,14 +119,12 @@ def check_self(found: PatchOutcomes) -> None:
             raise MeasureError(f"a control fails: patch '{patch}' changes {int(changes.sum())} of {found.known.sum()} answers")
 
 
-def steered(
-    tests: Sequence[tuple[PatchOutcomes, Sequence[int]]], *, keys_only: bool = False, claims: int = NUM_CLAIMS
-) -> list[Steered]:
-    """Each set of places patched from the donor, against its controls, corrected together; claims: of the family."""
+def steered(tests: Sequence[tuple[PatchOutcomes, Sequence[int]]], *, keys_only: bool = False, budget: int) -> list[Steered]:
+    """Each set of places patched from the donor, against its controls, corrected together, for a family of that budget."""
     controls = (SAME, RANDOM) if keys_only else (SAME, RANDOM, NOISE)  # a random vector has no keys and values
     runs = [{name: sample.of(name, places, keys_only=keys_only) for name in (DONOR, *controls)} for sample, places in tests]
     p = {
-        name: across_claims([mcnemar_exact(run[DONOR][0], run[name][0], "greater") for run in runs], claims) for name in controls
+        name: across_claims([mcnemar_exact(run[DONOR][0], run[name][0], "greater") for run in runs], budget) for name in controls
     }
     steps = []
     for i, ((_, places), run) in enumerate(zip(tests, runs, strict=True)):

@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from pkgutil import walk_packages
+from typing import Any
 
 from codi_bench.claims.claim import CLAIMS, Bench, Claim, Measured
 from codi_bench.claims.families import FAMILIES
@@ -20,7 +21,7 @@ def get_claim(id: str) -> Claim:
     return CLAIMS[id]
 
 
-def in_words() -> dict[str, dict]:
+def in_words() -> dict[str, dict[str, Any]]:
     """Every claim as a report needs it, by id, with its position: a report has no other way to know them."""
     return {
         claim.id: {

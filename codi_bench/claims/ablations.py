@@ -112,6 +112,10 @@ def arrange(latents: np.ndarray, arrangement: Sequence[int | str], *, seed: int)
     """What is fed one after the other, before eot: the latent of a position, ZERO, or NORMAL (N(0, 1)); float32 [n, k, d]."""
     shape = latents[:, 0].shape
     draws = iter(stream(seed, "refed", *map(str, arrangement)).standard_normal((len(arrangement), *shape)))
-    sources = {ZERO: lambda: np.zeros_like(latents[:, 0]), NORMAL: lambda: next(draws).astype(np.float32)}
-    vectors = [sources[place]() if isinstance(place, str) else latents[:, place] for place in arrangement]
-    return np.stack(vectors, axis=1)
+
+    def vector(place: int | str) -> np.ndarray:
+        if place == ZERO:
+            return np.zeros_like(latents[:, 0])
+        return next(draws).astype(np.float32) if isinstance(place, str) else latents[:, place]
+
+    return np.stack([vector(place) for place in arrangement], axis=1)

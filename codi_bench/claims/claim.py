@@ -13,6 +13,7 @@ from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from codi_bench.claims.families import FAMILIES
 from codi_bench.models.conditions import Condition
@@ -26,7 +27,8 @@ from codi_bench.rules.validity import Verdict
 from codi_bench.thoughts.decoded import Decoded
 from codi_bench.thoughts.record import Answers
 
-T, P = TypeVar("T"), ParamSpec("P")
+T = TypeVar("T")
+P = ParamSpec("P")
 SEED = 0
 DEFAULT_PERMUTATIONS = 199  # of every null: carries Holm over five tests (docs/verdicts.md, section 1)
 VALUE, EXISTS, LOCATION, NONE, EVEN, ORDER, FACT = KINDS = ("value", "exists", "location", "none", "even", "order", "fact")
@@ -96,11 +98,20 @@ class Bench(Protocol):
     every null. memo: what `once` remembers.
     """
 
-    model: Model
-    problems: ProblemSource
-    seed: int
-    permutations: int
-    memo: dict
+    @property
+    def model(self) -> Model: ...
+
+    @property
+    def problems(self) -> ProblemSource: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def permutations(self) -> int: ...
+
+    @property
+    def memo(self) -> dict[Any, Any]: ...
 
     @property
     def partner(self) -> Bench:
@@ -126,7 +137,7 @@ class Bench(Protocol):
     def decoded(self) -> Decoded:
         """What the head reads first behind bot and every latent, of the problems that are answered rightly."""
 
-    def cached(self, kind: type[T], function: Callable[..., T], /, *arguments, **settings) -> T:
+    def cached(self, kind: type[T], function: Callable[..., T], /, *arguments: Any, **settings: Any) -> T:
         """`function(*arguments, **settings)`, where it is long and depends on nothing else: computed once for equal arguments.
 
         kind: what it gives: np.ndarray, or the class of a flat record of arrays and numbers.
@@ -139,7 +150,7 @@ def once(function: Callable[P, T]) -> Callable[P, T]:
     @wraps(function)
     def remembered(*arguments: P.args, **settings: P.kwargs) -> T:
         bench, *rest = arguments
-        memo: dict = bench.memo  # type: ignore[attr-defined]  # a Bench
+        memo: dict[Any, Any] = bench.memo  # type: ignore[attr-defined]  # a Bench
         key = (remembered, tuple(rest), tuple(settings.items()))
         if key not in memo:
             try:
@@ -154,7 +165,7 @@ def once(function: Callable[P, T]) -> Callable[P, T]:
     return remembered
 
 
-def done(runs: Mapping[Callable, Any]) -> dict:
+def done(runs: Mapping[Callable[..., Any], Any]) -> dict[Any, Any]:
     """The memo of a bench on which these runs, functions of the bench alone, have given these values."""
     return {(run, (), ()): (value, None) for run, value in runs.items()}
 
@@ -177,7 +188,7 @@ class Null:
     quantiles: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, draws, p: float | None = None) -> Null:
+    def of(cls, draws: ArrayLike, p: float | None = None) -> Null:
         """The null that draws [n] make."""
         draws = np.asarray(draws, float)
         low, high = np.quantile(draws, [0.025, 0.975])
@@ -205,10 +216,10 @@ class Measured:
     unit: str
     low: float | None = None
     high: float | None = None
-    cell: dict | None = None
+    cell: dict[str, Any] | None = None
     outcomes: np.ndarray | None = None
     ranked: Ranked | None = None
-    detail: dict = field(default_factory=dict)
+    detail: dict[str, Any] = field(default_factory=dict)
     null: Null | None = None
     nominal: float | None = None
     verdict: Verdict | None = None
@@ -232,7 +243,7 @@ def ends(value: Estimate) -> list[float | None]:
     return [value.value, value.low, value.high]
 
 
-def without_word(why: str) -> dict:
+def without_word(why: str) -> dict[str, Any]:
     """Detail of a number for which no rule gives a word."""
     return {"no_validity": why}
 
@@ -269,6 +280,12 @@ class Claim:
     slow: bool = False
     with_partner: bool = False
     on_logs: bool = False
+
+    @property
+    def suite(self) -> str:
+        """`study`, `questions` or `literature`: by the place of its source."""
+        room = self.function.__module__.removeprefix("codi_bench.claims.").partition(".")[0]
+        return {"first_study": "study", "open_questions": "questions"}.get(room, "literature")
 
     def reported(self, bench: Bench) -> list[Measured]:
         """The numbers of the reported protocol alone."""
@@ -313,7 +330,7 @@ def claim(
         budget = FAMILIES[family].budget
         if sum(other.family == family for other in CLAIMS.values()) >= budget:
             raise ValueError(f"claim '{id}': the budget of the family '{family}', {budget} claims, is spent")
-        marks = {"compared": compared, "slow": slow, "with_partner": with_partner, "on_logs": on_logs}
+        marks: dict[str, Any] = {"compared": compared, "slow": slow, "with_partner": with_partner, "on_logs": on_logs}
         CLAIMS[id] = Claim(id, family, kind, sentence, source, n, protocol, sound, function, dict(seeds or {}), **marks)
         return function
 

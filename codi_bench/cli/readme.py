@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 
-from codi_bench.claims import CLAIMS, papers_study
+from codi_bench.claims import CLAIMS
 from codi_bench.errors import CodiBenchError
 from codi_bench.records.as_rows import recorded_rows
 from codi_bench.records.results import OK, Row
@@ -18,7 +18,7 @@ BEGIN, END = "<!-- begin: codi-bench baselines readme -->", "<!-- end: codi-benc
 FIGURE = "headline"
 
 
-PAPERS = {claim.id for claim in papers_study.CLAIMS}
+PAPERS = {claim.id for claim in CLAIMS.values() if claim.suite == "literature"}
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,7 @@ class Model:
         self._check(num_latents, MASKED)
         latents = self._latents(num_latents)
         settings: dict[str, Any] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
-        captures = {"hidden_states": hidden_states, "log_probabilities": log_probabilities}
+        captures: dict[str, Any] = {"hidden_states": hidden_states, "log_probabilities": log_probabilities}
         found: dict[int, Answers] = {}
         runs: dict[tuple, list[int]] = {}
         for i, condition in enumerate(conditions):

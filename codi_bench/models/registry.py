@@ -14,14 +14,14 @@ PACKAGE = Path(__file__).resolve().parent.parent
 class ModelEntry:
     """A registered model.
 
-    architecture: of the backbone, `gpt2` or `llama`. layers: the three probed `hidden_states` indices and sae_layers those that the
-    SAE reads, stored so that nobody recomputes them. hub: the published checkpoint, None for an embedded model, and for an adapter
-    of ours, whose base a Python package ships. num_latents, lora_alpha: training settings of a published checkpoint, which its
-    files do not hold (the training scripts of github.com/zhenyi4/codi; the rank, 128 there, is read off the weights). projects:
-    are thoughts projected before they are fed? (Coconut feeds the state itself.) partner: the model that it is compared with.
-    beside: the published model that it stands beside, by whose sentences it is judged and whose scripts its reported protocols
-    follow; "" for a user's own, which is judged by those of all. slow: claim families that are measured on it under `-m slow`
-    alone, where there is no GPU.
+    architecture: of the backbone, `gpt2` or `llama`. layers: the three probed `hidden_states` indices and sae_layers those that
+    the SAE reads, stored so that nobody recomputes them. hub: the published checkpoint, None for an embedded model, and for an
+    adapter of ours, whose base a Python package ships. num_latents, lora_alpha: training settings of a published checkpoint, that
+    its files do not hold (the training scripts of github.com/zhenyi4/codi; the rank, 128 there, is read off the weights).
+    projects: are thoughts projected before they are fed? (Coconut feeds the state itself.) partner: the model that it is compared
+    with. beside: the published model that it stands beside, by whose sentences it is judged and whose scripts its reported
+    protocols follow; "" for a user's own, which is judged by those of all. slow: claim families that are measured on it under
+    `-m slow` alone, where there is no GPU.
     """
 
     name: str

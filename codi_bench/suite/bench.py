@@ -81,7 +81,7 @@ class ModelBench:
     ) -> Outcomes:
         problems = tuple(problems)
         latents = self.model.num_latents if num_latents is None else num_latents
-        references, source = [], ""
+        references, source = list[Problem](), ""
         if any(map(needs_reference, edits_of(conditions))):
             references, source = self.problems.references(problems, NUM_REFERENCES)
         inner = self.model.codi

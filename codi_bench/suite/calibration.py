@@ -160,7 +160,7 @@ def run_again(plan: CalibrationPlan, each: Variation) -> dict[Key, NoiseMove]:
     results, log = folder / "results.json", folder / "log.txt"
     if not results.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        device = next(iter(plan.benches.values())).device
+        device = next(iter(plan.benches.values())).model.device
         command = [
             sys.executable,
             "-m",

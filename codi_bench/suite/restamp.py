@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from codi_bench.claims import claim as registered_claim
+from codi_bench.claims import get_claim
 from codi_bench.errors import CodiBenchError, UnknownNameError
 from codi_bench.records.baseline import Baseline, Record, load_baseline, record_key
 from codi_bench.records.results import Row, environment_of, read_results
@@ -60,7 +60,7 @@ def restamp(
 
 
 def _code_now(model: str, claim: str) -> Code:
-    return claim_code(registered_claim(claim), LogBench if model in LOGS else ModelBench)
+    return claim_code(get_claim(claim), LogBench if model in LOGS else ModelBench)
 
 
 def _why_not(record: Record | None, rows: Sequence[Row], digest: str) -> str:

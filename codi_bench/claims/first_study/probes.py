@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from codi_bench.audits import probes as probing
 from codi_bench.audits.probes import ProbeAudit
@@ -96,7 +97,7 @@ def held_out(bench: Bench) -> ProbeAudit:
     )
 
 
-def against(value: float, draws, nominal: float) -> dict[str, Any]:
+def against(value: float, draws: ArrayLike, nominal: float) -> dict[str, Any]:
     """`null` and `nominal` of a measured value, from the values [permutations] that permuted labels give."""
     return {"null": Null.of(draws, permutation_p(value, draws)), "nominal": float(nominal)}
 
@@ -183,7 +184,7 @@ def probe_best(bench: Bench, published: Published) -> Protocols:
     null = against(value, probes.null.max((1, 2)), CHANCE)
     yield [measured("accuracy", value, len(probes.correct), cell=cell, detail={"no_interval": NO_INTERVAL}, **null)]
     audit = held_out(bench)
-    layer, token = np.unravel_index(audit.best, (len(layers), len(places(bench))))
+    layer, token = divmod(audit.best, len(places(bench)))
     shown = passes(audit.grid.p_value_max_auc[audit.best])  # else no cell can be named
     best = {"layer": layers[layer], "latent_pos": places(bench)[token]} if shown else None
     word = accuracy_word(audit, audit.best_accuracy, published, "accuracy", audit.correct.shape[1])

@@ -171,7 +171,7 @@ def sae_error_prediction(bench: Bench, published: Published) -> Protocols:
     right = result.prediction.test_right
     rate, groups = wilson(right.sum(), len(right)), {p.group for p in captured(bench, protocol.n, protocol.variants).problems}
     note = f"the study had {protocol.variants} tellings of each problem; these are {len(groups)} problems"
-    detail = {"note": note} if protocol.variants > 1 and len(groups) > protocol.n // protocol.variants else {}
+    detail: dict[str, Any] = {"note": note} if protocol.variants > 1 and len(groups) > protocol.n // protocol.variants else {}
     null = against(rate.value, result.null_test, result.share)
     yield [measured("test_accuracy", rate, len(right), outcomes=right, detail=detail, **null)]
     audit = held_out(bench)

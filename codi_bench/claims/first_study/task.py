@@ -48,7 +48,7 @@ def over_constant(capture: Captured, published: Published) -> Measured:
     return rate("accuracy", right, detail=detail, null=Null(float(control.mean()), p=p), verdict=word)
 
 
-def published_scoring(capture: Captured) -> dict:
+def published_scoring(capture: Captured) -> dict[str, str]:
     """A note where the published scoring (numbers equal as floats) gives another share than the study's."""
     texts = zip(capture.answers.texts, capture.problems)
     share = np.mean([score(text, problem.answer, "published") for text, problem in texts])
@@ -56,7 +56,7 @@ def published_scoring(capture: Captured) -> dict:
     return {} if share == capture.right.sum() / len(capture.right) else {"note": note}
 
 
-def by_steps(capture: Captured) -> dict[str, list]:
+def by_steps(capture: Captured) -> dict[str, list[float | None]]:
     """Accuracy with its interval by number of steps."""
     steps = np.array([p.num_steps for p in capture.problems])
     return {str(k): ends(wilson(capture.right[steps == k].sum(), int((steps == k).sum()))) for k in np.unique(steps).tolist()}

@@ -1,0 +1,54 @@
+"""Dynamics within latent CoT (arXiv 2602.08783, as others report it): what fewer latents solve, and what a zero changes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from codi_bench.audits.ablation import CLEAN, SELF
+from codi_bench.claims import runs
+from codi_bench.claims.ablations import NUM_ABLATED, edited, sweep_conditions
+from codi_bench.claims.blocks import rates
+from codi_bench.claims.claim import NOTHING_MORE, Bench, Protocols, Published, claim
+from codi_bench.claims.open_questions.reading import NUM_READ
+from codi_bench.errors import MeasureError
+
+SOURCE = "Dynamics within latent CoT, arXiv 2602.08783 (second-hand)"
+
+
+@claim(
+    "dyn-solved-rate",
+    SOURCE,
+    family="latents",
+    kind="value",
+    n=NUM_READ,
+    protocol=f"right after eot behind any of 0 to k latents, {NUM_READ} problems",
+    sound="nothing more: it grows by construction, whatever a latent holds; see cap-truncation",
+    slow=True,
+)
+def solved_rate(bench: Bench, published: Published) -> Protocols:
+    """After one of the first k latents so many problems are answered rightly."""
+    right = runs.shortened(bench, NUM_READ)
+    yield rates({f"solved_{k}": np.any(right[: k + 1], axis=0) for k in range(len(right))})
+    yield NOTHING_MORE
+
+
+@claim(
+    "dyn-flip",
+    SOURCE,
+    family="latents",
+    kind="value",
+    n=NUM_ABLATED,
+    protocol=f"wrong answers that change count too, {NUM_ABLATED} problems",
+    sound="nothing more: the loss of accuracy is cap-ablate-one's",
+    slow=True,
+)
+def flips(bench: Bench, published: Published) -> Protocols:
+    """Zero for one latent changes so many predictions."""
+    names, edits = sweep_conditions(bench.model.num_latents)
+    numbers = dict(zip(reversed(names), reversed(edited(bench, edits, log_probability=True).numbers), strict=True))
+    clean = numbers[CLEAN]
+    changed = {name: ~((own == clean) | (np.isnan(own) & np.isnan(clean))) for name, own in numbers.items()}
+    if changed[SELF].any():
+        raise MeasureError("a control fails: replacing every latent by itself changes an answer")
+    yield rates({f"flip_{k + 1}": changed[f"{k}=zero"] for k in range(bench.model.num_latents)})
+    yield NOTHING_MORE

@@ -1,0 +1,212 @@
+"""A lab journal on CODI-GPT-2 (github.com/GusSand/CoT_Exploration): what thoughts are needed for and what they hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.stats import pearsonr
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from codi_bench.audits.ablation import CLEAN, DROP_FLOOR, Effect, effect
+from codi_bench.claims import hits, runs
+from codi_bench.claims.ablations import NUM_ABLATED, PARITIES, chosen, replaced, sweep
+from codi_bench.claims.blocks import NO_DROP, PAIRED, corrected, drops, of_right, rate, rates
+from codi_bench.claims.claim import (
+    NOTHING_MORE,
+    SEED,
+    Bench,
+    Measured,
+    Null,
+    Protocols,
+    Published,
+    claim,
+    measured,
+    once,
+    points,
+    without_word,
+)
+from codi_bench.claims.operations import FAMILY, NUM_OPERATIONS, STORIES, Cell, least_squares, on_other_stories, operation_cells
+from codi_bench.models.conditions import Discretised
+from codi_bench.rules.stats import newcombe_paired
+from codi_bench.rules.validity import half_effect, sound_verdict
+from codi_bench.thoughts.decoded import Decoded
+
+SOURCE = "lab journal, github.com/GusSand/CoT_Exploration"
+LOSS = f"loss against the clean run; {PAIRED}"
+LATENTS: dict[str, Any] = {"family": "latents", "n": NUM_ABLATED, "slow": True}
+
+
+@claim(
+    "gs-necessity",
+    SOURCE,
+    kind="value",
+    protocol=f"share of right answers, first {NUM_ABLATED} problems",
+    sound="nothing more: see cap-ablate-all",
+    **LATENTS,
+)
+def necessity(bench: Bench, published: Published) -> Protocols:
+    """With zeros for all latents right answers become wrong."""
+    yield [rate("lost", ~of_right(replaced(bench), "zero"))]
+    yield NOTHING_MORE
+
+
+@claim(
+    "gs-cumulative",
+    SOURCE,
+    kind="value",
+    protocol=f"share of right answers, first {NUM_ABLATED} problems; zeros for the first i latents",
+    sound="nothing more: it grows by construction, whatever a latent holds",
+    **LATENTS,
+)
+def cumulative(bench: Bench, published: Published) -> Protocols:
+    """The more of the first latents are zero, the more right answers become wrong."""
+    yield [rate(f"lost_{i}", ~of_right(replaced(bench), f"first_{i}")) for i in range(1, bench.model.num_latents)]
+    yield NOTHING_MORE
+
+
+@claim(
+    "gs-number-positions",
+    SOURCE,
+    kind="value",
+    protocol=f"zeros for the latents at even positions, which the head reads numbers in, and at odd ones, {NUM_ABLATED} problems",
+    sound=LOSS,
+    **LATENTS,
+)
+def number_positions(bench: Bench, published: Published) -> Protocols:
+    """Zeros where numbers are read, or where none are, cost so much."""
+    outcomes = chosen(replaced(bench), PARITIES)
+    clean, zeroed = outcomes[CLEAN], {name: outcomes[name] for name in PARITIES if name in outcomes}
+    yield [points(f"drop_{name}", newcombe_paired(clean, right), len(clean)) for name, right in zeroed.items()]
+    accuracies = {name: 1 - published[f"drop_{name}"] / 100 for name in PARITIES if f"drop_{name}" in published}
+    yield drops(outcomes, {CLEAN: 1.0, **accuracies}, family="latents")
+
+
+@claim(
+    "gs-resample",
+    SOURCE,
+    kind="value",
+    protocol=f"one latent of another problem (there: at one layer), mean over donors, {NUM_ABLATED} problems",
+    sound=(
+        "loss against the clean run, mean over donors; exact McNemar of the first donor, Holm in the claim times the claims of "
+        "the family"
+    ),
+    **LATENTS,
+)
+def resampled(bench: Bench, published: Published) -> Protocols:
+    """Another problem's latent costs so much, and not where a zero does."""
+    effects, n = by_kind(bench, "resample"), len(sweep(bench).right[0])
+    values, zeros = ([each.drop.value for each in kind] for kind in (effects, by_kind(bench, "zero")))
+    rows = [points(f"drop_{k}", each.drop, n) for k, each in enumerate(effects)]
+    if len(set(values)) > 1 and len(set(zeros)) > 1:
+        why = without_word("a correlation of a few positions has no honest interval")
+        rows.append(measured("r", float(pearsonr(values, zeros).statistic), len(values), detail=why))
+    yield rows
+    sound = []
+    for k, (each, p) in enumerate(zip(effects, corrected([each.p for each in effects], "latents"), strict=True)):
+        delta = half_effect(published.get(f"drop_{k}", 0) / 100 or None, DROP_FLOOR)
+        word = sound_verdict(each.drop, delta=delta, p={NO_DROP: p}, marginal=NO_DROP, n=n)
+        sound.append(points(f"drop_{k}", each.drop, n, null=Null(0.0, p=p), verdict=word))
+    yield sound
+
+
+def by_kind(bench: Bench, kind: str) -> list[Effect]:
+    """What one kind of replacement does at each latent position."""
+    return [effect(sweep(bench), f"{k}={kind}", seed=SEED + bench.seed) for k in range(bench.model.num_latents)]
+
+
+@once
+def discretised(bench: Bench) -> dict[str, np.ndarray]:
+    """Right or wrong as published with words at no position, at odd ones, and at all."""
+    every = tuple(range(bench.model.num_latents))
+    places = {name: part for name, part in {CLEAN: (), "odd": every[1::2], "all": every}.items() if part or name == CLEAN}
+    asked = [Discretised(part) for part in places.values()]
+    right = bench.answers(bench.problems.first(NUM_ABLATED), asked).right("published")
+    return dict(zip(places, right, strict=True))
+
+
+@claim(
+    "gs-discretise",
+    SOURCE,
+    kind="value",
+    protocol=(
+        f"latents that are the projected embedding of the head's first word, at odd positions and at all, {NUM_ABLATED} problems"
+    ),
+    sound=LOSS,
+    **LATENTS,
+)
+def discretise(bench: Bench, published: Published) -> Protocols:
+    """With words in the place of thoughts accuracy falls."""
+    yield rates(discretised(bench))
+    yield drops(discretised(bench), published, family="latents")
+
+
+@claim(
+    "gs-operation-class",
+    SOURCE,
+    family=FAMILY,
+    kind="value",
+    n=NUM_OPERATIONS,
+    protocol=(
+        f"plus, minus or times; logistic regression, {NUM_OPERATIONS} problems, 480 to train; the first probed layer at "
+        "latent positions 1 and 4, and all layers and positions together"
+    ),
+    sound=f"ridge classifier, {STORIES}; the best cell of each draw, times the claims of the family",
+    slow=True,
+)
+def operation_class(bench: Bench, published: Published) -> Protocols:
+    """A probe tells which of three operations comes first."""
+    at = {f"at_{place}": (place, 0) for place in (1, 4) if place < bench.model.num_latents}
+    cells = operation_cells(bench, "+-*", bench.model.layers, {**at, "all": None})
+
+    def fitted(name: str, cell: Cell) -> Measured:
+        every, seed = np.arange(len(cell.x)), SEED + bench.seed
+        train, test = train_test_split(every, test_size=0.2, random_state=seed, stratify=cell.label, shuffle=True)
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(cell.x[train], cell.label[train])
+        return rate(name, probe.predict(cell.x[test]) == cell.label[test])
+
+    yield [fitted(name, cell) for name, cell in cells.items()]
+    yield on_other_stories(bench, cells, least_squares, published, chance=1 / 3)
+
+
+@claim(
+    "gs-decode-numeric",
+    SOURCE,
+    family=hits.FAMILY,
+    kind="value",
+    n=runs.NUM_PROBLEMS,
+    protocol=f"{hits.RIGHT}is the first word a number? (there: all problems)",
+    sound="nothing more: judged by log-parity",
+    slow=True,
+    on_logs=True,
+)
+def decode_numeric(bench: Bench, published: Published) -> Protocols:
+    """So often the first word at a place is a number."""
+    yield hits.number_rates(bench.decoded)
+    yield NOTHING_MORE
+
+
+@claim(
+    "gs-table3",
+    SOURCE,
+    family=hits.FAMILY,
+    kind="value",
+    n=runs.NUM_PROBLEMS,
+    protocol=f"{hits.RIGHT}by the number of steps, all of them counted",
+    sound=hits.OTHERS,
+    slow=True,
+    on_logs=True,
+)
+def table3(bench: Bench, published: Published) -> Protocols:
+    """The results of all steps, the last one too, are first at some place, or among the first five at an even one."""
+    yield hits.hit_rates(bench, all_results)
+    yield hits.hits_over_others(bench, all_results, published)
+
+
+def all_results(decoded: Decoded) -> dict[str, np.ndarray]:
+    tests = {f"top1_{m}": hits.with_final(decoded, m, first=1) for m in (1, 2, 3)}
+    even = {f"even_top5_{m}": hits.with_final(decoded, m, first=5, places=slice(0, None, 2)) for m in (1, 2, 3)}
+    return tests | even
