@@ -76,4 +76,4 @@ def all_begun(texts: Sequence[set[str]], values: Sequence[Sequence[str]]) -> np.
 
 def first_is(numbers: np.ndarray, place: int, values: np.ndarray) -> np.ndarray:
     """Is the first word of row i at a place the value of row j? bool [n, n]; values float [n]."""
-    return numbers[:, place, :1] == values[None]
+    return np.asarray(numbers[:, place, :1] == values[None])

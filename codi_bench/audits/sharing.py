@@ -170,7 +170,7 @@ def matched_products(one: Sae, other: Sae, a: np.ndarray, b: np.ndarray, train: 
         raise MeasureError("an autoencoder has no feature that is ever active: there is nothing to match")
     left, right = match(f[flat_rows(train, a)], g[flat_rows(train, b)])
     x, y = f[flat_rows(test, a)][:, left], g[flat_rows(test, b)][:, right]
-    return x.reshape(len(test), -1) @ y.reshape(len(test), -1).T / (a.shape[1] * len(left))
+    return np.asarray(x.reshape(len(test), -1) @ y.reshape(len(test), -1).T / (a.shape[1] * len(left)))
 
 
 def flat(x: np.ndarray) -> np.ndarray:
@@ -180,7 +180,7 @@ def flat(x: np.ndarray) -> np.ndarray:
 
 def flat_rows(rows: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Where the vectors of some problems are among those of all."""
-    return (rows[:, None] * x.shape[1] + np.arange(x.shape[1])).ravel()
+    return np.asarray((rows[:, None] * x.shape[1] + np.arange(x.shape[1])).ravel())
 
 
 def _aligned(value: Callable[[np.ndarray], float], control: Callable[[np.ndarray], float], null: np.ndarray, n: int) -> Aligned:

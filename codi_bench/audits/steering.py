@@ -77,7 +77,7 @@ def _probe_weights(known: StepLatents, classes: np.ndarray) -> np.ndarray:
     scaler = StandardScaler().fit(known.latents[rows])
     probe = LogisticRegression(C=PROBE_C, max_iter=200).fit(scaler.transform(known.latents[rows]), known.values[rows])
     weights = probe.coef_ if len(classes) > 2 else np.concatenate([-probe.coef_, probe.coef_])
-    return weights / scaler.scale_
+    return np.asarray(weights / scaler.scale_)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

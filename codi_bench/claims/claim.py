@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -160,7 +160,7 @@ def once(function: Callable[P, T]) -> Callable[P, T]:
         value, failure = memo[key]
         if failure is not None:
             raise failure
-        return value
+        return cast(T, value)
 
     return remembered
 
@@ -201,6 +201,9 @@ class Null:
         return cls(estimate.value, estimate.low, estimate.high, p)
 
 
+Cell = dict[Literal["layer", "latent_pos"], int | str | None]
+
+
 @dataclass(frozen=True)
 class Measured:
     """One measured number. low, high: 95 % interval, None where there is no honest one (detail says why).
@@ -216,7 +219,7 @@ class Measured:
     unit: str
     low: float | None = None
     high: float | None = None
-    cell: dict[str, Any] | None = None
+    cell: Cell | None = None
     outcomes: np.ndarray | None = None
     ranked: Ranked | None = None
     detail: dict[str, Any] = field(default_factory=dict)

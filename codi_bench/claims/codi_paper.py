@@ -27,7 +27,8 @@ LATENTS: dict[str, Any] = {"family": "latents", "n": NUM_ANSWERED, "slow": True}
 
 def answered(bench: Bench, problems: list[Problem], condition: Condition) -> np.ndarray:
     """Right or wrong, as published (numbers agree as floats), bool [n]."""
-    return bench.answers(problems, [condition]).right("published")[0]
+    (right,) = bench.answers(problems, [condition]).right("published")
+    return np.asarray(right)
 
 
 @claim(

@@ -136,7 +136,7 @@ def worst(ablations: Sweep, kind: str, rows: slice) -> int:
 
 def loss(ablations: Sweep, kind: str, place: int) -> np.ndarray:
     """What replacing one latent costs on each problem, [n]: -1 to 1, the mean of its draws."""
-    return ablations.rows(CLEAN)[0][0] - ablations.rows(f"{place}={kind}")[0].mean(axis=0)
+    return np.asarray(ablations.rows(CLEAN)[0][0] - ablations.rows(f"{place}={kind}")[0].mean(axis=0))
 
 
 @claim(

@@ -142,7 +142,7 @@ def final(decoded: Decoded) -> dict[str, np.ndarray]:
 
 def are_numbers(decoded: Decoded) -> np.ndarray:
     """Is the first word a number? bool [n, places]."""
-    return ~np.isnan(decoded.numbers()[..., 0])
+    return np.asarray(~np.isnan(decoded.numbers()[..., 0]))
 
 
 def number_rates(decoded: Decoded) -> list[Measured]:

@@ -76,7 +76,7 @@ def nearest_mean(x: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: i
         mean = (x.T @ members / np.maximum(members.sum(0), 1)).T  # [B, d]
         # a class that was never seen is no neighbour
         scores.append(np.where(members.any(0), 2 * test @ mean.T - (mean**2).sum(1), -np.inf))
-    return np.argmax(scores, axis=0)
+    return np.asarray(np.argmax(scores, axis=0))
 
 
 def least_squares(x: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: int) -> np.ndarray:
@@ -86,7 +86,7 @@ def least_squares(x: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: 
     a, b = (x - mean) / scale, (test - mean) / scale
     weights = b @ a.T @ np.linalg.inv(a @ a.T + len(a) * np.eye(len(a)))  # [m, n]: the dual, since rows may be fewer than columns
     targets = [(labels == k).astype(np.float64) for k in range(classes)]
-    return np.argmax([weights @ (target - target.mean(0)) + target.mean(0) for target in targets], axis=0)
+    return np.asarray(np.argmax([weights @ (target - target.mean(0)) + target.mean(0) for target in targets], axis=0))
 
 
 def on_other_stories(

@@ -101,11 +101,11 @@ class Twins:
     @property
     def solved(self) -> np.ndarray:
         """Is the recipient answered rightly? bool [n]."""
-        return self.recipient == self.gold("recipient")
+        return np.asarray(self.recipient == self.gold("recipient"))
 
     @property
     def twin_solved(self) -> np.ndarray:
-        return self.donor == self.gold("donor")
+        return np.asarray(self.donor == self.gold("donor"))
 
 
 @once
