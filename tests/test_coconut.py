@@ -13,14 +13,18 @@ from huggingface_hub import constants
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from codi_bench.audits.patching import Patch
 from codi_bench.claims import CLAIMS
+from codi_bench.claims.runs import condition_of
 from codi_bench.errors import CheckpointError
-from codi_bench.models.edits import Edit, Patch
+from codi_bench.models.conditions import CLEAN
+from codi_bench.models.edits import Edit
 from codi_bench.models.model import load
 from codi_bench.models.registry import REGISTRY
 from codi_bench.store.cache import Store
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.preflight import preflight
+from codi_bench.suite.problem_source import ProblemSource
 
 TINY = Path(__file__).parent / "fixtures" / "official" / "gpt2-tiny"
 NAME, FILE = "coconut-gpt2", "checkpoint_33"
@@ -112,7 +116,8 @@ def test_own_latents_put_back_change_nothing_and_others_do(model):
     every = tuple(range(K))
     patches = [Patch("own", every), Patch("self", (2,)), Patch("own", (1,), keys_only=True), Patch("other", every)]
     sources = {"own": QUESTIONS, "other": QUESTIONS[::-1]}
-    clean, (*same, other) = model.answer_patched(QUESTIONS, sources, patches, max_new_tokens=NEW)
+    conditions = [CLEAN, *(condition_of(patch, sources, {}) for patch in patches)]
+    clean, *same, other = model.answers(QUESTIONS, conditions, max_new_tokens=NEW)
     assert all(answers == clean for answers in same) and other != clean
     assert model.answer(QUESTIONS, edits=[Edit("all", "kept")], max_new_tokens=NEW) == clean
 
@@ -170,9 +175,9 @@ def test_a_damaged_file_is_one_clear_line(what, checkpoint, base):
 
 
 def test_claims_run_on_it_and_untrained_weights_are_a_control(model, tmp_path):
-    bench = ModelBench(model, Store(tmp_path / "store"), n=12, max_new_tokens=NEW)
-    assert [found.metric for found in CLAIMS["cap-truncation"].measure(bench)] == [f"accuracy_{k}" for k in range(K + 1)]
-    assert {found.metric for found in CLAIMS["cap-ablate-all"].measure(bench)} == {"clean", "zero", "mean", "noise"}
+    bench = ModelBench(model, Store(tmp_path / "store"), ProblemSource(n=12), max_new_tokens=NEW)
+    assert [found.metric for found in CLAIMS["cap-truncation"].reported(bench)] == [f"accuracy_{k}" for k in range(K + 1)]
+    assert {found.metric for found in CLAIMS["cap-ablate-all"].reported(bench)} == {"clean", "zero", "mean", "noise"}
     fresh = model.untrained()
     assert fresh.fingerprint != model.fingerprint
     assert not torch.allclose(*(torch.tensor(each.think(QUESTIONS[:1]).latents) for each in (model, fresh)))
@@ -186,7 +191,7 @@ def test_codi_under_its_name_is_blocked_and_the_other_way(model, base, tmp_path,
 
     def said(codi, name):
         known = replace(model, codi=codi, entry=REGISTRY[name])
-        return preflight(ModelBench(known, Store(tmp_path / "store"), n=16), None)
+        return preflight(ModelBench(known, Store(tmp_path / "store"), ProblemSource(n=16)), None)
 
     assert said(model.codi, NAME) is None
     assert "without a projection, is not zen-E/CODI-gpt2" in said(model.codi, "gpt2")

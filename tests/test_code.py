@@ -271,7 +271,7 @@ def copied(tmp_path_factory):
         path.write_text(edit(before))
         own = Sources({"codi_bench": folder})
         try:
-            roots = {each.id: (each.measure, each.sound, ModelBench, judge) for each in CLAIMS.values()}
+            roots = {each.id: (each.function, ModelBench, judge) for each in CLAIMS.values()}
             return {name: code_of(*each, sources=own) for name, each in roots.items()}
         finally:
             path.write_text(before)
@@ -304,22 +304,22 @@ def test_a_copy_has_the_hashes_of_the_package(copied):
 
 def test_a_sentence_or_a_function_more_in_a_claims_file_changes_no_hash(copied):
     for name in ("ablation", "scratch-single", "log-parity"):
-        file = file_of(CLAIMS[name].measure)
+        file = file_of(CLAIMS[name].function)
         assert not moved_claims(
             copied, file, lambda text: text + '\n\ndef unused(bench):\n    """A sentence."""\n    return []\n'
         )
 
 
 OWN = {
-    "scratch-order": ("CHANGED = 0.02", "CHANGED = 0.03"),
-    "gs-necessity": ('PARITIES = "even", "odd"', 'PARITIES = "odd", "even"'),
-    "gs-operation-class": ("NUM_OPERATIONS = 600", "NUM_OPERATIONS = 500"),
+    "cap-batch-effect": ("BATCH_FLOOR, VALUE_FLOOR = 0.01", "BATCH_FLOOR, VALUE_FLOOR = 0.02"),
+    "contra-none": ('OTHER = "the other protocol"', 'OTHER = "the other"'),
+    "lens": ("NUM_READ, NUM_CHOOSING, FEWEST_READ = 300, 200, 20", "NUM_READ, NUM_CHOOSING, FEWEST_READ = 300, 200, 30"),
 }
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_a_constant_of_a_claims_own_module_changes_the_claims_that_use_it(copied, name):
-    moved = moved_claims(copied, file_of(CLAIMS[name].measure), replaced(*OWN[name]))
+    moved = moved_claims(copied, file_of(CLAIMS[name].function), replaced(*OWN[name]))
     assert name in moved and not {"probe-accuracy", "size", "log-parity"} & moved and len(moved) < len(CLAIMS) / 4
 
 

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from codi_bench.claims import CLAIMS
-from codi_bench.claims.seed_sound import WINNER_TESTS
+from codi_bench.claims.families import WINNER_TESTS
 from codi_bench.errors import MeasureError
 from codi_bench.records.baseline import pack_bits
 from codi_bench.records.results import Row

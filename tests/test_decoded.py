@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from fake_bench import FakeBench, measured, values
 
 import codi_bench
 from codi_bench.audits.decoding import all_begun, all_found, compared, first_is
-from codi_bench.claims import CLAIMS, papers_decoding
+from codi_bench.claims import CLAIMS, runs
+from codi_bench.claims.claim import done
 from codi_bench.cli.claims import listed
 from codi_bench.errors import CodiBenchError, MeasureError, ProblemError, UnknownNameError
 from codi_bench.problems import Problem
@@ -21,6 +22,7 @@ from codi_bench.rules.validity import Validity
 from codi_bench.store.cache import Store
 from codi_bench.store.files import package_folder
 from codi_bench.suite.bench import ModelBench
+from codi_bench.suite.problem_source import ProblemSource
 from codi_bench.suite.request import ModelRequest
 from codi_bench.suite.suite import Suite
 from codi_bench.thoughts.decoded import Decoded, load_decoded, number
@@ -99,22 +101,13 @@ def test_another_format_is_refused_with_its_line(log, change, message):
         load_decoded(log)
 
 
-def planted(values, words) -> SimpleNamespace:
+def planted(results, words) -> FakeBench:
     """A bench whose rightly answered problems have these results of steps and read these words, [n][places][k]."""
     problems = tuple(
         Problem("", tuple(f"<<x={v:g}>>" for v in row), f"{row[-1]:g}", f"p{i}", values=tuple(row))
-        for i, row in enumerate(values)
+        for i, row in enumerate(results)
     )
-    seen = {}
-    return SimpleNamespace(
-        decoded=Decoded(problems, words, tuple(p.answer for p in problems), 2 * len(problems)),
-        once=lambda name, compute: seen.setdefault(name, compute()),
-        seed=0,
-    )
-
-
-def of(rows) -> dict:
-    return {row.metric: row for row in rows}
+    return FakeBench(decoded=Decoded(problems, words, tuple(p.answer for p in problems), 2 * len(problems)))
 
 
 @pytest.fixture
@@ -129,7 +122,7 @@ def steps():
 
 
 def test_planted_values_are_found_where_they_stand_and_nowhere_else(steps):
-    rows = of(papers_decoding.slots_sound(steps, {}))
+    rows = measured("log-slot-map", steps)[1]
     rates = {name: row.value for name, row in rows.items()}
     assert rates == {
         "of2_step1_at0": 1,
@@ -141,36 +134,36 @@ def test_planted_values_are_found_where_they_stand_and_nowhere_else(steps):
     }
     for name, row in rows.items():
         assert row.verdict.word is (Validity.SUPPORTED if rates[name] else Validity.REFUTED) and row.null.value == 0
-    table = of(papers_decoding.table_sound(steps, {}))
+    table = measured("codi-table3-decode", steps)[1]
     assert {name: row.value for name, row in table.items()} == {"steps_2": 1}
-    final = of(papers_decoding.final_answer_sound(steps, {}))
+    final = measured("log-final-answer", steps)[1]
     assert final["top5"].value == 0 and final["top5"].verdict.word is Validity.SUPPORTED  # hardly read, as claimed
     said = planted([(1, i) for i in range(120)], tuple(((str(i),),) * PLACES for i in range(120)))
-    assert {row.verdict.word for row in papers_decoding.final_answer_sound(said, {})} == {Validity.REFUTED}
-    assert {row.metric: row.value for row in papers_decoding.parity(steps)}["number_3"] == 0
+    assert {row.verdict.word for row in measured("log-final-answer", said)[1].values()} == {Validity.REFUTED}
+    assert values("log-parity", steps)["number_3"] == 0
 
 
 def test_words_that_any_problem_would_have_are_no_hit():
     """Every state reads the same numbers, and every problem has one of them: found always, and so is another problem's."""
     values = [(i % 3, i % 3, 9.0) for i in range(120)]
     same = planted(values, ((("0", "1", "2"),) * PLACES,) * 120)
-    (row,) = papers_decoding.table_sound(same, {})
+    (row,) = measured("codi-table3-decode", same)[1].values()
     assert (row.value, row.null.value, row.verdict.word) == (1, 1, Validity.REFUTED)
-    (alternates,) = papers_decoding.parity_sound(same, {})
+    (alternates,) = measured("log-parity", same)[1].values()
     assert alternates.value == 0 and alternates.verdict.word is Validity.REFUTED
 
 
 def test_alternation_is_found(steps):
-    values = [(i, i + 1) for i in range(120)]
-    odd_words = tuple(tuple(("7",) if j % 2 == 0 else ("of",) for j in range(PLACES)) for _ in values)
-    (row,) = papers_decoding.parity_sound(planted(values, odd_words), {})
+    results = [(i, i + 1) for i in range(120)]
+    odd_words = tuple(tuple(("7",) if j % 2 == 0 else ("of",) for j in range(PLACES)) for _ in results)
+    (row,) = measured("log-parity", planted(results, odd_words))[1].values()
     assert row.value == 1 and row.verdict.word is Validity.SUPPORTED
 
 
 def test_too_few_problems_of_a_length_are_left_out_and_none_is_an_error():
     few = planted([(1, 2), *[(1, 2, 3)] * 19], ((("1",),) * PLACES,) * 20)
     with pytest.raises(MeasureError, match="fewer than 20 rightly answered problems"):
-        papers_decoding.table(few)
+        values("codi-table3-decode", few)
     with pytest.raises(MeasureError, match="19 rightly answered problems have so many steps"):
         compared(np.ones((19, 19), bool), seed=0)
 
@@ -193,10 +186,10 @@ def test_beginnings_of_numbers_and_places():
 
 @torch.inference_mode()
 def test_words_of_a_model_are_those_its_head_ranks_first(tiny, tmp_path):
-    bench = ModelBench(tiny, Store(tmp_path), n=80, max_new_tokens=8)
-    found = bench.captured(1000, num_latents=tiny.codi.num_latents)
+    bench = ModelBench(tiny, Store(tmp_path), ProblemSource(n=80), max_new_tokens=8)
+    found = runs.captured(bench)
     found = replace(found, right=np.ones(len(found.right), bool))  # this one has learnt nothing
-    bench.seen[f"captured 1000 {tiny.codi.num_latents} 1"] = (found, None)
+    bench = replace(bench, memo=done({runs.captured: found}))
     decoded = bench.decoded
     assert decoded.asked == len(decoded.problems) == 80 and decoded.problems[3] == found.problems[3]
     states = np.array(found.hidden_states[:, :, -1], np.float32)

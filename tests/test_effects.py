@@ -9,12 +9,15 @@ import torch
 from codi_bench.errors import EditError, MeasureError, MissingProblemsError, ProblemError
 from codi_bench.models import loop
 from codi_bench.models.codi import Codi
+from codi_bench.models.conditions import Edited
 from codi_bench.models.edits import KINDS, Edit, direct, draws, parse_edit
 from codi_bench.models.model import Model
 from codi_bench.problems import generate
 from codi_bench.store.cache import Store
 from codi_bench.suite import bench as bench_module
+from codi_bench.suite import problem_source
 from codi_bench.suite.bench import ModelBench
+from codi_bench.suite.problem_source import ProblemSource
 
 K, NEW = 6, 6
 PLACES = ("bot", *range(K))
@@ -30,7 +33,8 @@ def run(model, conditions, size=64, questions=QUESTIONS, golds=GOLDS, **options)
     """Answers, and log-probabilities [conditions, n]."""
     likely = np.full((len(conditions), len(questions)), np.nan)
     options = {"groups": GROUPS[: len(questions)], "max_new_tokens": NEW, "batch_size": size, **options}
-    return model.answer_conditions(questions, conditions, answers=golds, log_probabilities=likely, **options), likely
+    asked = [Edited(tuple(edits)) for edits in conditions]
+    return model.answers(questions, asked, golds=golds, log_probabilities=likely, **options), likely
 
 
 @torch.inference_mode()
@@ -219,37 +223,40 @@ def test_a_repeated_condition_is_another_draw_and_a_direct_effect_has_the_same(t
 SWEEP = [[], [Edit(0, "resample")], [Edit(0, "resample")], direct(Edit(0, "mean"), K), [Edit("bot", "noise")]]
 
 
+def effects(bench: ModelBench, n: int, conditions=SWEEP, **settings):
+    asked = [Edited(tuple(edits)) for edits in conditions]
+    return bench.answers(bench.problems.first(n), asked, log_probability=True, **settings)
+
+
 def test_effects_are_computed_once_and_read_again(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_module, "NUM_REFERENCES", 60)
     bench = ModelBench(tiny, Store(tmp_path), max_new_tokens=NEW)
-    found = bench.effects(12, SWEEP, num_latents=K, reference_n=60)
-    assert found.right.shape == found.log_probability.shape == (5, 12) and found.right.dtype == bool
+    found = effects(bench, 12)
+    assert found.right().shape == found.log_probability.shape == (5, 12) and found.right().dtype == bool
     assert found.reference == "60 generated training problems"
-    problems = bench.problems(12)
-    texts = {"questions": [p.question for p in problems], "golds": [p.answer for p in problems]}
+    texts = {"questions": [p.question for p in found.problems], "golds": [p.answer for p in found.problems]}
     np.testing.assert_allclose(found.log_probability[0], run(tiny, [[]], **texts)[1][0], atol=1e-5, rtol=0)
-    assert (found.right[0] == bench.captured(12, num_latents=K).right).all()
+    assert found.answers[0] == bench.answers(found.problems, [Edited()], hidden_states=True).answers[0]
     assert abs(np.diff(found.log_probability, axis=0)).max(1).min() > 1e-3  # no two conditions are one
 
-    other = [
-        bench.effects(12, SWEEP, num_latents=K, reference_n=60, seed=1),
-        bench.effects(12, SWEEP, num_latents=K, reference_n=50),
-    ]
-    assert all((each.log_probability[1:4] != found.log_probability[1:4]).any() for each in other)
-    fewer = bench.effects(12, SWEEP[:2], num_latents=K, reference_n=60)
+    fewer = effects(bench, 12, SWEEP[:2])
     np.testing.assert_allclose(fewer.log_probability, found.log_probability[:2], atol=1e-5, rtol=0)
+    other = [effects(bench, 12, seed=1)]
+    monkeypatch.setattr(bench_module, "NUM_REFERENCES", 50)
+    other.append(effects(bench, 12))
+    assert all((each.log_probability[1:4] != found.log_probability[1:4]).any() for each in other)
 
-    monkeypatch.setattr(Model, "answer_conditions", lambda *args, **kwargs: pytest.fail("computed again"))
-    again = ModelBench(tiny, Store(tmp_path), batch_size=5, max_new_tokens=NEW)
-    held = again.effects(12, SWEEP, num_latents=K, reference_n=60)
-    assert (held.log_probability == found.log_probability).all() and (held.right == found.right).all()
-    assert again.effects(12, SWEEP, num_latents=K, reference_n=60, scoring="study").right.shape == (5, 12)
+    monkeypatch.setattr(bench_module, "NUM_REFERENCES", 60)
+    monkeypatch.setattr(Model, "answers", lambda *args, **kwargs: pytest.fail("computed again"))
+    held = effects(ModelBench(tiny, Store(tmp_path), batch_size=5, max_new_tokens=NEW), 12)
+    assert (held.log_probability == found.log_probability).all() and held.answers == found.answers
 
 
 @pytest.mark.parametrize("given", [(), tuple(generate(120, seed=5, variants=4))], ids=["generated", "file"])
 def test_reference_problems_are_of_other_groups_than_scored_ones(tiny, tmp_path, given):
-    bench = ModelBench(tiny, Store(tmp_path), given)
-    found, said = bench.references(30, 80)  # the thirtieth is one of four variants
-    scored = bench.problems(30)
+    source = ProblemSource(given)
+    scored = source.first(30)  # the thirtieth is one of four variants
+    found, said = source.references(scored, 80)
     assert not {p.group for p in found} & {p.group for p in scored} and not {p.question for p in found} & {
         p.question for p in scored
     }
@@ -257,25 +264,27 @@ def test_reference_problems_are_of_other_groups_than_scored_ones(tiny, tmp_path,
 
 
 def test_too_few_problems_for_a_reference_say_what_to_give(tiny, tmp_path):
-    bench = ModelBench(tiny, Store(tmp_path), tuple(generate(24, seed=3)), max_new_tokens=NEW)
+    bench = ModelBench(tiny, Store(tmp_path), ProblemSource(tuple(generate(24, seed=3))), max_new_tokens=NEW)
     with pytest.raises(
         ProblemError, match="50 or more .* behind the first 20 the file has 4 .* give more problems, or a smaller --n"
     ):
-        bench.effects(20, SWEEP, num_latents=K)
-    assert bench.effects(20, [[], [Edit(0, "zero")]], num_latents=K).reference == ""  # nothing is taken from others
+        effects(bench, 20)
+    assert effects(bench, 20, [[], [Edit(0, "zero")]]).reference == ""  # nothing is taken from others
 
 
-def test_gsm8k_has_its_train_split_where_it_is_to_be_had(tiny, tmp_path, monkeypatch):
+def test_gsm8k_has_its_train_split_where_it_is_to_be_had(monkeypatch):
     given, train = tuple(generate(100, seed=5)), generate(70, seed=6)
-    monkeypatch.setattr(bench_module, "is_gsm8k_test", lambda problems: True)
-    monkeypatch.setattr(bench_module, "load_problems", lambda name, split: {("gsm8k", "train"): [given[0], *train]}[name, split])
-    found, said = ModelBench(tiny, Store(tmp_path), given).references(10, 60)
+    monkeypatch.setattr(problem_source, "is_gsm8k_test", lambda problems: True)
+    monkeypatch.setattr(
+        problem_source, "load_problems", lambda name, split: {("gsm8k", "train"): [given[0], *train]}[name, split]
+    )
+    found, said = ProblemSource(given).references(given[:10], 60)
     scored = {p.group for p in given[:10]}
     assert found == [p for p in train if p.group not in scored][:60] and said == "60 problems of GSM8K's train split"
 
     def missing(name, split):
         raise MissingProblemsError("no network")
 
-    monkeypatch.setattr(bench_module, "load_problems", missing)
-    found, said = ModelBench(tiny, Store(tmp_path), given).references(10, 60)
+    monkeypatch.setattr(problem_source, "load_problems", missing)
+    found, said = ProblemSource(given).references(given[:10], 60)
     assert found == list(given[10:70]) and said == "60 given problems that are not scored"

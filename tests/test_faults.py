@@ -221,12 +221,12 @@ def test_a_user_without_a_home_gets_a_report_and_is_told_that_nothing_is_kept(as
 COUNTING = """
 import os
 from codi_bench.models.model import Model
-whole = Model.answer_conditions
+whole = Model.answers
 def counted(*args, **kwargs):
     with open(os.environ["COMPUTED"], "a") as file:
         file.write("once\\n")
     return whole(*args, **kwargs)
-Model.answer_conditions = counted
+Model.answers = counted
 """
 
 

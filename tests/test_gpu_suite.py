@@ -28,6 +28,7 @@ from codi_bench.store.cache import Store
 from codi_bench.store.files import package_folder
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.preflight import CLOSE, preflight
+from codi_bench.suite.problem_source import ProblemSource
 
 pytestmark = pytest.mark.usefixtures("plain_reports")
 N = 40
@@ -139,7 +140,7 @@ def test_what_goes_wrong_on_a_device_is_a_row(run, monkeypatch):
     def full(self, *args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory.\nMore lines.")
 
-    monkeypatch.setattr(Model, "answer_conditions", full)
+    monkeypatch.setattr(Model, "answers", full)
     monkeypatch.setattr(Store, "fetch_filled", lambda self, key, name, shape, fill: fill(None))
     result, rows = run("--model", "gpt2-mini", "--claim", "task-accuracy", "--claim", "size")
     row = rows["task-accuracy", "gpt2-mini", "accuracy"]
@@ -255,7 +256,7 @@ def test_a_gpu_run_is_one_that_asks_for_it(expression, asked):
 
 @pytest.fixture
 def bench(tmp_path):
-    return ModelBench(load("gpt2-mini", device="cpu"), Store(tmp_path), n=N)
+    return ModelBench(load("gpt2-mini", device="cpu"), Store(tmp_path), ProblemSource(n=N))
 
 
 def test_a_sound_model_passes(bench):
@@ -277,7 +278,7 @@ def test_an_answer_that_changes_is_found(bench, padded, monkeypatch):
 
 def test_a_deeper_model_is_not_the_registered_one(bench):
     deeper = replace(bench.model, entry=replace(bench.model.entry, num_layers=24))
-    assert "width 104 is not gpt2-mini" in preflight(replace(bench, model=deeper, seen={}), None)
+    assert "width 104 is not gpt2-mini" in preflight(replace(bench, model=deeper, memo={}), None)
 
 
 def test_states_that_are_no_numbers_are_found(bench):
@@ -287,7 +288,7 @@ def test_states_that_are_no_numbers_are_found(bench):
 
 
 def test_too_few_problems_are_said(bench):
-    short = replace(bench, given=tuple(generate(3)), n=None)
+    short = replace(bench, problems=ProblemSource(tuple(generate(3))))
     assert "takes 16 problems and the file has 3" in preflight(short, None)
 
 

@@ -41,31 +41,31 @@ def same(one, other) -> bool:
 @pytest.mark.parametrize(("train", "settings"), [(train_relu_sae, RELU), (train_topk_sae, TOPK)])
 def test_a_trained_sae_is_read_again_to_the_last_bit(bench, train, settings, monkeypatch):
     fresh = train(VECTORS, **settings)
-    cold = bench.kept(Sae, train, VECTORS, **settings)
+    cold = bench.cached(Sae, train, VECTORS, **settings)
     monkeypatch.setattr(torch.optim, "Adam", lambda *args, **kwargs: pytest.fail("trained again"))
-    warm = replace(bench, seen={}).kept(Sae, train, VECTORS.copy(), **settings)
+    warm = replace(bench, memo={}).cached(Sae, train, VECTORS.copy(), **settings)
     assert same(fresh, cold) and same(cold, warm) and warm.k == fresh.k
     assert (warm.encode(VECTORS) == fresh.encode(VECTORS)).all() and len(entries(bench.store.folder)) == 1
     warm.encoder_bias.add_(1)  # a copy: what is stored stays
-    assert same(bench.kept(Sae, train, VECTORS, **settings), fresh)
+    assert same(bench.cached(Sae, train, VECTORS, **settings), fresh)
 
 
 def test_records_come_back_with_numbers_arrays_and_what_is_missing(bench):
     labels = VECTORS[:, 0] > 0
     how = {"permutations": 9, "folds": 3, "in_sample": False}
-    grid = bench.kept(ProbeGrid, probe_grid, VECTORS[:, None], labels, groups=[f"g{i}" for i in range(60)], **how)
+    grid = bench.cached(ProbeGrid, probe_grid, VECTORS[:, None], labels, groups=[f"g{i}" for i in range(60)], **how)
     assert same(grid, probe_grid(VECTORS[:, None], labels, groups=[f"g{i}" for i in range(60)], **how))
     assert grid.chosen_C is None and isinstance(grid.p_value_any, float) and grid.p_value.shape == (1,)
     with pytest.raises(ValueError, match="read-only"):
         grid.p_value[0] = 0
-    found = bench.kept(ErrorPrediction, predict_errors, VECTORS, labels)
+    found = bench.cached(ErrorPrediction, predict_errors, VECTORS, labels)
     assert same(found, predict_errors(VECTORS, labels)) and isinstance(found.called_correct, int)
 
 
 def test_what_a_computation_raises_is_raised_and_not_kept(bench):
     for _ in range(2):
         with pytest.raises(MeasureError, match="at least one feature"):
-            bench.kept(Sae, train_relu_sae, VECTORS, **RELU | {"features": 0})
+            bench.cached(Sae, train_relu_sae, VECTORS, **RELU | {"features": 0})
     assert not entries(bench.store.folder)
 
 
@@ -94,14 +94,14 @@ CHANGES = {
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_another_argument_or_another_maker_is_computed_anew(bench, what, monkeypatch):
-    bench.kept(Sae, train_relu_sae, VECTORS, **RELU)
+    bench.cached(Sae, train_relu_sae, VECTORS, **RELU)
     given, settings = CHANGES[what](monkeypatch) or ((VECTORS,), {})
-    replace(bench, seen={}).kept(Sae, train_relu_sae, *given, **RELU | settings)
+    replace(bench, memo={}).cached(Sae, train_relu_sae, *given, **RELU | settings)
     assert len(entries(bench.store.folder)) == 2
 
 
 def test_which_of_equal_gpus_computes_is_no_part_of_the_key(bench):
-    seen = [bench.kept(np.ndarray, letters, device=device).tobytes() for device in ("cuda:0", "cuda:3", "cuda", "cpu")]
+    seen = [bench.cached(np.ndarray, letters, device=device).tobytes() for device in ("cuda:0", "cuda:3", "cuda", "cpu")]
     assert seen == [b"cuda:0"] * 3 + [b"cpu"]
 
 

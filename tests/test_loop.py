@@ -14,6 +14,7 @@ from codi_bench.errors import EditError, ProblemError
 from codi_bench.models import codi as codi_module
 from codi_bench.models import loop
 from codi_bench.models.codi import Codi, feed
+from codi_bench.models.conditions import Edited
 from codi_bench.models.edits import Edit, Reference, parse_edit, replacements
 from codi_bench.models.model import load
 from codi_bench.problems import generate
@@ -25,6 +26,10 @@ PROBLEMS = generate(16, seed=3)
 QUESTIONS = [p.question for p in PROBLEMS]
 SOME = [QUESTIONS[i] for i in (0, 5, 9, 14)]
 OTHERS = generate(40, seed=4, split="train")
+
+
+def edited(model, questions, conditions, answers=(), **options):
+    return model.answers(questions, [Edited(tuple(edits)) for edits in conditions], golds=answers, **options)
 
 
 def own(problems):
@@ -248,7 +253,7 @@ def test_edits_are_the_plain_loop_with_another_input(tiny, clean, places):
 
 def test_replacing_an_input_by_itself_changes_nothing(tiny, clean):
     conditions = [[Edit(p, "self")] for p in (*PLACES, "all")] + [[Edit("bot", "self"), Edit("all", "self")]]
-    assert tiny.answer_conditions(QUESTIONS, conditions, max_new_tokens=NEW) == [clean.answers] * len(conditions)
+    assert edited(tiny, QUESTIONS, conditions, max_new_tokens=NEW) == [clean.answers] * len(conditions)
 
 
 def test_all_replaces_each_latent_position_and_no_other(tiny):
@@ -300,10 +305,10 @@ def test_donors_have_another_group_and_another_answer(rows, seed):
 def test_draws_depend_on_the_seed_and_not_on_the_batches(tiny, reference, kind):
     conditions = [[Edit(0, kind)], [Edit("all", kind)]]
     options = {"reference": reference, **own(PROBLEMS), "max_new_tokens": NEW}
-    found = tiny.answer_conditions(QUESTIONS, conditions, batch_size=64, **options)
-    assert found == tiny.answer_conditions(QUESTIONS, conditions, batch_size=7, **options)
+    found = edited(tiny, QUESTIONS, conditions, batch_size=64, **options)
+    assert found == edited(tiny, QUESTIONS, conditions, batch_size=7, **options)
     assert found == [tiny.answer(QUESTIONS, edits=edits, **options) for edits in conditions]  # nor on the other conditions
-    assert found != tiny.answer_conditions(QUESTIONS, conditions, seed=1, **options)
+    assert found != edited(tiny, QUESTIONS, conditions, seed=1, **options)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -321,7 +326,7 @@ def test_conditions_share_everything_before_their_edit(tiny, padded):
     conditions = [[], *([Edit(k, "zero")] for k in range(K))]
     ids = tiny.codi.tokenizer(QUESTIONS[0])["input_ids"]
     with Fed(tiny.codi) as fed:
-        tiny.answer_conditions(QUESTIONS[:1] * 3, conditions, max_new_tokens=1, batch_size=8)
+        edited(tiny, QUESTIONS[:1] * 3, conditions, max_new_tokens=1, batch_size=8)
     together = [(3, k + 1) for k in range(K)] + [(3, len(conditions))]  # the edits of 0..k after place k, and at last eot
     assert [tuple(x.shape[:2]) for x in fed] == [(3, len(ids))] + [(3, 1)] * (1 + K) + together
     for k, inputs in enumerate(fed[2 + K : -1]):
@@ -338,7 +343,7 @@ def alone(tiny):
 
 @pytest.mark.parametrize("size", [3, 64])
 def test_conditions_together_are_the_conditions_alone(tiny, clean, alone, size):
-    together = tiny.answer_conditions(QUESTIONS, TOGETHER, max_new_tokens=NEW, batch_size=size)
+    together = edited(tiny, QUESTIONS, TOGETHER, max_new_tokens=NEW, batch_size=size)
     assert together == alone
     assert together[0] == together[-1] == clean.answers and len({t.tokens for t in together}) == 5
 
@@ -364,7 +369,7 @@ def test_a_replacement_goes_to_its_own_problem(tiny):
 def test_what_makes_large_models_fast_changes_nothing(tiny, tiny_folders, clean, padded, monkeypatch, wide):
     """Groups of questions encoded apart and joined; oneDNN's products and the one-pass GELU of wide models."""
     conditions = [[], [Edit("bot", "zero")], [Edit(2, "zero")]]
-    wanted = tiny.answer_conditions(QUESTIONS, conditions, max_new_tokens=NEW)
+    wanted = edited(tiny, QUESTIONS, conditions, max_new_tokens=NEW)
     groups = []
 
     def threes(model, lengths):
@@ -376,7 +381,7 @@ def test_what_makes_large_models_fast_changes_nothing(tiny, tiny_folders, clean,
     monkeypatch.setattr(codi_module, "WIDE", 1 if wide else 10**6)
     model = load(tiny_folders[tiny.entry.architecture], device="cpu")
     states = np.zeros_like(clean.hidden_states)
-    assert model.answer_conditions(QUESTIONS, conditions, max_new_tokens=NEW, hidden_states=states) == wanted
+    assert edited(model, QUESTIONS, conditions, max_new_tokens=NEW, hidden_states=states) == wanted
     np.testing.assert_allclose(states, clean.hidden_states, atol=1e-4, rtol=0)
     assert max(groups) == -(-len(PROBLEMS) // 3)
 
@@ -417,7 +422,7 @@ def test_what_has_no_positions_is_refused(tiny):
 
 
 def test_empty_lists_and_empty_questions(tiny):
-    assert tiny.answer([]).tokens == () and tiny.answer_conditions(QUESTIONS, []) == []
+    assert tiny.answer([]).tokens == () and edited(tiny, QUESTIONS, []) == []
     with pytest.raises(ProblemError, match="question 2 of 2 is empty"):
         tiny.answer([QUESTIONS[0], "  "])
 

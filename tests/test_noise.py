@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from codi_bench.audits.ablation import CLEAN, SELF, Sweep
 from codi_bench.claims import CLAIMS
-from codi_bench.claims.seed_reported import ABLATED
-from codi_bench.claims.seed_sound_ablation import SWEEP, conditions
+from codi_bench.claims.ablations import sweep, sweep_conditions
+from codi_bench.claims.claim import done
+from codi_bench.claims.first_study.ablation import without_token
 from codi_bench.cli import app
 from codi_bench.errors import CodiBenchError
 from codi_bench.records import tolerance as noise
@@ -150,21 +151,20 @@ def test_a_number_that_is_no_outcomes_any_more_has_another_tolerance():
 def planted(drops, n=300):
     """A plan whose one model has these drops, in fractions, at its latents."""
     rng, clean = stream(0, "planted"), np.arange(n) < 0.7 * n
-    names, _ = conditions(len(drops))
+    names, _ = sweep_conditions(len(drops))
     right = np.tile(clean, (len(names), 1))
     for i, name in enumerate(names):
         place = name.split("=")[0]
         if place.isdigit():
             lost = rng.permutation(np.flatnonzero(clean))[: round(drops[int(place)] * n)]
             right[i, lost] = False
-    entry = SimpleNamespace(architecture="gpt2", probed=(1,), sae_layers=(1,))
-    model = SimpleNamespace(entry=entry, num_latents=len(drops), device="cpu", name="m")
+    model = SimpleNamespace(entry=SimpleNamespace(beside="gpt2"), layers=(1,), num_latents=len(drops), device="cpu", name="m")
     study = clean[:100], right[: len(drops), :100]
-    seen = {SWEEP: (Sweep(names, right, np.zeros(right.shape)), None), ABLATED: (study, None)}
-    bench = ModelBench(model, store=None, seen=seen)
+    memo = done({sweep: Sweep(names, right, np.zeros(right.shape)), without_token: study})
+    bench = ModelBench(model, store=None, memo=memo)
     records, baselines = {}, {}
     for claim in (CLAIMS["ablation"], CLAIMS["ablation-critical"]):
-        judged = judge(claim.measure(bench), claim.sound(bench, {}), bench.permutations)
+        judged = judge(*claim.function(bench, {}), bench.permutations)
         numbers = {j.key: Recorded(value=j.measured.value, unit=j.measured.unit, n=j.measured.n, verdict=j.word) for j in judged}
         baselines["m", claim.id] = Baseline(schema=1, model="m", claim=claim.id)
         records["m", claim.id] = Record(

@@ -11,8 +11,7 @@ from codi_bench.problems import generate, load_problems
 from codi_bench.problems.generator import split_of, vocabulary
 from codi_bench.problems.out_of_distribution import distracted, renumbered
 from codi_bench.problems.pairs import PROGRAMS
-from codi_bench.store.cache import Store
-from codi_bench.suite.bench import ModelBench
+from codi_bench.suite.problem_source import ProblemSource
 from codi_bench.suite.suite import Suite
 
 
@@ -70,20 +69,22 @@ def test_sets_given_beside_gsm8k_are_out_of_distribution_and_beside_others_one_i
     suite = Suite(models=[mine], alone=True, problems=[files("gsm8k"), files("svamp")], report=tmp_path / "report")
     (asked,) = suite.asked_models
     bench = suite._bench(asked)
-    assert [p.question for p in bench.given] == ["A has 1. B has 2. Both?"] * 2 and set(bench.others) == {"svamp"}
+    assert [p.question for p in bench.problems.given] == ["A has 1. B has 2. Both?"] * 2 and set(bench.problems.others) == {
+        "svamp"
+    }
     with pytest.raises(CodiBenchError, match="svamp and gsm-hard are given, and mine is measured on one set; give one"):
         Suite(models=[mine], alone=True, problems=[files("svamp"), files("gsm-hard")], report=tmp_path / "report")
 
 
-def test_what_is_elsewhere_depends_on_the_problems(tiny, tmp_path, monkeypatch):
-    made = ModelBench(tiny, Store(tmp_path), n=7).elsewhere()
+def test_what_is_elsewhere_depends_on_the_problems(monkeypatch):
+    made = ProblemSource(n=7).elsewhere()
     assert {name: len(each) for name, each in made.items()} == {"distracted": 7, "renumbered": 7}
     given = tuple(generate(5, seed=9))
     with pytest.raises(MeasureError, match="what is out of distribution beside these problems is not known"):
-        ModelBench(tiny, Store(tmp_path), given).elsewhere()
-    beside = ModelBench(tiny, Store(tmp_path), given, others={"svamp": given[:2]})
-    monkeypatch.setattr("codi_bench.suite.bench.is_gsm8k_test", lambda problems: True)
+        ProblemSource(given).elsewhere()
+    beside = ProblemSource(given, others={"svamp": given[:2]})
+    monkeypatch.setattr("codi_bench.suite.problem_source.is_gsm8k_test", lambda problems: True)
     monkeypatch.setattr(
-        "codi_bench.suite.bench.load_problems", lambda name: list(given) if name == "gsm-hard" else load_problems(n=3)
+        "codi_bench.suite.problem_source.load_problems", lambda name: list(given) if name == "gsm-hard" else load_problems(n=3)
     )
     assert {name: len(each) for name, each in beside.elsewhere().items()} == {"svamp": 2, "gsm-hard": 5, "multiarith": 3}

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from codi_bench import load
 from codi_bench.cli import app
 from codi_bench.errors import CodiBenchError
+from codi_bench.models.conditions import Edited
 from codi_bench.models.edits import Edit
 from codi_bench.models.loop import MASKED, UNMASKED
 from codi_bench.problems import generate, parse_number, read_problems
@@ -75,7 +76,8 @@ def test_unmasked_padding_depends_on_the_batch_and_its_order(official, model):
 def test_self_replacement_changes_nothing_under_either_protocol(official, model, protocol):
     questions, new = official.said["questions"], official.said["max_new_tokens"]
     conditions = [[], [Edit(0, "self")], [Edit(3, "self")], [Edit("all", "self")], [Edit(2, "zero")]]
-    clean, *same, other = model.answer_conditions(questions, conditions, protocol=protocol, batch_size=12, max_new_tokens=new)
+    asked = [Edited(tuple(edits), protocol) for edits in conditions]
+    clean, *same, other = model.answers(questions, asked, batch_size=12, max_new_tokens=new)
     assert same == [clean] * 3 and other != clean
 
 

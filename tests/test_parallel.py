@@ -21,6 +21,7 @@ import torch
 
 import codi_bench.suite.suite
 from codi_bench.claims import CLAIMS
+from codi_bench.claims.runs import captured
 from codi_bench.models import model as models
 from codi_bench.models.registry import REGISTRY
 from codi_bench.plugin import crowded
@@ -295,13 +296,13 @@ def test_workers_on_equal_gpus_share_what_is_stored_and_say_the_same_of_it(gpus,
     gpus(2)
     suites = [Suite(models=[MODEL], gpu=True, worker=worker) for worker in range(2)]
     benches = [suite.bench_of(MODEL)[0] for suite in suites]
-    assert [bench.device for bench in benches] == ["cuda:0", "cuda:1"]
+    assert [bench.model.device for bench in benches] == ["cuda:0", "cuda:1"]
     for bench in benches:
-        bench.captured(3, num_latents=1)
-        bench.kept(np.ndarray, np.sort, np.arange(3.0), axis=0)
+        captured(bench, 3, 1)
+        bench.cached(np.ndarray, np.sort, np.arange(3.0), axis=0)
     assert len(entries(tmp_path / "store")) == 2
     assert suites[0].facts(MODEL) == suites[1].facts(MODEL) and suites[0].facts(MODEL)["device"] == "cuda float32"
-    assert environment(benches[0].device, "float32") == environment(benches[1].device, "float32")
+    assert environment(benches[0].model.device, "float32") == environment(benches[1].model.device, "float32")
 
 
 GPUS = """

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from fake_bench import FakeBench, measured
 from hand_built import by_hand
 from transformers import AutoTokenizer, DynamicCache
 
 from codi_bench.audits import patching
-from codi_bench.audits.patching import DONOR, RANDOM, SAME, PatchOutcomes, patches, steered, steered_word
-from codi_bench.claims import own_edits
+from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patch, PatchOutcomes, patches, steered, steered_word
+from codi_bench.claims import runs
+from codi_bench.claims.runs import condition_of
 from codi_bench.errors import EditError, MeasureError, ProblemError
 from codi_bench.models import loop
-from codi_bench.models.edits import NOISE, SELF, Patch
-from codi_bench.models.patching import answer_patched, patched, source_run
+from codi_bench.models.edits import NOISE, SELF
+from codi_bench.models.patching import answer_patched as answer
+from codi_bench.models.patching import patched, source_run
 from codi_bench.problems import generate, score
 from codi_bench.problems.pairs import Pair, pairs, random_donors
 from codi_bench.problems.problem import Problem
@@ -27,6 +29,10 @@ from codi_bench.rules.validity import Validity
 K, NEW = 6, 5
 PAIRS = pairs(6, step=1)
 EVERY = tuple(range(K))
+
+
+def answer_patched(codi, questions, sources, given, vectors=None, **settings):
+    return answer(codi, questions, [condition_of(patch, sources, vectors or {}) for patch in given], **settings)
 
 
 def asked(found):
@@ -135,8 +141,9 @@ def test_patches_are_those_of_a_plain_loop(tiny):
     codi, given = tiny.codi, asked(PAIRS)
     questions = [pair.recipient.question for pair in PAIRS]
     recipient = loop.think(codi, loop.tokenise(codi, questions), K)
-    donors = {name: source_run(codi, loop.tokenise(codi, texts), K, 64) for name, texts in given.items()}
-    found = loop.end_thoughts(codi, patched(codi, recipient, donors, SOME, {})).hidden.numpy()
+    donors = {tuple(texts): source_run(codi, loop.tokenise(codi, texts), K, 64) for texts in given.values()}
+    conditions = [condition_of(patch, given, {}) for patch in SOME]
+    found = loop.end_thoughts(codi, patched(codi, recipient, donors, conditions, {}, None)).hidden.numpy()
     clean = loop.end_thoughts(codi, recipient.state).hidden[:, 0].numpy()
     for c, patch in enumerate(SOME):
         wanted = np.stack([plain(codi, q, given[patch.source][i], patch).numpy() for i, q in enumerate(questions)])
@@ -196,7 +203,7 @@ def test_vectors_are_fed_as_given_and_noise_has_the_norm_of_what_it_replaces(tin
         (Patch("donor", ()), "different latent positions"),
         (Patch("donor", (1, 1)), "different latent positions"),
         (Patch("donor", (6,)), "latent positions 0..5"),
-        (Patch("doner", (0,)), "no source 'doner', there are donor, same, self, noise"),
+        (Patch("doner", (0,)), "no source 'doner', give questions, 'self' or 'noise'"),
         (Patch("donor", (0, 1), True), "keys and values are those of one place"),
         (Patch(NOISE, (0,), True), "keys and values are those of one place"),
     ],
@@ -239,7 +246,7 @@ def test_the_model_built_by_hand_is_steered_where_its_answer_is_read(tiny_folder
     assert seen.known.all()
     patching.check_self(seen)
     for keys_only in (False, True):
-        for place, step in enumerate(steered([(seen, (k,)) for k in EVERY], keys_only=keys_only)):
+        for place, step in enumerate(steered([(seen, (k,)) for k in EVERY], keys_only=keys_only, budget=7)):
             read = place == carrier
             assert (step.follow.value, step.stay.value) == ((1, 0) if read else (0, 1))
             assert step.controls[SAME].value == 0 and step.controls[RANDOM].value == 0
@@ -258,7 +265,7 @@ def test_a_control_that_fails_or_too_few_known_pairs_stop_everything():
         patching.check_known(np.zeros(30, bool))
 
 
-def test_the_slow_claim_chooses_its_pair_on_one_half_and_counts_on_the_other():
+def test_the_slow_claim_chooses_its_pair_on_one_half_and_counts_on_the_other(monkeypatch):
     """Answers follow where latents 1 and 4 both are the donor's; in the first half 0 and 2 do as well, and more often."""
     every = patches(K, full=True)
     rng_ = np.random.default_rng(0)
@@ -278,8 +285,8 @@ def test_the_slow_claim_chooses_its_pair_on_one_half_and_counts_on_the_other():
         np.zeros((len(every), 300), bool),
         np.zeros((len(every), 300), bool),
     )
-    bench = SimpleNamespace(num_latents=K, seed=0, patched=lambda n, asked, step, seed: found)
-    rows = {row.metric: row for row in own_edits.patch_sets(bench, {})}
+    monkeypatch.setattr(runs, "patched", lambda bench, n, asked, step, seed: found)
+    _, rows = measured("patch-sets", FakeBench())
     assert len(rows) == 2 * (2 * (K - 1) + 1)
     assert (
         rows["pair_step1"].detail["note"] == "latents 0 and 2" and rows["pair_step1"].value == 0 and rows["pair_step1"].n == 150

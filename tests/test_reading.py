@@ -21,17 +21,17 @@ QUESTIONS = [p.question for p in generate(6, seed=5)]
 
 
 def test_an_early_answer_is_that_of_a_model_with_fewer_latents(tiny):
-    found = answer_early(tiny.codi, QUESTIONS, batch_size=4, max_new_tokens=NEW)
+    found = answer_early(tiny.codi, QUESTIONS, range(K + 1), batch_size=4, max_new_tokens=NEW)
     assert len(found) == K + 1
     for k, answers in enumerate(found):
         assert answers == tiny.answer(QUESTIONS, num_latents=k, max_new_tokens=NEW), k
-    assert found == answer_early(tiny.codi, QUESTIONS, batch_size=1, max_new_tokens=NEW)
+    assert found == answer_early(tiny.codi, QUESTIONS, range(K + 1), batch_size=1, max_new_tokens=NEW)
 
 
 @pytest.mark.parametrize("carrier", (0, 4))
 def test_the_model_built_by_hand_answers_once_its_latent_is_there(tiny_folders, carrier):
     codi = by_hand(AutoTokenizer.from_pretrained(tiny_folders["gpt2"]), carrier=carrier)
-    found = answer_early(codi, ["Mia has 7 apples .", "Omar has 31 pens ."], max_new_tokens=3)
+    found = answer_early(codi, ["Mia has 7 apples .", "Omar has 31 pens ."], range(K + 1), max_new_tokens=3)
     right = [answers.texts == ("7", "31") for answers in found]
     assert right == [k > carrier for k in range(K + 1)]
 

@@ -7,11 +7,12 @@ import pytest
 from hand_built import NUMBERS, by_hand
 from transformers import AutoTokenizer
 
+from codi_bench.audits.patching import Patch
 from codi_bench.audits.steering import KINDS, MEAN, PROBE, RANDOM, SAE, StepLatents, directions, dose
+from codi_bench.claims.runs import condition_of
 from codi_bench.errors import MeasureError
 from codi_bench.measures.sae import train_topk_sae
 from codi_bench.models import loop
-from codi_bench.models.edits import Patch
 from codi_bench.models.patching import answer_patched
 from codi_bench.rules.stats import stream
 from codi_bench.rules.validity import Validity
@@ -83,7 +84,8 @@ def test_the_model_built_by_hand_is_steered_at_its_latent_and_not_at_others(tiny
             vectors[f"{kind} {place}"] = added
     patches = [Patch(name, (int(name[-1]),)) for name in vectors]
     asked = [f"Omar has {i} pens ." for i in start]
-    clean, found = answer_patched(codi, asked, {}, patches, rng=stream(3), vectors=vectors, max_new_tokens=3)
+    conditions = [condition_of(patch, {}, vectors) for patch in patches]
+    clean, found = answer_patched(codi, asked, conditions, rng=stream(3), max_new_tokens=3)
     assert clean.texts == tuple(map(str, start))
     for patch, answers in zip(patches, found):
         kind = patch.source[:-2]

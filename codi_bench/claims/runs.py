@@ -12,7 +12,7 @@ from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patch, PatchOutcomes
 from codi_bench.claims.claim import Bench, once
 from codi_bench.errors import MeasureError
 from codi_bench.measures.surface import surface_design
-from codi_bench.models.conditions import CLEAN, Condition, Fed, Patched, Shortened
+from codi_bench.models.conditions import CLEAN, Fed, Patched, Shortened
 from codi_bench.models.model import Model
 from codi_bench.problems import Problem
 from codi_bench.problems.features import PRIORITY, surface_table
@@ -85,6 +85,14 @@ def decoded(bench: Bench) -> Decoded:
     return Decoded(problems, words, tuple(capture.answers.texts[i] for i in rows), len(capture.right))
 
 
+def condition_of(patch: Patch, sources: Mapping[str, Sequence[str]], vectors: Mapping[str, np.ndarray]) -> Patched | Fed:
+    """A patch as a condition: the questions of its source, or the vectors that are fed, by its name."""
+    if patch.source in vectors:
+        return Fed(vectors[patch.source], patch.places)
+    source = tuple(sources[patch.source]) if patch.source in sources else patch.source
+    return Patched(source, patch.places, patch.keys_only)
+
+
 def patched(
     bench: Bench, n: int, patches: Sequence[Patch], *, step: int, seed: int = 0, vectors: Mapping[str, np.ndarray] | None = None
 ) -> PatchOutcomes:
@@ -105,13 +113,7 @@ def patched(
         for name, problems in ((DONOR, donors), (SAME, same), (RANDOM, [random[i] for i in rows]))
     }
     fed = {name: array[rows] for name, array in (vectors or {}).items()}
-
-    def condition(patch: Patch) -> Condition:
-        if patch.source in fed:
-            return Fed(fed[patch.source], patch.places)
-        return Patched(sources.get(patch.source, patch.source), patch.places, patch.keys_only)
-
-    outcomes = bench.answers(recipients, [CLEAN, *map(condition, patches)], seed=seed)
+    outcomes = bench.answers(recipients, [CLEAN, *(condition_of(patch, sources, fed) for patch in patches)], seed=seed)
     golds = [p.answer for p in donors]
     follows = outcomes.right(golds=golds)
     (clean, *texts) = (answers.texts for answers in outcomes.answers)

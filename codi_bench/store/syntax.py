@@ -16,6 +16,11 @@ def sha256(texts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
+def registers(decorator: ast.AST) -> bool:
+    """Does a decorator only write its function down, `@claim(...)`? What it says is compared by itself or is no part of a number."""
+    return isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id == "claim"
+
+
 def is_docstring(statement: ast.AST) -> bool:
     """Is it a text that does nothing?"""
     value = statement.value if isinstance(statement, ast.Expr) else None

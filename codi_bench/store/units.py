@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from codi_bench.store.syntax import FUNCTIONS, LEFT_OUT, bound_names, is_docstring, sha256
+from codi_bench.store.syntax import FUNCTIONS, LEFT_OUT, bound_names, is_docstring, registers, sha256
 
 PACKAGE = __name__.partition(".")[0]
 HASHING = __name__.rpartition(".")[0] + ".code"
@@ -327,7 +327,7 @@ class Writer:
         local_names = ({parameter.arg for parameter in parameters if parameter} | set(bound_names(body))) - outer_names
         inner = self._scope(scope, local_names, body)
         self.parts.append(f"({type(node).__name__}")
-        self.write(getattr(node, "decorator_list", []), scope)
+        self.write([each for each in getattr(node, "decorator_list", []) if not registers(each)], scope)
         for kind, group in (
             ("posonly", arguments.posonlyargs),
             ("args", arguments.args),
