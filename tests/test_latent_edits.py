@@ -190,7 +190,7 @@ def test_what_is_elsewhere_is_against_a_constant_and_against_words():
 
 
 def test_what_protocols_differ_in_explains_a_difference_or_does_not():
-    clean, half, none = np.ones(N, bool), np.arange(N) % 2 > 0, np.zeros(N, bool)
+    clean, half = np.ones(N, bool), np.arange(N) % 2 > 0
     bench = FakeBench({"": clean, "all=self": clean, "all=zero": half, "all=mean": half, "after 0": clean})
     assert values("contra-none", bench) == {"none": 1, "zero": 0.5, "mean": 0.5}
     assert words("contra-none", bench, {"none": 0.9, "zero": 0.6, "mean": 0.1}) == {

@@ -198,10 +198,10 @@ def test_nothing_turns_at_a_share_of_none():
 def test_the_control_turns_with_the_clean_run():
     """Else every draw would be blocked by it."""
     plan = planted([0.2, 0, 0, 0, 0, 0])
-    swept = plan.benches["m"].seen[SWEEP][0]
+    swept = sweep(plan.benches["m"])
     broken = swept.right.copy()
     broken[swept.names.index(SELF), 0] ^= True
-    plan.benches["m"].seen[SWEEP] = (replace(swept, right=broken), None)
+    plan.benches["m"].memo.update(done({sweep: replace(swept, right=broken)}))
     calibration.ablations_turned(plan, "m", share=0.01, draws=1)
     assert swept.names[0] == CLEAN
 
@@ -230,8 +230,8 @@ def test_runs_and_draws_are_measured_once_and_written_as_tolerances(recorded, tm
     monkeypatch.setattr(calibration, "VARIATIONS", calibration.VARIATIONS[:1])
     before = load_baseline(recorded, "gpt2-mini", "size")
     work = ("--work", str(tmp_path / "work"), "--seeds", "2", "--turns", "1", "--redraws", "1")
-    done = calibrate(recorded, *work)
-    assert done.exit_code == 0, done.output
+    first = calibrate(recorded, *work)
+    assert first.exit_code == 0, first.output
     after = load_baseline(recorded, "gpt2-mini", "size")
     assert after.recorded == before.recorded
     held = after.tolerance["layers"]
