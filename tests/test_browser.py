@@ -4,9 +4,8 @@ import itertools
 import shutil
 
 import pytest
-from test_page import Figure, environment, full, row
-
-from codi_bench.report.page import page
+from rows import row
+from test_page import Figure, environment, full, page
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 OFFLINE = (

@@ -13,10 +13,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import rows as built
+from rows import value
 
 from codi_bench.records.results import Row
 from codi_bench.report import render as rendering
-from codi_bench.report.export import COLUMNS, csv_text, escaped, latex, markdown, plain_text
+from codi_bench.report.contents import report_of
+from codi_bench.report.export import COLUMNS, escaped
 from codi_bench.report.render import terminal
 from codi_bench.report.takeaways import takeaways
 
@@ -32,28 +35,17 @@ CLAIMS = {
 }
 
 
-def value(x, low=None, high=None, **more):
-    return {"value": x, "low": low, "high": high, **more}
-
-
-def row(claim, model, metric, protocol="reported", status="ok", unit="fraction", regression="SAME", **more):
-    return Row(claim, model, metric, protocol, status, **{"unit": unit, "regression": regression, "n": 100, **more})
-
-
-def absent(claim, model, metric, reason, status="not-run", **more):
-    return row(claim, model, metric, status=status, reason=reason, **{"regression": "UNCHECKED", **more})
+def row(number, model, x=None, low=None, high=None, why="", **more):
+    """number: claim and metric, and "sound" where it is not the reported protocol; why: of the words and the regression."""
+    claim, metric, *sound = number.split()
+    given = {"reason": why} | ({"measured": value(x, low, high)} if more.get("status", "ok") == "ok" else {"measured": None})
+    return built.row(claim, model, metric, *sound, **given | more)
 
 
 def environment():
-    winner = {"claim": "task-accuracy", "metric": "accuracy", "unit": "fraction", "test": "exact McNemar on the same problems"}
-    none = {
-        "claim": "spread",
-        "metric": "tau",
-        "unit": "points",
-        "test": "difference of two estimates",
-        "p": None,
-        "winner": None,
-    }
+    pair = ["gpt2-mini", "llama-mini"]
+    accuracy = {"claim": "task-accuracy", "metric": "accuracy", "unit": "fraction", "test": "exact McNemar on the same problems"}
+    tau = {"claim": "spread", "metric": "tau", "unit": "points", "test": "difference of two estimates", "p": None, "winner": None}
     claims = {
         name: {
             **{"position": i, "family": family, "kind": kind, "sentence": sentence, "source": "A study, §1"},
@@ -61,7 +53,6 @@ def environment():
         }
         for i, (name, (family, kind, sentence)) in enumerate(CLAIMS.items())
     }
-    pair = ["gpt2-mini", "llama-mini"]
     return {
         "claims": claims,
         "date": "2026-01-01T00:00:00+00:00",
@@ -70,131 +61,78 @@ def environment():
         "layers": {"gpt2": [4, 8, 11], "gpt2-mini": [1, 2, 3]},
         "noise": {"text": "On pure noise the same protocol reads 94.3 %."},
         "winners": {
-            "1": {**winner, "models": pair, "difference": value(0.084, 0.041, 0.127), "p": 0.0004, "winner": pair[0]},
-            "2": {**none, "models": pair, "difference": value(-0.4, -1.5, 0.8)},
+            "1": {**accuracy, "models": pair, "difference": value(0.084, 0.041, 0.127), "p": 0.0004, "winner": pair[0]},
+            "2": {**tau, "models": pair, "difference": value(-0.4, -1.5, 0.8)},
         },
     }
 
 
 def published():
     """The study's GPT-2, measured: every outcome of a reproduction. Its LLaMA: missing."""
-    mean = {"null": value(0.851, 0.82, 0.884, p=0.006), "measured": value(0.9117, 0.888, 0.934)}
-    asked = "no GPU here; `--device cpu` measures on the CPU"
+    same, other = {"reproduction": "same list: D = 0.0 points"}, {"reproduction": "other list"}
+    artefact = other | {"validity": "+41.2 over the nominal null, 35.1 of it the protocol's own"}
+    null, best = (
+        value(0.851, 0.82, 0.884, p=0.006),
+        {"null": value(0.991, 0.94, 1.0, p=0.9), "cell": {"layer": 11, "latent_pos": "bot"}},
+    )
+    mean = {"null": null, "reported": value(0.9206), "reproduction": "INCONCLUSIVE", "validity": "ARTEFACT", "detail": artefact}
+    accuracy = {"n": 1319, "reported": value(0.437), "reproduction": "REPRODUCED", "detail": same}
+    absent = {"status": "not-run", "why": "no GPU here; `--device cpu` measures on the CPU"}
     return [
-        row(
-            *("task-accuracy", "gpt2", "accuracy"),
-            **{"n": 1319, "reported": value(0.437), "measured": value(0.4367, 0.4101, 0.4636)},
-            **{"reproduction": "REPRODUCED", "detail": {"reproduction": "same list: D = 0.0 points"}},
-        ),
-        row(
-            *("probe-accuracy", "gpt2", "mean"),
-            **{**mean, "reported": value(0.9206), "reproduction": "INCONCLUSIVE", "validity": "ARTEFACT"},
-            detail={"reproduction": "other list", "validity": "+41.2 over the nominal null, 35.1 of it the protocol's own"},
-        ),
-        row(
-            *("probe-best", "gpt2", "accuracy"),
-            **{"reported": value(1.0), "measured": value(0.96), "cell": {"layer": 11, "latent_pos": "bot"}},
-            **{"reproduction": "NOT REPRODUCED", "null": value(0.991, 0.94, 1.0, p=0.9)},
-        ),
-        row("probe-best", "gpt2", "auc", "sound", n=1319, measured=value(0.614, 0.552, 0.67), validity="SUPPORTED"),
-        absent("task-accuracy", "llama-3.2-1b", "accuracy", asked, reported=value(None, 0.5, 0.6)),
-        absent("probe-accuracy", "llama-3.2-1b", "mean", asked, reported=value(0.9761)),
+        row("task-accuracy accuracy", "gpt2", 0.4367, 0.4101, 0.4636, **accuracy),
+        row("probe-accuracy mean", "gpt2", 0.9117, 0.888, 0.934, **mean),
+        row("probe-best accuracy", "gpt2", 0.96, reported=value(1.0), reproduction="NOT REPRODUCED", **best),
+        row("probe-best auc sound", "gpt2", 0.614, 0.552, 0.67, n=1319, validity="SUPPORTED"),
+        row("task-accuracy accuracy", "llama-3.2-1b", reported=value(None, 0.5, 0.6), **absent),
+        row("probe-accuracy mean", "llama-3.2-1b", reported=value(0.9761), **absent),
     ]
 
 
 def embedded():
     """The embedded pair: the four words, fragile, as recorded, drifted, blocked."""
-    drop = {"unit": "points", "protocol": "sound", "n": 300, "null": value(0.0, p=0.2)}
-    even = "even, claimed concentrated: Q = 23.8 (p = 0.13)"
+    red = {"regression": "DRIFTED", "why": "metric 'sound accuracy': stored 0.7, measured 0.669, tolerance 1e-06"}
+    accuracy = {"n": 1000, "null": value(0.054, p=3.9e-168), "validity": "SUPPORTED", **red}
+    mean = {"decide": 401, "validity": "effect +5.4 points, Delta +7.1", "fragile": True}
+    auc = {"cell": {"layer": 1, "latent_pos": 2}, "detail": {"validity": "effect -0.2 points, p = 0.24 (surface), n = 400"}}
+    even = {"validity": "even, claimed concentrated: Q = 23.8 (p = 0.13)", "note": "spread: even"}
+    drop = {"unit": "points", "n": 300, "null": value(0.0, p=0.2)}
+    missing = {"unit": "points", "regression": "DRIFTED", "why": "metric 'tau' is recorded and was not measured"}
+    under = {"validity": "UNDERPOWERED"}
     return [
-        row("task-accuracy", "gpt2-mini", "accuracy", n=1000, measured=value(0.516, 0.485, 0.547)),
+        row("task-accuracy accuracy", "gpt2-mini", 0.516, 0.485, 0.547, n=1000),
+        row("task-accuracy accuracy sound", "gpt2-mini", 0.669, 0.639, 0.697, **accuracy),
         row(
-            *("task-accuracy", "gpt2-mini", "accuracy", "sound"),
-            **{"n": 1000, "measured": value(0.669, 0.639, 0.697), "null": value(0.054, p=3.9e-168), "validity": "SUPPORTED"},
-            **{"regression": "DRIFTED", "reason": "metric 'sound accuracy': stored 0.7, measured 0.669, tolerance 1e-06"},
-        ),
-        row(
-            *("probe-accuracy", "gpt2-mini", "mean", "sound"),
-            **{"n": 400, "measured": value(0.761, 0.727, 0.792), "null": value(0.707, 0.704, 0.708)},
-            **{
-                "validity": "UNDERPOWERED",
-                "detail": {"decide": 401, "validity": "effect +5.4 points, Delta +7.1", "fragile": True},
-            },
-        ),
-        row(
-            *("probe-best", "gpt2-mini", "auc", "sound"),
-            **{"n": 400, "measured": value(0.82, 0.75, 0.88), "null": value(0.55, 0.48, 0.61, p=0.005), "validity": "ARTEFACT"},
-            **{"cell": {"layer": 1, "latent_pos": 2}, "detail": {"validity": "effect -0.2 points, p = 0.24 (surface), n = 400"}},
-        ),
-        row(
-            "ablation",
+            "probe-accuracy mean sound",
             "gpt2-mini",
-            "drop_0",
-            measured=value(0.7, -1.5, 2.9),
-            validity="UNDERPOWERED",
-            detail={"decide": 1008},
-            **drop,
-        ),
-        row(
-            "ablation",
-            "gpt2-mini",
-            "drop_1",
-            measured=value(1.0, -2.3, 4.4),
-            validity="UNDERPOWERED",
-            detail={"decide": 2303},
-            **drop,
-        ),
-        row(
-            "ablation",
-            "gpt2-mini",
-            "drop_4",
-            measured=value(19.3, 14.3, 24.2),
-            validity="SUPPORTED",
-            detail={"fragile": True},
-            **drop,
-        ),
-        row("ablation", "gpt2-mini", "drop_all", measured=value(36.0, 29.5, 42.0), detail={"no_validity": "a control"}, **drop),
-        row(
-            "spread",
-            "gpt2-mini",
-            "tau",
-            "sound",
-            unit="points",
+            0.761,
+            0.727,
+            0.792,
             n=400,
-            measured=value(0.9, 0.0, 1.7),
-            validity="REFUTED",
-            detail={"validity": even, "note": "spread: even"},
+            null=value(0.707, 0.704, 0.708),
+            detail=mean,
+            **under,
         ),
-        row("size", "gpt2-mini", "parameters", unit="count", n=1, measured=value(570440)),
-        absent("ablation", "llama-mini", "-", "self-replacement changed 3 answers", status="blocked", protocol="sound", unit=""),
-        absent(
-            "spread",
-            "llama-mini",
-            "tau",
-            "metric 'tau' is recorded and was not measured",
-            status="blocked",
-            protocol="sound",
-            unit="points",
-            regression="DRIFTED",
+        row(
+            *("probe-best auc sound", "gpt2-mini", 0.82, 0.75, 0.88),
+            **{"n": 400, "null": value(0.55, 0.48, 0.61, p=0.005), "validity": "ARTEFACT", **auc},
         ),
+        row("ablation drop_0 sound", "gpt2-mini", 0.7, -1.5, 2.9, detail={"decide": 1008}, **under, **drop),
+        row("ablation drop_1 sound", "gpt2-mini", 1.0, -2.3, 4.4, detail={"decide": 2303}, **under, **drop),
+        row("ablation drop_4 sound", "gpt2-mini", 19.3, 14.3, 24.2, detail={"fragile": True}, validity="SUPPORTED", **drop),
+        row("ablation drop_all sound", "gpt2-mini", 36.0, 29.5, 42.0, detail={"no_validity": "a control"}, **drop),
+        row("spread tau sound", "gpt2-mini", 0.9, 0.0, 1.7, unit="points", n=400, validity="REFUTED", detail=even),
+        row("size parameters", "gpt2-mini", 570440, unit="count", n=1),
+        row("ablation - sound", "llama-mini", status="blocked", why="self-replacement changed 3 answers", unit=""),
+        row("spread tau sound", "llama-mini", status="blocked", **missing),
     ]
 
 
 def own():
     """A user's own model: nothing is recorded for it. Its name and reason hold what LaTeX and CSV must escape."""
+    refuted, few = {"n": 200, "null": value(0.26, p=0.61), "validity": "REFUTED"}, 'only 12 wrong answers, "50" & more are needed'
     return [
-        row(
-            "task-accuracy",
-            "my_model 50%",
-            "accuracy",
-            "sound",
-            n=200,
-            measured=value(0.25, 0.195, 0.314),
-            null=value(0.26, p=0.61),
-            validity="REFUTED",
-            regression="UNCHECKED",
-        ),
-        absent("probe-accuracy", "my_model 50%", "mean", 'only 12 wrong answers, "50" & more are needed', status="blocked"),
+        row("task-accuracy accuracy sound", "my_model 50%", 0.25, 0.195, 0.314, regression="UNCHECKED", **refuted),
+        row("probe-accuracy mean", "my_model 50%", status="blocked", why=few),
     ]
 
 
@@ -203,10 +141,7 @@ def all_rows():
 
 
 FILES = {
-    "report.md": markdown,
-    "report.csv": csv_text,
-    "report.tex": latex,
-    "report.txt": plain_text,
+    **{name: lambda rows, known, write=write: write(report_of(rows, known)) for name, write in rendering.FILES.items()},
     "terminal.txt": lambda rows, environment: terminal(rows, environment, Path("no-folder")),
     "nothing-measured.txt": lambda rows, environment: terminal(published()[-2:], environment, Path("no-folder")),
     "takeaways.txt": lambda rows, environment: "\n".join(
@@ -272,7 +207,7 @@ def test_nothing_that_is_not_there_is_printed(name):
 
 
 def test_the_csv_has_every_row_once():
-    read = list(csv.DictReader(io.StringIO(csv_text(all_rows(), environment()))))
+    read = list(csv.DictReader(io.StringIO(FILES["report.csv"](all_rows(), environment()))))
     keys = {(line["claim"], line["model"], line["metric"], line["protocol"]) for line in read}
     assert keys == {row.key for row in all_rows()} and len(read) == len(all_rows()) and tuple(read[0]) == COLUMNS
     line = next(line for line in read if line["metric"] == "auc" and line["model"] == "gpt2-mini")
@@ -281,7 +216,7 @@ def test_the_csv_has_every_row_once():
 
 
 def test_latex_is_ascii_balanced_and_escaped():
-    text = latex(all_rows(), environment())
+    text = FILES["report.tex"](all_rows(), environment())
     assert text.isascii() and text.count(r"\begin{table}") == 4
     opened = []
     for what, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
@@ -300,14 +235,18 @@ def test_latex_is_ascii_balanced_and_escaped():
 
 
 def test_long_tables_go_on_in_another_one():
-    rows = [row(claim, "gpt2-mini", f"m{i}", measured=value(0.5)) for claim in ("probe-accuracy", "ablation") for i in range(30)]
-    text = latex(rows, environment())
+    rows = [row(f"{claim} m{i}", "gpt2-mini", 0.5) for claim in ("probe-accuracy", "ablation") for i in range(30)]
+    text = FILES["report.tex"](rows, environment())
     assert text.count(r"\begin{table}") == 2 and text.count("(Continued.)") == 1
     assert all(text.count(rf"\quad m{i}, ") == 2 for i in range(30))
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex here; the rules above stand in for it")
 def test_latex_compiles(tmp_path):
-    page = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + latex(all_rows(), environment()) + r"\end{document}"
+    page = (
+        r"\documentclass{article}\usepackage{booktabs}\begin{document}"
+        + FILES["report.tex"](all_rows(), environment())
+        + r"\end{document}"
+    )
     (tmp_path / "x.tex").write_text(page.replace("\\begin{document}%", "\\begin{document}\n%"))
     subprocess.run(["pdflatex", "-interaction=batchmode", "-halt-on-error", "x.tex"], cwd=tmp_path, check=True, timeout=60)

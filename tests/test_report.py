@@ -1,4 +1,7 @@
-"""Tables and sentences from rows: every word and status is provoked, and no sentence says more than its rows."""
+"""Tables and sentences from rows: every status is provoked, and no sentence says more than its rows.
+
+What a whole report looks like, with every word and outcome, is in tests/golden.
+"""
 
 import json
 import subprocess
@@ -7,73 +10,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import rows as built
+from rows import printed, row, value
 
-from codi_bench.records.results import Row, read_results, write_results
+from codi_bench.records.results import read_results, write_results
 from codi_bench.report import render as rendering
 from codi_bench.report.audit import evidence, says, without_word
-from codi_bench.report.render import markdown, next_steps, render, terminal
-from codi_bench.report.table import (
-    CAME_OUT,
-    CAME_OUT_LEGEND,
-    LEGEND,
-    SYMBOLS,
-    WORDS,
-    WORDS_LEGEND,
-    blocked_or_not_run,
-    counts,
-    number,
-    place,
-    table,
-)
-from codi_bench.report.takeaways import FALLS, HOLDS, OPEN, takeaways
+from codi_bench.report.contents import model_table, report_of
+from codi_bench.report.render import FILES, next_steps, render, terminal
+from codi_bench.report.sentences import blocked_or_not_run, counts
+from codi_bench.report.table import CAME_OUT, CAME_OUT_LEGEND, LEGEND, SYMBOLS, WORDS, WORDS_LEGEND, number, place
+from codi_bench.report.takeaways import FALLS, OPEN, takeaways
 
 HERE = Path("report")
 CLAIMS = ("task-accuracy", "probe-accuracy", "probe-best", "probe-by-layer", "ablation", "spread", "size")
-
-
-def claim_text(position, name):
-    return {
-        "position": position,
-        "family": "a family",
-        "sentence": f"{name} holds.",
-        "source": "a study, §1",
-        "protocol": f"{name} as published: no problem is held out",
-        "sound": f"{name}, held out",
-    }
-
-
-def environment(**more):
-    layers = {"gpt2": [4, 8, 11], "llama-3.2-1b": [8, 14, 15], "gpt2-mini": [1, 2, 3], "llama-mini": [2, 3, 4]}
-    return {
-        "device": "cpu",
-        "claims": {name: claim_text(i, name) for i, name in enumerate(CLAIMS)},
-        "layers": layers,
-        "winners": {},
-        **more,
-    }
-
-
-def value(x, low=None, high=None, **more):
-    return {"value": x, "low": low, "high": high, **more}
-
-
-def row(claim="probe-accuracy", model="gpt2-mini", metric="mean", protocol="reported", status="ok", **more):
-    given = {
-        "unit": "fraction",
-        "n": 100,
-        "measured": value(0.887, 0.851, 0.919) if status == "ok" else None,
-        "regression": "SAME",
-    }
-    return Row(claim, model, metric, protocol, status, **{**given, **more})
-
-
-def printed(model="gpt2", x=0.9206, **more):
-    return row(model=model, status="not-run", reported=value(x), regression="UNCHECKED", reason="not asked for", **more)
-
-
-NULL = value(0.851, 0.82, 0.88, p=0.12)
 PROBES = row(
-    null=NULL, validity="ARTEFACT", detail={"validity": "38.7 over chance, 35.1 of it from the null", "grid": [[0.9] * 6] * 3}
+    null=value(0.851, 0.82, 0.88, p=0.12),
+    validity="ARTEFACT",
+    detail={"validity": "38.7 over chance, 35.1 of it from the null", "grid": [[0.9] * 6] * 3},
 )
 HELD_OUT = row(
     protocol="sound",
@@ -83,81 +37,76 @@ HELD_OUT = row(
     validity="REFUTED",
     detail={"validity": "effect +2.0 points, Delta +21.0"},
 )
+FAR = value(-0.999, -1.0, -0.998)
+WIDEST = {"n": 1319, "null": {**FAR, "p": 0.001}, "measured": FAR, "cell": {"layer": 15, "latent_pos": "bot"}}
+
+
+def environment(**more):
+    return built.environment(dict.fromkeys(CLAIMS, "a family"), **more)
 
 
 def lines_of(rows, **more):
+    """The terminal's lines."""
     return terminal(rows, environment(**more), HERE).splitlines()
+
+
+def in_one(rows, **more):
+    """The terminal's words with one space between them."""
+    return " ".join("\n".join(lines_of(rows, **more)).split())
+
+
+def markdown(rows, known=None):
+    return FILES["report.md"](report_of(rows, known or environment()))
 
 
 def cells_of(markdown_line):
     return [cell.strip() for cell in markdown_line.strip("|").split("|")]
 
 
+def texts_of(rows, *heads, model="gpt2-mini"):
+    """Cells of a model's table under some heads, by claim."""
+    return [(line.groups[-1], *(str(line[head]) for head in heads)) for line in model_table(rows, environment(), model).lines]
+
+
 # --- the tables ------------------------------------------------------------------------------------------------------
 
 
-def test_a_line_has_the_study_s_number_what_it_did_and_what_is_sound():
-    shown = lines_of([printed(), PROBES, HELD_OUT])
-    at = shown.index("probe-accuracy")
-    assert shown[at + 1].split() == [
-        "mean,",
-        "%",
-        "92.1",
-        "88.7",
-        "[85.1,",
-        "91.9]",
-        *["85.1", "[82.0,", "88.0]", "100", "≈", "ARTEFACT", "="],
-    ]
-    assert shown[at + 2].split() == ["soundly", "54.0", "[48.1,", "59.9]", "52.0", "[44.0,", "59.0]", "400", "⊘", "REFUTED", "="]
-
-
-def test_every_model_has_its_table_beside_its_counterpart():
-    rows = [printed(), printed("llama-3.2-1b", 0.9761), *(row(model=name) for name in ("gpt2-mini", "llama-mini", "mine"))]
-    text = "\n".join(lines_of(rows))
-    gpt2, llama, mine = (text[text.index(f"\n{name} ") :].split("\n\n")[0] for name in ("gpt2-mini", "llama-mini", "mine"))
-    assert "92.1" in gpt2 and "97.6" not in gpt2.split("\n=")[0]
-    assert "97.6" in llama and "92.1" not in llama
-    assert "GPT-2 LLaMA-1B" in " ".join(mine.split()) and "92.1" in mine and "97.6" in mine
-
-
-def test_coconut_stands_beside_its_own_numbers_alone():
-    own = row(model="coconut-gpt2", reported=value(0.331))
-    shown = [" ".join(line.split()) for line in lines_of([own, printed()])]
-    assert "coconut-gpt2 Coconut measured" in " ".join(shown) and not any("92.1" in line for line in shown)
-    assert any(line.startswith("mean, % 33.1 88.7") for line in shown)
-
-
-@pytest.mark.parametrize("word", WORDS)
-def test_every_word_is_shown_as_a_word_with_its_sign(word):
-    rows = [replace(HELD_OUT, validity=word)]
-    assert any(" ".join(line.split()).endswith(f"{WORDS[word]} {word} =") for line in lines_of(rows))
-    assert f"{WORDS[word]} {word}" in markdown(rows, environment())
-    assert f"{WORDS[word]} {word}" in WORDS_LEGEND
+@pytest.mark.parametrize(
+    ("model", "heads", "numbers"),
+    [
+        ("gpt2-mini", ["GPT-2 reported"], ["92.1"]),
+        ("llama-mini", ["LLaMA-1B reported"], ["97.6"]),
+        ("mine", ["GPT-2 reported", "LLaMA-1B reported"], ["92.1", "97.6"]),
+        ("coconut-gpt2", ["Coconut reported"], ["33.1"]),
+    ],
+)
+def test_every_model_has_its_table_beside_its_counterpart(model, heads, numbers):
+    own = row(model=model, reported=value(0.331) if model == "coconut-gpt2" else None)
+    rows = [printed(), printed("llama-3.2-1b", 0.9761), row(model="other"), own]
+    table = report_of(rows, environment()).tables[model]
+    assert [column.head for column in table.columns if column.head.endswith(" reported")] == heads
+    assert [line[head].text for line in table.lines for head in heads] == numbers
+    assert f"mean, % {' '.join(numbers)} 88.7 [85.1, 91.9]" in in_one(rows)
 
 
 def test_no_two_things_share_a_sign():
     signs = [*SYMBOLS.values(), *WORDS.values(), *CAME_OUT.values(), "*"]
     assert len(set(signs)) == len(signs)
     assert all(sign in LEGEND + WORDS_LEGEND + CAME_OUT_LEGEND for sign in signs)
+    assert all(f"{sign} {word}" in WORDS_LEGEND + CAME_OUT_LEGEND for word, sign in (WORDS | CAME_OUT).items())
 
 
-def test_underpowered_says_the_n_and_fragile_is_marked():
-    found = replace(HELD_OUT, validity="UNDERPOWERED", detail={"decide": 1140, "fragile": True, "validity": "wide"})
-    shown = lines_of([found])
-    at = next(i for i, line in enumerate(shown) if "UNDERPOWERED*" in line)
-    assert shown[at + 1].strip() == "n ≥ 1140"
-    beside = replace(found, protocol="reported")  # has the word of the sound row, which says the n
-    assert sum("n ≥ 1140" in line for line in lines_of([beside, found])) == 1
-    text = markdown([found], environment())
-    assert r"… UNDERPOWERED\*, n ≥ 1140" in text
-    assert "**UNDERPOWERED (at least 1140 problems would decide, fragile)**: wide" in text
+def test_the_n_that_would_decide_stands_on_the_sound_line_alone():
+    sound = replace(HELD_OUT, validity="UNDERPOWERED", detail={"decide": 1140})
+    reported = replace(sound, protocol="reported")  # has the word of the sound row, which says the n
+    assert in_one([reported, sound]).count("n ≥ 1140") == 1
 
 
 MARKS = {
     "=": {"regression": "SAME"},
     "✗": {"regression": "DRIFTED", "reason": "moved"},
     "?": {"regression": "UNCHECKED"},
-    "■": {"status": "blocked", "reason": "a control fails", "regression": "UNCHECKED"},
+    "■": {"status": "blocked", "reason": "a control fails"},
     "■ ✗": {"status": "blocked", "reason": "vanished", "regression": "DRIFTED"},
 }
 
@@ -165,60 +114,73 @@ MARKS = {
 @pytest.mark.parametrize("mark", MARKS)
 @pytest.mark.parametrize("protocol", ["reported", "sound"])
 def test_every_status_is_shown_under_both_protocols(mark, protocol):
-    rows = [PROBES, replace(HELD_OUT, metric="std")]
     bad = row(metric="max", protocol=protocol, **MARKS[mark])
-    line = next(line for line in lines_of([*rows, bad]) if line.strip().startswith("max"))
+    rows = [PROBES, replace(HELD_OUT, metric="std"), bad]
+    line = next(line for line in lines_of(rows) if line.strip().startswith("max"))
     assert line.endswith(f" {mark}") and ("soundly" in line) == (protocol == "sound")
-    text = markdown([*rows, bad], environment())
-    said = bad.status.upper() if bad.status != "ok" else bad.regression
-    assert any(cells_of(line)[-1].startswith(f"{mark} {said}") for line in text.splitlines() if "| max, %" in line)
-    how = ", soundly" if protocol == "sound" else ""
-    if "✗" in mark:
-        assert f"- probe-accuracy on gpt2-mini{how}: {bad.reason}" in text
-    if "■" in mark:
-        assert f"■ blocked gpt2-mini: 1 claim{how}: {bad.reason}" in text
+    text, word = markdown(rows), bad.status.upper() if bad.status != "ok" else bad.regression
+    assert any(cells_of(line)[-1].startswith(f"{mark} {word}") for line in text.splitlines() if "| max, %" in line)
+    soundly = ", soundly" if protocol == "sound" else ""
+    assert (f"- probe-accuracy on gpt2-mini{soundly}: {bad.reason}" in text) == ("✗" in mark)
+    assert (f"■ blocked gpt2-mini: 1 claim{soundly}: {bad.reason}" in text) == ("■" in mark)
 
 
 def test_a_claim_without_any_number_has_its_status_on_every_line():
     rows = [PROBES, HELD_OUT, printed(), row(metric="-", protocol="sound", status="blocked", reason="x", claim="ablation")]
-    rows += [row("ablation", metric="drop_0", unit="points"), row("ablation", metric="drop_1", unit="points")]
-    found = [line for line in table(rows, environment(), "gpt2-mini") if line.claim == "ablation"]
-    assert [(line.metric, line.protocol, line.mark) for line in found] == [
-        ("drop_0, points", "reported", "="),
-        ("drop_0, points", "sound", "■"),
-        ("drop_1, points", "reported", "="),
-        ("drop_1, points", "sound", "■"),
-    ]
-    alone = table([row("size", metric="-", status="blocked", reason="x", unit="")], environment(), "gpt2-mini")
-    assert ("size", "-", "■") in {(line.claim, line.metric, line.mark) for line in alone}
+    rows += [row("ablation", metric=f"drop_{i}", unit="points") for i in range(2)]
+    shown = [cells for cells in texts_of(rows, "metric", "protocol", "regression") if cells[0] == "ablation"]
+    expected = [("reported", "= SAME"), ("sound", "■ BLOCKED")]
+    assert shown == [("ablation", f"drop_{i}, points", *cells) for i in range(2) for cells in expected]
+    alone = [row("size", metric="-", status="blocked", reason="x", unit="")]
+    assert ("size", "-", "■ BLOCKED") in texts_of(alone, "metric", "regression")
 
 
 def test_layers_share_a_line_by_rank():
     rows = [row("probe-by-layer", metric=f"mean_L{layer}") for layer in (1, 2, 3)]
     rows += [printed(claim="probe-by-layer", metric="mean_L8", x=0.9), printed(claim="probe-by-layer", metric="mean_L9", x=0.8)]
-    found = {line.metric: line for line in table(rows, environment(), "gpt2-mini")}
-    assert found["mean, layer 2/3, %"].study == {"gpt2": ("90.0", "")} and found["mean, layer 2/3, %"].measured
-    assert found["mean_L9, %"].study == {"gpt2": ("80.0", "")} and not found["mean_L9, %"].measured
+    shown = {metric: cells for _, metric, *cells in texts_of(rows, "metric", "GPT-2 reported", "measured")}
+    assert shown["mean, layer 2/3, %"] == ["90.0", "88.7 [85.1, 91.9]"] and shown["mean_L9, %"] == ["80.0", ""]
 
 
-def test_a_place_is_named_unless_the_metric_says_it():
-    assert place(row(cell={"layer": 4, "latent_pos": "bot"})) == "L4 bot"
-    assert place(row(cell={"layer": 4, "latent_pos": 1})) == "L4 latent 1"
-    assert place(row(metric="range", cell={"layer": None, "latent_pos": 3})) == "latent 3"
-    assert place(row(metric="drop_3", cell={"layer": None, "latent_pos": 3})) == ""
-    assert place(row(metric="mean_L4", cell={"layer": 4, "latent_pos": None})) == place(row()) == ""
-    best = row("probe-best", metric="accuracy", cell={"layer": 1, "latent_pos": 3})
-    shown = lines_of([best])
-    at = next(i for i, line in enumerate(shown) if "accuracy, %" in line)
-    assert shown[at + 1].strip() == "L1 latent 3"
-    assert "@ L1 latent 3" in markdown([best], environment())
+@pytest.mark.parametrize(
+    ("metric", "cell", "text"),
+    [
+        ("mean", {"layer": 4, "latent_pos": "bot"}, "L4 bot"),
+        ("mean", {"layer": 4, "latent_pos": 1}, "L4 latent 1"),
+        ("range", {"layer": None, "latent_pos": 3}, "latent 3"),
+        ("drop_3", {"layer": None, "latent_pos": 3}, ""),
+        ("mean_L4", {"layer": 4, "latent_pos": None}, ""),
+        ("mean", None, ""),
+    ],
+)
+def test_a_place_is_named_unless_the_metric_says_it(metric, cell, text):
+    result = row(metric=metric, cell=cell)
+    assert place(result) == text
+    shown = lines_of([result])
+    at = next(i for i, line in enumerate(shown) if line.startswith(f"  {metric}"))
+    assert not text or (shown[at + 1].strip() == text and f"@ {text}" in markdown([result]))
 
 
-def test_numbers_are_written_as_people_read_them():
-    assert number(value(0.9206), "fraction") == "92.1" and number(value(0.5, 0.4, 0.6), "fraction", " %") == "50.0 % [40.0, 60.0]"
-    assert number(value(None, 0.5, 0.6), "fraction") == "50.0–60.0" and number(None, "points") == ""
-    assert number(value(-0.01), "points") == "0.0" and number(value(0.614, 0.5, 0.7), "auc") == "0.61 [0.50, 0.70]"
-    assert [number(value(x), "count") for x in (104, 570440, 1.2e9)] == ["104", "0.57 M", "1.2 B"]
+@pytest.mark.parametrize(
+    ("given", "unit", "text"),
+    [
+        (value(0.9206), "fraction", "92.1"),
+        (value(None, 0.5, 0.6), "fraction", "50.0–60.0"),
+        (None, "points", ""),
+        (value(-0.01), "points", "0.0"),
+        (value(float("nan")), "points", ""),
+        (value(0.614, 0.5, 0.7), "auc", "0.61 [0.50, 0.70]"),
+        (value(104), "count", "104"),
+        (value(570440), "count", "0.57 M"),
+        (value(1.2e9), "count", "1.2 B"),
+    ],
+)
+def test_numbers_are_written_as_people_read_them(given, unit, text):
+    assert number(given, unit) == text
+
+
+def test_a_sign_stands_before_the_interval_and_an_auc_is_no_percentage():
+    assert number(value(0.5, 0.4, 0.6), "fraction", " %") == "50.0 % [40.0, 60.0]"
     auc = replace(HELD_OUT, claim="probe-best", metric="auc", measured=value(0.61, 0.55, 0.67))
     assert any(line.split()[:3] == ["auc,", "soundly", "0.61"] for line in lines_of([PROBES, auc]))
 
@@ -226,7 +188,6 @@ def test_numbers_are_written_as_people_read_them():
 def test_rows_are_counted_over_both_protocols():
     rows = [PROBES, replace(HELD_OUT, regression="UNCHECKED"), printed(), row(metric="a", protocol="sound", status="blocked")]
     rows += [row(metric="b", regression="DRIFTED"), row(metric="c", status="blocked", regression="DRIFTED")]
-    rows[3] = replace(rows[3], regression="UNCHECKED")
     assert counts(rows) == {"same": 1, "drifted": 2, "unchecked": 1, "blocked": 1, "not-run": 1}
 
 
@@ -240,17 +201,20 @@ def test_a_reason_that_stopped_both_protocols_is_one_line():
 
 def wide_rows():
     """Everything as wide as it gets: intervals, bands, places, words, two columns of the study, long reasons."""
-    far = value(-0.999, -1.0, -0.998)
-    rows = [printed(), printed("llama-3.2-1b", 0.9761)]
-    for name in ("gpt2-mini", "llama-mini", "my-own-checkpoint"):
-        for protocol in ("reported", "sound"):
-            more = {"n": 1319, "null": {**far, "p": 0.001}, "measured": far, "cell": {"layer": 15, "latent_pos": "bot"}}
-            detail = {"decide": 123456, "fragile": True, "validity": "x " * 90, "note": "y " * 90}
-            for claim, metric in (("probe-best", "accuracy"), ("probe-accuracy", "mean"), ("ablation", "explained_variance")):
-                rows.append(row(claim, name, metric, protocol, validity="UNDERPOWERED", detail=detail, **more))
-    for claim in ("probe-best", "ablation"):
-        rows.append(printed("llama-3.2-1b", 0.98, claim=claim, metric="accuracy", cell={"layer": 15, "latent_pos": 4}))
-    return rows
+    detail = {"decide": 123456, "fragile": True, "validity": "x " * 90, "note": "y " * 90}
+    return [
+        *[printed(), printed("llama-3.2-1b", 0.9761)],
+        *[
+            row(claim, name, metric, protocol, validity="UNDERPOWERED", detail=detail, **WIDEST)
+            for name in ("gpt2-mini", "llama-mini", "my-own-checkpoint")
+            for protocol in ("reported", "sound")
+            for claim, metric in (("probe-best", "accuracy"), ("probe-accuracy", "mean"), ("ablation", "explained_variance"))
+        ],
+        *[
+            printed("llama-3.2-1b", 0.98, claim=claim, metric="accuracy", cell={"layer": 15, "latent_pos": 4})
+            for claim in ("probe-best", "ablation")
+        ],
+    ]
 
 
 @pytest.mark.parametrize("columns", ["40", "200"])
@@ -262,34 +226,44 @@ def test_no_line_is_wider_than_a_hundred_columns(columns, monkeypatch):
     assert not any(line != line.rstrip() for line in shown)
 
 
-@pytest.mark.parametrize("force", ["", "1"])
-def test_piped_text_has_no_colours(force, monkeypatch):
+@pytest.mark.parametrize("word", CAME_OUT)
+def test_a_reproduction_is_shown_where_there_is_one_and_no_number_is_cut(word):
+    wide = {**WIDEST, "reported": value(0.98), "validity": "UNDERPOWERED", "detail": {"decide": 123456, "fragile": True}}
+    rows = [
+        row("probe-best", "gpt2", "explained_variance", protocol, reproduction=word, **wide) for protocol in ("reported", "sound")
+    ]
+    rows.append(row("ablation", "gpt2", "drop_all", "sound", **wide, unit="points"))
+    assert max(map(len, lines_of(rows))) <= 100
+    parts = ("-99.9", "-1.0", "[-100.0, -99.8]", "1319", "n ≥ 123456", "… UNDERPOWERED*", word.split()[-1], "reproduction")
+    assert all(part in in_one(rows) for part in (*parts, f"{CAME_OUT[word]} {word.split()[0]}"))
+    assert "reproduction" not in in_one([PROBES, HELD_OUT])
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_piped_text_has_no_colours(watched, monkeypatch):
     monkeypatch.delenv("FORCE_COLOR", raising=False)
-    monkeypatch.setattr(rendering.sys.stdout, "isatty", lambda: bool(force), raising=False)
+    monkeypatch.setattr(rendering.sys.stdout, "isatty", lambda: watched, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     text = terminal([PROBES, HELD_OUT], environment(), HERE)
-    assert ("\x1b[" in text) == bool(force)
-    assert "⊘" in text and "REFUTED" in text and "92" not in text
+    assert ("\x1b[" in text) == watched and "⊘" in text and "REFUTED" in text
 
 
 def test_markup_in_rows_is_text():
-    rows = [
-        replace(PROBES, detail={"note": "a [red]note[/] [85.1] :100:"}),
-        row(status="blocked", metric="max", reason="[bold]why"),
-    ]
-    text = "\n".join(lines_of(rows))
-    assert "a [red]note[/] [85.1] :100:" in text and "[bold]why" in text
+    note = replace(PROBES, detail={"note": "a [red]note[/] [85.1] :100:"})
+    text = in_one([note, row(status="blocked", metric="[b]max|", reason="[bold]why"), row(metric="a|*b*")])
+    assert "a [red]note[/] [85.1] :100:" in text and "[bold]why" in text and "[b]max|" in text
+    lines = [line for line in markdown([note, row(metric="a|*b*")]).splitlines() if line.startswith("|")]
+    assert r"| a\|\*b\*, %" in "".join(lines) and len({line.replace(r"\|", "").count("|") for line in lines}) == 1
 
 
 def test_winners_notes_and_reproductions_stay():
-    accuracy = {"claim": "task-accuracy", "metric": "accuracy", "unit": "fraction", "test": "McNemar"}
-    lost = accuracy | {"models": ["a", "b"], "winner": "b", "p": 0.001, "difference": value(-0.052, -0.1, -0.01)}
+    accuracy = {"claim": "task-accuracy", "metric": "accuracy", "unit": "fraction", "test": "McNemar", "models": ["a", "b"]}
+    lost = accuracy | {"winner": "b", "p": 0.001, "difference": value(-0.052, -0.1, -0.01)}
     equal = accuracy | {"models": ["a", "c"], "winner": None, "p": 0.5, "difference": value(0.001, -0.04, 0.05)}
-    tau = {"claim": "spread", "metric": "tau", "unit": "points", "test": "two estimates", "models": ["a", "b"], "winner": None}
+    tau = accuracy | {"claim": "spread", "metric": "tau", "unit": "points", "test": "two estimates", "winner": None}
     tau |= {"p": None, "difference": value(1.5, -2.0, 3.5)}
-    auc = accuracy | {"metric": "auc", "claim": "probe-best", "models": ["a", "b"], "winner": "a", "p": 0.01}
-    auc |= {"difference": value(0.052, 0.01, 0.1)}
+    auc = accuracy | {"metric": "auc", "claim": "probe-best", "winner": "a", "p": 0.01, "difference": value(0.052, 0.01, 0.1)}
     winner = {"1": lost, "2": tau, "3": auc}
     rows = [
         replace(HELD_OUT, detail={"note": "one split"}),
@@ -301,105 +275,114 @@ def test_winners_notes_and_reproductions_stay():
         assert "winner, probe-best auc: a (a - b = +0.052 [+0.010, +0.100], p = 0.01)" in text
         assert "note, probe-accuracy on gpt2-mini: mean, soundly: one split" in text
         assert "INCONCLUSIVE" in text
-    pairs = lines_of(rows, winners=winner | {"4": equal})
-    assert "points, p = 0.001); none (a - c = +0.1 [-4.0, +5.0] points, p = 0.5)" in " ".join(" ".join(pairs).split())
+    pairs = in_one(rows, winners=winner | {"4": equal})
+    assert "points, p = 0.001); none (a - c = +0.1 [-4.0, +5.0] points, p = 0.5)" in pairs
+
+
+def test_claims_stand_under_their_family_with_its_winner():
+    winner = {"claim": "ablation", "metric": "auc", "unit": "fraction", "models": ["gpt2-mini", "b"], "winner": None}
+    winner |= {"p": 0.16, "difference": value(0.034, 0.001, 0.07), "test": "bootstrap"}
+    families = dict.fromkeys(CLAIMS, "a family") | {"probe-accuracy": "probe", "ablation": "ablation"}
+    families["spread"] = "probe"  # apart from its family in the source's order
+    known = built.environment(families, winners={"1": winner})
+    rows = [row(), row("spread", metric="std", unit="points"), row("ablation", metric="drop_0", unit="points")]
+    shown = terminal(rows, known, HERE).splitlines()
+    heads = [i for i, line in enumerate(shown) if line.startswith("── ")]
+    assert [shown[i].split()[1] for i in heads] == ["probe", "ablation"]
+    assert shown[heads[0] + 1] == "probe-accuracy" and "spread" in shown[heads[0] : heads[1]]
+    assert shown[heads[1] + 1] == "winner by auc (ablation): none, gpt2-mini - b = +0.034, p = 0.16"
+    assert "winner by" not in terminal([row(model="c")], known, HERE)
 
 
 # --- what the audit says ---------------------------------------------------------------------------------------------
 
 
-def said(*rows, **more):
+def audit(*rows, **more):
     return "\n".join(says(rows, environment(**more)))
 
 
 def test_the_probes_of_a_model_in_one_paragraph():
-    assert says([PROBES, HELD_OUT], environment())[0] == (
+    assert audit(PROBES, HELD_OUT).splitlines()[0] == (
         "gpt2-mini: probes read 88.7 % [85.1, 91.9] as the study measured (mean over 18 cells, fitted and scored on the same 100 "
         "problems); permuted labels read 85.1 % [82.0, 88.0] there (p = 0.12): ARTEFACT, the protocol makes the number itself. "
         "Held out 54.0 % [48.1, 59.9] (n = 400) against 52.0 % [44.0, 59.0] of permuted labels (p = 0.3): REFUTED."
     )
 
 
-def test_what_a_row_does_not_carry_is_not_said():
-    bare = said(row())
-    assert "permuted" not in bare and "ARTEFACT" not in bare and "cells, fitted" in bare
-    assert "Held out: not in these results." in bare
-    assert "ARTEFACT" not in said(replace(PROBES, validity=None), HELD_OUT)
-    assert "no word (too few)" in said(PROBES, replace(HELD_OUT, validity=None, detail={"no_validity": "too few"}))
-    assert "permuted labels read" in said(PROBES) and "of permuted labels" not in said(PROBES, replace(HELD_OUT, null=None))
-    stopped = row(protocol="sound", metric="-", status="blocked", reason="a control fails")
-    assert "Held out: blocked, a control fails." in said(PROBES, stopped)
-    assert said(row(status="blocked", reason="x"), replace(stopped, metric="mean")) == ""
-    assert said(HELD_OUT).startswith("gpt2-mini: held out 54.0 %")
+STOPPED = row(protocol="sound", metric="-", status="blocked", reason="a control fails")
+
+
+@pytest.mark.parametrize(
+    ("rows", "there", "not_there"),
+    [
+        ([row()], ["cells, fitted", "Held out: not in these results."], ["permuted", "ARTEFACT"]),
+        ([replace(PROBES, validity=None), HELD_OUT], [], ["ARTEFACT"]),
+        ([PROBES, replace(HELD_OUT, validity=None, detail={"no_validity": "too few"})], ["no word (too few)"], []),
+        ([PROBES, replace(HELD_OUT, null=None)], ["permuted labels read"], ["of permuted labels"]),
+        ([PROBES, STOPPED], ["Held out: blocked, a control fails."], []),
+        ([HELD_OUT], ["gpt2-mini: held out 54.0 %"], []),
+    ],
+)
+def test_what_a_row_does_not_carry_is_not_said(rows, there, not_there):
+    text = audit(*rows)
+    assert all(part in text for part in there) and not any(part in text for part in not_there)
+
+
+def test_of_what_was_stopped_nothing_is_said():
+    assert audit(row(status="blocked", reason="x"), replace(STOPPED, metric="mean")) == ""
 
 
 def test_a_reported_row_that_repeats_the_sound_word_is_not_evidence_of_its_own():
     repeated = replace(PROBES, validity="REFUTED", detail=HELD_OUT.detail)
-    assert "as the study measured, " not in said(repeated, HELD_OUT)
+    assert "as the study measured, " not in audit(repeated, HELD_OUT)
     assert len(evidence([repeated, HELD_OUT], environment())) == 1
     surface = replace(HELD_OUT, validity="ARTEFACT")
-    for copied in (replace(PROBES, detail={}), replace(PROBES, detail=surface.detail)):
-        assert "makes the number itself" not in said(copied, surface)
-        assert len(evidence([copied, surface], environment())) == 1
-    assert "makes the number itself" in said(PROBES, surface) and len(evidence([PROBES, surface], environment())) == 2
+    for reported, own in ((replace(PROBES, detail={}), False), (replace(PROBES, detail=surface.detail), False), (PROBES, True)):
+        assert ("makes the number itself" in audit(reported, surface)) == own
+        assert len(evidence([reported, surface], environment())) == 1 + own
 
 
 def test_words_are_listed_by_claim_and_by_metric_where_they_differ():
     rows = [replace(HELD_OUT, claim="ablation", metric=f"drop_{i}", validity="SUPPORTED") for i in range(2)]
-    assert "gpt2-mini, soundly, SUPPORTED: ablation." in said(*rows)
+    assert "gpt2-mini, soundly, SUPPORTED: ablation." in audit(*rows)
     rows.append(replace(rows[0], metric="drop_2", validity="UNDERPOWERED"))
-    assert "soundly, SUPPORTED: ablation (drop_0, drop_1); UNDERPOWERED: ablation (drop_2)." in said(*rows)
+    assert "soundly, SUPPORTED: ablation (drop_0, drop_1); UNDERPOWERED: ablation (drop_2)." in audit(*rows)
 
 
 def test_the_headline_numbers_stand_beside_the_noise():
     noise = {"text": "On pure noise of that shape the study's protocol reads 84-100 %."}
-    text = said(printed(), printed("llama-3.2-1b", 0.9761), PROBES, HELD_OUT, noise=noise)
-    first = text.splitlines()[0]
+    first = audit(printed(), printed("llama-3.2-1b", 0.9761), PROBES, HELD_OUT, noise=noise).splitlines()[0]
     assert "numbers are 92.06 % (GPT-2) and 97.61 % (LLaMA-1B), mean probe accuracy." in first
-    assert "no problem is held out" in first and noise["text"] in first
+    assert "scored on the same 100" in first and noise["text"] in first
     assert "GPT-2 and LLaMA-1B were not measured here: no word is given to these numbers." in first
     assert first.endswith("What follows is about the models that it names.")
 
 
 def test_the_headline_says_only_what_is_there():
-    assert "noise" not in said(printed()) and "What follows" not in said(printed())
-    assert "number is 92.06 % (GPT-2), mean" in said(printed()) and "GPT-2 was not measured here" in said(printed())
+    alone = audit(printed())
+    assert "noise" not in alone and "What follows" not in alone
+    assert "number is 92.06 % (GPT-2), mean" in alone and "GPT-2 was not measured here" in alone
     measured = replace(PROBES, model="gpt2", reported=value(0.9206))
-    assert "not measured here" not in said(measured)
-    assert "LLaMA-1B was not measured here: no word is given to that number" in said(measured, printed("llama-3.2-1b", 0.9761))
-    assert "headline" not in said(PROBES, HELD_OUT)
-    assert said(noise={"text": "Noise reads 90 %."}) == "Noise reads 90 %."
+    assert "not measured here" not in audit(measured)
+    assert "LLaMA-1B was not measured here: no word is given to that number" in audit(measured, printed("llama-3.2-1b", 0.9761))
+    assert "headline" not in audit(PROBES, HELD_OUT)
+    assert audit(noise={"text": "Noise reads 90 %."}) == "Noise reads 90 %."
 
 
 def test_the_expected_number_of_false_supported_comes_from_the_families():
     line = "Expected number of false SUPPORTED: 0.025 × 12 families = 0.3; SUPPORTED stands on 1 sound row."
     rows = [PROBES, HELD_OUT, replace(HELD_OUT, metric="auc", validity="SUPPORTED")]
-    assert line in said(*rows, families=12)
-    assert "Expected" not in said(*rows) and "Expected" not in said(row(), families=12)
+    assert line in audit(*rows, families=12)
+    assert "Expected" not in audit(*rows) and "Expected" not in audit(row(), families=12)
 
 
 def test_what_has_no_word_says_why():
     rows = [replace(HELD_OUT, metric=m, validity=None, detail={"no_validity": "extremes"}) for m in ("min", "max")]
     assert without_word(rows) == ["probe-accuracy (min, max): extremes"]
-    assert "- no word: probe-accuracy (min, max): extremes" in markdown([PROBES, *rows], environment())
+    assert "- no word: probe-accuracy (min, max): extremes" in markdown([PROBES, *rows])
 
 
 # --- the page and the file -------------------------------------------------------------------------------------------
-
-
-def test_the_page_has_evidence_and_both_protocols():
-    text = markdown([printed(), PROBES, HELD_OUT], environment())
-    assert "| family   | claim          | metric   | protocol   | GPT-2 reported   |" in text
-    table_lines = [cells_of(line) for line in text.splitlines() if line.startswith("|")]
-    assert table_lines[2] == [
-        *("a family", "probe-accuracy", "mean, %", "reported", "92.1", "88.7 [85.1, 91.9]"),
-        *("85.1 [82.0, 88.0], p = 0.12", "100", "≈ ARTEFACT", "= SAME"),
-    ]
-    assert table_lines[3][:4] == ["", "", "mean, %", "sound"] and table_lines[3][-2:] == ["⊘ REFUTED", "= SAME"]
-    assert "- probe-accuracy, mean, sound: **REFUTED**: effect +2.0 points, Delta +21.0" in text
-    assert "*probe-accuracy as published: no problem is held out*" in text and "  - soundly: *probe-accuracy, held out*" in text
-    for head in ("## gpt2-mini", "## What the audit says", "## Evidence", "## Protocols", "## Drifted", "## Not measured"):
-        assert f"\n{head}\n" in text
 
 
 def test_an_older_run_without_sound_rows_still_renders(tmp_path):
@@ -409,70 +392,55 @@ def test_an_older_run_without_sound_rows_still_renders(tmp_path):
     rows = [printed(), row(), row("size", metric="layers", unit="count", n=1, measured=value(4))]
     write_results(tmp_path / "results.json", older, rows)
     assert json.loads((tmp_path / "results.json").read_text())["schema"] == 1
-    held, read = read_results(tmp_path / "results.json")
-    shown = render(read, held, tmp_path)
-    assert "soundly" not in shown and "null" not in shown and "validity" not in shown and WORDS_LEGEND not in shown
+    known, read = read_results(tmp_path / "results.json")
+    shown = render(read, known, tmp_path)
+    assert not any(text in shown for text in ("soundly", "null", "validity", WORDS_LEGEND))
     assert "mean, % 92.1 88.7 [85.1, 91.9] 100 =" in " ".join(shown.split())
     page = (tmp_path / "report.md").read_text()
     assert "## Evidence" not in page and "soundly:" not in page and "| layers" in page
 
 
-def test_nothing_measured_shows_what_the_study_printed():
-    rows = [printed(), printed("llama-3.2-1b", 0.9761)]
-    shown = lines_of(rows)
-    assert "Claims measured on: nothing" in shown
-    assert ["mean,", "%", "92.1", "97.6"] in [line.split() for line in shown]
-    assert any(line.endswith(", 2 not-run") for line in shown) and "## Nothing was measured" in markdown(rows, environment())
+def test_every_file_lies_beside_the_results(tmp_path):
+    shown = render([PROBES, HELD_OUT], environment(), tmp_path)
+    written = {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()}
+    assert set(written) == {"report.html", *FILES} and all("54" in text for text in written.values())
+    assert all(name in shown for name in (*written, "figures/")) and "results.json" not in shown  # there is none here
+    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".svg", ".png"}
+
+
+@pytest.mark.parametrize("module", ["render", "page", "figures"])
+def test_the_report_needs_neither_torch_nor_a_model(module):
+    """In a process of its own: the other tests import everything."""
+    rooms = ("torch", "transformers", "codi_bench.claims", "codi_bench.models", "codi_bench.suite")
+    rooms += ("matplotlib", "jinja2", "pandas")  # a run that draws nothing does not pay for them
+    code = f"import sys, codi_bench.report.{module}; print(*[name for name in sys.argv[1:] if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code, *rooms], capture_output=True, text=True, check=True).stdout.split() == []
 
 
 # --- what the reader can do, and what to take away -------------------------------------------------------------------
 
-
-def test_claims_stand_under_their_family_with_its_winner():
-    known = environment(winners={"1": {"claim": "ablation", "metric": "auc", "unit": "fraction", "models": ["gpt2-mini", "b"]}})
-    known["winners"]["1"] |= {"winner": None, "p": 0.16, "difference": value(0.034, 0.001, 0.07), "test": "bootstrap"}
-    for name in ("probe-accuracy", "ablation"):
-        known["claims"][name]["family"] = name.split("-")[0]
-    known["claims"]["spread"]["family"] = "probe"  # apart from its family in the source's order
-    rows = [row(), row("spread", metric="std", unit="points"), row("ablation", metric="drop_0", unit="points")]
-    shown = terminal(rows, known, HERE).splitlines()
-    heads = [i for i, line in enumerate(shown) if line.startswith("── ")]
-    assert [shown[i].split()[1] for i in heads] == ["probe", "ablation"]
-    assert shown[heads[0] + 1] == "probe-accuracy" and "spread" in shown[heads[0] : heads[1]]
-    assert shown[heads[1] + 1] == "winner by auc (ablation): none, gpt2-mini - b = +0.034, p = 0.16"
-    assert not any("winner by" in line for line in terminal([row(model="c")], known, HERE).splitlines())
+NO_GPU = row(status="not-run", reason="no GPU here; use a CPU")
 
 
-@pytest.mark.parametrize("word", CAME_OUT)
-def test_a_reproduction_is_shown_where_there_is_one_and_no_number_is_cut(word):
-    far = value(-0.999, -1.0, -0.998)
-    wide = {"n": 1319, "measured": far, "null": {**far, "p": 0.001}, "reported": value(0.98), "validity": "UNDERPOWERED"}
-    wide |= {"cell": {"layer": 15, "latent_pos": "bot"}, "detail": {"decide": 123456, "fragile": True}}
-    rows = [row("probe-best", "gpt2", "explained_variance", how, reproduction=word, **wide) for how in ("reported", "sound")]
-    rows.append(row("ablation", "gpt2", "drop_all", "sound", unit="points", **wide))
-    shown = lines_of(rows)
-    assert max(map(len, shown)) <= 100
-    text = " ".join(" ".join(shown).split())
-    assert f"{CAME_OUT[word]} {word.split()[0]}" in text and word.split()[-1] in text and "reproduction" in text
-    for number_ in ("-99.9", "-1.0", "[-100.0, -99.8]", "1319", "n ≥ 123456", "… UNDERPOWERED*"):
-        assert number_ in text
-    assert "reproduction" not in "\n".join(lines_of([PROBES, HELD_OUT]))
-
-
-def test_what_is_to_be_done_follows_from_the_rows():
-    assert next_steps([row()]) == ["next: nothing is to be done"]
+@pytest.mark.parametrize(
+    ("rows", "heads"),
+    [
+        ([row()], ["next: nothing is to be done"]),
+        ([NO_GPU], ["next, NOT RUN for want of a GPU: nothing is to be done on this machine"]),
+        ([NO_GPU, printed()], ["next, NOT RUN for want of a GPU", "next, NOT RUN: see the reasons above"]),
+        ([row(status="blocked")], ["next, BLOCKED: mend"]),
+        ([row(), row(regression="DRIFTED")], ["next, DRIFTED: find what moved the numbers; only if the new ones are right"]),
+        ([row(), row(regression="UNCHECKED")], ["next, UNCHECKED: nothing is recorded"]),
+    ],
+)
+def test_what_is_to_be_done_follows_from_the_rows(rows, heads):
     commands = ["pytest benchmarks --update-baselines", "codi-bench baselines diff", "codi-bench baselines accept"]
-    for regression, said in (("DRIFTED", "only if the new ones are right"), ("UNCHECKED", "nothing is recorded")):
-        found = next_steps([row(), row(regression=regression)])
-        assert regression in found[0] and said in found[0]
-        assert all(line.strip().startswith(command) for line, command in zip(found[1:], commands, strict=True))
-    no_gpu = row(status="not-run", regression="UNCHECKED", reason="no GPU here; use a CPU")
-    assert next_steps([no_gpu]) == ["next, NOT RUN for want of a GPU: nothing is to be done on this machine"]
-    assert [line.split(":")[0] for line in next_steps([no_gpu, printed()])] == [
-        "next, NOT RUN for want of a GPU",
-        "next, NOT RUN",
-    ]
-    assert "BLOCKED: mend" in next_steps([row(status="blocked", regression="UNCHECKED")])[0]
+    expected = heads + [f"    {command}" for command in commands] * ("DRIFTED" in heads[0] or "UNCHECKED" in heads[0])
+    steps = next_steps(rows)
+    assert len(steps) == len(expected) and all(step.startswith(head) for step, head in zip(steps, expected))
+
+
+def test_of_many_drifts_the_terminal_shows_the_first():
     red = [row(metric=f"m{i}", regression="DRIFTED", reason=f"why {i}") for i in range(20)]
     assert sum("DRIFTED probe-accuracy" in line for line in lines_of(red)) == 12
     assert any("and 8 more in report/report.md" in line for line in lines_of(red))
@@ -485,21 +453,11 @@ def taken(*rows, kind="value"):
     return takeaways(rows, known)
 
 
-@pytest.mark.parametrize("word, group", [("SUPPORTED", HOLDS), ("ARTEFACT", FALLS), ("REFUTED", FALLS), ("UNDERPOWERED", OPEN)])
-def test_a_takeaway_names_claim_model_number_null_and_n(word, group):
-    found = taken(replace(HELD_OUT, validity=word, detail={"decide": 1140} if word == "UNDERPOWERED" else {}))
-    assert [(each.group, each.claim, each.models) for each in found] == [(group, "probe-accuracy", ("gpt2-mini",))]
-    assert found[0].text.startswith(f"“probe-accuracy holds.” {word}")
-    assert "gpt2-mini: mean 54.0 % [48.1, 59.9] (null 52.0 [44.0, 59.0]); n = 400" in found[0].text
-    assert ("at least 1140 problems would decide" in found[0].text) == (word == "UNDERPOWERED")
-
-
 def test_a_takeaway_of_the_reported_protocol_says_that_the_protocol_makes_the_number():
     (one,) = taken(PROBES)
     assert one.group == FALLS and "the reported protocol makes the number itself: gpt2-mini: mean 88.7 %" in one.text
-    assert [each.group for each in taken(replace(PROBES, validity="SUPPORTED"), HELD_OUT)] == [
-        FALLS
-    ]  # the sound row's word alone
+    (one,) = taken(replace(PROBES, validity="SUPPORTED"), HELD_OUT)  # the sound row's word alone
+    assert one.group == FALLS
     repeated = replace(PROBES, detail=HELD_OUT.detail)
     assert "reported protocol" not in taken(repeated, replace(HELD_OUT, validity="ARTEFACT"))[0].text
 
@@ -517,42 +475,22 @@ def test_metrics_of_a_claim_share_a_takeaway():
 
 
 def test_where_no_null_tells_it_the_evidence_does():
-    found = replace(HELD_OUT, claim="spread", metric="tau", detail={"validity": "even, claimed concentrated: Q = 23.8"})
-    (one,) = taken(found, kind="even")
+    tau = replace(HELD_OUT, claim="spread", metric="tau", detail={"validity": "even, claimed concentrated: Q = 23.8"})
+    (one,) = taken(tau, kind="even")
     assert "(even, claimed concentrated: Q = 23.8); n = 400" in one.text and "smallest that counts" not in one.text
-    assert "smallest that counts" in taken(found)[0].text
+    assert "smallest that counts" in taken(tau)[0].text
 
 
 def test_what_was_not_measured_gives_no_takeaway_but_is_named():
-    text = {each.group: each.text for each in taken(printed())}
+    text = {takeaway.group: takeaway.text for takeaway in taken(printed())}
     assert set(text) == {OPEN} and "not run, not asked for" in text[OPEN]
-    assert taken(printed())[0].text.startswith("Nothing was measured") and taken()[0].text.startswith("Nothing was measured")
+    assert all(taken(*rows)[0].text.startswith("Nothing was measured") for rows in ([printed()], []))
     assert "no number has a verdict" in taken(row())[0].text
-    stopped = row(status="blocked", reason="a control fails", protocol="sound", regression="UNCHECKED", validity="SUPPORTED")
+    stopped = replace(STOPPED, metric="mean", validity="SUPPORTED")
     (one,) = taken(stopped, replace(HELD_OUT, claim="size", validity=None))[1:]
     assert (one.group, one.text) == (OPEN, "gpt2-mini: probe-accuracy, soundly: blocked, a control fails.")
-    page = markdown([printed()], environment())
+    page = markdown([printed()])
     assert page.index("## Key takeaways") < page.index("## Nothing was measured")
     assert "### What holds\n\n- Nothing, in these results." in page
     assert "GPT-2 and LLaMA-1B, which the study is about, were not measured" in page
-    assert "LLaMA-1B, which the study is about, was not measured" in markdown([row(model="gpt2")], environment())
-
-
-def test_the_report_needs_neither_torch_nor_a_model():
-    """In a process of its own: the other tests import everything."""
-    rooms = ("torch", "transformers", "codi_bench.claims", "codi_bench.models", "codi_bench.suite")
-    rooms += ("matplotlib", "jinja2")  # a run that draws nothing does not pay for them
-    code = "import sys, codi_bench.report.render; print(*[name for name in sys.argv[1:] if name in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code, *rooms], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == []
-
-
-def test_every_file_lies_beside_the_results(tmp_path):
-    shown = render([PROBES, HELD_OUT], environment(), tmp_path)
-    written = {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()}
-    assert set(written) >= {"report.html", "report.md", "report.csv", "report.tex"} and all(
-        "54" in text for text in written.values()
-    )
-    assert all(name in shown for name in ("report.html", "report.md", "report.csv", "report.tex", "figures/"))
-    assert "results.json" not in shown  # there is none here
-    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".svg", ".png"}
+    assert "LLaMA-1B, which the study is about, was not measured" in markdown([row(model="gpt2")])

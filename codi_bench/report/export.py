@@ -1,133 +1,102 @@
-"""The same rows as files: Markdown, CSV, LaTeX (booktabs) and plain text."""
+"""The report as files: Markdown, CSV, LaTeX (booktabs), plain text, and a table as HTML. Each says what the report holds."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import unicodedata
 from collections.abc import Sequence
+from html import escape
+from itertools import groupby
+from typing import Any
 
-from tabulate import tabulate
+from tabulate import LATEX_ESCAPE_RULES, tabulate
 
-from codi_bench.records.results import Row
-from codi_bench.records.results_schema import Number
+from codi_bench.records.results import Row, finite
 from codi_bench.report import takeaways
 from codi_bench.report.audit import evidence, says, without_word
+from codi_bench.report.contents import Report
 from codi_bench.report.table import (
-    CAME_OUT,
     CAME_OUT_LEGEND,
-    COUNTERPART_NAMES,
     LEGEND,
     REPORTED,
     SOUND,
-    SYMBOLS,
-    WORDS,
     WORDS_LEGEND,
+    Cell,
+    Column,
+    Table,
     TableLine,
-    blocked_or_not_run,
-    by_family,
-    counterparts,
-    drifted,
     in_order,
-    is_number,
-    measured_models,
     metric_order,
-    notes,
-    table,
-    winners,
-    winners_among,
 )
 
 COLUMNS = (
     *("claim", "family", "model", "metric", "protocol", "status", "unit", "n"),
     *("reported", "reported_low", "reported_high", "measured", "measured_low", "measured_high"),
-    *(
-        "null",
-        "null_low",
-        "null_high",
-        "null_p",
-        "recorded",
-        "layer",
-        "latent_pos",
-        "reproduction",
-        "validity",
-        "fragile",
-        "decide",
-        "regression",
-        "reason",
-    ),
+    *("null", "null_low", "null_high", "null_p", "recorded", "layer", "latent_pos"),
+    *("reproduction", "validity", "fragile", "decide", "regression", "reason"),
 )
+
+
+def cells(table: Table) -> tuple[list[list[str]], list[str]]:
+    """Body and head as text: groups where they begin, notes behind their cells, without reproductions where there are none."""
+    columns = [column for column in table.columns if column.head != "reproduction" or not table.empty(column.head)]
+    body, groups = [], tuple("" for _ in table.group_heads)
+    for line in table.lines:
+        names = [name if name != previous else "" for name, previous in zip(line.groups, groups, strict=True)]
+        body.append([*names, *(_on_one_line(line[column.head], column) for column in columns)])
+        groups = line.groups
+    return body, [*table.group_heads, *(column.head for column in columns)]
+
+
+def _on_one_line(cell: Cell, column: Column) -> str:
+    return column.joint.join(filter(None, [str(cell), cell.note]))
 
 
 # --- Markdown --------------------------------------------------------------------------------------------------------
 
 
-def markdown(rows: list[Row], environment: dict) -> str:
+def markdown(report: Report) -> str:
     """Takeaways, tables, what the audit says, evidence, protocols in words, and everything that was not measured."""
-    parts = ["# codi-bench: claims of the first study", "", *takeaways.lines(rows, environment)]
-    for model in measured_models(rows) or [""]:
-        body, head = cells(model, table(rows, environment, model))
-        grid = tabulate([[text.replace("*", r"\*") for text in line] for line in body], head, "github", disable_numparse=True)
-        parts += [f"## {model or 'Nothing was measured'}", "", grid, ""]
-    legends = [f"{LEGEND}."] + [f"{CAME_OUT_LEGEND}."] * any(row.reproduction for row in rows)
-    legends += [f"{WORDS_LEGEND}."] * any(row.validity for row in rows)
+    rows, environment = report.rows, report.environment
+    parts = ["# codi-bench: claims of the first study", "", *takeaways.lines(report.takeaways, report.models)]
+    for model, table in report.tables.items():
+        parts += [f"## {model or 'Nothing was measured'}", "", _grid(*cells(table)), ""]
+    legends = [LEGEND] + [CAME_OUT_LEGEND] * bool(report.reproductions)
+    legends += [WORDS_LEGEND] * any(row.validity for row in rows)
     parts += [
-        " ".join(" ".join(legends).split()),
+        " ".join(" ".join(f"{legend}." for legend in legends).split()),
         "",
         "Intervals and bands of nulls are 95 %; quantities without an honest interval have none. The `reported` protocol is what "
         "the source did, quirks included; `sound` is what it should have been. A reproduction is judged only for the source's "
         "own models; the embedded pair are others.",
         "",
-        *_list([*winners(environment), *notes(rows)]),
+        *_list([*report.winners, *report.notes]),
     ]
     if sentences := says(rows, environment, listed=False):
         parts += ["## What the audit says", "", *_list(sentences)]
-    parts += [*_evidence(rows, environment), *_reproductions(rows), *_protocols(environment)]
-    parts += ["", "## Drifted", "", *_list(drifted(rows) or ["nothing"])]
-    parts += ["## Not measured", "", *_list(blocked_or_not_run(rows) or ["nothing"])]
+    parts += [*_evidence(report), *_reproductions(rows), *_protocols(environment)]
+    parts += ["", "## Drifted", "", *_list(report.drifted or ["nothing"])]
+    parts += ["## Not measured", "", *_list(report.unmeasured or ["nothing"])]
     versions = {key: text for key, text in environment.items() if isinstance(text, str)}
     parts += ["## Environment", "", ", ".join(f"{key} {text}" for key, text in versions.items()), ""]
     return "\n".join(parts)
 
 
-def cells(model: str, lines: list[TableLine]) -> tuple[list[list[str]], list[str]]:
-    """Body and head of one model's table, one line a metric and protocol; reproduction only where something has one."""
-    columns: dict[str, list[str]] = {
-        "family": _once([line.family for line in lines]),
-        "claim": _once([line.claim for line in lines]),
-        "metric": [line.metric for line in lines],
-        "protocol": [line.protocol for line in lines],
-    }
-    for name in counterparts(model):
-        columns[f"{COUNTERPART_NAMES[name]} reported"] = [" @ ".join(filter(None, line.study.get(name, ()))) for line in lines]
-    columns |= {
-        "measured": [" @ ".join(filter(None, [line.measured, line.place])) for line in lines],
-        "null": [line.null + (f", p = {line.p}" if line.p else "") for line in lines],
-        "n": [line.n for line in lines],
-        "reproduction": [line.reproduction for line in lines],
-        "validity": [", ".join(filter(None, [line.word, line.decide])) for line in lines],
-        "regression": [line.regression for line in lines],
-    }
-    if not any(columns["reproduction"]):
-        del columns["reproduction"]
-    return [list(line) for line in zip(*columns.values(), strict=True)], list(columns)
+def _grid(body: Sequence[Sequence[str]], head: Sequence[str]) -> str:
+    """A table of Markdown: no text ends its cell, or makes another one bold."""
+    escaped_body = [[re.sub(r"([*|])", r"\\\1", text) for text in line] for line in body]
+    return tabulate(escaped_body, head, "github", disable_numparse=True)
 
 
-def _once(names: list[str]) -> list[str]:
-    """A name where it begins."""
-    return ["" if i and names[i - 1] == name else name for i, name in enumerate(names)]
-
-
-def _evidence(rows: Sequence[Row], environment: dict) -> list[str]:
-    if not any(row.validity for row in rows):
+def _evidence(report: Report) -> list[str]:
+    if not any(row.validity for row in report.rows):
         return []
     parts = ["## Evidence", ""]
-    for model in measured_models(rows):
-        model_rows = [row for row in rows if row.model == model]
-        lines = [f"{heading}: {reason}" if reason else heading for heading, reason in evidence(model_rows, environment)]
-        if lines := [*lines, *(f"no word: {text}" for text in without_word(model_rows))]:
-            parts += [f"### {model}", "", *_list(lines)]
+    for model in report.models:
+        rows = [row for row in report.rows if row.model == model]
+        texts = [f"{heading}: {reason}" if reason else heading for heading, reason in evidence(rows, report.environment)]
+        if texts := [*texts, *(f"no word: {text}" for text in without_word(rows))]:
+            parts += [f"### {model}", "", *_list(texts)]
     return parts
 
 
@@ -137,8 +106,7 @@ def _reproductions(rows: Sequence[Row]) -> list[str]:
         for row in rows
         if row.reproduction
     ]
-    grid = tabulate(body, ["claim", "model", "metric", "outcome", "why"], tablefmt="github", disable_numparse=True)
-    return ["## Reproduction", "", grid, ""] if body else []
+    return ["## Reproduction", "", _grid(body, ["claim", "model", "metric", "outcome", "why"]), ""] if body else []
 
 
 def _protocols(environment: dict) -> list[str]:
@@ -146,168 +114,145 @@ def _protocols(environment: dict) -> list[str]:
     parts = ["## Protocols", ""]
     for name in in_order(claims):
         claim = claims[name]
-        pieces = [f"({claim['family']})" if claim.get("family") else "", claim.get("sentence", "")]
-        pieces += [
-            f"*{claim['protocol']}*" if claim.get("protocol") else "",
-            f"({claim['source']})" if claim.get("source") else "",
-        ]
-        parts.append(f"- **{name}**: {' '.join(filter(None, pieces))}")
-        if claim.get("sound"):
-            parts.append(f"  - soundly: *{claim['sound']}*")
+        forms = {"family": "({})", "sentence": "{}", "protocol": "*{}*", "source": "({})"}
+        parts.append(f"- **{name}**: {' '.join(form.format(claim[key]) for key, form in forms.items() if claim.get(key))}")
+        parts += [f"  - soundly: *{claim['sound']}*"] if claim.get("sound") else []
     return parts
 
 
-def _list(texts: list[str]) -> list[str]:
+def _list(texts: Sequence[str]) -> list[str]:
     return [*(f"- {text}" for text in texts), ""]
 
 
-# --- CSV, plain text -------------------------------------------------------------------------------------------------
+# --- plain text, HTML, CSV -------------------------------------------------------------------------------------------
 
 
-def csv_text(rows: Sequence[Row], environment: dict) -> str:
-    """Every row, one a (model, claim, metric, protocol), in the rows' own units and with all their digits; "" where nothing is.
-
-    Fractions stay fractions. fragile: yes or no where there is a verdict.
-    """
-    families = dict(by_family(rows, environment))
-    position = {claim: i for i, claim in enumerate(families)}
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in sorted(rows, key=lambda row: (row.model, position[row.claim], metric_order(row), row.protocol)):
-        cell = row.cell or {}
-        places = ["" if place is None else str(place) for place in (cell.get("layer"), cell.get("latent_pos"))]
-        fragile = ("yes" if row.detail.get("fragile") else "no") if row.validity else ""
-        facts = [row.claim, families[row.claim], row.model, row.metric, row.protocol, row.status, row.unit]
-        words = [row.reproduction or "", row.validity or "", fragile, _text(row.detail.get("decide"))]
-        writer.writerow(
-            [
-                *facts,
-                _text(row.n),
-                *_numbers(row.reported),
-                *_numbers(row.measured),
-                *_numbers(row.null),
-                _text((row.null or {}).get("p")),
-                _text((row.recorded or {}).get("value")),
-                *places,
-                *words,
-                row.regression,
-                " ".join(row.reason.split()),
-            ]
-        )
-    return buffer.getvalue()
-
-
-def plain_text(rows: Sequence[Row], environment: dict) -> str:
+def plain_text(report: Report) -> str:
     """The tables alone, as text without colours or lines, as wide as they are."""
     parts = []
-    for model in measured_models(rows) or [""]:
-        body, head = cells(model, table(rows, environment, model))
+    for model, table in report.tables.items():
+        body, head = cells(table)
         parts += [model or "nothing was measured", "", tabulate(body, head, tablefmt="plain", disable_numparse=True), ""]
     return "\n".join(parts)
 
 
-def _numbers(value: Number | None) -> list[str]:
-    """A number and the ends of its interval."""
-    value = value or {}
-    return [_text(x) for x in (value.get("value"), value.get("low"), value.get("high"))]
+def html(table: Table) -> str:
+    """A table for a notebook: nothing from elsewhere, every text escaped."""
+    body, head = cells(table)
+    text = tabulate(body, head, "html", disable_numparse=True, colalign=["left"] * len(head) if body else None)
+    caption = f'<caption style="text-align:left"><b>{escape(table.title)}</b></caption>'
+    return str(text).replace("<table>", f"<table>{caption}", 1)
 
 
-def _text(x: float | None) -> str:
-    return repr(x) if is_number(x) else ""
+def csv_text(report: Report) -> str:
+    """Every row, one a (model, claim, metric, protocol), in the rows' own units and with all their digits; "" where nothing is.
+
+    Fractions stay fractions. fragile: yes or no where there is a verdict.
+    """
+    from pandas import DataFrame
+
+    position = {claim: i for i, claim in enumerate(report.families)}
+    rows = sorted(report.rows, key=lambda row: (row.model, position[row.claim], metric_order(row), row.protocol))
+    records = []
+    for row in rows:
+        record = flat(row) | {"family": report.families[row.claim], "reason": " ".join(row.reason.split())}
+        records.append(record | {"fragile": ("yes" if record["fragile"] else "no") if row.validity else ""})
+    return DataFrame(records, columns=list(COLUMNS), dtype=object).to_csv(index=False, lineterminator="\n")
+
+
+def flat(row: Row) -> dict[str, Any]:
+    """A row without anything in it that has parts: numbers with their ends, p, cell and words, None where there is none."""
+    record = {name: getattr(row, name) for name in ("claim", "model", "metric", "protocol", "status", "unit", "n")}
+    for name in ("measured", "reported", "recorded", "null"):
+        value = getattr(row, name) or {}
+        for key, x in ((name, value.get("value")), (f"{name}_low", value.get("low")), (f"{name}_high", value.get("high"))):
+            record[key] = x if finite(x) is not None else None
+    cell, p = row.cell or {}, (row.null or {}).get("p")
+    latent = cell.get("latent_pos")
+    record |= {"null_p": p if finite(p) is not None else None, "layer": cell.get("layer")}
+    record |= {"latent_pos": None if latent is None else str(latent), "decide": row.detail.get("decide")}
+    words = {name: getattr(row, name) for name in ("validity", "reproduction", "regression")}
+    return record | words | {"fragile": bool(row.detail.get("fragile")), "reason": row.reason}
 
 
 # --- LaTeX -----------------------------------------------------------------------------------------------------------
 
-SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
-SPECIAL |= {">": r"\textgreater{}", "|": r"\textbar{}", '"': "''"} | {sign: f"\\{sign}" for sign in "&%$#_{}"}
-SIGNS = "".join({**SYMBOLS, **WORDS, **CAME_OUT}.values()) + " "  # each stands before its word
-SPECIAL |= {"≥": "at least", "–": "--", "—": "---", "−": "-", "“": "``", "”": "''", "‘": "`", "’": "'", "…": "...", "×": "x"}
+# what tabulate leaves as it is, and pdflatex would not print
+SIGNS = {"≥": "at least", "–": "--", "—": "---", "−": "-", "“": "``", "”": "''", "‘": "`", "’": "'", "…": "...", "×": "x"}
+SIGNS |= {'"': "''"}
 LINES = 44  # of one table: what a page holds
-HEAD = """\\begin{{table}}[p]
-\\centering\\scriptsize\\setlength{{\\tabcolsep}}{{3pt}}
-\\caption{{{caption}}}
-\\label{{{label}}}
-\\begin{{tabular}}{{{sides}}}
-\\toprule
-{head} \\\\"""
+NOTES = {"null": ("p", "p = "), "validity": ("decides", "n ≥ ")}  # notes that have a column of their own
+WORD_COLUMNS = ("metric", "reproduction", "validity", "regression")
+# signs before a text that stands across all columns, until tabulate has escaped it, and the command that they stand for
+FAMILY, NOTE, CLAIM, INDENT = "\x01", "\x02", "\x03", "\x04"
+ACROSS = {FAMILY: r"\textbf{%s}", NOTE: r"\quad %s", CLAIM: r"\textit{%s}"}
+HEAD = r"""\begin{{table}}[p]
+\centering\scriptsize\setlength{{\tabcolsep}}{{3pt}}
+\caption{{{caption}}}
+\label{{tab:claims-{label}}}
+{grid}
+\end{{table}}
+"""
 CAPTION = (
     "Claims measured on {model}. A metric's own line: as the study measured it; soundly: under the sound "
     "protocol. Brackets: 95 % intervals and bands. decides: the least n that would decide. *: fragile."
 )
 
 
-def latex(rows: Sequence[Row], environment: dict) -> str:
+def latex(report: Report) -> str:
     """One table a model, continued where a page ends; for pdflatex with booktabs, in ASCII."""
     parts = ["% needs \\usepackage{booktabs}; the tables are wide: small margins or a page of their own"]
-    for model in measured_models(rows) or [""]:
-        lines = table(rows, environment, model)
-        columns = {head: texts for head, texts in _latex_columns(model, lines).items() if any(texts)}
-        blocks = []  # one a claim: its lines are kept together
-        for claim in dict.fromkeys(line.claim for line in lines):
-            indices = [i for i, line in enumerate(lines) if line.claim == claim]
-            first_line = lines[indices[0]]
-            block = [_across(r"\textit", claim, columns), *(_latex_row(i, lines[i], columns) for i in indices)]
-            if indices[0] == 0 or lines[indices[0] - 1].family != first_line.family:
-                family_claims = dict.fromkeys(line.claim for line in lines if line.family == first_line.family)
-                winner_lines = [
-                    _across(r"\quad", text, columns) for text in winners_among(environment, list(family_claims), model)
-                ]
-                block = [r"\midrule", _across(r"\textbf", first_line.family, columns), *winner_lines, *block]
-            blocks.append(block)
-        all_same = all(line.mark in ("=", "") for line in lines) and any(line.mark for line in lines)
+    for model, table in report.tables.items():
+        heads, blocks = _latex_blocks(table)
+        regressions = [line["regression"] for line in table.lines if line["regression"].mark]
+        all_same = bool(regressions) and all(cell.mark == "=" for cell in regressions)
         caption = CAPTION.format(model=model or "nothing") + (" Every number is as recorded." if all_same else "")
-        for i, page in enumerate(_pages(blocks)):
-            parts.append(_latex_table(f"{caption}{' (Continued.)' if i else ''}", f"{_slug(model)}-{i + 1}", columns, page))
+        for i, page in enumerate(_pages(blocks), 1):
+            label = f"{re.sub(r'[^a-z0-9]+', '-', model.lower()).strip('-') or 'none'}-{i}"
+            text = escaped(f"{caption}{' (Continued.)' if i > 1 else ''}")
+            parts.append(HEAD.format(caption=text, label=label, grid=_latex_grid(page, heads)))
     return "\n".join(parts)
 
 
-def _latex_columns(model: str, lines: Sequence[TableLine]) -> dict[str, list[str]]:
-    """Texts by head; a column without any is left out, regression too where every number is as recorded."""
-    any_drift = any(line.mark not in ("=", "") for line in lines)
-    columns = {"metric": [_latex_label(i, lines) for i in range(len(lines))]}
-    columns |= {
-        f"{COUNTERPART_NAMES[name]} reported": [line.study.get(name, ("",))[0] for line in lines] for name in counterparts(model)
-    }
-    return columns | {
-        "measured": [line.measured for line in lines],
-        "null": [line.null for line in lines],
-        "p": [line.p for line in lines],
-        "n": [line.n for line in lines],
-        "reproduction": [line.reproduction.lstrip(SIGNS) for line in lines],
-        "validity": [line.word.lstrip(SIGNS) for line in lines],
-        "decides": [line.decide.lstrip("n ≥") for line in lines],
-        "regression": [line.regression.lstrip(SIGNS) if any_drift else "" for line in lines],
-    }
+def _latex_blocks(table: Table) -> tuple[list[str], list[list[list[str]]]]:
+    """Heads of the columns that hold anything, and the lines of each claim, which are kept together."""
+    columns = {"metric": _latex_labels(table.lines)}
+    for column in table.columns[2:]:
+        cells = [line[column.head] for line in table.lines]
+        if column.head != "regression" or any(cell.mark not in ("=", "") for cell in cells):
+            columns[column.head] = [cell.text for cell in cells]
+        if column.head in NOTES:
+            head, prefix = NOTES[column.head]
+            columns[head] = [cell.note.removeprefix(prefix) for cell in cells]
+    columns = {head: texts for head, texts in columns.items() if any(texts)}
+    blocks, previous = [], ""
+    for (family, claim), group in groupby(range(len(table.lines)), key=lambda i: table.lines[i].groups):
+        opening = [FAMILY + _ascii(family), *(NOTE + _ascii(text) for text in table.notes.get(family, ()))]
+        block = [[text] for text in [*opening * (family != previous), CLAIM + _ascii(claim)]]
+        previous = family
+        for i in group:
+            texts = [_ascii(texts[i]) for texts in columns.values()]
+            places = ["" if head in NOTES else _ascii(table.lines[i][head].note) for head in columns]
+            block += [[INDENT + texts[0], *texts[1:]], *[places] * any(places)]
+        blocks.append(block)
+    return list(columns), blocks
 
 
-def _latex_label(i: int, lines: Sequence[TableLine]) -> str:
-    line, previous = lines[i], lines[i - 1] if i else None
-    if line.protocol == REPORTED:
-        return line.metric
-    protocol = "soundly" if line.protocol == SOUND else line.protocol
-    return (
-        protocol if previous and (previous.claim, previous.metric) == (line.claim, line.metric) else f"{line.metric}, {protocol}"
-    )
+def _latex_labels(lines: Sequence[TableLine]) -> list[str]:
+    """A metric as the study measured it has its name alone; under other protocols theirs, behind it where it stands alone."""
+    labels, previous = [], None
+    for line in lines:
+        metric, protocol = line["metric"].text, line["protocol"].text
+        name = "soundly" if protocol == SOUND else protocol
+        alone = f"{metric}, {name}" if (line.groups, metric) != previous else name
+        labels.append(metric if protocol == REPORTED else alone)
+        previous = (line.groups, metric)
+    return labels
 
 
-def _latex_row(i: int, line: TableLine, columns: dict[str, list[str]]) -> str:
-    """A line of the table, and under it where its numbers were found."""
-    row = r"\quad " + " & ".join(escaped(texts[i]) for texts in columns.values()) + r" \\"
-    places = {f"{COUNTERPART_NAMES[name]} reported": place for name, (_, place) in line.study.items()} | {"measured": line.place}
-    if any(places.values()):
-        row += "\n" + " & ".join(escaped(places.get(head, "")) for head in columns) + r" \\"
-    return row
-
-
-def _across(command: str, text: str, columns: dict[str, list[str]]) -> str:
-    argument = f" {escaped(text)}" if command == r"\quad" else f"{{{escaped(text)}}}"
-    return rf"\multicolumn{{{len(columns)}}}{{l}}{{{command}{argument}}} \\"
-
-
-def _pages(blocks: list[list[str]]) -> list[list[str]]:
+def _pages(blocks: Sequence[list[list[str]]]) -> list[list[list[str]]]:
     """Lines of tables: as many whole claims as a page holds."""
-    pages: list[list[str]] = []
+    pages: list[list[list[str]]] = []
     for block in blocks:
         if not pages or len(pages[-1]) + len(block) > LINES:
             pages.append([])
@@ -315,19 +260,28 @@ def _pages(blocks: list[list[str]]) -> list[list[str]]:
     return pages
 
 
-def _latex_table(caption: str, label: str, columns: dict[str, list[str]], page: list[str]) -> str:
-    sides = "".join("l" if head in ("metric", "reproduction", "validity", "regression") else "r" for head in columns)
-    head = HEAD.format(caption=escaped(caption), label=f"tab:claims-{label}", sides=sides, head=" & ".join(map(escaped, columns)))
-    rule = [] if page[0] == r"\midrule" else [r"\midrule"]
-    return "\n".join([head, *rule, *page, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+def _latex_grid(page: Sequence[list[str]], heads: Sequence[str]) -> str:
+    """Lines as a tabular; what has but one cell stands across all columns, a family under a rule."""
+    sides = ["left" if head in WORD_COLUMNS else "right" for head in heads]
+    body = [line + [""] * (len(heads) - len(line)) for line in page]
+    text = tabulate(body, heads, "latex_booktabs", disable_numparse=True, colalign=sides).replace("|", r"\textbar{}")
+    lines: list[str] = []
+    for line in (" ".join(line.split()) for line in text.splitlines()):
+        if form := ACROSS.get(line[0]):
+            lines += [r"\midrule"] * (line[0] == FAMILY and lines[-1] != r"\midrule")
+            content = line[1:].removesuffix(r"\\").rsplit("&", len(heads) - 1)[0].strip()
+            line = rf"\multicolumn{{{len(heads)}}}{{l}}{{{form % content}}} \\"
+        lines.append(line.replace(INDENT, r"\quad "))
+    return "\n".join(lines)
 
 
 def escaped(text: str) -> str:
     """Text for LaTeX in ASCII: special characters escaped, letters without their accents, any other sign as "?"."""
+    rules = LATEX_ESCAPE_RULES | {"|": r"\textbar{}"}
+    return "".join(rules.get(sign, sign) for sign in _ascii(text))
+
+
+def _ascii(text: str) -> str:
     letters = "".join(unicodedata.normalize("NFKD", sign) if sign.isalpha() else sign for sign in text)
     signs = (sign for sign in letters if not unicodedata.combining(sign))
-    return re.sub(r"[^\x20-\x7e]", "?", "".join(SPECIAL.get(sign, sign) for sign in signs))
-
-
-def _slug(model: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "none"
+    return re.sub(r"[^\x20-\x7e]", "?", "".join(SIGNS.get(sign, sign) for sign in signs))

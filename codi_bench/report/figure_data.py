@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codi_bench.records.results import OK, Row, finite
 from codi_bench.records.results_schema import Number
@@ -24,14 +24,14 @@ class NullWhisker:
 class Mark:
     """One number in the unit of its panel, its 95 % interval, its null, and what to write beside it.
 
-    said: a verdict or a place. text: the number as it was printed, where its digits matter.
+    word: a verdict or a place. text: the number as it was printed, where its digits matter.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
     band: NullWhisker | None = None
-    said: str = ""
+    word: str = ""
     text: str = ""
 
 
@@ -106,19 +106,18 @@ def number_text(value: float, unit: str) -> str:
     return f"{value:.2f}" if unit == "" else f"{round(value, 1) + 0.0:.1f}{unit}"  # never -0.0
 
 
-def mark_of(row: Row, said: str = "") -> Mark:
+def mark_of(row: Row, word: str = "") -> Mark:
     """The measured number of a row, in percent or points, with its interval and null."""
-    assert row.measured is not None
     scale = 100 if row.unit == "fraction" else 1
-    value, low, high = (scaled(row.measured.get(end), scale) for end in ("value", "low", "high"))
-    assert value is not None
-    return Mark(value, low, high, band_of(row, scale), said)
+    mark = interval([(row.measured or {}).get(end) for end in ("value", "low", "high")], scale, word)
+    assert mark is not None
+    return replace(mark, band=band_of(row, scale))
 
 
-def interval(ends: Sequence | None, scale: float, said: str = "") -> Mark | None:
+def interval(ends: Sequence | None, scale: float, word: str = "") -> Mark | None:
     """A mark of [value, low, high], None where there is no value."""
     value, low, high = ([scaled(x, scale) for x in ends or ()] + [None] * 3)[:3]
-    return None if value is None else Mark(value, low, high, said=said)
+    return None if value is None else Mark(value, low, high, word=word)
 
 
 def band_of(row: Row, scale: float) -> NullWhisker | None:
@@ -160,8 +159,15 @@ def published(rows: Sequence[Row], claim: str, metric: str, unit: str) -> dict[s
         value = scaled((row.reported or {}).get("value"), 100 if unit == " %" else 1) if row else None
         if row and value is not None:
             note = "" if row.status == OK else "not measured here"
-            marks[f"{name}, published"] = Mark(value, said=note, text=f"{value:.2f}{unit}")
+            marks[f"{name}, published"] = Mark(value, word=note, text=f"{value:.2f}{unit}")
     return marks
+
+
+def one_each(points: Sequence[tuple[str, int, Mark]], hollow: bool = False) -> tuple[list[str], list[Series]]:
+    """Places and series of (place, number of its series, mark): one mark a place; hollow: those of the first series."""
+    count = 1 + max((j for _, j, _ in points), default=-1)
+    series = [Series("", [mark if i == j else None for _, i, mark in points], hollow and j == 0) for j in range(count)]
+    return [place for place, _, _ in points], series
 
 
 def described(panel: Panel | Grid) -> str:
@@ -191,7 +197,7 @@ def _number(mark: Mark, unit: str) -> str:
     if mark.low is not None and mark.high is not None:
         text += f" [{number_text(mark.low, unit).removesuffix(unit)}, {number_text(mark.high, unit).removesuffix(unit)}]"
     text += f" (permuted labels {_band(mark.band, unit)})" if mark.band else ""
-    return f"{text} {mark.said}".rstrip()
+    return f"{text} {mark.word}".rstrip()
 
 
 def _band(band: NullWhisker, unit: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from codi_bench.records.results import Row, finite
@@ -20,6 +21,7 @@ from codi_bench.report.figure_data import (
     interval,
     mark_of,
     number_text,
+    one_each,
     percent,
     published,
     scaled,
@@ -34,35 +36,23 @@ NO_STAR = "No stars: these results hold no corrected tests of the cells"
 def headline(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan | None:
     """The study's probe number by its own protocol and held out, each with its null, beside what was published."""
     claim, metric = HEADLINE
-    places, marks, findings = [], [], []
-    for place, mark in published(rows, claim, metric, " %").items():
-        places.append(place)
-        marks.append((0, mark))
+    points = [(place, 0, mark) for place, mark in published(rows, claim, metric, " %").items()]
+    results = {(row.model, row.protocol): row for row in rows if row.claim == claim and row.metric in (metric, "-")}
+    findings = []
     for model in models:
-        by_protocol = {
-            row.protocol: row for row in rows if row.claim == claim and row.model == model and row.metric in (metric, "-")
-        }
-        if not any(row.key in measured for row in by_protocol.values()):
-            continue
-        texts = [
-            against(label, by_protocol.get(p), measured)
-            for label, p in (("by the study’s protocol", REPORTED), ("held out", SOUND))
-        ]
-        findings.append(f"{model}: {'; '.join(texts)}")
-        for j, label, protocol in ((1, "study’s protocol", REPORTED), (2, "held out", SOUND)):
-            if row := measured.get((claim, model, metric, protocol)):
-                places.append(f"{model}, {label}")
-                marks.append((j, mark_of(row, verdict(row, symbol=True))))
-    if not findings:
-        return None
-    series = [Series("", [mark if j == k else None for j, mark in marks], hollow=k == 0) for k in range(3)]
+        study, sound = results.get((model, REPORTED)), results.get((model, SOUND))
+        candidates = ((1, "study’s protocol", study), (2, "held out", sound))
+        if known := [(j, label, row) for j, label, row in candidates if row and row.key in measured]:
+            texts = [against("by the study’s protocol", study, measured), against("held out", sound, measured)]
+            findings.append(f"{model}: {'; '.join(texts)}")
+            points += [(f"{model}, {label}", j, mark_of(row, verdict(row, symbol=True))) for j, label, row in known]
     caption = (
         "Mean accuracy of the study's probes over layers and positions. By the study's protocol a probe is scored on the "
         "problems it was fitted to, held out it is not. Grey: the same protocol with permuted labels. Whiskers: 95 % intervals. "
         "Published numbers are for reference: they belong to the models named."
     )
-    panels = [Panel("", "mean probe accuracy, %", places, series)]
-    return FigurePlan("headline", findings, caption, panels, plots.dots, 1.2 + 0.34 * len(places))
+    panels = [Panel("", "mean probe accuracy, %", *one_each(points, hollow=True))]
+    return FigurePlan("headline", findings, caption, panels, plots.dots, 1.2 + 0.34 * len(points)) if findings else None
 
 
 def cells(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan | None:
@@ -121,29 +111,24 @@ def _passes(test: Sequence, y: int, x: int) -> bool:
 
 def spread(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan | None:
     """How unlike the cells are: as the study measured it, and what is left when sampling error is taken off."""
-    study = {model: row for model in models if (row := measured.get(("spread", model, "std", REPORTED)))}
-    taus = {model: row for model in models if (row := measured.get(("spread", model, "tau", SOUND)))}
-    findings, panels = [], []
-    for model in (model for model in models if model in study or model in taus):
+    findings, study_points, sound_points = [], [], []
+    for model in models:
         parts = []
-        if row := study.get(model):
+        if row := measured.get(("spread", model, "std", REPORTED)):
             null = f", permuted labels {number_text(row.null['value'], ' points')}" if band_of(row, 1) else ""
             parts.append(f"std {number_text(row.measured['value'], ' points')} as the study measured{null}: {verdict(row)}")
-        if row := taus.get(model):
+            study_points.append((model, 1, mark_of(row, verdict(row, symbol=True))))
+        if row := measured.get(("spread", model, "tau", SOUND)):
             note = f" ({row.detail['note']})" if row.detail.get("note") else ""
             parts.append(f"held out, tau {number(row.measured, 'points')} points: {verdict(row)}{note}")
-        findings.append(f"{model}: {'; '.join(parts)}")
-    if study:
-        references = published(rows, "spread", "std", " points")
-        marks: list[Mark | None] = [mark_of(row, verdict(row, symbol=True)) for row in study.values()]
-        series = [
-            Series("", [*references.values()] + [None] * len(marks), hollow=True),
-            Series("", [None] * len(references) + marks),
-        ]
-        places = [*references, *study]
-        panels.append(Panel("As the study measured", "std over cells, points", places, series, " points"))
-    if taus:
-        panels.append(_taus(measured, taus))
+            sound_points += _sound_spread(model, row, measured.get(("spread", model, "std", SOUND)))
+        findings += [f"{model}: {'; '.join(parts)}"] * bool(parts)
+    panels, axis, levels = [], "std over cells, points", [("0: all cells equal", 0.0)]
+    if study_points:
+        references = [(place, 0, mark) for place, mark in published(rows, "spread", "std", " points").items()]
+        panels.append(Panel("As the study measured", axis, *one_each(references + study_points, hollow=True), " points"))
+    if sound_points:
+        panels.append(Panel("Held out", axis, *one_each(sound_points), " points", levels=levels))
     caption = (
         "Standard deviation of probe accuracy over the cells. As the study measured it, with the same protocol on permuted "
         "labels in grey; and held out, where tau is what is left of the std of the cells when sampling error is taken off, with "
@@ -153,34 +138,28 @@ def spread(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Fig
     return FigurePlan("spread", findings, caption, panels, plots.dots, height) if panels else None
 
 
-def _taus(measured: Mapping, taus: Mapping[str, Row]) -> Panel:
-    """tau of each model, and under it the std of its held-out cells and of equal cells, where they are known."""
-    places, marks = [], []
-    for model, row in taus.items():
-        std = measured.get(("spread", model, "std", SOUND))
-        error = finite((std.null or {}).get("value")) if std else None
-        places += [f"{model}, tau"] + [f"{model}, std"] * bool(std) + [f"{model}, sampling error"] * (error is not None)
-        tau = mark_of(row, verdict(row, symbol=True))
-        marks += [(0, Mark(tau.value, tau.low, tau.high, said=tau.said))]
-        marks += [(1, Mark(std.measured["value"]))] if std else []
-        marks += [(2, Mark(error))] if error is not None else []
-    series = [Series("", [mark if j == k else None for j, mark in marks]) for k in range(3)]
-    return Panel("Held out", "std over cells, points", places, series, " points", levels=[("0: all cells equal", 0.0)])
+def _sound_spread(model: str, tau: Row, std: Row | None) -> list[tuple[str, int, Mark]]:
+    """tau of a model, and under it the std of its held-out cells and of equal cells, where they are known."""
+    points = [(f"{model}, tau", 0, replace(mark_of(tau, verdict(tau, symbol=True)), band=None))]
+    points += [(f"{model}, std", 1, replace(mark_of(std), low=None, high=None, band=None))] if std else []
+    error = finite((std.null or {}).get("value")) if std else None
+    return points + ([(f"{model}, sampling error", 2, Mark(error))] if error is not None else [])
 
 
-def values(found: Mapping[str, dict]) -> FigurePlan | None:
+def values(by_model: Mapping[str, dict]) -> FigurePlan | None:
     """Which step's value can be read at which latent position: a row of panels a model, one a step."""
-    found = {model: entry for model, entry in sorted(found.items()) if any(map(_cells, entry.get("steps") or []))}
-    if not found:
+    entries = {model: entry for model, entry in sorted(by_model.items()) if any(map(_cells, entry.get("steps") or []))}
+    if not entries:
         return None
-    columns = max(len(entry["steps"]) for entry in found.values())
+    columns = max(len(entry["steps"]) for entry in entries.values())
     panels, findings = [], []
-    for model, entry in found.items():
-        row = [_step(model, i, step, entry.get("cells") or []) for i, step in enumerate(entry["steps"], 1)]
-        panels += row + [Panel("", "", [], [], empty="no such step")] * (columns - len(row))
-        by_step = [(step.get("step", i), _cells(step)) for i, step in enumerate(entry["steps"], 1) if _cells(step)]
-        best = ", ".join(f"step {i} {number_text(100 * _highest(cells), ' %')}" for i, cells in by_step)
-        readable = [f"{i}" for i, cells in by_step if any(map(_decodable, cells))]
+    for model, entry in entries.items():
+        steps = [(step.get("step", i), step) for i, step in enumerate(entry["steps"], 1)]
+        panels += [_step(model, i, step, entry.get("cells") or []) for i, step in steps]
+        panels += [Panel("", "", [], [], empty="no such step")] * (columns - len(steps))
+        highest = [(i, max(accuracy for _, accuracy in cells)) for i, step in steps if (cells := _cells(step))]
+        best = ", ".join(f"step {i} {number_text(100 * accuracy, ' %')}" for i, accuracy in highest)
+        readable = [f"{i}" for i, step in steps if any(_decodable(cell) for cell, _ in _cells(step))]
         phrase = "passes the corrected test and reads above its control"
         test = f"a cell {phrase} at step {', '.join(readable)}" if readable else f"no cell {phrase}"
         findings.append(f"{model}, most accurate cell: {best}; {test}")
@@ -191,39 +170,34 @@ def values(found: Mapping[str, dict]) -> FigurePlan | None:
         "model computes with it."
     )
     draw = partial(plots.curves, columns=columns)
-    return FigurePlan("probe-step-values", findings, caption, panels, draw, 0.8 + 1.85 * len(found))
+    return FigurePlan("probe-step-values", findings, caption, panels, draw, 0.8 + 1.85 * len(entries))
 
 
 def _step(model: str, i: int, step: dict, places: Sequence[dict]) -> Panel:
-    title = f"{textwrap.fill(model, 20)}\nstep {step.get('step', i)}" + (f", n = {step['n']}" if step.get("n") else "")
+    title = f"{textwrap.fill(model, 20)}\nstep {i}" + (f", n = {step['n']}" if step.get("n") else "")
     if not _cells(step):
         return Panel(title, "accuracy, %", [], [], empty=textwrap.fill(step.get("left_out") or "not measured", 20))
-    by_latent: dict[str, list[tuple]] = {}
+    best: dict[str, tuple] = {}  # the most accurate layer of each latent position
     for place, cell in zip(places, step["cells"], strict=False):
-        if _accuracy(cell) is not None:
-            by_latent.setdefault(str(place.get("latent_pos")), []).append((_accuracy(cell), place.get("layer"), cell))
-    best = [max(candidates, key=lambda candidate: candidate[0]) for candidates in by_latent.values()]
-    ends = [[cell["accuracy"].get(end) for end in ("value", "low", "high")] for _, _, cell in best]
-    marks = [interval(bounds, 100, f"L{layer}") for bounds, (_, layer, _) in zip(ends, best, strict=True)]
-    control = [interval([cell.get("control")], 100) for _, _, cell in best]
+        accuracy, latent_pos = _accuracy(cell), str(place.get("latent_pos"))
+        if accuracy is not None and (latent_pos not in best or accuracy > best[latent_pos][0]):
+            best[latent_pos] = accuracy, place.get("layer"), cell
+    ends = [[cell["accuracy"].get(end) for end in ("value", "low", "high")] for _, _, cell in best.values()]
+    marks = [interval(bounds, 100, f"L{layer}") for bounds, (_, layer, _) in zip(ends, best.values(), strict=True)]
+    control = [interval([cell.get("control")], 100) for _, _, cell in best.values()]
     levels = [("majority", scaled(step.get("majority"), 100)), ("by template", scaled(step.get("by_template"), 100))]
     series = [Series("best layer", marks), Series("control: random values", control)]
     known_levels = [(label, value) for label, value in levels if value is not None]
-    return Panel(title, "accuracy, %", list(by_latent), series, across="latent position", levels=known_levels)
+    return Panel(title, "accuracy, %", list(best), series, across="latent position", levels=known_levels)
 
 
-def _cells(step: dict) -> list[dict]:
-    """The cells of a step that have an accuracy."""
-    return [cell for cell in step.get("cells") or [] if _accuracy(cell) is not None]
+def _cells(step: dict) -> list[tuple[dict, float]]:
+    """The cells of a step that have an accuracy, with it."""
+    return [(cell, accuracy) for cell in step.get("cells") or [] if (accuracy := _accuracy(cell)) is not None]
 
 
 def _accuracy(cell: dict) -> float | None:
     return finite((cell.get("accuracy") or {}).get("value"))
-
-
-def _highest(cells: Sequence[dict]) -> float:
-    """The highest accuracy of cells, at least one of which has one."""
-    return max(accuracy for cell in cells if (accuracy := _accuracy(cell)) is not None)
 
 
 def _decodable(cell: dict) -> bool:

@@ -1,36 +1,32 @@
-"""The page: one HTML file that needs nothing else, drawn from rows, environment and figures."""
+"""The page: one HTML file that needs nothing else, drawn from a report and its figures."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from functools import cache
-from math import isfinite
-from typing import TYPE_CHECKING, cast
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 from codi_bench.records.results import NOT_RUN, OK, Row
-from codi_bench.records.results_schema import NullNumber, Number
 from codi_bench.report.audit import says
-from codi_bench.report.claim_entries import PROTOCOLS, WIDTH, Sign, TableEntry, in_capitals, slug, status, table_entries, tally
+from codi_bench.report.contents import Report
+from codi_bench.report.strips import PROTOCOLS, WIDTH, strips
 from codi_bench.report.table import (
     CAME_OUT,
     COUNTERPART_NAMES,
     SYMBOLS,
     WORDS,
-    blocked_or_not_run,
-    by_family,
+    Cell,
+    TableLine,
     counterparts,
-    counts,
-    drifted,
+    in_capitals,
     in_order,
-    measured_models,
-    notes,
-    reproductions,
-    winners,
+    outcome,
 )
-from codi_bench.report.takeaways import GROUPS, Takeaway, takeaways
+from codi_bench.report.takeaways import GROUPS, Takeaway
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -54,43 +50,36 @@ MEANINGS = {
 }
 
 
-def page(rows: Sequence[Row], environment: dict, drawn: Sequence[Figure] = ()) -> str:
+def page(report: Report, drawn: Sequence[Figure] = ()) -> str:
     """The whole page as HTML.
 
     drawn: figures with name, title, caption, alt and svg; one whose name begins like a claim family stands there, the others in
     a section of their own. What an older results file does not hold is left out, or said to be missing.
     """
-    rows = [_finite(row) for row in rows]
-    environment = _complete(environment, rows)
-    models = measured_models(rows)
-    numbers = {model: table_entries(rows, environment, model) for model in models or [""]}
-    families = _families(environment, numbers, rows)
+    environment = {"devices": {}, "inputs": {}} | {key: value for key, value in report.environment.items() if value is not None}
+    families = _families(report, environment)
     for family in families:
         family["figures"] = [_figure(figure) for figure in drawn if _belongs(figure.name, family["name"])]
     placed_names = {figure["name"] for family in families for figure in family["figures"]}
-    all_takeaways = takeaways(rows, environment)
-    legend = {in_capitals(word): Sign(symbol, in_capitals(word)) for word, symbol in (WORDS | CAME_OUT | SYMBOLS).items()}
+    legend = {in_capitals(word): Cell(in_capitals(word), symbol) for word, symbol in (WORDS | CAME_OUT | SYMBOLS).items()}
     return _template().render(
+        report=report,
         environment=environment,
         versions={key: text for key, text in environment.items() if isinstance(text, str) and key != "date"},
-        models=models,
-        sentences=says(rows, environment, listed=False),
+        sentences=says(report.rows, environment, listed=False),
         takeaways={
-            group: [(takeaway, _models_of(takeaway, all_takeaways)) for takeaway in all_takeaways if takeaway.group == group]
+            group: [
+                (takeaway, _models_of(takeaway, report.takeaways)) for takeaway in report.takeaways if takeaway.group == group
+            ]
             for group in GROUPS
         },
-        counts=[(legend[in_capitals(word)], count) for word, count in counts(rows).items()],
-        numbers=numbers,
+        counts=[(legend[in_capitals(word)], count) for word, count in report.counts.items()],
         families=families,
         anchors={claim["id"]: claim["anchor"] for family in families for claim in family["claims"]},
         figures=[_figure(figure) for figure in drawn if figure.name not in placed_names],
-        winners=winners(environment),
-        notes=notes(rows),
-        reproductions=reproductions(rows),
-        drifted=drifted(rows),
-        unmeasured=[*blocked_or_not_run(rows), *_claims_without_rows(rows, environment)],
+        unmeasured=[*report.unmeasured, *_claims_without_rows(report)],
         legend=[(sign, MEANINGS[word]) for word, sign in legend.items()],
-        beside={model: [COUNTERPART_NAMES[name] for name in counterparts(model)] for model in numbers},
+        beside={model: [COUNTERPART_NAMES[name] for name in counterparts(model)] for model in report.tables},
         protocols=PROTOCOLS,
         WIDTH=WIDTH,
     )
@@ -103,7 +92,13 @@ def _template() -> Template:
 
     loader = PackageLoader("codi_bench.report")
     jinja = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    jinja.filters["slug"] = slug
     return jinja.get_template("page.html.jinja")
+
+
+def slug(text: str) -> str:
+    """Text as a part of an address or the name of a style."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
 
 
 def _models_of(takeaway: Takeaway, all_takeaways: Sequence[Takeaway]) -> str:
@@ -117,89 +112,112 @@ def _models_of(takeaway: Takeaway, all_takeaways: Sequence[Takeaway]) -> str:
     return ", ".join(f"{model} (in part)" if model in partial_models else model for model in sorted(takeaway.models))
 
 
-# --- what a results file holds, completed ----------------------------------------------------------------------------------
+def _claims(report: Report) -> list[str]:
+    """The ids of all claims in the source's order; those that only rows know come last."""
+    return list(dict.fromkeys([*in_order(report.environment.get("claims") or {}), *report.families]))
 
 
-def _complete(environment: dict, rows: Sequence[Row]) -> dict:
-    """The environment with every key that is read here; claims that only the rows know stand last."""
-    descriptions = environment.get("claims") or {}
-    names = sorted(descriptions, key=lambda name: descriptions[name].get("position", len(descriptions)))
-    claims: dict[str, dict] = {}
-    for name in dict.fromkeys([*names, *sorted({row.claim for row in rows})]):
-        description = {key: text for key, text in descriptions.get(name, {}).items() if text is not None}
-        defaults = {"family": "other claims", "sentence": UNTOLD, "source": UNTOLD, "protocol": UNTOLD, "sound": UNTOLD}
-        claims[name] = defaults | description | {"position": len(claims)}
-    facts = {key: value for key, value in environment.items() if value is not None}
-    return {"date": "", "devices": {}, "inputs": {}, "layers": {}, "winners": {}} | facts | {"claims": claims}
-
-
-def _finite(row: Row) -> Row:
-    """The row without what is no number in its numbers, and with all of their fields."""
-
-    def clean(value: Number | None) -> NullNumber | None:
-        if value is None:
-            return None
-        ends = {key: x for key, x in value.items() if isinstance(x, (int, float)) and isfinite(x)}
-        quantiles = [x for x in cast(NullNumber, value).get("quantiles") or [] if isfinite(x)]
-        complete = {"value": None, "low": None, "high": None} | ends | {"quantiles": quantiles if len(quantiles) == 21 else []}
-        return cast(NullNumber, complete)
-
-    reason = row.reason or ("" if row.status == OK else "no reason given")
-    return replace(row, reported=clean(row.reported), measured=clean(row.measured), null=clean(row.null), reason=reason)
-
-
-def _claims_without_rows(rows: Sequence[Row], environment: dict) -> list[str]:
+def _claims_without_rows(report: Report) -> list[str]:
     """Claims of which the results hold no row at all, a line a model."""
-    lines = []
-    for model in measured_models(rows):
-        claims = {row.claim for row in rows if row.model == model}
-        if names := [name for name in in_order(environment["claims"]) if name not in claims]:
-            lines.append(f"{SYMBOLS[NOT_RUN]} not in these results {model}: {', '.join(names)}")
-    return lines
+    texts = []
+    for model in report.models:
+        claims = {row.claim for row in report.rows if row.model == model}
+        if names := [name for name in _claims(report) if name not in claims]:
+            texts.append(f"{SYMBOLS[NOT_RUN]} not in these results {model}: {', '.join(names)}")
+    return texts
 
 
 # --- claims ----------------------------------------------------------------------------------------------------------------
 
 
-def _families(environment: dict, numbers: dict[str, list[TableEntry]], rows: Sequence[Row]) -> list[dict]:
+def _families(report: Report, environment: dict) -> list[dict]:
     """Claim families in the order of their first claim: name, anchor and claims."""
-    claims_by_family: dict[str, list[dict]] = {}
-    for name, family in by_family(rows, environment):
-        claim_rows = [row for row in rows if row.claim == name]
-        claims_by_family.setdefault(family, []).append(
-            _claim(name, environment["claims"][name], environment, numbers, claim_rows)
-        )
-    return [
-        {"name": name, "anchor": f"family-{i}", "claims": claims} for i, (name, claims) in enumerate(claims_by_family.items(), 1)
+    numbers: dict[str, dict[str, list[dict]]] = {model: {} for model in report.tables}
+    for model, table in report.tables.items():
+        for line, strip in zip(table.lines, strips(table.lines), strict=True):
+            numbers[model].setdefault(line.groups[-1], []).append(_entry(line) | {"strip": strip})
+    rows: dict[str, list[Row]] = {}
+    for row in report.rows:
+        rows.setdefault(row.claim, []).append(row)
+    descriptions = environment.get("claims") or {}
+    position = {name: i for i, name in enumerate(_claims(report), 1)}
+    families = []
+    for i, (family, names) in enumerate(groupby(report.families, key=report.families.__getitem__), 1):
+        claims = []
+        for name in names:
+            description = {key: text for key, text in (descriptions.get(name) or {}).items() if text is not None}
+            claim_numbers = {model: by_claim.get(name, []) for model, by_claim in numbers.items()}
+            anchor = f"claim-{position[name]}-{slug(name)}"
+            claims.append(
+                {"id": name, "anchor": anchor} | _claim(name, description, environment, claim_numbers, rows.get(name, []))
+            )
+        families.append({"name": family, "anchor": f"family-{i}", "claims": claims})
+    return families
+
+
+def _entry(line: TableLine) -> dict:
+    """A line of the table as the page shows it."""
+    metric, protocol = line["metric"].text, line["protocol"].text
+    return {
+        "cells": line,
+        "metric": metric if metric != "-" else "all metrics",
+        "protocol": PROTOCOLS.get(protocol, protocol),
+        "regression": line["regression"] if line.row else Cell("not in these results", SYMBOLS[NOT_RUN]),
+        "evidence": _evidence(line.row, line["validity"].note) if line.row and line.row.status == OK else [],
+    }
+
+
+def _evidence(row: Row, decide: str) -> list[tuple[str, str]]:
+    """What stands behind the numbers and words of a measured row: (heading, text)."""
+    detail, null = row.detail, row.detail.get("null")
+    remarks = [
+        ("verdict", detail.get("validity")),
+        ("fragile", "draws of the null or rounding could change the word" * bool(row.validity and detail.get("fragile"))),
+        ("what would decide", decide and f"{decide} problems"),
+        ("no verdict", None if row.validity else detail.get("no_validity")),
+        ("reproduction", detail.get("reproduction")),
+        ("regression", row.reason),
+        ("no interval", detail.get("no_interval")),
+        ("null", null if isinstance(null, str) else None),
+        ("replaced by", " of ".join(str(detail[key]) for key in ("replaced_by", "reference") if detail.get(key))),
+        ("formula", detail.get("formula")),
+        ("note", detail.get("note")),
+        ("code", detail.get("code")),
     ]
+    return [(heading, str(text)) for heading, text in remarks if text]
 
 
-def _claim(name: str, description: dict, environment: dict, numbers: dict[str, list[TableEntry]], rows: Sequence[Row]) -> dict:
+def _claim(name: str, description: dict, environment: dict, numbers: dict[str, list[dict]], rows: Sequence[Row]) -> dict:
     """Everything that the page says about one claim; rows: its own."""
-    reasons: dict[tuple[str, tuple[Sign, ...], str], list[str]] = {}
+    text = dict.fromkeys(("sentence", "source", "protocol", "sound"), UNTOLD) | description
+    reasons: dict[tuple[str, Cell, str], list[str]] = {}
     for row in rows:
         if row.status != OK:
-            protocols = reasons.setdefault((row.model, tuple(status(row)), row.reason), [])
-            protocols += [row.protocol] * (row.protocol not in protocols)
+            reason = row.reason or "no reason given"
+            reasons.setdefault((row.model, outcome(row), reason), []).append(PROTOCOLS.get(row.protocol, row.protocol))
     models = [model for model in numbers if model]
     return {
-        "id": name,
-        "anchor": f"claim-{description['position'] + 1}-{slug(name)}",
-        "text": description,
-        "marked": None
-        if UNTOLD in (description["protocol"], description["sound"])
-        else differences(description["protocol"], description["sound"]),
-        "numbers": {model: [entry for entry in numbers[model] if entry.line.claim == name] for model in numbers},
-        "glance": {
-            model: [tally(row for row in rows if (row.model, row.protocol) == (model, protocol)) for protocol in PROTOCOLS]
+        "text": text,
+        "marked": None if UNTOLD in (text["protocol"], text["sound"]) else differences(text["protocol"], text["sound"]),
+        "numbers": numbers,
+        "glance": [
+            tally(row for row in rows if (row.model, row.protocol) == (model, protocol))
             for model in models
-        },
-        "stopped": [
-            (*reason, " and ".join(PROTOCOLS.get(protocol, protocol) for protocol in protocols))
-            for reason, protocols in reasons.items()
+            for protocol in PROTOCOLS
         ],
+        "stopped": [(*reason, " and ".join(dict.fromkeys(protocols))) for reason, protocols in reasons.items()],
         "provenance": {model: _provenance(name, model, environment, rows) for model in models},
     }
+
+
+def tally(rows: Iterable[Row]) -> list[tuple[Cell, int]]:
+    """How often each word, lack of a word, or reason for no number stands on some rows, verdicts first."""
+    signs: Counter[Cell] = Counter()
+    for row in rows:
+        verdict = Cell(row.validity, WORDS[row.validity]) if row.validity else Cell("no verdict", "·")
+        status = outcome(row)
+        signs[verdict if row.status == OK else Cell(status.text.split(", ")[0], status.mark.split()[0])] += 1
+    return sorted(signs.items(), key=lambda item: [*WORDS, item[0].text].index(item[0].text))
 
 
 def _provenance(claim: str, model: str, environment: dict, rows: Sequence[Row]) -> dict:
@@ -207,12 +225,11 @@ def _provenance(claim: str, model: str, environment: dict, rows: Sequence[Row]) 
     device = environment["devices"].get(model) or environment.get("device") or ""
     seeds = dict(pair for row in rows if row.model == model for pair in (row.seeds or {}).items())
     inputs = environment["inputs"].get(model) or {}
-    facts = {f"sha256 of the {name}": inputs[name] for name in ("weights", "problems") if inputs.get(name)}
-    facts |= {"device": device} if device else {}
-    facts |= {"seeds": ", ".join(f"{name} {seed}" for name, seed in sorted(seeds.items()))} if seeds else {}
+    facts = {f"sha256 of the {name}": inputs.get(name) for name in ("weights", "problems")}
+    facts |= {"device": device, "seeds": ", ".join(f"{name} {seed}" for name, seed in sorted(seeds.items()))}
     gpu = "" if device.startswith("cpu") or not device else " -m gpu"
-    options = environment.get("options", "")
-    return {"told": facts, "command": f"pytest benchmarks{gpu} --claim {claim} --model {model} {options}".rstrip()}
+    command = f"pytest benchmarks{gpu} --claim {claim} --model {model} {environment.get('options', '')}".rstrip()
+    return {"facts": {name: fact for name, fact in facts.items() if fact}, "command": command}
 
 
 def differences(before: str, after: str) -> tuple[list[tuple[bool, str]], list[tuple[bool, str]]]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import io
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Any
 
-from codi_bench.report.figure_data import Grid, Mark, NullWhisker, Panel, number_text
+from codi_bench.report.figure_data import Grid, Mark, NullWhisker, Panel, Series, number_text
 
 WIDTH, DPI = 7.0, 160  # inches, the text width of a page; 8 pt is the smallest letter
 INK, BAND, MIDDLE = "#222222", "#DEDEDE", "#B4B4B4"
@@ -83,45 +83,34 @@ def dots(figure, panels: Sequence[Panel], columns: int = 1) -> None:
     # in columns the same is measured of several models
     all_axes = figure.subplots(rows, columns, squeeze=False, height_ratios=ratios, sharex="col" if columns > 1 else False).flat
     for i, (axes, panel) in enumerate(zip(all_axes, panels, strict=True)):
-        axes.set_title(panel.title)
-        axes.set_xlabel(panel.axis)
+        axes.set(title=panel.title, xlabel=panel.axis, ylim=(len(panel.places) - 0.5, -0.5))
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
         axes.tick_params(axis="x", labelbottom=True)
-        axes.set_ylim(len(panel.places) - 0.5, -0.5)
         axes.set_yticks(range(len(panel.places)), panel.places if i % columns == 0 else [""] * len(panel.places))
         if panel.band:
             _band(axes, panel.band, (len(panel.places) - 1) / 2, len(panel.places))
         for label, value in panel.levels:
             axes.axvline(value, color=INK, linewidth=1, label=label)
-        for j, series in enumerate(panel.series):
-            points = [(mark, at) for at, mark in enumerate(series.marks) if mark]
-            for mark, at in points:
+        for j, series, places, marks in _points(panel):
+            for at, mark in zip(places, marks, strict=True):
                 if mark.band:
                     _band(axes, mark.band, at, 0.72)
-                text = f"{mark.text or number_text(mark.value, panel.unit)}\N{NO-BREAK SPACE} {mark.said}"
+                text = f"{mark.text or number_text(mark.value, panel.unit)}\N{NO-BREAK SPACE} {mark.word}"
                 axes.text(1.02, at, text.rstrip(), transform=axes.get_yaxis_transform(), va="center")
-            if points:
-                values, ends = [mark.value for mark, _ in points], _ends([mark for mark, _ in points])
-                style = _marker(j, series.hollow) | {"markersize": 6, "capsize": 2.5}
-                axes.errorbar(values, [at for _, at in points], xerr=ends, zorder=3, **style)
+            style = _marker(j, series.hollow) | {"markersize": 6, "capsize": 2.5}
+            axes.errorbar([mark.value for mark in marks], places, xerr=_ends(marks), zorder=3, **style)
     _legend(figure)
 
 
 def bars(figure, panels: Sequence[Panel]) -> None:
     """One panel below the other: bars of every series side by side at each place, hollow series as markers after them."""
-    for i, axes in enumerate(figure.subplots(len(panels), 1, sharey=True, squeeze=False).flat):
-        panel = panels[i]
-        _upright(axes, panel)
+    for i, (axes, panel) in enumerate(_upright(figure, panels, 1)):
         axes.set_xlabel(panel.across if i == len(panels) - 1 else "")
         axes.axhline(0, color=INK, linewidth=0.8)
         width = 0.86 / len(panel.series)
-        for j, series in enumerate(panel.series):
-            shift = width * (j - (len(panel.series) - 1) / 2)
-            points = [(at + shift, mark) for at, mark in enumerate(series.marks) if mark]
-            if not points:
-                continue
-            places, values, ends = [x for x, _ in points], [mark.value for _, mark in points], _ends([mark for _, mark in points])
+        for j, series, places, marks in _points(panel, width):
+            values, ends = [mark.value for mark in marks], _ends(marks)
             if series.hollow:
                 style = _marker(j, hollow=True) | {"markersize": 5, "capsize": 2, "elinewidth": 1}
                 axes.errorbar(places, values, yerr=ends, label=series.label, zorder=3, **style)
@@ -134,30 +123,23 @@ def bars(figure, panels: Sequence[Panel]) -> None:
 
 def curves(figure, panels: Sequence[Panel], columns: int = 1) -> None:
     """Series along their places, with intervals; levels as horizontal lines."""
-    all_axes = figure.subplots(-(-len(panels) // columns), columns, sharey=True, squeeze=False).flat
-    for i, (axes, panel) in enumerate(zip(all_axes, panels, strict=True)):
+    for i, (axes, panel) in enumerate(_upright(figure, panels, columns)):
         if panel.empty:
-            axes.set_title(panel.title)
             axes.text(0.5, 0.5, panel.empty, transform=axes.transAxes, ha="center", va="center")
             axes.set_axis_off()
             continue
-        _upright(axes, panel)
         axes.set_ylabel("" if i % columns else panel.axis)
         for level, (label, value) in enumerate(panel.levels):
             axes.axhline(value, color=INK, linestyle=(":", "-.")[level % 2], linewidth=1.2, label=label)
-        for j, series in enumerate(panel.series):
-            shift = 0.1 * (j - (len(panel.series) - 1) / 2)
-            points = [(at + shift, mark) for at, mark in enumerate(series.marks) if mark]
-            if not points:
-                continue
-            places, values, ends = [x for x, _ in points], [mark.value for _, mark in points], _ends([mark for _, mark in points])
+        for j, series, places, marks in _points(panel, 0.1):
             style = _marker(j, series.hollow) | {"markersize": 4.5, "capsize": 2, "linestyle": STYLES[j % len(STYLES)][3]}
-            axes.errorbar(places, values, yerr=ends, label=series.label, linewidth=1.2, zorder=3, **style)
-            for x, mark in points:
-                if mark.said:
+            values = [mark.value for mark in marks]
+            axes.errorbar(places, values, yerr=_ends(marks), label=series.label, linewidth=1.2, zorder=3, **style)
+            for x, mark in zip(places, marks, strict=True):
+                if mark.word:
                     top = mark.value if mark.high is None else mark.high
-                    axes.annotate(mark.said, (x, top), (0, 3), textcoords="offset points", ha="center")
-        axes.margins(y=0.16 if any(mark and mark.said for series in panel.series for mark in series.marks) else 0.05)
+                    axes.annotate(mark.word, (x, top), (0, 3), textcoords="offset points", ha="center")
+        axes.margins(y=0.16 if any(mark and mark.word for series in panel.series for mark in series.marks) else 0.05)
     figure.axes[0].set_ylim(bottom=0)  # rates, on one scale
     _legend(figure)
 
@@ -190,14 +172,26 @@ def heatmaps(figure, grids: Sequence[Grid], note: str) -> None:
     figure.supxlabel(note, fontsize=8, x=0.01, ha="left")
 
 
-def _upright(axes, panel: Panel) -> None:
-    axes.set_title(panel.title)
-    axes.set_ylabel(panel.axis)
-    axes.set_xlabel(panel.across)
-    axes.set_xticks(range(len(panel.places)), panel.places)
-    axes.tick_params(axis="x", length=0)
-    axes.set_xlim(-0.55, len(panel.places) - 0.45)
-    axes.grid(axis="y")
+def _upright(figure, panels: Sequence[Panel], columns: int) -> Iterator[tuple[Any, Panel]]:
+    """Axes with places along and numbers up, one scale for all."""
+    all_axes = figure.subplots(-(-len(panels) // columns), columns, sharey=True, squeeze=False).flat
+    for axes, panel in zip(all_axes, panels, strict=True):
+        axes.set_title(panel.title)
+        if not panel.empty:
+            axes.set(ylabel=panel.axis, xlabel=panel.across, xlim=(-0.55, len(panel.places) - 0.45))
+            axes.set_xticks(range(len(panel.places)), panel.places)
+            axes.tick_params(axis="x", length=0)
+            axes.grid(axis="y")
+        yield axes, panel
+
+
+def _points(panel: Panel, width: float = 0) -> Iterator[tuple[int, Series, list[float], list[Mark]]]:
+    """Number, series, places and marks of each series that has any; side by side in slots of that width."""
+    for j, series in enumerate(panel.series):
+        shift = width * (j - (len(panel.series) - 1) / 2)
+        points = [(at + shift, mark) for at, mark in enumerate(series.marks) if mark]
+        if points:
+            yield j, series, [at for at, _ in points], [mark for _, mark in points]
 
 
 def _marker(j: int, hollow: bool) -> dict:

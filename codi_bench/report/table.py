@@ -1,14 +1,16 @@
-"""Rows of results as comparison tables: one a model, one line a metric and protocol, what the study printed beside it."""
+"""The table: one value that terminal, Markdown, LaTeX, page and notebook are written from, and how it is made of a run's rows.
+
+One table a model, one line a metric and protocol, what the study printed beside it.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeGuard
+from dataclasses import dataclass, field
+from typing import Literal, TypeGuard
 
-from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row
-from codi_bench.records.results_schema import Number, Winner
+from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row, finite
+from codi_bench.records.results_schema import Number
 
 SYMBOLS = {"SAME": "=", "DRIFTED": "✗", "UNCHECKED": "?", BLOCKED: "■", NOT_RUN: "–"}
 LEGEND = "= as recorded   ✗ drifted   ? nothing recorded   ■ blocked   – not run"
@@ -27,29 +29,123 @@ ORDER = ("accuracy", "mean", "std", "tau", "min", "max", "test_accuracy", "auc",
 
 
 @dataclass(frozen=True)
-class TableLine:
-    """One metric of one claim under one protocol on one model, as text; "" where there is nothing.
+class Cell:
+    """A number or a word; mark: the symbol before it; note: a place, a p or an n that stands under or behind it."""
 
-    study: what the source printed, by the study's model, and its place. mark: of the regression, or of the status. place: the
-    cell that a number belongs to. word: the verdict, with its symbol; decide: the n that would decide. family: of the claim.
-    reproduction: its word with its symbol. regression: the mark with its word.
+    text: str = ""
+    mark: str = ""
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.mark} {self.text}".strip()
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column by its head. joint: what separates a cell from its note where both stand on one line."""
+
+    head: str
+    side: Literal["left", "right"] = "left"
+    joint: str = ", "
+
+
+@dataclass(frozen=True)
+class TableLine:
+    """Cells by the head of their column, an empty one where there is none. groups: the names it stands under, the widest first.
+
+    row: the result behind the line, if there is one. printed: what the study printed, by the name of its model.
     """
 
-    claim: str
-    metric: str
-    protocol: str
-    study: dict[str, tuple[str, str]]
-    n: str = ""
-    measured: str = ""
-    place: str = ""
-    mark: str = ""
-    null: str = ""
-    p: str = ""
-    word: str = ""
-    decide: str = ""
-    family: str = ""
-    reproduction: str = ""
-    regression: str = ""
+    groups: tuple[str, ...]
+    cells: Mapping[str, Cell]
+    row: Row | None = None
+    printed: Mapping[str, Number] = field(default_factory=dict)
+
+    def __getitem__(self, head: str) -> Cell:
+        return self.cells.get(head, Cell())
+
+
+@dataclass(frozen=True)
+class Table:
+    """Lines in the order of their groups. group_heads: what these are; notes: sentences by the widest group they belong to."""
+
+    title: str
+    columns: tuple[Column, ...]
+    lines: tuple[TableLine, ...]
+    group_heads: tuple[str, ...] = ()
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def empty(self, head: str) -> bool:
+        """Has no line anything in that column?"""
+        return all(line[head] == Cell() for line in self.lines)
+
+
+def results_table(rows: Sequence[Row], environment: dict, model: str, notes: Mapping[str, Sequence[str]] | None = None) -> Table:
+    """One model's table, family after family of claims; of no model (""), what the study printed. notes: by family."""
+    published_models, lines = counterparts(model), []
+    protocols = list(dict.fromkeys([REPORTED, *(row.protocol for row in rows if row.model == model)]))
+    by_claim: dict[str, list[Row]] = {}
+    for row in rows:
+        by_claim.setdefault(row.claim, []).append(row)
+    for claim, family in by_family(rows, environment):
+        claim_rows = [row for row in by_claim.get(claim, ()) if row.model == model]
+        study_rows = [row for row in by_claim.get(claim, ()) if row.model in published_models and row.protocol == REPORTED]
+        # a claim without any number under a protocol: its status stands on every line
+        status_rows = {row.protocol: row for row in claim_rows if row.metric == "-"}
+        metric_rows = sorted((row for row in [*claim_rows, *study_rows] if row.metric != "-"), key=metric_order)
+        for label in dict.fromkeys(_label(row, environment) for row in metric_rows) or ["-"]:
+            by_protocol = {row.protocol: row for row in claim_rows if _label(row, environment) == label}
+            by_model = {row.model: row for row in study_rows if row.reported and _label(row, environment) == label}
+            unit = next((shown_unit(row) for row in [*by_protocol.values(), *by_model.values()] if row.unit), "")
+            printed = {COUNTERPART_NAMES[name]: by_model[name].reported or {} for name in published_models if name in by_model}
+            study = {
+                f"{COUNTERPART_NAMES[name]} reported": Cell(number(row.reported, unit), note=place(row))
+                for name, row in by_model.items()
+            }
+            for protocol in protocols:
+                result = by_protocol.get(protocol) or status_rows.get(protocol)
+                study_cells = study if protocol == REPORTED else {}
+                if result or study_cells:
+                    names = {"metric": Cell(label + UNITS.get(unit, "")), "protocol": Cell(protocol)}
+                    cells = names | study_cells | (_cells(result) if result else {})
+                    lines.append(TableLine((family, claim), cells, result, printed))
+    numbers = [*(f"{COUNTERPART_NAMES[name]} reported" for name in published_models), "measured"]
+    columns = [Column("metric"), Column("protocol"), *(Column(head, "right", " @ ") for head in numbers)]
+    columns += [Column("null", "right"), Column("n", "right"), *map(Column, ("reproduction", "validity", "regression"))]
+    return Table(model, tuple(columns), tuple(lines), ("family", "claim"), notes or {})
+
+
+def _cells(row: Row) -> dict[str, Cell]:
+    """What a row says: its numbers and words if it was measured, else why not."""
+    cells = {"regression": outcome(row)}
+    if row.status != OK:
+        return cells
+    unit = shown_unit(row)
+    decide = row.detail.get("decide") if row.protocol != REPORTED else None  # what decides is more problems, soundly
+    p = f"p = {row.null['p']:.2g}" if row.null and is_number(row.null.get("p")) else ""
+    cells |= {"measured": Cell(number(row.measured, unit), note=place(row)), "null": Cell(number(row.null, unit), note=p)}
+    cells |= {"n": Cell(str(row.n))} if row.n and row.n > 1 else {}
+    if row.reproduction:
+        cells["reproduction"] = Cell(row.reproduction, CAME_OUT[row.reproduction])
+    note = f"n ≥ {decide}" if decide else ""
+    validity = f"{row.validity}{'*' if row.detail.get('fragile') else ''}" if row.validity else ""
+    return cells | {"validity": Cell(validity, WORDS[row.validity] if row.validity else "", note)}
+
+
+def outcome(row: Row) -> Cell:
+    """The regression of a row, or its status; a blocked row that is also red has both: `■ ✗ BLOCKED, DRIFTED`."""
+    if row.status == OK:
+        return Cell(row.regression, SYMBOLS[row.regression])
+    red = row.regression == "DRIFTED"
+    return Cell(in_capitals(row.status) + ", DRIFTED" * red, SYMBOLS[row.status] + f" {SYMBOLS['DRIFTED']}" * red)
+
+
+def in_capitals(status: str) -> str:
+    """A status as it is shown beside the other words: NOT RUN."""
+    return status.upper().replace("-", " ")
+
+
+# --- models, claims and metrics in order -----------------------------------------------------------------------------
 
 
 def measured_models(rows: Sequence[Row]) -> list[str]:
@@ -63,54 +159,6 @@ def counterparts(model: str) -> list[str]:
     if model in COUNTERPART_NAMES:
         return [model]
     return [name for name in REPORTING if model.split("-")[0] == name.split("-")[0]] or list(REPORTING)
-
-
-def table(rows: Sequence[Row], environment: dict, model: str) -> list[TableLine]:
-    """The lines of one model, family after family of claims; of no model (""), what the study printed."""
-    published_models, lines = counterparts(model), []
-    protocols = list(dict.fromkeys([REPORTED, *(row.protocol for row in rows if row.model == model)]))
-    for claim, family in by_family(rows, environment):
-        claim_rows = [row for row in rows if row.claim == claim and row.model == model]
-        study_rows = [row for row in rows if row.claim == claim and row.model in published_models and row.protocol == REPORTED]
-        # a claim without any number under a protocol: its status stands on every line
-        status_rows = {row.protocol: row for row in claim_rows if row.metric == "-"}
-        metric_rows = sorted((row for row in [*claim_rows, *study_rows] if row.metric != "-"), key=metric_order)
-        for label in dict.fromkeys(_label(row, environment) for row in metric_rows) or ["-"]:
-            by_protocol = {row.protocol: row for row in claim_rows if _label(row, environment) == label}
-            by_model = {row.model: row for row in study_rows if _label(row, environment) == label}
-            unit = next((shown_unit(row) for row in [*by_protocol.values(), *by_model.values()] if row.unit), "")
-            study = {name: (number(row.reported, unit), place(row)) for name, row in by_model.items() if row.reported}
-            for protocol in protocols:
-                row = by_protocol.get(protocol) or status_rows.get(protocol)
-                study_texts = study if protocol == REPORTED else {}
-                if row or study_texts:
-                    lines.append(_line(claim, label + UNITS.get(unit, ""), protocol, study_texts, row, family))
-    return lines
-
-
-def _line(claim: str, metric: str, protocol: str, study: dict[str, tuple[str, str]], row: Row | None, family: str) -> TableLine:
-    if row is None:
-        return TableLine(claim, metric, protocol, study, family=family)
-    status = {"mark": mark(row), "regression": outcome(row)}
-    if row.status != OK:
-        return TableLine(claim, metric, protocol, study, family=family, **status)
-    decide = row.detail.get("decide") if protocol != REPORTED else None  # what decides is more problems, soundly
-    return TableLine(
-        claim,
-        metric,
-        protocol,
-        study,
-        n=str(row.n) if row.n and row.n > 1 else "",
-        measured=number(row.measured, shown_unit(row)),
-        place=place(row),
-        null=number(row.null, shown_unit(row)),
-        p=f"{row.null['p']:.2g}" if row.null and is_number(row.null.get("p")) else "",
-        word=f"{word(row.validity)}{'*' if row.detail.get('fragile') else ''}" if row.validity else "",
-        decide=f"n ≥ {decide}" if decide else "",
-        family=family,
-        reproduction=f"{CAME_OUT[row.reproduction]} {row.reproduction}" if row.reproduction else "",
-        **status,
-    )
 
 
 def by_family(rows: Sequence[Row], environment: dict) -> list[tuple[str, str]]:
@@ -127,24 +175,36 @@ def in_order(claims: dict[str, dict]) -> list[str]:
     return sorted(claims, key=lambda name: claims[name].get("position", 0))
 
 
-def mark(row: Row) -> str:
-    """The symbol of a row's regression, or of its status; a blocked row that is also red has both."""
-    if row.status == OK:
-        return SYMBOLS[row.regression]
-    return SYMBOLS[row.status] + (f" {SYMBOLS['DRIFTED']}" if row.regression == "DRIFTED" else "")
+def shown_unit(row: Row) -> str:
+    """An AUC is no share of problems: it is not shown in percent."""
+    return "auc" if row.metric == "auc" or row.metric.endswith("_auc") else row.unit
 
 
-def outcome(row: Row) -> str:
-    """The mark with its word: `= SAME`, `■ BLOCKED`, `■ ✗ BLOCKED, DRIFTED`."""
-    if row.status == OK:
-        return f"{mark(row)} {row.regression}"
-    suffix = ", DRIFTED" if row.regression == "DRIFTED" else ""
-    return f"{mark(row)} {row.status.upper().replace('-', ' ')}{suffix}"
+def _label(row: Row, environment: dict) -> str:
+    """The metric's name; `mean_L<l>` of models with other depths share a line by the rank of the layer among the probed ones."""
+    if not row.metric.startswith("mean_L"):
+        return row.metric
+    layers = (environment.get("layers") or {}).get(row.model, [])
+    if not row.metric[6:].isdecimal() or int(row.metric[6:]) not in layers:
+        return row.metric  # reported for the registered model, while another lies under its name
+    return f"mean, layer {layers.index(int(row.metric[6:])) + 1}/{len(layers)}"
+
+
+def metric_order(row: Row) -> tuple[int, int, str]:
+    """Where a metric stands within its claim: the known ones first, layers by depth."""
+    return (
+        ORDER.index(row.metric) if row.metric in ORDER else len(ORDER),
+        int(row.metric[6:]) if row.metric.startswith("mean_L") and row.metric[6:].isdecimal() else 0,
+        row.metric,
+    )
+
+
+# --- numbers as text -------------------------------------------------------------------------------------------------
 
 
 def is_number(x: float | None) -> TypeGuard[float]:
     """Is it a number? NaN is none: nothing that is not a number is printed as one."""
-    return x is not None and not math.isnan(x)
+    return finite(x) is not None
 
 
 def word(validity: str) -> str:
@@ -182,127 +242,3 @@ def place(row: Row) -> str:
         return ""
     position = "bot" if latent_pos == "bot" else f"latent {latent_pos}"
     return position if layer is None else f"L{layer} {position}"
-
-
-def notes(rows: Sequence[Row]) -> list[str]:
-    """What has to be said beside a number; of records that other code made, how many there are."""
-    pairs = {(row.claim, row.model) for row in rows if "code" in row.detail}
-    count = f"{len(pairs)} record{'s' * (len(pairs) > 1)} made by other code: what counts is whether numbers moved"
-    return [count] * bool(pairs) + [
-        f"note, {row.claim} on {row.model}: {row.metric}{_soundly(row)}: {row.detail['note']}"
-        for row in rows
-        if "note" in row.detail
-    ]
-
-
-def winners(environment: dict) -> list[str]:
-    """How two models differ and who is better, with p; with more than two models one entry a pair."""
-    comparisons = list((environment.get("winners") or {}).values())
-    lines = []
-    for claim in dict.fromkeys(comparison["claim"] for comparison in comparisons):
-        pairs = [comparison for comparison in comparisons if comparison["claim"] == claim]
-        lines.append(f"winner, {claim} {pairs[0]['metric']}: {'; '.join(map(_pair, pairs))}; {pairs[0]['test']}")
-    return lines
-
-
-def winners_among(environment: dict, claims: Sequence[str], model: str) -> list[str]:
-    """The same in short, a line a pair: what concerns one model and some claims; its interval only where there is no p."""
-    return [
-        f"winner by {comparison['metric']} ({comparison['claim']}): {comparison['winner'] or 'none'}, "
-        + _difference(comparison, interval=not is_number(comparison.get("p")))
-        for comparison in (environment.get("winners") or {}).values()
-        if comparison["claim"] in claims and model in comparison["models"]
-    ]
-
-
-def _pair(comparison: Winner) -> str:
-    return f"{comparison['winner'] or 'none'} ({_difference(comparison)})"
-
-
-def _difference(comparison: Winner, *, interval: bool = True) -> str:
-    """By how much two models differ, with p: an AUC in its own unit, all else in points."""
-    difference = comparison["difference"]
-    value, low, high = difference["value"], difference["low"], difference["high"]
-    scale, digits, unit = (
-        (1, 3, "") if comparison["metric"] == "auc" else (1 if comparison["unit"] == "points" else 100, 1, " points")
-    )
-    band = f" [{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]" if interval and is_number(low) and is_number(high) else ""
-    p = f", p = {comparison['p']:.2g}" if is_number(comparison.get("p")) else ""
-    return f"{' - '.join(comparison['models'])} = {scale * value:+.{digits}f}{band}{unit}{p}"
-
-
-def reproductions(rows: Sequence[Row]) -> list[str]:
-    """For each of the source's own models, which published numbers came out and which did not."""
-    by_model: dict[str, dict[str, list[str]]] = {}
-    for row in rows:
-        if row.reproduction:
-            by_model.setdefault(row.model, {}).setdefault(row.reproduction, []).append(f"{row.claim} {row.metric}")
-    return [
-        f"reproduction, {model}: " + "; ".join(f"{word}: {', '.join(metrics)}" for word, metrics in sorted(words.items()))
-        for model, words in by_model.items()
-    ]
-
-
-def blocked_or_not_run(rows: Sequence[Row]) -> list[str]:
-    """One line a reason, with what it stopped: nothing that was not measured may be forgotten."""
-    return [
-        f"{SYMBOLS[status]} {status} {model}: {len(claims)} claim{'s' * (len(claims) > 1)}{', soundly' * soundly}"
-        + (f": {reason}" if reason else "")
-        for status, model, claims, soundly, reason in stopped(rows)
-    ]
-
-
-def stopped(rows: Sequence[Row]) -> list[tuple[str, str, list[str], bool, str]]:
-    """Status, model, claims, whether only the sound protocol was stopped, and why: once a reason."""
-    reasons: dict[tuple[str, str, str], list[Row]] = {}
-    for row in rows:
-        if row.status != OK:
-            reasons.setdefault((row.status, row.model, row.reason), []).append(row)
-    return [
-        (status, model, list(dict.fromkeys(row.claim for row in group)), all(row.protocol == SOUND for row in group), reason)
-        for (status, model, reason), group in reasons.items()
-    ]
-
-
-def drifted(rows: Sequence[Row]) -> list[str]:
-    """What is red, and why, once a reason."""
-    lines = [f"{row.claim} on {row.model}{_soundly(row)}: {row.reason}" for row in rows if row.regression == "DRIFTED"]
-    return list(dict.fromkeys(lines))
-
-
-def counts(rows: Sequence[Row]) -> dict[str, int]:
-    """How many rows came out how; not-run, blocked and unchecked apart from everything else."""
-    tally = {"same": 0, "drifted": 0, "unchecked": 0, "blocked": 0, "not-run": 0}
-    for row in rows:
-        tally[row.regression.lower() if row.status == OK or row.regression == "DRIFTED" else row.status] += 1
-    return tally
-
-
-def _soundly(row: Row) -> str:
-    return ", soundly" if row.protocol == SOUND else ""
-
-
-def shown_unit(row: Row) -> str:
-    """An AUC is no share of problems: it is not shown in percent."""
-    return "auc" if row.metric == "auc" or row.metric.endswith("_auc") else row.unit
-
-
-def _label(row: Row, environment: dict) -> str:
-    """The metric's name; `mean_L<l>` of models with other depths share a line by the rank of the layer among the probed ones."""
-    if not row.metric.startswith("mean_L"):
-        return row.metric
-    layers = (environment.get("layers") or {}).get(row.model, [])
-    if (
-        not row.metric[6:].isdecimal() or int(row.metric[6:]) not in layers
-    ):  # reported for the registered model, while another lies under its name
-        return row.metric
-    return f"mean, layer {layers.index(int(row.metric[6:])) + 1}/{len(layers)}"
-
-
-def metric_order(row: Row) -> tuple[int, int, str]:
-    """Where a metric stands within its claim: the known ones first, layers by depth."""
-    return (
-        ORDER.index(row.metric) if row.metric in ORDER else len(ORDER),
-        int(row.metric[6:]) if row.metric.startswith("mean_L") and row.metric[6:].isdecimal() else 0,
-        row.metric,
-    )

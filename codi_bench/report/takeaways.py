@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from codi_bench.records.results import BLOCKED, OK, Row
 from codi_bench.report.audit import own_words
-from codi_bench.report.table import REPORTED, REPORTING, SOUND, by_family, measured_models, number, place, shown_unit, stopped
+from codi_bench.report.sentences import stopped
+from codi_bench.report.table import REPORTED, REPORTING, SOUND, by_family, number, place, shown_unit
 
 HOLDS, FALLS, OPEN = "What holds", "What is an artefact or refuted", "What cannot be said yet"
 GROUPS = {  # which rows speak in which group: protocol and word, and how the word is said
@@ -61,10 +62,9 @@ def takeaways(rows: Sequence[Row], environment: dict) -> list[Takeaway]:
     return all_takeaways + _open_questions(rows)
 
 
-def lines(rows: Sequence[Row], environment: dict) -> list[str]:
-    """The takeaways as Markdown, three lists under a heading; an empty one says so."""
-    all_takeaways = takeaways(rows, environment)
-    names = [name for model, name in REPORTING.items() if model not in measured_models(rows)]
+def lines(all_takeaways: Sequence[Takeaway], models: Sequence[str]) -> list[str]:
+    """The takeaways as Markdown, three lists under a heading; an empty one says so. models: those that were measured."""
+    names = [name for model, name in REPORTING.items() if model not in models]
     introduction = (
         "Each sentence is about the models that it names, under the sound protocol unless it says otherwise; words belong to "
         "numbers, so a claim may stand in more than one list. "

@@ -21,8 +21,8 @@ from codi_bench.claims import CLAIMS
 from codi_bench.errors import CodiBenchError, UnknownNameError
 from codi_bench.models.registry import EMBEDDED, REGISTRY
 from codi_bench.records.results import NOT_RUN, Row, write_results
-from codi_bench.report import audit, export, render
-from codi_bench.report import table as tables
+from codi_bench.report import audit, export, render, sentences
+from codi_bench.report.table import REPORTING, results_table
 from codi_bench.store.cache import default_folder
 from codi_bench.store.files import check_writable
 from codi_bench.suite.progress import Schedule, load_timings
@@ -67,25 +67,17 @@ class Result:
         """The same as HTML, for a notebook: no scripts, nothing from elsewhere, every text escaped."""
         parts = ["<div>"]
         for model in dict.fromkeys(row.model for row in self.rows):
-            body, head = export.cells(model, tables.table(self._shown(), self.environment, model))
-            heads = "".join(f"<th>{escape(name)}</th>" for name in head)
-            lines = ("".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in line) for line in body)
-            parts.append(
-                f'<table><caption style="text-align:left"><b>{escape(model)}</b></caption>'
-                f"<thead><tr>{heads}</tr></thead><tbody>{''.join(f'<tr>{line}</tr>' for line in lines)}</tbody></table>"
-            )
+            parts.append(export.html(results_table(self._shown(), self.environment, model)))
         parts += [f"<p>{escape(text)}</p>" for text in self._said()]
         return "\n".join([*parts, "</div>"])
 
     def to_pandas(self):
-        """The rows as a pandas DataFrame: numbers with `_low` and `_high`, p, cell, words. Raises ImportError without pandas."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError("to_pandas needs pandas: pip install pandas") from error
-        columns = list(_flat(Row("", "", "", "", NOT_RUN)))
-        frame = pandas.DataFrame([_flat(row) for row in self.rows], columns=columns)
-        floats = [name for name in columns if name.removesuffix("_low").removesuffix("_high") in (*NUMBERS, "p")]
+        """The rows as a pandas DataFrame: numbers with `_low` and `_high`, p, cell, words."""
+        import pandas
+
+        columns = [name for name in export.flat(Row("", "", "", "", NOT_RUN)) if name != "decide"]
+        frame = pandas.DataFrame([export.flat(row) for row in self.rows], columns=columns).rename(columns={"null_p": "p"})
+        floats = [name for name in map(str, frame) if name.removesuffix("_low").removesuffix("_high") in (*NUMBERS, "p")]
         kinds = dict.fromkeys(TEXTS, "string") | dict.fromkeys(floats, "float64") | {"n": "Int64", "layer": "Int64"}
         return frame.astype(kinds | {"fragile": "bool"})
 
@@ -114,14 +106,14 @@ class Result:
     def _shown(self) -> list[Row]:
         """The rows, and beside them the study's printed numbers for the same claims."""
         claims = {row.claim for row in self.rows}
-        printed = [row for row in self.others if row.claim in claims and row.model in tables.REPORTING and row.reported]
+        printed = [row for row in self.others if row.claim in claims and row.model in REPORTING and row.reported]
         return [*self.rows, *printed]
 
     def _said(self) -> list[str]:
         """What has to stand beside the tables: counts first, then winners, notes, what moved, what was not measured and why."""
         rows = self.rows
-        texts = [*tables.winners(self.environment), *tables.notes(rows), *tables.reproductions(rows)]
-        return [_counts(rows), *texts, *(f"✗ {text}" for text in tables.drifted(rows)), *tables.blocked_or_not_run(rows)]
+        texts = [*sentences.winners(self.environment), *sentences.notes(rows), *sentences.reproductions(rows)]
+        return [_counts(rows), *texts, *(f"✗ {text}" for text in sentences.drifted(rows)), *sentences.blocked_or_not_run(rows)]
 
 
 def run(
@@ -227,18 +219,5 @@ def _texts(parameter: str, value: Given | None) -> list[str]:
     return texts
 
 
-def _flat(row: Row) -> dict:
-    """One row of a DataFrame."""
-    flat = {name: getattr(row, name) for name in ("claim", "model", "metric", "protocol", "status", "unit", "n")}
-    for name in NUMBERS:
-        value = getattr(row, name) or {}
-        flat |= {name: value.get("value"), f"{name}_low": value.get("low"), f"{name}_high": value.get("high")}
-    cell = row.cell or {}
-    latent = cell.get("latent_pos")
-    flat |= {"p": (row.null or {}).get("p"), "layer": cell.get("layer"), "latent_pos": None if latent is None else str(latent)}
-    words = {name: getattr(row, name) for name in ("validity", "reproduction", "regression")}
-    return flat | words | {"fragile": bool(row.detail.get("fragile")), "reason": row.reason}
-
-
 def _counts(rows: Iterable[Row]) -> str:
-    return ", ".join(f"{count} {word}" for word, count in tables.counts(list(rows)).items() if count) or "nothing asked"
+    return ", ".join(f"{count} {word}" for word, count in sentences.counts(list(rows)).items() if count) or "nothing asked"

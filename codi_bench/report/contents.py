@@ -1,0 +1,62 @@
+"""What a run's rows say, computed once: every file and the terminal are written from this one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from codi_bench.records.results import Row
+from codi_bench.report import sentences
+from codi_bench.report.table import Table, by_family, measured_models, results_table
+from codi_bench.report.takeaways import Takeaway, takeaways
+
+
+@dataclass(frozen=True)
+class Report:
+    """Tables by model (where nothing was measured one of no model, "", with what the study printed), and what stands beside them.
+
+    families: of the claims, a family at a time, in the source's order.
+    """
+
+    rows: Sequence[Row]
+    environment: dict
+    families: Mapping[str, str]
+    tables: Mapping[str, Table]
+    takeaways: Sequence[Takeaway]
+    winners: Sequence[str]
+    notes: Sequence[str]
+    reproductions: Sequence[str]
+    unmeasured: Sequence[str]
+    drifted: Sequence[str]
+    counts: Mapping[str, int]
+
+    @property
+    def models(self) -> list[str]:
+        """Those that have a table of their own."""
+        return [model for model in self.tables if model]
+
+
+def report_of(rows: Sequence[Row], environment: dict) -> Report:
+    """The report of a results file's rows."""
+    return Report(
+        rows,
+        environment,
+        families=dict(by_family(rows, environment)),
+        tables={model: model_table(rows, environment, model) for model in measured_models(rows) or [""]},
+        takeaways=takeaways(rows, environment),
+        winners=sentences.winners(environment),
+        notes=sentences.notes(rows),
+        reproductions=sentences.reproductions(rows),
+        unmeasured=sentences.blocked_or_not_run(rows),
+        drifted=sentences.drifted(rows),
+        counts=sentences.counts(rows),
+    )
+
+
+def model_table(rows: Sequence[Row], environment: dict, model: str) -> Table:
+    """One model's table, under each family of claims how it compares with other models."""
+    families: dict[str, list[str]] = {}
+    for claim, family in by_family(rows, environment):
+        families.setdefault(family, []).append(claim)
+    notes = {family: sentences.winners_among(environment, claims, model) for family, claims in families.items()}
+    return results_table(rows, environment, model, notes)

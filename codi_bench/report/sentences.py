@@ -1,0 +1,107 @@
+"""What stands beside the tables, in sentences and counts: winners, notes, reproductions, what moved, what was not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from codi_bench.records.results import OK, Row
+from codi_bench.records.results_schema import Winner
+from codi_bench.report.table import SOUND, SYMBOLS, is_number
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """What has to be said beside a number; of records that other code made, how many there are."""
+    pairs = {(row.claim, row.model) for row in rows if "code" in row.detail}
+    count = f"{len(pairs)} record{'s' * (len(pairs) > 1)} made by other code: what counts is whether numbers moved"
+    return [count] * bool(pairs) + [
+        f"note, {row.claim} on {row.model}: {row.metric}{_soundly(row)}: {row.detail['note']}"
+        for row in rows
+        if "note" in row.detail
+    ]
+
+
+def winners(environment: dict) -> list[str]:
+    """How two models differ and who is better, with p; with more than two models one entry a pair."""
+    comparisons = list((environment.get("winners") or {}).values())
+    lines = []
+    for claim in dict.fromkeys(comparison["claim"] for comparison in comparisons):
+        pairs = [comparison for comparison in comparisons if comparison["claim"] == claim]
+        lines.append(f"winner, {claim} {pairs[0]['metric']}: {'; '.join(map(_pair, pairs))}; {pairs[0]['test']}")
+    return lines
+
+
+def winners_among(environment: dict, claims: Sequence[str], model: str) -> list[str]:
+    """The same in short, a line a pair: what concerns one model and some claims; its interval only where there is no p."""
+    return [
+        f"winner by {comparison['metric']} ({comparison['claim']}): {comparison['winner'] or 'none'}, "
+        + _difference(comparison, interval=not is_number(comparison.get("p")))
+        for comparison in (environment.get("winners") or {}).values()
+        if comparison["claim"] in claims and model in comparison["models"]
+    ]
+
+
+def _pair(comparison: Winner) -> str:
+    return f"{comparison['winner'] or 'none'} ({_difference(comparison)})"
+
+
+def _difference(comparison: Winner, *, interval: bool = True) -> str:
+    """By how much two models differ, with p: an AUC in its own unit, all else in points."""
+    difference = comparison["difference"]
+    value, low, high = difference["value"], difference["low"], difference["high"]
+    scale, digits, unit = (
+        (1, 3, "") if comparison["metric"] == "auc" else (1 if comparison["unit"] == "points" else 100, 1, " points")
+    )
+    band = f" [{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]" if interval and is_number(low) and is_number(high) else ""
+    p = f", p = {comparison['p']:.2g}" if is_number(comparison.get("p")) else ""
+    return f"{' - '.join(comparison['models'])} = {scale * value:+.{digits}f}{band}{unit}{p}"
+
+
+def reproductions(rows: Sequence[Row]) -> list[str]:
+    """For each of the source's own models, which published numbers came out and which did not."""
+    by_model: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        if row.reproduction:
+            by_model.setdefault(row.model, {}).setdefault(row.reproduction, []).append(f"{row.claim} {row.metric}")
+    return [
+        f"reproduction, {model}: " + "; ".join(f"{word}: {', '.join(metrics)}" for word, metrics in sorted(words.items()))
+        for model, words in by_model.items()
+    ]
+
+
+def blocked_or_not_run(rows: Sequence[Row]) -> list[str]:
+    """One line a reason, with what it stopped: nothing that was not measured may be forgotten."""
+    return [
+        f"{SYMBOLS[status]} {status} {model}: {len(claims)} claim{'s' * (len(claims) > 1)}{', soundly' * soundly}"
+        + (f": {reason}" if reason else "")
+        for status, model, claims, soundly, reason in stopped(rows)
+    ]
+
+
+def stopped(rows: Sequence[Row]) -> list[tuple[str, str, list[str], bool, str]]:
+    """Status, model, claims, whether only the sound protocol was stopped, and why: once a reason."""
+    reasons: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        if row.status != OK:
+            reasons.setdefault((row.status, row.model, row.reason), []).append(row)
+    return [
+        (status, model, list(dict.fromkeys(row.claim for row in group)), all(row.protocol == SOUND for row in group), reason)
+        for (status, model, reason), group in reasons.items()
+    ]
+
+
+def drifted(rows: Sequence[Row]) -> list[str]:
+    """What is red, and why, once a reason."""
+    lines = [f"{row.claim} on {row.model}{_soundly(row)}: {row.reason}" for row in rows if row.regression == "DRIFTED"]
+    return list(dict.fromkeys(lines))
+
+
+def counts(rows: Sequence[Row]) -> dict[str, int]:
+    """How many rows came out how; not-run, blocked and unchecked apart from everything else."""
+    tally = {"same": 0, "drifted": 0, "unchecked": 0, "blocked": 0, "not-run": 0}
+    for row in rows:
+        tally[row.regression.lower() if row.status == OK or row.regression == "DRIFTED" else row.status] += 1
+    return tally
+
+
+def _soundly(row: Row) -> str:
+    return ", soundly" if row.protocol == SOUND else ""
