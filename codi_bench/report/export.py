@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import groupby
 from typing import Any
@@ -39,7 +39,8 @@ COLUMNS = (
 
 def cells(table: Table) -> tuple[list[list[str]], list[str]]:
     """Body and head as text: groups where they begin, notes behind their cells, without reproductions where there are none."""
-    columns = [column for column in table.columns if column.head != "reproduction" or not table.empty(column.head)]
+    is_judged = any(line["reproduction"].text for line in table.lines)
+    columns = [column for column in table.columns if is_judged or column.head != "reproduction"]
     body, groups = [], tuple("" for _ in table.group_heads)
     for line in table.lines:
         names = [name if name != previous else "" for name, previous in zip(line.groups, groups, strict=True)]
@@ -182,7 +183,6 @@ SIGNS = {"≥": "at least", "–": "--", "—": "---", "−": "-", "“": "``", 
 SIGNS |= {'"': "''"}
 LINES = 44  # of one table: what a page holds
 NOTES = {"null": ("p", "p = "), "validity": ("decides", "n ≥ ")}  # notes that have a column of their own
-WORD_COLUMNS = ("metric", "reproduction", "validity", "regression")
 # signs before a text that stands across all columns, until tabulate has escaped it, and the command that they stand for
 FAMILY, NOTE, CLAIM, INDENT = "\x01", "\x02", "\x03", "\x04"
 ACROSS = {FAMILY: r"\textbf{%s}", NOTE: r"\quad %s", CLAIM: r"\textit{%s}"}
@@ -203,27 +203,27 @@ def latex(report: Report) -> str:
     """One table a model, continued where a page ends; for pdflatex with booktabs, in ASCII."""
     parts = ["% needs \\usepackage{booktabs}; the tables are wide: small margins or a page of their own"]
     for model, table in report.tables.items():
-        heads, blocks = _latex_blocks(table)
+        sides, blocks = _latex_blocks(table)
         regressions = [line["regression"] for line in table.lines if line["regression"].mark]
         all_same = bool(regressions) and all(cell.mark == "=" for cell in regressions)
         caption = CAPTION.format(model=model or "nothing") + (" Every number is as recorded." if all_same else "")
         for i, page in enumerate(_pages(blocks), 1):
             label = f"{re.sub(r'[^a-z0-9]+', '-', model.lower()).strip('-') or 'none'}-{i}"
             text = escaped(f"{caption}{' (Continued.)' if i > 1 else ''}")
-            parts.append(HEAD.format(caption=text, label=label, grid=_latex_grid(page, heads)))
+            parts.append(HEAD.format(caption=text, label=label, grid=_latex_grid(page, sides)))
     return "\n".join(parts)
 
 
-def _latex_blocks(table: Table) -> tuple[list[str], list[list[list[str]]]]:
-    """Heads of the columns that hold anything, and the lines of each claim, which are kept together."""
-    columns = {"metric": _latex_labels(table.lines)}
+def _latex_blocks(table: Table) -> tuple[dict[str, str], list[list[list[str]]]]:
+    """The columns that hold anything, each with its side, and the lines of each claim, which are kept together."""
+    columns, sides = {"metric": _latex_labels(table.lines)}, {"metric": "left"}
     for column in table.columns[2:]:
         cells = [line[column.head] for line in table.lines]
         if column.head != "regression" or any(cell.mark not in ("=", "") for cell in cells):
-            columns[column.head] = [cell.text for cell in cells]
+            columns[column.head], sides[column.head] = [cell.text for cell in cells], column.side
         if column.head in NOTES:
             head, prefix = NOTES[column.head]
-            columns[head] = [cell.note.removeprefix(prefix) for cell in cells]
+            columns[head], sides[head] = [cell.note.removeprefix(prefix) for cell in cells], "right"
     columns = {head: texts for head, texts in columns.items() if any(texts)}
     blocks, previous = [], ""
     for (family, claim), group in groupby(range(len(table.lines)), key=lambda i: table.lines[i].groups):
@@ -235,7 +235,7 @@ def _latex_blocks(table: Table) -> tuple[list[str], list[list[list[str]]]]:
             places = ["" if head in NOTES else _ascii(table.lines[i][head].note) for head in columns]
             block += [[INDENT + texts[0], *texts[1:]], *[places] * any(places)]
         blocks.append(block)
-    return list(columns), blocks
+    return {head: sides[head] for head in columns}, blocks
 
 
 def _latex_labels(lines: Sequence[TableLine]) -> list[str]:
@@ -260,17 +260,17 @@ def _pages(blocks: Sequence[list[list[str]]]) -> list[list[list[str]]]:
     return pages
 
 
-def _latex_grid(page: Sequence[list[str]], heads: Sequence[str]) -> str:
+def _latex_grid(page: Sequence[list[str]], sides: Mapping[str, str]) -> str:
     """Lines as a tabular; what has but one cell stands across all columns, a family under a rule."""
-    sides = ["left" if head in WORD_COLUMNS else "right" for head in heads]
-    body = [line + [""] * (len(heads) - len(line)) for line in page]
-    text = tabulate(body, heads, "latex_booktabs", disable_numparse=True, colalign=sides).replace("|", r"\textbar{}")
+    width = len(sides)
+    body = [line + [""] * (width - len(line)) for line in page]
+    text = tabulate(body, list(sides), "latex_booktabs", disable_numparse=True, colalign=list(sides.values()))
     lines: list[str] = []
-    for line in (" ".join(line.split()) for line in text.splitlines()):
+    for line in (" ".join(line.split()) for line in text.replace("|", r"\textbar{}").splitlines()):
         if form := ACROSS.get(line[0]):
             lines += [r"\midrule"] * (line[0] == FAMILY and lines[-1] != r"\midrule")
-            content = line[1:].removesuffix(r"\\").rsplit("&", len(heads) - 1)[0].strip()
-            line = rf"\multicolumn{{{len(heads)}}}{{l}}{{{form % content}}} \\"
+            content = line[1:].removesuffix(r"\\").rsplit("&", width - 1)[0].strip()
+            line = rf"\multicolumn{{{width}}}{{l}}{{{form % content}}} \\"
         lines.append(line.replace(INDENT, r"\quad "))
     return "\n".join(lines)
 

@@ -147,7 +147,7 @@ def against(how: str, row: Row | None, measured: Mapping) -> str:
     """A rate beside what permuted labels give, and its word: or that it was not measured."""
     if row is None or row.key not in measured:
         return f"{how} {'not measured' if row is None or row.status == OK else row.status}"
-    null = f", permuted labels {percent(row.null)}" if finite((row.null or {}).get("value")) is not None else ""
+    null = f", permuted labels {percent(row.null)}" if percent(row.null) else ""
     return f"{how} {percent(row.measured)}{null}: {verdict(row)}"
 
 

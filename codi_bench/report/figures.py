@@ -108,7 +108,7 @@ def sae(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Figure
         panels.append(Panel(model, "held-out accuracy, %", places, [Series("", [*accuracy.values()])], band=band_of(row, 100)))
         panels.append(Panel(model, "held-out AUC", places, [Series("", auc_marks)], "", band=auc and band_of(auc, 1)))
         parts = [", ".join(f"{SETS[name].split()[0]} {number_text(mark.value, ' %')}" for name, mark in accuracy.items())]
-        null = f"SAE on permuted labels {percent(row.null)}: " if finite((row.null or {}).get("value")) is not None else ""
+        null = f"SAE on permuted labels {percent(row.null)}: " if percent(row.null) else ""
         parts.append(f"{null}{verdict(row)}")
         if gain:
             over = gain.detail.get("over")

@@ -36,7 +36,6 @@ RECORD = (
 PAGE = "report.html"
 FILES = {"report.md": markdown, "report.txt": plain_text, "report.csv": csv_text, "report.tex": latex}
 HEADS = {"measured": "measured\n[95 %]", "null": "null\n[95 %]", "regression": "rec."}
-WORD_COLUMNS = ("reproduction", "validity", "regression")
 # how narrow a column can be made: from which step on an interval stands under its number; the last leaves out bands of nulls
 BREAKS, WITHOUT_BANDS = {"null": 2, "measured": 3}, 4
 
@@ -157,7 +156,7 @@ def _columns_at(step: int, table: Table, lines: list[TableLine]) -> list[Termina
         if any(texts):  # an older run has neither nulls nor words
             head = HEADS.get(name, name.replace(" reported", "\nreported"))
             head = "null" if name == "null" and step >= WITHOUT_BANDS else head
-            marked = [(_colour if name in WORD_COLUMNS else escape)(text) for text in texts]
+            marked = [(_colour if column.side == "left" else escape)(text) for text in texts]
             columns.append(_column(head, texts, marked, column.side))
     return columns
 

@@ -75,10 +75,6 @@ class Table:
     group_heads: tuple[str, ...] = ()
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    def empty(self, head: str) -> bool:
-        """Has no line anything in that column?"""
-        return all(line[head] == Cell() for line in self.lines)
-
 
 def results_table(rows: Sequence[Row], environment: dict, model: str, notes: Mapping[str, Sequence[str]] | None = None) -> Table:
     """One model's table, family after family of claims; of no model (""), what the study printed. notes: by family."""
