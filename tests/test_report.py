@@ -18,7 +18,7 @@ from codi_bench.report import render as rendering
 from codi_bench.report.audit import evidence, says, without_word
 from codi_bench.report.contents import model_table, report_of
 from codi_bench.report.render import FILES, next_steps, render, terminal
-from codi_bench.report.sentences import blocked_or_not_run, counts
+from codi_bench.report.sentences import blocked_or_not_run, counts, winners
 from codi_bench.report.table import CAME_OUT, CAME_OUT_LEGEND, LEGEND, SYMBOLS, WORDS, WORDS_LEGEND, number, place
 from codi_bench.report.takeaways import FALLS, OPEN, takeaways
 
@@ -102,27 +102,24 @@ def test_the_n_that_would_decide_stands_on_the_sound_line_alone():
     assert in_one([reported, sound]).count("n ≥ 1140") == 1
 
 
-MARKS = {
-    "=": {"regression": "SAME"},
-    "✗": {"regression": "DRIFTED", "reason": "moved"},
-    "?": {"regression": "UNCHECKED"},
-    "■": {"status": "blocked", "reason": "a control fails"},
-    "■ ✗": {"status": "blocked", "reason": "vanished", "regression": "DRIFTED"},
-}
-
-
-@pytest.mark.parametrize("mark", MARKS)
 @pytest.mark.parametrize("protocol", ["reported", "sound"])
-def test_every_status_is_shown_under_both_protocols(mark, protocol):
-    bad = row(metric="max", protocol=protocol, **MARKS[mark])
-    rows = [PROBES, replace(HELD_OUT, metric="std"), bad]
+@pytest.mark.parametrize(
+    ("mark", "word", "given"),
+    [
+        ("✗", "DRIFTED", {"regression": "DRIFTED"}),
+        ("?", "UNCHECKED", {"regression": "UNCHECKED"}),
+        ("■", "BLOCKED", {"status": "blocked"}),
+        ("■ ✗", "BLOCKED, DRIFTED", {"status": "blocked", "regression": "DRIFTED"}),
+    ],
+)
+def test_every_status_is_shown_under_both_protocols(mark, word, given, protocol):
+    rows = [PROBES, replace(HELD_OUT, metric="std"), row(metric="max", protocol=protocol, reason="why", **given)]
     line = next(line for line in lines_of(rows) if line.strip().startswith("max"))
     assert line.endswith(f" {mark}") and ("soundly" in line) == (protocol == "sound")
-    text, word = markdown(rows), bad.status.upper() if bad.status != "ok" else bad.regression
-    assert any(cells_of(line)[-1].startswith(f"{mark} {word}") for line in text.splitlines() if "| max, %" in line)
-    soundly = ", soundly" if protocol == "sound" else ""
-    assert (f"- probe-accuracy on gpt2-mini{soundly}: {bad.reason}" in text) == ("✗" in mark)
-    assert (f"■ blocked gpt2-mini: 1 claim{soundly}: {bad.reason}" in text) == ("■" in mark)
+    text, soundly = markdown(rows), ", soundly" if protocol == "sound" else ""
+    assert any(cells_of(line)[-1] == f"{mark} {word}" for line in text.splitlines() if "| max, %" in line)
+    assert (f"- probe-accuracy on gpt2-mini{soundly}: why" in text) == ("✗" in mark)
+    assert (f"■ blocked gpt2-mini: 1 claim{soundly}: why" in text) == ("■" in mark)
 
 
 def test_a_claim_without_any_number_has_its_status_on_every_line():
@@ -227,16 +224,13 @@ def test_no_line_is_wider_than_a_hundred_columns(columns, monkeypatch):
 
 
 @pytest.mark.parametrize("word", CAME_OUT)
-def test_a_reproduction_is_shown_where_there_is_one_and_no_number_is_cut(word):
+def test_no_number_is_cut_where_there_are_reproductions_too(word):
     wide = {**WIDEST, "reported": value(0.98), "validity": "UNDERPOWERED", "detail": {"decide": 123456, "fragile": True}}
-    rows = [
-        row("probe-best", "gpt2", "explained_variance", protocol, reproduction=word, **wide) for protocol in ("reported", "sound")
-    ]
+    rows = [row("probe-best", "gpt2", "explained_variance", how, reproduction=word, **wide) for how in ("reported", "sound")]
     rows.append(row("ablation", "gpt2", "drop_all", "sound", **wide, unit="points"))
     assert max(map(len, lines_of(rows))) <= 100
-    parts = ("-99.9", "-1.0", "[-100.0, -99.8]", "1319", "n ≥ 123456", "… UNDERPOWERED*", word.split()[-1], "reproduction")
-    assert all(part in in_one(rows) for part in (*parts, f"{CAME_OUT[word]} {word.split()[0]}"))
-    assert "reproduction" not in in_one([PROBES, HELD_OUT])
+    parts = ("-99.9", "-1.0", "[-100.0, -99.8]", "1319", "n ≥ 123456", "… UNDERPOWERED*", word.split()[-1], CAME_OUT[word])
+    assert all(part in in_one(rows) for part in parts)
 
 
 @pytest.mark.parametrize("watched", [False, True])
@@ -257,26 +251,16 @@ def test_markup_in_rows_is_text():
     assert r"| a\|\*b\*, %" in "".join(lines) and len({line.replace(r"\|", "").count("|") for line in lines}) == 1
 
 
-def test_winners_notes_and_reproductions_stay():
+def test_winners_of_a_claim_share_a_line_and_an_auc_has_its_own_unit():
     accuracy = {"claim": "task-accuracy", "metric": "accuracy", "unit": "fraction", "test": "McNemar", "models": ["a", "b"]}
     lost = accuracy | {"winner": "b", "p": 0.001, "difference": value(-0.052, -0.1, -0.01)}
     equal = accuracy | {"models": ["a", "c"], "winner": None, "p": 0.5, "difference": value(0.001, -0.04, 0.05)}
-    tau = accuracy | {"claim": "spread", "metric": "tau", "unit": "points", "test": "two estimates", "winner": None}
-    tau |= {"p": None, "difference": value(1.5, -2.0, 3.5)}
     auc = accuracy | {"metric": "auc", "claim": "probe-best", "winner": "a", "p": 0.01, "difference": value(0.052, 0.01, 0.1)}
-    winner = {"1": lost, "2": tau, "3": auc}
-    rows = [
-        replace(HELD_OUT, detail={"note": "one split"}),
-        row(model="gpt2", reported=value(0.9206), reproduction="INCONCLUSIVE", detail={"reproduction": "too few"}),
+    assert winners({"winners": {"1": lost, "2": equal, "3": auc}}) == [
+        "winner, task-accuracy accuracy: b (a - b = -5.2 [-10.0, -1.0] points, p = 0.001); "
+        "none (a - c = +0.1 [-4.0, +5.0] points, p = 0.5); McNemar",
+        "winner, probe-best auc: a (a - b = +0.052 [+0.010, +0.100], p = 0.01); McNemar",
     ]
-    for text in ("\n".join(lines_of(rows, winners=winner)), markdown(rows, environment(winners=winner))):
-        assert "winner, task-accuracy accuracy: b (a - b = -5.2 [-10.0, -1.0] points, p = 0.001); McNemar" in text
-        assert "winner, spread tau: none (a - b = +1.5 [-2.0, +3.5] points); two estimates" in text
-        assert "winner, probe-best auc: a (a - b = +0.052 [+0.010, +0.100], p = 0.01)" in text
-        assert "note, probe-accuracy on gpt2-mini: mean, soundly: one split" in text
-        assert "INCONCLUSIVE" in text
-    pairs = in_one(rows, winners=winner | {"4": equal})
-    assert "points, p = 0.001); none (a - c = +0.1 [-4.0, +5.0] points, p = 0.5)" in pairs
 
 
 def test_claims_stand_under_their_family_with_its_winner():
