@@ -36,9 +36,9 @@ def says(rows: Sequence[Row], environment: dict, *, listed: bool = True) -> list
     return sentences
 
 
-def headline(held: dict[tuple[str, str], Row], environment: dict, *, others: bool) -> list[str]:
+def headline(rows: dict[tuple[str, str], Row], environment: dict, *, others: bool) -> list[str]:
     """The numbers that the study opens with, the protocol behind them, what noise gives under it, and whether they got a word."""
-    by_model = {model: row for model in REPORTING if (row := held.get((model, REPORTED))) and row.reported}
+    by_model = {model: row for model in REPORTING if (row := rows.get((model, REPORTED))) and row.reported}
     noise = (environment.get("noise") or {}).get("text")
     if not by_model:
         return [noise] if noise else []
@@ -83,15 +83,15 @@ def probes(model: str, reported: Row | None, sound: Row | None) -> list[str]:
     return [f"{model}: {'. '.join(parts)}."] if parts else []
 
 
-def words(model: str, mine: Sequence[Row], environment: dict) -> list[str]:
+def words(model: str, rows: Sequence[Row], environment: dict) -> list[str]:
     """Which claims of one model got which word, as the study measured them (its own null's ARTEFACT) and soundly.
 
     Metrics are named where those of a claim got different words, or only some of them got one.
     """
-    verdict_rows, lists = list(own_words(mine, environment)), []
+    verdict_rows, lists = list(own_words(rows, environment)), []
     for protocol, outcomes, opening in ((REPORTED, ("ARTEFACT",), "as the study measured, "), (SOUND, WORDS, "soundly, ")):
         for word in outcomes:
-            other_claims = {row.claim for row in mine if row.protocol == protocol and row.validity != word}
+            other_claims = {row.claim for row in rows if row.protocol == protocol and row.validity != word}
             metrics = _metrics(
                 (row for row in verdict_rows if (row.protocol, row.validity, row.status) == (protocol, word, OK)), other_claims
             )

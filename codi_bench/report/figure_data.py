@@ -76,7 +76,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class FigurePlan:
-    """A figure to be drawn by draw(figure, panels): findings one a model, panels or grids, and the height in inches."""
+    """A figure to be drawn by draw(figure, panels): a finding a model (none: no data), panels or grids, the height in inches."""
 
     name: str
     findings: list[str]

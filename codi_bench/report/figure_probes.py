@@ -33,7 +33,7 @@ STAR = f"★ p ≤ {ALPHA} on both tests, corrected over cells: labels permuted,
 NO_STAR = "No stars: these results hold no corrected tests of the cells"
 
 
-def headline(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan | None:
+def headline(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan:
     """The study's probe number by its own protocol and held out, each with its null, beside what was published."""
     claim, metric = HEADLINE
     points = [(place, 0, mark) for place, mark in published(rows, claim, metric, " %").items()]
@@ -52,10 +52,10 @@ def headline(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> F
         "Published numbers are for reference: they belong to the models named."
     )
     panels = [Panel("", "mean probe accuracy, %", *one_each(points, hollow=True))]
-    return FigurePlan("headline", findings, caption, panels, plots.dots, 1.2 + 0.34 * len(points)) if findings else None
+    return FigurePlan("headline", findings, caption, panels, plots.dots, 1.2 + 0.34 * len(points))
 
 
-def cells(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan | None:
+def cells(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan:
     """Accuracy of every cell, as the study measured it beside held out."""
     grids, findings, any_tests = [], [], False
     for model in models:
@@ -72,8 +72,6 @@ def cells(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Figu
             any_tests = True
             finding += f"; {sum(map(sum, pair[1].starred))} of {sum(map(len, pair[1].cells))} cells pass both corrected tests"
         findings.append(finding)
-    if not findings:
-        return None
     note = STAR if any_tests else NO_STAR
     caption = (
         "Probe accuracy in percent by layer and latent position, one colour scale for all. Left: as the study measured, fitted "
@@ -109,7 +107,7 @@ def _passes(test: Sequence, y: int, x: int) -> bool:
     return p is not None and p <= ALPHA
 
 
-def spread(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan | None:
+def spread(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan:
     """How unlike the cells are: as the study measured it, and what is left when sampling error is taken off."""
     findings, study_points, sound_points = [], [], []
     for model in models:
@@ -135,7 +133,7 @@ def spread(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Fig
         "its 95 % interval. Sampling error: the std that equal cells would show at this n."
     )
     height = 1.45 + sum(0.45 + 0.27 * len(panel.places) for panel in panels)
-    return FigurePlan("spread", findings, caption, panels, plots.dots, height) if panels else None
+    return FigurePlan("spread", findings, caption, panels, plots.dots, height)
 
 
 def _sound_spread(model: str, tau: Row, std: Row | None) -> list[tuple[str, int, Mark]]:
@@ -146,12 +144,10 @@ def _sound_spread(model: str, tau: Row, std: Row | None) -> list[tuple[str, int,
     return points + ([(f"{model}, sampling error", 2, Mark(error))] if error is not None else [])
 
 
-def values(by_model: Mapping[str, dict]) -> FigurePlan | None:
+def values(by_model: Mapping[str, dict]) -> FigurePlan:
     """Which step's value can be read at which latent position: a row of panels a model, one a step."""
     entries = {model: entry for model, entry in sorted(by_model.items()) if any(map(_cells, entry.get("steps") or []))}
-    if not entries:
-        return None
-    columns = max(len(entry["steps"]) for entry in entries.values())
+    columns = max((len(entry["steps"]) for entry in entries.values()), default=1)
     panels, findings = [], []
     for model, entry in entries.items():
         steps = [(step.get("step", i), step) for i, step in enumerate(entry["steps"], 1)]

@@ -62,7 +62,7 @@ def plans(rows: Sequence[Row], environment: dict) -> list[FigurePlan]:
     models = [model for model in measured_models(rows) if any(key[1] == model for key in measured)]
     makers = (figure_probes.headline, figure_probes.cells, figure_probes.spread, sae, ablation, steps)
     candidates = [maker(rows, measured, models) for maker in makers]
-    return [plan for plan in (*candidates, figure_probes.values(environment.get("values") or {})) if plan]
+    return [plan for plan in (*candidates, figure_probes.values(environment.get("values") or {})) if plan.findings]
 
 
 def write_figures(drawn: Sequence[Figure], folder: Path) -> list[Path]:
@@ -93,7 +93,7 @@ def _wrap(finding: str) -> list[str]:
     return pieces[:1] + [4 * HARD + line for line in pieces[1:]]
 
 
-def sae(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan | None:
+def sae(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan:
     """Held-out error prediction from SAE features beside everything simpler."""
     panels: list[Panel] = []
     findings: list[str] = []
@@ -121,10 +121,10 @@ def sae(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Figure
         "permuted labels. Whiskers: 95 % intervals."
     )
     draw = partial(plots.dots, columns=2)
-    return FigurePlan("sae-error-prediction", findings, caption, panels, draw, 0.6 + 0.8 * len(panels)) if panels else None
+    return FigurePlan("sae-error-prediction", findings, caption, panels, draw, 0.6 + 0.8 * len(panels))
 
 
-def ablation(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan | None:
+def ablation(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan:
     """What each place costs when it alone is replaced, by replacement, and what the study's protocol gives."""
     panels, findings = [], []
     for model in models:
@@ -155,7 +155,7 @@ def ablation(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> F
         "intervals; direct: later latents kept. Title and symbols judge the mean (at bot, where a mean or another problem's "
         "would change nothing, zero). Diamonds: the study's own protocol, which zeroes the next input too."
     )
-    return FigurePlan("ablation", findings, caption, panels, plots.bars, 0.8 + 1.75 * len(panels)) if panels else None
+    return FigurePlan("ablation", findings, caption, panels, plots.bars, 0.8 + 1.75 * len(panels))
 
 
 def _replacements(names: Sequence[str], sound: Mapping[str, Row]) -> list[Series]:
@@ -174,7 +174,7 @@ def _n(rows: Collection[Row]) -> str:
     return f" (n = {counts.pop()})" if len(counts) == 1 and None not in counts else ""
 
 
-def steps(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan | None:
+def steps(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan:
     """Task accuracy by the number of steps that a problem takes."""
     marks_by_model: dict[str, dict[int, Mark]] = {}
     findings: list[str] = []
@@ -192,8 +192,6 @@ def steps(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Figu
         findings.append(f"{model}, by steps: {', '.join(ends)}; overall {percent(row.measured)}{constant}: {verdict(row)}")
         if null is not None:
             constants.setdefault(100 * null, []).append(model)
-    if not marks_by_model:
-        return None
     counts = sorted({count for marks in marks_by_model.values() for count in marks})
     series = [Series(model, [marks.get(count) for count in counts]) for model, marks in marks_by_model.items()]
     suffixes = {
