@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from codi_bench.records.results import Row
 from codi_bench.report import sentences
+from codi_bench.report.audit import says
 from codi_bench.report.table import Table, by_family, measured_models, results_table
 from codi_bench.report.takeaways import Takeaway, takeaways
 
@@ -15,7 +16,7 @@ from codi_bench.report.takeaways import Takeaway, takeaways
 class Report:
     """Tables by model (where nothing was measured one of no model, "", with what the study printed), and what stands beside them.
 
-    families: of the claims, a family at a time, in the source's order.
+    families: of the claims, a family at a time, in the source's order. audit: what it says where the takeaways stand beside it.
     """
 
     rows: Sequence[Row]
@@ -23,6 +24,7 @@ class Report:
     families: Mapping[str, str]
     tables: Mapping[str, Table]
     takeaways: Sequence[Takeaway]
+    audit: Sequence[str]
     winners: Sequence[str]
     notes: Sequence[str]
     reproductions: Sequence[str]
@@ -44,6 +46,7 @@ def report_of(rows: Sequence[Row], environment: dict) -> Report:
         families=dict(by_family(rows, environment)),
         tables={model: model_table(rows, environment, model) for model in measured_models(rows) or [""]},
         takeaways=takeaways(rows, environment),
+        audit=says(rows, environment, listed=False),
         winners=sentences.winners(environment),
         notes=sentences.notes(rows),
         reproductions=sentences.reproductions(rows),

@@ -13,7 +13,7 @@ from tabulate import LATEX_ESCAPE_RULES, tabulate
 
 from codi_bench.records.results import Row, finite
 from codi_bench.report import takeaways
-from codi_bench.report.audit import evidence, says, without_word
+from codi_bench.report.audit import evidence, without_word
 from codi_bench.report.contents import Report
 from codi_bench.report.table import (
     CAME_OUT_LEGEND,
@@ -73,8 +73,8 @@ def markdown(report: Report) -> str:
         "",
         *_list([*report.winners, *report.notes]),
     ]
-    if sentences := says(rows, environment, listed=False):
-        parts += ["## What the audit says", "", *_list(sentences)]
+    if report.audit:
+        parts += ["## What the audit says", "", *_list(report.audit)]
     parts += [*_evidence(report), *_reproductions(rows), *_protocols(environment)]
     parts += ["", "## Drifted", "", *_list(report.drifted or ["nothing"])]
     parts += ["## Not measured", "", *_list(report.unmeasured or ["nothing"])]

@@ -11,7 +11,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from codi_bench.records.results import NOT_RUN, OK, Row
-from codi_bench.report.audit import says
 from codi_bench.report.contents import Report
 from codi_bench.report.strips import PROTOCOLS, WIDTH, strips
 from codi_bench.report.table import (
@@ -66,7 +65,6 @@ def page(report: Report, drawn: Sequence[Figure] = ()) -> str:
         report=report,
         environment=environment,
         versions={key: text for key, text in environment.items() if isinstance(text, str) and key != "date"},
-        sentences=says(report.rows, environment, listed=False),
         takeaways={
             group: [
                 (takeaway, _models_of(takeaway, report.takeaways)) for takeaway in report.takeaways if takeaway.group == group
