@@ -24,17 +24,6 @@ def die_once(marker: str, number: int) -> dict:
     return {"number": number}
 
 
-def die(number: int) -> dict:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def note(log: str, name: str, seconds: float = 0) -> dict:
-    with open(log, "a") as file:
-        file.write(f"{name}\n")
-    time.sleep(seconds)
-    return {"name": name}
-
-
 def train_or_die(location: str, family: str, width: int, seed: int, phases: list, dtype: str, weights: str, work: str) -> dict:
     """A made-up training; that of seed 1 kills its own process the first time."""
     marker = Path(work).parent / f"{family}-w{width}-s{seed}"

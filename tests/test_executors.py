@@ -1,4 +1,4 @@
-"""Tasks on a pool of processes and on a local Ray cluster: order, failures, lost workers, and what a task costs."""
+"""Tasks on a pool of processes and on a local Ray cluster: failures, lost workers, and what a task costs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import sweep_tasks as tasks_module
 
 from codi_bench.errors import CodiBenchError
-from codi_bench.sweep.executors import RETRIES, LostWorkerError, ProcessPool, RayCluster, Resources, Task, run_all
+from codi_bench.sweep.executors import RETRIES, LostWorkerError, ProcessPool, RayCluster, Task, run_all
 from codi_bench.sweep.results import SweepResults
 
 HAS_RAY = find_spec("ray") is not None
@@ -37,24 +37,10 @@ def test_every_task_ends_once_with_its_result(executor):
     assert results(found) == {f"t{i}": 2 * i for i in range(20)} and len(found) == 20
 
 
-def test_a_task_waits_for_those_before_it(executor, tmp_path):
-    log = tmp_path / "log"
-    given = [Task("c", tasks_module.note, {"log": str(log), "name": "c"}, after=("a", "b"))]
-    given += [Task(name, tasks_module.note, {"log": str(log), "name": name, "seconds": 0.2}) for name in "ab"]
-    assert [ended.task.name for ended in run_all(given, executor)][-1] == "c"
-    assert log.read_text().split()[-1] == "c"
-
-
-def test_what_a_task_raises_ends_it_and_what_waits_for_it_and_nothing_else(executor):
-    given = [
-        Task("bad", tasks_module.fail, {"number": 3}),
-        Task("behind", tasks_module.double, {"number": 1}, after=("bad",)),
-        Task("further", tasks_module.double, {"number": 1}, after=("behind",)),
-        Task("good", tasks_module.double, {"number": 5}),
-    ]
+def test_what_a_task_raises_ends_it_and_nothing_else(executor):
+    given = [Task("bad", tasks_module.fail, {"number": 3}), Task("good", tasks_module.double, {"number": 5})]
     found = results(run_all(given, executor))
     assert found["good"] == 10 and "no luck with 3" in found["bad"]
-    assert found["behind"].startswith("waits for bad, which failed") and found["further"].startswith("waits for bad")
 
 
 def test_a_lost_worker_costs_its_tasks_another_try_and_nothing_else(executor, tmp_path):
@@ -63,46 +49,22 @@ def test_a_lost_worker_costs_its_tasks_another_try_and_nothing_else(executor, tm
     assert results(run_all(given, executor)) == {"dies": 7} | {f"t{i}": 2 * i for i in range(6)}
 
 
-def test_a_task_that_kills_every_worker_fails_in_the_end(executor):
-    (ended,) = run_all([Task("deadly", tasks_module.die, {"number": 1})], executor)
-    assert isinstance(ended.error, LostWorkerError) and RETRIES == 3
-    assert results(run_all([Task("after", tasks_module.double, {"number": 4})], executor)) == {"after": 8}
-
-
-def test_a_task_that_kills_every_worker_costs_the_others_nothing(executor):
+def test_a_task_that_kills_every_worker_fails_in_the_end_and_costs_the_others_nothing(executor):
     given = [Task("deadly", tasks_module.die_slowly, {"number": 1})]
     given += [Task(f"t{i}", tasks_module.double, {"number": i}) for i in range(11)]
     found = {ended.task.name: ended for ended in run_all(given, executor)}
-    assert isinstance(found["deadly"].error, LostWorkerError)
-    assert {name: each.result["number"] for name, each in found.items() if name != "deadly"} == {
-        f"t{i}": 2 * i for i in range(11)
-    }
+    assert isinstance(found.pop("deadly").error, LostWorkerError) and RETRIES == 3
+    assert results(found.values()) == {f"t{i}": 2 * i for i in range(11)}
+    assert results(run_all([Task("after", tasks_module.double, {"number": 4})], executor)) == {"after": 8}
 
 
 def test_a_task_that_no_cluster_could_run_is_refused(executor):
-    big = [Task("big", tasks_module.double, {"number": 1}, Resources(cpus=999))]
+    big = [Task("big", tasks_module.double, {"number": 1}, cpus=999)]
     if isinstance(executor, ProcessPool):  # which counts workers, not cores
         assert results(run_all(big, executor)) == {"big": 2}
         return
     with pytest.raises(CodiBenchError, match="asks for 999 cores .* ask for less"):
         list(run_all(big, executor))
-
-
-def test_tasks_that_can_never_run_are_refused_before_any_does():
-    class Never:
-        def submit(self, task):
-            raise AssertionError("a task was run")
-
-    def task(name, *after):
-        return Task(name, tasks_module.double, {"number": 1}, after=after)
-
-    for given, message in (
-        ([task("a"), task("a")], "two tasks have one name"),
-        ([task("a", "b")], "waits for b, which is no task"),
-        ([task("a", "b"), task("b", "a"), task("c")], "wait for each other: a, b"),
-    ):
-        with pytest.raises(CodiBenchError, match=message):
-            list(run_all(given, Never()))
 
 
 def test_without_ray_the_mend_is_said(monkeypatch):

@@ -1,7 +1,7 @@
 """Where tasks run: a pool of processes on this machine, or a Ray cluster. One small interface, the same results.
 
 A task is a function of the package with JSON arguments that gives a JSON result, and says what it needs. Where its worker is lost
-it is run again; what it raises itself ends it, and those that wait for it, and the rest goes on.
+it is run again; what it raises itself ends it, and the rest goes on.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -27,22 +27,17 @@ class LostWorkerError(CodiBenchError):
 
 
 @dataclass(frozen=True)
-class Resources:
-    """What one task takes: cores, and memory in gigabytes (0: not asked for)."""
-
-    cpus: float = 1
-    memory_gb: float = 0
-
-
-@dataclass(frozen=True)
 class Task:
-    """`function(**arguments)`, once every task named in `after` is done. The function is found by its module and name."""
+    """`function(**arguments)`: the function is found by its module and name.
+
+    cpus, memory_gb: what it asks a cluster for; 0 GB: not asked for.
+    """
 
     name: str
     function: Callable[..., dict]
     arguments: dict
-    resources: Resources = Resources()
-    after: tuple[str, ...] = ()
+    cpus: float = 1
+    memory_gb: float = 0
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ class Ended:
 
 
 class Executor(Protocol):
-    """Runs single tasks; `run_all` decides which."""
+    """Runs single tasks; `run_all` counts their tries."""
 
     def submit(self, task: Task) -> None:
         """Begin a task, now or when there is room for it."""
@@ -68,55 +63,22 @@ class Executor(Protocol):
 
 
 def run_all(tasks: Sequence[Task], executor: Executor) -> Iterator[Ended]:
-    """Every task as it ends, in an order that `after` allows; a task that waits for a failed one fails with it.
+    """Every task as it ends; one whose worker is lost has RETRIES further tries.
 
-    Raises CodiBenchError where names repeat, or a task waits for one that there is not, or for itself.
+    Counted here also for Ray, whose own retries have no end where a worker is out of memory.
     """
-    waiting = {task.name: task for task in tasks}
-    _check(tasks, waiting)
-    successes: set[str] = set()
-    losses = dict.fromkeys(waiting, 0)
-    running = 0
-    while waiting or running:
-        ready = [task for task in waiting.values() if successes.issuperset(task.after)]
-        for task in ready:
-            executor.submit(waiting.pop(task.name))
-            running += 1
-        outcome = executor.next_ended()
-        running -= 1
-        name = outcome.task.name
-        if isinstance(outcome.error, LostWorkerError) and losses[name] < RETRIES:
-            losses[name] += 1
-            waiting[name] = outcome.task
-            continue
-        yield outcome
-        if outcome.error is None:
-            successes.add(name)
-            continue
-        for orphan in _dependents(name, waiting):
-            yield Ended(waiting.pop(orphan), error=CodiBenchError(f"waits for {name}, which failed: {outcome.error}"))
-
-
-def _check(tasks: Sequence[Task], by_name: dict[str, Task]) -> None:
-    if len(by_name) != len(tasks):
-        raise CodiBenchError("two tasks have one name")
+    losses: Counter[str] = Counter()
     for task in tasks:
-        if missing := set(task.after) - by_name.keys():
-            raise CodiBenchError(f"task {task.name} waits for {min(missing)}, which is no task")
-    dependencies = {name: set(task.after) for name, task in by_name.items()}
-    while ready := [name for name, after in dependencies.items() if not after & dependencies.keys()]:
-        for name in ready:
-            del dependencies[name]
-    if dependencies:
-        raise CodiBenchError(f"tasks wait for each other: {', '.join(sorted(dependencies))}")
-
-
-def _dependents(name: str, waiting: dict[str, Task]) -> list[str]:
-    """Tasks that wait for one, directly or through others."""
-    chain = {name}
-    while further := {task.name for task in waiting.values() if chain & set(task.after)} - chain:
-        chain |= further
-    return [dependent for dependent in waiting if dependent in chain - {name}]
+        executor.submit(task)
+    running = len(tasks)
+    while running:
+        outcome = executor.next_ended()
+        if isinstance(outcome.error, LostWorkerError) and losses[outcome.task.name] < RETRIES:
+            losses[outcome.task.name] += 1
+            executor.submit(outcome.task)
+        else:
+            running -= 1
+            yield outcome
 
 
 @dataclass
@@ -206,16 +168,14 @@ class RayCluster:
             raise CodiBenchError(f"--ray {self.address}: no cluster can be reached there ({error})") from error
 
     def submit(self, task: Task) -> None:
-        request, capacity = task.resources, self.ray.cluster_resources()
-        if request.cpus > capacity.get("CPU", 0) or request.memory_gb * 2**30 > capacity.get("memory", 0):
-            size = f"{capacity.get('CPU', 0):g} and {capacity.get('memory', 0) / 2**30:.1f}"
+        capacity = self.ray.cluster_resources()
+        cpus, memory_gb = capacity.get("CPU", 0), capacity.get("memory", 0) / 2**30
+        if task.cpus > cpus or task.memory_gb > memory_gb:
             raise CodiBenchError(
-                f"{task.name} asks for {request.cpus:g} cores and {request.memory_gb:g} GB, and the cluster has {size}: it would "
-                "wait for ever; ask for less"
+                f"{task.name} asks for {task.cpus:g} cores and {task.memory_gb:g} GB, and the cluster has {cpus:g} and "
+                f"{memory_gb:.1f}: it would wait for ever; ask for less"
             )
-        options = {"num_cpus": request.cpus, "max_retries": 0}  # `run_all` counts the tries
-        if request.memory_gb:
-            options["memory"] = int(request.memory_gb * 2**30)
+        options = {"num_cpus": task.cpus, "memory": int(task.memory_gb * 2**30) or None, "max_retries": 0}
         if task.function not in self.functions:
             self.functions[task.function] = self.ray.remote(task.function)
         reference = self.functions[task.function].options(name=task.name, **options).remote(**task.arguments)

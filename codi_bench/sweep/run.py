@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import combinations
 
 from codi_bench.errors import CodiBenchError
@@ -13,7 +14,7 @@ from codi_bench.models.codi import Codi
 from codi_bench.models.model import Model
 from codi_bench.store.code import code_hash
 from codi_bench.sweep.auditing import audit_one, compare_one
-from codi_bench.sweep.executors import Ended, Executor, Resources, Task, run_all
+from codi_bench.sweep.executors import Executor, Task, run_all
 from codi_bench.sweep.members import PHASES, Member, recipe, snapshots
 from codi_bench.sweep.results import SweepResults
 from codi_bench.sweep.training import NUM_SCORED, choose_one, train_one
@@ -31,10 +32,6 @@ class Settings:
     dtype: str = "float32"
     cpus: float = 1
     memory_gb: float = 0
-
-    @property
-    def resources(self) -> Resources:
-        return Resources(self.cpus, self.memory_gb)
 
 
 @dataclass(frozen=True)
@@ -81,79 +78,58 @@ def sweep(
 
     told(text, done, total): called at the start of both stages and as tasks end.
     """
-    results = SweepResults(location)
-    failures: dict[str, str] = {}
     if settings.n > NUM_SCORED:
         raise CodiBenchError(f"{settings.n} problems are asked for, and a sweep scores {NUM_SCORED}: give a smaller --n")
+    failures: dict[str, str] = {}
+
+    def stage(name: str, function: Callable[..., dict], jobs: dict[str, dict]) -> dict[str, dict]:
+        """The result of each job, from the location or done now. jobs: arguments by name."""
+        tasks = {
+            job: Task(f"{name}/{job}", function, {"location": location, **arguments}, settings.cpus, settings.memory_gb)
+            for job, arguments in jobs.items()
+        }
+        by_name = _run_tasks(list(tasks.values()), SweepResults(location), executor, failures, partial(told, name))
+        return {job: by_name[task.name] for job, task in tasks.items() if task.name in by_name}
+
     digests = {
         member: _key(train_one, settings.dtype, asdict(recipe(member, settings.phases)), member.seed)[:16] for member in members
     }
-    training = {
-        f"trained/{member.name}": (
-            train_one,
-            {
-                **asdict(member),
-                "phases": [list(phase) for phase in settings.phases],
-                "dtype": settings.dtype,
-                "weights": f"weights/{member.name}-{digests[member]}",
-                "work": f"{work}/{member.name}-{digests[member]}",
-            },
-        )
+    weights = {member: f"weights/{member.name}-{digests[member]}" for member in members}
+    trainings = {
+        member.name: {
+            **asdict(member),
+            "phases": [list(phase) for phase in settings.phases],
+            "dtype": settings.dtype,
+            "weights": weights[member],
+            "work": f"{work}/{member.name}-{digests[member]}",
+        }
         for member in members
     }
-    training_results = _run_jobs(
-        training, location, results, executor, settings, failures, lambda done, total: told("trained", done, total)
-    )
-    ready = [member for member in members if f"trained/{member.name}" in training_results]
-    weights = {member: training[f"trained/{member.name}"][1]["weights"] for member in ready}
+    trained = stage("trained", train_one, trainings)
     checkpoints = snapshots(settings.phases)
-    choosing = {
-        f"chosen/{member.name}": (choose_one, {"weights": weights[member], "steps": list(checkpoints)}) for member in ready
+    choices = {
+        member.name: {"weights": weights[member], "steps": list(checkpoints)} for member in members if member.name in trained
     }
-    choices = _run_jobs(
-        choosing, location, results, executor, settings, failures, lambda done, total: told("chosen", done, total)
-    )
-    ready = [member for member in ready if f"chosen/{member.name}" in choices]
-    accuracy = {member: choices[f"chosen/{member.name}"]["choosing"] for member in ready}
+    chosen = stage("chosen", choose_one, choices)
+    ready = [member for member in members if member.name in chosen]
+    accuracy = {member: chosen[member.name]["choosing"] for member in ready}
     target = target_accuracy(list(accuracy.values())) if ready else None
     nearest = {} if target is None else {member: matched(accuracy[member], target) for member in ready}
     steps = {(member, which): step for member in ready for which, step in ((FINAL, max(checkpoints)), (MATCHED, nearest[member]))}
     numbers = {"n": settings.n, "permutations": settings.permutations}
-    audits = {
-        f"audited/{member.name}-{step}": (audit_one, {"weights": f"{weights[member]}/{step}", **numbers})
-        for (member, _), step in steps.items()
-    }
-    audit_results = _run_jobs(
-        audits, location, results, executor, settings, failures, lambda done, total: told("audited", done, total)
-    )
-    comparisons = {
-        f"compared/{one.name}-{other.name}": (
-            compare_one,
-            {"first": f"{weights[one]}/{max(checkpoints)}", "second": f"{weights[other]}/{max(checkpoints)}", **numbers},
-        )
-        for one, other in couples(ready)
-    }
-    comparison_results = _run_jobs(
-        comparisons, location, results, executor, settings, failures, lambda done, total: told("compared", done, total)
-    )
+    audits = {f"{member.name}-{step}": {"weights": f"{weights[member]}/{step}", **numbers} for (member, _), step in steps.items()}
+    audited = stage("audited", audit_one, audits)
+    last = {member: f"{weights[member]}/{max(checkpoints)}" for member in ready}
+    pairs = {f"{one.name}-{other.name}": (one, other) for one, other in couples(ready)}
+    comparisons = {name: {"first": last[one], "second": last[other], **numbers} for name, (one, other) in pairs.items()}
+    compared = stage("compared", compare_one, comparisons)
     return SweepFindings(
         tuple(
-            Audited(
-                member,
-                which,
-                step,
-                training_results[f"trained/{member.name}"]["parameters"],
-                accuracy[member][str(step)],
-                audit_results[name],
-            )
+            Audited(member, which, step, trained[member.name]["parameters"], accuracy[member][str(step)], audited[name])
             for (member, which), step in steps.items()
-            if (name := f"audited/{member.name}-{step}") in audit_results
+            if (name := f"{member.name}-{step}") in audited
         ),
-        tuple(
-            CheckpointComparison(one, other, comparison_results[name])
-            for one, other in couples(ready)
-            if (name := f"compared/{one.name}-{other.name}") in comparison_results
-        ),
+        tuple(CheckpointComparison(*pairs[name], result) for name, result in compared.items()),
         failures,
         target,
     )
@@ -177,44 +153,30 @@ def matched(choosing: dict[str, float], target: float) -> int:
     return min((abs(accuracy - target), int(steps)) for steps, accuracy in choosing.items())[1]
 
 
-def _run_jobs(
-    jobs: dict[str, tuple[Callable, dict]],
-    location: str,
-    results: SweepResults,
-    executor: Executor,
-    settings: Settings,
-    failures: dict[str, str],
-    report: Callable[[int, int], None],
+def _run_tasks(
+    tasks: Sequence[Task], results: SweepResults, executor: Executor, failures: dict[str, str], told: Callable[[int, int], None]
 ) -> dict[str, dict]:
-    """The result of each job, from the location or done now. A job: the task and its arguments.
+    """Results by task, those that are there and those that are made now; what fails goes to `failures`.
 
     Arguments name weights by what they were trained with, so that a result belongs to them alone.
     """
     keys = {
-        name: _key(function, {name: value for name, value in arguments.items() if name != "work"})
-        for name, (function, arguments) in jobs.items()
+        task.name: _key(
+            task.function, {name: value for name, value in task.arguments.items() if name not in ("location", "work")}
+        )
+        for task in tasks
     }
-    by_name = {name: result for name in jobs if (result := results.read(name, keys[name])) is not None}
-    report(len(by_name), len(jobs))
-    tasks = [
-        Task(name, function, {"location": location, **arguments}, settings.resources)
-        for name, (function, arguments) in jobs.items()
-        if name not in by_name
-    ]
-    for outcome in run_all(tasks, executor) if tasks else ():
-        _record(outcome, results, keys, by_name, failures)
-        report(len(by_name), len(jobs))
+    by_name = {task.name: result for task in tasks if (result := results.read(task.name, keys[task.name])) is not None}
+    told(len(by_name), len(tasks))
+    for outcome in run_all([task for task in tasks if task.name not in by_name], executor):
+        name = outcome.task.name
+        if outcome.result is None:
+            failures[name] = f"{type(outcome.error).__name__}: {outcome.error}"
+        else:
+            results.write(name, keys[name], outcome.result)
+            by_name[name] = outcome.result
+        told(len(by_name), len(tasks))
     return by_name
-
-
-def _record(outcome: Ended, results: SweepResults, keys: dict[str, str], by_name: dict, failures: dict[str, str]) -> None:
-    name = outcome.task.name
-    if outcome.error is not None:
-        failures[name] = f"{type(outcome.error).__name__}: {outcome.error}"
-        return
-    assert outcome.result is not None  # what has no error has a result
-    results.write(name, keys[name], outcome.result)
-    by_name[name] = outcome.result
 
 
 def _key(function: Callable, *arguments) -> str:
