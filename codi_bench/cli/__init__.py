@@ -11,11 +11,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
+from codi_bench.cli import options
 from codi_bench.cli.baselines import baselines_app
 from codi_bench.cli.cache import cache_app
-from codi_bench.cli.options import Base, BatchSize, Device, Dtype, LoraAlpha, ModelName, NumLatents, Out, ProblemFile, Protocol
 from codi_bench.cli.sweep import sweep
 from codi_bench.cli.train import losses, train
 from codi_bench.errors import CodiBenchError, one_line
@@ -36,15 +35,13 @@ def main() -> None:
     """Run a command; what a user can cause ends with one line and exit status 2."""
     try:
         app()
-    except CodiBenchError as error:
-        print(f"codi-bench: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:  # such as a disk that became full; what was there before is still whole
-        text = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
+    except (CodiBenchError, OSError, MemoryError) as error:
+        text = str(error)
+        if isinstance(error, OSError):  # such as a disk that became full; what was there before is still whole
+            text = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
+        elif isinstance(error, MemoryError):
+            text = f"out of memory ({one_line(error)}); ask for fewer problems or thoughts at once"
         print(f"codi-bench: {text}", file=sys.stderr)
-        sys.exit(2)
-    except MemoryError as error:
-        print(f"codi-bench: out of memory ({one_line(error)}); ask for fewer problems or thoughts at once", file=sys.stderr)
         sys.exit(2)
 
 
@@ -75,16 +72,16 @@ def problems(
 
 @app.command()
 def think(
-    model: ModelName,
-    problems: ProblemFile,
-    out: Out,
-    base: Base = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    batch_size: BatchSize = 64,
-    protocol: Protocol = "masked",
-    num_latents: NumLatents = None,
-    lora_alpha: LoraAlpha = None,
+    model: options.ModelName,
+    problems: options.ProblemFile,
+    out: options.Out,
+    base: options.Base = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    batch_size: options.BatchSize = 64,
+    protocol: options.Protocol = "masked",
+    num_latents: options.NumLatents = None,
+    lora_alpha: options.LoraAlpha = None,
     seed: Annotated[int, typer.Option(help="taken as `answer` takes it; thinking draws nothing")] = 0,
 ) -> None:
     """Capture hidden_states, latents and first_logits of every problem into a safetensors file."""
@@ -110,10 +107,10 @@ def think(
 
 @app.command()
 def answer(
-    model: ModelName,
-    problems: ProblemFile,
-    out: Out,
-    base: Base = None,
+    model: options.ModelName,
+    problems: options.ProblemFile,
+    out: options.Out,
+    base: options.Base = None,
     edit: Annotated[
         list[str] | None,
         typer.Option(
@@ -121,12 +118,12 @@ def answer(
         ),
     ] = None,
     reference: Annotated[Path | None, typer.Option(help="problems that means and donors come from")] = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    batch_size: BatchSize = 64,
-    protocol: Protocol = "masked",
-    num_latents: NumLatents = None,
-    lora_alpha: LoraAlpha = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    batch_size: options.BatchSize = 64,
+    protocol: options.Protocol = "masked",
+    num_latents: options.NumLatents = None,
+    lora_alpha: options.LoraAlpha = None,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
     seed: int = 0,
 ) -> None:
@@ -165,21 +162,17 @@ def answer(
             seed=seed,
             progress=advance,
         )
-    lines, right = [], {"published": 0, "study": 0}
-    for tokens, text, p in zip(answers.tokens, answers.texts, problem_set, strict=True):
-        correct = {scoring: score(text, p.answer, scoring) for scoring in right}
-        right = {scoring: count + correct[scoring] for scoring, count in right.items()}
-        line = {"tokens": list(tokens), "text": text, "answer": parse_number(text), "correct": correct["published"]}
-        lines.append(line if len(set(correct.values())) == 1 else {**line, "correct_study": correct["study"]})
+    right = {
+        scoring: [score(text, p.answer, scoring) for text, p in zip(answers.texts, problem_set, strict=True)]
+        for scoring in ("published", "study")
+    }
+    lines = []
+    for tokens, text, published, study in zip(answers.tokens, answers.texts, *right.values(), strict=True):
+        line = {"tokens": list(tokens), "text": text, "answer": parse_number(text), "correct": published}
+        lines.append(line if study == published else {**line, "correct_study": study})
     write_text(out, "".join(json.dumps(line) + "\n" for line in lines))
-    counts = [f"{count} of {len(problem_set)} right by the {scoring} scoring" for scoring, count in right.items()]
-    print(
-        "; ".join(
-            counts
-            if len(set(right.values())) > 1
-            else [counts[0].replace("published scoring", "published scoring and the study's")]
-        )
-    )
+    counts = [f"{sum(correct)} of {len(problem_set)} right by the {scoring} scoring" for scoring, correct in right.items()]
+    print("; ".join(counts) if sum(right["published"]) != sum(right["study"]) else f"{counts[0]} and the study's")
 
 
 @contextmanager
@@ -201,7 +194,7 @@ def models() -> None:
     """List the registered models."""
     from codi_bench.models.registry import REGISTRY
 
-    _list(
+    options.print_list(
         ("model", "family", "probed layers", "weights"),
         [(m.name, m.architecture, " ".join(map(str, m.layers)), m.whence) for m in REGISTRY.values()],
     )
@@ -228,7 +221,7 @@ def claims(
     rows = listed(
         CLAIMS.values(), baselines or package_folder("baselines"), source=source, family=family, model=model, verdict=verdict
     )
-    _list(("claim", "family", "kind", "sentence", "source", "verdicts"), rows)
+    options.print_list(("claim", "family", "kind", "sentence", "source", "verdicts"), rows)
 
 
 @app.command()
@@ -276,10 +269,3 @@ def history(
     files = write_history(series, out)
     note = f"beside it {files[1].name} and figures/"
     print(terminal(series, colour=sys.stdout.isatty()) + f"{files[0]}; {note}")
-
-
-def _list(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    table = Table(*head, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from codi_bench.cli.options import print_list
 
 cache_app = typer.Typer(no_args_is_help=True, help="Captured thoughts and what else was computed once: list it, clear it.")
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
@@ -23,11 +23,9 @@ def ls() -> None:
 
     folder, bound = default_folder(), default_bound()
     listing = entries(folder)
-    table = Table("entry", "what", "size", "last used", box=None, pad_edge=False)
-    for entry in listing:
-        table.add_row(entry.path.stem[:12], _what(entry.path), _size(entry.size), f"{_age(entry.age)} ago")
-    if listing:
-        Console().print(table)
+    rows = [(entry.path.stem[:12], _what(entry.path), _size(entry.size), f"{_age(entry.age)} ago") for entry in listing]
+    if rows:
+        print_list(("entry", "what", "size", "last used"), rows)
     total = _size(sum(entry.size for entry in listing))
     print(f"{folder}: {len(listing)} entries, {total} of at most {_size(bound)}")
 

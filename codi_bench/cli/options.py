@@ -1,11 +1,14 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the table that lists are shown in."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto (float32)")]
@@ -27,3 +30,11 @@ NumLatents = Annotated[int | None, typer.Option(help="K, where the checkpoint do
 LoraAlpha = Annotated[float | None, typer.Option(help="alpha of a published checkpoint's LoRA (default 32)")]
 Out = Annotated[Path, typer.Option(help="file to write")]
 ProblemFile = Annotated[Path, typer.Option("--problems", help="JSON lines with question and answer")]
+
+
+def print_list(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """A list on the terminal, one line an entry."""
+    table = Table(*head, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

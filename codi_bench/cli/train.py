@@ -12,8 +12,15 @@ from codi_bench.cli.options import Base, Device, Dtype, LoraAlpha, ModelName, Nu
 from codi_bench.errors import CodiBenchError
 from codi_bench.store.files import check_writable
 
+SETTINGS = (  # parameters of `train` that a LoRA recipe takes
+    *("epochs", "steps", "batch_size", "accumulate", "learning_rate", "lora_rank", "lora_alpha", "num_latents"),
+    *("projection_width", "distill_factor", "masks", "answer_shift"),
+)
+FIELDS = {"lora_rank": "rank", "lora_alpha": "alpha", "projection_width": "inner"}  # those that the recipe calls otherwise
+
 
 def train(
+    context: typer.Context,
     name: str,
     base: Annotated[str | None, typer.Option(help="the language model to train over: a folder or a hub name")] = None,
     problems: Annotated[Path | None, typer.Option(help="training problems with steps, such as GSM8K-Aug's JSON lines")] = None,
@@ -53,24 +60,10 @@ def train(
     from codi_bench.models.model import DTYPES, check_device, resolve
     from codi_bench.training.recipes import RECIPES, recipe
 
-    numbers = {
-        "epochs": epochs,
-        "steps": steps,
-        "batch-size": batch_size,
-        "accumulate": accumulate,
-        "learning-rate": learning_rate,
-        "lora-rank": lora_rank,
-        "lora-alpha": lora_alpha,
-        "num-latents": num_latents,
-        "projection-width": projection_width,
-        "distill-factor": distill_factor,
-        "masks": masks,
-        "answer-shift": answer_shift,
-    }
     files = {flag: value for flag, value in {"problems": problems, "eval": held_out}.items() if value is not None}
-    options = {flag: value for flag, value in numbers.items() if value is not None}
-    if base is None and recipe(name) in RECIPES.values() and (files or options):
-        extra = ", ".join(f"--{flag}" for flag in {**files, **options})
+    settings = {name: value for name in SETTINGS if (value := context.params[name]) is not None}
+    if base is None and recipe(name) in RECIPES.values() and (files or settings):
+        extra = ", ".join(map(_flag, {**files, **settings}))
         raise CodiBenchError(f"{name} is trained from nothing, on its own: leave out {extra}, or give another name and --base")
     device, _ = resolve(device, dtype)
     check_device(device, dtype)
@@ -86,7 +79,7 @@ def train(
     if base is None and name in RECIPES:
         _train_from_nothing(name, folder, work, seed or 0, device, dtype)
     else:
-        _train_over(name, base, files, options, folder, work, seed, device, dtype, layout, weights)
+        _train_over(name, base, files, settings, folder, work, seed, device, dtype, layout, weights)
 
 
 def _train_from_nothing(name: str, folder: Path, work: Path, seed: int, device: str, dtype: str) -> None:
@@ -107,7 +100,7 @@ def _train_over(
     name: str,
     base: str | None,
     files: dict[str, Path],
-    options: dict,
+    settings: dict,
     folder: Path,
     work: Path,
     seed: int | None,
@@ -116,7 +109,7 @@ def _train_over(
     layout: str,
     weights: str,
 ) -> None:
-    """files, options: those of `train` that were given, by their flag."""
+    """files, settings: those of `train` that were given, by their name."""
     from codi_bench.models import backbone
     from codi_bench.models.adapter import export_adapter
     from codi_bench.models.model import DTYPES
@@ -130,16 +123,15 @@ def _train_over(
         raise CodiBenchError(f"{name} is a recipe from nothing; give the model over {base} another name")
     if "problems" not in files:
         raise CodiBenchError(f"{name} is trained over a language model: give --problems FILE, problems with their steps")
-    if options.get("masks", MASKS[0]) not in MASKS:
-        raise CodiBenchError(f"unknown masks '{options['masks']}': use one of {', '.join(MASKS)}")
-    if "steps" in options and "epochs" in options:
+    if settings.get("masks", MASKS[0]) not in MASKS:
+        raise CodiBenchError(f"unknown masks '{settings['masks']}': use one of {', '.join(MASKS)}")
+    if {"steps", "epochs"} <= settings.keys():
         raise CodiBenchError("--steps and --epochs: give one of them")
     training_set, held_out_set = read_problems(files["problems"]), read_problems(files["eval"]) if "eval" in files else None
     base = base or LORA_RECIPES[name].base
     architecture = lora.base_family(backbone.base_folder(base))
-    fields = {"lora-rank": "rank", "lora-alpha": "alpha", "projection-width": "inner"}
-    settings = {fields.get(flag, flag.replace("-", "_")): value for flag, value in options.items()}
-    recipe = lora.with_changes(lora_recipe(name, architecture), base=base, seed=seed, dtype=dtype, **settings)
+    fields = {FIELDS.get(name, name): value for name, value in settings.items()}
+    recipe = lora.with_changes(lora_recipe(name, architecture), base=base, seed=seed, dtype=dtype, **fields)
     result = lora.finetune(recipe, training_set, work, device=device)
     if layout == "own":
         model_path = lora.export_own(result.run.model, result.base, folder, dtype=DTYPES[weights])
@@ -147,19 +139,15 @@ def _train_over(
         model_path = lora.export_published(result.run.model, folder)
     else:
         model_path = export_adapter(result.run.model, recipe, result.base_hash, folder)
-    flags = {
-        "base": base,
-        **files,
-        **options,
-        "seed": recipe.seed,
-        "device": device,
-        "dtype": dtype,
-        "format": layout,
-        **({"weights": weights} if layout == "own" else {}),
-    }
-    command = " ".join([f"codi-bench train {name}", *(f"--{flag} {value}" for flag, value in flags.items())])
+    where = {"seed": recipe.seed, "device": device, "dtype": dtype, "format": layout}
+    flags = {"base": base, **files, **settings, **where, **({"weights": weights} if layout == "own" else {})}
+    command = " ".join([f"codi-bench train {name}", *(f"{_flag(flag)} {value}" for flag, value in flags.items())])
     write_lora_card(folder, result, command=command, weights=model_path, held_out=held_out_set)
     print(f"{model_path}: model; {folder}: card (README.md) and figures (training.json)")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def losses(
