@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
 from pathlib import Path
+
+import numpy as np
 
 
 def double(number: int) -> dict:
@@ -24,31 +27,49 @@ def die_once(marker: str, number: int) -> dict:
     return {"number": number}
 
 
-def train_or_die(location: str, family: str, width: int, seed: int, phases: list, dtype: str, weights: str, work: str) -> dict:
-    """A made-up training; that of seed 1 kills its own process the first time."""
-    marker = Path(work).parent / f"{family}-w{width}-s{seed}"
-    if seed == 1 and not marker.exists():
-        marker.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return {"parameters": width**2}
-
-
-def choose(location: str, weights: str, steps: list[int]) -> dict:
-    """Made-up accuracies."""
-    return {"choosing": {str(done): done / (100 + len(weights) % 7) for done in steps}}
-
-
 def die_slowly(number: int) -> dict:
     """Kills its own process, every time."""
     time.sleep(0.1)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+# A sweep that is made up: larger models are better, and better with more steps; tau falls with the size
+
+
+def train(location: str, family: str, width: int, seed: int, phases: list, dtype: str, weights: str, work: str) -> dict:
+    return {"parameters": width**2}
+
+
+def train_or_die(location: str, family: str, width: int, seed: int, phases: list, dtype: str, weights: str, work: str) -> dict:
+    """That of seed 1 kills its own process the first time."""
+    if seed == 1:
+        die_once(str(Path(work).parent / f"{family}-w{width}-s{seed}"), seed)
+    return {"parameters": width**2}
+
+
+def choose(location: str, weights: str, steps: list[int]) -> dict:
+    width, _ = width_and_seed(weights)
+    return {"choosing": {str(s): width / 104 * s / max(steps) for s in steps}}
+
+
 def audit(location: str, weights: str, n: int, permutations: int) -> dict:
-    """A made-up audit: a number that hangs on what was asked."""
-    row = {"claim": "spread", "metric": "tau", "protocol": "sound", "measured": {"value": sum(map(ord, weights)) % 17}}
-    return {"rows": [row]}
+    width, seed = width_and_seed(weights)
+    steps = int(weights.rpartition("/")[2])
+    noise = np.random.default_rng([width, seed, steps, "llama" in weights]).standard_normal()
+    tau = row("spread", "tau", 20 - 3 * math.log(width) + 0.3 * noise)
+    return {"rows": [tau, row("task-accuracy", "accuracy", 0.5), row("probe-best", "auc", 0.7)], "steps": steps}
 
 
 def compare(location: str, first: str, second: str, n: int, permutations: int) -> dict:
-    return {"rows": []}
+    alike = first.partition("-")[0] == second.partition("-")[0]
+    return {"rows": [row("alignment", "cka", 0.8 if alike else 0.3) | {"null": 0.1}]}
+
+
+def row(claim: str, metric: str, value: float) -> dict:
+    return {"claim": claim, "metric": metric, "protocol": "sound", "measured": {"value": value}}
+
+
+def width_and_seed(weights: str) -> tuple[int, int]:
+    """Of weights/FAMILY-wWIDTH-sSEED-DIGEST."""
+    _, width, seed, _ = weights.split("-")
+    return int(width[1:]), int(seed[1:])

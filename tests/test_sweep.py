@@ -21,7 +21,7 @@ from codi_bench.rules.stats import stream
 from codi_bench.sweep import executors, training
 from codi_bench.sweep import run as running
 from codi_bench.sweep.executors import Ended, ProcessPool, RayCluster
-from codi_bench.sweep.findings import NUMBERS, follow, in_common
+from codi_bench.sweep.findings import follow, in_common
 from codi_bench.sweep.members import HEADS, LAYERS, WIDTHS, Member, members, recipe, snapshots
 from codi_bench.sweep.results import SweepResults
 from codi_bench.sweep.run import FINAL, MATCHED, Audited, Settings, couples, matched, sweep, target_accuracy
@@ -53,38 +53,20 @@ class InTurn:
 
 
 @pytest.fixture
-def made_up(monkeypatch):
-    """Larger models are better, and better with more steps; tau falls with the size."""
+def tasks(monkeypatch):
+    """A function that puts tasks which are made up in the place of a sweep's own."""
 
-    def train_one(location, family, width, seed, phases, dtype, weights, work):
-        return {"parameters": width**2}
+    def replaced(train):
+        for name, task in (("train", train), ("choose", "choose"), ("audit", "audit"), ("compare", "compare")):
+            monkeypatch.setattr(running, f"{name}_one", getattr(sweep_tasks, task))
 
-    def choose_one(location, weights, steps):
-        width = int(weights.split("-")[1][1:])
-        return {"choosing": {str(s): width / 104 * s / max(steps) for s in steps}}
+    return replaced
 
-    def compare_one(location, first, second, n, permutations):
-        alike = first.partition("-")[0] == second.partition("-")[0]
-        values = {"cka": 0.8 if alike else 0.3}
-        rows = [{"claim": "alignment", "metric": m, "protocol": "sound", "measured": {"value": v}} for m, v in values.items()]
-        return {"rows": [row | {"null": 0.1} for row in rows]}
 
-    def audit_one(location, weights, n, permutations):
-        _, name, steps = weights.split("/")
-        member = next(m for m in members() if name.startswith(f"{m.name}-"))
-        noise = stream(member.seed, member.name, steps).standard_normal()
-        values = {"tau": 20 - 3 * math.log(member.width) + 0.3 * noise, "accuracy": 0.5, "auc": 0.7}
-        rows = [
-            {"claim": claim, "metric": metric, "protocol": "sound", "measured": {"value": values[metric]}}
-            for claim, metric, _ in NUMBERS.values()
-            if metric in values
-        ]
-        return {"rows": rows, "steps": int(steps)}
-
-    monkeypatch.setattr(running, "train_one", train_one)
-    monkeypatch.setattr(running, "choose_one", choose_one)
-    monkeypatch.setattr(running, "audit_one", audit_one)
-    monkeypatch.setattr(running, "compare_one", compare_one)
+@pytest.fixture
+def made_up(tasks, monkeypatch):
+    tasks("train")
+    monkeypatch.setattr(running, "code_hash", lambda *roots: roots[0].__name__)  # that of functions of tests takes long
 
 
 def test_finished_work_is_never_redone_and_other_settings_are_other_work(made_up, tmp_path):
@@ -181,14 +163,8 @@ def test_problems_of_a_sweep_have_digits_and_up_to_three_steps():
 
 
 @pytest.mark.parametrize("cluster", [False, pytest.param(True, marks=NEEDS_RAY)], ids=["processes", "ray"])
-def test_a_sweep_survives_killed_workers_and_ends_as_one_in_which_none_was(cluster, workers_find_tests, monkeypatch, tmp_path):
-    for name, task in (
-        ("train_one", "train_or_die"),
-        ("choose_one", "choose"),
-        ("audit_one", "audit"),
-        ("compare_one", "compare"),
-    ):
-        monkeypatch.setattr(running, name, getattr(sweep_tasks, task))
+def test_a_sweep_survives_killed_workers_and_ends_as_one_in_which_none_was(cluster, workers_find_tests, tasks, tmp_path):
+    tasks("train_or_die")
     few = [member for member in members() if member.width == min(WIDTHS)]
     executor = RayCluster("local", workers=2) if cluster else ProcessPool(2)
     try:
@@ -237,10 +213,8 @@ def planted(tau, seed=0):
     for member in members():
         size = 12 * LAYERS * member.width**2
         value = tau(math.log(size)) + rng.standard_normal()
-        rows = [
-            {"claim": "spread", "metric": "tau", "protocol": "sound", "measured": {"value": value}},
-            {"claim": "task-accuracy", "metric": "accuracy", "protocol": "sound", "measured": {"value": rng.standard_normal()}},
-        ]
+        numbers = ("spread", "tau", value), ("task-accuracy", "accuracy", rng.standard_normal())
+        rows = [sweep_tasks.row(*number) for number in numbers]
         found += [Audited(member, which, 1, size, 0.5, {"rows": rows}) for which in (FINAL, MATCHED)]
     return found
 
