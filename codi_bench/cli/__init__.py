@@ -209,18 +209,12 @@ def claims(
     baselines: Annotated[Path | None, typer.Option(help="baseline files (default: those of the package)")] = None,
 ) -> None:
     """List the claims, with the verdicts recorded for them; every option leaves some out."""
-    from codi_bench.claims import CLAIMS, FAMILIES
+    from codi_bench.claims import CLAIMS
     from codi_bench.cli.claims import listed
-    from codi_bench.errors import UnknownNameError
-    from codi_bench.rules.validity import Validity
     from codi_bench.store.files import package_folder
 
-    for what, value, known in (("family", family, FAMILIES), ("verdict", verdict, [word.value for word in Validity])):
-        if value is not None and value not in known:
-            raise UnknownNameError(what, value, known)
-    rows = listed(
-        CLAIMS.values(), baselines or package_folder("baselines"), source=source, family=family, model=model, verdict=verdict
-    )
+    folder = baselines or package_folder("baselines")
+    rows = listed(CLAIMS.values(), folder, source=source, family=family, model=model, verdict=verdict)
     options.print_list(("claim", "family", "kind", "sentence", "source", "verdicts"), rows)
 
 

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from codi_bench.claims import Claim
+from codi_bench.claims import FAMILIES, Claim
 from codi_bench.errors import UnknownNameError
 from codi_bench.models.registry import REGISTRY
 from codi_bench.records.baseline import Record, load_baseline, of_record_key
+from codi_bench.rules.validity import Validity
 from codi_bench.thoughts.decoded import LOGS
 
 MODELS = (*REGISTRY, *LOGS)
@@ -26,10 +27,12 @@ def listed(
 ) -> list[tuple[str, ...]]:
     """(id, family, kind, sentence, source, verdicts) of those that fit all that is asked; None asks for nothing.
 
-    Verdicts count metrics, as recorded last. Raises UnknownNameError for an unknown model, BaselineError for a damaged file.
+    Verdicts count metrics, as recorded last. Raises UnknownNameError for an unknown family, model or verdict, BaselineError for
+    a damaged file.
     """
-    if model is not None and model not in MODELS:
-        raise UnknownNameError("model", model, MODELS)
+    for what, value, known in (("family", family, FAMILIES), ("model", model, MODELS), ("verdict", verdict, list(Validity))):
+        if value is not None and value not in known:
+            raise UnknownNameError(what, value, known)
     rows: list[tuple[str, ...]] = []
     for claim in claims:
         if (family or claim.family) != claim.family or (source or "").lower() not in claim.source.lower():

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 try:
@@ -129,11 +130,10 @@ def read_sealed(path: Path, verified: dict[Path, tuple]) -> tuple[dict[str, str]
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of a file, unchecked. Raises UnusableError or OSError."""
-    with open(path, "rb") as file:
-        head = _head(file)
     try:
-        return dict(json.loads(head[8:])["__metadata__"])
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        with safe_open(path, "numpy") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
         raise UnusableError("its header cannot be read") from error
 
 

@@ -173,9 +173,8 @@ def entries(folder: Path) -> list[StoredEntry]:
     listing = []
     for path in folder.glob("*.safetensors"):
         with suppress(OSError):  # gone meanwhile
-            stat = path.stat()
-            last_use = _lock(path).stat().st_mtime if _lock(path).exists() else stat.st_mtime
-            listing.append(StoredEntry(path, stat.st_size, last_use))
+            last_use = (_lock(path) if _lock(path).exists() else path).stat().st_mtime
+            listing.append(StoredEntry(path, path.stat().st_size, last_use))
     return sorted(listing, key=lambda entry: (entry.used, entry.path.name))
 
 
@@ -186,29 +185,25 @@ def evict(folder: Path, bound: float, *, older: float = math.inf, keep: Path | N
     """
     removals = []
     for remnant in folder.glob(".*.safetensors.*"):
-        path = folder / remnant.name[1:].rpartition(".")[0]
         with suppress(OSError):
-            entry = StoredEntry(remnant, remnant.stat().st_size, remnant.stat().st_mtime)
-            with FileLock(_lock(path), timeout=0):
-                remnant.unlink()
-            removals.append(entry)
+            stat = remnant.stat()
+            if _remove(remnant, folder / remnant.name[1:].rpartition(".")[0]):
+                removals.append(StoredEntry(remnant, stat.st_size, stat.st_mtime))
     listing = entries(folder)
     total = sum(entry.size for entry in listing)
     for entry in listing:
-        if (total > bound or entry.age > older) and entry.path != keep and _remove(entry.path):
+        if (total > bound or entry.age > older) and entry.path != keep and _remove(entry.path, entry.path):
             total -= entry.size
             removals.append(entry)
     return removals
 
 
-def _remove(path: Path) -> bool:
-    try:
-        with FileLock(_lock(path), timeout=0):
-            if not in_use(path):
-                path.unlink()
-                return True
-    except OSError:  # filelock's Timeout is one: somebody computes it
-        pass
+def _remove(file: Path, path: Path) -> bool:
+    """Remove a file of that entry, unless somebody computes the entry or uses the file."""
+    with suppress(OSError), FileLock(_lock(path), timeout=0):  # filelock's Timeout is an OSError
+        if not in_use(file):
+            file.unlink()
+            return True
     return False
 
 
