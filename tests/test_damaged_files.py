@@ -36,38 +36,33 @@ ACCURACY = ("recorded", 0, "metrics", "accuracy")
 REPORTED = {"case": "other-list", "value": 0.4, "unit": "fraction", "protocol": "p", "source": "s", "place": "t"}
 
 
-def reported(**more) -> dict:
-    return {"place": ("reported",), "to": json.dumps({"accuracy": REPORTED | more})}
+def reported(**more) -> tuple[tuple[str], str]:
+    return ("reported",), json.dumps({"accuracy": REPORTED | more})
 
 
 BASELINES = {
-    "nested without end": ({"place": ("recorded",), "to": DEEP}, "recursion limit"),
+    "nested without end": (("recorded",), DEEP, "recursion limit"),
     "a tolerance that passes everything": (
-        {"place": ("tolerance", "accuracy", "deterministic"), "to": "Infinity"},
+        ("tolerance", "accuracy", "deterministic"),
+        "Infinity",
         "Infinity is no finite number",
     ),
-    "a number that overflows": ({"place": ("tolerance", "accuracy", "device"), "to": "1e400"}, "1e400 is no finite number"),
-    "a number of 400 digits": ({"place": (*ACCURACY, "decide"), "to": LONG}, "is no finite number"),
-    "not a number": ({"place": (*ACCURACY, "low"), "to": "NaN"}, "NaN is no finite number"),
-    "a truth for a number": (
-        {"place": (*ACCURACY, "high"), "to": "true"},
-        "accuracy.high: Input should be a valid number",
-    ),
-    "text for a number": ({"place": (*ACCURACY, "value"), "to": '"0.516"'}, "accuracy.value: Input should be a valid number"),
-    "a word that is no verdict": (
-        {"place": (*ACCURACY, "verdict"), "to": '"FINE"'},
-        "accuracy.verdict: Input should be",
-    ),
-    "outcomes that are no bits": ({"place": (*ACCURACY, "outcomes"), "to": '"bits"'}, "holds 24 bits, but n is 1000"),
-    "outcomes of another number": ({"place": (*ACCURACY, "value"), "to": "0.517"}, "accuracy: Value error, value is 0.517, but"),
-    "a field twice": ({"place": ("recorded", 0, "weights"), "to": '"w"', "twice": True}, "'weights': is there twice"),
-    "half a character": ({"place": ("recorded", 0, "reason"), "to": '"\\ud800"'}, "the file: Invalid JSON"),
-    "a name that breaks lines": ({"place": ("recorded", 0, "a\nb"), "to": "0"}, "recorded.0.a b: Extra inputs"),
-    "another claim that breaks lines": ({"place": ("claim",), "to": '"a\\nb"'}, r"say 'gpt2-mini' and 'a\nb'"),
-    "a published range without ends": (reported(case="stated-range"), "a stated range needs low and high"),
-    "a published range upside down": (reported(case="stated-range", low=0.5, high=0.4), "a stated range needs low and high"),
-    "nothing published": (reported(value=None), "the case other-list needs a value"),
-    "percent for a fraction": (reported(value=43.7), "a number in the unit fraction is at most 1"),
+    "a number that overflows": (("tolerance", "accuracy", "device"), "1e400", "1e400 is no finite number"),
+    "a number of 400 digits": ((*ACCURACY, "decide"), LONG, "is no finite number"),
+    "not a number": ((*ACCURACY, "low"), "NaN", "NaN is no finite number"),
+    "a truth for a number": ((*ACCURACY, "high"), "true", "accuracy.high: Input should be a valid number"),
+    "text for a number": ((*ACCURACY, "value"), '"0.516"', "accuracy.value: Input should be a valid number"),
+    "a word that is no verdict": ((*ACCURACY, "verdict"), '"FINE"', "accuracy.verdict: Input should be"),
+    "outcomes that are no bits": ((*ACCURACY, "outcomes"), '"bits"', "holds 24 bits, but n is 1000"),
+    "outcomes of another number": ((*ACCURACY, "value"), "0.517", "accuracy: Value error, value is 0.517, but"),
+    "a field twice": (("recorded", 0, "weights"), '"w"', "'weights': is there twice"),
+    "half a character": (("recorded", 0, "reason"), '"\\ud800"', "the file: Invalid JSON"),
+    "a name that breaks lines": (("recorded", 0, "a\nb"), "0", "recorded.0.a b: Extra inputs"),
+    "another claim that breaks lines": (("claim",), '"a\\nb"', r"say 'gpt2-mini' and 'a\nb'"),
+    "a published range without ends": (*reported(case="stated-range"), "a stated range needs low and high"),
+    "a published range upside down": (*reported(case="stated-range", low=0.5, high=0.4), "a stated range needs low and high"),
+    "nothing published": (*reported(value=None), "the case other-list needs a value"),
+    "percent for a fraction": (*reported(value=43.7), "a number in the unit fraction is at most 1"),
 }
 
 
@@ -79,9 +74,9 @@ def baselines(tmp_path):
 
 @pytest.mark.parametrize("what", BASELINES)
 def test_a_baseline_file_is_refused_by_its_field(baselines, what):
-    damage, message = BASELINES[what]
+    place, to, message = BASELINES[what]
     path = baselines / MODEL / "task-accuracy.json"
-    changed(path, *damage.pop("place"), **damage)
+    changed(path, *place, to=to, twice="twice" in what)
     with pytest.raises(CodiBenchError) as caught:
         load_baseline(baselines, MODEL, "task-accuracy")
     said = str(caught.value)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import at_place
 
 from benchmarks.stress import kills, repeats, writer
 from benchmarks.stress.door import RESULTS, Door
@@ -174,10 +175,7 @@ ROW = {
 
 def changed(*path, to) -> dict:
     row = copy.deepcopy(ROW)
-    at = row
-    for name in path[:-1]:
-        at = at[name]
-    at[path[-1]] = to
+    at_place(row, path[:-1])[path[-1]] = to
     return row
 
 

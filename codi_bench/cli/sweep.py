@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -58,18 +59,12 @@ def sweep(
         print(f"--out {out} is a folder: every machine of the cluster must see it under this name")
     out = out if "://" in out else str(Path(out).resolve())  # workers may stand elsewhere
     SweepResults(out).check()
-    executor = RayCluster(ray, workers) if ray else ProcessPool(workers)
-    try:
-        findings = run(
-            out,
-            models,
-            executor,
-            settings,
-            work=str(work.resolve()),
-            told=lambda text, done, of: print(f"{text}: {done} of {of}"),
-        )
-    finally:
-        executor.close()
+
+    def say(text: str, done: int, total: int) -> None:
+        print(f"{text}: {done} of {total}")
+
+    with closing(RayCluster(ray, workers) if ray else ProcessPool(workers)) as executor:
+        findings = run(out, models, executor, settings, work=str(work.resolve()), told=say)
     for name, reason in findings.failed.items():
         print(f"FAILED {name}: {reason}")
     if findings.target is not None:
@@ -84,10 +79,7 @@ def sweep(
         print(line)
     summary = {
         "settings": asdict(settings),
-        "target": findings.target,
-        "failed": findings.failed,
-        "audited": [asdict(checkpoint) for checkpoint in findings.audited],
-        "compared": [asdict(pair) for pair in findings.compared],
+        **asdict(findings),
         "said": {f"{number.which}, {number.name}": trend_line(number) for number in numbers},
         "in common": in_common(findings.compared),
     }
@@ -105,7 +97,7 @@ def _lines(summary: dict) -> str:
 
     parts = []
     for name, value in summary.items():
-        body = "[\n" + ",\n".join(map(text, value)) + "\n]" if isinstance(value, list) and value else text(value)
+        body = "[\n" + ",\n".join(map(text, value)) + "\n]" if isinstance(value, list | tuple) and value else text(value)
         parts.append(f"{json.dumps(name)}: {body}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
@@ -115,4 +107,4 @@ def _short(value):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
         return {key: _short(item) for key, item in value.items() if item not in (None, "")}
-    return [_short(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return [_short(item) for item in value] if isinstance(value, list | tuple) else value

@@ -57,12 +57,12 @@ class CheckpointComparison:
 
 @dataclass(frozen=True)
 class SweepFindings:
-    """What a sweep found: audited checkpoints, compared ones, what failed and why, and the accuracy of matched checkpoints."""
+    """What a sweep found: the accuracy of matched checkpoints, what failed and why, audited checkpoints, compared ones."""
 
+    target: float | None
+    failed: dict[str, str]
     audited: tuple[Audited, ...]
     compared: tuple[CheckpointComparison, ...]
-    failed: dict[str, str]
-    target: float | None
 
 
 def sweep(
@@ -76,7 +76,7 @@ def sweep(
 ) -> SweepFindings:
     """Run what is not there yet. work: a folder for checkpoints of trainings that go on after a kill.
 
-    told(text, done, total): called at the start of both stages and as tasks end.
+    told(text, done, total): called at the start of each stage and as its tasks end.
     """
     if settings.n > NUM_SCORED:
         raise CodiBenchError(f"{settings.n} problems are asked for, and a sweep scores {NUM_SCORED}: give a smaller --n")
@@ -124,14 +124,14 @@ def sweep(
     comparisons = {name: {"first": last[one], "second": last[other], **numbers} for name, (one, other) in pairs.items()}
     compared = stage("compared", compare_one, comparisons)
     return SweepFindings(
+        target,
+        failures,
         tuple(
             Audited(member, which, step, trained[member.name]["parameters"], accuracy[member][str(step)], audited[name])
             for (member, which), step in steps.items()
             if (name := f"{member.name}-{step}") in audited
         ),
         tuple(CheckpointComparison(*pairs[name], result) for name, result in compared.items()),
-        failures,
-        target,
     )
 
 
