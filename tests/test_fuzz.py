@@ -110,8 +110,8 @@ def test_no_single_recorded_thing_can_be_changed_unseen(baseline, claim, device,
     old = at_place(held, where)[key]
     new = data.draw(scalars | (st.floats(-20, 20) if isinstance(old, int | float) else st.text(max_size=8)))
     if isinstance(old, int | float) and isinstance(new, int | float):
-        tolerance = held["tolerance"].get(where[3] if key == "value" else "", {})
-        allowed = max(ROUNDING, tolerance.get("deterministic" if device == "cpu" else "device", 0))
+        tolerance = sound.tolerance.get(where[3] if key == "value" else "")
+        allowed = max(ROUNDING, getattr(tolerance, "deterministic" if device == "cpu" else "device", 0))
         assume(not old - allowed <= new <= old + allowed)
     at_place(held, where)[key] = new
     found = baseline(claim, text_of(held))

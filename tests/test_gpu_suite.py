@@ -97,7 +97,7 @@ def as_gpt2(monkeypatch, tmp_path):
     def reported(value):
         path = folder / "gpt2" / "task-accuracy.json"
         held = json.loads(path.read_text())
-        held["reported"]["accuracy"]["value"] = value
+        held["reported"]["metrics"]["accuracy"] = value
         path.write_text(json.dumps(held))
         return folder
 

@@ -80,13 +80,13 @@ CHANGES = {
     "protocol": lambda h: recorded(h).update(protocol="another"),
     "metric deleted": lambda h: recorded(h)["metrics"].pop("drop_1"),
     "metric added": lambda h: recorded(h)["metrics"].update(drop_9=recorded(h)["metrics"]["drop_1"]),
-    "tolerance deleted": lambda h: h["tolerance"].pop("drop_1"),
+    "tolerance deleted": lambda h: h["tolerance"]["metrics"].pop("drop_1"),
     "all records deleted": lambda h: h.update(recorded=[]),
     "schema broken": lambda h: h.update(recorded="yes"),
     "unknown field": lambda h: h.update(recordet=[]),
     "outcomes broken": lambda h: recorded(h)["metrics"]["drop_0"].update(outcomes="bits"),
     "record twice": lambda h: h.update(recorded=h["recorded"][:1] * 2),
-    "tolerance without end": lambda h: h["tolerance"]["drop_0"].update(deterministic=float("inf")),
+    "tolerance without end": lambda h: h["tolerance"]["metrics"]["drop_0"].update(deterministic=float("inf")),
     "published in another unit": lambda h: h.update(reported={"drop_0": PUBLISHED | {"unit": "count"}}),
 }
 REFUSED = {  # by the file alone, whatever is measured
@@ -140,7 +140,7 @@ def test_other_code_without_a_moved_number_is_green_and_told(suite, baselines, p
 
 def test_a_number_that_moved_is_red_and_names_the_code_that_changed(suite, baselines):
     def change(held):
-        held["tolerance"]["sound drop_all"].update(deterministic=0.5, device=0.5)
+        held["tolerance"]["metrics"]["sound drop_all"].update(deterministic=0.5, device=0.5)
         other_code(held, 1.0, metric="sound drop_all")  # by two tolerances
 
     damage(baselines, "ablation", change)
@@ -157,7 +157,7 @@ def test_restamp_writes_the_code_of_what_was_just_measured_the_same_and_nothing_
         damage(baselines, claim, lambda h: recorded(h).update(here))
         texts[claim] = save_baseline(baselines, load_baseline(baselines, MODEL, claim)).read_text()
         damage(baselines, claim, partial(other_code, without=without))
-    damage(baselines, "size", lambda h: h["tolerance"].pop("layers"))  # red, so its record keeps its code
+    damage(baselines, "size", lambda h: h["tolerance"]["metrics"].pop("layers"))  # red, so its record keeps its code
     left = (baselines / MODEL / "size.json").read_text()
     suite("--claim", "size", "--claim", "ablation")
     arguments = ["baselines", "restamp", "--report", str(pytester.path / "report"), "--baselines", str(baselines)]
@@ -180,7 +180,7 @@ def test_restamp_leaves_records_of_other_environments(suite, baselines, pytester
 
 def test_a_moved_value_within_its_tolerance_stays_green(suite, baselines):
     def change(held):
-        held["tolerance"]["layers"].update(deterministic=1.5, device=1.5)
+        held["tolerance"]["metrics"]["layers"].update(deterministic=1.5, device=1.5)
         recorded(held)["metrics"]["layers"]["value"] += 1
 
     damage(baselines, "size", change)

@@ -11,12 +11,13 @@ import json
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from codi_bench.errors import BaselineError, one_line
+from codi_bench.records.blocks import Block, block_schema, part_text
 from codi_bench.store.files import write_text
 from codi_bench.store.json_files import read_json
 
@@ -42,7 +43,7 @@ class Reported(Strict):
     high: float | None = None
     unit: Literal["fraction", "points", "features", "count"]
     n: int | None = Field(None, ge=1)
-    printed_unit: float = Field(0, ge=0, description="one unit of the last printed digit")
+    printed_unit: float = Field(0.0, ge=0, description="one unit of the last printed digit")
     cell: Cell | None = None
     protocol: str
     source: str
@@ -169,7 +170,7 @@ class Tolerance(Strict):
     deterministic: float = Field(ge=0)
     device: float = Field(ge=0)
     why: str
-    words: tuple[Word, ...] = ()
+    words: Annotated[tuple[Word, ...], BeforeValidator(lambda words: tuple(words) if isinstance(words, list) else words)] = ()
     noise: dict[Component, Noise] = {}
 
 
@@ -179,9 +180,9 @@ class Baseline(Strict):
     format: Literal[1] = Field(1, alias="schema")
     model: str
     claim: str
-    reported: dict[str, Reported] = {}
+    reported: Annotated[dict[str, Reported], Block()] = {}
     recorded: list[Record] = []
-    tolerance: dict[str, Tolerance] = {}
+    tolerance: Annotated[dict[str, Tolerance], Block()] = {}
 
     @model_validator(mode="after")
     def _has_one_record_an_environment(self) -> Baseline:
@@ -217,6 +218,7 @@ class Baseline(Strict):
         return max((r for r in self.recorded if r.environment.device == device), key=lambda r: r.date, default=None)
 
 
+BLOCKS = ("reported", "tolerance")
 REPORTED, SOUND = "reported", "sound"  # type: Literal["reported"], Literal["sound"]
 
 
@@ -247,9 +249,12 @@ def read_strict(path: Path, kind: type[Contents], mend: str = "mend it by hand o
         raise BaselineError(f"{path}: {one_line(error)}; {mend}") from error
 
 
-def strict_text(held: Strict) -> str:
-    """The text of a file that `read_strict` reads: keys sorted, what is None left out."""
-    return json.dumps(held.model_dump(by_alias=True, exclude_none=True), indent=1, sort_keys=True) + "\n"
+def strict_text(contents: Strict) -> str:
+    """The text of a file that `read_strict` reads: keys sorted, what is None left out, blocks as blocks."""
+    fields = contents.model_dump(by_alias=True, exclude_none=True)
+    blocks = BLOCKS if isinstance(contents, Baseline) else ()
+    parts = [part_text(name, fields[name], 1, block=name in blocks) for name in sorted(fields)]
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def load_baseline(folder: Path, model: str, claim: str) -> Baseline:
@@ -277,7 +282,7 @@ def save_baseline(folder: Path, baseline: Baseline) -> Path:
 
 def json_schema() -> str:
     """The JSON Schema of a baseline file, as `baselines/schema.json` holds it."""
-    return json.dumps(Baseline.model_json_schema(by_alias=True), indent=1, sort_keys=True) + "\n"
+    return json.dumps(block_schema(Baseline.model_json_schema(by_alias=True), BLOCKS), indent=1, sort_keys=True) + "\n"
 
 
 def metrics_recorded(folder: Path) -> int:
