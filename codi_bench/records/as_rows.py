@@ -9,8 +9,7 @@ from codi_bench.claims import CLAIMS, in_words
 from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY
 from codi_bench.records.baseline import Record, load_baseline, of_record_key
 from codi_bench.records.extras import noise_figures, step_values
-from codi_bench.records.results import NOT_RUN, OK, Row
-from codi_bench.records.results_schema import NullNumber, Number
+from codi_bench.records.results import NOT_RUN, OK, NullNumber, Number, Row
 from codi_bench.thoughts.decoded import LOGS
 
 REASON = "not measured: the published checkpoints are not in this package"

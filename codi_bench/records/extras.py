@@ -6,37 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import TypeAdapter, with_config
-from typing_extensions import TypedDict
+from pydantic import AliasPath, BaseModel, Field, TypeAdapter
 
 from codi_bench.errors import BaselineError, one_line
-from codi_bench.records.results_schema import OPEN, Count, Name, NoiseText, Real, StepValuesFile
+from codi_bench.records.results import Count, Name, NoiseText, Real, StepValuesFile
 from codi_bench.store.json_files import read_json
 
 VALUES = "_values"  # what benchmarks/test_values.py found, one file a model
 NOISE = ("_calibration", "noise-in-sample.json")
 STEP_VALUES = TypeAdapter(StepValuesFile)
-MEND = "restore it with git"
 Contents = TypeVar("Contents")
 
 
-@with_config(OPEN)
-class Reads(TypedDict):
-    """What the probes of one case read, on the mean."""
+class NoiseCase(BaseModel):
+    """One kind of noise: what the probes read there, on the mean over draws."""
 
-    reads: Real
-
-
-@with_config(OPEN)
-class NoiseCase(TypedDict):
-    """One kind of noise."""
-
-    means: Reads
+    reads: Real = Field(validation_alias=AliasPath("means", "reads"))
     draws: Count
 
 
-@with_config(OPEN)
-class NoiseFile(TypedDict):
+class NoiseFile(BaseModel):
     """The recorded calibration, as far as it is told in a report."""
 
     cases: dict[Name, NoiseCase]
@@ -47,13 +36,8 @@ def step_values(baselines: Path, inputs: Mapping[str, Mapping[str, str]]) -> dic
 
     Raises BaselineError for a damaged file.
     """
-    recorded_values = {}
-    for name, model_inputs in inputs.items():
-        path = baselines / VALUES / f"{name}.json"
-        values = _read(path, STEP_VALUES) if path.is_file() else StepValuesFile()
-        if values and values.get("inputs") == model_inputs:
-            recorded_values[name] = values
-    return recorded_values
+    files = {name: _read(baselines / VALUES / f"{name}.json", STEP_VALUES) for name in inputs}
+    return {name: values for name, values in files.items() if values and values.get("inputs") == inputs[name]}
 
 
 def noise_figures(baselines: Path) -> NoiseText | None:
@@ -61,19 +45,16 @@ def noise_figures(baselines: Path) -> NoiseText | None:
 
     Raises BaselineError for a damaged file.
     """
-    path = baselines.joinpath(*NOISE)
-    if not path.is_file():
+    file = _read(baselines.joinpath(*NOISE), TypeAdapter(NoiseFile))
+    if not file or not file.cases:
         return None
-    cases = _read(path, TypeAdapter(NoiseFile))["cases"]
-    parts = [f"{100 * case['means']['reads']:.1f} % ({name}; {case['draws']} draws)" for name, case in cases.items()]
-    if not parts:
-        return None
-    readings = ", ".join(parts)
+    readings = ", ".join(f"{100 * case.reads:.1f} % ({name}; {case.draws} draws)" for name, case in file.cases.items())
     return {"text": f"On pure noise with labels that mean nothing the same protocol reads {readings}, mean over 18 cells."}
 
 
-def _read(path: Path, schema: TypeAdapter[Contents]) -> Contents:
+def _read(path: Path, schema: TypeAdapter[Contents]) -> Contents | None:
+    """What the file holds, None if there is none."""
     try:
-        return read_json(path, schema.validate_json, finite=True)
+        return read_json(path, schema.validate_json, finite=True) if path.is_file() else None
     except (OSError, ValueError) as error:
-        raise BaselineError(f"{path}: {one_line(error)}; {MEND}") from error
+        raise BaselineError(f"{path}: {one_line(error)}; restore it with git") from error

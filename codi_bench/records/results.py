@@ -1,4 +1,8 @@
-"""Rows of the table, and `results.json`: the one file that a report is drawn from."""
+"""Rows of the table, and `results.json`: the one file that a report is drawn from.
+
+Whatever is read by these types can be drawn, compared and told. Fields of objects may be absent, as older files leave them out.
+Where an object is open there is more than a report reads.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +11,185 @@ import math
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import TypeAdapter, ValidationError, with_config
-from typing_extensions import TypedDict
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from codi_bench.errors import CodiBenchError, one_line
-from codi_bench.records import baseline as baselines
-from codi_bench.records.baseline import Cell, Word
-from codi_bench.records.results_schema import (
-    CLOSED,
-    Count,
-    Detail,
-    Name,
-    NullNumber,
-    Number,
-    Regression,
-    Reproduction,
-    RunEnvironment,
-    Status,
-)
+from codi_bench.records.baseline import Cell, Environment, Word
 from codi_bench.store.files import write_text
 from codi_bench.store.json_files import read_json
 
 SCHEMA = 1
 OK, BLOCKED, NOT_RUN = "ok", "blocked", "not-run"  # type: Literal["ok"], Literal["blocked"], Literal["not-run"]
 OWN_ERRORS = "SAE errors"  # of this family the scored problems depend on which ones the model itself gets right
+LARGEST = 1e15  # what has more digits is no measurement, and axes could not be laid out for it
+CLOSED, OPEN = ConfigDict(extra="forbid"), ConfigDict(extra="allow")
+
+
+def _drawable(x: float) -> float:
+    if not (abs(x) <= LARGEST or x != x):  # an int beyond the floats is compared, and cannot be asked whether it is NaN
+        raise ValueError(f"a number is at most {LARGEST:g} in size, or NaN")
+    return x
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Real = Annotated[int | float, AfterValidator(_drawable)]
+Count = Annotated[int, Field(ge=0, le=int(LARGEST))]
+Steps = Annotated[str, Field(pattern="^[0-9]{1,4}$")]
+Ends = Annotated[list[Real | None], Field(max_length=3)]  # value, low, high
+Grid = Annotated[list[Annotated[list[Real | None], Field(max_length=200)]], Field(max_length=200)]  # layers x places
+Status = Literal["ok", "blocked", "not-run"]
+Reproduction = Literal["REPRODUCED", "NOT REPRODUCED", "INCONCLUSIVE"]
+Regression = Literal["SAME", "DRIFTED", "UNCHECKED"]
+
+
+@with_config(CLOSED)
+class Number(TypedDict, total=False):
+    """A number and its 95 % interval."""
+
+    value: Real | None
+    low: Real | None
+    high: Real | None
+
+
+class NullNumber(Number, total=False):
+    """A null: the p of the measured number, and the quantiles of its draws, 0 to 100 % in steps of 5."""
+
+    p: Real | None
+    quantiles: list[Real]
+
+
+@with_config(OPEN)
+class Scores(TypedDict, total=False):
+    """What one set of features predicts, or what one replacement costs."""
+
+    accuracy: Ends | None
+    auc: Ends | None
+    drop: Ends | None
+
+
+@with_config(OPEN)
+class Detail(TypedDict, total=False):
+    """What a row says beside its number: reasons in words, and what figures are drawn from."""
+
+    validity: str
+    fragile: bool
+    decide: Count | None
+    no_validity: str
+    no_interval: str
+    reproduction: str
+    note: str
+    code: str
+    formula: str
+    replaced_by: str
+    reference: str
+    over: str | Ends  # what a gain is over, or the difference from it with its interval
+    problems: str
+    outcomes: str | None
+    grid: Grid
+    p_value_max_auc: Grid
+    p_conditional: Grid
+    layers: list[int]
+    latent_pos: list[int | str]
+    by_steps: dict[Steps, Ends]
+    sets: dict[str, Scores]
+    effects: dict[str, Scores]
+
+
+@with_config(OPEN)
+class ClaimText(TypedDict, total=False):
+    """A claim in words."""
+
+    position: int
+    family: str | None
+    kind: str | None
+    sentence: str | None
+    source: str | None
+    protocol: str | None
+    sound: str | None
+
+
+@with_config(CLOSED)
+class Difference(TypedDict):
+    """The difference of two models, all of it there."""
+
+    value: Real
+    low: Real | None
+    high: Real | None
+
+
+@with_config(CLOSED)
+class Winner(TypedDict):
+    """Two models on one claim, and who is better."""
+
+    claim: str
+    metric: str
+    unit: str
+    models: Annotated[list[str], Field(min_length=2, max_length=2)]
+    winner: str | None
+    p: Real | None
+    difference: Difference
+    test: str
+
+
+@with_config(OPEN)
+class StepCell(TypedDict, total=False):
+    """What a probe reads of one step at one place."""
+
+    accuracy: Number
+    control: Real | None
+    p: Real | None
+    selectivity: Real | None
+
+
+@with_config(OPEN)
+class Step(TypedDict, total=False):
+    """One step's value over the places; left_out: why nothing was probed."""
+
+    step: int
+    n: Count
+    left_out: str
+    majority: Real | None
+    by_template: Real | None
+    cells: Annotated[list[StepCell], Field(max_length=1000)]
+
+
+@with_config(OPEN)
+class StepValuesFile(TypedDict, total=False):
+    """Which step's value can be read where: of one model, as a file of baselines/_values holds it too."""
+
+    inputs: dict[str, str]
+    cells: list[Cell]
+    steps: Annotated[list[Step], Field(max_length=20)]
+
+
+@with_config(OPEN)
+class NoiseText(TypedDict):
+    """What the study's probes read on pure noise, in words."""
+
+    text: str
+
+
+@with_config(OPEN)
+class RunEnvironment(TypedDict, total=False):
+    """Where a run took place, on which inputs, and what its report says beside the rows."""
+
+    date: str | None
+    device: str | None
+    instructions: str | None
+    torch: str | None
+    dtype: str | None
+    options: str | None
+    families: Count | None
+    noise: NoiseText | None
+    devices: dict[str, str] | None
+    inputs: dict[str, dict[str, str]] | None
+    layers: dict[str, list[int]] | None
+    claims: dict[Name, ClaimText] | None
+    winners: dict[str, Winner] | None
+    values: dict[Name, StepValuesFile] | None
 
 
 @dataclass(frozen=True)
@@ -123,16 +280,16 @@ def of_model(environment: dict[str, Any], name: str, model: str) -> Any:
     return by_model.get(model) if isinstance(by_model, dict) else None
 
 
-def environment_of(told: dict[str, Any], model: str) -> baselines.Environment | None:
+def environment_of(facts: dict[str, Any], model: str) -> Environment | None:
     """The key that a model's numbers of that run are recorded under; None where the file does not say."""
-    device, _, dtype = str(of_model(told, "devices", model) or "").partition(" ")
+    device, _, dtype = str(of_model(facts, "devices", model) or "").partition(" ")
     try:
-        return baselines.Environment.model_validate(
+        return Environment.model_validate(
             {
-                "device": "cpu" if device == "cpu" else told.get("device"),
-                "instructions": told.get("instructions"),
-                "torch": ".".join(str(told.get("torch") or "").split("+")[0].split(".")[:2]),
-                "dtype": dtype or told.get("dtype"),
+                "device": "cpu" if device == "cpu" else facts.get("device"),
+                "instructions": facts.get("instructions"),
+                "torch": ".".join(str(facts.get("torch") or "").split("+")[0].split(".")[:2]),
+                "dtype": dtype or facts.get("dtype"),
             }
         )
     except ValidationError:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from codi_bench.records.results import OK, Row
-from codi_bench.records.results_schema import Number
+from codi_bench.records.results import OK, Number, Row
 from codi_bench.report.table import REPORTED, REPORTING, SOUND, WORDS, in_order, is_number, measured_models, metric_order, number
 
 HEADLINE = ("probe-accuracy", "mean")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from codi_bench.records.results import OK, Row, finite
-from codi_bench.records.results_schema import Number
+from codi_bench.records.results import OK, Number, Row, finite
 from codi_bench.report.table import REPORTED, REPORTING, number, word
 
 

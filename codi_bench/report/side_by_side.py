@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from codi_bench.errors import CodiBenchError
-from codi_bench.records.results import BLOCKED, OK, OWN_ERRORS, Row, finite, read_results
-from codi_bench.records.results_schema import Number
+from codi_bench.records.results import BLOCKED, OK, OWN_ERRORS, Number, Row, finite, read_results
 from codi_bench.report.table import SOUND, WORDS, in_order, measured_models, metric_order, place, shown_unit
 
 EQUAL = 1e-6

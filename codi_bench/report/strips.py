@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codi_bench.records.results import Row, finite
-from codi_bench.records.results_schema import Number
+from codi_bench.records.results import Number
 from codi_bench.report.table import REPORTED, SOUND, TableLine, number, shown_unit
 
 PROTOCOLS = {REPORTED: "as published", SOUND: "sound"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeGuard
 
 from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row, finite
-from codi_bench.records.results_schema import Number
+from codi_bench.records.results import Number
 
 SYMBOLS = {"SAME": "=", "DRIFTED": "✗", "UNCHECKED": "?", BLOCKED: "■", NOT_RUN: "–"}
 LEGEND = "= as recorded   ✗ drifted   ? nothing recorded   ■ blocked   – not run"

@@ -12,7 +12,7 @@ import numpy as np
 
 from codi_bench.claims import Claim, Measured
 from codi_bench.errors import BaselineError, CodiBenchError, one_line
-from codi_bench.records import results_schema as schema
+from codi_bench.records import results as schema
 from codi_bench.records.baseline import (
     REPORTED,
     SOUND,

@@ -20,8 +20,7 @@ from codi_bench.problems import Problem, load_problems
 from codi_bench.problems.files import ELSEWHERE, NAMES
 from codi_bench.records.baseline import REPORTED, SOUND, load_baseline, metrics_recorded, orphans, path_of
 from codi_bench.records.extras import noise_figures, step_values
-from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row
-from codi_bench.records.results_schema import Status
+from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row, Status
 from codi_bench.rules.reproduction import Reproduction
 from codi_bench.rules.validity import holm_permutations
 from codi_bench.store.cache import Store, default_bound, default_folder
