@@ -3,7 +3,7 @@
 *Runs* are the whole suite with another batch size, thread, instruction set or dtype, each in a process with an empty cache, and
 results that were measured elsewhere. *Draws* are the measures in this process with other seeds, other problems, or the answer to
 one problem turned. Each is kept in a work folder as soon as it is there: a calibration that was stopped goes on. What follows
-from them is decided in `noise`.
+from them is decided in `records.tolerance`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from codi_bench.claims.first_study.probes import NUM_PROBED
 from codi_bench.errors import CodiBenchError, MeasureError
 from codi_bench.models.edits import BOT
 from codi_bench.records import tolerance as noise
-from codi_bench.records.baseline import Baseline, Component, Environment, Record, Recorded, load_baseline, record_key
+from codi_bench.records.baseline import Baseline, Component, Environment, Record, Recorded, Word, load_baseline, record_key
 from codi_bench.records.results import OK, environment_of, of_model, read_results
 from codi_bench.records.tolerance import NoiseMove, noise_move
 from codi_bench.rules.stats import stream
@@ -46,7 +47,10 @@ ABLATION = "ablation"  # the family
 CAPABILITY = "ATEN_CPU_CAPABILITY"  # PyTorch's own: the instruction set that it keeps to
 NO_NULL = 2  # permutations where only the number itself is wanted
 FEWEST_TURNED = 1e-3  # share of outcomes: what was not seen in a few runs may still happen elsewhere
+DRAWS: dict[Component, str] = {"seed": "other seeds", "turned": "one answer turned", "sampling": "other problems and seeds"}
+ADVICE = "`pytest benchmarks --update-baselines`, then `codi-bench baselines accept`"
 Key = tuple[str, str, str]  # model, claim, key of the record
+Value = tuple[float, Word | None]  # a number measured again, and the word it gets
 Step = tuple[str, Callable[[], dict[Key, NoiseMove]]]  # name, measurement
 
 
@@ -57,10 +61,6 @@ class Variation:
     of: str
     options: tuple[str, ...] = ()
     variables: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def folder(self) -> str:
-        return self.of.replace(" ", "-")
 
 
 VARIATIONS = (
@@ -94,15 +94,18 @@ class CalibrationPlan:
     @property
     def variations(self) -> list[Variation]:
         """Those that change something here: a GPU does not use the CPU's instruction sets, and one of them is this machine's."""
-        device, instructions = self.environment.device, self.environment.instructions.lower()
-        return [
-            variation
-            for variation in VARIATIONS
-            if variation.options or (device == "cpu" and variation.variables.get(CAPABILITY) != instructions)
-        ]
+        here = self.environment
+        own = here.instructions.lower()
+        return [v for v in VARIATIONS if v.options or (here.device == "cpu" and v.variables.get(CAPABILITY) != own)]
 
     def claims(self, model: str) -> list[Claim]:
         return [CLAIMS[claim] for name, claim in self.records if name == model]
+
+    def moves(self, values: Mapping[Key, Value], component: Component, of: str) -> dict[Key, NoiseMove]:
+        """How far values are from the recorded numbers, where there are some."""
+        numbers = self.numbers
+        recorded = {key: value for key, value in values.items() if key in numbers}
+        return {key: NoiseMove(component, of, x - numbers[key].value, word=word) for key, (x, word) in recorded.items()}
 
 
 def default_work() -> Path:
@@ -126,13 +129,12 @@ def plan_of(suite: Suite, work: Path) -> CalibrationPlan:
             baseline = load_baseline(suite.baseline_folder, name, claim.id)
             inputs = record_of(bench, claim, [])
             record, same = baseline.nearest(inputs.environment, inputs)
-            advice = "`pytest benchmarks --update-baselines`, then `codi-bench baselines accept`"
             if record is None or not same:
                 where = ", ".join(inputs.environment.model_dump().values())
-                raise CodiBenchError(f"{name} {claim.id}: nothing is recorded for {where}; record it first: {advice}")
+                raise CodiBenchError(f"{name} {claim.id}: nothing is recorded for {where}; record it first: {ADVICE}")
             if changes := record.changed_inputs(inputs):
                 raise CodiBenchError(
-                    f"{name} {claim.id}: field {changes[0]} of the record is another today; record it anew: {advice}"
+                    f"{name} {claim.id}: field {changes[0]} of the record is another today; record it anew: {ADVICE}"
                 )
             baselines[name, claim.id], records[name, claim.id] = baseline, record
     digest = hashlib.sha256("".join(record.model_dump_json() for record in records.values()).encode()).hexdigest()[:12]
@@ -143,45 +145,37 @@ def steps(plan: CalibrationPlan, results: Sequence[Path], *, runs: bool, seeds: 
     """(name, measurement) of everything that is measured, in order; the results of other runs are read first."""
     measurements: list[Step] = [(str(path), partial(run_moves, plan, path)) for path in results]
     measurements += [(variation.of, partial(run_again, plan, variation)) for variation in plan.variations if runs]
-    for model in plan.benches:
-        measurements += draws(plan, model, seeds=seeds, turns=turns, redraws=redraws)
+    for model, bench in plan.benches.items():
+        places = stream(0, "calibrate", model, "turned").permutation(min(NUM_PROBED, len(bench.problems(NUM_PROBED))))[:turns]
+        variants: list[tuple[Component, str, ModelBench]]
+        variants = [("seed", f"seed-{k}", replace(bench, seed=1000 * k, seen={})) for k in range(1, seeds + 1)]
+        variants += [("turned", f"turned-{place}", replace(bench, turned=int(place), seen={})) for place in places]
+        variants += [("sampling", f"problems-{k}", _other_problems(bench, k)) for k in range(1, redraws + 1)]
+        measurements += [(f"{model}, {name}", partial(_draw, plan, model, kind, name, draw)) for kind, name, draw in variants]
     return measurements
 
 
-# --- runs of the suite -----------------------------------------------------------------------------------------------
-
-
-def run_again(plan: CalibrationPlan, each: Variation) -> dict[Key, NoiseMove]:
+def run_again(plan: CalibrationPlan, variation: Variation) -> dict[Key, NoiseMove]:
     """The suite once more with that changed, from an empty cache, unless its results are there already.
 
     Raises CodiBenchError, naming the log, where the run ends without results.
     """
-    folder = (plan.work / each.folder).absolute()
+    folder = (plan.work / variation.of.replace(" ", "-")).absolute()
     results, log = folder / "results.json", folder / "log.txt"
     if not results.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        device = next(iter(plan.benches.values())).model.device
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "benchmarks",
-            "-p",
-            "no:cacheprovider",
-            f"--device={device}",
-            f"--report={folder}",
-        ]
-        command += [f"--baselines={plan.suite.baseline_folder.absolute()}", *(f"--model={name}" for name in plan.benches)]
+        device = next(iter(plan.benches.values())).device
+        command = [sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", f"--device={device}"]
+        command += [f"--report={folder}", f"--baselines={plan.suite.baseline_folder.absolute()}", *variation.options]
+        command += [f"--model={name}" for name in plan.benches]
         command += [f"--claim={claim}" for claim in dict.fromkeys(claim for _, claim in plan.records)]
-        variables = {**os.environ, "CODI_BENCH_CACHE": str(folder / "cache"), **each.variables}
+        variables = {**os.environ, "CODI_BENCH_CACHE": str(folder / "cache"), **variation.variables}
         with open(log, "w") as file:  # red: in another environment, or because what is calibrated is not so yet
-            subprocess.run(
-                [*command, *each.options], cwd=folder, env=variables, stdout=file, stderr=subprocess.STDOUT, check=False
-            )
+            subprocess.run(command, cwd=folder, env=variables, stdout=file, stderr=subprocess.STDOUT, check=False)
         shutil.rmtree(folder / "cache", ignore_errors=True)
         if not results.is_file():
-            raise CodiBenchError(f"{log}: the run with {each.of} ended without results; see there, mend it and start again")
-    return run_moves(plan, results, of=each.of)
+            raise CodiBenchError(f"{log}: the run with {variation.of} ended without results; see there, mend it and start again")
+    return run_moves(plan, results, of=variation.of)
 
 
 def run_moves(plan: CalibrationPlan, path: Path, *, of: str = "") -> dict[Key, NoiseMove]:
@@ -194,80 +188,57 @@ def run_moves(plan: CalibrationPlan, path: Path, *, of: str = "") -> dict[Key, N
     for name, bench in plan.benches.items():
         inputs = {"weights": bench.model.fingerprint, "problems": bench.problems.hash}
         if (of_model(facts, "inputs", name) or inputs) != inputs:
-            raise CodiBenchError(
-                f"{path}: field inputs: {name} has other weights or problems there; give results of the same ones"
-            )
-        environment = environment_of(facts, name)
-        if environment is None:
-            raise CodiBenchError(
-                f"{path}: field environment: it does not say where {name} was measured; give a whole results file"
-            )
-        environments[name] = environment
-    own_versions = {name: version for name, version in versions().items() if name in ("transformers", "scikit-learn")}
-    other_versions = [f"{name} {facts.get(name)}" for name, version in own_versions.items() if facts.get(name) != version]
+            fault = f"inputs: {name} has other weights or problems there; give results of the same ones"
+        elif (environment := environment_of(facts, name)) is None:
+            fault = f"environment: it does not say where {name} was measured; give a whole results file"
+        else:
+            environments[name] = environment
+            continue
+        raise CodiBenchError(f"{path}: field {fault}")
+    own = versions()
+    others = [f"{name} {facts.get(name)}" for name in ("transformers", "scikit-learn") if facts.get(name) != own[name]]
     moves: dict[Key, NoiseMove] = {}
     numbers, here = plan.numbers, plan.environment
     for row in rows:
         key = (row.model, row.claim, record_key(row.protocol, row.metric))
         if row.status == OK and key in numbers:
             where = environments[row.model]
-            change = of or ", ".join([*noise.differences(here, where), *other_versions]) or "again"
-            moves[key] = noise_move(numbers[key], row, noise.component(here, where, library=bool(other_versions)), change)
+            change = of or ", ".join([*noise.differences(here, where), *others]) or "again"
+            moves[key] = noise_move(numbers[key], row, noise.component(here, where, library=bool(others)), change)
     return moves
 
 
-# --- draws of the measures -------------------------------------------------------------------------------------------
-
-
-def draws(plan: CalibrationPlan, model: str, *, seeds: int, turns: int, redraws: int) -> list[Step]:
-    """(name, measurement) of every draw of a model: other seeds, one answer turned, other problems with other seeds."""
-    bench = plan.benches[model]
-    places = stream(0, "calibrate", model, "turned").permutation(min(NUM_PROBED, len(bench.problems.first(NUM_PROBED))))[:turns]
-    variants: list[tuple[Component, str, ModelBench]]
-    variants = [("seed", f"seed-{k}", replace(bench, seed=1000 * k, memo={})) for k in range(1, seeds + 1)]
-    variants += [("turned", f"turned-{place}", replace(bench, turned=int(place), memo={})) for place in places]
-    for k in range(1, redraws + 1):
-        redraw = replace(_other_problems(bench, k), seed=1000 * k, permutations=NO_NULL, memo={})
-        variants.append(("sampling", f"problems-{k}", redraw))
-    return [
-        (f"{model}, {name}", partial(_draw, plan, model, what, name, cast(Bench, variant))) for what, name, variant in variants
-    ]
-
-
 def _other_problems(bench: ModelBench, k: int) -> ModelBench:
-    """Generated ones anew; of a given set another order, so that what takes the first ones takes others."""
-    source = bench.problems
-    if not source.given:
-        return replace(bench, problems=replace(source, seed=1000 * k))
-    order = stream(0, "calibrate", "problems", str(k)).permutation(len(source.given))
-    return replace(bench, problems=replace(source, given=tuple(source.given[i] for i in order)))
+    """Generated ones anew; of a given set another order, so that what takes the first ones takes others. And other seeds."""
+    draw = replace(bench, seed=1000 * k, permutations=NO_NULL, seen={})
+    if not bench.given:
+        return replace(draw, problem_seed=1000 * k)
+    order = stream(0, "calibrate", "problems", str(k)).permutation(len(bench.given))
+    return replace(draw, given=tuple(bench.given[i] for i in order))
 
 
-def _draw(plan: CalibrationPlan, model: str, component: Component, name: str, bench: Bench) -> dict[Key, NoiseMove]:
+def _draw(plan: CalibrationPlan, model: str, component: Component, name: str, bench: ModelBench) -> dict[Key, NoiseMove]:
     """The claims of a model measured by another bench, the sound protocol only on the same problems; kept in the work folder.
 
     A claim that the draw does not allow (a class that is too small) is left out.
     """
     path = plan.work / "draws" / model / f"{name}.json"
     if not path.is_file():
-        draw: dict[str, list[float | str | None]] = {}
+        draw: dict[Key, Value] = {}
         for claim in plan.claims(model):
-            try:
-                protocols = claim.function(bench, published_values(plan.baselines[model, claim.id]))
-                reported = next(protocols)
-                judgements = judge(reported, next(protocols) if component != "sampling" else [], bench.permutations)
-            except MeasureError:
-                continue
-            draw |= {f"{claim.id} {judgement.key}": [judgement.measured.value, judgement.word] for judgement in judgements}
-        write_text(path, json.dumps(draw, indent=1) + "\n")
-    of = {"seed": "other seeds", "turned": "one answer turned", "sampling": "other problems and seeds"}[component]
-    numbers, values = plan.numbers, json.loads(path.read_text(encoding="utf-8"))
-    keys = {(model, *text.split(" ", 1)): value for text, value in values.items()}
-    return {
-        key: NoiseMove(component, of, value - numbers[key].value, word=word)
-        for key, (value, word) in keys.items()
-        if key in numbers
-    }
+            with suppress(MeasureError):
+                draw |= _values(plan, model, claim, bench, sound=component != "sampling")
+        write_text(path, json.dumps({f"{claim} {key}": value for (_, claim, key), value in draw.items()}, indent=1) + "\n")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return plan.moves({(model, *text.split(" ", 1)): value for text, value in values.items()}, component, DRAWS[component])
+
+
+def _values(plan: CalibrationPlan, model: str, claim: Claim, bench: ModelBench, *, sound: bool = True) -> dict[Key, Value]:
+    """What a claim measures on a bench, and the words of it."""
+    view = cast(Bench, bench)
+    rows = claim.sound(view, published_values(plan.baselines[model, claim.id])) if sound else []
+    judgements = judge(claim.measure(view), rows, bench.permutations)
+    return {(model, claim.id, judgement.key): (judgement.measured.value, judgement.word) for judgement in judgements}
 
 
 def ablations_turned(plan: CalibrationPlan, model: str, *, share: float, draws: int) -> dict[Key, list[NoiseMove]]:
@@ -276,23 +247,19 @@ def ablations_turned(plan: CalibrationPlan, model: str, *, share: float, draws: 
     But for the control: replacing a latent by itself is the clean run everywhere.
     """
     bench, rng = plan.benches[model], stream(0, "calibrate", model, "ablations")
-    numbers = {key: number for key, number in plan.numbers.items() if key[0] == model and CLAIMS[key[1]].family == ABLATION}
-    moves: dict[Key, list[NoiseMove]] = {key: [] for key in numbers}
-    of = f"{share:.2%} of the outcomes turned"
-    if not numbers:
+    claims = [claim for claim in plan.claims(model) if claim.family == ABLATION]
+    moves: dict[Key, list[NoiseMove]] = {}
+    if not claims:
         return moves
     original, (clean, zeroed) = _words_rest_on(sweep(bench), bench.model.num_latents), without_token(bench)
     for _ in range(draws):
         right, study = (rows ^ (rng.random(rows.shape) < share) for rows in (original.right, np.stack([clean, *zeroed])))
         right[original.names.index(SELF)] = right[original.names.index(CLEAN)]
-        memo = done({sweep: replace(original, right=right), without_token: (study[0], study[1:])})
-        variant = cast(Bench, replace(bench, memo=memo))
-        for claim in plan.claims(model):
-            if claim.family == ABLATION:
-                reported, sound = claim.function(variant, published_values(plan.baselines[model, claim.id]))
-                for judgement in judge(reported, sound, bench.permutations):
-                    key = (model, claim.id, judgement.key)
-                    moves[key].append(NoiseMove("turned", of, judgement.measured.value - numbers[key].value, word=judgement.word))
+        seen = {SWEEP: (replace(original, right=right), None), ABLATED: ((study[0], study[1:]), None)}
+        for claim in claims:
+            values = _values(plan, model, claim, replace(bench, seen=seen))
+            for key, move in plan.moves(values, "turned", f"{share:.2%} of the outcomes turned").items():
+                moves.setdefault(key, []).append(move)
     return moves
 
 
@@ -301,9 +268,6 @@ def _words_rest_on(full: Sweep, num_latents: int) -> Sweep:
     names = {CLEAN, SELF, ALL, f"{BOT}=zero", *(f"{place}={MAIN}" for place in range(num_latents))}
     indices = [i for i, name in enumerate(full.names) if name in names]
     return Sweep(tuple(full.names[i] for i in indices), full.right[indices], full.log_probability[indices], full.reference)
-
-
-# --- what follows ----------------------------------------------------------------------------------------------------
 
 
 def share_turned(plan: CalibrationPlan, moves: dict[Key, list[NoiseMove]]) -> tuple[int, int, float]:
@@ -326,10 +290,8 @@ def calibrated(plan: CalibrationPlan, moves: dict[Key, list[NoiseMove]]) -> list
     for (model, claim), record in plan.records.items():
         tolerance, turning = {}, answers_turning(plan, model, claim, share)
         for key, number in record.metrics.items():
-            metric_moves = moves.get((model, claim, key), [])
-            tolerance[key] = noise.tolerance_of(
-                number, noise.noise_of(metric_moves), noise.words_of(number, metric_moves), turning=turning
-            )
+            own = moves.get((model, claim, key), [])
+            tolerance[key] = noise.tolerance_of(number, noise.noise_of(own), noise.words_of(number, own), turning=turning)
         baselines.append(plan.baselines[model, claim].model_copy(update={"tolerance": tolerance}))
     return baselines
 
