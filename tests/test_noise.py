@@ -64,21 +64,16 @@ def test_a_component_is_the_widest_difference(changed, name):
         assert component(HERE, HERE, library=True) == "library"
 
 
-def test_moves_are_root_mean_squares_and_draws_standard_deviations():
-    found = noise_of([*away("instructions", 3.0, -4.0), *away("seed", 10.0, 12.0, 14.0), *away("dtype", 2.0)])
-    assert found["instructions"].spread == pytest.approx(np.sqrt(12.5)) and found["instructions"].runs == 2
-    assert found["seed"].spread == pytest.approx(2.0)  # however far from the recorded number their mean lies
-    assert found["dtype"].spread == 2.0
-    assert found["instructions"].of == "instructions 0, instructions 1"
-
-
 def test_a_tolerance_is_four_spreads_of_what_differs_elsewhere():
-    spread = noise_of(
-        [*away("instructions", 0.03), *away("library", 0.04), *away("seed", 9, 1), *away("dtype", 9), *away("sampling", 5, 9)]
-    )
-    found = tolerance_of(PLAIN, spread)
-    assert found.device == pytest.approx(4 * 0.05) and found.deterministic == 1e-6
-    assert "4 times the spread of 0.05" in found.why and "instructions 0" in found.why
+    moves = {"instructions": (3.0, -4.0), "library": (4.0,), "seed": (10, 12, 14), "dtype": (9,), "sampling": (5, 9)}
+    spread = noise_of([move for name, differences in moves.items() for move in away(name, *differences)])
+    assert spread["instructions"].spread == pytest.approx(np.sqrt(12.5)) and spread["instructions"].runs == 2
+    assert spread["seed"].spread == pytest.approx(2.0)  # of draws, however far from the recorded number their mean lies
+    assert spread["dtype"].spread == 9 and spread["instructions"].of == "instructions 0, instructions 1"
+    held = PLAIN.model_copy(update={"unit": "points"})
+    found = tolerance_of(held, spread)
+    assert found.device == pytest.approx(4 * np.sqrt(12.5 + 16)) and found.deterministic == 1e-6
+    assert "4 times the spread of 5.3" in found.why and "instructions 0" in found.why
     assert tolerance_of(PLAIN, noise_of(away("turned", 0.1))).device == pytest.approx(0.4)
 
 
@@ -90,59 +85,49 @@ def test_as_many_answers_turn_as_in_nearly_every_night():
     assert (nights > noise.turning(0.001, 1000)).mean() < 0.002
 
 
-@pytest.mark.parametrize(("unit", "value", "least"), [("fraction", 0.5, 1 / 400), ("points", 20, 0.25), ("features", 500, 0.5)])
-def test_no_tolerance_is_below_what_one_problem_moves(unit, value, least):
+@pytest.mark.parametrize(
+    ("unit", "value", "least"), [("fraction", 0.5, 1 / 400), ("points", 20, 0.25), ("features", 500, 0.5), ("count", 12, 0)]
+)
+def test_no_tolerance_is_below_what_one_problem_moves_and_counts_are_exact(unit, value, least):
     held = Recorded(value=value, unit=unit, n=400)
-    assert tolerance_of(held, noise_of(away("instructions", 1e-9))).device == pytest.approx(least)
-    assert "nothing was measured elsewhere" in tolerance_of(held, {}).why
+    assert tolerance_of(held, noise_of(away("instructions", 1e-9 if least else 3.0))).device == pytest.approx(least)
+    assert ("a count is exact" if unit == "count" else "nothing was measured elsewhere") in tolerance_of(held, {}).why
 
 
-def test_counts_are_exact_and_outcomes_are_judged_by_themselves():
-    assert tolerance_of(Recorded(value=12, unit="count", n=1), noise_of(away("device", 3.0))).device == 0
-    row = Row(
-        "c", "m", "accuracy", "reported", OK, n=100, measured={"value": 0.61}, detail={"outcomes": pack_bits(np.arange(100) < 61)}
-    )
+def test_outcomes_are_judged_by_themselves_and_on_the_same_problems():
+    bits = pack_bits(np.arange(100) < 61)
+    row = Row("c", "m", "accuracy", "reported", OK, n=100, measured={"value": 0.61}, detail={"outcomes": bits})
     found = tolerance_of(COUNTED, noise_of([noise_move(COUNTED, row, "device", "H100")]))
     assert (found.kind, found.device) == ("outcomes", 0) and "1 of 100 outcomes turned" in found.why
-
-
-def test_a_run_over_other_problems_is_refused():
-    row = Row("c", "m", "accuracy", "reported", OK, n=90, measured={"value": 0.61})
     with pytest.raises(CodiBenchError, match="m c accuracy: field n is 90 in the run .H100. and 100"):
-        noise_move(COUNTED, row, "device", "H100")
+        noise_move(COUNTED, replace(row, n=90), "device", "H100")
 
 
 def test_words_are_those_of_other_environments_and_of_turned_answers():
-    moves = [
-        *away("instructions", 0.0, word="REFUTED"),
-        *away("turned", 0.0, word="UNDERPOWERED"),
-        *away("dtype", 0.0, word="ARTEFACT"),
-        *away("seed", 0.0, word="ARTEFACT"),
-        *away("device", 0.0),
-    ]
+    words = {"instructions": "REFUTED", "turned": "UNDERPOWERED", "dtype": "ARTEFACT", "seed": "ARTEFACT", "device": "SUPPORTED"}
+    moves = [move for name, word in words.items() for move in away(name, 0.0, word=word)]
     assert words_of(PLAIN, moves) == {"REFUTED", "UNDERPOWERED"}
     assert tolerance_of(PLAIN, noise_of(moves), words_of(PLAIN, moves)).words == ("REFUTED", "UNDERPOWERED")
 
 
 def test_the_share_that_turns_has_an_exact_bound():
-    still = [(COUNTED, {"device": Noise(spread=0, runs=3, of="", flips=0)}), (PLAIN, {"device": Noise(spread=0, runs=9, of="")})]
+    def flips(**fields):
+        return Noise(spread=0, of="", **fields)
+
+    still = [(COUNTED, {"device": flips(runs=3, flips=0)}), (PLAIN, {"device": flips(runs=9)})]
     assert noise.churn(still) == (0, 300, pytest.approx(1 - 0.025 ** (1 / 300)))
-    turned, again, share = noise.churn([(COUNTED, {"library": Noise(spread=0, runs=1, of="", flips=7)})])
+    turned, again, share = noise.churn([(COUNTED, {"library": flips(runs=1, flips=7)})])
     assert (turned, again) == (7, 100) and 0.13 < share < 0.15
-    assert noise.churn([(COUNTED, {"dtype": Noise(spread=0, runs=1, of="", flips=7)})]) == (0, 0, 1.0)
+    assert noise.churn([(COUNTED, {"dtype": flips(runs=1, flips=7)})]) == (0, 0, 1.0)
 
 
-def test_words_are_of_the_number_they_were_measured_around():
+def test_words_and_kind_are_of_the_number_they_were_measured_around():
     tolerance = Tolerance(kind="value", deterministic=0, device=1, why="a test", words=("REFUTED",))
     assert carry_over(tolerance, PLAIN, PLAIN.model_copy(update={"decide": 7})).words == ("REFUTED",)
     for new in (PLAIN.model_copy(update={"value": 0.6}), PLAIN.model_copy(update={"verdict": "REFUTED"})):
         assert carry_over(tolerance, PLAIN, new).words == () and carry_over(tolerance, None, new).device == 1
-
-
-def test_a_number_that_is_no_outcomes_any_more_has_another_tolerance():
-    assert carry_over(tolerance_of(COUNTED, {}), COUNTED, PLAIN) == tolerance_of(PLAIN, {})
-    assert carry_over(tolerance_of(PLAIN, {}), PLAIN, COUNTED) == tolerance_of(COUNTED, {})
-    assert carry_over(tolerance_of(COUNTED, {}), COUNTED, COUNTED) == tolerance_of(COUNTED, {})
+    for old, new in ((COUNTED, PLAIN), (PLAIN, COUNTED), (COUNTED, COUNTED)):
+        assert carry_over(tolerance_of(old, {}), old, new) == tolerance_of(new, {})
 
 
 # Planted flips under the ablations
@@ -185,14 +170,11 @@ def test_turned_outcomes_change_words_near_their_threshold_and_no_others():
         assert found.tolerance.keys() == plan.records["m", found.claim].metrics.keys()
 
 
-def test_where_nothing_was_measured_elsewhere_a_few_outcomes_are_taken_to_turn():
+def test_nothing_turns_at_a_share_of_none_and_a_few_outcomes_do_where_nothing_was_measured():
     plan = planted([0.2, 0, 0, 0, 0, 0])
+    moves = calibration.ablations_turned(plan, "m", share=0.0, draws=2)
+    assert {each.difference for found in moves.values() for each in found} == {0.0} and moves.keys() == plan.numbers.keys()
     assert calibration.share_turned(plan, {}) == (0, 0, calibration.FEWEST_TURNED)
-
-
-def test_nothing_turns_at_a_share_of_none():
-    moves = calibration.ablations_turned(planted([0.2, 0, 0, 0, 0, 0]), "m", share=0.0, draws=2)
-    assert {each.difference for found in moves.values() for each in found} == {0.0}
 
 
 def test_the_control_turns_with_the_clean_run():

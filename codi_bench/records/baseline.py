@@ -23,6 +23,7 @@ from codi_bench.store.json_files import read_json
 
 Cell = dict[Literal["layer", "latent_pos"], int | str | None]
 INPUTS = ("protocols", "seeds", "weights", "partner", "problems")  # what a number is a number of
+Unit = Literal["fraction", "points", "features", "count"]
 Word = Literal["SUPPORTED", "ARTEFACT", "REFUTED", "UNDERPOWERED"]
 LARGEST = {"fraction": 1, "points": 100}  # by unit, what a published number can be
 ROUNDING = 1e-6
@@ -41,7 +42,7 @@ class Reported(Strict):
     value: float | None = None
     low: float | None = None
     high: float | None = None
-    unit: Literal["fraction", "points", "features", "count"]
+    unit: Unit
     n: int | None = Field(None, ge=1)
     printed_unit: float = Field(0.0, ge=0, description="one unit of the last printed digit")
     cell: Cell | None = None
@@ -53,9 +54,10 @@ class Reported(Strict):
     @model_validator(mode="after")
     def _is_whole(self) -> Reported:
         """Each rule of the reproduction has the numbers that it asks for."""
-        if self.case == "stated-range" and (self.low is None or self.high is None or self.low > self.high):
-            raise ValueError("a stated range needs low and high, in this order")
-        if self.case != "stated-range" and self.value is None:
+        if self.case == "stated-range":
+            if self.low is None or self.high is None or self.low > self.high:
+                raise ValueError("a stated range needs low and high, in this order")
+        elif self.value is None:
             raise ValueError(f"the case {self.case} needs a value")
         largest = LARGEST.get(self.unit)
         if largest and any(abs(x) > largest for x in (self.value, self.low, self.high) if x is not None):
@@ -82,7 +84,7 @@ class Recorded(Strict):
     value: float
     low: float | None = None
     high: float | None = None
-    unit: Literal["fraction", "points", "features", "count"]
+    unit: Unit
     n: int = Field(ge=1)
     cell: Cell | None = None
     null: Band | None = None
@@ -159,6 +161,11 @@ class Noise(Strict):
     flips: int | None = Field(None, ge=0)
 
 
+def _as_tuple(words: object) -> object:
+    """What a block hands on is strictly Python's: a list is no tuple there."""
+    return tuple(words) if isinstance(words, list) else words
+
+
 class Tolerance(Strict):
     """How far a number may move: in the same environment, and in another. kind `outcomes`: problem by problem (McNemar).
 
@@ -170,7 +177,7 @@ class Tolerance(Strict):
     deterministic: float = Field(ge=0)
     device: float = Field(ge=0)
     why: str
-    words: Annotated[tuple[Word, ...], BeforeValidator(lambda words: tuple(words) if isinstance(words, list) else words)] = ()
+    words: Annotated[tuple[Word, ...], BeforeValidator(_as_tuple)] = ()
     noise: dict[Component, Noise] = {}
 
 
@@ -219,7 +226,9 @@ class Baseline(Strict):
 
 
 BLOCKS = ("reported", "tolerance")
-REPORTED, SOUND = "reported", "sound"  # type: Literal["reported"], Literal["sound"]
+FILES = "[!_]*/*.json"  # of claims: what lies beside them begins with an underscore
+REPORTED: Literal["reported"] = "reported"
+SOUND: Literal["sound"] = "sound"
 
 
 def record_key(protocol: str, metric: str) -> str:
@@ -291,21 +300,20 @@ def metrics_recorded(folder: Path) -> int:
     A night is one test of all of them, however many of them a run measures. A damaged file counts as none: its own test says so.
     """
     total = 0
-    for path in folder.glob("*/*.json"):
-        if not path.parent.name.startswith("_"):
-            with suppress(BaselineError):
-                records = load_baseline(folder, path.parent.name, path.stem).recorded
-                total += max((len(record.metrics) for record in records), default=0)
+    for path in folder.glob(FILES):
+        with suppress(BaselineError):
+            records = load_baseline(folder, path.parent.name, path.stem).recorded
+            total += max((len(record.metrics) for record in records), default=0)
     return max(1, total)
 
 
 def orphans(folder: Path, claims: Collection[str], models: Collection[str]) -> list[str]:
     """Files below `folder` that belong to no registered (model, claim): nothing would ever check them."""
-    lines = []
-    for path in sorted(folder.glob("*/*.json")):
-        if not path.parent.name.startswith("_") and (path.stem not in claims or path.parent.name not in models):
-            lines.append(f"{path}: no registered claim '{path.stem}' for model '{path.parent.name}'; remove or rename the file")
-    return lines
+    return [
+        f"{path}: no registered claim '{path.stem}' for model '{path.parent.name}'; remove or rename the file"
+        for path in sorted(folder.glob(FILES))
+        if path.stem not in claims or path.parent.name not in models
+    ]
 
 
 def pack_bits(outcomes: np.ndarray | None) -> str | None:
