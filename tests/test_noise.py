@@ -28,7 +28,7 @@ from codi_bench.records.baseline import (
     save_baseline,
 )
 from codi_bench.records.results import OK, Row
-from codi_bench.records.tolerance import NoiseMove, carry_over, component, noise_move, noise_of, tolerance_of, words_of
+from codi_bench.records.tolerance import NoiseMove, carry_over, change, noise_move, noise_of, tolerance_of, words_of
 from codi_bench.rules.stats import stream
 from codi_bench.suite import calibration
 from codi_bench.suite.bench import ModelBench
@@ -49,19 +49,18 @@ def away(name, *differences, word="SUPPORTED"):
 
 
 @pytest.mark.parametrize(
-    ("changed", "name"),
+    ("fields", "versions", "component", "words"),
     [
-        ({"device": "H100", "torch": "2.14"}, "device"),
-        ({"dtype": "bfloat16", "instructions": "AVX512"}, "dtype"),
-        ({"torch": "2.14"}, "library"),
-        ({"instructions": "AVX512"}, "instructions"),
-        ({}, "batch"),
+        ({"device": "H100", "torch": "2.14"}, [], "device", "H100, torch 2.14"),
+        ({"dtype": "bfloat16", "instructions": "AVX512"}, [], "dtype", "AVX512, bfloat16"),
+        ({"torch": "2.14"}, [], "library", "torch 2.14"),
+        ({"instructions": "AVX512"}, ["transformers 5.23.0"], "library", "AVX512, transformers 5.23.0"),
+        ({"instructions": "AVX512"}, [], "instructions", "AVX512"),
+        ({}, [], "batch", "again"),
     ],
 )
-def test_a_component_is_the_widest_difference(changed, name):
-    assert component(HERE, HERE.model_copy(update=changed)) == name
-    if name == "batch":
-        assert component(HERE, HERE, library=True) == "library"
+def test_a_component_is_the_widest_difference(fields, versions, component, words):
+    assert change(HERE, HERE.model_copy(update=fields), versions) == (component, words)
 
 
 def test_a_tolerance_is_four_spreads_of_what_differs_elsewhere():

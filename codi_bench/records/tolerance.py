@@ -23,6 +23,7 @@ DETERMINISTIC = 1e-6  # rounding; one answered problem of 100 is 0.01, ten thous
 SPREADS = 4  # of the device, in a tolerance: docs/verdicts.md, section 4
 ELSEWHERE: tuple[Component, ...] = ("instructions", "library", "device")
 DRAWN: tuple[Component, ...] = ("sampling", "seed")  # draws around a mean of their own, not moves from the recorded number
+WIDEST: dict[str, Component] = {"device": "device", "dtype": "dtype", "torch": "library", "instructions": "instructions"}
 SELDOM = 0.001  # of nights in which more answers turn than a tolerance allows for
 RELATIVE = 0.001  # of a mean number of features: what one problem of a thousand contributes
 
@@ -41,24 +42,17 @@ class NoiseMove:
     word: Word | None = None
 
 
-def component(here: Environment, there: Environment, *, library: bool = False) -> Component:
-    """What differs between two environments, the widest where several do; nothing of them: the batch (its size, the threads).
+def change(here: Environment, there: Environment, versions: Sequence[str] = ()) -> tuple[Component, str]:
+    """What differs between two environments, the widest where several do, and all of it in words.
 
-    library: other versions of what the environment's key does not name.
+    versions: other ones of what the environment's key does not name. Where nothing differs, the batch may: its size, the threads.
     """
-    if there.device != here.device:
-        return "device"
-    if there.dtype != here.dtype:
-        return "dtype"
-    if there.torch != here.torch or library:
-        return "library"
-    return "instructions" if there.instructions != here.instructions else "batch"
-
-
-def differences(here: Environment, there: Environment) -> list[str]:
-    """What of another environment is not as here, in words."""
-    words = {"device": there.device, "instructions": there.instructions, "torch": f"torch {there.torch}", "dtype": there.dtype}
-    return [text for name, text in words.items() if getattr(there, name) != getattr(here, name)]
+    words = {name: getattr(there, name) for name in Environment.model_fields if getattr(there, name) != getattr(here, name)}
+    texts = [f"torch {word}" if name == "torch" else word for name, word in words.items()] + [*versions]
+    widest: Component = next(
+        (component for name, component in WIDEST.items() if name in words or (name == "torch" and versions)), "batch"
+    )
+    return widest, ", ".join(texts) or "again"
 
 
 def noise_move(held: Recorded, row: Row, component: Component, of: str) -> NoiseMove:

@@ -27,7 +27,7 @@ import platformdirs
 from codi_bench.audits.ablation import ALL, CLEAN, MAIN, SELF, Sweep
 from codi_bench.claims import CLAIMS, Claim
 from codi_bench.claims.ablations import sweep
-from codi_bench.claims.claim import Bench, done
+from codi_bench.claims.claim import done
 from codi_bench.claims.first_study.ablation import without_token
 from codi_bench.claims.first_study.probes import NUM_PROBED
 from codi_bench.errors import CodiBenchError, MeasureError
@@ -146,10 +146,10 @@ def steps(plan: CalibrationPlan, results: Sequence[Path], *, runs: bool, seeds: 
     measurements: list[Step] = [(str(path), partial(run_moves, plan, path)) for path in results]
     measurements += [(variation.of, partial(run_again, plan, variation)) for variation in plan.variations if runs]
     for model, bench in plan.benches.items():
-        places = stream(0, "calibrate", model, "turned").permutation(min(NUM_PROBED, len(bench.problems(NUM_PROBED))))[:turns]
+        places = stream(0, "calibrate", model, "turned").permutation(min(NUM_PROBED, len(bench.problems.first(NUM_PROBED))))[:turns]
         variants: list[tuple[Component, str, ModelBench]]
-        variants = [("seed", f"seed-{k}", replace(bench, seed=1000 * k, seen={})) for k in range(1, seeds + 1)]
-        variants += [("turned", f"turned-{place}", replace(bench, turned=int(place), seen={})) for place in places]
+        variants = [("seed", f"seed-{k}", replace(bench, seed=1000 * k, memo={})) for k in range(1, seeds + 1)]
+        variants += [("turned", f"turned-{place}", replace(bench, turned=int(place), memo={})) for place in places]
         variants += [("sampling", f"problems-{k}", _other_problems(bench, k)) for k in range(1, redraws + 1)]
         measurements += [(f"{model}, {name}", partial(_draw, plan, model, kind, name, draw)) for kind, name, draw in variants]
     return measurements
@@ -164,7 +164,7 @@ def run_again(plan: CalibrationPlan, variation: Variation) -> dict[Key, NoiseMov
     results, log = folder / "results.json", folder / "log.txt"
     if not results.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        device = next(iter(plan.benches.values())).device
+        device = next(iter(plan.benches.values())).model.device
         command = [sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", f"--device={device}"]
         command += [f"--report={folder}", f"--baselines={plan.suite.baseline_folder.absolute()}", *variation.options]
         command += [f"--model={name}" for name in plan.benches]
@@ -202,19 +202,19 @@ def run_moves(plan: CalibrationPlan, path: Path, *, of: str = "") -> dict[Key, N
     for row in rows:
         key = (row.model, row.claim, record_key(row.protocol, row.metric))
         if row.status == OK and key in numbers:
-            where = environments[row.model]
-            change = of or ", ".join([*noise.differences(here, where), *others]) or "again"
-            moves[key] = noise_move(numbers[key], row, noise.component(here, where, library=bool(others)), change)
+            component, words = noise.change(here, environments[row.model], others)
+            moves[key] = noise_move(numbers[key], row, component, of or words)
     return moves
 
 
 def _other_problems(bench: ModelBench, k: int) -> ModelBench:
     """Generated ones anew; of a given set another order, so that what takes the first ones takes others. And other seeds."""
-    draw = replace(bench, seed=1000 * k, permutations=NO_NULL, seen={})
-    if not bench.given:
-        return replace(draw, problem_seed=1000 * k)
-    order = stream(0, "calibrate", "problems", str(k)).permutation(len(bench.given))
-    return replace(draw, given=tuple(bench.given[i] for i in order))
+    draw = replace(bench, seed=1000 * k, permutations=NO_NULL, memo={})
+    source = bench.problems
+    if not source.given:
+        return replace(draw, problems=replace(source, seed=1000 * k))
+    order = stream(0, "calibrate", "problems", str(k)).permutation(len(source.given))
+    return replace(draw, problems=replace(source, given=tuple(source.given[i] for i in order)))
 
 
 def _draw(plan: CalibrationPlan, model: str, component: Component, name: str, bench: ModelBench) -> dict[Key, NoiseMove]:
@@ -235,9 +235,8 @@ def _draw(plan: CalibrationPlan, model: str, component: Component, name: str, be
 
 def _values(plan: CalibrationPlan, model: str, claim: Claim, bench: ModelBench, *, sound: bool = True) -> dict[Key, Value]:
     """What a claim measures on a bench, and the words of it."""
-    view = cast(Bench, bench)
-    rows = claim.sound(view, published_values(plan.baselines[model, claim.id])) if sound else []
-    judgements = judge(claim.measure(view), rows, bench.permutations)
+    protocols = claim.function(bench, published_values(plan.baselines[model, claim.id]))
+    judgements = judge(next(protocols), next(protocols) if sound else [], bench.permutations)
     return {(model, claim.id, judgement.key): (judgement.measured.value, judgement.word) for judgement in judgements}
 
 
@@ -255,9 +254,9 @@ def ablations_turned(plan: CalibrationPlan, model: str, *, share: float, draws: 
     for _ in range(draws):
         right, study = (rows ^ (rng.random(rows.shape) < share) for rows in (original.right, np.stack([clean, *zeroed])))
         right[original.names.index(SELF)] = right[original.names.index(CLEAN)]
-        seen = {SWEEP: (replace(original, right=right), None), ABLATED: ((study[0], study[1:]), None)}
+        memo = done({sweep: replace(original, right=right), without_token: (study[0], study[1:])})
         for claim in claims:
-            values = _values(plan, model, claim, replace(bench, seen=seen))
+            values = _values(plan, model, claim, replace(bench, memo=memo))
             for key, move in plan.moves(values, "turned", f"{share:.2%} of the outcomes turned").items():
                 moves.setdefault(key, []).append(move)
     return moves

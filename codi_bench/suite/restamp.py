@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 
 from codi_bench.claims import get_claim
 from codi_bench.errors import CodiBenchError, UnknownNameError
 from codi_bench.records.baseline import Baseline, Record, load_baseline, record_key
 from codi_bench.records.results import Row, environment_of, read_results
-from codi_bench.store.code import Code
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.engine import claim_code
 from codi_bench.suite.log_bench import LogBench
@@ -27,40 +25,32 @@ def restamp(
     Raises CodiBenchError for results that cannot be read, and for names that the run did not measure.
     """
     facts, rows = read_results(report / "results.json")
-    for kind, names, choices in (
-        ("model", models, {row.model for row in rows}),
-        ("claim", claims, {row.claim for row in rows}),
-    ):
+    for kind, names, known in (("model", models, {row.model for row in rows}), ("claim", claims, {row.claim for row in rows})):
         for name in names:
-            if name not in choices:
-                raise UnknownNameError(kind, name, choices)
-    selection = [row for row in rows if (not models or row.model in models) and (not claims or row.claim in claims)]
+            if name not in known:
+                raise UnknownNameError(kind, name, known)
+    pairs: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if (not models or row.model in models) and (not claims or row.claim in claims):
+            pairs.setdefault((row.model, row.claim), []).append(row)
     baselines: list[Baseline] = []
     notes: list[str] = []
-    for (model, claim), group in groupby(
-        sorted(selection, key=lambda row: row.key[1::-1]), key=lambda row: (row.model, row.claim)
-    ):
-        results = list(group)
+    for (model, claim), results in sorted(pairs.items()):
         if not any("code" in row.detail for row in results):
             continue
-        baseline = load_baseline(folder, model, claim)
-        environment = environment_of(facts, model)
+        baseline, environment = load_baseline(folder, model, claim), environment_of(facts, model)
         record = next((candidate for candidate in baseline.recorded if candidate.environment == environment), None)
         try:
-            code = _code_now(model, claim)
-            if why := _why_not(record, results, code.digest):
-                notes.append(f"{claim} on {model}: {why}")
-                continue
+            code = claim_code(get_claim(claim), LogBench if model in LOGS else ModelBench)
+            why = _why_not(record, results, code.digest)
         except CodiBenchError as error:
-            notes.append(f"{claim} on {model}: {error}")
+            why = str(error)
+        if record is None or why:
+            notes.append(f"{claim} on {model}: {why}")
             continue
         records = [record.model_copy(update={"code": code.text}) if other is record else other for other in baseline.recorded]
         baselines.append(baseline.model_copy(update={"recorded": records}))
     return baselines, notes
-
-
-def _code_now(model: str, claim: str) -> Code:
-    return claim_code(get_claim(claim), LogBench if model in LOGS else ModelBench)
 
 
 def _why_not(record: Record | None, rows: Sequence[Row], digest: str) -> str:
