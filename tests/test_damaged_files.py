@@ -83,12 +83,25 @@ def test_a_baseline_file_is_refused_by_its_field(baselines, what):
     assert said.startswith(f"{path}: ") and message in said and len(said.splitlines()) == 1
 
 
-def test_of_two_records_of_one_environment_neither_is_chosen(baselines):
-    path = baselines / MODEL / "size.json"
+CONTRADICTIONS = {
+    "size": (lambda held: held["recorded"].append(held["recorded"][0]), "recorded.1 is of the same environment as one before it"),
+    "ablation": (
+        lambda held: held["recorded"][0]["metrics"]["drop_0"].update(value=-1.0),
+        "recorded.0: Value error, metrics.drop_1: value and outcomes are not those of a drop",
+    ),
+}
+
+
+@pytest.mark.parametrize("claim", CONTRADICTIONS)
+def test_of_two_that_contradict_each_other_neither_is_chosen(baselines, claim):
+    damage, message = CONTRADICTIONS[claim]
+    path = baselines / MODEL / f"{claim}.json"
     held = json.loads(path.read_text())
-    path.write_text(json.dumps(held | {"recorded": held["recorded"][:1] * 2}))
-    with pytest.raises(CodiBenchError, match="recorded.1 is of the same environment as one before it"):
-        load_baseline(baselines, MODEL, "size")
+    held["recorded"] = held["recorded"][:1]
+    damage(held)
+    path.write_text(json.dumps(held))
+    with pytest.raises(CodiBenchError, match=message):
+        load_baseline(baselines, MODEL, claim)
 
 
 # --- results files ---------------------------------------------------------------------------------------------------

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codi_bench.records.results import OK, Row
-from codi_bench.records.results import Winner
+from codi_bench.records.results import OK, Row, Winner
 from codi_bench.report.table import SOUND, SYMBOLS, is_number
 
 

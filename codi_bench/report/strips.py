@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from codi_bench.records.results import Row, finite
-from codi_bench.records.results import Number
+from codi_bench.records.results import Number, Row, finite
 from codi_bench.report.table import REPORTED, SOUND, TableLine, number, shown_unit
 
 PROTOCOLS = {REPORTED: "as published", SOUND: "sound"}

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeGuard
 
-from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row, finite
-from codi_bench.records.results import Number
+from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Number, Row, finite
 
 SYMBOLS = {"SAME": "=", "DRIFTED": "✗", "UNCHECKED": "?", BLOCKED: "■", NOT_RUN: "–"}
 LEGEND = "= as recorded   ✗ drifted   ? nothing recorded   ■ blocked   – not run"

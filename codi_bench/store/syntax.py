@@ -17,7 +17,7 @@ def sha256(texts: Iterable[str]) -> str:
 
 
 def registers(decorator: ast.AST) -> bool:
-    """Does a decorator only write its function down, `@claim(...)`? What it says is no part of a number, or compared by itself."""
+    """Does a decorator only write its function down, as `@claim(...)` does? What it says is no part of a number."""
     return isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id == "claim"
 
 

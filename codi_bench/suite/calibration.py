@@ -19,7 +19,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import platformdirs
@@ -146,7 +145,9 @@ def steps(plan: CalibrationPlan, results: Sequence[Path], *, runs: bool, seeds: 
     measurements: list[Step] = [(str(path), partial(run_moves, plan, path)) for path in results]
     measurements += [(variation.of, partial(run_again, plan, variation)) for variation in plan.variations if runs]
     for model, bench in plan.benches.items():
-        places = stream(0, "calibrate", model, "turned").permutation(min(NUM_PROBED, len(bench.problems.first(NUM_PROBED))))[:turns]
+        places = stream(0, "calibrate", model, "turned").permutation(min(NUM_PROBED, len(bench.problems.first(NUM_PROBED))))[
+            :turns
+        ]
         variants: list[tuple[Component, str, ModelBench]]
         variants = [("seed", f"seed-{k}", replace(bench, seed=1000 * k, memo={})) for k in range(1, seeds + 1)]
         variants += [("turned", f"turned-{place}", replace(bench, turned=int(place), memo={})) for place in places]
