@@ -1,4 +1,7 @@
-"""What fuzzing found, by name: each file is refused in one line that says where, and the doors end with it."""
+"""What fuzzing found, by name: each file is refused in one line that says where, and the doors end with it.
+
+What the one reader of JSON refuses is proved on baseline files; of other files what is their own, and that they are read by it.
+"""
 
 from __future__ import annotations
 
@@ -107,12 +110,8 @@ def test_of_two_that_contradict_each_other_neither_is_chosen(baselines, claim):
 # --- results files ---------------------------------------------------------------------------------------------------
 
 RESULTS = {
-    "nested without end": (("environment",), DEEP, "recursion limit"),
-    "half a character": (("rows", 0, "reason"), '"\\ud800"', "Invalid JSON"),
     "a number without end": (("rows", 0, "measured", "value"), "1e400", "rows.0.measured.value"),
-    "a name that is no text": (("rows", 0, "metric"), "5", "rows.0.metric: Input should be a valid string"),
     "a word that is no verdict": (("rows", 0, "validity"), '"FINE"', "rows.0.validity: Input should be 'SUPPORTED'"),
-    "an outcome that is none": (("rows", 0, "regression"), '"PASSED"', "rows.0.regression: Input should be 'SAME'"),
     "a grid that is none": (("rows", 0, "detail", "grid"), "[0.5]", "rows.0.detail.grid.0: Input should be a valid array"),
     "a pass without a number": (("rows", 0, "measured"), "null", "rows.0: is SAME, with status ok and no measured number"),
     "a pass that is not a number": (("rows", 0, "measured", "value"), "NaN", "rows.0: is SAME, with status ok and no measured"),
@@ -187,9 +186,6 @@ def test_a_small_answer_is_not_read_as_its_exponent(tmp_path):
 # --- checkpoints -----------------------------------------------------------------------------------------------------
 
 CHECKPOINTS = {
-    "nested without end": ("codi.json", "format", DEEP, "recursion limit"),
-    "a number of 400 digits": ("codi.json", "num_latents", LONG, "num_latents: Input should be"),
-    "a truth for a number": ("codi.json", "num_latents", "true", "num_latents: Input should be a valid integer"),
     "a projection of no size": ("codi.json", "projection_width", "1000000000000", "projection_width: Input should be less than"),
     "layers without end": ("config.json", "n_layer", "1000000000", "n_layer: Input should be less than"),
     "no heads": ("config.json", "n_head", "-1", "n_head: Input should be greater than or equal to 0"),

@@ -117,15 +117,14 @@ def pooled(runs: Sequence[Sequence[float]], work: str) -> Ratio:
 
 def judge(held: Ratio | None, ratio: float, work: str) -> Outcome:
     """A ratio against the record of its machine: DRIFTED where it fell by more than the tolerance; a rise that large is said."""
+    change = f"{'nothing' if held is None else f'{held.ratio:.4g}'} → {ratio:.4g} times the reference"
     if held is None:
-        return Outcome(Regression.UNCHECKED, f"nothing → {ratio:.4g} times the reference; not recorded for this machine")
+        return Outcome(Regression.UNCHECKED, f"{change}; not recorded for this machine")
     if held.work != work:
-        return Outcome(
-            Regression.UNCHECKED, f"{held.ratio:.4g} → {ratio:.4g} times the reference, of other work: {held.work} → {work}"
-        )
+        return Outcome(Regression.UNCHECKED, f"{change}, of other work: {held.work} → {work}")
     old, new = math.log(held.ratio), math.log(ratio)
     units = f"{(new - old) / held.tolerance:+.2f} noise units" if held.tolerance else "nothing may move"
-    why = f"{held.ratio:.4g} → {ratio:.4g} times the reference, {units}"
+    why = f"{change}, {units}"
     word = regression_value(old, new, held.tolerance).word
     if word == Regression.DRIFTED and new > old:
         return Outcome(Regression.SAME, f"{why}: faster than recorded: record it")
