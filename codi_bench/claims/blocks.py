@@ -13,7 +13,7 @@ import numpy as np
 from codi_bench.audits.ablation import CLEAN, DROP_FLOOR
 from codi_bench.audits.reading import enough_word
 from codi_bench.claims.claim import Measured, Null, Published, ends, measured, without_word
-from codi_bench.claims.families import FAMILIES
+from codi_bench.claims.families import budget_of
 from codi_bench.errors import MeasureError
 from codi_bench.rules.stats import mcnemar_exact, newcombe_paired, wilson
 from codi_bench.rules.validity import across_claims, half_effect, sound_verdict
@@ -25,7 +25,7 @@ PAIRED = "exact McNemar, Holm in the claim times the claims of the family"
 
 def corrected(p_values: Sequence[float], family: str) -> list[float]:
     """Holm over the tests of one claim, times the budget of its family."""
-    return [float(p) for p in across_claims(p_values, FAMILIES[family].budget)]
+    return [float(p) for p in across_claims(p_values, budget_of(family))]
 
 
 def rate(metric: str, right: np.ndarray, **more: Any) -> Measured:

@@ -331,7 +331,7 @@ def claim(
             if holds:
                 raise ValueError(f"claim '{id}': {problem}")
         budget = FAMILIES[family].budget
-        if sum(other.family == family for other in CLAIMS.values()) >= budget:
+        if budget is not None and sum(other.family == family for other in CLAIMS.values()) >= budget:
             raise ValueError(f"claim '{id}': the budget of the family '{family}', {budget} claims, is spent")
         marks: dict[str, Any] = {"compared": compared, "slow": slow, "with_partner": with_partner, "on_logs": on_logs}
         CLAIMS[id] = Claim(id, family, kind, sentence, source, n, protocol, sound, function, dict(seeds or {}), **marks)

@@ -1,7 +1,7 @@
-"""The families of claims, and how many tests each may come to.
+"""The families of claims, and how many claims each corrects for.
 
 A verdict is corrected for the budget of its family and not for what was measured in a run, or has been written down so far: one
-more claim, another model or a subset changes no word (docs/verdicts.md, section 3).
+more claim, another model or a subset changes no word (docs/verdicts.md, section 3). A budget is raised by a release alone.
 """
 
 from __future__ import annotations
@@ -11,25 +11,37 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Family:
-    """budget: claims that the family may grow to. tests: of one claim's row, corrected together by Holm."""
+    """How a family is corrected.
 
-    budget: int
+    tests: those of a row, which are corrected together by Holm. budget: claims that it may grow to, by which their p are
+    multiplied; None where all claims of the family are rows of the same tests.
+    """
+
+    budget: int | None = None
     tests: int = 1
 
 
-WINNER_TESTS = 3  # of two models: task accuracy, the AUC of the best probe, the AUC of SAE errors
-# In the order of the report. The grid of probes is one max-statistic, so one test.
+# In the order of the report. The grid of probes is one max-statistic, so one test. A fact has no test.
 FAMILIES = {
-    "task accuracy": Family(1),
-    "probes": Family(4),
-    "SAE errors": Family(5, tests=4),
-    "ablation": Family(2),
-    "spread": Family(1),
-    "size": Family(1, tests=0),
-    "edits": Family(7),
-    "sharing": Family(3, tests=4),
-    "decoding": Family(12),
-    "latents": Family(29),
-    "other probes": Family(3),
-    "contradictions": Family(4),
+    "task accuracy": Family(),
+    "probes": Family(),
+    "SAE errors": Family(tests=4),
+    "ablation": Family(),
+    "spread": Family(),
+    "size": Family(tests=0),
+    "edits": Family(budget=12),
+    "sharing": Family(tests=4),
+    "decoding": Family(budget=24),
+    "latents": Family(budget=48),
+    "other probes": Family(budget=10),
+    "contradictions": Family(budget=12),
 }
+WINNER_TESTS = 3  # of two models: task accuracy, the AUC of the best probe, the AUC of SAE errors
+
+
+def budget_of(family: str) -> int:
+    """By which p of a claim of that family are multiplied; raises KeyError for a family without a budget."""
+    budget = FAMILIES[family].budget
+    if budget is None:
+        raise KeyError(f"{family} has no budget: its claims are rows of the same tests")
+    return budget

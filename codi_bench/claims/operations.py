@@ -23,7 +23,7 @@ from codi_bench.audits.decoding import FEWEST
 from codi_bench.claims import runs
 from codi_bench.claims.blocks import effect_over
 from codi_bench.claims.claim import SEED, Bench, Measured, Null, Published, measured, once, without_word
-from codi_bench.claims.families import FAMILIES
+from codi_bench.claims.families import budget_of
 from codi_bench.errors import MeasureError
 from codi_bench.rules.intervals import accuracy_phi
 from codi_bench.rules.stats import Estimate, bootstrap_mean, stream
@@ -97,7 +97,7 @@ def on_other_stories(
     best = np.max([null for _, null in results.values()], axis=0)
     rows = []
     for name, (right, null) in results.items():
-        cell, p = cells[name], min(1.0, FAMILIES[FAMILY].budget * permutation_p(right.mean(), best))
+        cell, p = cells[name], min(1.0, budget_of(FAMILY) * permutation_p(right.mean(), best))
         count, majority = len(set(cell.story.tolist())), float(np.bincount(cell.label).max() / len(right))
         phi, _ = accuracy_phi(null[:, None], count)
         estimate = bootstrap_mean(right, rng=stream(SEED + bench.seed, name), groups=cell.story, phi=phi)
@@ -108,7 +108,7 @@ def on_other_stories(
         delta = effect_over(published, name, chance, GAIN_FLOOR)
         word = sound_verdict(gain, delta=delta, p={PERMUTED: p}, marginal=PERMUTED, n=count, permutations=bench.permutations)
         detail, ways = {"problems": len(right), "majority": majority}, labellings(cell)
-        decidable = FAMILIES[FAMILY].budget / ways <= ALPHA
+        decidable = budget_of(FAMILY) / ways <= ALPHA
         why = {} if decidable else without_word(f"{count} stories can have their operations in {ways} ways: no p is small")
         verdict = word if decidable else None
         rows.append(measured(name, rate, count, detail=detail | why, null=Null.of(null, p), verdict=verdict))

@@ -10,7 +10,7 @@ from codi_bench.audits import patching
 from codi_bench.audits.patching import DONOR, PatchOutcomes, Steered
 from codi_bench.claims import runs
 from codi_bench.claims.claim import SEED, Bench, Measured, Null, Protocols, Published, claim, ends, measured, once
-from codi_bench.claims.families import FAMILIES
+from codi_bench.claims.families import budget_of
 from codi_bench.claims.open_questions import NO_ROWS, NUM_FULL, NUM_PAIRS, STEERED, STEPS, UNPUBLISHED
 
 FAMILY = "edits"
@@ -42,7 +42,7 @@ def follow_rates(
     tests: Sequence[Test], *, keys_only: bool = False, detail: dict[str, dict[str, Any]] | None = None
 ) -> list[Measured]:
     """A row a test: steps and sets of places are corrected together."""
-    budget = FAMILIES[FAMILY].budget
+    budget = budget_of(FAMILY)
     found = patching.steered([(pairs, places) for _, pairs, places in tests], keys_only=keys_only, budget=budget)
     return [steered_row(name, rate, **(detail or {}).get(name, {})) for (name, *_), rate in zip(tests, found, strict=True)]
 
