@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,11 +12,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sae_folders import write_sae
 from safetensors.torch import load_file, save_file
 
 from codi_bench.errors import CodiBenchError, MeasureError
 from codi_bench.measures.sae import Sae, sae_quality, train_relu_sae, train_topk_sae, use_threads
-from codi_bench.measures.sae_folder import CONFIG, WEIGHTS, load_sae, save_sae
+from codi_bench.measures.sae_folder import CONFIG, WEIGHTS, load_sae
 from codi_bench.measures.sae_heldout import feature_sets, grouped_split, pca_features, quality
 
 FIELDS = ("encoder_weight", "encoder_bias", "decoder_weight", "decoder_bias")
@@ -351,52 +351,21 @@ def test_nothing_that_is_fitted_sees_a_test_row():
 
 
 @pytest.mark.parametrize("k", [None, 3])
-def test_a_saved_sae_loads_exactly(tmp_path, k):
-    sae = some_sae(k)
-    save_sae(sae, tmp_path / "new" / "sae", metadata={"hook_name": "blocks.4.hook_resid_post"})
-    assert same(load_sae(tmp_path / "new" / "sae"), sae)
-    assert [path.name for path in sorted((tmp_path / "new").rglob("*"))] == ["sae", CONFIG, WEIGHTS]
-    assert all(path.stat().st_mode & 0o444 == 0o444 for path in (tmp_path / "new").rglob("*"))  # others may read it
-    assert json.loads((tmp_path / "new" / "sae" / CONFIG).read_text())["metadata"]["hook_name"] == "blocks.4.hook_resid_post"
-    x = noise(5, 8)
-    assert (load_sae(tmp_path / "new" / "sae").encode(x) == sae.encode(x)).all()
-
-
-def test_saving_never_touches_what_is_there(tmp_path):
-    save_sae(some_sae(3), tmp_path / "sae")
-    with pytest.raises(CodiBenchError, match="sae: cannot be written .*name a new folder"):
-        save_sae(some_sae(None), tmp_path / "sae")
-    assert same(load_sae(tmp_path / "sae"), some_sae(3))
-    (tmp_path / "file").write_text("kept")
-    with pytest.raises(CodiBenchError, match="name a new folder"):
-        save_sae(some_sae(3), tmp_path / "file" / "sae")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "sae"]
-
-
-def test_a_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    def no_space(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("codi_bench.measures.sae_folder.os.rename", no_space)
-    with pytest.raises(CodiBenchError, match="No space left"):
-        save_sae(some_sae(3), tmp_path / "sae")
-    assert not list(tmp_path.iterdir())
+def test_an_sae_folder_loads_exactly(tmp_path, k):
+    assert same(load_sae(write_sae(some_sae(k), tmp_path / "sae")), some_sae(k))
 
 
 @pytest.mark.parametrize("k", [None, 3])
 def test_a_decoder_bias_subtracted_otherwise_goes_into_the_encoder_bias(tmp_path, k):
     sae, x = some_sae(k), noise(50, 8)
-    save_sae(sae, tmp_path / "sae")
-    config = json.loads((tmp_path / "sae" / CONFIG).read_text())
-    config["apply_b_dec_to_input"] = not config["apply_b_dec_to_input"]
-    (tmp_path / "sae" / CONFIG).write_text(json.dumps(config))
+    folder = write_sae(sae, tmp_path / "sae", apply_b_dec_to_input=k is None)
     before = x @ sae.encoder_weight.numpy().T + sae.encoder_bias.numpy()
     if k is None:
         before -= (sae.encoder_weight @ sae.decoder_bias).numpy()
     expected = np.maximum(before, 0)
     if k is not None:
         expected[before < np.sort(before, axis=1)[:, -k][:, None]] = 0
-    np.testing.assert_allclose(load_sae(tmp_path / "sae").encode(x), expected, atol=1e-5)
+    np.testing.assert_allclose(load_sae(folder).encode(x), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -415,11 +384,8 @@ def test_a_decoder_bias_subtracted_otherwise_goes_into_the_encoder_bias(tmp_path
     ],
 )
 def test_a_config_that_cannot_be_computed_is_refused(tmp_path, changed, message):
-    save_sae(some_sae(3), tmp_path / "sae")
-    config = json.loads((tmp_path / "sae" / CONFIG).read_text()) | changed
-    (tmp_path / "sae" / CONFIG).write_text(json.dumps(config))
     with pytest.raises(CodiBenchError, match=message):
-        load_sae(tmp_path / "sae")
+        load_sae(write_sae(some_sae(3), tmp_path / "sae", **changed))
 
 
 @pytest.mark.parametrize(
@@ -441,7 +407,7 @@ def test_a_config_that_cannot_be_computed_is_refused(tmp_path, changed, message)
     ],
 )
 def test_a_damaged_folder_is_one_clear_error(tmp_path, damage, message):
-    save_sae(some_sae(3), tmp_path / "sae")
+    write_sae(some_sae(3), tmp_path / "sae")
     damage(tmp_path / "sae")
     with pytest.raises(CodiBenchError, match=message) as error:
         load_sae(tmp_path / "sae")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sae_folders import write_sae
 from typer.testing import CliRunner
 
 import codi_bench
@@ -105,10 +106,9 @@ def test_the_probe_grid_is_a_function_of_measures():
 
 def test_an_sae_folder_is_read_by_measures(tmp_path):
     from codi_bench.measures.sae import train_relu_sae
-    from codi_bench.measures.sae_folder import save_sae
 
     vectors = stream(0, "doors").normal(size=(20, 4)).astype(np.float32)
-    save_sae(train_relu_sae(vectors, features=6, l1=1e-3, l1_kind="mean", epochs=1, seed=0), tmp_path / "sae")
+    write_sae(train_relu_sae(vectors, features=6, l1=1e-3, l1_kind="mean", epochs=1, seed=0), tmp_path / "sae")
     assert codi_bench.measures.load_sae(tmp_path / "sae").encode(vectors).shape == (20, 6)
 
 

@@ -21,7 +21,7 @@ from codi_bench.rules.intervals import (
     heterogeneity,
     mover_difference,
 )
-from codi_bench.rules.stats import Estimate, bootstrap_mean, stream, wilson
+from codi_bench.rules.stats import Estimate, Interval, bootstrap_mean, stream, wilson
 
 NAN = float("nan")
 scored = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=30)
@@ -213,7 +213,7 @@ def test_the_test_of_equal_cells_has_its_size_and_tau_its_coverage():
 def test_numbers_stay_finite_without_any_variance():
     """One outcome out of place: v = 1 / (n x cells) / n."""
     same = heterogeneity(np.ones((10, 4)))
-    assert (same.q, same.p, same.tau) == (0, 1, Estimate(0, 0, 0)) and same.variance == pytest.approx(1 / 400)
+    assert (same.q, same.p, same.tau) == (0, 1, Interval(0, 0, 0)) and same.variance == pytest.approx(1 / 400)
     split = heterogeneity(np.tile([1.0, 0.0], (1000, 1)), phi=1.5)
     assert all(map(math.isfinite, (split.q, split.p, split.variance, split.tau.high)))
     assert split.p < 1e-12 and split.tau.low < 0.5 and split.tau.value == pytest.approx(0.5, abs=1e-3)

@@ -19,7 +19,6 @@ from codi_bench.errors import MeasureError
 from codi_bench.measures.grid import (
     CS,
     Split,
-    _standardised,
     in_sample_null,
     in_sample_split,
     nested_splits,
@@ -28,6 +27,7 @@ from codi_bench.measures.grid import (
     scores,
 )
 from codi_bench.measures.logistic import decide, design, fit
+from codi_bench.measures.pipeline import standardised
 from codi_bench.measures.probes import _L2_ONLY
 from codi_bench.rules.stats import holm
 
@@ -167,7 +167,7 @@ def test_scaling_is_standard_scaler_s_with_constant_features_too():
     x[40:, 4] += 1.0  # constant in the training rows only
     train = np.arange(40)
     expected = StandardScaler().fit(x[train]).transform(x)
-    np.testing.assert_allclose(_standardised(torch.as_tensor(x), torch.as_tensor(train)).numpy(), expected, atol=1e-9)
+    np.testing.assert_allclose(standardised(torch.as_tensor(x), torch.as_tensor(train)).numpy(), expected, atol=1e-9)
 
 
 # Known answers

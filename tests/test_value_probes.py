@@ -10,9 +10,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures.folds import nested_splits
 from codi_bench.measures.logistic import LOOSE, design
 from codi_bench.measures.multinomial import decide, fit
-from codi_bench.measures.value_probes import _nested_splits, control_values, value_probes
+from codi_bench.measures.value_probes import control_values, value_probes
 from codi_bench.rules.intervals import cv_accuracy
 
 N, K, D = 150, 5, 12
@@ -181,7 +182,7 @@ def test_groups_are_never_divided_and_counted_once():
     assert found.accuracy[0].value < 0.6 and found.control.mean() < 0.6
     assert found.groups == 60 and found.n == 240
     assert all(len(set(found.fold[groups == group])) == 1 for group in groups)
-    for split in _nested_splits(values, np.unique(groups, return_inverse=True)[1], folds=5, seed=0)[0]:
+    for split in nested_splits(values, np.unique(groups, return_inverse=True)[1], folds=5, seed=0, rare=True)[0]:
         for train, test in ((split.train, split.test), *split.inner):
             assert not set(groups[train]) & set(groups[test])
             assert set(train) | set(test) <= set(split.train) | set(split.test)

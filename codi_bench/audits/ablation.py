@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -97,5 +96,5 @@ def critical_word(found: PositionEffects, *, n: int, claimed: Sequence[int] | No
 
 def none_word(found: PositionEffects, *, n: int) -> Verdict:
     """Is no position critical? By the simultaneous upper bounds of the contrasts."""
-    se = max((cast(float, c.high) - cast(float, c.low)) / (2 * Z95) for c in found.contrasts)
+    se = max((c.high - c.low) / (2 * Z95) for c in found.contrasts)
     return none_stands_out(found.upper, margin=CONTRAST_FLOOR, deviates=bool(found.critical), n=n, se=se)

@@ -24,10 +24,9 @@ def enough_word(full: np.ndarray, early: np.ndarray, p: float, *, tests: int) ->
     full, early: right bool [n]. p: exact McNemar of a loss, corrected; with it the loss is there, and the claim REFUTED. tests:
     how many such losses are bounded together. None where all latents may answer less than 5 %: then nothing is there to lose.
     """
-    if cast(float, wilson(int(full.sum()), len(full)).low) <= ENOUGH_MARGIN:
+    if wilson(int(full.sum()), len(full)).low <= ENOUGH_MARGIN:
         return None
     loss, bound = newcombe_paired(full, early), newcombe_paired(full, early, level=1 - 0.1 / tests).high
-    assert loss.low is not None and loss.high is not None
     se = (loss.high - loss.low) / (2 * Z95)
     deviates = passes(p) and loss.low > 0
     return none_stands_out([bound], margin=ENOUGH_MARGIN, deviates=deviates, n=len(full), se=se)

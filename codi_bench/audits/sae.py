@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from codi_bench.measures.grid import Scored, Split, inner_folds, permuted_labels, scores
+from codi_bench.measures.folds import Split, inner_folds, permuted_labels
+from codi_bench.measures.grid import Scored, scores
 from codi_bench.measures.sae import Sae, use_threads
 from codi_bench.measures.sae_heldout import HeldoutQuality, feature_sets, grouped_split, null_precisions, quality
 from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, held_out, propensity

@@ -18,7 +18,8 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 
 from codi_bench.errors import MeasureError
 from codi_bench.measures.crosscoder import SHARED, Crosscoder, cka, cka_of, match, standardised, train_crosscoder
-from codi_bench.measures.grid import Scored, Split, inner_folds, permuted_labels, scores
+from codi_bench.measures.folds import Split, inner_folds, permuted_labels
+from codi_bench.measures.grid import Scored, scores
 from codi_bench.measures.sae import Sae
 from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, held_out, propensity
 from codi_bench.rules.intervals import Ranked, auc_phi, cv_auc, fold_auc

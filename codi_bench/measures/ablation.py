@@ -15,7 +15,7 @@ from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import cochrans_q
 
 from codi_bench.errors import MeasureError
-from codi_bench.rules.stats import Estimate, holm, mcnemar_exact, newcombe_paired
+from codi_bench.rules.stats import Interval, holm, mcnemar_exact, newcombe_paired
 from codi_bench.rules.validity import Validity, sound_verdict
 
 HETEROGENEOUS = 0.05
@@ -44,12 +44,12 @@ class PositionEffects:
     none_critical: every upper bound is below the margin. Too few problems give neither.
     """
 
-    drops: tuple[Estimate, ...]
+    drops: tuple[Interval, ...]
     drop_p: tuple[float, ...]
     matters: tuple[bool, ...]
     q: float
     q_p: float
-    contrasts: tuple[Estimate, ...]
+    contrasts: tuple[Interval, ...]
     contrast_p: tuple[float, ...]
     upper: tuple[float, ...]
     critical: tuple[int, ...]
@@ -123,10 +123,10 @@ def position_effects(clean: ArrayLike, ablated: ArrayLike, *, margin: float = 0.
     value, error = _contrasts(ablated)
     contrast_p = tuple(map(float, holm(student.sf(value / error, n - 1))))
     reach = student.ppf(0.975, n - 1) * error
-    contrasts = tuple(Estimate(*map(float, bounds)) for bounds in zip(value, value - reach, value + reach, strict=True))
+    contrasts = tuple(Interval(*map(float, bounds)) for bounds in zip(value, value - reach, value + reach, strict=True))
     upper = value + student.isf(BOUND_LEVEL / positions, n - 1) * error
 
-    def support(effects: Sequence[Estimate], p_values: Sequence[float], delta: float) -> tuple[bool, ...]:
+    def support(effects: Sequence[Interval], p_values: Sequence[float], delta: float) -> tuple[bool, ...]:
         verdicts = (
             sound_verdict(effect, delta=delta, p={"own": p}, marginal="own", n=n)
             for effect, p in zip(effects, p_values, strict=True)

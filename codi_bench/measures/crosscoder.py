@@ -19,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import linear
 
 from codi_bench.errors import MeasureError
-from codi_bench.measures.sae import largest, threads_for, unit_columns
+from codi_bench.measures.sae import descend, largest, unit_columns
 
 SHARED = (0.3, 0.7)  # share of the second model in a feature's decoder norms
 
@@ -95,22 +95,13 @@ def train_crosscoder(
     encoder = decoder.T.clone().requires_grad_()
     bias = torch.zeros(features, requires_grad=True)
     decoder.requires_grad_()
-    optimizer = torch.optim.Adam((encoder, bias, decoder), lr=lr)
-    with torch.enable_grad(), threads_for(features * d):
-        for _ in range(epochs):
-            for rows in torch.randperm(m, generator=generator).split(batch_size):
-                batch = pairs[rows]
-                error = batch - linear(largest(linear(batch, encoder, bias), k), decoder)
-                optimizer.zero_grad()
-                error.square().sum(dim=1).mean().backward()
-                with torch.no_grad():
-                    gradient = decoder.grad
-                    assert gradient is not None
-                    gradient -= (gradient * decoder).sum(dim=0) * decoder
-                    optimizer.step()
-                    decoder.copy_(unit_columns(decoder))
-    if not all(weight.isfinite().all() for weight in (encoder, bias, decoder)):
-        raise MeasureError(f"the crosscoder diverged at learning rate {lr}")
+
+    def loss(rows: torch.Tensor) -> torch.Tensor:
+        batch = pairs[rows]
+        error = batch - linear(largest(linear(batch, encoder, bias), k), decoder)
+        return error.square().sum(dim=1).mean()
+
+    descend(loss, [encoder, bias, decoder], m, epochs, batch_size, lr, generator, unit_norm=decoder)
     encoder, bias, decoder = encoder.detach(), bias.detach(), decoder.detach()
     width_a = vectors[0].shape[1]
     return Crosscoder(

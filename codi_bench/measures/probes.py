@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures.pipeline import checked_cells, two_classes
 
 STUDY_CS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 STUDY_FOLDS = 5
@@ -44,18 +45,13 @@ class InSampleProbes:
 
 @dataclass(frozen=True, eq=False)
 class GridSummary:
-    """Fractions over all cells: mean, population std, min, max. best: (layer index, position index) of the max.
-
-    layer_mean, layer_std [layers]: over the positions of each layer, std again population.
-    """
+    """Fractions over all cells: mean, population std, min, max. best: (layer index, position index) of the max."""
 
     mean: float
     std: float
     min: float
     max: float
     best: tuple[int, int]
-    layer_mean: np.ndarray
-    layer_std: np.ndarray
 
 
 def balanced_sample(correct: ArrayLike, *, per_class: int = 50, seed: int = STUDY_SEED, shuffle: bool = True) -> np.ndarray:
@@ -89,20 +85,11 @@ def in_sample_probes(activations: ArrayLike, labels: ArrayLike, *, seed: int = S
     Raises MeasureError for shapes that do not fit, values that are not finite, other than two classes, or a class smaller
     than the number of folds.
     """
-    activations, labels = np.asarray(activations), np.asarray(labels)
-    if activations.ndim != 3 or labels.shape != activations.shape[:1]:
-        raise MeasureError(
-            f"probes need activations [n, cells, d] and labels [n], got {list(activations.shape)} and {list(labels.shape)}"
-        )
-    classes, counts = np.unique(labels, return_counts=True)
-    if len(classes) != 2:
-        raise MeasureError(f"a probe needs two classes, the labels have {len(classes)}: {classes[:5].tolist()}")
+    activations, labels = checked_cells(activations, labels)
+    classes, counts = two_classes(labels), np.unique(labels, return_counts=True)[1]
     if counts.min() < STUDY_FOLDS:
         name = classes[counts.argmin()]
         raise MeasureError(f"class '{name}' has {counts.min()} problems, {STUDY_FOLDS} folds need {STUDY_FOLDS}")
-    if not np.isfinite(activations).all():
-        raise MeasureError("activations contain values that are not finite")
-
     fits = [_fit_cell(activations[:, cell], labels, seed) for cell in range(activations.shape[1])]
     predictions = np.stack([prediction for prediction, _ in fits], axis=1)
     right = predictions == labels[:, None]
@@ -144,6 +131,4 @@ def grid_summary(accuracy: ArrayLike) -> GridSummary:
         min=float(grid.min()),
         max=float(grid.max()),
         best=(int(layer), int(position)),
-        layer_mean=grid.mean(axis=1),
-        layer_std=grid.std(axis=1),
     )

@@ -130,24 +130,23 @@ def train_relu_sae(
         values = torch.empty(shape, dtype=torch.float32).uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
         return values.to(x.device).requires_grad_()
 
-    encoder_weight, encoder_bias = draw(features, d, fan_in=d), draw(features, fan_in=d)
-    decoder_weight, decoder_bias = draw(d, features, fan_in=features), draw(d, fan_in=features)
-    weights = (encoder_weight, encoder_bias, decoder_weight, decoder_bias)
-    optimizer = torch.optim.Adam(weights, lr=lr)
-    with torch.enable_grad(), threads_for(features * d):
-        for _ in range(epochs):
-            for rows in torch.randperm(len(x), generator=generator).split(batch_size):
-                batch = x[rows.to(x.device)]  # [b, d]
-                code = linear(batch, encoder_weight, encoder_bias).relu()  # [b, F]
-                error = linear(code, decoder_weight, decoder_bias) - batch
-                penalty = code.mean() if l1_kind == "mean" else code.sum(dim=1).mean()
-                loss = error.square().mean() + l1 * penalty
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-    if not all(weight.isfinite().all() for weight in weights):
-        raise MeasureError(f"the autoencoder diverged at learning rate {lr}")
-    return Sae(*cast(tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], (weight.detach() for weight in weights)))
+    weights = [
+        draw(features, d, fan_in=d),
+        draw(features, fan_in=d),
+        draw(d, features, fan_in=features),
+        draw(d, fan_in=features),
+    ]
+    encoder_weight, encoder_bias, decoder_weight, decoder_bias = weights
+
+    def loss(rows: torch.Tensor) -> torch.Tensor:
+        batch = x[rows.to(x.device)]  # [b, d]
+        code = linear(batch, encoder_weight, encoder_bias).relu()  # [b, F]
+        error = linear(code, decoder_weight, decoder_bias) - batch
+        return error.square().mean() + l1 * (code.mean() if l1_kind == "mean" else code.sum(dim=1).mean())
+
+    weights = [encoder_weight, encoder_bias, decoder_weight, decoder_bias]
+    descend(loss, weights, len(x), epochs, batch_size, lr, generator)
+    return Sae(*(weight.detach() for weight in weights))  # type: ignore[arg-type]  # four of them
 
 
 def train_topk_sae(
@@ -196,35 +195,57 @@ def train_topk_sae(
     decoder_weight.requires_grad_()
     encoder_bias = torch.zeros(features, device=x.device, requires_grad=True)
     decoder_bias = (mean / scale).float().requires_grad_()
-    weights = (encoder_weight, encoder_bias, decoder_weight, decoder_bias)
-    optimizer = torch.optim.Adam(weights, lr=lr)
     silence = torch.zeros(features, dtype=torch.int64, device=x.device)  # vectors since a feature was last active
-    with torch.enable_grad(), threads_for(features * d):
-        for _ in range(epochs):
-            for rows in torch.randperm(m, generator=generator).split(batch_size):
-                batch = x[rows.to(x.device)] / scale  # [b, d]
-                pre_activations = linear(batch - decoder_bias, encoder_weight, encoder_bias)  # [b, F]
-                code = largest(pre_activations, k)
-                error = batch - linear(code, decoder_weight, decoder_bias)
-                loss = error.square().mean()
-                dead = (silence >= dead_after).nonzero()[:, 0]
-                if len(dead):
-                    aux_recon = linear(largest(pre_activations[:, dead], min(aux_k, len(dead))), decoder_weight[:, dead])
-                    residual = error.detach()
-                    loss = loss + AUX_WEIGHT * (residual - aux_recon).square().mean() / residual.square().mean().clamp_min(1e-12)
-                optimizer.zero_grad()
-                loss.backward()
-                with torch.no_grad():
-                    gradient = decoder_weight.grad
-                    assert gradient is not None
-                    gradient -= (gradient * decoder_weight).sum(dim=0) * decoder_weight
-                    optimizer.step()
-                    decoder_weight.copy_(unit_columns(decoder_weight))
-                    silence = torch.where((code > 0).any(dim=0), 0, silence + len(batch))
-    if not all(weight.isfinite().all() for weight in weights):
-        raise MeasureError(f"the autoencoder diverged at learning rate {lr}")
+
+    def loss(rows: torch.Tensor) -> torch.Tensor:
+        batch = x[rows.to(x.device)] / scale  # [b, d]
+        pre_activations = linear(batch - decoder_bias, encoder_weight, encoder_bias)  # [b, F]
+        code = largest(pre_activations, k)
+        error = batch - linear(code, decoder_weight, decoder_bias)
+        loss = error.square().mean()
+        dead = (silence >= dead_after).nonzero()[:, 0]
+        if len(dead):
+            aux_recon = linear(largest(pre_activations[:, dead], min(aux_k, len(dead))), decoder_weight[:, dead])
+            residual = error.detach()
+            loss = loss + AUX_WEIGHT * (residual - aux_recon).square().mean() / residual.square().mean().clamp_min(1e-12)
+        silence.add_(len(batch)).masked_fill_((code > 0).any(dim=0), 0)
+        return loss
+
+    weights = [encoder_weight, encoder_bias, decoder_weight, decoder_bias]
+    descend(loss, weights, m, epochs, batch_size, lr, generator, unit_norm=decoder_weight)
     encoder_weight, encoder_bias, decoder_weight, decoder_bias = (weight.detach() for weight in weights)
     return Sae(encoder_weight, encoder_bias * scale, decoder_weight, decoder_bias * scale, k)
+
+
+def descend(
+    loss: Callable[[torch.Tensor], torch.Tensor],
+    weights: list[torch.Tensor],
+    m: int,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    generator: torch.Generator,
+    unit_norm: torch.Tensor | None = None,
+) -> None:
+    """Adam on the weights, by loss(rows) of batches of rows 0..m-1 in an order from the generator.
+
+    unit_norm: the one of them whose columns keep norm 1; its gradient has no part along them.
+    Raises MeasureError for training that diverges.
+    """
+    optimizer = torch.optim.Adam(weights, lr=lr)
+    with torch.enable_grad(), threads_for(weights[0].numel()):
+        for _ in range(epochs):
+            for rows in torch.randperm(m, generator=generator).split(batch_size):
+                optimizer.zero_grad()
+                loss(rows).backward()
+                with torch.no_grad():
+                    if unit_norm is not None and unit_norm.grad is not None:
+                        unit_norm.grad -= (unit_norm.grad * unit_norm).sum(dim=0) * unit_norm
+                    optimizer.step()
+                    if unit_norm is not None:
+                        unit_norm.copy_(unit_columns(unit_norm))
+    if not all(weight.isfinite().all() for weight in weights):
+        raise MeasureError(f"the autoencoder diverged at learning rate {lr}")
 
 
 @torch.no_grad()

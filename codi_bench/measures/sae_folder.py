@@ -8,22 +8,17 @@ TopK SAE does. Older SAELens folders name their settings otherwise; SAELens itse
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from codi_bench.errors import CodiBenchError, one_line
 from codi_bench.measures.sae import Sae
-from codi_bench.store.files import write_text, write_whole
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
-FORMAT = "6.0.0"  # without a version SAELens takes a folder for an old one and rewrites its settings
 KEYS = {"W_enc", "W_dec", "b_enc", "b_dec"}
 # Settings that change what an SAE computes, and the one value of each that `Sae` computes; absent means this value.
 PLAIN = {
@@ -35,52 +30,8 @@ PLAIN = {
 }
 
 
-def save_sae(sae: Sae, folder: Path, *, metadata: dict[str, Any] | None = None) -> None:
-    """Write an SAE into a new folder, whole or not at all.
-
-    metadata: what it was trained on (model, hook, ...), in values that JSON knows; SAELens shows it as `cfg.metadata`.
-    Raises CodiBenchError where the folder has files or cannot be written.
-    """
-    folder = Path(folder)
-    features, d = sae.encoder_weight.shape
-    config = {
-        "architecture": "standard" if sae.k is None else "topk",
-        "d_in": d,
-        "d_sae": features,
-        "dtype": "float32",
-        "device": "cpu",
-        "apply_b_dec_to_input": sae.k is not None,
-        "normalize_activations": "none",
-        "reshape_activations": "none",
-        "metadata": {"sae_lens_version": FORMAT, "sae_lens_training_version": None, **(metadata or {})},
-    }
-    if sae.k is not None:
-        config |= {"k": sae.k, "rescale_acts_by_decoder_norm": False}
-    tensors = {
-        "W_enc": sae.encoder_weight.T,
-        "b_enc": sae.encoder_bias,
-        "W_dec": sae.decoder_weight.T,
-        "b_dec": sae.decoder_bias,
-    }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    temporary = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")
-        write_whole(Path(temporary, WEIGHTS), lambda path: save_file(tensors, path))
-        write_text(Path(temporary, CONFIG), json.dumps(config, indent=1) + "\n")
-        os.chmod(temporary, 0o755)  # mkdtemp makes folders that only their owner can read
-        os.rename(temporary, folder)  # fails where there are files: two files cannot be exchanged at once
-    except (OSError, SafetensorError) as error:
-        why = getattr(error, "strerror", None) or one_line(error)
-        raise CodiBenchError(f"{folder}: cannot be written ({why}); name a new folder") from error
-    finally:
-        if temporary:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
 def load_sae(folder: Path, *, device: str | torch.device = "cpu") -> Sae:
-    """The SAE in a folder that `save_sae` or SAELens 6 wrote, in float32.
+    """The SAE in a folder that SAELens 6 wrote, in float32.
 
     A decoder bias that is subtracted where `Sae` does not, or the other way round, goes into the encoder bias.
     Raises CodiBenchError naming the file and what is wrong: a missing or damaged file, an unknown architecture, a setting that

@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from codi_bench.errors import MeasureError
 from codi_bench.measures.grid import CS, checked, nested_splits, scores
 from codi_bench.rules.intervals import fold_auc
-from codi_bench.rules.stats import Estimate, stream
+from codi_bench.rules.stats import Estimate, Interval, stream
 from codi_bench.rules.validity import permutation_p
 
 PROBLEMS_PER_COLUMN = 20
@@ -331,7 +331,7 @@ def added_auc(score: ArrayLike, labels: ArrayLike, design: ArrayLike, fold: Arra
     if variance == 0:
         return Estimate(theta, None, None), auc
     reach = float(norm.ppf(0.975)) * math.sqrt(phi * variance)
-    return Estimate(theta, max(-1.0, theta - reach), min(1.0, theta + reach)), auc
+    return Interval(theta, max(-1.0, theta - reach), min(1.0, theta + reach)), auc
 
 
 def held_out(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:

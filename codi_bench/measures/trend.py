@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from codi_bench.errors import MeasureError
-from codi_bench.rules.stats import Estimate, stream
+from codi_bench.rules.stats import Interval, stream
 from codi_bench.rules.validity import permutation_p
 
 POWER = 0.9
@@ -27,7 +27,7 @@ class Trend:
     90 % power, in seed standard deviations. fitted [models]: the line, by architecture.
     """
 
-    change: Estimate
+    change: Interval
     p: float
     n: int
     seed_std: float
@@ -55,7 +55,7 @@ def trend(
     null = np.array([abs((_shuffle(x_deviations, groups, rng) * y_deviations).sum() / sxx) for _ in range(permutations)])
     change = slope * span
     return Trend(
-        Estimate(change, change - reach, change + reach),
+        Interval(change, change - reach, change + reach),
         permutation_p(abs(slope), null),
         len(x),
         std,

@@ -13,26 +13,23 @@ selectivity is the gain over chance. So a control by group alone says nothing of
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
 from codi_bench.errors import MeasureError
-from codi_bench.measures.grid import Split, _standardised, permuted_labels
-from codi_bench.measures.logistic import LOOSE, TIGHT, design
+from codi_bench.measures.folds import Split, nested_splits, permuted_labels
+from codi_bench.measures.logistic import Design
 from codi_bench.measures.multinomial import decide, fit
+from codi_bench.measures.pipeline import check_penalties, checked_cells, choices, in_threads, precision
 from codi_bench.rules.intervals import accuracy_phi, cv_accuracy
-from codi_bench.rules.stats import Estimate
-from codi_bench.rules.validity import permutation_p
+from codi_bench.rules.stats import Interval
+from codi_bench.rules.validity import max_p, permutation_p
 
 CS = (0.001, 0.01, 0.1)
 MIN_PROBLEMS = 40
@@ -62,7 +59,7 @@ class ValueProbes:
     prediction: np.ndarray
     fold: np.ndarray
     fold_C: np.ndarray
-    accuracy: tuple[Estimate, ...]
+    accuracy: tuple[Interval, ...]
     null: np.ndarray
     phi: float
     chance: float
@@ -96,15 +93,14 @@ def value_probes(
     Raises MeasureError for shapes that do not fit, numbers that are not finite, settings that make no sense, or fewer than two
     values or 40 problems kept.
     """
-    x, values, groups, keys = _check(activations, values, groups, control_key)
+    x, values, group, key = _check(activations, values, groups, control_key)
     _check_settings(Cs, folds, min_count, permutations)
-    selection = _frequent(values, groups, 2 * folds if min_count is None else min_count)
-    x, groups, keys = x[selection], groups[selection], keys[selection]
-    assert isinstance(groups, np.ndarray)
+    selection = _frequent(values, group, 2 * folds if min_count is None else min_count)
+    x, group, key = x[selection], group[selection], key[selection]
     classes, y = np.unique(values[selection], return_inverse=True)
-    splits, fold = _nested_splits(y, groups, folds=folds, seed=seed)
-    null_labels = permuted_labels(y, fold, groups, permutations=permutations, seed=seed)
-    control_labels = control_values(y, keys, draws=CONTROL_DRAWS if control else 0, seed=seed)
+    splits, fold = nested_splits(y, group, folds=folds, seed=seed, rare=True)
+    null_labels = permuted_labels(y, fold, group, permutations=permutations, seed=seed)
+    control_labels = control_values(y, key, draws=CONTROL_DRAWS if control else 0, seed=seed)
 
     run = partial(
         _predictions,
@@ -120,9 +116,9 @@ def value_probes(
     random_accuracy = (run(random_labels, loose=True)[0] == random_labels[:, :, None]).mean(0)
     null, control_accuracy = random_accuracy[:permutations], random_accuracy[permutations:]
     accuracy = (prediction[:, 0] == y[:, None]).mean(0)
-    units = len(np.unique(groups))
+    units = len(np.unique(group))
     phi, chance = accuracy_phi(null, units)
-    p_max = permutation_p(accuracy, np.broadcast_to(null.max(1, keepdims=True), null.shape))
+    p_max = max_p(accuracy, null)
     return ValueProbes(
         kept=selection,
         n=len(y),
@@ -151,15 +147,9 @@ def _check(
     activations: ArrayLike, values: ArrayLike, groups: ArrayLike | None, keys: ArrayLike | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Activations [problems, positions, d], values [problems], and groups and control keys as numbers [problems]."""
-    x, values = np.asarray(activations), np.asarray(values)
-    if x.ndim != 3 or 0 in x.shape or values.shape != x.shape[:1]:
-        raise MeasureError(
-            f"probes need activations [n, positions, d] and values [n], got {list(x.shape)} and {list(values.shape)}"
-        )
+    x, values = checked_cells(activations, values, "values")
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise MeasureError("values must be finite integers or floats")
-    if not np.isfinite(x).all():
-        raise MeasureError("activations contain values that are not finite")
     groups = np.arange(len(x)) if groups is None else _codes("groups", groups, len(x))
     return x, values, groups, groups if keys is None else _codes("control_key", keys, len(x))
 
@@ -173,10 +163,7 @@ def _codes(name: str, names: ArrayLike, n: int) -> np.ndarray:
 
 
 def _check_settings(Cs: Sequence[float], folds: int, min_count: int | None, permutations: int) -> None:
-    if not len(Cs) or sorted(Cs) != list(Cs) or min(Cs) <= 0:
-        raise MeasureError(f"Cs must be positive and rising, got {list(Cs)}")
-    if folds < 2:
-        raise MeasureError(f"nested cross-validation needs at least 2 folds, not {folds}")
+    check_penalties(Cs)
     if permutations < 2:
         raise MeasureError(f"an interval needs the variance of at least 2 permutations, not {permutations}")
     if min_count is not None and min_count < folds + 2:
@@ -203,33 +190,6 @@ def control_values(y: np.ndarray, keys: np.ndarray, *, draws: int, seed: int) ->
     return y[rng.integers(len(y), size=(draws, member.max() + 1))][:, member]
 
 
-# --- folds -----------------------------------------------------------------------------------------------------------
-
-
-def _nested_splits(y: np.ndarray, groups: np.ndarray, *, folds: int, seed: int) -> tuple[list[Split], np.ndarray]:
-    """Outer splits with their inner folds, and the outer fold of every problem [n]. y int [n]."""
-    splits, fold = [], np.empty(len(y), int)
-    for k, (train, test) in enumerate(_folds(y, groups, folds, seed)):
-        inner = tuple((train[a], train[b]) for a, b in _folds(y[train], groups[train], folds, seed))
-        splits.append(Split(train, test, inner))
-        fold[test] = k
-    return splits, fold
-
-
-def _folds(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    has_variants = len(np.unique(groups)) < len(groups)
-    splitter = StratifiedGroupKFold if has_variants else StratifiedKFold
-    with warnings.catch_warnings():
-        # Whole groups cannot always be dealt evenly; a class that a training set lacks is then one the probe does not know.
-        warnings.filterwarnings("ignore", message="The least populated class")
-        splits = list(
-            splitter(folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y, groups if has_variants else None)
-        )
-    if not all(len(train) and len(test) for train, test in splits):
-        raise MeasureError(f"{len(np.unique(groups))} groups cannot be dealt into {folds} folds")
-    return splits
-
-
 # --- the pipeline ----------------------------------------------------------------------------------------------------
 
 
@@ -250,44 +210,29 @@ def _predictions(
     loose: float32 and a tolerance that moves no more than a prediction in a thousand, for what is drawn at random.
     """
     task = partial(_cell, labels=torch.as_tensor(labels), classes=classes, splits=splits, Cs=Cs, loose=loose)
-    threads = torch.get_num_threads()
-    # One thread a cell: how a sum is split over threads would change its last bits.
-    with ThreadPoolExecutor(workers or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        results = list(pool.map(task, cells))
-    torch.set_num_threads(threads)
-    return np.stack([prediction for prediction, _ in results], axis=-1), np.stack([best_C for _, best_C in results], axis=-1)
+    prediction, best_C = zip(*in_threads(task, [(cell,) for cell in cells], workers), strict=True)
+    return np.stack(prediction, axis=-1), np.stack(best_C, axis=-1)
 
 
 @torch.inference_mode()
 def _cell(
     x: np.ndarray | Tensor, *, labels: Tensor, classes: int, splits: Sequence[Split], Cs: tuple[float, ...], loose: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    dtype, tolerance = (torch.float32, LOOSE) if loose else (torch.float64, TIGHT)
+    dtype, tolerance = precision(loose)
     x, grid = torch.as_tensor(np.asarray(x, np.float64)), torch.tensor(Cs, dtype=dtype)
-    fit_rows: np.ndarray | Tensor
-    score_rows: np.ndarray | Tensor
-    prediction, choices = torch.empty_like(labels), []
     columns, C = labels.repeat_interleave(len(Cs), 1), grid.repeat(labels.shape[1])
 
-    def solve(train: Tensor, test: Tensor, y: Tensor, C: Tensor) -> Tensor:
-        fold_design = design(features, gram, train, test).to(dtype)
+    def solve(of: Design, y: Tensor, C: Tensor) -> Tensor:
         # Whole vectors of 16 columns: torch's softmax is slow over fewer.
         chunks = torch.arange(y.shape[1]).split(max(16, AT_ONCE // (len(y) * classes) // 16 * 16))
-        predictions = [
-            decide(fold_design, fit(fold_design, y[train][:, chunk], classes, C[chunk], tolerance=tolerance)).argmax(1)
-            for chunk in chunks
-        ]
-        return torch.cat(predictions, dim=1)
+        fits = (fit(of, y[:, chunk], classes, C[chunk], tolerance=tolerance) for chunk in chunks)
+        return torch.cat([decide(of, weights).argmax(1) for weights in fits], dim=1)
 
-    for split in splits:
-        train, test = torch.as_tensor(split.train), torch.as_tensor(split.test)
-        features = _standardised(x, train)
-        gram = features @ features.T if x.shape[1] > len(train) else None
-        votes = torch.zeros(columns.shape[1], dtype=torch.float64)
-        for fit_rows, score_rows in split.inner:
-            fit_rows, score_rows = torch.as_tensor(fit_rows), torch.as_tensor(score_rows)
-            votes += (solve(fit_rows, score_rows, columns, C) == columns[score_rows]).double().mean(0)
-        best = votes.view(-1, len(Cs)).argmax(1)  # the first of equals: the smallest C
-        choices.append(np.array(Cs)[best.numpy()])
-        prediction[test] = solve(train, test, labels, grid[best])
-    return prediction.numpy(), np.stack(choices)
+    def right(of: Design, fit_rows: Tensor, score_rows: Tensor) -> Tensor:
+        return (solve(of, columns[fit_rows], C) == columns[score_rows]).double().mean(0).view(-1, len(Cs)).T
+
+    prediction, chosen = torch.empty_like(labels), []
+    for split, of, best, _ in choices(x, splits, right, columns=(len(Cs), labels.shape[1]), dtype=dtype):
+        chosen.append(np.array(Cs)[best.numpy()])
+        prediction[torch.as_tensor(split.test)] = solve(of, labels[torch.as_tensor(split.train)], grid[best])
+    return prediction.numpy(), np.stack(chosen)

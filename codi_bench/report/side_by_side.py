@@ -239,7 +239,6 @@ def _by_outcomes(old: np.ndarray, new: np.ndarray, delta: float, scale: float, f
     if not lost + gained:
         return Change(SAME, difference={"value": delta})
     interval = newcombe_paired(*((old, new) if drop else (new, old)))
-    assert interval.low is not None and interval.high is not None
     is_drift = regression_count(old, new, same_environment=False, family_size=family_size).word == Regression.DRIFTED
     return Change(
         MOVED if is_drift else NOISE,

@@ -16,11 +16,10 @@ from scipy.special import expit, logit
 from scipy.stats import chi2, ncx2, norm
 
 from codi_bench.errors import MeasureError
-from codi_bench.rules.stats import Estimate, wilson
+from codi_bench.rules.stats import ROUNDING, Estimate, Interval, wilson
 
 # Sums of squares below this are rounding; one deviating outcome among 1e8 is above it.
 NO_VARIANCE = 1e-20
-ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Heterogeneity:
     q: float
     p: float
     variance: float
-    tau: Estimate
+    tau: Interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +81,7 @@ def accuracy_phi(null_accuracy: ArrayLike, n: float) -> tuple[float, float]:
     return _inflation(draws, q * (1 - q) / n), float(q.mean())
 
 
-def cv_accuracy(accuracy: float, n: float, phi: float) -> Estimate:
+def cv_accuracy(accuracy: float, n: float, phi: float) -> Interval:
     """A cross-validated accuracy over n problems (groups) with Wilson's interval for n / phi problems."""
     effective = float(_finite("n", n, low=1)) / float(_finite("phi", phi, low=1))
     return wilson(effective * accuracy, effective)
@@ -180,7 +179,7 @@ def cv_auc(auc: float, variance: float, phi: float, *, smaller_class: int | None
         variance = max(variance, centre * (1 - centre) / smaller_class)
     reach = norm.ppf((1 + level) / 2) * math.sqrt(phi * variance) / (centre * (1 - centre))
     low, high = expit(logit(centre) - reach), expit(logit(centre) + reach)
-    return Estimate(auc, float(min(low, auc)), float(max(high, auc)))
+    return Interval(auc, float(min(low, auc)), float(max(high, auc)))
 
 
 def _noncentrality(q: float, df: int, probability: float) -> float:
@@ -213,7 +212,7 @@ def heterogeneity(correct: ArrayLike, phi: float = 1.0, *, level: float = 0.95) 
         return math.sqrt(v * noncentrality / cells)
 
     low, high = (tau(_noncentrality(q, cells - 1, side)) for side in ((1 + level) / 2, (1 - level) / 2))
-    return Heterogeneity(q, float(chi2.sf(q, cells - 1)), v, Estimate(tau(max(0.0, q - (cells - 1))), low, high))
+    return Heterogeneity(q, float(chi2.sf(q, cells - 1)), v, Interval(tau(max(0.0, q - (cells - 1))), low, high))
 
 
 def mover_difference(a: Estimate, b: Estimate) -> Estimate:
@@ -222,14 +221,13 @@ def mover_difference(a: Estimate, b: Estimate) -> Estimate:
     Source: Zou & Donner 2008, Stat. Med. 27:1693 (MOVER); with Wilson's limits it is Newcombe 1998, Stat. Med. 17:873, method 10.
     """
     difference = a.value - b.value
-    if None in (a.low, a.high, b.low, b.high):
+    if a.low is None or a.high is None or b.low is None or b.high is None:
         return Estimate(difference, None, None)
-    assert a.low is not None and a.high is not None and b.low is not None and b.high is not None
     low = difference - math.hypot(a.value - a.low, b.high - b.value)
-    return Estimate(difference, low, difference + math.hypot(a.high - a.value, b.value - b.low))
+    return Interval(difference, low, difference + math.hypot(a.high - a.value, b.value - b.low))
 
 
-def auc_difference(a: Ranked, b: Ranked, *, rng: np.random.Generator, draws: int = 2000) -> tuple[Estimate, float]:
+def auc_difference(a: Ranked, b: Ranked, *, rng: np.random.Generator, draws: int = 2000) -> tuple[Interval, float]:
     """AUC of a minus that of b with its interval and two-sided p; each has labels of its own, their groups may be shared.
 
     Bootstrap over the groups of both, drawn jointly, the deviations of each AUC x sqrt(its phi) (docs/verdicts.md, section 6).
@@ -250,7 +248,7 @@ def auc_difference(a: Ranked, b: Ranked, *, rng: np.random.Generator, draws: int
     moves = moves[finite]
     low, high = np.quantile(moves, [0.025, 0.975])
     p = (1 + (np.abs(moves) >= abs(difference) - ROUNDING).sum()) / (len(moves) + 1)
-    return Estimate(difference, float(difference + low), float(difference + high)), float(p)
+    return Interval(difference, float(difference + low), float(difference + high)), float(p)
 
 
 def _weighted_fold_auc(side: Ranked, weights: np.ndarray) -> np.ndarray:

@@ -16,15 +16,13 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from codi_bench.errors import MeasureError, UnknownNameError
-from codi_bench.rules.stats import Estimate, mcnemar_exact, paired_counts
+from codi_bench.rules.stats import ROUNDING, Estimate, finite, mcnemar_exact, paired_counts
 
 ONE_POINT = 0.01
 RATE_MARGIN = 0.05
 DRIFT_LEVEL = 0.005
 WINNER_LEVEL = 0.05
 Z90, Z95 = float(norm.ppf(0.95)), float(norm.ppf(0.975))
-# A difference of two printed decimals (0.425 - 0.44) misses its own bound by rounding alone.
-ROUNDING = 1e-12
 
 
 class Reproduction(StrEnum):
@@ -51,19 +49,6 @@ class Outcome:
     why: str
 
 
-def _finite(**values: float | None) -> None:
-    for name, value in values.items():
-        if value is None or not math.isfinite(value):
-            raise MeasureError(f"{name} = {value}: a verdict needs a finite number")
-
-
-def _at_least(least: float, **values: float) -> None:
-    _finite(**values)
-    for name, value in values.items():
-        if value < least:
-            raise MeasureError(f"{name} = {value}: must be at least {least}")
-
-
 def _points(fraction: float) -> str:
     return f"{100 * fraction:+.2f}"
 
@@ -73,7 +58,7 @@ def _points(fraction: float) -> str:
 
 def equivalence_margin(reported: float, *, drop: bool = False) -> float:
     """d of the other-list rule: 5 points for a rate; for a drop half of the reported drop, if that is smaller."""
-    _finite(reported=reported)
+    finite(reported=reported)
     return min(RATE_MARGIN, abs(reported) / 2) if drop else RATE_MARGIN
 
 
@@ -82,9 +67,9 @@ def same_list(measured: float, reported: float, *, n: int, printed_unit: float) 
 
     printed_unit: the last printed digit as a fraction: 0.001 for "43.7 %".
     """
-    _finite(measured=measured, reported=reported)
-    _at_least(1, n=n)
-    _at_least(0, printed_unit=printed_unit)
+    finite(measured=measured, reported=reported)
+    finite(1, n=n)
+    finite(0, printed_unit=printed_unit)
     difference, tolerance = measured - reported, max(ONE_POINT, 2 / n) + printed_unit / 2
     word = Reproduction.REPRODUCED if abs(difference) <= tolerance + ROUNDING else Reproduction.NOT_REPRODUCED
     return Outcome(word, f"same list of {n}: D = {_points(difference)} points, allowed {100 * tolerance:.2f} either way")
@@ -97,11 +82,11 @@ def _standard_error(value: float, n: int | None, s: float | None) -> float | Non
     a problem, since p(1-p) would claim that ten right of ten leave no error at all.
     """
     if s is not None:
-        _at_least(0, s=s)
+        finite(0, s=s)
         return s
     if n is None:
         return None
-    _at_least(1, n=n)
+    finite(1, n=n)
     if abs(value) > 1:
         raise MeasureError(f"{value} is no rate: p(1-p)/n needs a fraction, any other number its own spread")
     p = min(max(abs(value), 0.5 / n), 1 - 0.5 / n)
@@ -125,8 +110,8 @@ def other_list(
     over 50 redraws of the reported protocol). A number with neither is INCONCLUSIVE. effect: the claimed effect (rate over
     chance, drop); a margin wider than it is vacuous and cannot give REPRODUCED.
     """
-    _finite(measured=measured, reported=reported)
-    _at_least(0, margin=margin)
+    finite(measured=measured, reported=reported)
+    finite(0, margin=margin)
     errors = _standard_error(measured, n_measured, s_measured), _standard_error(reported, n_reported, s_reported)
     for name, error in zip(("measured", "reported"), errors, strict=True):
         if error is None:
@@ -136,7 +121,7 @@ def other_list(
     if abs(difference) - Z95 * s > margin:
         return Outcome(Reproduction.NOT_REPRODUCED, f"{why}: 95 % interval wholly beyond the margin")
     if effect is not None:
-        _finite(effect=effect)
+        finite(effect=effect)
         if margin > abs(effect):
             return Outcome(Reproduction.INCONCLUSIVE, f"{why}: vacuous, wider than the effect of {_points(effect)} points")
     if abs(difference) + Z90 * s < margin:
@@ -148,10 +133,10 @@ def _by_interval(
     estimate: Estimate, why: str, *, holds: Callable[[float, float], bool], fails: Callable[[float, float], bool]
 ) -> Outcome:
     """holds and fails read the two ends of the 95 % interval; if neither is so, or there are no ends: INCONCLUSIVE."""
-    _finite(value=estimate.value)
+    finite(value=estimate.value)
     if estimate.low is None or estimate.high is None:
         return Outcome(Reproduction.INCONCLUSIVE, f"{why}: the measured number has no interval")
-    _finite(low=estimate.low, high=estimate.high)
+    finite(low=estimate.low, high=estimate.high)
     word = Reproduction.INCONCLUSIVE
     if holds(estimate.low, estimate.high):
         word = Reproduction.REPRODUCED
@@ -162,7 +147,7 @@ def _by_interval(
 
 def stated_range(measured: Estimate, *, low: float, high: float) -> Outcome:
     """A published range such as "50-60 %" against the measured 95 % interval, ends included."""
-    _finite(low=low, high=high)
+    finite(low=low, high=high)
     if low > high:
         raise MeasureError(f"stated range {low} to {high} is upside down")
     return _by_interval(
@@ -177,11 +162,11 @@ def fact(measured: float | str, reported: float | str, *, printed_unit: float = 
     """A width, a count or a name. printed_unit: the last printed digit where the source rounds (1e6 for "124M")."""
     for side in (measured, reported):
         if not isinstance(side, str):
-            _finite(fact=side)
+            finite(fact=side)
     equal = measured == reported
     if printed_unit:
-        _finite(measured=cast("float", measured), reported=cast("float", reported))
-        _at_least(0, printed_unit=printed_unit)
+        finite(measured=cast("float", measured), reported=cast("float", reported))
+        finite(0, printed_unit=printed_unit)
         equal = abs(cast("float", measured) - cast("float", reported)) <= printed_unit / 2
     word = Reproduction.REPRODUCED if equal else Reproduction.NOT_REPRODUCED
     return Outcome(word, f"fact: measured {measured}, reported {reported}")
@@ -225,7 +210,7 @@ def regression_count(
     0.5 % of n; family_size is the number of recorded metrics. An answer that is wrong in another way shows in no bit: compare
     the answers themselves where they are recorded. Raises MeasureError for lists of different length.
     """
-    _at_least(1, family_size=family_size)
+    finite(1, family_size=family_size)
     if recorded_bits is None:
         return Outcome(Regression.UNCHECKED, "no outcomes recorded")
     both_right, lost, gained, both_wrong = paired_counts(recorded_bits, measured_bits)
@@ -244,7 +229,7 @@ def regression_value(recorded: float | None, measured: float | None, tolerance: 
 
     tolerance: deterministic in the same environment, 4 times the calibrated device spread in another.
     """
-    _at_least(0, tolerance=tolerance)
+    finite(0, tolerance=tolerance)
     if recorded is None and measured is None:
         return Outcome(Regression.UNCHECKED, "no value recorded")
     if recorded is None or measured is None:
@@ -276,7 +261,7 @@ def regression_verdict(
 
 def winner(difference: float, p: float) -> str | None:
     """Which of "a" and "b" the difference a - b is in favour of, where the corrected two-sided p is at most 0.05; else None."""
-    _finite(difference=difference, p=p)
+    finite(difference=difference, p=p)
     if p > WINNER_LEVEL or difference == 0:
         return None
     return "a" if difference > 0 else "b"

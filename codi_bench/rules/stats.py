@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,6 +19,9 @@ from statsmodels.stats.proportion import proportion_confint
 
 from codi_bench.errors import MeasureError
 
+# Equal numbers may differ by the order of their sums, and two printed decimals (0.425 - 0.44) from their difference.
+ROUNDING = 1e-12
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -26,6 +30,21 @@ class Estimate:
     value: float
     low: float | None
     high: float | None
+
+
+@dataclass(frozen=True)
+class Interval(Estimate):
+    """An estimate that has its interval."""
+
+    low: float
+    high: float
+
+
+def finite(least: float = -math.inf, most: float = math.inf, **values: float | None) -> None:
+    """Raises MeasureError, by name, for a number that is missing, NaN, infinite or outside of [least, most]."""
+    for name, value in values.items():
+        if value is None or not math.isfinite(value) or not least <= value <= most:
+            raise MeasureError(f"{name} = {value}: a verdict needs a finite number within [{least:g}, {most:g}]")
 
 
 def bits(values: ArrayLike) -> np.ndarray:
@@ -48,7 +67,7 @@ def paired_counts(before: ArrayLike, after: ArrayLike) -> tuple[int, int, int, i
     return cast("tuple[int, int, int, int]", tuple(int(cell.sum()) for cell in cells))
 
 
-def wilson(successes: float, n: float, level: float = 0.95) -> Estimate:
+def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
     """A rate with its Wilson score interval.
 
     n may be fractional: a cross-validated accuracy passes successes / phi and n / phi (docs/verdicts.md, section 5).
@@ -61,7 +80,7 @@ def wilson(successes: float, n: float, level: float = 0.95) -> Estimate:
     value = successes / n
     low, high = proportion_confint(successes, n, alpha=1 - level, method="wilson")
     # At 0 and n the limit equals the rate, but only up to rounding.
-    return Estimate(float(value), float(min(low, value)), float(max(high, value)))
+    return Interval(float(value), float(min(low, value)), float(max(high, value)))
 
 
 def newcombe_limits(
@@ -90,11 +109,11 @@ def newcombe_limits(
     return np.maximum(low, -1), np.minimum(high, 1)
 
 
-def newcombe_paired(before: ArrayLike, after: ArrayLike, level: float = 0.95) -> Estimate:
+def newcombe_paired(before: ArrayLike, after: ArrayLike, level: float = 0.95) -> Interval:
     """mean(before) - mean(after), the drop, with Newcombe's interval for pairs; bool [n] each, the same problems."""
     both_right, lost, gained, both_wrong = paired_counts(before, after)
     low, high = newcombe_limits(both_right, lost, gained, both_wrong, level)
-    return Estimate((lost - gained) / (both_right + lost + gained + both_wrong), float(low), float(high))
+    return Interval((lost - gained) / (both_right + lost + gained + both_wrong), float(low), float(high))
 
 
 def mcnemar_exact(before: ArrayLike, after: ArrayLike, alternative: str = "two-sided") -> float:
@@ -114,6 +133,7 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     # NaN fails the comparison, so a test that gave no p is an error instead of shrinking the family.
     if p_values.ndim != 1 or not p_values.size or not ((p_values >= 0) & (p_values <= 1)).all():
         raise MeasureError("Holm needs p values [m] within 0..1, m >= 1")
+    # statsmodels' own is the same to the last bit, and takes 0.1 s a call.
     order = np.argsort(p_values)
     steps = np.maximum.accumulate(p_values[order] * np.arange(p_values.size, 0, -1))  # a p is never below a smaller one
     adjusted = np.empty_like(p_values)
@@ -129,7 +149,7 @@ def bootstrap_mean(
     groups: ArrayLike | None = None,
     phi: float = 1.0,
     level: float = 0.95,
-) -> Estimate:
+) -> Interval:
     """Mean over cells of the mean over problems, with the percentile bootstrap over groups.
 
     outcomes: [n, cells] (or [n]), numbers or right/wrong. groups: [n] labels; a group is drawn whole (default: each
@@ -156,7 +176,7 @@ def bootstrap_mean(
     means = sums[picks].sum(axis=1) / sizes[picks].sum(axis=1)
     value = float(scores.mean())
     low, high = value + (np.quantile(means, [(1 - level) / 2, (1 + level) / 2]) - value) * np.sqrt(phi)
-    return Estimate(value, float(low), float(high))
+    return Interval(value, float(low), float(high))
 
 
 def stream(seed: int, *names: str) -> np.random.Generator:

@@ -20,7 +20,7 @@ from scipy.stats import norm
 
 from codi_bench.errors import MeasureError
 from codi_bench.rules.intervals import heterogeneity
-from codi_bench.rules.stats import Estimate, holm
+from codi_bench.rules.stats import ROUNDING, Estimate, finite, holm
 
 ALPHA = 0.025
 HETEROGENEOUS = 0.05
@@ -29,8 +29,6 @@ Z95 = float(norm.ppf(0.975))
 POWER_Z = 1.2816  # 90 % power
 # Closer to its threshold than this, a bound may fall on the other side elsewhere.
 NUMERIC = 1e-6
-# Equal statistics may differ by the order of their sums, and m x 1/(40 m) from 0.025.
-ROUNDING = 1e-12
 
 Statistic = TypeVar("Statistic", float, np.ndarray)
 
@@ -59,14 +57,8 @@ class Verdict:
     decide: int | None = None
 
 
-def _finite(low: float = -math.inf, high: float = math.inf, **values: float | None) -> None:
-    for name, value in values.items():
-        if value is None or not math.isfinite(value) or not low <= value <= high:
-            raise MeasureError(f"{name} = {value}: a verdict needs a finite number within [{low:g}, {high:g}]")
-
-
 def _positive(**values: float) -> None:
-    _finite(low=math.ulp(0), **values)
+    finite(least=math.ulp(0), **values)
 
 
 def _amount(value: float | None, unit: str) -> str:
@@ -90,6 +82,11 @@ def permutation_p(observed: Statistic, null: ArrayLike) -> Statistic:
     return cast("Statistic", p if observed.ndim else float(p))
 
 
+def max_p(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """p values [cells] of observed [cells] against the largest cell of each draw of null [B, cells]."""
+    return permutation_p(observed, np.broadcast_to(null.max(axis=1, keepdims=True), null.shape))
+
+
 def passes(p: float) -> bool:
     """p <= alpha; 1/(40 m) times m passes for every m."""
     return p <= ALPHA + ROUNDING
@@ -97,7 +94,7 @@ def passes(p: float) -> bool:
 
 def holm_permutations(m: int) -> int:
     """Permutations that Holm over m tests needs at least: with 40 m - 1 the smallest p, 1/(40 m), just reaches 0.025 / m."""
-    _finite(low=1, m=m)
+    finite(least=1, m=m)
     return 40 * m - 1
 
 
@@ -147,7 +144,7 @@ def half_effect(reported_effect: float | None, floor: float) -> float:
     _positive(floor=floor)
     if reported_effect is None:
         return floor
-    _finite(reported_effect=reported_effect)
+    finite(reported_effect=reported_effect)
     return max(reported_effect / 2, floor)
 
 
@@ -195,10 +192,10 @@ def _read_interval(theta: Estimate, unit: str) -> str:
 
 
 def _check_interval(theta: Estimate) -> None:
-    _finite(theta=theta.value)
+    finite(theta=theta.value)
     for end in (theta.low, theta.high):
         if end is not None:
-            _finite(bound=end)
+            finite(bound=end)
     if theta.low is not None and theta.high is not None and theta.low > theta.high:
         raise MeasureError(f"interval {theta.low} to {theta.high} is upside down")
 
@@ -228,12 +225,12 @@ def sound_verdict(
         raise MeasureError("a control fails: " + "; ".join(controls))
     _check_interval(theta)
     _positive(delta=delta, z=z)
-    _finite(low=1, n=n)
+    finite(least=1, n=n)
     if marginal not in p:
         raise MeasureError(f"the marginal null '{marginal}' has no p: there are {', '.join(p) or 'none'}")
     values = [p[marginal], *(value for name, value in p.items() if name != marginal)]
     for value in values:
-        _finite(0, 1, p=value)
+        finite(0, 1, p=value)
     low, high = theta.low, theta.high
     answers = [
         _answers(None if low is None else low > 0, low, NUMERIC),
@@ -267,8 +264,8 @@ def protocol_artefact(
     """
     if p_null is None or null_mean is None or nominal is None:
         return None
-    _finite(measured=measured, null_mean=null_mean, nominal=nominal)
-    _finite(0, 1, p_null=p_null)
+    finite(measured=measured, null_mean=null_mean, nominal=nominal)
+    finite(0, 1, p_null=p_null)
     half_excess, null_excess = (measured - nominal) / 2, null_mean - nominal
     if half_excess <= 0 or p_null <= NULL_LEVEL + ROUNDING or null_excess < half_excess - ROUNDING:
         return None
@@ -300,9 +297,9 @@ def none_stands_out(
     if not bounds.size or not np.isfinite(bounds).all():
         raise MeasureError("'none stands out' needs a finite upper bound for every cell")
     _positive(margin=margin, z=z)
-    _finite(low=1, n=n)
+    finite(least=1, n=n)
     if se is not None:
-        _finite(low=0, se=se)
+        finite(least=0, se=se)
     largest = float(bounds.max())
     why = f"largest upper bound {_amount(largest, unit)} {unit}, margin {_amount(margin, unit)}, n = {n}"
     fragile = abs(largest - margin) <= NUMERIC
@@ -361,13 +358,12 @@ def spread_word(
     cell_p and top_corrected_p.
     """
     spread = heterogeneity(correct, phi)
-    assert spread.tau.low is not None and spread.tau.high is not None
     accuracy, cell_p, q = np.asarray(correct, float).mean(axis=0), np.asarray(cell_p, float), np.asarray(q, float)
     if cell_p.shape != accuracy.shape or not ((cell_p >= 0) & (cell_p <= 1)).all():
         raise MeasureError(f"spread needs a p within 0..1 for each of {len(accuracy)} cells, not {list(cell_p.shape)}")
     if q.shape not in ((), accuracy.shape) or not ((q >= 0) & (q <= 1)).all():
         raise MeasureError(f"spread needs q within 0..1, one or {len(accuracy)}, not {list(q.shape)}")
-    _finite(0, 1, top_corrected_p=top_corrected_p, top_contrast_p=top_contrast_p)
+    finite(0, 1, top_corrected_p=top_corrected_p, top_contrast_p=top_contrast_p)
     half = float((accuracy - q).mean()) / 2
 
     def rule(best_passes: bool | None, passing: int, small: bool | None) -> str:

@@ -55,7 +55,6 @@ def trend_line(each: Followed) -> str:
     if each.trend is None:
         return f"no trend: {each.why}"
     scale, estimate = SCALE[each.unit], each.trend.change
-    assert estimate.low is not None and estimate.high is not None  # a trend has an interval
     change, low, high = (scale * value for value in (estimate.value, estimate.low, estimate.high))
     missing = f"; {each.why}" if each.why else ""
     return f"change {change:+.1f} [{low:.1f}, {high:.1f}], p = {each.p:.2g}{missing}"

@@ -1,0 +1,96 @@
+"""What probes of two classes and of many have in common: what they are given, scaling, the choice of C, a thread a cell."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from codi_bench.errors import MeasureError
+from codi_bench.measures.folds import Split
+from codi_bench.measures.logistic import LOOSE, TIGHT, Design, design
+
+Result = TypeVar("Result")
+
+
+def checked_cells(activations: ArrayLike, labels: ArrayLike, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
+    """Activations [n, positions, d] and labels [n] as arrays; raises MeasureError for other shapes or gaps."""
+    x, labels = np.asarray(activations), np.asarray(labels)
+    if x.ndim != 3 or 0 in x.shape or labels.shape != x.shape[:1]:
+        raise MeasureError(
+            f"probes need activations [n, positions, d] and {name} [n], got {list(x.shape)} and {list(labels.shape)}"
+        )
+    if not np.isfinite(x).all():
+        raise MeasureError("activations contain values that are not finite")
+    return x, labels
+
+
+def two_classes(labels: np.ndarray) -> np.ndarray:
+    """The two classes [2] of labels [n]; raises MeasureError for another number."""
+    classes = np.unique(labels)
+    if len(classes) != 2:
+        raise MeasureError(f"a probe needs two classes, the labels have {len(classes)}: {classes[:5].tolist()}")
+    return classes
+
+
+def check_penalties(Cs: Sequence[float]) -> None:
+    if not len(Cs) or not np.isfinite(Cs).all() or min(Cs) <= 0 or (np.diff(Cs) <= 0).any():
+        raise MeasureError(f"Cs must be positive and rising, got {list(Cs)}")
+
+
+def in_threads(task: Callable[..., Result], arguments: Iterable[tuple], workers: int | None) -> list[Result]:
+    """`task(*those)` for each, in `workers` threads, one a core by default.
+
+    Each computes with one thread: how a sum is split over threads would change its last bits.
+    """
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(workers or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        results = list(pool.map(lambda those: task(*those), arguments))
+    torch.set_num_threads(threads)
+    return results
+
+
+def precision(loose: bool) -> tuple[torch.dtype, float]:
+    """Data type and tolerance of fits: loose ones move fewer than a prediction in a thousand, for what is drawn at random."""
+    return (torch.float32, LOOSE) if loose else (torch.float64, TIGHT)
+
+
+def choices(
+    x: Tensor,
+    splits: Sequence[Split],
+    right: Callable[[Design, Tensor, Tensor], Tensor],
+    *,
+    columns: tuple[int, int],
+    dtype: torch.dtype,
+    scale: bool = True,
+) -> Iterator[tuple[Split, Design, Tensor, Tensor]]:
+    """By split: the design of its training and test rows, and for every column of labels the index of C and its inner accuracy.
+
+    x [n, d] float64. right: for a design and its rows to fit and to score, the share of right predictions [Cs, columns]; columns:
+    that shape. Where a split has no inner folds the first C is taken, with accuracy 0.
+    """
+    for split in splits:
+        train, test = (torch.as_tensor(rows, device=x.device) for rows in (split.train, split.test))
+        features = standardised(x, train) if scale else x - x[train].mean(0)
+        gram = features @ features.T if x.shape[1] > len(train) else None
+        votes = torch.zeros(columns, dtype=torch.float64, device=x.device)
+        for pair in split.inner:
+            fit_rows, score_rows = (torch.as_tensor(rows, device=x.device) for rows in pair)
+            # Summed fold by fold as scikit-learn does: its ties are ties here.
+            votes += right(design(features, gram, fit_rows, score_rows).to(dtype), fit_rows, score_rows)
+        # argmax takes the first of equals: the smallest C
+        yield split, design(features, gram, train, test).to(dtype), votes.argmax(0), votes.amax(0) / max(1, len(split.inner))
+
+
+def standardised(x: Tensor, train: Tensor) -> Tensor:
+    """x scaled as scikit-learn's StandardScaler fitted to the rows `train` would; a constant feature becomes 0."""
+    sample, eps = x[train], torch.finfo(x.dtype).eps
+    mean, variance = sample.mean(0), sample.var(0, unbiased=False)
+    constant = variance <= len(sample) * eps * variance + (len(sample) * mean * eps) ** 2
+    return (x - mean) / torch.where(constant, 1.0, variance.sqrt())
