@@ -62,7 +62,11 @@ def test_topk_keeps_the_k_largest_positive():
     assert (identity_sae(4, 4).decode(identity_sae(4, 4).encode(x)) == x).all()
     assert (identity_sae(4, 8).encode(x) == identity_sae(4).encode(x)).all()
     assert identity_sae(4, 2).encode(x.reshape(2, 1, 4)).shape == (2, 1, 8)
-    assert isinstance(identity_sae(4, 2).encode(torch.from_numpy(x)), torch.Tensor)
+    for sae in (identity_sae(4), identity_sae(4, 2)):  # a tensor for a tensor, an array for an array
+        features = sae.encode(torch.from_numpy(x))
+        assert (
+            isinstance(features, torch.Tensor) and sae.encode(x).dtype == np.float32 and (features.numpy() == sae.encode(x)).all()
+        )
 
 
 def test_topk_subtracts_the_decoder_bias_and_relu_does_not():
@@ -81,12 +85,15 @@ def test_topk_learns_a_planted_dictionary():
     assert ((directions @ sae.decoder_weight.numpy()).max(axis=1) > 0.9).mean() > 0.95
 
 
-@pytest.mark.parametrize("aux_k", [None, 0])
-def test_a_topk_seed_is_an_sae_whatever_the_global_state(aux_k):
+@pytest.mark.parametrize("architecture", ["relu", "topk", "topk without auxk"])
+def test_a_seed_is_an_sae_whatever_the_global_state(architecture):
     x = noise(300, 8)
     x.setflags(write=False)
 
     def train(seed):
+        if architecture == "relu":
+            return train_relu_sae(x, features=12, l1=0.001, l1_kind="mean", epochs=2, seed=seed)
+        aux_k = None if architecture == "topk" else 0
         return train_topk_sae(x, features=64, k=2, epochs=3, lr=1e-2, aux_k=aux_k, dead_after=50, seed=seed)
 
     torch.manual_seed(0)

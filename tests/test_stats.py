@@ -119,12 +119,6 @@ def test_newcombe_gives_the_published_limits(cells, limits):
     assert estimate.value == (cells[1] - cells[2]) / sum(cells)
 
 
-def test_newcombe_of_two_saes_finds_no_difference():
-    """docs/verdicts.md, section 6: 151/200 and 128/183 differ by 5.5; here as if paired on 200, the interval still holds 0."""
-    estimate = newcombe_paired(*pair(110, 41, 30, 19))
-    assert estimate.value == pytest.approx(0.055) and estimate.low < 0 < estimate.high
-
-
 @quick
 @given(outcome_pairs)
 def test_newcombe_contains_the_drop_and_turns_around_with_the_pair(pairs):
@@ -213,9 +207,9 @@ def test_holm_keeps_the_order_and_never_helps(p_values):
     assert (adjusted >= p_values).all() and (adjusted <= np.minimum(1, len(p_values) * p_values) + 1e-15).all()
 
 
-@quick
-@given(probabilities)
-def test_holm_is_that_of_statsmodels_to_the_last_bit(p_values):
+def test_holm_is_that_of_statsmodels_to_the_last_bit():
+    """One call, ties included: theirs takes a tenth of a second."""
+    p_values = [*np.round(stream(0, "holm").random(20), 1), *stream(1, "holm").random(20)]
     assert (holm(p_values) == multipletests(p_values, method="holm")[1]).all()
 
 
