@@ -15,7 +15,7 @@ from codi_bench.measures.sae import Sae
 from codi_bench.measures.sae_heldout import grouped_split
 from codi_bench.measures.surface import surface_design
 from codi_bench.rules.intervals import fold_auc
-from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream
+from codi_bench.rules.stats import Interval, mcnemar_exact, newcombe_paired, stream
 from codi_bench.rules.validity import Validity
 
 QUICK = {"Cs": (0.01, 0.1), "folds": 3, "permutations": 79, "seed": 0, "workers": 1}
@@ -292,7 +292,7 @@ def test_no_change_is_no_effect():
     clean = np.arange(80) < 50
     found = ablation.effect(sweep_of(clean, **{"0=mean": clean}), "0=mean")
     assert found.drop.value == 0 and found.p == 1 and found.drop.low <= 0 <= found.drop.high
-    assert found.log_probability == Estimate(0.0, 0.0, 0.0)
+    assert found.log_probability == Interval(0.0, 0.0, 0.0)
     assert ablation.drop_word(found.drop, found.p, n=80).word is UNDERPOWERED
     assert ablation.drop_word(found.drop, found.p, n=80, delta=0.3).word is REFUTED
 
