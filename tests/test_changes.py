@@ -353,7 +353,6 @@ DAMAGE = {
     "proposal is no JSON": ("report/proposals/gpt2-mini/size.json", "{", "the file: "),
     "proposal lacks a field": ("report/proposals/gpt2-mini/size.json", '{"code": ""}', "environment: Field required"),
     "baseline is damaged": ("baselines/gpt2-mini/size.json", "{}", "model: Field required"),
-    "step values are no object": ("report/proposals/_values/gpt2-mini.json", "[]", "the file: Input should be an object"),
     "a number is NaN": (
         "report/proposals/gpt2-mini/size.json",
         lambda text: text.replace('"value": 5}', '"value": NaN}'),
@@ -413,21 +412,6 @@ def test_only_the_record_of_the_same_environment_is_replaced(command, scratch):
     again = load_baseline(scratch / "baselines", "gpt2-mini", "size").recorded
     assert len(again) == len(both) and all(record in again for record in before)
     assert any(record.reason.endswith("again") for record in again)
-
-
-def test_step_values_are_shown_and_recorded_with_the_reason(command, scratch):
-    path = scratch / "report" / "proposals" / "_values" / "gpt2-mini.json"
-    path.parent.mkdir()
-    path.write_text('{"cells": [{"layer": 1}], "date": "2026-01-01"}')
-    assert "step values of gpt2-mini: not recorded before" in command("diff")[1]
-    assert command("accept", "--reason", WHY, "--claim", "size")[0] == 0
-    assert not (scratch / "baselines" / "_values").exists()
-    assert command("accept", "--reason", WHY)[0] == 0
-    kept = json.loads((scratch / "baselines" / "_values" / "gpt2-mini.json").read_text())
-    assert kept == {"cells": [{"layer": 1}], "date": "2026-01-01", "reason": WHY}
-    assert "step values of gpt2-mini: as recorded" in command("diff")[1]
-    path.write_text('{"cells": [{"layer": 2}]}')
-    assert "step values of gpt2-mini: changed: cells" in command("diff")[1]
 
 
 def test_nothing_proposed_and_no_such_folder_are_said(command, scratch):

@@ -64,7 +64,6 @@ STEPS = row(
     validity="SUPPORTED",
     detail={"by_steps": {"1": [0.985, 0.946, 0.996], "10": [0.386, 0.322, 0.455]}},
 )
-ROWS = [*PRINTED, BY_STUDY, HELD_OUT, *SPREAD, *SAE, *ABLATION, STEPS]
 
 
 def cell(x, p=0.025, control=0.4):
@@ -73,17 +72,24 @@ def cell(x, p=0.025, control=0.4):
 
 READ = {"step": 1, "n": 300, "majority": 0.12, "by_template": 0.31, "cells": [cell(0.81), cell(0.64), cell(0.93), cell(0.7)]}
 PLACES = [{"layer": layer, "latent_pos": place} for layer in (4, 8) for place in ("bot", 0)]
-VALUES = {"mini": {"cells": PLACES, "steps": [READ, {"left_out": "step 2: too few problems have it"}]}}
 
 
-def planned(rows, **environment):
+def values_row(read, places=PLACES, model="mini"):
+    detail = {"step_values": read, "places": places}
+    return Row("step-values", model, "accuracy_step1", "sound", "ok", "fraction", 300, measured=value(0.93), detail=detail)
+
+
+ROWS = [*PRINTED, BY_STUDY, HELD_OUT, *SPREAD, *SAE, *ABLATION, STEPS, values_row(READ)]
+
+
+def planned(rows):
     """What would be drawn, which is quick."""
-    return {each.name: each for each in plans(rows, environment)}
+    return {each.name: each for each in plans(rows, {})}
 
 
 @pytest.fixture(scope="module")
 def everything():
-    return {each.name: each for each in figures(ROWS, {"values": VALUES})}
+    return {each.name: each for each in figures(ROWS, {})}
 
 
 def test_every_figure_whose_data_is_there(everything):
@@ -110,7 +116,7 @@ NUMBERS = {
     "sae-error-prediction": ["raw activations: 78.0 % [72.0, 83.0]", "0.85 [0.79, 0.90]", "64.0 % to 68.0 %"],
     "ablation": ["mean 19.3 points [14.3, 24.2]", "mean direct 19.0 points", "(n = 100) 11.0 points [2.9, 18.7]"],
     "task-accuracy-by-steps": ["10: mini 38.6 % [32.2, 45.5]", "best constant answer 5.4 %"],
-    "probe-step-values": ["bot: best layer 93.0 % [88.0, 97.0] L8", "majority 12.0 %", "step 2: too few problems have it"],
+    "probe-step-values": ["bot: best layer 93.0 % [88.0, 97.0] L8", "majority 12.0 %"],
 }
 
 
@@ -142,8 +148,8 @@ def test_a_title_changes_with_its_row(rows, text):
 
 
 def test_where_no_cell_passes_the_title_says_so():
-    unread = {"mini": {"cells": PLACES, "steps": [READ | {"cells": [cell(0.8, p=0.05), cell(0.3)]}]}}
-    assert "no cell passes" in planned([], values=unread)["probe-step-values"].title
+    unread = values_row(READ | {"cells": [cell(0.8, p=0.05), cell(0.3)]})
+    assert "no cell passes" in planned([unread])["probe-step-values"].title
 
 
 def test_only_measured_models_get_a_mark(everything):
@@ -158,13 +164,9 @@ def test_only_measured_models_get_a_mark(everything):
 def test_missing_details_do_not_show():
     bare = [replace(row, detail={}, null=None, validity=None, n=None) for row in ROWS]
     hollow = [replace(HELD_OUT, detail={"grid": [[0.7, float("nan")], [None]]}), replace(STEPS, detail={"by_steps": {"1": None}})]
-    unread = {
-        "a": {},
-        "b": {"steps": [{"left_out": "few"}]},
-        "mini": {"cells": PLACES[:1], "steps": [{"cells": [cell(0.5, p=None)]}]},
-    }
-    shown = figures(hollow, {"values": unread}) + plans(bare, {"values": unread})
-    shown += plans([replace(row, measured=value(float("nan"))) for row in ROWS], {"values": unread})
+    unread = [values_row({}, model="a"), values_row({"cells": [cell(0.5, p=None)]}, PLACES[:1])]
+    shown = figures([*hollow, *unread], {}) + plans(bare, {})
+    shown += plans([replace(row, measured=value(float("nan"))) for row in ROWS], {})
     assert {each.name for each in shown} == {"headline", "probe-accuracy", "spread", "ablation", "probe-step-values"}
     for each in shown:
         text = re.sub(r'fill(: |=")none', "", " ".join([each.title, each.alt, each.caption, getattr(each, "svg", "")]))

@@ -12,11 +12,11 @@ import pytest
 from damage import LAWFUL, at_place, cases, changed_often, damaged, places, read, scalars, text_of
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from test_figures import ALL, ROWS, VALUES
+from test_figures import ALL, ROWS
 
 from codi_bench.records.baseline import load_baseline, pack_bits, unpack_bits
 from codi_bench.records.changes import changes
-from codi_bench.records.extras import NOISE, noise_figures, step_values
+from codi_bench.records.extras import NOISE, noise_figures
 from codi_bench.records.proposals import read_proposals
 from codi_bench.records.results import OK, Row, finite, read_results
 from codi_bench.report import figures, history_text, plots
@@ -140,7 +140,6 @@ RESULTS = {
             name: {"position": i, "family": name, "kind": kind, "sentence": "so", "source": "§", "protocol": "a", "sound": "b"}
             for i, (name, kind) in enumerate(CLAIMS.items())
         },
-        "values": VALUES,
         "winners": {"a / b": {**WINNER, "difference": {"value": 0.1, "low": 0.0, "high": None}, "test": "McNemar"}},
     },
     "rows": [
@@ -215,7 +214,6 @@ def test_what_is_read_can_be_drawn(runs, held, name):
 
 # --- proposals and what lies beside the baselines --------------------------------------------------------------------
 
-STEPS = {"inputs": {"weights": "w", "problems": "p"}, **VALUES["mini"]}
 NOISE_FILE = {"cases": {"width 768": {"means": {"reads": 0.948}, "draws": 400}}}
 
 
@@ -225,8 +223,6 @@ def suite(folder):
     files = {
         "baseline": folder / "held" / MODEL / f"{CLAIM}.json",
         "proposal": folder / "run" / "proposals" / MODEL / f"{CLAIM}.json",
-        "values": folder / "run" / "proposals" / "_values" / "mini.json",
-        "held values": folder / "held" / "_values" / "mini.json",
         "noise": (folder / "held").joinpath(*NOISE),
         "timings": folder / "cache" / progress.FILE,
     }
@@ -241,26 +237,9 @@ def suite(folder):
 def test_a_damaged_proposal_is_refused_or_shown(suite, data):
     files = suite
     files["proposal"].write_bytes(data)
-    files["values"].write_bytes(text_of(STEPS))
     found = read(lambda: read_proposals(files["proposal"].parents[2], files["baseline"].parents[1]), files["proposal"])
     if found is not None:
         assert proposed([each.changes for each in found[0]], everything=True)
-
-
-@cases(250)
-@given(damaged(STEPS))
-def test_damaged_step_values_are_refused_or_shown(suite, data):
-    for name in ("values", "held values"):
-        suite[name].write_bytes(data)
-    suite["proposal"].write_bytes(text_of(HELD[CLAIM]["recorded"][0]))
-    run, held = suite["proposal"].parents[2], suite["baseline"].parents[1]
-    found = read(lambda: read_proposals(run, held), suite["values"])
-    values = read(lambda: step_values(held, {"mini": STEPS["inputs"]}), suite["held values"])
-    assert (found is None) == (values is None)
-    if found is not None:
-        ((said,),) = (each.changes for each in found[1])
-        assert said.endswith("as recorded")
-        assert isinstance(figures.plans([], {"values": values}), list)
 
 
 @cases(150)

@@ -261,7 +261,7 @@ def test_bad_arguments_end_the_run_before_it_starts(what, pytester):
     assert result.ret == 2 and message in text and "Traceback" not in text
 
 
-@pytest.mark.parametrize("file", ["_calibration/noise-in-sample.json", f"_values/{MODEL}.json"])
+@pytest.mark.parametrize("file", ["_calibration/noise-in-sample.json"])
 def test_what_lies_beside_the_baselines_is_looked_at_before_anything_runs(suite, baselines, file):
     (baselines / file).write_text('{"cases": [], "steps": {}}')
     result = suite("--claim", "size")

@@ -8,7 +8,7 @@ from typing import Any, cast
 from codi_bench.claims import CLAIMS, in_words
 from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY
 from codi_bench.records.baseline import Record, load_baseline, of_record_key
-from codi_bench.records.extras import noise_figures, step_values
+from codi_bench.records.extras import noise_figures
 from codi_bench.records.results import NOT_RUN, OK, NullNumber, Number, Row
 from codi_bench.thoughts.decoded import LOGS
 
@@ -40,7 +40,6 @@ def recorded_rows(baselines: Path, *, device: str = "cpu") -> tuple[dict[str, An
         "claims": in_words(),
         "layers": {name: list(entry.layers) for name, entry in REGISTRY.items()},
         "inputs": inputs,
-        "values": step_values(baselines, inputs),
         "noise": noise_figures(baselines),
         "date": max((record.date for record in newest.values()), default=""),
     }

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from codi_bench.errors import BaselineError, CodiBenchError, UnknownNameError, one_line
 from codi_bench.records import speed as perf
@@ -24,10 +23,8 @@ from codi_bench.records.baseline import (
     strict_text,
 )
 from codi_bench.records.changes import Changes, changes
-from codi_bench.records.extras import STEP_VALUES, VALUES
 from codi_bench.records.results import OWN_ERRORS
 from codi_bench.store.files import check_writable, write_text
-from codi_bench.store.json_files import read_json
 
 PROPOSE = "run `pytest benchmarks --update-baselines`"
 
@@ -92,30 +89,6 @@ def _own_problems(claim: str, previous: Record | None, record: Record) -> bool:
     return claim not in CLAIMS or CLAIMS[claim].family == OWN_ERRORS
 
 
-def _step_values(path: Path, folder: Path) -> ExtraProposal:
-    """What benchmarks/test_values.py proposes, one file a model: its own test compares numbers, here changed fields are named."""
-    file, new = Path(VALUES, path.name), _read_values(path)
-    change = "not recorded before"
-    if (folder / file).is_file():
-        old = _read_values(folder / file)
-        fields = [name for name in {**old, **new} if name not in ("date", "reason") and old.get(name) != new.get(name)]
-        change = f"changed: {', '.join(fields)}" if fields else "as recorded"
-    return ExtraProposal(
-        file, [f"step values of {path.stem}: {change}"], lambda _, reason: json.dumps(new | {"reason": reason}, indent=1) + "\n"
-    )
-
-
-def _read_values(path: Path) -> dict[str, Any]:
-    """A file of step values as it stands, checked: its fields keep their order."""
-    try:
-        read_json(path, STEP_VALUES.validate_json, finite=True)
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        mend = "run `pytest benchmarks/test_values.py -m slow --update-baselines` again"
-        raise BaselineError(f"{path}: {one_line(error)}; {mend}") from error
-    return values
-
-
 def _speeds(path: Path, folder: Path) -> ExtraProposal:
     """What benchmarks/perf proposes, one file for all machines."""
     old, new = perf.load_speeds(folder), read_strict(path, perf.Speeds, f"{perf.PROPOSE} again")
@@ -124,7 +97,7 @@ def _speeds(path: Path, folder: Path) -> ExtraProposal:
     )
 
 
-EXTRA_READERS = {VALUES: _step_values, perf.FILE.parent.name: _speeds}
+EXTRA_READERS = {perf.FILE.parent.name: _speeds}
 
 
 def check_clean(folder: Path, report: Path) -> str | None:

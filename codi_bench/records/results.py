@@ -71,6 +71,27 @@ class Scores(TypedDict, total=False):
 
 
 @with_config(OPEN)
+class StepCell(TypedDict, total=False):
+    """What a probe reads of one step at one place."""
+
+    accuracy: Number
+    control: Real | None
+    p: Real | None
+    selectivity: Real | None
+
+
+@with_config(OPEN)
+class Step(TypedDict, total=False):
+    """One step's value over the places."""
+
+    step: int
+    n: Count
+    majority: Real | None
+    by_template: Real | None
+    cells: Annotated[list[StepCell], Field(max_length=1000)]
+
+
+@with_config(OPEN)
 class Detail(TypedDict, total=False):
     """What a row says beside its number: reasons in words, and what figures are drawn from."""
 
@@ -96,6 +117,8 @@ class Detail(TypedDict, total=False):
     by_steps: dict[Steps, Ends]
     sets: dict[str, Scores]
     effects: dict[str, Scores]
+    step_values: Step
+    places: list[Cell]
 
 
 @with_config(OPEN)
@@ -135,37 +158,6 @@ class Winner(TypedDict):
 
 
 @with_config(OPEN)
-class StepCell(TypedDict, total=False):
-    """What a probe reads of one step at one place."""
-
-    accuracy: Number
-    control: Real | None
-    p: Real | None
-    selectivity: Real | None
-
-
-@with_config(OPEN)
-class Step(TypedDict, total=False):
-    """One step's value over the places; left_out: why nothing was probed."""
-
-    step: int
-    n: Count
-    left_out: str
-    majority: Real | None
-    by_template: Real | None
-    cells: Annotated[list[StepCell], Field(max_length=1000)]
-
-
-@with_config(OPEN)
-class StepValuesFile(TypedDict, total=False):
-    """Which step's value can be read where: of one model, as a file of baselines/_values holds it too."""
-
-    inputs: dict[str, str]
-    cells: list[Cell]
-    steps: Annotated[list[Step], Field(max_length=20)]
-
-
-@with_config(OPEN)
 class NoiseText(TypedDict):
     """What the study's probes read on pure noise, in words."""
 
@@ -189,7 +181,6 @@ class RunEnvironment(TypedDict, total=False):
     layers: dict[str, list[int]] | None
     claims: dict[Name, ClaimText] | None
     winners: dict[str, Winner] | None
-    values: dict[Name, StepValuesFile] | None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from codi_bench.records.results import Row, finite
 from codi_bench.report import plots
@@ -144,17 +145,18 @@ def _sound_spread(model: str, tau: Row, std: Row | None) -> list[tuple[str, int,
     return points + ([(f"{model}, sampling error", 2, Mark(error))] if error is not None else [])
 
 
-def values(by_model: Mapping[str, dict]) -> FigurePlan:
+def values(rows: Sequence[Row], measured: dict[tuple[str, str, str, str], Row], models: Sequence[str]) -> FigurePlan:
     """Which step's value can be read at which latent position: a row of panels a model, one a step."""
-    entries = {model: entry for model, entry in sorted(by_model.items()) if any(map(_cells, entry.get("steps") or []))}
-    columns = max((len(entry["steps"]) for entry in entries.values()), default=1)
+    told = {key: row.detail for key, row in measured.items() if key[0] == "step-values" and _cells(row.detail.get("step_values"))}
+    steps_of = {model: [detail for key, detail in sorted(told.items()) if key[1] == model] for model in sorted(models)}
+    steps_of = {model: steps for model, steps in steps_of.items() if steps}
+    columns = max(map(len, steps_of.values()), default=1)
     panels, findings = [], []
-    for model, entry in entries.items():
-        steps = [(step.get("step", i), step) for i, step in enumerate(entry["steps"], 1)]
-        panels += [_step(model, i, step, entry.get("cells") or []) for i, step in steps]
+    for model, details in steps_of.items():
+        steps = [(detail["step_values"].get("step", i), detail["step_values"]) for i, detail in enumerate(details, 1)]
+        panels += [_step(model, i, step, details[0].get("places") or []) for i, step in steps]
         panels += [Panel("", "", [], [], empty="no such step")] * (columns - len(steps))
-        highest = [(i, max(accuracy for _, accuracy in cells)) for i, step in steps if (cells := _cells(step))]
-        best = ", ".join(f"step {i} {number_text(100 * accuracy, ' %')}" for i, accuracy in highest)
+        best = ", ".join(f"step {i} {number_text(100 * max(a for _, a in _cells(step)), ' %')}" for i, step in steps)
         readable = [f"{i}" for i, step in steps if any(_decodable(cell) for cell, _ in _cells(step))]
         phrase = "passes the corrected test and reads above its control"
         test = f"a cell {phrase} at step {', '.join(readable)}" if readable else f"no cell {phrase}"
@@ -166,13 +168,11 @@ def values(by_model: Mapping[str, dict]) -> FigurePlan:
         "model computes with it."
     )
     draw = partial(plots.curves, columns=columns)
-    return FigurePlan("probe-step-values", findings, caption, panels, draw, 0.8 + 1.85 * len(entries))
+    return FigurePlan("probe-step-values", findings, caption, panels, draw, 0.8 + 1.85 * len(steps_of))
 
 
-def _step(model: str, i: int, step: dict, places: Sequence[dict]) -> Panel:
+def _step(model: str, i: int, step: Mapping[str, Any], places: Sequence[Mapping[str, Any]]) -> Panel:
     title = f"{textwrap.fill(model, 20)}\nstep {i}" + (f", n = {step['n']}" if step.get("n") else "")
-    if not _cells(step):
-        return Panel(title, "accuracy, %", [], [], empty=textwrap.fill(step.get("left_out") or "not measured", 20))
     best: dict[str, tuple] = {}  # the most accurate layer of each latent position
     for place, cell in zip(places, step["cells"], strict=False):
         accuracy, latent_pos = _accuracy(cell), str(place.get("latent_pos"))
@@ -187,9 +187,9 @@ def _step(model: str, i: int, step: dict, places: Sequence[dict]) -> Panel:
     return Panel(title, "accuracy, %", list(best), series, across="latent position", levels=known_levels)
 
 
-def _cells(step: dict) -> list[tuple[dict, float]]:
+def _cells(step: Mapping[str, Any] | None) -> list[tuple[dict, float]]:
     """The cells of a step that have an accuracy, with it."""
-    return [(cell, accuracy) for cell in step.get("cells") or [] if (accuracy := _accuracy(cell)) is not None]
+    return [(cell, accuracy) for cell in (step or {}).get("cells") or [] if (accuracy := _accuracy(cell)) is not None]
 
 
 def _accuracy(cell: dict) -> float | None:

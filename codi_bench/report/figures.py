@@ -60,9 +60,8 @@ def plans(rows: Sequence[Row], environment: dict) -> list[FigurePlan]:
     """What the figures will show and say, before any is drawn."""
     measured = {row.key: row for row in rows if row.status == OK and finite((row.measured or {}).get("value")) is not None}
     models = [model for model in measured_models(rows) if any(key[1] == model for key in measured)]
-    makers = (figure_probes.headline, figure_probes.cells, figure_probes.spread, sae, ablation, steps)
-    candidates = [maker(rows, measured, models) for maker in makers]
-    return [plan for plan in (*candidates, figure_probes.values(environment.get("values") or {})) if plan.findings]
+    makers = (figure_probes.headline, figure_probes.cells, figure_probes.spread, sae, ablation, steps, figure_probes.values)
+    return [plan for plan in (maker(rows, measured, models) for maker in makers) if plan.findings]
 
 
 def write_figures(drawn: Sequence[Figure], folder: Path) -> list[Path]:

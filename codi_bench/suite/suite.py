@@ -19,7 +19,7 @@ from codi_bench.models.registry import ADAPTERS, PUBLISHED, REGISTRY, entry
 from codi_bench.problems import Problem, load_problems
 from codi_bench.problems.files import ELSEWHERE, NAMES
 from codi_bench.records.baseline import REPORTED, SOUND, load_baseline, metrics_recorded, orphans, path_of
-from codi_bench.records.extras import noise_figures, step_values
+from codi_bench.records.extras import noise_figures
 from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row, Status
 from codi_bench.rules.reproduction import Reproduction
 from codi_bench.rules.validity import holm_permutations
@@ -91,7 +91,6 @@ class Suite:
             raise CodiBenchError(f"--problems {min(extra)}=…: no model of this run is measured on {min(extra)}")
         check_writable(Path(self.report) / "results.json", "give --report DIR")
         noise_figures(self.baseline_folder)  # what the report will show beside the rows must be readable
-        step_values(self.baseline_folder, {model.name: {} for model in self.asked_models})
         default_bound()  # a bound that is no number is said before anything runs
         for model in self.asked_models:
             if model.path is not None and available(self._device(model)):
@@ -231,7 +230,6 @@ class Suite:
             **counts,
             "devices": devices,
             "inputs": inputs,
-            "values": step_values(self.baseline_folder, inputs),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "codi-bench": __version__,
             **({"options": self.options} if self.options else {}),
