@@ -21,7 +21,7 @@ from codi_bench.models import packaged
 from codi_bench.models.codi import Codi
 from codi_bench.models.model import Model, load
 from codi_bench.models.registry import REGISTRY, entry
-from codi_bench.plugin import _gpu_asked
+from codi_bench.plugin.options import gpu_asked
 from codi_bench.problems import files, generate
 from codi_bench.problems.files import is_gsm8k_test
 from codi_bench.store.cache import Store
@@ -248,7 +248,7 @@ def test_bad_arguments_end_the_run_before_it_starts(what, run, published, tmp_pa
     ],
 )
 def test_a_gpu_run_is_one_that_asks_for_it(expression, asked):
-    assert _gpu_asked(expression) is asked
+    assert gpu_asked(expression) is asked
 
 
 # The preflight finds what is planted

@@ -24,7 +24,7 @@ from codi_bench.claims import CLAIMS
 from codi_bench.claims.runs import captured
 from codi_bench.models import model as models
 from codi_bench.models.registry import REGISTRY
-from codi_bench.plugin import crowded
+from codi_bench.plugin.options import crowded
 from codi_bench.store.cache import entries
 from codi_bench.suite.environment import environment
 from codi_bench.suite.suite import Suite

@@ -21,7 +21,7 @@ import torch
 from timing import timed
 
 from codi_bench.errors import CodiBenchError
-from codi_bench.plugin import strict
+from codi_bench.plugin.options import strict
 from codi_bench.records import speed as perf
 from codi_bench.records.baseline import strict_text
 from codi_bench.rules.reproduction import Outcome, Regression

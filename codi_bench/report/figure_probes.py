@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from codi_bench.records.results import Row, finite
 from codi_bench.report import plots
@@ -154,7 +154,7 @@ def values(rows: Sequence[Row], measured: dict[tuple[str, str, str, str], Row], 
     panels, findings = [], []
     for model, details in steps_of.items():
         steps = [(detail["step_values"].get("step", i), detail["step_values"]) for i, detail in enumerate(details, 1)]
-        panels += [_step(model, i, step, details[0].get("places") or []) for i, step in steps]
+        panels += [_step(model, i, step, cast("Sequence[dict[str, Any]]", details[0].get("places") or [])) for i, step in steps]
         panels += [Panel("", "", [], [], empty="no such step")] * (columns - len(steps))
         best = ", ".join(f"step {i} {number_text(100 * max(a for _, a in _cells(step)), ' %')}" for i, step in steps)
         readable = [f"{i}" for i, step in steps if any(_decodable(cell) for cell, _ in _cells(step))]

@@ -32,8 +32,8 @@ NO_WORD = "39 permutations carry one test, not those of four steps times the cla
     protocol=UNPUBLISHED,
     sound=(
         f"the first {NUM_PROBED} problems that have the step; softmax probes of its value at the study's cells, five folds that "
-        "divide no group; beside the best cell random values by the step's expression (what fixes a value) and by the template (which a "
-        "thought tells nearly without error), the most frequent value, and the template's"
+        "divide no group; beside the best cell random values by the step's expression (what fixes a value) and by the template "
+        "(which a thought tells nearly without error), the most frequent value, and the template's"
     ),
     slow=True,
 )

@@ -1,0 +1,200 @@
+"""One test a claim and model: which there are, what they give the table, and how a failure is explained."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from tabulate import tabulate
+
+from codi_bench.errors import CodiBenchError
+from codi_bench.plugin.options import GATED, REFUSED, strict, suite_of
+from codi_bench.records.baseline import record_key
+
+if TYPE_CHECKING:
+    from codi_bench.records.results import Row
+    from codi_bench.suite.request import PairOutcome
+    from codi_bench.suite.suite import Suite
+
+UNJUDGED = ("not-run", "blocked", "unchecked")
+OUTCOME = pytest.StashKey[dict]()
+
+
+def pytest_generate_tests(metafunc):
+    """`@pytest.mark.claims(family)`: a test for each claim of that family on each model of the run."""
+    marker = metafunc.definition.get_closest_marker("claims")
+    if marker is None:
+        return
+    try:
+        suite = suite_of(metafunc.config)
+    except CodiBenchError as error:
+        metafunc.config.stash[REFUSED] = error  # said once, after the collection
+        metafunc.parametrize(("model", "claim"), [])
+        return
+    metafunc.parametrize(
+        ("model", "claim"),
+        [
+            pytest.param(model, claim, id=f"{model.name}-{claim.id}", marks=_marks(suite, model, claim))
+            for model in suite.asked_models
+            for claim in suite.asked_claims
+            if claim.family == marker.args[0] and model.takes(claim)
+        ],
+    )
+
+
+def _marks(suite, model, claim) -> list:
+    return [pytest.mark.gpu] * (suite.gpu or model.for_gpus) + [pytest.mark.slow] * suite.is_slow(model, claim)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    if REFUSED in config.stash:
+        pytest.exit(f"codi-bench: {config.stash[REFUSED]}", returncode=2)
+    markers = re.findall(r"\w+", config.option.markexpr or "")
+    surplus = [
+        item for item in items if any(item.get_closest_marker(name) and name not in markers for name in GATED) or _is_empty(item)
+    ]
+    if surplus:
+        config.hook.pytest_deselected(items=surplus)
+        items[:] = [item for item in items if item not in surplus]
+    if hasattr(config, "workerinput"):
+        from codi_bench.plugin.xdist import tell
+
+        tell(config, claims_among(items))
+
+
+def claims_among(items) -> dict[str, tuple[str, str, str]]:
+    """Claim, model and family by name of the test; a test that has none (a refused run, an empty family) is left out."""
+    tests = [item for item in items if item.get_closest_marker("claims") and not _is_empty(item)]
+    params = {item.nodeid: item.callspec.params for item in tests}
+    return {name: (given["claim"].id, given["model"].name, given["claim"].family) for name, given in params.items()}
+
+
+def _is_empty(item) -> bool:
+    """A family without a claim of this run has an empty parameter set; it is deselected, not skipped."""
+    return item.get_closest_marker("claims") is not None and not hasattr(item.callspec.params["claim"], "family")
+
+
+@pytest.fixture
+def suite(request):
+    """The models and claims of this run, and the way to measure one on the other."""
+    return suite_of(request.config)
+
+
+@pytest.fixture
+def table(request, suite, caplog):
+    """The table of this run: what a test has measured is given to it."""
+    return Gathering(request, suite, caplog)
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """Rows of one test on their way to the table."""
+
+    request: pytest.FixtureRequest
+    suite: Suite
+    caplog: pytest.LogCaptureFixture
+
+    def add(self, outcome: PairOutcome) -> Judged:
+        """Give rows to the table; the test is NOT RUN, BLOCKED or UNCHECKED where nothing can be judged."""
+        config, params = self.request.config, self.request.node.callspec.params
+        model, claim = params["model"], params["claim"]
+        word, lines = outcome.word, outcome.lines
+        if config.option.update_baselines and outcome.proposal is not None:
+            word, lines = "proposed", [f"{claim.id} on {model.name}: proposed, not accepted", *changes(outcome)]
+        self.request.node.stash[OUTCOME] = {
+            "word": word,
+            "lines": lines,
+            "rows": [asdict(row) for row in outcome.rows],
+            "facts": {model.name: self.suite.facts(model.name)},
+            "warnings": [record.getMessage() for record in self.caplog.records if record.name.startswith("codi_bench.")],
+            "proposal": outcome.proposal.model_dump_json() if word == "proposed" and outcome.proposal is not None else None,
+        }
+        if word in UNJUDGED:
+            text = f"{word.upper().replace('-', ' ')}: {claim.id} on {model.name}: {lines[0]}"
+            # a user's own model has nothing to be checked against: that is no failure
+            excusable = word == "unchecked" and not model.known
+            pytest.fail(text, pytrace=False) if strict(config) and not excusable else pytest.skip(text)
+        return Judged(outcome.rows, lines if word in ("red", "proposed") else [])
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The numbers of one measured claim, as measured or as recorded: equal unless something is red."""
+
+    judged: Judged
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Numbers) and self.judged is other.judged and not self.judged.red
+
+    __hash__ = None  # type: ignore[assignment]  # what is compared by tolerance has none
+
+    def __repr__(self) -> str:
+        return f"{len(self.judged.rows)} numbers"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Rows of one claim on one model, and why they are red, a line each (() where nothing moved and nothing is proposed)."""
+
+    rows: list[Row]
+    red: list[str]
+
+    @property
+    def measured(self) -> Numbers:
+        return Numbers(self)
+
+    @property
+    def recorded(self) -> Numbers:
+        return Numbers(self)
+
+
+def pytest_assertrepr_compare(op, left, right):
+    """Which numbers moved: claim, model, metric, stored, measured, and by which tolerance."""
+    if not (op == "==" and isinstance(left, Numbers) and isinstance(right, Numbers)):
+        return None
+    judged = left.judged
+    moved = [row for row in judged.rows if row.regression == "DRIFTED" and row.measured and row.recorded]
+    body = [
+        [row.claim, row.model, record_key(row.protocol, row.metric), _number(row.recorded), _number(row.measured)]
+        for row in moved
+    ]
+    head = ["claim", "model", "metric", "stored", "measured"]
+    table = tabulate(body, head, disable_numparse=True).splitlines() if body else []
+    return ["what was measured is not what is recorded", *table, *judged.red]
+
+
+def _number(value) -> str:
+    return f"{value['value']:.6g}"
+
+
+def changes(found) -> list[str]:
+    """Old → new of every metric of a proposal."""
+    lines = []
+    for row in found.rows:
+        if row.measured is not None:
+            old = "nothing" if row.recorded is None else f"{row.recorded['value']:.6g}"
+            word = f" {row.validity}" if row.validity else ""
+            lines.append(f"  {record_key(row.protocol, row.metric)}: {old} → {row.measured['value']:.6g}{word}")
+    return lines
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    if call.when == "call" and OUTCOME in item.stash:  # on the report, so that a worker's rows reach the controller
+        outcome.get_result().codi_bench = json.dumps(item.stash[OUTCOME])
+
+
+def pytest_report_teststatus(report, config):
+    """NOT RUN, BLOCKED and UNCHECKED are counted apart from passed and from skipped."""
+    if report.when == "call" and getattr(report, "codi_bench", None):
+        word = json.loads(report.codi_bench)["word"]
+        if report.skipped:
+            return word.replace("-", " "), word[0].upper(), word.replace("-", " ").upper()
+        if report.failed:  # --strict: not an error of the harness but a claim that could not be judged
+            return "failed", "F", f"FAILED ({word.replace('-', ' ').upper()})"
+    return None

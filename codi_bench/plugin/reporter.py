@@ -1,0 +1,121 @@
+"""What comes behind the tests of a run: its table, its results, and what was proposed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from codi_bench.plugin.items import claims_among
+from codi_bench.plugin.options import crowded, suite_of
+from codi_bench.store.files import write_text
+from codi_bench.suite.progress import LiveLine, Schedule, load_timings, save_timings
+
+
+class Reporter:
+    """Gathers the rows of a run, says how far it is, and writes table and results when it ends."""
+
+    def __init__(self, config):
+        self.config, self.outcomes, self.crashed, self.shown, self.red = config, {}, set(), "", []
+        self.pairs, self.schedule, self.live = {}, Schedule([], {}), LiveLine()  # test → (claim, model)
+
+    def pytest_collection_finish(self, session):
+        self.expect(claims_among(session.items))
+
+    def expect(self, claims: dict[str, tuple[str, str, str]], workers: int = 1) -> None:
+        """Before long work: how much there is to do, and about how long it takes. Under xdist the workers alone collect."""
+        self.pairs = {test: (claim, model) for test, (claim, model, _) in claims.items()}
+        option = self.config.option
+        if not claims or option.collectonly:
+            return
+        from codi_bench.store.cache import default_folder
+
+        timings = {} if option.n or option.permutations else load_timings(default_folder().parent)
+        self.schedule = Schedule([" on ".join(pair) for pair in self.pairs.values()], timings)
+        note = f"; {workers} workers share it" if workers > 1 else ""
+        self._line(f"codi-bench: {self.schedule.says('to measure, a claim on a model each')}{note}")
+        if warning := crowded(option, workers):
+            self._line(f"codi-bench: {warning}")
+
+    def pytest_runtest_logstart(self, nodeid):
+        if nodeid in self.pairs and not self.config.pluginmanager.hasplugin("dsession"):
+            self._line("")
+            self.live.show(f"{' on '.join(self.pairs[nodeid])}; {self.schedule.says()}")
+
+    def pytest_runtest_logreport(self, report):
+        self.live.hide()
+        if getattr(report, "codi_bench", None):
+            self.outcomes[report.nodeid] = json.loads(report.codi_bench)
+            if not hasattr(report, "node"):  # a worker of xdist waits for others now and then: no time to go by
+                self.schedule.taken[" on ".join(self.pairs[report.nodeid])] = report.duration
+        elif report.failed and report.nodeid in self.pairs and report.nodeid not in self.outcomes:
+            self.crashed.add(self.pairs[report.nodeid])  # while it was measured, or its worker died of it
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session, exitstatus):
+        self.live.hide()
+        if self.outcomes:
+            self._keep_timings()
+            self._report()
+            if self.red and exitstatus == 0:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _keep_timings(self) -> None:
+        from codi_bench.store.cache import default_folder
+
+        if not suite_of(self.config).changed:
+            save_timings(default_folder().parent, self.schedule.taken)
+
+    def _report(self) -> None:
+        """Write results, report and proposals; where they cannot be written the table is shown all the same."""
+        from codi_bench.records.results import Row, write_results
+        from codi_bench.report.render import render, terminal
+        from codi_bench.suite.winners import winners
+
+        suite, folder = suite_of(self.config), Path(self.config.option.report)
+        rows = [Row(**row) for outcome in self.outcomes.values() for row in outcome["rows"]]
+        comparisons = winners(rows)
+        facts = {name: details for outcome in self.outcomes.values() for name, details in outcome["facts"].items()}
+        rows += suite.not_selected(rows, self.crashed)
+        environment = {**suite.environment(rows, facts), "winners": comparisons}
+        self.red = suite.stray_files()
+        try:
+            write_results(folder / "results.json", environment, rows)
+            self._propose(folder)
+            self.shown = render(rows, environment, folder)
+        except OSError as error:
+            self.shown = terminal(rows, environment, None)
+            self.red.append(
+                f"{error.filename or folder}: could not be written ({error.strerror or error}): the table above is all there is "
+                f"of this run, files in {folder} may be of an earlier one; make room or give --report DIR, and run again"
+            )
+
+    def pytest_terminal_summary(self, terminalreporter):
+        if not self.outcomes:
+            return
+        terminalreporter.write_line("")
+        terminalreporter.write(self.shown)
+        for line in dict.fromkeys(warning for outcome in self.outcomes.values() for warning in outcome["warnings"]):
+            terminalreporter.write_line(f"warning: {line}", yellow=True)
+        for line in self.red:
+            terminalreporter.write_line(f"RED {line}", red=True)
+
+    def _line(self, text: str) -> None:
+        """Write a line of its own where pytest's letters go; an empty one only ends what was begun, where the live line comes."""
+        terminal = self.config.pluginmanager.getplugin("terminalreporter")
+        if terminal is not None and (text or self.live.watched):
+            terminal.ensure_newline()
+            if text:
+                terminal.write_line(text)
+
+    def _propose(self, folder: Path) -> None:
+        shutil.rmtree(folder / "proposals", ignore_errors=True)  # those of an earlier run may no longer be true
+        for outcome in self.outcomes.values():
+            if outcome["proposal"]:
+                row = outcome["rows"][0]
+                write_text(
+                    folder / "proposals" / row["model"] / f"{row['claim']}.json",
+                    json.dumps(json.loads(outcome["proposal"]), indent=1) + "\n",
+                )
