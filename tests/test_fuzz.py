@@ -21,7 +21,7 @@ from codi_bench.records.proposals import read_proposals
 from codi_bench.records.results import OK, Row, finite, read_results
 from codi_bench.report import figures, history_text, plots
 from codi_bench.report.differences import markdown, terminal
-from codi_bench.report.history_files import read_history
+from codi_bench.report.history import read_history
 from codi_bench.report.proposals import terminal as proposed
 from codi_bench.report.render import render
 from codi_bench.report.side_by_side import compare, read_run

@@ -13,8 +13,7 @@ from codi_bench.errors import CodiBenchError
 from codi_bench.records.baseline import Baseline, Environment, Record, Recorded, Tolerance, save_baseline
 from codi_bench.records.results import Row, write_results
 from codi_bench.report import history_text
-from codi_bench.report.history import BLOCKS, DRIFTED, EARLIER, GONE, MOVED, STEADY, VERDICT
-from codi_bench.report.history_files import read_history
+from codi_bench.report.history import BLOCKS, DRIFTED, EARLIER, GONE, MOVED, STEADY, VERDICT, read_history
 from codi_bench.report.history_text import csv_text, figures, markdown, moving, terminal, track_sentence, write_history
 
 START = datetime(2026, 1, 1, 3, tzinfo=UTC)
@@ -276,7 +275,7 @@ def test_the_command_ends_with_one_line_for_what_a_user_can_cause(tmp_path, monk
 def test_no_torch_is_needed(tmp_path):
     night(tmp_path, 0, row())
     code = (
-        "import sys; from pathlib import Path; from codi_bench.report.history_files import read_history; "
+        "import sys; from pathlib import Path; from codi_bench.report.history import read_history; "
         "from codi_bench.report.history_text import write_history; "
         f"folder = Path({str(tmp_path)!r}); write_history(read_history([folder], folder), folder / 'out'); "
         "print([name for name in ('torch', 'transformers', 'scipy') if name in sys.modules])"

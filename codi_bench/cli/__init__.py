@@ -252,7 +252,7 @@ def history(
     baselines: Annotated[Path | None, typer.Option(help="baseline files (default: those of the package)")] = None,
 ) -> None:
     """Each number over many runs: within its band, where it drifted or changed its verdict; as table, CSV and figures."""
-    from codi_bench.report.history_files import read_history
+    from codi_bench.report.history import read_history
     from codi_bench.report.history_text import terminal, write_history
     from codi_bench.store.files import package_folder
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from tabulate import tabulate
 
+from codi_bench.report.console import cell, grid, printed, text_console
 from codi_bench.report.side_by_side import (
     APPEARED,
     CHANGED,
@@ -29,7 +27,6 @@ from codi_bench.report.side_by_side import (
 )
 from codi_bench.report.table import REPORTED, SOUND, UNITS, measured_models, number
 
-WIDTH = 100
 SIGNS = {MOVED: "▲", CHANGED: "Δ", APPEARED: "+", GONE: "−", NOISE: "~", SAME: "=", UNMEASURED: "–", VERDICT: "⇄"}
 COLOURS = {MOVED: "red", CHANGED: "yellow", APPEARED: "cyan", GONE: "magenta", NOISE: "dim", VERDICT: "red"}
 LEGEND = "   ".join(f"{sign} {word}" for word, sign in SIGNS.items())
@@ -118,8 +115,7 @@ def facts(run: ResultsRun) -> dict[str, str]:
 
 def terminal(found: Comparison, *, colour: bool = False) -> str:
     """Only what differs, as text of 100 columns, and counts of the rest."""
-    out = io.StringIO()
-    console = Console(file=out, width=WIDTH, force_terminal=colour, color_system="standard" if colour else None, highlight=False)
+    console = text_console(colour=colour)
     for run in found.runs:
         console.print(f"{run.label}: {'; '.join(facts(run).values())}", markup=False)
     for note in found.notes:
@@ -134,7 +130,7 @@ def terminal(found: Comparison, *, colour: bool = False) -> str:
                 console.print(f"- {line.model}, {line.claim}, {line.metric}: {'; '.join(line.remarks)}", markup=False)
         console.print(summary(found, later), style="bold", markup=False)
     console.print(LEGEND, style="dim")
-    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+    return printed(console)
 
 
 def _table(differences: Sequence[DifferenceLine], first: str, later: str) -> Table:
@@ -160,33 +156,25 @@ def markdown(found: Comparison) -> str:
     parts = ["# codi-bench: runs side by side", ""]
     header = {run.label: facts(run) for run in found.runs}
     names = list(dict.fromkeys(name for fields in header.values() for name in fields))
-    rows = [[label, *(_cell(fields.get(name, "")) for name in names)] for label, fields in header.items()]
-    parts += [_grid(rows, ["run", *names]), "", *(f"- **{_cell(note)}**" for note in found.notes), *[""] * bool(found.notes)]
+    rows = [[label, *(cell(fields.get(name, "")) for name in names)] for label, fields in header.items()]
+    parts += [grid(rows, ["run", *names]), "", *(f"- **{cell(note)}**" for note in found.notes), *[""] * bool(found.notes)]
     for later, run in enumerate(found.runs[1:]):
         parts += [f"## {run.label} against {found.runs[0].label}", "", f"{summary(found, later)}.", ""]
         rows = [
             [
-                *map(_cell, (line.model, line.claim, line.metric, *line.values, line.difference)),
+                *map(cell, (line.model, line.claim, line.metric, *line.values, line.difference)),
                 ", ".join(map(_signed_word, _difference_words(line))),
-                _cell("; ".join(filter(None, [line.why, *line.remarks]))),
+                cell("; ".join(filter(None, [line.why, *line.remarks]))),
             ]
             for line in lines(found, later)
         ]
         head = ["model", "claim", "metric", found.runs[0].label, run.label, "difference", "what", "why"]
-        parts += [_grid(rows, head) if rows else "No number that both have differs.", ""]
+        parts += [grid(rows, head) if rows else "No number that both have differs.", ""]
         same = [entry.key for entry in found.entries if entry.changes[later].word == SAME and not entry.changes[later].differs]
         for model, keys in groupby(same, key=lambda key: key[1]):
             metrics = ", ".join(f"{claim} {metric} ({protocol})" for claim, _, metric, protocol in keys)
-            parts += [_cell(f"Same, {model}: {metrics}."), ""]
+            parts += [cell(f"Same, {model}: {metrics}."), ""]
     return "\n".join([*parts, f"{LEGEND}. {RULES}", ""])
-
-
-def _grid(rows: list[list[str]], head: list[str]) -> str:
-    return tabulate(rows, head, tablefmt="github", disable_numparse=True)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", r"\|").replace("\n", " ").replace("<", "&lt;")
 
 
 def _difference_words(line: DifferenceLine) -> list[str]:

@@ -1,6 +1,6 @@
 """Many results files as a history: each number over time, the band it may lie in, where it drifted or changed its verdict.
 
-`history` decides and is pure; history_files.py reads, history_text.py shows. None of them needs torch.
+`read_history` reads, `history` decides and is pure, history_text.py shows. None of them needs torch.
 """
 
 from __future__ import annotations
@@ -8,21 +8,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache, cached_property
 from itertools import pairwise
+from pathlib import Path
 
-from codi_bench.records.baseline import Baseline, record_key
+from codi_bench.errors import CodiBenchError
+from codi_bench.records.baseline import Baseline, load_baseline, record_key
 from codi_bench.records.results import BLOCKED, OK, Row, environment_of, finite, of_model
-from codi_bench.report.side_by_side import EQUAL
-from codi_bench.report.table import SOUND, metric_order, shown_unit
+from codi_bench.report.side_by_side import EQUAL, Key, keys_of, read_run
+from codi_bench.report.table import SOUND, shown_unit
 
 DRIFTED, EARLIER, BLOCKS, VERDICT = "DRIFTED", "drifted before", "blocked in the last run", "verdict changed"
 MOVED, GONE, STEADY = "moved", "not in the last run", "steady"
 WORDS = (DRIFTED, EARLIER, BLOCKS, VERDICT, MOVED, GONE, STEADY)  # the first that is true of a number is its word
 BREAKS = 3  # of a model that are told, the latest
 NET_CHANGE = 0.005  # of n: what right-or-wrong outcomes may change by in another environment (docs/verdicts.md, section 4)
-Key = tuple[str, str, str, str]
 Inputs = dict[str, str | int | None]  # what must be equal before two numbers of one name are the same measurement
 
 
@@ -157,6 +158,50 @@ class History:
         return {word: counts[word] for word in WORDS if counts[word]}
 
 
+def read_history(paths: Sequence[Path], baselines: Path) -> History:
+    """The history of results files, and of those named results.json below folders.
+
+    A file that was named must be a results file; one found in a folder that is none is left out, and said. Raises
+    CodiBenchError naming path and mend.
+    """
+    files: dict[Path, tuple[Path, bool]] = {}
+    notes: list[str] = []
+    nights: list[Night] = []
+    for path in paths:
+        matches = sorted(path.rglob("results.json")) if path.is_dir() else [path]
+        if not matches:
+            raise CodiBenchError(
+                f"{path}: no results.json in or below this folder; name results files, or run `pytest benchmarks`"
+            )
+        for file in matches:
+            files[file.resolve()] = (file, files.get(file.resolve(), (file, False))[1] or not path.is_dir())
+    for path, is_explicit in files.values():
+        try:
+            nights.append(_night(path))
+        except CodiBenchError as error:
+            if is_explicit:
+                raise
+            notes.append(f"left out: {error}")
+    if not nights:
+        raise CodiBenchError(f"{paths[0]}: none of {len(files)} files below it can be read: {notes[0]}")
+    return history(nights, lambda model, claim: load_baseline(baselines, model, claim), notes)
+
+
+def _night(path: Path) -> Night:
+    file, environment, rows = read_run(path)
+    # the arrays that figures need would fill the memory with many files
+    slim = [replace(row, detail={"fragile": bool(row.detail.get("fragile"))}) for row in rows]
+    return Night(file, _date(environment.get("date")), file, environment, {row.key: row for row in slim})
+
+
+def _date(text) -> datetime | None:
+    try:
+        date = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+
+
 def history(nights: Sequence[Night], baseline: Callable[[str, str], Baseline], notes: Sequence[str] = ()) -> History:
     """Every number over the runs, those without a date first, by name. baseline: (model, claim) → its baseline, perhaps empty."""
     nights = sorted(nights, key=lambda night: (night.date is not None, night.date or 0, night.file))
@@ -166,7 +211,7 @@ def history(nights: Sequence[Night], baseline: Callable[[str, str], Baseline], n
     if undated_files:
         names = ", ".join(undated_files[:3]) + (f" and {len(undated_files) - 3} more" if len(undated_files) > 3 else "")
         notes = [*notes, f"no date in {names}: taken by name, before all that have one"]
-    keys = _keys(nights)
+    keys = keys_of(nights)
     cached_baseline = cache(baseline)  # a file a (model, claim) is read once
     all_tracks = [_track(key, nights, cached_baseline) for key in keys]
     tracks = [track for track in all_tracks if track.measured or track.drifted]
@@ -193,27 +238,6 @@ def _label(night: Night, days: Counter) -> str:
         return night.file
     day = f"{night.date:%Y-%m-%d}"
     return day if days[day] == 1 else f"{night.date:%Y-%m-%d %H:%M}"
-
-
-def _keys(nights: Sequence[Night]) -> list[Key]:
-    """The keys of all runs by model, claim and metric; without those that stand for a claim whose numbers are there."""
-    rows = {key: row for night in nights for key, row in night.rows.items()}
-    claim_models = {(row.claim, row.model) for row in rows.values() if row.metric != "-"}
-    claims = list(dict.fromkeys(name for night in reversed(nights) for name in _positions(night)))
-    positions = {name: i for i, name in enumerate(claims)}
-    candidates = [row for row in rows.values() if row.metric != "-" or (row.claim, row.model) not in claim_models]
-    sorted_rows = sorted(
-        candidates, key=lambda r: (r.model, positions.get(r.claim, len(positions)), r.claim, metric_order(r), r.protocol)
-    )
-    return [row.key for row in sorted_rows]
-
-
-def _positions(night: Night) -> list[str]:
-    """The claims of a run as their source tells them."""
-    claims = night.environment.get("claims")
-    texts = {name: text for name, text in claims.items() if isinstance(text, dict)} if isinstance(claims, dict) else {}
-    positions = {name: position for name, text in texts.items() if isinstance(position := text.get("position"), int)}
-    return sorted(texts, key=lambda name: positions.get(name, len(texts)))
 
 
 def _track(key: Key, nights: Sequence[Night], baseline: Callable[[str, str], Baseline]) -> Track:

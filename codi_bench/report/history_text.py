@@ -10,18 +10,17 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from tabulate import tabulate
 
+from codi_bench.report.console import cell, grid, printed, text_console
 from codi_bench.report.figures import LETTERS, Figure, write_figures
 from codi_bench.report.history import BLOCKS, DRIFTED, EARLIER, GONE, MOVED, STEADY, VERDICT, History, Point, ToleranceBand, Track
 from codi_bench.report.plots import BAND, INK, MIDDLE, STYLES, picture
 from codi_bench.report.table import REPORTED, SOUND, UNITS, WORDS, number
 from codi_bench.store.files import write_text
 
-WIDTH, SHOWN, RECENT = 100, 40, 3
+SHOWN, RECENT = 40, 3
 FIGURES, PANELS = 10, 12  # at most, what moved first; more would not be looked at
 SIGNS = {DRIFTED: "✗", EARLIER: "✗", BLOCKS: "■", VERDICT: "⇄", MOVED: "▲", GONE: "–", STEADY: "="}
 COLOURS = {DRIFTED: "bold red", EARLIER: "red", BLOCKS: "magenta", VERDICT: "red", MOVED: "yellow", GONE: "dim"}
@@ -55,8 +54,7 @@ def summary(found: History) -> str:
 
 def terminal(found: History, *, colour: bool = False) -> str:
     """What is not steady, as text of 100 columns, and counts of the rest."""
-    out = io.StringIO()
-    console = Console(file=out, width=WIDTH, force_terminal=colour, color_system="standard" if colour else None, highlight=False)
+    console = text_console(colour=colour)
     console.print(summary(found), style="bold", markup=False)
     for note in found.notes:
         console.print(f"! {note}", markup=False)
@@ -65,7 +63,7 @@ def terminal(found: History, *, colour: bool = False) -> str:
         console.print(_table(tracks[:SHOWN], found))
     if len(tracks) > SHOWN:
         console.print(f"and {len(tracks) - SHOWN} more, in history.md")
-    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+    return printed(console)
 
 
 def moving(found: History) -> list[Track]:
@@ -151,32 +149,24 @@ def _word(point: Point) -> str:
 
 def markdown(found: History, drawn: Sequence[Figure] = ()) -> str:
     """What moved and when, the figures with their text alternatives, what is steady by name, and the runs."""
-    parts = ["# codi-bench: history", "", f"{summary(found)}.", "", *(f"- **{_cell(note)}**" for note in found.notes)]
+    parts = ["# codi-bench: history", "", f"{summary(found)}.", "", *(f"- **{cell(note)}**" for note in found.notes)]
     parts += [""] * bool(found.notes)
     rows = [
-        [*map(_cell, (track.key[1], track.key[0], _metric(track), *_numbers(track), track_sentence(track, found)))]
+        [*map(cell, (track.key[1], track.key[0], _metric(track), *_numbers(track), track_sentence(track, found)))]
         for track in moving(found)
     ]
     head = ["model", "claim", "metric", "first", "last", "recorded ± tolerance", "what"]
-    parts += [_grid(rows, head) if rows else "Nothing moved.", ""]
+    parts += [grid(rows, head) if rows else "Nothing moved.", ""]
     for figure in drawn:
-        alt = re.sub(r"([\[\]])", r"\\\1", _cell(figure.alt))
-        parts += [f"![{alt}](figures/{figure.name}.svg)", "", _cell(figure.caption), ""]
+        alt = re.sub(r"([\[\]])", r"\\\1", cell(figure.alt))
+        parts += [f"![{alt}](figures/{figure.name}.svg)", "", cell(figure.caption), ""]
     steady = [track for track in found.tracks if track.word == STEADY]
     for model, tracks in groupby(steady, key=lambda track: track.key[1]):
-        parts += [_cell(f"Steady, {model}: {', '.join(f'{track.key[0]} {_metric(track)}' for track in tracks)}."), ""]
+        parts += [cell(f"Steady, {model}: {', '.join(f'{track.key[0]} {_metric(track)}' for track in tracks)}."), ""]
     runs = [
-        [_cell(str(text)) for text in (night.label, night.file, night.environment.get("device", ""))] for night in found.nights
+        [cell(str(text)) for text in (night.label, night.file, night.environment.get("device", ""))] for night in found.nights
     ]
-    return "\n".join([*parts, RULES, "", "## Runs", "", _grid(runs, ["run", "file", "device"]), ""])
-
-
-def _grid(rows: list[list[str]], head: list[str]) -> str:
-    return tabulate(rows, head, tablefmt="github", disable_numparse=True)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", r"\|").replace("\n", " ").replace("<", "&lt;")
+    return "\n".join([*parts, RULES, "", "## Runs", "", grid(runs, ["run", "file", "device"]), ""])
 
 
 def csv_text(found: History) -> str:

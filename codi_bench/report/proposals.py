@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from codi_bench.records.baseline import Record, Recorded
 from codi_bench.records.changes import Changes, Move
+from codi_bench.report.console import printed, text_console
 
-WIDTH = 100
 COLOURS = {"DRIFTED": "red", "SAME": "green", "UNCHECKED": "yellow"}
 LEGEND = (
     "Noise units: the difference over the tolerance, in the same environment that of a deterministic computation, in another one "
@@ -29,8 +27,7 @@ def terminal(found: Sequence[Changes], also: Sequence[str] = (), *, everything: 
 
     also: lines about what is proposed beside claims.
     """
-    out = io.StringIO()
-    console = Console(file=out, width=WIDTH, force_terminal=colour, color_system="standard" if colour else None, highlight=False)
+    console = text_console(colour=colour)
     for text in dict.fromkeys(_environment_text(proposal.proposed) for proposal in found):
         console.print(f"proposed: {text}", markup=False)
     for model, group in groupby(found, key=lambda proposal: proposal.model):
@@ -49,7 +46,7 @@ def terminal(found: Sequence[Changes], also: Sequence[str] = (), *, everything: 
     console.print(f"\n{summary(found)}", style="bold", markup=False)
     if everything or any(proposal.held and proposal.listed for proposal in found):
         console.print(LEGEND, style="dim", markup=False)
-    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+    return printed(console)
 
 
 def summary(found: Sequence[Changes]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -21,6 +22,16 @@ NUMBER_WORDS = (MOVED, CHANGED, APPEARED, GONE, NOISE, SAME, UNMEASURED)
 ENVIRONMENT = ("device", "instructions", "dtype")  # and torch's major.minor: where these are equal a run is deterministic
 VERDICT, STATUS = "verdict changed", "status changed"
 Key = tuple[str, str, str, str]
+
+
+class RowsOfRun(Protocol):
+    """What the order of numbers is taken from: a results file of a comparison, or a night of a history."""
+
+    @property
+    def environment(self) -> dict: ...
+
+    @property
+    def rows(self) -> dict[Key, Row]: ...
 
 
 @dataclass(frozen=True)
@@ -113,7 +124,7 @@ def compare(runs: Sequence[tuple[str, dict, list[Row]]]) -> Comparison:
         for i, (name, environment, rows) in enumerate(runs, 1)
     )
     first, *later = labelled_runs
-    keys = _keys(labelled_runs)
+    keys = keys_of(labelled_runs)
     family_sizes = [max(1, sum(bool(first.measured(key) and run.measured(key)) for key in keys)) for run in later]
     entries = []
     for key in keys:
@@ -124,7 +135,7 @@ def compare(runs: Sequence[tuple[str, dict, list[Row]]]) -> Comparison:
     return Comparison(labelled_runs, tuple(entries), tuple(note for run in later for note in _inputs(first, run)))
 
 
-def _keys(runs: Sequence[ResultsRun]) -> list[Key]:
+def keys_of(runs: Sequence[RowsOfRun]) -> list[Key]:
     """The keys of all runs by model, claim and metric; without those that only stand for a claim whose numbers are there."""
     rows = {key: row for run in runs for key, row in run.rows.items()}
     claim_models = {key[:2] for key in rows if key[2] != "-"}

@@ -1,0 +1,38 @@
+"""Text that the comparisons share: a console of 100 columns for the terminal, tables and cells for Markdown."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from rich.console import Console
+from tabulate import tabulate
+
+WIDTH = 100
+
+
+def text_console(*, colour: bool) -> Console:
+    """A console that prints into memory; `printed` gives what it holds."""
+    return Console(
+        file=io.StringIO(),
+        width=WIDTH,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        highlight=False,
+    )
+
+
+def printed(console: Console) -> str:
+    """All that was printed, without spaces at the ends of lines."""
+    assert isinstance(console.file, io.StringIO)
+    return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
+
+
+def grid(rows: Sequence[Sequence[str]], head: Sequence[str]) -> str:
+    """A table in GitHub's Markdown, its cells as they stand."""
+    return tabulate(rows, head, tablefmt="github", disable_numparse=True)
+
+
+def cell(text: str) -> str:
+    """Text that cannot break a Markdown table or become HTML."""
+    return text.replace("|", r"\|").replace("\n", " ").replace("<", "&lt;")
