@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from tabulate import tabulate
 
+from codi_bench.report.table import REPORTED, SOUND, UNITS
+
 WIDTH = 100
 
 
@@ -36,3 +38,9 @@ def grid(rows: Sequence[Sequence[str]], head: Sequence[str]) -> str:
 def cell(text: str) -> str:
     """Text that cannot break a Markdown table or become HTML."""
     return text.replace("|", r"\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def metric_text(metric: str, protocol: str, unit: str, whole: str) -> str:
+    """accuracy, %, soundly: a metric, its unit and the protocol if it is not the reported one; whole: what "-" is called."""
+    protocol_text = "" if protocol == REPORTED else ", soundly" if protocol == SOUND else f", {protocol}"
+    return whole if metric == "-" else metric + UNITS.get(unit, "") + protocol_text

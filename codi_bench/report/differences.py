@@ -9,7 +9,7 @@ from itertools import groupby
 from rich.markup import escape
 from rich.table import Table
 
-from codi_bench.report.console import cell, grid, printed, text_console
+from codi_bench.report.console import cell, grid, metric_text, printed, text_console
 from codi_bench.report.side_by_side import (
     APPEARED,
     CHANGED,
@@ -25,7 +25,7 @@ from codi_bench.report.side_by_side import (
     NumberInRuns,
     ResultsRun,
 )
-from codi_bench.report.table import REPORTED, SOUND, UNITS, measured_models, number
+from codi_bench.report.table import measured_models, number
 
 SIGNS = {MOVED: "▲", CHANGED: "Δ", APPEARED: "+", GONE: "−", NOISE: "~", SAME: "=", UNMEASURED: "–", VERDICT: "⇄"}
 COLOURS = {MOVED: "red", CHANGED: "yellow", APPEARED: "cyan", GONE: "magenta", NOISE: "dim", VERDICT: "red"}
@@ -82,9 +82,8 @@ def _whole(
 
 def _line(entry: NumberInRuns, change: Change, later: int) -> DifferenceLine:
     claim, model, metric, protocol = entry.key
-    protocol_text = "" if protocol == REPORTED else ", soundly" if protocol == SOUND else f", {protocol}"
     values = number(entry.values[0], entry.unit), number(entry.values[later + 1], entry.unit)
-    name = "-" if metric == "-" else metric + UNITS.get(entry.unit, "") + protocol_text
+    name = metric_text(metric, protocol, entry.unit, "-")
     words = (change.word, *change.also)
     return DifferenceLine(
         model, claim, name, values, _difference_text(change.difference, entry.unit), words, change.why, change.remarks

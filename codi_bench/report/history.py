@@ -295,7 +295,7 @@ def _band(night: Night, row: Row, inputs: Inputs, baseline: Baseline) -> Toleran
     if value is None:
         if record is None or current is None or inputs["options"]:
             return None
-        if (record.weights, record.problems, current.n) != (*_hashes(inputs), row.n):
+        if (record.weights, record.problems, current.n) != (inputs["weights"], inputs["problems"], row.n):
             return None
         value = current.value
     if exact and current and abs(current.value - value) <= EQUAL:
@@ -303,7 +303,3 @@ def _band(night: Night, row: Row, inputs: Inputs, baseline: Baseline) -> Toleran
     if tolerance.kind == "outcomes":
         return ToleranceBand(value, NET_CHANGE * (1 if row.unit == "fraction" else 100), decides=False)
     return ToleranceBand(value, tolerance.device)
-
-
-def _hashes(inputs: Inputs) -> tuple:
-    return inputs["weights"], inputs["problems"]

@@ -13,11 +13,11 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from codi_bench.report.console import cell, grid, printed, text_console
+from codi_bench.report.console import cell, grid, metric_text, printed, text_console
 from codi_bench.report.figures import LETTERS, Figure, write_figures
 from codi_bench.report.history import BLOCKS, DRIFTED, EARLIER, GONE, MOVED, STEADY, VERDICT, History, Point, ToleranceBand, Track
 from codi_bench.report.plots import BAND, INK, MIDDLE, STYLES, picture
-from codi_bench.report.table import REPORTED, SOUND, UNITS, WORDS, number
+from codi_bench.report.table import WORDS, number
 from codi_bench.store.files import write_text
 
 SHOWN, RECENT = 40, 3
@@ -88,8 +88,7 @@ def _table(tracks: Sequence[Track], history: History) -> Table:
 
 def _metric(track: Track) -> str:
     _, _, metric, protocol = track.key
-    protocol_text = "" if protocol == REPORTED else ", soundly" if protocol == SOUND else f", {protocol}"
-    return "all of it" if metric == "-" else metric + UNITS.get(track.unit, "") + protocol_text
+    return metric_text(metric, protocol, track.unit, "all of it")
 
 
 def _numbers(track: Track) -> tuple[str, str, str]:
