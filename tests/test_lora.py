@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from codi_bench.cli import app
 from codi_bench.errors import CheckpointError, CodiBenchError, MissingWeightsError, ProblemError, UnknownNameError
 from codi_bench.models import backbone, packaged, registry
-from codi_bench.models.adapter import _read_meta, export_adapter
+from codi_bench.models.settings import AdapterMeta, read_settings
 from codi_bench.models.loop import answer_conditions
 from codi_bench.models.model import load
 from codi_bench.models.objective import Losses, codi_losses, encode_examples
@@ -281,14 +281,10 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(small, whole
 def test_the_checkpoint_holds_what_is_trained_and_the_new_rows(whole):
     for done, work in whole.values():
         codi = done.run.model
-        with safe_open(work / "checkpoint-6.safetensors", "pt") as held:
-            names = {n.removeprefix("model.") for n in held.keys() if not n.startswith("optimizer.")}  # noqa: SIM118  (no mapping)
-            rows = held.get_tensor("frozen.embedding")
-        tied = codi.backbone.config.tie_word_embeddings
-        assert names == {n for n, p in codi.named_parameters() if p.requires_grad} | (
-            {"frozen.embedding"} if tied else {"frozen.embedding", "frozen.head"}
-        )
-        assert torch.equal(rows, codi.backbone.get_input_embeddings().weight[codi.vocab_size :])
+        tensors = torch.load(work / training.CHECKPOINT, weights_only=True)["tensors"]
+        rows = {"embedding"} if codi.backbone.config.tie_word_embeddings else {"embedding", "head"}
+        assert tensors.keys() == {n for n, p in codi.named_parameters() if p.requires_grad} | rows
+        assert torch.equal(tensors["embedding"], codi.backbone.get_input_embeddings().weight[codi.vocab_size :])
 
 
 def test_a_work_folder_of_another_run_is_refused(small, whole, file, tmp_path):
@@ -533,7 +529,7 @@ def test_training_into_nan_stops_and_writes_no_model(bases, file, tmp_path, monk
 @FAMILIES
 def test_an_adapter_is_small_and_is_the_trained_model_over_its_base(whole, bases, family, tmp_path):
     done, _ = whole[family]
-    made = export_adapter(done.run.model, done.recipe, done.base_hash, tmp_path / "adapter")
+    made = lora.export_adapter(done.run.model, done.recipe, done.base_hash, tmp_path / "adapter")
     own = load(lora.export_own(done.run.model, done.base, tmp_path / "own", dtype=torch.float32))
     found = load(made)
     assert found.codi.num_latents == done.recipe.num_latents and found.name == "adapter"
@@ -548,7 +544,7 @@ def test_an_adapter_is_small_and_is_the_trained_model_over_its_base(whole, bases
 
 def test_an_adapter_over_another_base_or_damaged_is_refused(whole, bases, tmp_path):
     done, _ = whole["gpt2"]
-    made = export_adapter(done.run.model, done.recipe, done.base_hash, tmp_path / "adapter")
+    made = lora.export_adapter(done.run.model, done.recipe, done.base_hash, tmp_path / "adapter")
     other = write_base("gpt2", tmp_path / "other", initializer_range=0.1)
     with pytest.raises(CheckpointError, match="trained over the base .* give that base"):
         load(made, base=other)
@@ -648,7 +644,7 @@ def test_the_adapter_of_the_repository_is_small_whole_and_not_in_the_wheel():
     files = {path.name: path.stat().st_size for path in SMOL.folder.iterdir()}
     assert files.keys() == {"adapter.safetensors", "adapter.json", "README.md", "training.json"}
     assert sum(files.values()) < 15 * 2**20
-    meta, tensors = _read_meta(SMOL.folder), load_file(SMOL.folder / "adapter.safetensors")
+    meta, tensors = read_settings(SMOL.folder / "adapter.json", AdapterMeta), load_file(SMOL.folder / "adapter.safetensors")
     assert meta.base in packaged.PACKAGED and meta.num_latents == SMOL.num_latents
     assert {f"lora.model.layers.{i}.mlp.down_proj.{m}" for i in range(SMOL.num_layers) for m in "AB"} <= tensors.keys()
     assert tensors["rows.embedding"].shape == (3, SMOL.width)

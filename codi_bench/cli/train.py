@@ -111,7 +111,6 @@ def _train_over(
 ) -> None:
     """files, settings: those of `train` that were given, by their name."""
     from codi_bench.models import backbone
-    from codi_bench.models.adapter import export_adapter
     from codi_bench.models.model import DTYPES
     from codi_bench.models.objective import MASKS
     from codi_bench.problems import read_problems
@@ -138,7 +137,7 @@ def _train_over(
     elif layout == "published":
         model_path = lora.export_published(result.run.model, folder)
     else:
-        model_path = export_adapter(result.run.model, recipe, result.base_hash, folder)
+        model_path = lora.export_adapter(result.run.model, recipe, result.base_hash, folder)
     where = {"seed": recipe.seed, "device": device, "dtype": dtype, "format": layout}
     flags = {"base": base, **files, **settings, **where, **({"weights": weights} if layout == "own" else {})}
     command = " ".join([f"codi-bench train {name}", *(f"{_flag(flag)} {value}" for flag, value in flags.items())])

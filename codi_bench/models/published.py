@@ -25,10 +25,13 @@ from codi_bench.errors import CheckpointError, one_line
 from codi_bench.models.codi import Codi, Projection
 from codi_bench.models.hub import WEIGHT_FILES
 from codi_bench.models.strict import (
+    VOCABULARIES,
     build,
     check,
     embedding_names,
     fill,
+    lora_shapes,
+    merged,
     other_file,
     printable,
     read_safetensors,
@@ -39,8 +42,7 @@ from codi_bench.models.strict import (
 if TYPE_CHECKING:  # loaded with the first model
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model")  # one of them is the vocabulary
-TOKENIZER_PARTS = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+WORD_FILES = (*VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TRUNK = {"gpt2": "transformer.", "llama": "model."}  # how the keys of each architecture begin
 LORA_MODULES = {
     "gpt2": ("c_attn", "c_proj", "c_fc"),
@@ -48,7 +50,27 @@ LORA_MODULES = {
 }
 # The only keys that may differ: these buffers are no weights, and a tied head or embedding may be stored once (see `shared`)
 IGNORED = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
-PREFIXES = ("codi.base_model.model.", "codi.", "base_causallm.")  # what stands before the backbone's own keys
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a source names its weights and ids. prefix: of the backbone's keys. copies: further names of the input embedding.
+
+    ids: how far behind V pad, bot and eot are. projects: may there be a projection? question_suffix: text behind every question.
+    """
+
+    prefix: str
+    copies: tuple[str, ...] = ()
+    ids: tuple[int, int, int] = (0, 1, 2)
+    projects: bool = True
+    question_suffix: str = ""
+
+
+LAYOUTS = (
+    Layout("codi.base_model.model."),
+    Layout("codi."),
+    Layout("base_causallm.", copies=("embedding.weight",), ids=(2, 0, 1), projects=False, question_suffix="\n"),
+)
 
 
 def is_published(folder: Path) -> bool:
@@ -74,26 +96,27 @@ def load_published(
     which the files do not hold; the rank r is read off every module.
     Raises CheckpointError with one line that names the file, what is wrong and the mend.
     """
-    config, tokenizer = _read_base(base)
+    config, tokenizer = read_words(base)
+    if config.model_type not in TRUNK:
+        raise CheckpointError(f"{base / 'config.json'}: the base is {config.model_type}; known are {' and '.join(TRUNK)}")
     path = _weights_file(checkpoint)
     tensors = {key: value for key, value in _read_state_dict(path).items() if not key.endswith(IGNORED)}
-    prefix = _prefix(tensors, config.model_type, path, base)
-    vocab_size = _vocabulary(tensors, prefix, config, tokenizer, path, base)
-    coconut = prefix == "base_causallm."
+    layout = _layout(tensors, config.model_type, path, base)
+    prefix = layout.prefix
+    vocab_size = _vocabulary(tensors, layout, config, tokenizer, path, base)
 
     config.vocab_size = vocab_size + 3
     with without_memory():
         backbone = build(config, base)
-        projection = nn.Identity() if coconut else _projection(tensors, config.hidden_size)
+        projection = _projection(tensors, config.hidden_size) if layout.projects else nn.Identity()
     loras = _loras(tensors, backbone, prefix, config.model_type, path)
     embedding, head = (prefix + key for key in embedding_names(backbone))
-    shared = (embedding, *((head,) if config.tie_word_embeddings else ()), *(("embedding.weight",) if coconut else ()))
     shapes = _expected_shapes(backbone, projection, prefix, loras)
-    if coconut:
-        shapes["embedding.weight"] = shapes[embedding]
-    layout = f"{base / 'config.json'} and the published layout"
-    tensors = check(tensors, shapes, shared=shared, path=path, against=layout)
+    shapes |= dict.fromkeys(layout.copies, shapes[embedding])
+    shared = (embedding, *((head,) if config.tie_word_embeddings else ()), *layout.copies)
+    tensors = check(tensors, shapes, shared=shared, path=path, against=f"{base / 'config.json'} and the published layout")
 
+    pad, bot, eot = (vocab_size + i for i in layout.ids)
     model = Codi(
         backbone,
         projection,
@@ -101,31 +124,14 @@ def load_published(
         vocab_size=vocab_size,
         num_latents=num_latents,
         name=name or checkpoint.name,
-        extra_ids=(vocab_size + 2, vocab_size, vocab_size + 1) if coconut else None,
-        question_suffix="\n" if coconut else "",
+        extra_ids=(pad, bot, eot),
+        question_suffix=layout.question_suffix,
     )
-    duplicates = {name for name in shared if name != embedding}  # `fill` ties the head, and Coconut's second embedding is none
-    weights = _merge_loras({k: v for k, v in tensors.items() if k not in duplicates}, prefix, loras, lora_alpha)
-    word_files = [f for f in (base / n for n in ("config.json", *TOKENIZER_FILES, *TOKENIZER_PARTS)) if f.is_file()]
+    # `fill` ties the head, and the copy of an embedding is no weight of its own
+    weights = _weights({k: v for k, v in tensors.items() if k == embedding or k not in shared}, prefix, loras, lora_alpha)
+    word_files = [base / name for name in ("config.json", *WORD_FILES) if (base / name).is_file()]
     model.fingerprint = _fingerprint([path, *word_files], f"published 1 alpha {float(lora_alpha)}")
     return fill(model, weights, device=device, dtype=dtype, path=path)
-
-
-def _read_base(base: Path) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
-    """(configuration, tokenizer) of the base model."""
-    if not base.is_dir():
-        raise CheckpointError(
-            f"{base}: no such folder; the base is a folder with config.json and tokenizer of the language model"
-        )
-    if not (base / "config.json").is_file() or not any((base / name).is_file() for name in TOKENIZER_FILES):
-        raise CheckpointError(
-            f"{base}: config.json or tokenizer.json missing; the base is a folder with both, of the language model that the "
-            "checkpoint was trained over"
-        )
-    config, tokenizer = read_words(base, "config.json, tokenizer.json and tokenizer_config.json")
-    if config.model_type not in TRUNK:
-        raise CheckpointError(f"{base / 'config.json'}: the base is {config.model_type}; known are {' and '.join(TRUNK)}")
-    return config, tokenizer
 
 
 def _weights_file(checkpoint: Path) -> Path:
@@ -182,42 +188,47 @@ def _read_pickle(path: Path) -> object:
     raise CheckpointError(f"{path}: not a whole PyTorch file of tensors ({fault}); download it again")
 
 
-def _prefix(tensors: dict[str, Tensor], base_type: str, path: Path, base: Path) -> str:
-    """What stands before the backbone's keys; raises for a plain language model and for the other architecture."""
-    prefix = next((p for p in PREFIXES if any(key.startswith(p) for key in tensors)), "")
+def _layout(tensors: dict[str, Tensor], base_type: str, path: Path, base: Path) -> Layout:
+    """The layout by its prefix; raises for a plain language model and for the other architecture."""
+    layout = next((layout for layout in LAYOUTS if any(key.startswith(layout.prefix) for key in tensors)), None)
+    prefix = layout.prefix if layout else ""
     kinds = {kind for kind, trunk in TRUNK.items() if any(key.startswith(prefix + trunk) for key in tensors)}
-    if not prefix and (kinds or any(key.startswith(("h.0.", "layers.0.")) for key in tensors)):
-        raise CheckpointError(
-            f"{path}: the weights of a plain language model, not of a CODI checkpoint (no key begins with codi. or "
-            "base_causallm.); give the CODI checkpoint here and this folder as --base"
-        )
-    if not prefix:
-        raise CheckpointError(
-            f"{path}: not a CODI checkpoint: no key begins with codi. or base_causallm., the first is {printable(min(tensors))}"
-        )
+    if layout is None:
+        begins = "no key begins with codi. or base_causallm."
+        if kinds or any(key.startswith(("h.0.", "layers.0.")) for key in tensors):
+            raise CheckpointError(
+                f"{path}: the weights of a plain language model, not of a CODI checkpoint ({begins}); give the CODI checkpoint "
+                "here and this folder as --base"
+            )
+        raise CheckpointError(f"{path}: not a CODI checkpoint: {begins}, the first is {printable(min(tensors))}")
     if kinds and base_type not in kinds:
         raise CheckpointError(
             f"{path}: holds {' and '.join(sorted(kinds))} weights, the base is {base_type} ({base / 'config.json'}); give the "
             "base that the checkpoint was trained over"
         )
-    return prefix
+    return layout
 
 
 def _vocabulary(
-    tensors: dict[str, Tensor], prefix: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, path: Path, base: Path
+    tensors: dict[str, Tensor],
+    layout: Layout,
+    config: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    path: Path,
+    base: Path,
 ) -> int:
     """V, on which configuration, tokenizer and embeddings (V + 3 rows) must agree."""
-    names = (*(prefix + n for n in ("transformer.wte.weight", "model.embed_tokens.weight", "lm_head.weight")), "embedding.weight")
-    rows = next((len(tensors[name]) for name in names if name in tensors and tensors[name].dim()), None)
-    if len(tokenizer) != config.vocab_size or rows not in (config.vocab_size + 3, None):
-        clause = (
-            "" if rows is None else f" and the checkpoint has {rows} rows ({config.vocab_size} words and 3 ids would be right)"
-        )
+    names = ("transformer.wte.weight", "model.embed_tokens.weight", "lm_head.weight")
+    tables = (tensors.get(name) for name in (*(layout.prefix + name for name in names), *layout.copies))
+    rows = next((len(table) for table in tables if table is not None and table.dim()), None)
+    size = config.vocab_size
+    if len(tokenizer) != size or rows not in (size + 3, None):
+        clause = "" if rows is None else f" and the checkpoint has {rows} rows ({size} words and 3 ids would be right)"
         raise CheckpointError(
-            f"{path}: the vocabulary does not match {base}: config.json there says {config.vocab_size} words, the tokenizer has "
+            f"{path}: the vocabulary does not match {base}: config.json there says {size} words, the tokenizer has "
             f"{len(tokenizer)}{clause}; give the base that the checkpoint was trained over"
         )
-    return config.vocab_size
+    return size
 
 
 def _projection(tensors: dict[str, Tensor], width: int) -> nn.Module:
@@ -265,22 +276,20 @@ def _expected_shapes(
         shapes[f"{module}.base_layer.{kind}" if module in loras else prefix + key] = tuple(value.shape)
         if module in loras and kind == "weight":
             lora = loras[module]
-            n_out, n_in = value.shape[::-1] if lora.transposed else value.shape
-            shapes[f"{module}.lora_A.default.weight"] = (lora.rank, n_in)
-            shapes[f"{module}.lora_B.default.weight"] = (n_out, lora.rank)
+            both = lora_shapes(value.shape, lora.rank, transposed=lora.transposed)
+            shapes |= {f"{module}.lora_{ab}.default.weight": shape for ab, shape in zip("AB", both)}
     return shapes
 
 
-def _merge_loras(tensors: dict[str, Tensor], prefix: str, loras: dict[str, Lora], alpha: float) -> Iterator[tuple[str, Tensor]]:
-    """(name in `Codi`, weight) one after the other, so that only one is held in fp32 beside the result."""
+def _weights(tensors: dict[str, Tensor], prefix: str, loras: dict[str, Lora], alpha: float) -> Iterator[tuple[str, Tensor]]:
+    """(name in `Codi`, weight) one after the other, LoRA merged, so that only one is held in fp32 beside the result."""
     for key, value in tensors.items():
-        module, separator, kind = key.rpartition(".base_layer.")
         if ".lora_" in key:
             continue
+        module, separator, kind = key.rpartition(".base_layer.")
         if separator and kind == "weight":
-            a, b = (tensors[f"{module}.lora_{ab}.default.weight"].float() for ab in "AB")
-            change = alpha / loras[module].rank * (b @ a)
-            value = value.float() + (change.T if loras[module].transposed else change)
+            a, b = (tensors[f"{module}.lora_{ab}.default.weight"] for ab in "AB")
+            value = merged(value, a, b, alpha, transposed=loras[module].transposed)
         name = f"{module}.{kind}" if separator else key
         yield f"projection.{name[4:]}" if name.startswith("prj.") else f"backbone.{name.removeprefix(prefix)}", value
 
@@ -291,6 +300,5 @@ def _fingerprint(files: list[Path], facts: str) -> str:
     for path in files:
         digest.update(f"\n{path.name}\n".encode())
         with open(path, "rb") as file:
-            while block := file.read(1 << 24):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()

@@ -3,20 +3,57 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from typing_extensions import TypedDict
 
 from codi_bench.errors import CheckpointError, one_line
 from codi_bench.store.json_files import read_json
 
 OPEN = ConfigDict(extra="allow")  # the libraries know the other fields
+FOLDER_META, ADAPTER_META = "codi.json", "adapter.json"
 # A layer takes milliseconds to build, and a matrix its memory, before weights of other sizes are refused.
 Layers = Annotated[int, Field(ge=0, le=256)]
 Heads = Annotated[int, Field(ge=0, le=1 << 14)]
 Width = Annotated[int, Field(ge=0, le=1 << 18)]
 Rows = Annotated[int, Field(ge=0, le=1 << 24)]
+Latents = Annotated[int, Field(ge=0, le=1024)]
+Schema = TypeVar("Schema")
+
+
+class FolderMeta(BaseModel):
+    """codi.json of our own folders. projection_width: 0 without a projection. extra_ids: those of pad, bot and eot."""
+
+    model_config = OPEN
+    format: Literal[1] = 1
+    num_latents: Latents
+    vocab_size: Rows
+    projection_width: Width
+    projection_layer_norm: bool
+    extra_ids: tuple[int, int, int] | None = None  # V, V + 1, V + 2
+    question_suffix: str = ""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        ids = [self.vocab_size + i for i in range(3)]
+        if self.extra_ids is not None and sorted(self.extra_ids) != ids:
+            raise ValueError(f"'extra_ids' must be {ids} in some order, not {list(self.extra_ids)}")
+        if self.projection_layer_norm and not self.projection_width:
+            raise ValueError("'projection_width' is 0 (no projection), but projection_layer_norm is true")
+        return self
+
+
+class AdapterMeta(BaseModel):
+    """adapter.json: the base that it loads over, and what the weights do not tell."""
+
+    model_config = ConfigDict(extra="forbid")
+    format: Literal[1] = 1
+    base: str
+    base_hash: str
+    num_latents: Latents
+    projection_width: int = Field(ge=1, le=1 << 18)
+    lora_alpha: float = Field(gt=0, allow_inf_nan=False)
 
 
 class Config(TypedDict, total=False):
@@ -38,16 +75,6 @@ class Config(TypedDict, total=False):
     vocab_size: Rows
 
 
-class FolderMeta(TypedDict, total=False):
-    """codi.json of our own folders."""
-
-    __pydantic_config__ = OPEN  # type: ignore[misc]  # where pydantic looks for it
-    num_latents: Annotated[int, Field(ge=0, le=1024)]
-    projection_width: Width
-    vocab_size: Rows
-    extra_ids: list[int]
-
-
 class TokenizerConfig(TypedDict, total=False):
     """tokenizer_config.json: what is compared with the length of every question."""
 
@@ -55,9 +82,10 @@ class TokenizerConfig(TypedDict, total=False):
     model_max_length: int | float | None
 
 
-FILES = {
+FILES: dict[str, Any] = {
     "config.json": Config,
-    "codi.json": FolderMeta,
+    FOLDER_META: FolderMeta,
+    ADAPTER_META: AdapterMeta,
     "tokenizer_config.json": TokenizerConfig,
     **dict.fromkeys(("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json"), dict[str, Any]),
 }
@@ -66,9 +94,13 @@ FILES = {
 def check_settings(folder: Path) -> None:
     """Raises CheckpointError naming file and field for a file that is no JSON object, or says what no model can have."""
     for name, schema in FILES.items():
-        path = folder / name
-        if path.is_file():
-            try:
-                read_json(path, TypeAdapter(schema).validate_json)
-            except (OSError, ValueError) as error:
-                raise CheckpointError(f"{path}: not readable or incomplete ({one_line(error)}); copy the folder again") from error
+        if (folder / name).is_file():
+            read_settings(folder / name, schema)
+
+
+def read_settings(path: Path, schema: type[Schema]) -> Schema:
+    """What a settings file holds. Raises CheckpointError naming file and field."""
+    try:
+        return read_json(path, TypeAdapter(schema).validate_json)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not readable or incomplete ({one_line(error)}); copy the folder again") from error

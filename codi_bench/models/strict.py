@@ -21,17 +21,25 @@ from codi_bench.models.codi import Codi
 if TYPE_CHECKING:  # loaded with the first model
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+VOCABULARIES = ("tokenizer.json", "vocab.json", "tokenizer.model")  # one of them is a tokenizer's vocabulary
 SHOWN = 6  # keys of each kind that an error lists
 
 
-def read_words(folder: Path, needs: str) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
-    """(configuration, tokenizer) of a Hugging Face folder; needs: the files it ought to have, for the error."""
+def read_words(folder: Path, *files: str) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
+    """(configuration, tokenizer) of a Hugging Face folder. files: that must be there beside config.json and a vocabulary."""
+    missing = [name for name in ("config.json", *files) if not (folder / name).is_file()]
+    if not missing and not any((folder / name).is_file() for name in VOCABULARIES):
+        missing = [VOCABULARIES[0]]  # without it transformers makes up an empty tokenizer
+    if missing:
+        raise CheckpointError(
+            f"{folder}: {' and '.join(missing)} missing; give a folder with config.json, tokenizer.json and tokenizer_config.json"
+        )
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exceptions
         raise CheckpointError(
-            f"{folder}: configuration or tokenizer cannot be read ({one_line(error)}); the folder needs {needs}"
+            f"{folder}: configuration or tokenizer cannot be read ({one_line(error)}); copy them again"
         ) from error
     if tokenizer.eos_token_id is None:
         raise CheckpointError(f"{folder}/tokenizer_config.json: field 'eos_token' is missing; answers could never end")
@@ -64,7 +72,9 @@ def without_memory() -> Iterator[None]:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file as they are on disk."""
+    """All tensors of a safetensors file as they are on disk. Raises CheckpointError."""
+    if not path.is_file():
+        raise CheckpointError(f"{path.parent}: no weights ({path.name} is missing); copy the whole folder again")
     try:
         return load_file(path)
     except Exception as error:  # SafetensorError, OSError, and KeyError for a dtype that it does not know
@@ -90,6 +100,23 @@ def embedding_names(backbone: PreTrainedModel) -> tuple[str, str]:
         tuple[str, str],
         tuple(f"{names[m]}.weight" for m in (backbone.get_input_embeddings(), backbone.get_output_embeddings())),
     )
+
+
+def is_tied(backbone: PreTrainedModel) -> bool:
+    """Is the head the input embedding?"""
+    return backbone.get_output_embeddings().weight is backbone.get_input_embeddings().weight
+
+
+def lora_shapes(weight: Sequence[int], rank: int, *, transposed: bool) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Shapes of A and B beside a weight; transposed: it is [in, out] (transformers' Conv1D) and not [out, in]."""
+    n_out, n_in = weight[::-1] if transposed else weight
+    return (rank, n_in), (n_out, rank)
+
+
+def merged(weight: Tensor, a: Tensor, b: Tensor, alpha: float, *, transposed: bool) -> Tensor:
+    """W + alpha / r B A, in fp32."""
+    change = alpha / len(a) * (b.float() @ a.float())
+    return weight.float() + (change.T if transposed else change)
 
 
 def check(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from codi_bench.errors import MissingProblemsError, ProblemError, UnknownNameError, one_line
 from codi_bench.problems.generator import generate
 from codi_bench.problems.problem import Problem
-from codi_bench.problems.readers import FORMS, OWN, READERS, FileForm
+from codi_bench.problems.readers import FORMS, OWN, SETS, Form, Row
 
 
 @dataclass(frozen=True)
@@ -82,32 +82,42 @@ def _first(n: int | None, problems: list[Problem], source: str) -> list[Problem]
 # Files
 
 
-def _read_file(path: Path) -> tuple[FileForm, list[Problem]]:
+def _read_file(path: Path) -> tuple[Form, list[Problem]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ProblemError(f"{path}: cannot be read as text ({error}); give a file of JSON lines") from error
-    rows = _list(text, path) if text.lstrip().startswith("[") else _lines(text, path)
+    rows = list(_rows(text, path))
     if not rows:
         raise ProblemError(f"{path}: holds no problems; `codi-bench problems generated --out FILE` writes some")
     form = next((form for _, row in rows for form in FORMS if form.fits(row)), OWN)
-    return form, [form.read(row, where) for where, row in rows]
+    return form, [form.problem(row, where) for where, row in rows]
 
 
-def _list(text: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
-    try:
-        rows = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ProblemError(f"{path}: begins as a JSON list, but is not one ({error})") from error
-    return [_object(row, f"{path}, row {number}") for number, row in enumerate(rows, start=1)]
+def _rows(text: str, path: Path) -> Iterator[tuple[str, Row]]:
+    """(where it stands, row) for each row of a JSON list, or of lines."""
+    if text.lstrip().startswith("["):
+        try:
+            entries = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ProblemError(f"{path}: begins as a JSON list, but is not one ({error})") from error
+        wheres = ((f"{path}, row {number}", entry) for number, entry in enumerate(entries, start=1))
+    else:
+        lines = enumerate(text.split("\n"), start=1)  # splitlines also cuts at U+2028 and its like, inside a question
+        wheres = ((f"{path}, line {number}", _line(line, f"{path}, line {number}")) for number, line in lines if line.strip())
+    for where, row in wheres:
+        if not isinstance(row, dict):
+            raise ProblemError(f"{where}: not an object; each needs the fields question and answer")
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ProblemError(f"{where}: holds half a character (a lone surrogate); write it as UTF-8") from error
+        except RecursionError as error:
+            raise ProblemError(f"{where}: nests too deeply; each needs the fields question and answer") from error
+        yield where, row
 
 
-def _lines(text: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
-    lines = enumerate(text.split("\n"), start=1)  # splitlines also cuts at U+2028 and its like, inside a question
-    return [_object(_row(line, f"{path}, line {number}"), f"{path}, line {number}") for number, line in lines if line.strip()]
-
-
-def _row(line: str, where: str) -> Any:
+def _line(line: str, where: str) -> Any:
     if "||" in line and not line.lstrip().startswith("{"):
         question, _, rest = line.rpartition("||")
         cot, _, answer = rest.rpartition("####")
@@ -116,18 +126,6 @@ def _row(line: str, where: str) -> Any:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ProblemError(f"{where}: not JSON ({getattr(error, 'msg', error)}); each line must be one object") from error
-
-
-def _object(row: object, where: str) -> tuple[str, dict[str, Any]]:
-    if not isinstance(row, dict):
-        raise ProblemError(f"{where}: not an object; each needs the fields question and answer")
-    try:
-        json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise ProblemError(f"{where}: holds half a character (a lone surrogate); write it as UTF-8") from error
-    except RecursionError as error:
-        raise ProblemError(f"{where}: nests too deeply; each needs the fields question and answer") from error
-    return where, row
 
 
 # The hub
@@ -148,5 +146,5 @@ def _read_hub(name: str, split: str) -> list[Problem]:
         except Exception as error:  # no network, no cache, gated, moved: every layer below has errors of its own
             raise MissingProblemsError(f"{name}: {hub.name} cannot be loaded from the hub ({one_line(error)}); {mend}") from error
         where = f"{hub.name}, split {part}, row"
-        problems += [READERS[name](row, f"{where} {number}") for number, row in enumerate(rows, start=1)]
+        problems += [SETS[name].problem(row, f"{where} {number}") for number, row in enumerate(rows, start=1)]
     return problems

@@ -16,13 +16,16 @@ import math
 import operator
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, cast
 
 from codi_bench.errors import ProblemError
 from codi_bench.problems.problem import STEP, Problem, parse_number
 
+Row = dict[str, Any]
+Chain = tuple[tuple[str, ...], tuple[float, ...]]  # annotated steps and their values
+NOTHING: Chain = ((), ())
 ANNOTATION = re.compile(r"<<(.*?)>>")
 IN_QUESTION = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?|\.\d+")
 DOCSTRING = re.compile(r'"""(.*?)"""', re.DOTALL)
@@ -37,100 +40,102 @@ OPERATORS: dict[type[ast.operator], tuple[str, Callable[[float, float], float]]]
 # The forms
 
 
-def read_own(row: dict[str, Any], where: str) -> Problem:
+class RowError(ValueError):
+    """What is wrong with a row; `Form.problem` adds where it stands."""
+
+
+def read_own(row: Row) -> Problem:
     """The form that `codi-bench problems` writes; only question and answer are needed."""
-    question, answer = _text(row, "question", where), row.get("answer", "")
-    if not isinstance(answer, str):
-        answer = _number(answer, "answer", where)
+    _text(row, "question")
+    answer = row.get("answer", "")
+    answer = answer if isinstance(answer, str) else _number(row, "answer")
     number = parse_number(answer)
     if number is None or not math.isfinite(number):
-        raise ProblemError(f"{where}: field 'answer' is {answer!r}, which holds no number")
-    steps = row.get("steps", [])
-    if not isinstance(steps, list) or not all(isinstance(step, str) and STEP.fullmatch(step) for step in steps):
-        raise ProblemError(f"{where}: field 'steps' must be a list of annotated steps such as \"<<7+5=12>>\"")
-    numbers = {}
-    for field in ("operands", "values"):
-        numbers[field] = row.get(field, [])
-        if not isinstance(numbers[field], list) or not all(map(_is_number, numbers[field])):
-            raise ProblemError(f"{where}: field '{field}' must be a list of finite numbers")
-    group = where if row.get("group") in (None, "") else str(row["group"])  # 0 is a group
-    return Problem(
-        question, tuple(steps), answer, group, str(row.get("template", "")), tuple(numbers["operands"]), tuple(numbers["values"])
-    )
+        raise RowError(f"field 'answer' is {answer!r}, which holds no number")
+    lists = {field: row.get(field, []) for field in ("steps", "operands", "values")}
+    for field, value in lists.items():
+        fits, what = (_is_step, 'annotated steps such as "<<7+5=12>>"') if field == "steps" else (_is_number, "finite numbers")
+        if not isinstance(value, list) or not all(map(fits, value)):
+            raise RowError(f"field '{field}' must be a list of {what}")
+    group = "" if row.get("group") is None else str(row["group"])  # 0 is a group
+    steps, operands, values = map(tuple, lists.values())
+    return Problem(row["question"], steps, answer, group, str(row.get("template", "")), operands, values)
 
 
-def read_gsm8k(row: dict[str, Any], where: str) -> Problem:
+def read_gsm8k(row: Row) -> Problem:
     """`answer`: sentences with `<<expression=value>>` annotations, then `#### N`; 113 of the 8,792 have no annotation."""
-    question, solution = _text(row, "question", where).strip(), _text(row, "answer", where)
-    chain, mark, answer = solution.rpartition("####")
+    chain, mark, answer = _text(row, "answer").rpartition("####")
     if not mark:
-        raise ProblemError(f"{where}: field 'answer' does not end in '#### N'")
-    return _problem("gsm8k", question, question, _number(answer, "answer", where), *_annotated(chain))
+        raise RowError("field 'answer' does not end in '#### N'")
+    return _problem("gsm8k", _text(row, "question"), _number({"answer": answer}, "answer"), _annotated(chain))
 
 
-def read_gsm8k_aug(row: dict[str, Any], where: str) -> Problem:
+def read_gsm8k_aug(row: Row) -> Problem:
     """`cot`: annotated steps, separated by blanks. One in plain words would leave nothing to train on and is an error."""
-    question, cot = _text(row, "question", where).strip(), row.get("cot")
-    steps, values = _annotated(cot) if isinstance(cot, str) else ((), ())
-    if not isinstance(cot, str) or (cot.strip() and not steps):
-        raise ProblemError(f"{where}: field 'cot' needs annotated steps such as \"<<7+5=12>> <<12*2=24>>\"")
-    return _problem("gsm8k", question, question, _number(row.get("answer"), "answer", where), steps, values)
+    question, cot = _text(row, "question"), row.get("cot")
+    chain = _annotated(cot) if isinstance(cot, str) else NOTHING
+    if not isinstance(cot, str) or (cot.strip() and chain == NOTHING):
+        raise RowError("field 'cot' needs annotated steps such as \"<<7+5=12>> <<12*2=24>>\"")
+    return _problem("gsm8k", question, _number(row, "answer"), chain)
 
 
-def read_svamp(row: dict[str, Any], where: str) -> Problem:
+def read_svamp(row: Row) -> Problem:
     """Body and question joined by one blank, as the hub's `question_concat` is ("... into 93 groups How big is ...").
 
     `chal-680` is wrong in the source: its equation gives 5, its answer is 1. The answer counts.
     """
-    body, ending = _text(row, "Body", where).strip(), _text(row, "Question", where).strip()
-    question = _text(row, "question_concat", where).strip() if "question_concat" in row else f"{body} {ending}"
-    answer = _number(row.get("Answer"), "Answer", where)
-    steps = _solved(row.get("Equation", ""), "Equation", where)
+    body, ending = _text(row, "Body"), _text(row, "Question")
+    question = _text(row, "question_concat") if "question_concat" in row else f"{body} {ending}"
     kind = str(row.get("Type", "")).replace("Divison", "Division")  # spelt so in one row
-    return _problem("svamp", question, body, answer, *steps, template=kind)
+    answer = _number(row, "Answer")
+    return _problem("svamp", question, answer, _solved(row.get("Equation", ""), "Equation"), story=body, template=kind)
 
 
-def read_gsm_hard(row: dict[str, Any], where: str) -> Problem:
+def read_gsm_hard(row: Row) -> Problem:
     """GSM8K's test set with other numbers, in another order: the original is in the docstring of `code` (all rows but one).
 
     So a problem shares its group with its original (1,316 of 1,319). Steps are left empty.
     """
-    question, code = _text(row, "input", where).strip(), row.get("code")
+    question, code = _text(row, "input"), row.get("code")
     original = DOCSTRING.search(code) if isinstance(code, str) else None
-    return _problem("gsm8k", question, original.group(1) if original else question, _number(row.get("target"), "target", where))
+    return _problem("gsm8k", question, _number(row, "target"), story=original.group(1) if original else question)
 
 
-def read_multiarith(row: dict[str, Any], where: str) -> Problem:
+def read_multiarith(row: Row) -> Problem:
     """The original file has `sQuestion`, `lEquations`, `lSolutions`; the hub `question` and `final_ans`, and no equation."""
-    steps: tuple[tuple[str, ...], tuple[float, ...]] | tuple[()]
     if "final_ans" in row:
-        question, answer, steps = _text(row, "question", where).strip(), _number(row["final_ans"], "final_ans", where), ()
-    else:
-        question = _text(row, "sQuestion", where).strip()
-        answer = _number(_only(row, "lSolutions", where), "lSolutions", where)
-        steps = _solved(_only(row, "lEquations", where), "lEquations", where)
-    return _problem("multiarith", question, question, answer, *steps)
+        return _problem("multiarith", _text(row, "question"), _number(row, "final_ans"))
+    question, answer = _text(row, "sQuestion"), _number({"lSolutions": _only(row, "lSolutions")}, "lSolutions")
+    return _problem("multiarith", question, answer, _solved(_only(row, "lEquations"), "lEquations"))
 
 
 @dataclass(frozen=True)
-class FileForm:
+class Form:
     """How rows of one form are recognised and read. name: the set that they belong to; empty where any set may."""
 
     name: str
-    fits: Callable[[dict[str, Any]], bool]
-    read: Callable[[dict[str, Any], str], Problem]
+    fits: Callable[[Row], bool]
+    read: Callable[[Row], Problem]
+
+    def problem(self, row: Row, where: str) -> Problem:
+        """The problem of a row; one without a group is a group of its own. Raises ProblemError with `where` and the field."""
+        try:
+            problem = self.read(row)
+        except RowError as error:
+            raise ProblemError(f"{where}: {error}") from error
+        return problem if problem.group else replace(problem, group=where)
 
 
-OWN = FileForm("", lambda row: "steps" in row or "group" in row, read_own)
+OWN = Form("", lambda row: "steps" in row or "group" in row, read_own)
 FORMS = (
     OWN,
-    FileForm("", lambda row: "cot" in row, read_gsm8k_aug),
-    FileForm("gsm8k", lambda row: "question" in row and "####" in str(row.get("answer")), read_gsm8k),
-    FileForm("svamp", lambda row: "Body" in row and "Question" in row, read_svamp),
-    FileForm("gsm-hard", lambda row: "input" in row and "target" in row, read_gsm_hard),
-    FileForm("multiarith", lambda row: "sQuestion" in row or "final_ans" in row, read_multiarith),
+    Form("", lambda row: "cot" in row, read_gsm8k_aug),
+    Form("gsm8k", lambda row: "question" in row and "####" in str(row.get("answer")), read_gsm8k),
+    Form("svamp", lambda row: "Body" in row and "Question" in row, read_svamp),
+    Form("gsm-hard", lambda row: "input" in row and "target" in row, read_gsm_hard),
+    Form("multiarith", lambda row: "sQuestion" in row or "final_ans" in row, read_multiarith),
 )
-READERS = {form.name: form.read for form in FORMS if form.name}
+SETS = {form.name: form for form in FORMS if form.name}
 
 
 # Numbers and steps
@@ -143,7 +148,7 @@ def plain(number: int | float) -> str:
     return "0" if text == "-0" else text
 
 
-def solve(equation: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+def solve(equation: str) -> Chain:
     """The annotated steps of an arithmetic expression, one per operation in the order of evaluation, and their values.
 
     Raises ValueError for anything but numbers, + - * / and brackets, and for a value that is not finite.
@@ -183,7 +188,7 @@ def _short(value: int | float) -> str:
     return plain(value) if isinstance(value, int) else plain(float(f"{value:.10g}"))
 
 
-def _annotated(text: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+def _annotated(text: str) -> Chain:
     """The `<<expression=value>>` steps of a text, blanks, $ and commas removed; values empty unless every one is a number."""
     annotations = (re.sub(r"[\s$,]", "", inner) for inner in ANNOTATION.findall(text))
     matches = [STEP.fullmatch(f"<<{inner}>>") for inner in annotations]
@@ -204,47 +209,45 @@ def _result(text: str) -> int | float | None:
         return None
 
 
-def _solved(equation: Any, field: str, where: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+def _solved(equation: Any, field: str) -> Chain:
     try:
-        return solve(re.sub(r"^\s*[A-Za-z]\s*=", "", equation)) if equation else ((), ())
+        return solve(re.sub(r"^\s*[A-Za-z]\s*=", "", equation)) if equation else NOTHING
     except (TypeError, ValueError) as error:
-        raise ProblemError(f"{where}: field '{field}' is {equation!r}, which is no arithmetic ({error})") from error
+        raise RowError(f"field '{field}' is {equation!r}, which is no arithmetic ({error})") from error
 
 
 # Fields
 
 
 def _problem(
-    name: str,
-    question: str,
-    story: str,
-    answer: str,
-    steps: tuple[str, ...] = (),
-    values: tuple[float, ...] = (),
-    *,
-    template: str = "",
+    name: str, question: str, answer: str, chain: Chain = NOTHING, *, story: str | None = None, template: str = ""
 ) -> Problem:
-    masked = IN_QUESTION.sub("#", " ".join(story.split()).lower())
+    """story: what the group is made from, the question unless given."""
+    masked = IN_QUESTION.sub("#", " ".join((question if story is None else story).split()).lower())
     group = f"{name}-{hashlib.sha256(masked.encode(errors='surrogatepass')).hexdigest()[:16]}"
     numbers = (float(number.replace(",", "")) for number in IN_QUESTION.findall(question))
     operands = (_whole(number) for number in numbers if math.isfinite(number))
-    return Problem(question, steps, answer, group, template, tuple(operands), values)
+    return Problem(question, chain[0], answer, group, template, tuple(operands), chain[1])
 
 
-def _text(row: dict[str, Any], field: str, where: str) -> str:
+def _text(row: Row, field: str) -> str:
     text = row.get(field)
     if not isinstance(text, str) or not text.strip():
-        raise ProblemError(f"{where}: field '{field}' is missing or empty")
+        raise RowError(f"field '{field}' is missing or empty")
     if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-        raise ProblemError(f"{where}: field '{field}' holds half a character (a lone surrogate); write it as UTF-8")
-    return text
+        raise RowError(f"field '{field}' holds half a character (a lone surrogate); write it as UTF-8")
+    return text.strip()
 
 
-def _only(row: dict[str, Any], field: str, where: str) -> Any:
+def _only(row: Row, field: str) -> Any:
     values = row.get(field)
     if not isinstance(values, list) or len(values) != 1:
-        raise ProblemError(f"{where}: field '{field}' must be a list of one, not {values!r}")
+        raise RowError(f"field '{field}' must be a list of one, not {values!r}")
     return values[0]
+
+
+def _is_step(value: object) -> bool:
+    return isinstance(value, str) and STEP.fullmatch(value) is not None
 
 
 def _is_number(value: object) -> bool:
@@ -255,8 +258,9 @@ def _is_number(value: object) -> bool:
         return False
 
 
-def _number(value: object, field: str, where: str) -> str:
+def _number(row: Row, field: str) -> str:
     """A gold answer in plain decimals: 51.0 and "51" are the same answer, 2.0107e-06 is 0.0000020107."""
+    value = row.get(field)
     try:
         if isinstance(value, (bool, type(None))):
             raise ValueError
@@ -264,5 +268,5 @@ def _number(value: object, field: str, where: str) -> str:
         if not math.isfinite(float(number)):
             raise ValueError
     except (ArithmeticError, ValueError) as error:
-        raise ProblemError(f"{where}: field '{field}' is {value!r}, which is not a number") from error
+        raise RowError(f"field '{field}' is {value!r}, which is not a number") from error
     return plain(int(number) if number == number.to_integral_value() else float(number))

@@ -5,7 +5,6 @@ Takes JSON arguments and gives a JSON result; what is large lies at the sweep's 
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import time
@@ -53,13 +52,13 @@ def problems_of_sweep() -> tuple[list[Problem], list[Problem]]:
 def train_one(location: str, family: str, width: int, seed: int, phases: list, dtype: str, weights: str, work: str) -> dict:
     """Train a member and keep its snapshots as `weights`/steps. Goes on in `work` where it stood, with what belongs to it."""
     from codi_bench.models.model import DTYPES
-    from codi_bench.training.train import TrainingRun, export, train
+    from codi_bench.training.train import TrainingRun, export, steps_done, train
 
     torch.set_num_threads(1)
     member, results, started = Member(family, width, seed), SweepResults(location), time.process_time()
     steps = set(snapshots(phases))
     folder = Path(work)
-    if any(not results.there(f"{weights}/{step}") for step in steps if step <= _last_step(folder)):
+    if any(not results.there(f"{weights}/{step}") for step in steps if step <= steps_done(folder)):
         shutil.rmtree(folder)  # trained here, for another place: only training itself gives the snapshots
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -77,12 +76,6 @@ def train_one(location: str, family: str, width: int, seed: int, phases: list, d
         "seconds": round(run.seconds, 1),
         "core_seconds": round(time.process_time() - started, 1),  # of this run: one that went on counts from there
     }
-
-
-def _last_step(work: Path) -> int:
-    """Steps behind the checkpoint of a training, 0 where there is none."""
-    progress = work / "progress.json"
-    return json.loads(progress.read_text())["step"] if progress.is_file() else 0
 
 
 def choose_one(location: str, weights: str, steps: list[int]) -> dict:

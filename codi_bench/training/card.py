@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,57 @@ from codi_bench.training.train import TrainingRun
 
 HELD_OUT, REFERENCE = 1000, 500
 MAX_NEW_TOKENS = 64
+TEACHER, BARE = "teacher, chain of thought in words", "student, no latents (K = 0)"
+
+
+# Figures
+
+
+def write_card(folder: Path, recipe: Recipe, run: TrainingRun, *, seed: int, dtype: str, command: str) -> None:
+    """Write `training.json` (figures) and `README.md` (the card) beside the weights."""
+    settings = ("horizon", "cooldown", "batch_size", "learning_rate", "distill_factor", "train_problems")
+    figures = {
+        "command": command,
+        "seed": seed,
+        "dtype": dtype,
+        "steps": run.steps,
+        "phases": [list(phase) for phase in recipe.phases],
+        **{name: getattr(recipe, name) for name in settings},
+        **_circumstances(run),
+        "held_out": evaluate(folder),
+    }
+    _write(folder, figures, card(recipe, figures))
+
+
+def write_lora_card(folder: Path, done: Finetuned, *, command: str, weights: Path, held_out: list[Problem] | None) -> None:
+    """The same for a model over a backbone. weights: the folder that was exported, to measure it on held-out problems if any."""
+    recipe, run = done.recipe, done.run
+    figures = {
+        **{k: v for k, v in asdict(recipe).items() if k not in ("notes", "epochs" if recipe.steps else "steps")},
+        "command": command,
+        "modules": list(recipe.modules),
+        "base_sha256": done.base_hash,
+        "examples": done.used,
+        "skipped": done.skipped,
+        "steps": run.steps,
+        "trained_parameters": sum(p.numel() for p in run.model.parameters() if p.requires_grad),
+        "parameters": run.model.num_parameters - sum(p.numel() for n, p in run.model.named_parameters() if ".lora_" in n),
+        **_circumstances(run),
+        "held_out": None if held_out is None else _measure(weights, done, held_out),
+    }
+    if (weights / META).is_file():
+        usage = (
+            f"LoRA, projection and new rows alone, in fp16: they load over `{recipe.base}` and over no other: `--model FOLDER`."
+        )
+    elif weights == folder:
+        usage = "LoRA is merged into the weights; the folder loads by itself: `--model FOLDER`."
+    else:
+        options = f"--base {recipe.base} --num-latents {recipe.num_latents} --lora-alpha {recipe.alpha:g}"
+        usage = (
+            "LoRA lies beside the frozen weights, in the published layout: "
+            f"`--model FOLDER/{weights.relative_to(folder)} {options}`."
+        )
+    _write(folder, figures, lora_card(done, figures, usage))
 
 
 def evaluate(folder: Path, *, batch_size: int = 64) -> dict[str, Any]:
@@ -40,24 +91,19 @@ def evaluate(folder: Path, *, batch_size: int = 64) -> dict[str, Any]:
     means = model.reference([p.question for p in reference], [p.answer for p in reference], [p.group for p in reference])
     conditions = [CLEAN, *(Edited((Edit(place, "mean"),)) for place in ("all", *range(model.num_latents)))]
     answers = model.answers(questions, conditions, reference=means, max_new_tokens=MAX_NEW_TOKENS, batch_size=batch_size)
+    texts = {
+        TEACHER: model.explain(questions, max_new_tokens=MAX_NEW_TOKENS).texts,
+        "student, 6 latents": answers[0].texts,
+        BARE: model.answer(questions, num_latents=0, max_new_tokens=MAX_NEW_TOKENS).texts,
+        "student, every latent at its mean": answers[1].texts,
+    }
     clean, all_mean, *single = (_correctness(condition_answers.texts, problems) for condition_answers in answers)
-    no_latents = _correctness(model.answer(questions, num_latents=0, max_new_tokens=MAX_NEW_TOKENS).texts, problems)
-    teacher = _correctness(model.explain(questions, max_new_tokens=MAX_NEW_TOKENS).texts, problems)
     multi_step = np.array([p.num_steps > 1 for p in problems])
-    p_values = holm([mcnemar_exact(clean, correct) for correct in single])
     drop = newcombe_paired(clean[multi_step], all_mean[multi_step])
     return {
         "n": HELD_OUT,
         "parameters": model.codi.num_parameters,
-        "accuracy": {
-            name: _accuracy_by_steps(correct, problems)
-            for name, correct in (
-                ("teacher, chain of thought in words", teacher),
-                ("student, 6 latents", clean),
-                ("student, no latents (K = 0)", no_latents),
-                ("student, every latent at its mean", all_mean),
-            )
-        },
+        "accuracy": _accuracies(texts, problems),
         "drop_all_mean_on_2_and_more_steps": {
             "points": 100 * drop.value,
             "low": 100 * drop.low,
@@ -66,52 +112,9 @@ def evaluate(folder: Path, *, batch_size: int = 64) -> dict[str, Any]:
         },
         "positions": [
             {"latent_pos": k, "drop": 100 * float(clean.mean() - correct.mean()), "p_holm": float(p)}
-            for k, (correct, p) in enumerate(zip(single, p_values))
+            for k, (correct, p) in enumerate(zip(single, holm([mcnemar_exact(clean, correct) for correct in single])))
         ],
     }
-
-
-def write_card(folder: Path, recipe: Recipe, run: TrainingRun, *, seed: int, dtype: str, command: str) -> None:
-    """Write `training.json` (figures) and `README.md` (the card) beside the weights."""
-    figures = {
-        "command": command,
-        "seed": seed,
-        "dtype": dtype,
-        "problems_sha256": run.problems_hash,
-        "train_problems": recipe.train_problems,
-        "steps": run.steps,
-        "phases": [list(phase) for phase in recipe.phases],
-        "horizon": recipe.horizon,
-        "cooldown": recipe.cooldown,
-        "batch_size": recipe.batch_size,
-        "learning_rate": recipe.learning_rate,
-        "distill_factor": recipe.distill_factor,
-        **_circumstances(run),
-        "held_out": evaluate(folder),
-    }
-    _write(folder, figures, card(recipe, figures))
-
-
-def write_lora_card(folder: Path, done: Finetuned, *, command: str, weights: Path, held_out: list[Problem] | None) -> None:
-    """The same for a model over a backbone. weights: the folder that was exported, to measure it on held-out problems if any."""
-    recipe, run = done.recipe, done.run
-    num_trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
-    figures = {
-        **{k: v for k, v in asdict(recipe).items() if k not in ("notes", "epochs" if recipe.steps else "steps")},
-        "command": command,
-        "modules": list(recipe.modules),
-        "base_sha256": done.base_hash,
-        "problems_sha256": run.problems_hash,
-        "examples": done.used,
-        "skipped": done.skipped,
-        "steps": run.steps,
-        "trained_parameters": num_trained,
-        "parameters": run.model.num_parameters - sum(p.numel() for n, p in run.model.named_parameters() if ".lora_" in n),
-        **_circumstances(run),
-        "held_out": None if held_out is None else _measure(weights, done, held_out),
-    }
-    is_adapter = (weights / META).is_file()
-    _write(folder, figures, lora_card(done, figures, weights.relative_to(folder), alone=is_adapter))
 
 
 def _measure(weights: Path, finetuned: Finetuned, problems: list[Problem]) -> dict[str, Any]:
@@ -125,23 +128,22 @@ def _measure(weights: Path, finetuned: Finetuned, problems: list[Problem]) -> di
     longest = max(map(len, model.codi.tokenizer(questions)["input_ids"])) + 2 + recipe.num_latents
     token_limit = max(1, min(256, model.codi.backbone.config.max_position_embeddings - longest))
     texts = {
-        "teacher, chain of thought in words": model.explain(questions, max_new_tokens=token_limit).texts,
+        TEACHER: model.explain(questions, max_new_tokens=token_limit).texts,
         f"student, {recipe.num_latents} latents": model.answer(questions, max_new_tokens=token_limit).texts,
-        "student, no latents (K = 0)": model.answer(questions, num_latents=0, max_new_tokens=token_limit).texts,
+        BARE: model.answer(questions, num_latents=0, max_new_tokens=token_limit).texts,
     }
     return {
         "n": len(problems),
         "max_new_tokens": token_limit,
         "problems_sha256": problems_hash(problems),
-        "accuracy": {
-            name: _accuracy_by_steps(_correctness(answer_texts, problems), problems) for name, answer_texts in texts.items()
-        },
+        "accuracy": _accuracies(texts, problems),
     }
 
 
 def _circumstances(run: TrainingRun) -> dict[str, Any]:
     cpu = f"{platform.machine()} {platform.system()}, {torch.get_num_threads()} CPU thread(s)"
     return {
+        "problems_sha256": run.problems_hash,
         "seconds": round(run.seconds),
         "machine": cpu if str(run.model.device) == "cpu" else torch.cuda.get_device_name(),
         "torch": torch.__version__,
@@ -149,119 +151,97 @@ def _circumstances(run: TrainingRun) -> dict[str, Any]:
     }
 
 
+def _correctness(texts: Sequence[str], problems: list[Problem]) -> np.ndarray:
+    return np.array([score(text, p.answer) for text, p in zip(texts, problems, strict=True)])
+
+
+def _accuracies(texts: Mapping[str, Sequence[str]], problems: list[Problem]) -> dict[str, dict[str, Any]]:
+    """Of each way to answer the accuracy with its Wilson interval, for each number of steps and for all."""
+    steps = np.array([p.num_steps for p in problems])
+    groups = {str(k): steps == k for k in sorted(set(steps.tolist()))} | {"all": steps >= 0}
+    return {
+        name: {group: _rate(_correctness(answers, problems)[mask]) for group, mask in groups.items()}
+        for name, answers in texts.items()
+    }
+
+
+def _rate(correct: np.ndarray) -> dict[str, Any]:
+    rate = wilson(int(correct.sum()), len(correct))
+    return {"value": rate.value, "low": rate.low, "high": rate.high, "n": len(correct)}
+
+
 def _write(folder: Path, figures: dict[str, Any], text: str) -> None:
     write_text(folder / "training.json", json.dumps(figures, indent=1, sort_keys=True) + "\n")
     write_text(folder / "README.md", text)
+
+
+# Cards
 
 
 def card(recipe: Recipe, figures: dict[str, Any]) -> str:
     """The card as Markdown."""
     evaluation = figures["held_out"]
     drop = evaluation["drop_all_mean_on_2_and_more_steps"]
-    facts = (
-        "command",
-        "seed",
-        "dtype",
-        "steps",
-        "phases",
-        "horizon",
-        "cooldown",
-        "batch_size",
-        "learning_rate",
-        "distill_factor",
-        "train_problems",
-        "problems_sha256",
-        "seconds",
-        "machine",
-        "torch",
-    )
-    return "\n".join(
-        [
-            f"# {recipe.name}",
-            "",
-            f"A CODI model of {evaluation['parameters']:,} parameters ({recipe.family} architecture, {recipe.layers} layers, "
-            f"width {recipe.width}, K = {recipe.num_latents}), trained from nothing on generated word problems; "
-            "fp16 weights, computed in fp32.",
-            "",
-            _facts(figures, facts),
-            "",
-            f"## Accuracy by number of steps ({evaluation['n']} held-out problems, after the rounding)",
-            "",
-            _accuracy(evaluation["accuracy"]),
-            "",
-            f"With every latent replaced by its mean, accuracy on problems of two and more steps drops by "
-            f"{drop['points']:.1f} points [{drop['low']:.1f}, {drop['high']:.1f}] (n = {drop['n']}).",
-            "",
-            "One latent at its mean (exact McNemar, Holm over K):",
-            "",
-            tabulate(
-                [[p["latent_pos"], f"{p['drop']:.1f}", f"{p['p_holm']:.2g}"] for p in evaluation["positions"]],
-                ["latent_pos", "drop in points", "p"],
-                tablefmt="github",
-            ),
-            "",
-            "## Loss",
-            "",
-            _losses(figures["losses"]),
-            "",
-            "## Trials that taught something",
-            "",
-            *(f"- {note}" for note in recipe.notes),
-            "",
-        ]
+    positions = [[p["latent_pos"], f"{p['drop']:.1f}", f"{p['p_holm']:.2g}"] for p in evaluation["positions"]]
+    return _paragraphs(
+        f"# {recipe.name}",
+        f"A CODI model of {evaluation['parameters']:,} parameters ({recipe.family} architecture, {recipe.layers} layers, "
+        f"width {recipe.width}, K = {recipe.num_latents}), trained from nothing on generated word problems; "
+        "fp16 weights, computed in fp32.",
+        _facts(figures),
+        f"## Accuracy by number of steps ({evaluation['n']} held-out problems, after the rounding)",
+        _accuracy(evaluation["accuracy"]),
+        f"With every latent replaced by its mean, accuracy on problems of two and more steps drops by "
+        f"{drop['points']:.1f} points [{drop['low']:.1f}, {drop['high']:.1f}] (n = {drop['n']}).",
+        "One latent at its mean (exact McNemar, Holm over K):",
+        tabulate(positions, ["latent_pos", "drop in points", "p"], tablefmt="github"),
+        "## Loss",
+        _losses(figures["losses"]),
+        "## Trials that taught something",
+        _bullets(recipe.notes),
     )
 
 
-def lora_card(done: Finetuned, figures: dict[str, Any], weights: Path, *, alone: bool) -> str:
-    """The card of a model over a backbone, as Markdown. alone: it is an adapter, without its backbone."""
+def lora_card(done: Finetuned, figures: dict[str, Any], usage: str) -> str:
+    """The card of a model over a backbone, as Markdown. usage: how its folder is loaded."""
     recipe, evaluation = done.recipe, figures["held_out"]
-    load_options = f" --base {recipe.base} --num-latents {recipe.num_latents} --lora-alpha {recipe.alpha:g}"
-    if alone:
-        usage = (
-            f"LoRA, projection and new rows alone, in fp16: they load over `{recipe.base}` and over no other: `--model FOLDER`."
-        )
-    elif weights == Path("."):
-        usage = "LoRA is merged into the weights; the folder loads by itself: `--model FOLDER`."
-    else:
-        usage = f"LoRA lies beside the frozen weights, in the published layout: `--model FOLDER/{weights}{load_options}`."
-    facts = [name for name in figures if name not in ("name", "command", "losses", "held_out", "parameters")]
     accuracy = (
-        "Not measured: no held-out problems were given (`--eval FILE`)."
+        ["Not measured: no held-out problems were given (`--eval FILE`)."]
         if evaluation is None
-        else f"{evaluation['n']} problems, sha256 `{evaluation['problems_sha256']}`, read from the exported weights, "
-        "every batch masked.\n\n" + _accuracy(evaluation["accuracy"])
-    )
-    return "\n".join(
-        [
-            f"# {recipe.name}",
-            "",
-            f"A CODI model of {figures['parameters']:,} parameters over `{recipe.base}`, K = {recipe.num_latents}. Trained were "
-            f"LoRA and the projection, {figures['trained_parameters']:,} parameters; everything else is the backbone's, and the "
-            "three new embeddings stay as they were drawn.",
-            "",
-            usage,
-            "",
-            f"    {figures['command']}",
-            "",
-            _facts(figures, facts),
-            "",
-            "## Accuracy by number of steps",
-            "",
-            accuracy,
-            "",
-            "## Loss",
-            "",
-            "`distill` is shown without its factor.",
-            "",
-            _losses(figures["losses"]),
-            "",
-            *(f"- {note}" for note in recipe.notes),
+        else [
+            f"{evaluation['n']} problems, sha256 `{evaluation['problems_sha256']}`, read from the exported weights, "
+            "every batch masked.",
+            _accuracy(evaluation["accuracy"]),
         ]
     )
+    return _paragraphs(
+        f"# {recipe.name}",
+        f"A CODI model of {figures['parameters']:,} parameters over `{recipe.base}`, K = {recipe.num_latents}. Trained were "
+        f"LoRA and the projection, {figures['trained_parameters']:,} parameters; everything else is the backbone's, and the "
+        "three new embeddings stay as they were drawn.",
+        usage,
+        f"    {figures['command']}",
+        _facts(figures, but=("name", "command", "parameters")),
+        "## Accuracy by number of steps",
+        *accuracy,
+        "## Loss",
+        "`distill` is shown without its factor.",
+        _losses(figures["losses"]),
+        _bullets(recipe.notes),
+    )
 
 
-def _facts(figures: dict[str, Any], names: Iterable[str]) -> str:
-    return tabulate([[name, f"`{figures[name]}`"] for name in names], ["", ""], tablefmt="github")
+def _paragraphs(*paragraphs: str) -> str:
+    return "\n\n".join(filter(None, paragraphs)) + "\n"
+
+
+def _bullets(notes: Iterable[str]) -> str:
+    return "\n".join(f"- {note}" for note in notes)
+
+
+def _facts(figures: dict[str, Any], but: tuple[str, ...] = ()) -> str:
+    rows = [[name, f"`{value}`"] for name, value in figures.items() if name not in (*but, "losses", "held_out")]
+    return tabulate(rows, ["", ""], tablefmt="github")
 
 
 def _accuracy(rows: dict[str, dict[str, Any]]) -> str:
@@ -272,21 +252,5 @@ def _accuracy(rows: dict[str, dict[str, Any]]) -> str:
 def _losses(log: list[dict[str, float]]) -> str:
     """At most some twenty lines of the log."""
     parts = ("teacher", "student", "distill")
-    curve = log[:: max(1, len(log) // 20)]
-    rows = [[line["step"], *(f"{line[p]:.3f}" if p in line else "" for p in parts)] for line in curve]
+    rows = [[line["step"], *(f"{line[p]:.3f}" if p in line else "" for p in parts)] for line in log[:: max(1, len(log) // 20)]]
     return tabulate(rows, ["step", *parts], tablefmt="github")
-
-
-def _correctness(texts: Sequence[str], problems: list[Problem]) -> np.ndarray:
-    return np.array([score(text, p.answer) for text, p in zip(texts, problems, strict=True)])
-
-
-def _accuracy_by_steps(correct: np.ndarray, problems: list[Problem]) -> dict[str, dict[str, Any]]:
-    """Accuracy with Wilson intervals, for each number of steps and for all."""
-    steps = np.array([p.num_steps for p in problems])
-    groups = {str(k): steps == k for k in sorted(set(steps.tolist()))} | {"all": steps >= 0}
-    cells = {}
-    for name, mask in groups.items():
-        rate = wilson(int(correct[mask].sum()), int(mask.sum()))
-        cells[name] = {"value": rate.value, "low": rate.low, "high": rate.high, "n": int(mask.sum())}
-    return cells

@@ -27,16 +27,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from codi_bench.errors import CheckpointError, CodiBenchError, ProblemError
+from codi_bench.models import adapter
 from codi_bench.models.backbone import WORDS, base_folder, hash_files, new_rows, quiet, read_backbone
 from codi_bench.models.checkpoint import TOKENIZER_FILES, WEIGHTS, save_folder
 from codi_bench.models.codi import Codi, Projection
 from codi_bench.models.objective import CUE, Example, codi_losses, encode_examples
-from codi_bench.models.strict import embedding_names, read_words
+from codi_bench.models.settings import AdapterMeta
+from codi_bench.models.strict import embedding_names, is_tied, read_words
 from codi_bench.problems import Problem, problems_hash
 from codi_bench.rules.stats import stream
-from codi_bench.store.files import write_whole
+from codi_bench.store.files import write_text, write_whole
 from codi_bench.training.recipes import LoraRecipe
-from codi_bench.training.train import Job, TrainingRun, adamw, loss_parts, run_job
+from codi_bench.training.train import Job, TrainingRun, adamw, run_job
 
 PUBLISHED_FOLDER = "codi-checkpoint"
 
@@ -55,7 +57,7 @@ class Finetuned:
 
 def base_family(folder: Path) -> str:
     """The architecture of a backbone: its configuration's model_type. Raises CheckpointError."""
-    return read_words(folder, "config.json, weights and tokenizer")[0].model_type
+    return read_words(folder)[0].model_type
 
 
 def finetune(
@@ -100,7 +102,7 @@ def finetune(
 
     def loss(worker: Codi, part: list[Example], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         losses = codi_losses(worker, part, masks=recipe.masks, answer_shift=recipe.answer_shift)
-        return losses.total(distill_factor=recipe.distill_factor), loss_parts(losses)
+        return losses.total(distill_factor=recipe.distill_factor), vars(losses)
 
     def before(step: int) -> bool:
         torch.manual_seed(random.Random(f"dropout:{recipe.seed}:{step}").getrandbits(63))
@@ -127,7 +129,7 @@ def finetune(
 
 def new_model(recipe: LoraRecipe, folder: Path) -> Codi:
     """The backbone of a folder with three more embeddings and fresh LoRA, all of it frozen but LoRA, and a fresh projection."""
-    config, tokenizer = read_words(folder, "config.json, weights and tokenizer")
+    config, tokenizer = read_words(folder)
     if config.model_type != recipe.family:
         raise CheckpointError(f"{folder}: the backbone is {config.model_type}, recipe '{recipe.name}' is for {recipe.family}")
     if len(tokenizer) != config.vocab_size:
@@ -237,20 +239,43 @@ def export_published(model: Codi, folder: Path) -> Path:
 
     Frozen weights that bf16 holds exactly are stored in it, the rest in fp32. The head is left out where it is the embedding.
     """
-    _, head = embedding_names(model.backbone)
-    tied = model.backbone.get_output_embeddings().weight is model.backbone.get_input_embeddings().weight
+    head = embedding_names(model.backbone)[1] if is_tied(model.backbone) else ""
     trained_names = {name for name, p in model.named_parameters() if p.requires_grad}
     tensors = {}
     for name, value in model.state_dict().items():
         root, _, key = name.partition(".")
         if root == "projection":
             tensors[f"prj.{key}"] = value.cpu().contiguous()
-        elif not (tied and key == head):
+        elif key != head:
             half = value.bfloat16()
             is_exact = name not in trained_names and torch.equal(half.to(value.dtype), value)
             tensors[f"codi.base_model.model.{key}"] = (half if is_exact else value).cpu().contiguous()
     write_whole(folder / PUBLISHED_FOLDER / WEIGHTS, lambda path: save_file(tensors, path))
     return folder / PUBLISHED_FOLDER
+
+
+def export_adapter(model: Codi, recipe: LoraRecipe, base_hash: str, folder: Path) -> Path:
+    """Write what was trained and the new rows. base_hash: of the files of its backbone. Raises CheckpointError beyond fp16."""
+    from peft.tuners.lora import LoraLayer
+
+    tensors = {f"projection.{name}": value for name, value in model.projection.state_dict().items()}
+    tensors |= {f"rows.{name}": rows for name, rows in new_rows(model).items()}
+    for name, module in model.backbone.named_modules():
+        if isinstance(module, LoraLayer):
+            tensors |= {f"lora.{name}.A": module.lora_A["default"].weight, f"lora.{name}.B": module.lora_B["default"].weight}
+    half = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in tensors.items()}
+    if not all(torch.isfinite(value).all() for value in half.values()):
+        raise CheckpointError(f"{folder}: a weight does not fit into float16; use --format own --weights bfloat16")
+    write_whole(folder / adapter.WEIGHTS, lambda path: save_file(half, path))
+    meta = AdapterMeta(
+        base=recipe.base,
+        base_hash=base_hash,
+        num_latents=recipe.num_latents,
+        projection_width=recipe.inner,
+        lora_alpha=recipe.alpha,
+    )
+    write_text(folder / adapter.META, meta.model_dump_json(indent=1) + "\n")
+    return folder
 
 
 def _peft() -> ModuleType:

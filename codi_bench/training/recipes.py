@@ -8,8 +8,8 @@ from typing import Any
 from transformers import GPT2Config, LlamaConfig, PretrainedConfig
 
 from codi_bench.errors import UnknownNameError
-from codi_bench.models.adapter import LoraRecipe
-from codi_bench.models.loop import MASKED
+from codi_bench.models.loop import MASKED, UNMASKED
+from codi_bench.models.published import LORA_MODULES
 from codi_bench.models.registry import PUBLISHED
 from codi_bench.problems.generator import EVERYTHING, Limits
 
@@ -93,6 +93,46 @@ class Recipe:
             rms_norm_eps=1e-6,
             **shared,
         )
+
+
+@dataclass(frozen=True)
+class LoraRecipe:
+    """CODI over a pretrained backbone: LoRA beside frozen weights and a projection are trained, nothing else.
+
+    base: folder or hub name. A step takes batch_size * accumulate examples. steps: instead of epochs if it is not 0. inner: width
+    of the projection. max_tokens: examples with more in question, chain and answer are skipped, and so are answers that do not
+    begin with a digit. masks, answer_shift: see `codi_losses`. The optimiser is AdamW without decay of vectors; the learning
+    rate warms up over `warmup` of all steps and falls to nothing along a cosine.
+    """
+
+    name: str
+    family: str
+    base: str
+    epochs: int
+    batch_size: int
+    accumulate: int
+    learning_rate: float
+    inner: int
+    distill_factor: float
+    max_tokens: int
+    answer_shift: int
+    steps: int = 0
+    num_latents: int = 6
+    rank: int = 128
+    alpha: float = 32
+    dropout: float = 0.1
+    weight_decay: float = 0.1
+    warmup: float = 0.03
+    max_norm: float = 2.0
+    dtype: str = "bfloat16"
+    masks: str = UNMASKED
+    seed: int = 11
+    notes: tuple[str, ...] = ()
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The linear maps that get LoRA."""
+        return LORA_MODULES[self.family]
 
 
 # Trials on the way, most of GPT-2, each some ten minutes on one core. Several changed more than one thing at once, as they say.

@@ -18,19 +18,19 @@ from typing import Any, cast
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from codi_bench.errors import CheckpointError, MeasureError
 from codi_bench.models.checkpoint import save_folder
 from codi_bench.models.codi import Codi, Projection, start_as_identity
-from codi_bench.models.objective import Example, Losses, codi_losses, encode_examples, teacher_loss
+from codi_bench.models.objective import Example, codi_losses, encode_examples, teacher_loss
 from codi_bench.problems import Problem, problems_hash, stream, vocabulary
 from codi_bench.store.files import write_text, write_whole
 from codi_bench.training.recipes import Recipe
 from codi_bench.training.tokenizer import write_tokenizer
 
+CHECKPOINT = "checkpoint.pt"
 SAVE_SECONDS = 120.0  # after which a slow run keeps what it has, however few steps it did
 POOL = 8  # batches that are formed together, so that questions of like length share a batch
 
@@ -111,7 +111,7 @@ def train(
             teacher = teacher_loss(worker, part)
             return teacher, {"teacher": teacher}
         losses = codi_losses(worker, part)
-        return losses.total(distill_factor=recipe.distill_factor), loss_parts(losses)
+        return losses.total(distill_factor=recipe.distill_factor), vars(losses)
 
     job = Job(
         recipe.name,
@@ -166,7 +166,7 @@ def run_job(job: Job, work: Path, *, dtype: torch.dtype, save_every: int, log_ev
             save_due = (step + 1) % save_every == 0 or time.monotonic() - last_save > SAVE_SECONDS
             if save_due or step + 1 == job.steps:
                 record = {"step": step + 1, "seconds": time.monotonic() - start, "log": log, "recent": recent_losses}
-                _save(work, job, {**job.identity, **record})
+                _save(work, job, record)
                 last_save = time.monotonic()
         return time.monotonic() - start, log
 
@@ -216,11 +216,6 @@ def _hand_over(model: Codi, worker: Codi) -> None:
         if half.grad is not None:
             master.grad = half.grad.float() if master.grad is None else master.grad + half.grad.float()
             half.grad = None
-
-
-def loss_parts(losses: Losses) -> dict[str, Tensor]:
-    """The parts of a loss as they are logged."""
-    return {"student": losses.student, "teacher": losses.teacher, "distill": losses.distill}
 
 
 @torch.no_grad()
@@ -288,47 +283,46 @@ def adamw(model: Codi, weight_decay: float, betas: tuple[float, float]) -> torch
     return torch.optim.AdamW(groups, betas=betas)
 
 
-def _checkpoint_tensors(job: Job) -> dict[str, Tensor]:
-    """What a checkpoint holds of the model, by its name in the file: everything that is trained, and the run's own rows."""
-    tensors = {f"model.{name}": p.detach() for name, p in job.model.named_parameters() if p.requires_grad}
-    return tensors | {f"frozen.{name}": value for name, value in job.frozen.items()}
+def _tensors(job: Job) -> dict[str, Tensor]:
+    """What a checkpoint holds of the model: everything that is trained, and the run's own rows."""
+    return {name: p.detach() for name, p in job.model.named_parameters() if p.requires_grad} | job.frozen
 
 
 def _save(work: Path, job: Job, progress: dict[str, Any]) -> None:
-    """Weights and optimiser in one safetensors file that names its step, then the progress that makes it current."""
-    tensors = {name: value.cpu().contiguous() for name, value in _checkpoint_tensors(job).items()}
-    for index, state in job.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v.detach().cpu().contiguous() for k, v in state.items()}
-    name = f"checkpoint-{progress['step']}.safetensors"
-    write_whole(work / name, lambda path: save_file(tensors, path))
-    write_text(work / "progress.json", json.dumps({**progress, "checkpoint": name}, indent=1) + "\n")
-    for old_file in work.glob("checkpoint-*.safetensors"):
-        if old_file.name != name:
-            old_file.unlink()
+    """Weights, optimiser and progress in one file."""
+    state = {**progress, "identity": _plain(job.identity), "tensors": _tensors(job), "optimizer": job.optimizer.state_dict()}
+    write_whole(work / CHECKPOINT, lambda path: torch.save(state, path))
 
 
 def _resume(work: Path, job: Job) -> tuple[int, float, list[dict[str, float]], list[dict[str, float]]]:
     """Steps done, their seconds, the log, and the losses of the steps since its last line."""
-    path = work / "progress.json"
-    if not path.is_file():
+    state = _load(work)
+    if not state:
         return 0, 0.0, [], []
-    progress = json.loads(path.read_text())
-    identity = json.loads(json.dumps(job.identity))
-    conflicts = [k for k in identity if progress.get(k) != identity[k]]
+    conflicts = [k for k, value in _plain(job.identity).items() if state["identity"].get(k) != value]
     if conflicts:
         raise CheckpointError(
-            f"{path}: belongs to another run ({', '.join(conflicts)} differ); train into an empty --work folder"
+            f"{work / CHECKPOINT}: belongs to another run ({', '.join(conflicts)} differ); train into an empty --work folder"
         )
-    tensors = load_file(work / progress["checkpoint"])
-    for name, value in _checkpoint_tensors(job).items():
-        value.copy_(tensors[name])
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = value
-    job.optimizer.load_state_dict({**job.optimizer.state_dict(), "state": state})
-    return progress["step"], progress["seconds"], progress["log"], progress.get("recent", [])
+    for name, value in _tensors(job).items():
+        value.copy_(state["tensors"][name])
+    job.optimizer.load_state_dict(state["optimizer"])
+    return state["step"], state["seconds"], state["log"], state["recent"]
+
+
+def _load(work: Path) -> dict[str, Any]:
+    path = work / CHECKPOINT
+    return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else {}
+
+
+def steps_done(work: Path) -> int:
+    """Steps behind the checkpoint of a training in that folder, 0 where there is none."""
+    return _load(work).get("step", 0)
+
+
+def _plain(identity: dict[str, Any]) -> dict[str, Any]:
+    """Without tuples and classes, as a file gives it back."""
+    return json.loads(json.dumps(identity))
 
 
 def export(run: TrainingRun, folder: Path) -> None:
