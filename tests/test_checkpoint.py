@@ -7,12 +7,13 @@ import shutil
 
 import pytest
 import torch
+from checkpoints import FAMILIES, edit_json, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import codi_bench
-from codi_bench.errors import CheckpointError, UnknownNameError
+from codi_bench.errors import CheckpointError
 from codi_bench.models.checkpoint import save_folder
 from codi_bench.models.codi import Codi
 from codi_bench.models.model import load
@@ -21,18 +22,12 @@ from codi_bench.problems import generate
 
 WEIGHTS = "model.safetensors"
 QUESTIONS = [p.question for p in generate(8, seed=6)]
-FAMILIES = pytest.mark.parametrize("family", ["gpt2", "llama"])
 
 
 @pytest.fixture
 def folder(tiny_folders, tmp_path):
     """A copy of a tiny model to damage."""
     return shutil.copytree(tiny_folders["gpt2"], tmp_path / "mine")
-
-
-def edit_json(path, **changes):
-    held = {**json.loads(path.read_text()), **changes}
-    path.write_text(json.dumps({k: v for k, v in held.items() if v is not None}))
 
 
 def edit_weights(folder, change):
@@ -94,152 +89,80 @@ def test_other_dtypes_are_near(tiny_folders, dtype):
 # Damage
 
 
-def remove_weights(folder):
-    (folder / WEIGHTS).unlink()
+def weights(change):
+    return lambda folder: edit_weights(folder, change)
 
 
-def truncate(folder):
+def put(name, value):
+    return weights(lambda tensors: tensors.update({name: value}))
+
+
+def drop(name):
+    return weights(lambda tensors: tensors.pop(name))
+
+
+def gone(*names):
+    return lambda folder: [(folder / name).unlink() for name in names]
+
+
+def content(name, data):
+    return lambda folder: (folder / name).write_bytes(data)
+
+
+def field(name, **changes):
+    return lambda folder: edit_json(folder / name, **changes)
+
+
+def cut(folder):
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
 
 
-def garbage(folder):
-    (folder / WEIGHTS).write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+def another_word(folder):
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary["model"]["vocab"]["surplus"] = len(vocabulary["model"]["vocab"])
+    (folder / "tokenizer.json").write_text(json.dumps(vocabulary))
 
 
-def wrong_shape(folder):
-    edit_weights(folder, lambda t: t.update({"projection.1.weight": torch.zeros(64, 31)}))
+NORM, WTE = "projection.ln.bias", "backbone.transformer.wte.weight"
+DAMAGE = {
+    "no weights": (gone(WEIGHTS), "no weights (model.safetensors is missing)"),
+    "cut": (cut, "model.safetensors: not a whole safetensors file"),
+    "pointer": (
+        content(WEIGHTS, b"version https://git-lfs.github.com/spec/v1\n"),
+        "model.safetensors: not a whole safetensors file",
+    ),
+    "shape": (put("projection.1.weight", torch.zeros(64, 31)), "wrong shape: projection.1.weight [64, 31] instead of [64, 32]"),
+    "missing": (drop(NORM), f"missing: {NORM}"),
+    "no embedding": (drop(WTE), f"missing: backbone.lm_head.weight, {WTE}"),
+    "unexpected": (put("projection.9.bias", torch.zeros(2)), "unexpected: projection.9.bias"),
+    "nan": (weights(lambda t: t[NORM].__setitem__(0, float("nan"))), f"NaN or infinite weights in {NORM}"),
+    "infinite": (weights(lambda t: t[NORM].__setitem__(0, float("inf"))), f"NaN or infinite weights in {NORM}"),
+    "tokenizer": (another_word, "the tokenizer does not fit"),
+    "vocabulary": (field("codi.json", vocab_size=7), "codi.json says 7"),
+    "layers": (field("config.json", n_layer=3), "unexpected: backbone.transformer.h.3."),
+    "no eos": (field("tokenizer_config.json", eos_token=None), "tokenizer_config.json: field 'eos_token' is missing"),
+    "no config": (gone("config.json"), "config.json missing"),
+    "no tokenizer": (gone("tokenizer.json", "tokenizer_config.json"), "tokenizer.json and tokenizer_config.json missing"),
+    "broken tokenizer": (
+        content("tokenizer.json", b'{"model":'),
+        "tokenizer.json: not readable or incomplete (the file: Invalid JSON",
+    ),
+    "architecture": (field("config.json", model_type="gpt9"), "configuration or tokenizer cannot be read"),
+    "no meta": (gone("codi.json"), "no codi.json, so this is not a model folder"),
+    "cut meta": (content("codi.json", b'{"num_latents": 6,'), "codi.json: not readable or incomplete"),
+    "binary meta": (content("codi.json", b"\xff\xfe\x00"), "codi.json: not readable or incomplete"),
+    "list meta": (content("codi.json", b"[6]"), "codi.json: not readable or incomplete"),
+    "half meta": (field("codi.json", vocab_size=None), "codi.json: not readable or incomplete (vocab_size: Field required)"),
+    "text meta": (field("codi.json", num_latents="6"), "(num_latents: Input should be a valid integer)"),
+    "negative meta": (field("codi.json", num_latents=-1), "(num_latents: Input should be greater than or equal to 0)"),
+}
 
 
-def missing_key(folder):
-    edit_weights(folder, lambda t: t.pop("projection.ln.bias"))
-
-
-def missing_embedding(folder):
-    edit_weights(folder, lambda t: t.pop("backbone.transformer.wte.weight"))
-
-
-def unexpected_key(folder):
-    edit_weights(folder, lambda t: t.update({"projection.9.bias": torch.zeros(2)}))
-
-
-def nan(folder):
-    edit_weights(folder, lambda t: t["projection.3.bias"].__setitem__(0, float("nan")))
-
-
-def infinite(folder):
-    edit_weights(folder, lambda t: t["projection.3.bias"].__setitem__(0, float("inf")))
-
-
-def another_tokenizer(folder):
-    held = json.loads((folder / "tokenizer.json").read_text())
-    held["model"]["vocab"]["surplus"] = len(held["model"]["vocab"])
-    (folder / "tokenizer.json").write_text(json.dumps(held))
-
-
-def another_vocabulary(folder):
-    edit_json(folder / "codi.json", vocab_size=7)
-
-
-def other_layers(folder):
-    edit_json(folder / "config.json", n_layer=3)
-
-
-def no_eos(folder):
-    edit_json(folder / "tokenizer_config.json", eos_token=None)
-
-
-def no_config(folder):
-    (folder / "config.json").unlink()
-
-
-def no_tokenizer(folder):
-    (folder / "tokenizer.json").unlink()
-    (folder / "tokenizer_config.json").unlink()
-
-
-def broken_tokenizer(folder):
-    (folder / "tokenizer.json").write_text('{"model":')
-
-
-def unknown_architecture(folder):
-    edit_json(folder / "config.json", model_type="gpt9")
-
-
-def no_meta(folder):
-    (folder / "codi.json").unlink()
-
-
-def broken_meta(folder):
-    (folder / "codi.json").write_text('{"num_latents": 6,')
-
-
-def binary_meta(folder):
-    (folder / "codi.json").write_bytes(b"\xff\xfe\x00")
-
-
-def list_meta(folder):
-    (folder / "codi.json").write_text("[6]")
-
-
-def half_meta(folder):
-    edit_json(folder / "codi.json", vocab_size=None)
-
-
-def text_meta(folder):
-    edit_json(folder / "codi.json", num_latents="6")
-
-
-def negative_meta(folder):
-    edit_json(folder / "codi.json", num_latents=-1)
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (remove_weights, "no weights (model.safetensors is missing)"),
-        (truncate, "model.safetensors: not a whole safetensors file"),
-        (garbage, "model.safetensors: not a whole safetensors file"),
-        (wrong_shape, "wrong shape: projection.1.weight [64, 31] instead of [64, 32]"),
-        (missing_key, "missing: projection.ln.bias"),
-        (missing_embedding, "missing: backbone.lm_head.weight, backbone.transformer.wte.weight"),
-        (unexpected_key, "unexpected: projection.9.bias"),
-        (nan, "NaN or infinite weights in projection.3.bias"),
-        (infinite, "NaN or infinite weights in projection.3.bias"),
-        (another_tokenizer, "the tokenizer does not fit"),
-        (another_vocabulary, "codi.json says 7"),
-        (other_layers, "unexpected: backbone.transformer.h.3."),
-        (no_eos, "tokenizer_config.json: field 'eos_token' is missing"),
-        (no_config, "config.json missing"),
-        (no_tokenizer, "tokenizer.json and tokenizer_config.json missing"),
-        (broken_tokenizer, "tokenizer.json: not readable or incomplete (the file: Invalid JSON: EOF"),
-        (unknown_architecture, "configuration or tokenizer cannot be read"),
-        (no_meta, "no codi.json, so this is not a model folder"),
-        (broken_meta, "codi.json: not readable or incomplete"),
-        (binary_meta, "codi.json: not readable or incomplete"),
-        (list_meta, "codi.json: not readable or incomplete"),
-        (half_meta, "codi.json: not readable or incomplete ('vocab_size')"),
-        (text_meta, "codi.json: not readable or incomplete (num_latents: Input should be a valid integer)"),
-        (negative_meta, "codi.json: not readable or incomplete (num_latents: Input should be greater than or equal to 0)"),
-    ],
-    ids=lambda x: getattr(x, "__name__", ""),
-)
+@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_folder_is_one_clear_line(folder, damage, message):
     damage(folder)
-    with pytest.raises(CheckpointError) as caught:
-        load(folder, device="cpu")
-    text = str(caught.value)
-    assert message in text and text.startswith(str(folder)) and "\n" not in text
-
-
-def test_a_folder_that_is_not_there(tmp_path):
-    for path in (tmp_path / "none", "./none"):
-        with pytest.raises(CheckpointError, match="none: no such folder; give a registered model name or a folder"):
-            load(path)
-
-
-def test_names_that_cannot_be_loaded():
-    with pytest.raises(UnknownNameError, match="unknown model 'gpt2-min': did you mean 'gpt2-mini'"):
-        load("gpt2-min")
+    said = refusal(lambda: load(folder, device="cpu"), CheckpointError)
+    assert message in said and said.startswith(str(folder))
 
 
 def test_an_unknown_dtype(folder):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import V, base_without_weights, expected, in_hub_cache, refusal, wide_backbone
 from huggingface_hub import constants
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from codi_bench.audits.patching import Patch
 from codi_bench.claims import CLAIMS
@@ -26,40 +25,27 @@ from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.preflight import preflight
 from codi_bench.suite.problem_source import ProblemSource
 
-TINY = Path(__file__).parent / "fixtures" / "official" / "gpt2-tiny"
 NAME, FILE = "coconut-gpt2", "checkpoint_33"
-V, K, LAYERS, WIDTH, NEW = 420, 6, 4, 32, 8
+K, LAYERS, WIDTH, NEW = 6, 4, 32, 8
 START, END, LATENT = V, V + 1, V + 2  # as the training appends them to the tokenizer
-QUESTIONS = json.loads((TINY / "expected.json").read_text())["questions"][:4]
+QUESTIONS = expected("gpt2")["questions"][:4]
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """Configuration and tokenizer of a GPT-2 of four layers."""
-    folder = tmp_path_factory.mktemp("coconut") / "base"
-    shutil.copytree(TINY / "base-gpt2", folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "n_layer": LAYERS}))
-    return folder
+    return base_without_weights("gpt2", tmp_path_factory.mktemp("coconut") / "base", n_layer=LAYERS)
 
 
 @pytest.fixture(scope="module")
 def backbone(base):
-    """A random GPT-2 over the words and the three new ones, wide enough for every weight to matter."""
-    config = AutoConfig.from_pretrained(base)
-    config.vocab_size = V + 3
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config).float().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.3)
-    return model
+    return wide_backbone(base, 0)
 
 
 def state_dict(backbone):
     """As the wrapper is saved: the language model, and its embedding once more."""
-    held = {f"base_causallm.{key}": value for key, value in backbone.state_dict().items()}
-    return held | {"embedding.weight": backbone.transformer.wte.weight.detach()}
+    tensors = {f"base_causallm.{key}": value for key, value in backbone.state_dict().items()}
+    return tensors | {"embedding.weight": backbone.transformer.wte.weight.detach()}
 
 
 @pytest.fixture
@@ -126,52 +112,28 @@ def test_the_registered_name_is_found_in_the_hub_cache(checkpoint, base, tmp_pat
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     for repository, folder in ((REGISTRY[NAME].hub, checkpoint), (REGISTRY[NAME].base, base)):
-        root = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
-        shutil.copytree(folder, root / "snapshots" / (40 * "a"))
-        (root / "refs").mkdir()
-        (root / "refs" / "main").write_text(40 * "a")
-    expected = load(checkpoint, base=base, num_latents=K, lora_alpha=32, device="cpu").fingerprint
+        in_hub_cache(tmp_path / "hub", repository, folder)
+    fingerprint = load(checkpoint, base=base, num_latents=K, lora_alpha=32, device="cpu").fingerprint
     for asked in (NAME, REGISTRY[NAME].hub):
         found = load(asked, device="cpu")
-        assert (found.name, found.num_latents, found.fingerprint) == (NAME, K, expected)
+        assert (found.name, found.num_latents, found.fingerprint) == (NAME, K, fingerprint)
         assert isinstance(found.codi.projection, nn.Identity)
 
 
-def rewritten(change):
-    """A damage that changes the tensors."""
-
-    def damage(path):
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-        change(tensors)
-        torch.save(tensors, path)
-
-    return damage
-
-
-LOST, ODD = "base_causallm.transformer.h.1.mlp.c_fc.bias", "base_causallm.transformer.ln_f.weight"
-DAMAGE = {
-    "missing": (rewritten(lambda t: t.pop(LOST)), f"missing: {LOST}"),
-    "shape": (rewritten(lambda t: t.update({ODD: torch.ones(5)})), f"wrong shape: {ODD} [5] instead of [{WIDTH}]"),
-    "strange": (rewritten(lambda t: t.update({"prj.1.bias": torch.ones(5)})), "unexpected: prj.1.bias"),
-    "embeddings": (rewritten(lambda t: t.update({"embedding.weight": torch.ones(V + 3, WIDTH)})), "one tied tensor"),
-    "no ids": (
-        rewritten(lambda t: t.update({k: v[:V] for k, v in t.items() if len(v) == V + 3})),
-        "420 rows (420 words and 3 ids",
-    ),
-    "cut": (lambda path: path.write_bytes(path.read_bytes()[:1000]), "its end is missing"),
-    "pointer": (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
-    "objects": (lambda path: torch.save({"model": Path("a")}, path), "nothing of it was executed"),
-}
-
-
-@pytest.mark.parametrize("what", DAMAGE)
-def test_a_damaged_file_is_one_clear_line(what, checkpoint, base):
-    damage, message = DAMAGE[what]
-    damage(checkpoint / FILE)
-    with pytest.raises(CheckpointError) as caught:
-        load(checkpoint, base=base, name=NAME, device="cpu")
-    said = str(caught.value)
-    assert said.startswith(f"{checkpoint / FILE}: ") and message in said and "\n" not in said
+def test_a_damaged_file_is_one_clear_line(checkpoint, base):
+    """By what is its own: another name of the file, a second embedding. All else is the published layouts' (test_published)."""
+    path = checkpoint / FILE
+    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    for content, message in (
+        ({**tensors, "embedding.weight": torch.ones(V + 3, WIDTH)}, "base_causallm.transformer.wte.weight and embedding.weight"),
+        ({**tensors, "prj.1.bias": torch.ones(5)}, "unexpected: prj.1.bias"),
+        ({k: v[:V] if len(v) == V + 3 else v for k, v in tensors.items()}, "420 rows (420 words and 3 ids"),
+        ({"model": Path("a")}, "nothing of it was executed"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    ):
+        path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+        said = refusal(lambda: load(checkpoint, base=base, name=NAME, device="cpu"), CheckpointError)
+        assert said.startswith(f"{path}: ") and message in said
 
 
 def test_claims_run_on_it_and_untrained_weights_are_a_control(model, tmp_path):

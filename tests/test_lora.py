@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import FAMILIES, edit_json, expected, killed_at, official, same_weights
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
@@ -22,11 +23,11 @@ from typer.testing import CliRunner
 from codi_bench.cli import app
 from codi_bench.errors import CheckpointError, CodiBenchError, MissingWeightsError, ProblemError, UnknownNameError
 from codi_bench.models import backbone, packaged, registry
-from codi_bench.models.settings import AdapterMeta, read_settings
 from codi_bench.models.loop import answer_conditions
 from codi_bench.models.model import load
 from codi_bench.models.objective import Losses, codi_losses, encode_examples
 from codi_bench.models.registry import REGISTRY
+from codi_bench.models.settings import AdapterMeta, read_settings
 from codi_bench.problems import generate, problems_hash, read_problems, vocabulary
 from codi_bench.training import lora
 from codi_bench.training import train as training
@@ -36,36 +37,19 @@ from codi_bench.training.tokenizer import write_tokenizer
 pytest.importorskip("peft")
 
 ROOT = Path(__file__).parent.parent
-OFFICIAL = ROOT / "tests" / "fixtures" / "official"
 SMOL = REGISTRY["smollm2-135m"]
-FAMILIES = pytest.mark.parametrize("family", ["gpt2", "llama"])
 QUESTIONS = [p.question for p in generate(12, seed=5)]
 
 
 def write_base(family, folder, **changes):
     """A backbone as somebody else would have trained it: width 32, two layers. Llama's head is not its embedding."""
     write_tokenizer(vocabulary(), folder)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 128}
+    if family == "llama":
+        sizes |= {"intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
     words = len(AutoTokenizer.from_pretrained(folder, local_files_only=True))
-    shared = {
-        "vocab_size": words,
-        "bos_token_id": 1,
-        "eos_token_id": 1,
-        "tie_word_embeddings": family == "gpt2",
-        "initializer_range": 0.2,
-        **changes,
-    }
-    if family == "gpt2":
-        config = GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=128, **shared)
-    else:
-        config = LlamaConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=128,
-            **shared,
-        )
+    shared = {"vocab_size": words, "bos_token_id": 1, "eos_token_id": 1, "tie_word_embeddings": family == "gpt2"}
+    config = {"gpt2": GPT2Config, "llama": LlamaConfig}[family](**{**sizes, **shared, "initializer_range": 0.2, **changes})
     torch.manual_seed(len(family))
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder
@@ -93,16 +77,8 @@ def small(bases):
     """A function (family, **changes) → a recipe of seconds."""
 
     def make(family, **changes):
-        settings = {
-            "base": str(bases[family]),
-            "rank": 8,
-            "inner": 48,
-            "steps": 6,
-            "batch_size": 4,
-            "accumulate": 2,
-            "learning_rate": 2e-2,
-            "dtype": "float32",
-        }
+        settings = {"base": str(bases[family]), "rank": 8, "inner": 48, "steps": 6, "batch_size": 4, "accumulate": 2}
+        settings |= {"learning_rate": 2e-2, "dtype": "float32"}
         return lora.with_changes(lora_recipe(f"tiny-{family}", family), **{**settings, **changes})
 
     return make
@@ -118,14 +94,9 @@ def whole(small, file, tmp_path_factory):
     return found
 
 
-def same_weights(first, second):
-    return all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-
-
 def answers(codi):
-    (found,) = answer_conditions(
-        codi, QUESTIONS, [{}], [frozenset()], num_latents=codi.num_latents, batch_size=6, max_new_tokens=10
-    )
+    options = {"num_latents": codi.num_latents, "batch_size": 6, "max_new_tokens": 10}
+    (found,) = answer_conditions(codi, QUESTIONS, [{}], [frozenset()], **options)
     return found.tokens
 
 
@@ -133,21 +104,17 @@ def answers(codi):
 
 
 def test_published_settings():
-    gpt2, llama = recipe("gpt2"), recipe("llama-3.2-1b")
-    assert (gpt2.family, gpt2.base) == ("gpt2", "gpt2")
-    assert (llama.family, llama.base) == ("llama", "meta-llama/Llama-3.2-1B-Instruct")
-    assert gpt2.modules == ("c_attn", "c_proj", "c_fc")
-    assert set(llama.modules) == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-    for each in (gpt2, llama):
-        assert (each.rank, each.alpha, each.dropout) == (128, 32, 0.1)
-        assert (each.weight_decay, each.warmup, each.max_norm, each.dtype) == (0.1, 0.03, 2.0, "bfloat16")
-        assert (each.num_latents, each.seed, each.masks, each.steps) == (6, 11, "unmasked-padding", 0)
-        assert each.batch_size * each.accumulate == 128
-    assert (gpt2.epochs, gpt2.learning_rate, gpt2.batch_size, gpt2.inner) == (40, 3e-3, 64, 768)
-    assert (gpt2.distill_factor, gpt2.max_tokens, gpt2.answer_shift) == (1, 1000, 0)
-    assert (llama.epochs, llama.learning_rate, llama.batch_size, llama.inner) == (10, 8e-5, 32, 2048)
-    assert (llama.distill_factor, llama.max_tokens, llama.answer_shift) == (20, 200, 1)
-    assert "8e-4" in llama.notes[0]
+    both = {"rank": 128, "alpha": 32, "dropout": 0.1, "weight_decay": 0.1, "warmup": 0.03, "max_norm": 2.0, "dtype": "bfloat16"}
+    both |= {"num_latents": 6, "seed": 11, "masks": "unmasked-padding", "steps": 0}
+    gpt2 = {"base": "gpt2", "modules": ("c_attn", "c_proj", "c_fc"), "epochs": 40, "batch_size": 64, "accumulate": 2}
+    gpt2 |= {"learning_rate": 3e-3, "inner": 768, "distill_factor": 1, "max_tokens": 1000, "answer_shift": 0}
+    llama = {"base": "meta-llama/Llama-3.2-1B-Instruct", "epochs": 10, "batch_size": 32, "accumulate": 4, "learning_rate": 8e-5}
+    llama |= {"inner": 2048, "distill_factor": 20, "max_tokens": 200, "answer_shift": 1}
+    llama |= {"modules": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")}
+    for name, settings in (("gpt2", gpt2), ("llama-3.2-1b", llama)):
+        assert {field: getattr(recipe(name), field) for field in both | settings} == both | settings
+        assert recipe(name).family == name.split("-")[0]
+    assert "8e-4" in recipe("llama-3.2-1b").notes[0]
 
 
 def test_another_name_takes_the_settings_of_its_family():
@@ -252,25 +219,11 @@ def test_the_loss_is_that_of_the_recipe(small, file, tmp_path, monkeypatch):
 # Resume
 
 
-def kill_at(monkeypatch, at):
-    step = training._step
-
-    def mortal(*args):
-        if args[-1] == at:
-            raise KeyboardInterrupt
-        return step(*args)
-
-    monkeypatch.setattr(training, "_step", mortal)
-
-
 @pytest.mark.parametrize(("family", "dtype"), [("gpt2", "float32"), ("llama", "float32"), ("llama", "bfloat16")])
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(small, whole, file, tmp_path, monkeypatch, family, dtype):
     mine, problems = small(family, dtype=dtype), read_problems(file)
     wanted = (whole[family][0] if dtype == "float32" else lora.finetune(mine, problems, tmp_path / "whole")).run.model
-    with monkeypatch.context() as patch:
-        kill_at(patch, 5)
-        with pytest.raises(KeyboardInterrupt):
-            lora.finetune(mine, problems, tmp_path / "work", save_every=2)
+    killed_at(5, lambda: lora.finetune(mine, problems, tmp_path / "work", save_every=2), monkeypatch)
     torch.manual_seed(99)  # another process
     again = lora.finetune(mine, problems, tmp_path / "work", save_every=2).run.model
     assert same_weights(again, wanted)
@@ -356,13 +309,11 @@ def test_a_weight_that_does_not_fit_is_no_silent_infinity(small, bases, tmp_path
 
 
 def parity_command(family, masks, tmp_path):
-    folder = OFFICIAL / f"{family}-tiny"
-    said = json.loads((folder / "expected.json").read_text())
+    (checkpoint, base), said = official(family), expected(family)
     file = tmp_path / "train.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in said["train_examples"]))
-    command = ["losses", "--model", str(folder / "codi-checkpoint"), "--base", str(folder / f"base-{family}")]
-    command += ["--problems", str(file), "--masks", masks, "--device", "cpu", "--num-latents", "6", "--lora-alpha", "32"]
-    return command, said
+    command = ["losses", "--model", checkpoint, "--base", base, "--problems", file, "--masks", masks, "--device", "cpu"]
+    return [*map(str, command), "--num-latents", "6", "--lora-alpha", "32"], said
 
 
 @FAMILIES
@@ -398,18 +349,9 @@ def test_what_is_left_out(small, bases):
     assert kept == problems
     assert skipped == {"answer does not begin with a digit": 1, "more than 110 tokens": 1}  # 128 positions
     count = len(codi.tokenizer(problems[0].question + " ".join(problems[0].steps) + problems[0].answer)["input_ids"])
-    for limit, left in ((count, 1), (count - 1, 0)):
-        mine = small("gpt2", max_tokens=limit)
-        if left:
-            assert lora.usable(problems[:1], codi, mine) == (problems[:1], {})
-        else:
-            with pytest.raises(ProblemError, match=f"none of the 1 problems can be trained on .1: more than {limit} tokens"):
-                lora.usable(problems[:1], codi, mine)
-
-
-def test_without_steps_there_is_no_teacher(small, tmp_path):
-    with pytest.raises(ProblemError, match="no problem has steps: the teacher needs the chain of thought"):
-        lora.finetune(small("gpt2"), read_problems(write_problems(tmp_path / "p", generate(3, seed=1), cot=False)), tmp_path)
+    assert lora.usable(problems[:1], codi, small("gpt2", max_tokens=count)) == (problems[:1], {})
+    with pytest.raises(ProblemError, match=f"none of the 1 problems can be trained on .1: more than {count - 1} tokens"):
+        lora.usable(problems[:1], codi, small("gpt2", max_tokens=count - 1))
 
 
 def test_one_step_leaves_an_empty_chain_and_trains(small, tmp_path):
@@ -435,15 +377,13 @@ def test_bases_that_do_not_fit(small, bases, file, tmp_path):
     words = write_base("gpt2", tmp_path / "words", vocab_size=500)
     with pytest.raises(CheckpointError, match="config.json says 500 words, the tokenizer has"):
         lora.new_model(small("gpt2"), words)
-    empty = shutil.copytree(bases["gpt2"], tmp_path / "empty")
-    (empty / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="the backbone's weights cannot be loaded"):
-        lora.new_model(small("gpt2"), empty)
-    deep = shutil.copytree(bases["gpt2"], tmp_path / "deep")
-    config = json.loads((deep / "config.json").read_text())
-    (deep / "config.json").write_text(json.dumps({**config, "n_layer": 3}))
+    damaged = shutil.copytree(bases["gpt2"], tmp_path / "damaged")
+    edit_json(damaged / "config.json", n_layer=3)
     with pytest.raises(CheckpointError, match="do not fit config.json: .*h.2.*missing"):
-        lora.new_model(small("gpt2"), deep)
+        lora.new_model(small("gpt2"), damaged)
+    (damaged / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="the backbone's weights cannot be loaded"):
+        lora.new_model(small("gpt2"), damaged)
 
 
 # The command
@@ -470,13 +410,7 @@ def test_the_command_trains_measures_and_writes_a_card(bases, file, tmp_path):
     assert load(out, device="cpu").num_latents == 2
     figures, card = json.loads((out / "training.json").read_text()), (out / "README.md").read_text()
     assert figures["examples"] == 40 and figures["seed"] == 11 and figures["masks"] == "unmasked-padding"
-    assert (
-        "epochs" not in figures
-        and figures["rank"] == 4
-        and figures["alpha"] == 32
-        and figures["inner"] == 16
-        and figures["steps"] == 2
-    )
+    assert [figures[name] for name in ("rank", "alpha", "inner", "steps")] == [4, 32, 16, 2] and "epochs" not in figures
     assert figures["problems_sha256"] == problems_hash(read_problems(file))
     assert figures["held_out"]["n"] == 6 and figures["held_out"]["accuracy"]["student, 2 latents"]["all"]["n"] == 6
     assert figures["command"].startswith(
@@ -490,10 +424,8 @@ def test_the_published_format_by_the_command(bases, file, tmp_path):
     cli("mine", "--base", bases["llama"], "--problems", file, *flags(masks="masked"), "--out", tmp_path, "--format", "published")
     load(tmp_path / "codi-checkpoint", base=bases["llama"], device="cpu", num_latents=6, lora_alpha=32)
     card = (tmp_path / "README.md").read_text()
-    assert (
-        "Not measured: no held-out problems were given" in card
-        and json.loads((tmp_path / "training.json").read_text())["held_out"] is None
-    )
+    assert json.loads((tmp_path / "training.json").read_text())["held_out"] is None
+    assert "Not measured: no held-out problems were given" in card
     assert "--model FOLDER/codi-checkpoint --base" in card and not (tmp_path / "codi.json").exists()
 
 
@@ -511,16 +443,15 @@ def test_what_the_command_refuses(bases, file, tmp_path):
     assert "no such folder" in cli("mine", "--base", tmp_path / "nowhere", "--problems", file)
     assert "cannot be read" in cli("mine", *base, "--problems", tmp_path / "nothing.jsonl")
     nothing = write_problems(tmp_path / "p", generate(3, seed=1), cot=False)
-    assert "no problem has steps" in cli("mine", *base, "--problems", nothing, "--out", tmp_path)
+    assert "no problem has steps: the teacher needs the chain of thought" in cli(
+        "mine", *base, "--problems", nothing, "--out", tmp_path
+    )
 
 
 def test_training_into_nan_stops_and_writes_no_model(bases, file, tmp_path, monkeypatch):
     monkeypatch.setattr("codi_bench.training.lora.codi_losses", lambda *args, **kwargs: Losses(*[torch.tensor(float("nan"))] * 3))
-    out = tmp_path / "out"
-    args = ["train", "mine", "--base", bases["gpt2"], "--problems", file, "--steps", 2, "--batch-size", 4, "--lora-rank", 4]
-    result = CliRunner().invoke(app, list(map(str, [*args, "--dtype", "float32", "--out", out])))
-    assert isinstance(result.exception, CodiBenchError) and "step 1: the loss is nan" in str(result.exception)
-    assert not (out / "model.safetensors").exists()
+    said = cli("mine", "--base", bases["gpt2"], "--problems", file, *flags(), "--out", tmp_path / "out")
+    assert "step 1: the loss is nan" in said and not (tmp_path / "out" / "model.safetensors").exists()
 
 
 # The adapter alone
@@ -548,37 +479,33 @@ def test_an_adapter_over_another_base_or_damaged_is_refused(whole, bases, tmp_pa
     other = write_base("gpt2", tmp_path / "other", initializer_range=0.1)
     with pytest.raises(CheckpointError, match="trained over the base .* give that base"):
         load(made, base=other)
-    meta = json.loads((made / "adapter.json").read_text())
-    for changes, field in (
-        ({"lora_alpha": "32"}, "lora_alpha"),
-        ({"format": 2}, "format"),
-        ({"base_hash": None}, "base_hash"),
+    for changes, name in (({"lora_alpha": "32"}, "lora_alpha"), ({"format": 2}, "format"), ({"base_hash": 1}, "base_hash")):
+        bad = shutil.copytree(made, tmp_path / name)
+        edit_json(bad / "adapter.json", **changes)
+        with pytest.raises(CheckpointError, match=f"adapter.json: not readable or incomplete \\({name}: "):
+            load(bad)
+    tensors, path = load_file(made / "adapter.safetensors"), made / "adapter.safetensors"
+    projection, rows = tensors["projection.1.bias"], tensors["rows.embedding"]
+    for changes, message in (
+        ({"rows.embedding": None}, "missing: rows.embedding"),
+        ({"more": rows.clone()}, "unexpected: more"),
+        ({"rows.embedding": rows[:2].clone()}, r"wrong shape: rows.embedding \[2, 32\] instead of \[3, 32\]"),
+        ({next(name for name in tensors if name.endswith(".B")): None}, r"missing: lora.*\.B"),
+        ({"projection.1.bias": projection * float("nan")}, "NaN or infinite weights in projection.1.bias"),
     ):
-        (made / "adapter.json").write_text(json.dumps({**meta, **changes}))
-        with pytest.raises(CheckpointError, match=f"adapter.json: cannot be read \\({field}: "):
+        save_file({name: value for name, value in {**tensors, **changes}.items() if value is not None}, path)
+        with pytest.raises(CheckpointError, match=f"adapter.safetensors: .*{message}"):
             load(made)
-    (made / "adapter.json").write_text(json.dumps(meta))
-    whole_file = (made / "adapter.safetensors").read_bytes()
-    tensors = load_file(made / "adapter.safetensors")
-    for damaged in (
-        {k: v for k, v in tensors.items() if k != "rows.embedding"},
-        {**tensors, "more": tensors["rows.embedding"].clone()},
-    ):
-        save_file(damaged, made / "adapter.safetensors")
-        with pytest.raises(CheckpointError, match="adapter.safetensors: does not fit the base"):
-            load(made)
-    (made / "adapter.safetensors").write_bytes(whole_file[:100])
-    with pytest.raises(CheckpointError, match="adapter.safetensors: cannot be read"):
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="adapter.safetensors: not a whole safetensors file"):
         load(made)
 
 
 def test_a_command_trains_an_adapter(bases, file, tmp_path):
-    arguments = ["train", "tiny", "--base", str(bases["llama"]), "--problems", str(file), "--steps", "2", "--batch-size", "2"]
-    arguments += ["--lora-rank", "4", "--projection-width", "16", "--format", "adapter", "--dtype", "float32"]
-    done = CliRunner().invoke(app, [*arguments, "--eval", str(file), "--out", str(tmp_path / "out")], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    assert load(tmp_path / "out", num_latents=2).codi.num_latents == 2
-    card = (tmp_path / "out" / "README.md").read_text()
+    out = tmp_path / "out"
+    cli("tiny", "--base", bases["llama"], "--problems", file, *flags(format="adapter", eval=file), "--out", out)
+    assert load(out, num_latents=2).codi.num_latents == 2
+    card = (out / "README.md").read_text()
     assert "read from the exported weights" in card and f"they load over `{bases['llama']}` and over no other" in card
 
 
@@ -630,7 +557,7 @@ def test_a_packaged_backbone_is_known_by_its_gguf_file(bases, tmp_path, monkeypa
     monkeypatch.setenv("CODI_BENCH_CACHE", str(tmp_path / "cache"))
     folder = Path(shutil.copytree(bases["gpt2"], tmp_path / "cache" / "bases" / "base"))
     (folder / packaged.SOURCE).write_text("0123\n")
-    (folder / "config.json").write_text(json.dumps({**json.loads((folder / "config.json").read_text()), "by": "another version"}))
+    edit_json(folder / "config.json", by="another version")
     assert backbone.hash_files(folder) == "0123" != backbone.hash_files(bases["gpt2"])
     elsewhere = Path(shutil.copytree(folder, tmp_path / "elsewhere"))  # where anybody may have changed its weights
     assert backbone.hash_files(elsewhere) != "0123"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
+import checkpoints
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -18,7 +18,6 @@ from codi_bench.models.edits import Edit
 from codi_bench.models.loop import MASKED, UNMASKED
 from codi_bench.problems import generate, parse_number, read_problems
 
-OFFICIAL = Path(__file__).parent / "fixtures" / "official"
 ARRAYS = ("hidden_states", "latents", "first_logits")
 
 
@@ -26,10 +25,9 @@ class Official:
     """A tiny published checkpoint with what the published code computes from it."""
 
     def __init__(self, family):
-        self.folder = OFFICIAL / f"{family}-tiny"
-        self.checkpoint, self.base = self.folder / "codi-checkpoint", self.folder / f"base-{family}"
-        self.said = json.loads((self.folder / "expected.json").read_text())
-        self.arrays = load_file(self.folder / "expected.safetensors")
+        self.checkpoint, self.base = checkpoints.official(family)
+        self.said = checkpoints.expected(family)
+        self.arrays = load_file(self.base.parent / "expected.safetensors")
 
     def expected(self, which, name):
         if which == "batched":

@@ -8,6 +8,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from checkpoints import FAMILIES, killed_at, same_weights
 from safetensors.torch import load_file
 
 from codi_bench.errors import CheckpointError, UnknownNameError
@@ -19,7 +20,6 @@ from codi_bench.training import train as training
 from codi_bench.training.recipes import RECIPES, recipe
 
 BATCH = generate(6, seed=8, split="train")
-FAMILIES = pytest.mark.parametrize("family", ["gpt2", "llama"])
 
 
 @pytest.fixture
@@ -68,10 +68,6 @@ def gradients(codi, loss):
 
 def parts(losses):
     return losses.student, losses.teacher, losses.distill
-
-
-def same_weights(first, second):
-    return all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
 # The loss
@@ -155,17 +151,6 @@ def test_the_learning_rate_rises_and_falls(tiny_recipe):
 # Runs
 
 
-def kill_at(monkeypatch, at):
-    step = training._step
-
-    def mortal(*args):
-        if args[-1] == at:
-            raise KeyboardInterrupt
-        return step(*args)
-
-    monkeypatch.setattr(training, "_step", mortal)
-
-
 @pytest.fixture(scope="module")
 def whole(tiny_recipe, tmp_path_factory):
     """family → an uninterrupted run."""
@@ -177,10 +162,7 @@ def whole(tiny_recipe, tmp_path_factory):
 
 @pytest.mark.parametrize(("family", "at", "left"), [("gpt2", 2, 0), ("gpt2", 4, 4), ("gpt2", 10, 8), ("llama", 7, 4)])
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(tiny_recipe, whole, tmp_path, monkeypatch, family, at, left):
-    with monkeypatch.context() as patch:
-        kill_at(patch, at)
-        with pytest.raises(KeyboardInterrupt):
-            training.train(tiny_recipe(family), tmp_path, save_every=4)
+    killed_at(at, lambda: training.train(tiny_recipe(family), tmp_path, save_every=4), monkeypatch)
     assert training.steps_done(tmp_path) == left
     steps = []
     step = training._step
@@ -195,10 +177,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(tiny_recipe,
 
 def test_a_slow_run_keeps_every_step_and_ends_with_the_same_losses(tiny_recipe, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
-    with monkeypatch.context() as patch:
-        kill_at(patch, 7)
-        with pytest.raises(KeyboardInterrupt):
-            training.train(tiny_recipe("gpt2"), tmp_path)
+    killed_at(7, lambda: training.train(tiny_recipe("gpt2"), tmp_path), monkeypatch)
     assert training.steps_done(tmp_path) == 7
     again = training.train(tiny_recipe("gpt2"), tmp_path)
     without = [{k: v for k, v in line.items() if k != "seconds"} for line in again.log]
@@ -208,10 +187,7 @@ def test_a_slow_run_keeps_every_step_and_ends_with_the_same_losses(tiny_recipe, 
 def test_a_killed_run_in_half_precision(tiny_recipe, tmp_path, monkeypatch):
     options = {"dtype": torch.bfloat16, "save_every": 4}
     first = training.train(tiny_recipe("gpt2"), tmp_path / "a", **options)
-    with monkeypatch.context() as patch:
-        kill_at(patch, 9)
-        with pytest.raises(KeyboardInterrupt):
-            training.train(tiny_recipe("gpt2"), tmp_path / "b", **options)
+    killed_at(9, lambda: training.train(tiny_recipe("gpt2"), tmp_path / "b", **options), monkeypatch)
     again = training.train(tiny_recipe("gpt2"), tmp_path / "b", **options)
     assert same_weights(first.model, again.model)
     assert {p.dtype for p in again.model.parameters()} == {torch.float32}  # the optimised weights are never rounded
