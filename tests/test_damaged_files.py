@@ -16,7 +16,6 @@ from damage import at_place
 from codi_bench.cli import main
 from codi_bench.errors import CodiBenchError
 from codi_bench.models.model import load
-from codi_bench.problems import read_problems
 from codi_bench.records.baseline import load_baseline
 from codi_bench.records.results import Row, read_results, write_results
 from codi_bench.store.files import package_folder
@@ -157,30 +156,14 @@ def test_what_is_read_is_what_was_written(results):
 
 # --- problem files ---------------------------------------------------------------------------------------------------
 
-PROBLEMS = {
-    "half a character": ({"group": "\ud800"}, "holds half a character"),
-    "an answer without end": ({"answer": LONG}, "field 'answer' is"),
-    "an answer that is not a number": ({"answer": float("nan")}, "field 'answer' is nan, which is not a number"),
-    "a number without end": ({"operands": [float("inf")]}, "field 'operands' must be a list of finite numbers"),
-    "a number of 400 digits": ({"values": [int(LONG)]}, "field 'values' must be a list of finite numbers"),
-    "a truth for a number": ({"values": [True]}, "field 'values' must be a list of finite numbers"),
-}
 
-
-@pytest.mark.parametrize("what", PROBLEMS)
-def test_a_problem_file_is_refused_by_its_field(tmp_path, what, monkeypatch, capsys):
-    row, message = PROBLEMS[what]
+def test_a_problem_file_is_refused_by_its_field(tmp_path, monkeypatch, capsys):
+    """Which faults are seen: tests/test_problems.py."""
     path = tmp_path / "p.jsonl"
-    path.write_text(json.dumps({"question": "Mia has 7 apples .", "answer": "7", "steps": []} | row) + "\n")
+    path.write_text('{"question": "Mia has 7 apples .", "answer": NaN}\n')
     status, out, err = command(monkeypatch, capsys, "problems", "generated", "--path", path)
-    assert (status, out) == (2, "") and err.startswith(f"codi-bench: {path}, line 1: ") and message in err
+    assert (status, out) == (2, "") and err.startswith(f"codi-bench: {path}, line 1: field 'answer' is nan")
     assert len(err.splitlines()) == 1
-
-
-def test_a_small_answer_is_not_read_as_its_exponent(tmp_path):
-    path = tmp_path / "p.jsonl"
-    path.write_text('{"question": "How much ?", "answer": 1e-07}\n{"question": "How much ?", "answer": 3.0}\n')
-    assert [problem.answer for problem in read_problems(path)] == ["0.0000001", "3"]
 
 
 # --- checkpoints -----------------------------------------------------------------------------------------------------

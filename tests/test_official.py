@@ -16,7 +16,7 @@ from codi_bench.errors import CodiBenchError
 from codi_bench.models.conditions import Edited
 from codi_bench.models.edits import Edit
 from codi_bench.models.loop import MASKED, UNMASKED
-from codi_bench.problems import generate, parse_number, read_problems
+from codi_bench.problems import generate, parse_number
 
 ARRAYS = ("hidden_states", "latents", "first_logits")
 
@@ -127,16 +127,3 @@ def test_an_output_that_cannot_be_written_is_said_before_anything_runs(tmp_path,
     args = [*command, "--model", "gpt2-mini", "--problems", problems, "--out", tmp_path / out]
     result = CliRunner().invoke(app, list(map(str, args)))
     assert isinstance(result.exception, CodiBenchError) and "cannot be written there" in str(result.exception)
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('{"question": "\\ud800 apples", "answer": "5"}', "lone surrogate"),
-        ('{"question": "apples", "answer": [1]}', "which is not a number"),
-    ],
-)
-def test_odd_problems_are_refused_with_their_line(tmp_path, line, message):
-    (tmp_path / "p.jsonl").write_text(line + "\n")
-    with pytest.raises(CodiBenchError, match=f"p.jsonl, line 1: .*{message}"):
-        read_problems(tmp_path / "p.jsonl")
