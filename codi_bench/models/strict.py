@@ -97,8 +97,7 @@ def embedding_names(backbone: PreTrainedModel) -> tuple[str, str]:
     """State dict names of input embeddings and head."""
     names = {module: name for name, module in backbone.named_modules()}
     return cast(
-        tuple[str, str],
-        tuple(f"{names[m]}.weight" for m in (backbone.get_input_embeddings(), backbone.get_output_embeddings())),
+        tuple[str, str], tuple(f"{names[m]}.weight" for m in (backbone.get_input_embeddings(), backbone.get_output_embeddings()))
     )
 
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
+from math import ceil
+from typing import TypeVar
 
 from codi_bench.errors import ProblemError
 from codi_bench.problems.problem import Problem
 from codi_bench.problems.templates import NAMES, TEMPLATES, THINGS, Template
 
+T = TypeVar("T")
 MAX_VALUE = 99
 TEST_SHARE = 5  # one content in five belongs to the test split
 STEP_WEIGHTS = {1: 4, 2: 5, 3: 5, 4: 3, 5: 3}  # how often a problem has so many steps
@@ -62,20 +66,29 @@ def generate(n: int, *, seed: int = 0, split: str = "test", variants: int = 1, l
     """
     if n < 1 or variants < 1:
         raise ProblemError(f"n and variants must be at least 1, got n={n}, variants={variants}")
-    problems: list[Problem] = []
-    groups: set[str] = set()
-    source, idle = stream(seed, split, variants, limits), 0
-    while len(problems) < n:
-        retellings = [next(source) for _ in range(variants)]
-        if retellings[0].group in groups:
-            idle += 1
-            if idle > 20_000:
-                raise ProblemError(f"the generator has fewer than {n} different {split} problems; ask for fewer")
-            continue
-        idle = 0
-        groups.add(retellings[0].group)
-        problems.extend(retellings)
-    return problems[:n]
+    source = stream(seed, split, variants, limits)
+    retellings = ([next(source) for _ in range(variants)] for _ in repeat(None))
+    shortage = f"the generator has fewer than {n} different {split} problems"
+    contents = distinct(ceil(n / variants), retellings, lambda tellings: tellings[0].group, shortage)
+    return [problem for tellings in contents for problem in tellings][:n]
+
+
+def distinct(n: int, source: Iterable[T | None], group: Callable[[T], str], shortage: str, patience: int = 20_000) -> list[T]:
+    """The first n of an endless source that are of different groups; None is nothing new.
+
+    Raises ProblemError where more than `patience` in a row bring nothing new.
+    """
+    by_group: dict[str, T] = {}
+    idle = 0
+    for item in source:
+        idle += 1
+        if item is not None and group(item) not in by_group:
+            by_group[group(item)], idle = item, 0
+        if len(by_group) >= n:
+            break
+        if idle > patience:
+            raise ProblemError(f"{shortage}; ask for fewer")
+    return list(by_group.values())
 
 
 def split_of(template: str, operands: tuple[int, ...]) -> str:

@@ -6,10 +6,10 @@ What SVAMP and GSM-Hard are beside GSM8K: the same chains under another surface,
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 
-from codi_bench.errors import ProblemError
-from codi_bench.problems.generator import BY_STEPS, MAX_VALUE, STEP_WEIGHTS, generate, run_program, split_of, tell
+from codi_bench.problems.generator import BY_STEPS, MAX_VALUE, STEP_WEIGHTS, distinct, generate, run_program, split_of, tell
 from codi_bench.problems.problem import Problem
 from codi_bench.problems.templates import NAMES, THINGS, Template
 
@@ -32,19 +32,16 @@ def renumbered(n: int, *, seed: int) -> list[Problem]:
     Raises ProblemError where the stories hold fewer.
     """
     rng = random.Random(f"codi-bench:odd:{seed}:renumbered")
-    problems: dict[str, Problem] = {}
-    idle = 0
-    while len(problems) < n:
-        idle += 1
-        if idle > PATIENCE:
-            raise ProblemError(f"the generator has fewer than {n} problems with other numbers; ask for fewer")
-        template = rng.choice(BY_STEPS[rng.choices([*STEP_WEIGHTS], [*STEP_WEIGHTS.values()])[0]])
-        operands = next((numbers for numbers in (_draw(template, rng) for _ in range(DRAWS)) if _is_new(template, numbers)), None)
-        if operands is not None:
-            problem = tell(template, operands, rng)
-            if problem.group not in problems:
-                problems[problem.group], idle = problem, 0
-    return list(problems.values())
+
+    def candidates() -> Iterator[Problem | None]:
+        while True:
+            template = rng.choice(BY_STEPS[rng.choices([*STEP_WEIGHTS], [*STEP_WEIGHTS.values()])[0]])
+            draws = (_draw(template, rng) for _ in range(DRAWS))
+            operands = next((numbers for numbers in draws if _is_new(template, numbers)), None)
+            yield tell(template, operands, rng) if operands is not None else None
+
+    shortage = f"the generator has fewer than {n} problems with other numbers"
+    return distinct(n, candidates(), lambda problem: problem.group, shortage, PATIENCE)
 
 
 def _draw(template: Template, rng: random.Random) -> dict[str, int]:

@@ -14,12 +14,11 @@ from itertools import product
 from typing import cast
 
 from codi_bench.errors import ProblemError
-from codi_bench.problems.generator import EVERYTHING, Limits, run_program, split_of, stream, tell
+from codi_bench.problems.generator import EVERYTHING, Limits, distinct, run_program, split_of, stream, tell
 from codi_bench.problems.problem import Problem
 from codi_bench.problems.templates import TEMPLATES, Template
 
 PROGRAMS = {template.name: template for template in TEMPLATES}
-PATIENCE = 20_000  # problems in a row that bring no pair of a new content
 
 
 @dataclass(frozen=True)
@@ -44,21 +43,16 @@ def pairs(n: int, *, step: int, seed: int = 0, split: str = "test", limits: Limi
     """
     if n < 1 or step < 1:
         raise ProblemError(f"n and step must be at least 1, got n={n}, step={step}")
-    by_group: dict[str, Pair] = {}
     groups: set[str] = set()
-    idle = 0
-    for recipient in stream(seed, split, limits=limits):
-        if len(by_group) == n:
-            return list(by_group.values())
-        idle += 1
-        if idle > PATIENCE:
-            raise ProblemError(f"the generator has fewer than {n} pairs for step {step} in {split}; ask for fewer")
-        if recipient.num_steps > step and recipient.group not in groups:
+
+    def candidates() -> Iterator[Pair | None]:
+        for recipient in stream(seed, split, limits=limits):
+            is_new = recipient.num_steps > step and recipient.group not in groups
             groups.add(recipient.group)
-            pair = _pair(recipient, step, split, seed, limits)
-            if pair is not None:
-                by_group[recipient.group], idle = pair, 0
-    raise AssertionError("the stream never ends")
+            yield _pair(recipient, step, split, seed, limits) if is_new else None
+
+    shortage = f"the generator has fewer than {n} pairs for step {step} in {split}"
+    return distinct(n, candidates(), lambda pair: pair.recipient.group, shortage)
 
 
 def random_donors(pairs: Sequence[Pair], pool: Sequence[Problem], *, seed: int = 0, nearest: int = 10) -> list[Problem]:
@@ -99,10 +93,7 @@ def _pair(problem: Problem, step: int, split: str, seed: int, limits: Limits) ->
         return None
 
     donors = [operands | {letter: number} for letter in sorted(own_letters) for number in ranges[letter]]
-    donor = first(
-        iter(rng.sample(donors, len(donors))),
-        lambda steps: steps[step - 1][3] != value and steps[-1][3] != answer,
-    )
+    donor = first(iter(rng.sample(donors, len(donors))), lambda steps: steps[step - 1][3] != value and steps[-1][3] != answer)
     free_letters = sorted(letters_upto - letters_later)
     controls = [operands | dict(zip(free_letters, numbers)) for numbers in product(*(ranges[letter] for letter in free_letters))]
     same = first(

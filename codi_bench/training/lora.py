@@ -61,13 +61,7 @@ def base_family(folder: Path) -> str:
 
 
 def finetune(
-    recipe: LoraRecipe,
-    problems: Sequence[Problem],
-    work: Path,
-    *,
-    device: str = "cpu",
-    save_every: int = 250,
-    log_every: int = 0,
+    recipe: LoraRecipe, problems: Sequence[Problem], work: Path, *, device: str = "cpu", save_every: int = 250, log_every: int = 0
 ) -> Finetuned:
     """Train a recipe on problems with steps, in the folder `work`; an interrupted run goes on where its checkpoint stands.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TextColumn
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -136,14 +136,7 @@ def run_job(job: Job, work: Path, *, dtype: torch.dtype, save_every: int, log_ev
     model = job.model
     first_step, seconds, log, recent_losses = _resume(work, job)
     worker = model if dtype == torch.float32 else _cast_copy(model, dtype)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[losses]}"),
-    )
-    with Progress(*columns) as progress:
+    with Progress(*Progress.get_default_columns(), TextColumn("{task.fields[losses]}")) as progress:
         bar = progress.add_task(f"training {job.name}", total=job.steps, completed=first_step, losses="")
         start = time.monotonic() - seconds
         num_examples, interval_start = 0, time.monotonic()
