@@ -237,6 +237,7 @@ def test_the_checkpoint_holds_what_is_trained_and_the_new_rows(whole):
         tensors = torch.load(work / training.CHECKPOINT, weights_only=True)["tensors"]
         rows = {"embedding"} if codi.backbone.config.tie_word_embeddings else {"embedding", "head"}
         assert tensors.keys() == {n for n, p in codi.named_parameters() if p.requires_grad} | rows
+        assert tensors["embedding"].untyped_storage().nbytes() == tensors["embedding"].nbytes  # not the table behind the rows
         assert torch.equal(tensors["embedding"], codi.backbone.get_input_embeddings().weight[codi.vocab_size :])
 
 

@@ -283,7 +283,8 @@ def _tensors(job: Job) -> dict[str, Tensor]:
 
 def _save(work: Path, job: Job, progress: dict[str, Any]) -> None:
     """Weights, optimiser and progress in one file."""
-    state = {**progress, "identity": _plain(job.identity), "tensors": _tensors(job), "optimizer": job.optimizer.state_dict()}
+    tensors = {name: value.cpu().clone() for name, value in _tensors(job).items()}  # of a few rows, torch would save the table
+    state = {**progress, "identity": _plain(job.identity), "tensors": tensors, "optimizer": job.optimizer.state_dict()}
     write_whole(work / CHECKPOINT, lambda path: torch.save(state, path))
 
 
