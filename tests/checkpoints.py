@@ -23,7 +23,7 @@ def official(family):
     return OFFICIAL / f"{family}-tiny" / "codi-checkpoint", OFFICIAL / f"{family}-tiny" / f"base-{family}"
 
 
-def expected(family):
+def published_outputs(family):
     """What the published code says of it."""
     return json.loads((OFFICIAL / f"{family}-tiny" / "expected.json").read_text())
 

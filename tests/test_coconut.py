@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import V, base_without_weights, expected, in_hub_cache, refusal, wide_backbone
+from checkpoints import V, base_without_weights, in_hub_cache, published_outputs, refusal, wide_backbone
 from huggingface_hub import constants
 from torch import nn
 from transformers import AutoTokenizer
@@ -28,7 +28,7 @@ from codi_bench.suite.problem_source import ProblemSource
 NAME, FILE = "coconut-gpt2", "checkpoint_33"
 K, LAYERS, WIDTH, NEW = 6, 4, 32, 8
 START, END, LATENT = V, V + 1, V + 2  # as the training appends them to the tokenizer
-QUESTIONS = expected("gpt2")["questions"][:4]
+QUESTIONS = published_outputs("gpt2")["questions"][:4]
 
 
 @pytest.fixture(scope="module")

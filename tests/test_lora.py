@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import FAMILIES, edit_json, expected, killed_at, official, same_weights
+from checkpoints import FAMILIES, edit_json, killed_at, official, published_outputs, same_weights
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
@@ -310,7 +310,7 @@ def test_a_weight_that_does_not_fit_is_no_silent_infinity(small, bases, tmp_path
 
 
 def parity_command(family, masks, tmp_path):
-    (checkpoint, base), said = official(family), expected(family)
+    (checkpoint, base), said = official(family), published_outputs(family)
     file = tmp_path / "train.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in said["train_examples"]))
     command = ["losses", "--model", checkpoint, "--base", base, "--problems", file, "--masks", masks, "--device", "cpu"]

@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import FAMILIES, V, base_without_weights, edit_json, expected, in_hub_cache, official, refusal, wide_backbone
+from checkpoints import (
+    FAMILIES,
+    V,
+    base_without_weights,
+    edit_json,
+    in_hub_cache,
+    official,
+    published_outputs,
+    refusal,
+    wide_backbone,
+)
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -71,7 +81,7 @@ IDS = torch.randint(0, V + 3, (2, 9), generator=torch.Generator().manual_seed(0)
 @FAMILIES
 def test_numbers_of_the_published_code(family):
     checkpoint, base = official(family)
-    said, arrays = expected(family), load_file(checkpoint.parent / "expected.safetensors")
+    said, arrays = published_outputs(family), load_file(checkpoint.parent / "expected.safetensors")
     codi = codi_of(checkpoint, base)
     ids = [said[k] for k in ("pad_token_id", "bot_id", "eot_id", "eos_token_id")]
     assert [codi.pad_id, codi.bot_id, codi.eot_id, codi.eos_id] == ids

@@ -69,20 +69,17 @@ def _snapshot(repository: str, patterns: list[str], mend: str) -> Path:
 
     try:
         return Path(snapshot_download(repository, allow_patterns=patterns))
-    except errors.GatedRepoError as error:  # a kind of RepositoryNotFoundError: first
-        raise MissingWeightsError(
-            f"{repository}: gated: accept its licence on https://huggingface.co/{repository} and log in "
-            f"(`hf auth login`, or a token in HF_TOKEN), then {mend}"
-        ) from error
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise MissingWeightsError(
-            f"{repository}: no such folder and no such repository on the hub (or a private one); {mend}"
-        ) from error
     except Exception as error:  # requests, httpx and xet each have their own
         partial_path = getattr(error, "snapshot_path", None)  # IncompleteSnapshotError: what is needed may still be there
         if partial_path is not None:
             return Path(partial_path)
-        if constants.HF_HUB_OFFLINE:
+        if isinstance(error, errors.GatedRepoError):  # a kind of RepositoryNotFoundError: first
+            page = f"https://huggingface.co/{repository}"
+            reason = f"gated: accept its licence on {page} and log in (`hf auth login`, or a token in HF_TOKEN)"
+            mend = f"then {mend}"
+        elif isinstance(error, (errors.RepositoryNotFoundError, errors.HFValidationError)):
+            reason = "no such folder and no such repository on the hub (or a private one)"
+        elif constants.HF_HUB_OFFLINE:
             reason = "not in the local cache, and HF_HUB_OFFLINE forbids the network"
         elif isinstance(error, errors.LocalEntryNotFoundError):
             reason = "not in the local cache, and the hub cannot be reached"

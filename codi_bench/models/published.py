@@ -111,7 +111,7 @@ def load_published(
         projection = _projection(tensors, config.hidden_size) if layout.projects else nn.Identity()
     loras = _loras(tensors, backbone, prefix, config.model_type, path)
     embedding, head = (prefix + key for key in embedding_names(backbone))
-    shapes = _expected_shapes(backbone, projection, prefix, loras)
+    shapes = _expected_shapes(tensors, backbone, projection, prefix, loras)
     shapes |= dict.fromkeys(layout.copies, shapes[embedding])
     shared = (embedding, *((head,) if config.tie_word_embeddings else ()), *layout.copies)
     tensors = check(tensors, shapes, shared=shared, path=path, against=f"{base / 'config.json'} and the published layout")
@@ -239,49 +239,41 @@ def _projection(tensors: dict[str, Tensor], width: int) -> nn.Module:
     return Projection(width, max(inner, 1), layer_norm=any(key.startswith("prj.ln.") for key in tensors))
 
 
-@dataclass(frozen=True)
-class Lora:
-    """One adapted module. transposed: the base weight is [in, out] (transformers' Conv1D) and not [out, in]."""
+def _loras(tensors: dict[str, Tensor], backbone: nn.Module, prefix: str, architecture: str, path: Path) -> dict[str, bool]:
+    """Adapted modules by their file name: is their weight [in, out] (transformers' Conv1D) and not [out, in]?
 
-    rank: int
-    transposed: bool
-
-
-def _loras(tensors: dict[str, Tensor], backbone: nn.Module, prefix: str, architecture: str, path: Path) -> dict[str, Lora]:
-    """Adapted modules by their file name; raises for one that must not be adapted."""
-    modules = {prefix + name: module for name, module in backbone.named_modules() if name.endswith(LORA_MODULES[architecture])}
+    Raises for one that must not be adapted.
+    """
+    targets = LORA_MODULES[architecture]
+    modules = {prefix + name: module for name, module in backbone.named_modules() if name.endswith(targets)}
     lora_names = {m[1] for key in tensors if key.startswith(prefix) and (m := re.match(r"(.+?)\.(?:lora_|base_layer\.)", key))}
-    forbidden_names = sorted(name for name in lora_names if not name.endswith(LORA_MODULES[architecture]))
+    forbidden_names = sorted(name for name in lora_names if not name.endswith(targets))
     if forbidden_names:
         rest = f" and {len(forbidden_names) - 1} more" if forbidden_names[1:] else ""
         raise CheckpointError(
-            f"{path}: LoRA on {printable(forbidden_names[0])}{rest}; of this base only "
-            f"{', '.join(LORA_MODULES[architecture])} may have it"
+            f"{path}: LoRA on {printable(forbidden_names[0])}{rest}; of this base only {', '.join(targets)} may have it"
         )
-    loras = {}
-    for name in sorted(lora_names & modules.keys()):  # another depth's modules are unexpected keys
-        a, b = (tensors.get(f"{name}.lora_{ab}.default.weight") for ab in "AB")
-        rank = len(a) if a is not None and a.dim() else b.shape[-1] if b is not None and b.dim() else 1
-        loras[name] = Lora(max(rank, 1), not isinstance(modules[name], nn.Linear))
-    return loras
+    # another depth's modules are unexpected keys
+    return {name: not isinstance(modules[name], nn.Linear) for name in sorted(lora_names & modules.keys())}
 
 
 def _expected_shapes(
-    backbone: nn.Module, projection: nn.Module, prefix: str, loras: dict[str, Lora]
+    tensors: dict[str, Tensor], backbone: nn.Module, projection: nn.Module, prefix: str, loras: dict[str, bool]
 ) -> dict[str, tuple[int, ...]]:
-    """Every key that the file must have, with its shape."""
+    """Every key that the file must have, with its shape; the rank of a LoRA is what it has."""
     shapes = {f"prj.{key}": tuple(value.shape) for key, value in projection.state_dict().items()}
     for key, value in backbone.state_dict().items():
         module, _, kind = (prefix + key).rpartition(".")
         shapes[f"{module}.base_layer.{kind}" if module in loras else prefix + key] = tuple(value.shape)
         if module in loras and kind == "weight":
-            lora = loras[module]
-            both = lora_shapes(value.shape, lora.rank, transposed=lora.transposed)
-            shapes |= {f"{module}.lora_{ab}.default.weight": shape for ab, shape in zip("AB", both)}
+            names = [f"{module}.lora_{ab}.default.weight" for ab in "AB"]
+            a, b = map(tensors.get, names)
+            rank = len(a) if a is not None and a.dim() else b.shape[-1] if b is not None and b.dim() else 1
+            shapes |= dict(zip(names, lora_shapes(value.shape, max(rank, 1), transposed=loras[module])))
     return shapes
 
 
-def _weights(tensors: dict[str, Tensor], prefix: str, loras: dict[str, Lora], alpha: float) -> Iterator[tuple[str, Tensor]]:
+def _weights(tensors: dict[str, Tensor], prefix: str, loras: dict[str, bool], alpha: float) -> Iterator[tuple[str, Tensor]]:
     """(name in `Codi`, weight) one after the other, LoRA merged, so that only one is held in fp32 beside the result."""
     for key, value in tensors.items():
         if ".lora_" in key:
@@ -289,7 +281,7 @@ def _weights(tensors: dict[str, Tensor], prefix: str, loras: dict[str, Lora], al
         module, separator, kind = key.rpartition(".base_layer.")
         if separator and kind == "weight":
             a, b = (tensors[f"{module}.lora_{ab}.default.weight"] for ab in "AB")
-            value = merged(value, a, b, alpha, transposed=loras[module].transposed)
+            value = merged(value, a, b, alpha, transposed=loras[module])
         name = f"{module}.{kind}" if separator else key
         yield f"projection.{name[4:]}" if name.startswith("prj.") else f"backbone.{name.removeprefix(prefix)}", value
 

@@ -101,11 +101,11 @@ def _rows(text: str, path: Path) -> Iterator[tuple[str, Row]]:
             entries = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise ProblemError(f"{path}: begins as a JSON list, but is not one ({error})") from error
-        wheres = ((f"{path}, row {number}", entry) for number, entry in enumerate(entries, start=1))
+        places = ((f"{path}, row {number}", entry) for number, entry in enumerate(entries, start=1))
     else:
         lines = enumerate(text.split("\n"), start=1)  # splitlines also cuts at U+2028 and its like, inside a question
-        wheres = ((f"{path}, line {number}", _line(line, f"{path}, line {number}")) for number, line in lines if line.strip())
-    for where, row in wheres:
+        places = ((f"{path}, line {number}", _line(line, f"{path}, line {number}")) for number, line in lines if line.strip())
+    for where, row in places:
         if not isinstance(row, dict):
             raise ProblemError(f"{where}: not an object; each needs the fields question and answer")
         try:
