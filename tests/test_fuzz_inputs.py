@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from checkpoints import official
 from damage import cases, changed_often, cut_or_flipped, damaged, read, text_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,6 @@ from codi_bench.models.model import load
 from codi_bench.problems import NAMES, generate, load_problems, parse_number, problems_hash, read_problems
 from codi_bench.problems.features import surface_table
 
-OFFICIAL = Path(__file__).parent / "fixtures" / "official"
 OWN = [json.loads(problem.to_json()) for problem in generate(2)]
 SETS = FILES | {"generated": OWN, "training": AUG}
 FEW = 10  # latents: a model may be told to think longer, and then takes longer
@@ -63,7 +63,7 @@ def checkpoints(folder, tiny_folders):
     """Copies of our own folders and of published checkpoints with their bases: (model, base or None, fingerprint) of each."""
     held = []
     for family, own in tiny_folders.items():
-        published = shutil.copytree(OFFICIAL / f"{family}-tiny", folder / family)
+        published = shutil.copytree(official(family)[0].parent, folder / family)
         held.append((Path(shutil.copytree(own, folder / f"own-{family}")), None))
         held.append((published / "codi-checkpoint", published / f"base-{family}"))
     return [(*where, loaded(*where).fingerprint) for where in held]

@@ -547,11 +547,6 @@ def test_the_numbers_may_not_fit_the_dtype(tiny_gpt2):
         codi_of(*tiny_gpt2, dtype="float16")
 
 
-def test_gpt2_over_llama(tiny_gpt2):
-    with pytest.raises(CheckpointError, match="holds gpt2 weights, the base is llama"):
-        codi_of(tiny_gpt2[0], official("llama")[1])
-
-
 # Which folder, which base, which name
 
 
