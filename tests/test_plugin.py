@@ -92,7 +92,7 @@ def test_a_damaged_baseline_reddens_its_own_test_and_no_other(what, suite, basel
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines([f"FAILED *{MODEL}-ablation*"])
     if what in ("value", "cell", "verdict", "seed"):
-        line = next(line for line in result.outlines if line.startswith(f"ablation on {MODEL}: "))
+        line = next(line for line in result.outlines if line.startswith("E ") and f"ablation on {MODEL}: " in line)
         assert "stored" in line and ("measured" in line or "now" in line) and "tolerance" in line
     if what == "published in another unit":
         said = " ".join("".join(result.outlines).split())
@@ -130,7 +130,7 @@ def test_a_number_that_moved_is_red_and_names_the_code_that_changed(suite, basel
     damage(baselines, "ablation", change)
     result = suite("--claim", "size", "--claim", "ablation")
     result.assert_outcomes(passed=1, failed=1)
-    line = next(line for line in result.outlines if line.startswith(f"ablation on {MODEL}: "))
+    line = next(line for line in result.outlines if line.startswith("E ") and f"ablation on {MODEL}: " in line)
     assert "sound drop_all" in line and "tolerance 0.5" in line and "the code differs too: codi_bench.measures.ablation" in line
 
 

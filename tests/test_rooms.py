@@ -21,7 +21,7 @@ ALONE = {
     "_pytest": {"plugin"},
     "typer": {"cli"},
 }
-LARGE = {"suite/bench.py", "claims/papers_study.py"}  # shorter with the next rewriting of claims and bench
+LARGE = {"models/model.py"}  # the model, and how one is found and loaded
 pytestmark = pytest.mark.skipif(not PAGE.is_file(), reason="NOT A CHECKOUT: docs do not travel with the package")
 
 

@@ -153,22 +153,19 @@ class Judged:
 
 
 def pytest_assertrepr_compare(op, left, right):
-    """Which numbers moved: claim, model, metric, stored, measured, and by which tolerance."""
+    """Why a claim is red, and which numbers moved: claim, model, metric, stored, measured, by which tolerance."""
     if not (op == "==" and isinstance(left, Numbers) and isinstance(right, Numbers)):
         return None
     judged = left.judged
     moved = [row for row in judged.rows if row.regression == "DRIFTED" and row.measured and row.recorded]
-    body = [
-        [row.claim, row.model, record_key(row.protocol, row.metric), _number(row.recorded), _number(row.measured)]
-        for row in moved
-    ]
     head = ["claim", "model", "metric", "stored", "measured"]
-    table = tabulate(body, head, disable_numparse=True).splitlines() if body else []
-    return ["what was measured is not what is recorded", *table, *judged.red]
-
-
-def _number(value) -> str:
-    return f"{value['value']:.6g}"
+    body = [
+        [row.claim, row.model, record_key(row.protocol, row.metric), *(f"{x['value']:.6g}" for x in (row.recorded, row.measured))]
+        for row in moved
+        if row.measured["value"] != row.recorded["value"]  # weights, seeds and the like are said in words
+    ]
+    numbers = tabulate(body, head, disable_numparse=True).splitlines() if body else []
+    return ["what was measured is not what is recorded", *judged.red, *numbers]
 
 
 def changes(found) -> list[str]:
@@ -195,6 +192,6 @@ def pytest_report_teststatus(report, config):
         word = json.loads(report.codi_bench)["word"]
         if report.skipped:
             return word.replace("-", " "), word[0].upper(), word.replace("-", " ").upper()
-        if report.failed:  # --strict: not an error of the harness but a claim that could not be judged
+        if report.failed and word in UNJUDGED:  # --strict: not an error of the harness but a claim that could not be judged
             return "failed", "F", f"FAILED ({word.replace('-', ' ').upper()})"
     return None
