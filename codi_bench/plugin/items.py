@@ -157,13 +157,11 @@ def pytest_assertrepr_compare(op, left, right):
     if not (op == "==" and isinstance(left, Numbers) and isinstance(right, Numbers)):
         return None
     judged = left.judged
-    moved = [row for row in judged.rows if row.regression == "DRIFTED" and row.measured and row.recorded]
-    head = ["claim", "model", "metric", "stored", "measured"]
-    body = [
-        [row.claim, row.model, record_key(row.protocol, row.metric), *(f"{x['value']:.6g}" for x in (row.recorded, row.measured))]
-        for row in moved
-        if row.measured["value"] != row.recorded["value"]  # weights, seeds and the like are said in words
-    ]
+    head, body = ["claim", "model", "metric", "stored", "measured"], []
+    for row in judged.rows:
+        stored, now = ((number or {}).get("value") for number in (row.recorded, row.measured))
+        if row.regression == "DRIFTED" and stored is not None and now is not None and stored != now:  # weights are said in words
+            body.append([row.claim, row.model, record_key(row.protocol, row.metric), f"{stored:.6g}", f"{now:.6g}"])
     numbers = tabulate(body, head, disable_numparse=True).splitlines() if body else []
     return ["what was measured is not what is recorded", *judged.red, *numbers]
 
