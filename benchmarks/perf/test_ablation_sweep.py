@@ -10,6 +10,7 @@ import torch
 from study_loop import plain_loop
 
 from codi_bench import load
+from codi_bench.models.conditions import CLEAN, Edited
 from codi_bench.models.edits import Edit
 from codi_bench.models.registry import EMBEDDED
 from codi_bench.problems import generate
@@ -33,11 +34,11 @@ def test_sweep_beats_the_plain_loop(name, speed, one_thread):
     model = load(name, device="cpu")
     questions = [p.question for p in generate(N, seed=3)]
     places = [None, *range(model.num_latents)]
-    conditions = [[] if place is None else [Edit(place, "zero")] for place in places]
+    conditions = [CLEAN, *(Edited((Edit(place, "zero"),)) for place in range(model.num_latents))]
     zeroed = [() if place is None else (place,) for place in places]
 
     def sweep():
-        return model.answer_conditions(questions, conditions, max_new_tokens=MAX_NEW_TOKENS, batch_size=N)
+        return model.answers(questions, conditions, max_new_tokens=MAX_NEW_TOKENS, batch_size=N)
 
     def plain():
         return plain_loop(model.codi, questions[:SAMPLE], zeroed, MAX_NEW_TOKENS)

@@ -26,6 +26,7 @@ from timing import timed
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
 
 from codi_bench.models.codi import Codi, Projection
+from codi_bench.models.conditions import Edited
 from codi_bench.models.edits import Edit
 from codi_bench.models.model import DTYPES, Model, resolve
 from codi_bench.models.registry import entry
@@ -193,13 +194,13 @@ def test_full_size(shape, speed, request, tmp_path):
     model = build(shape, tokenizer, device, dtype)
     codi = model.codi
     lengths = [len(tokenizer(question)["input_ids"]) for question in questions]
-    edits = [[Edit(k, "zero") for k in zeroed] for zeroed in CONDITIONS]
+    conditions = [Edited(tuple(Edit(k, "zero") for k in zeroed)) for zeroed in CONDITIONS]
     states = np.lib.format.open_memmap(tmp_path / "states.npy", "w+", np.float16, (n, 1 + K, codi.num_layers + 1, codi.width))
 
     def job():
-        return model.answer_conditions(
+        return model.answers(
             questions,
-            edits,
+            conditions,
             hidden_states=states,
             max_new_tokens=NEW_TOKENS,
             batch_size=batch_size,

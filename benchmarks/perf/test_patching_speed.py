@@ -5,6 +5,7 @@ import torch
 
 from codi_bench import load
 from codi_bench.audits.patching import DONOR, RANDOM, SAME, patches
+from codi_bench.claims.runs import condition_of
 from codi_bench.models.registry import EMBEDDED
 from codi_bench.problems import generate
 from codi_bench.problems.pairs import pairs, random_donors
@@ -27,21 +28,15 @@ def test_patches_go_together(name, speed):
     questions = [pair.recipient.question for pair in asked]
 
     def together():
-        return model.answer_patched(questions, sources, every, batch_size=N, max_new_tokens=MAX_NEW_TOKENS)[1]
+        conditions = [condition_of(patch, sources, {}) for patch in every]
+        return model.answers(questions, conditions, batch_size=N, max_new_tokens=MAX_NEW_TOKENS)
 
     def alone():
-        return [
-            [
-                model.answer_patched(
-                    [questions[i]],
-                    {side: [texts[i]] for side, texts in sources.items() if side == patch.source},
-                    [patch],
-                    max_new_tokens=MAX_NEW_TOKENS,
-                )[1][0].tokens[0]
-                for i in range(SAMPLE)
-            ]
-            for patch in every
-        ]
+        def one(patch, i):
+            own = condition_of(patch, {side: [texts[i]] for side, texts in sources.items()}, {})
+            return model.answers([questions[i]], [own], max_new_tokens=MAX_NEW_TOKENS)[0].tokens[0]
+
+        return [[one(patch, i) for i in range(SAMPLE)] for patch in every]
 
     try:
         found, wanted = speed.rounds(together, alone, share=SAMPLE / N)
