@@ -12,16 +12,7 @@ from codi_bench.claims import hits, operations, runs
 from codi_bench.claims import transplants as twins
 from codi_bench.claims.ablations import KINDS, NUM_ABLATED, by_place, chosen, replaced
 from codi_bench.claims.blocks import NO_DROP, PAIRED, corrected, drops, gains, losses, rates
-from codi_bench.claims.claim import (
-    NOTHING_MORE,
-    Bench,
-    Null,
-    Protocols,
-    Published,
-    claim,
-    measured,
-    without_word,
-)
+from codi_bench.claims.claim import NOTHING_MORE, Bench, Null, Protocols, Published, claim, measured, without_word
 from codi_bench.claims.codi_paper import NUM_ANSWERED, answered
 from codi_bench.claims.open_questions import NUM_PAIRS
 from codi_bench.claims.open_questions.reading import NUM_READ

@@ -11,17 +11,7 @@ from codi_bench.audits import decoding
 from codi_bench.audits.decoding import HIT_FLOOR, HitComparison, compared
 from codi_bench.claims import hits
 from codi_bench.claims.blocks import gains, rate
-from codi_bench.claims.claim import (
-    NOTHING_MORE,
-    SEED,
-    Bench,
-    Measured,
-    Protocols,
-    Published,
-    claim,
-    measured,
-    without_word,
-)
+from codi_bench.claims.claim import NOTHING_MORE, SEED, Bench, Measured, Protocols, Published, claim, measured, without_word
 from codi_bench.claims.hits import FAMILY, OTHERS, RIGHT, hit_rates, hits_over_others
 from codi_bench.claims.runs import NUM_PROBLEMS
 from codi_bench.errors import MeasureError

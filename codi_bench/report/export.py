@@ -1,12 +1,11 @@
-"""The report as files: Markdown, CSV, LaTeX (booktabs), plain text, and a table as HTML. Each says what the report holds."""
+"""The report as files: Markdown, CSV, LaTeX (booktabs), and a table as HTML. Each says what the report holds."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from itertools import groupby
 from typing import Any
 
 from tabulate import LATEX_ESCAPE_RULES, tabulate
@@ -24,7 +23,6 @@ from codi_bench.report.table import (
     Cell,
     Column,
     Table,
-    TableLine,
     in_order,
     metric_order,
 )
@@ -125,16 +123,7 @@ def _list(texts: Sequence[str]) -> list[str]:
     return [*(f"- {text}" for text in texts), ""]
 
 
-# --- plain text, HTML, CSV -------------------------------------------------------------------------------------------
-
-
-def plain_text(report: Report) -> str:
-    """The tables alone, as text without colours or lines, as wide as they are."""
-    parts = []
-    for model, table in report.tables.items():
-        body, head = cells(table)
-        parts += [model or "nothing was measured", "", tabulate(body, head, tablefmt="plain", disable_numparse=True), ""]
-    return "\n".join(parts)
+# --- HTML, CSV -------------------------------------------------------------------------------------------
 
 
 def html(table: Table) -> str:
@@ -181,98 +170,47 @@ def flat(row: Row) -> dict[str, Any]:
 # what tabulate leaves as it is, and pdflatex would not print
 SIGNS = {"≥": "at least", "–": "--", "—": "---", "−": "-", "“": "``", "”": "''", "‘": "`", "’": "'", "…": "...", "×": "x"}
 SIGNS |= {'"': "''"}
-LINES = 44  # of one table: what a page holds
-NOTES = {"null": ("p", "p = "), "validity": ("decides", "n ≥ ")}  # notes that have a column of their own
-# signs before a text that stands across all columns, until tabulate has escaped it, and the command that they stand for
-FAMILY, NOTE, CLAIM, INDENT = "\x01", "\x02", "\x03", "\x04"
-ACROSS = {FAMILY: r"\textbf{%s}", NOTE: r"\quad %s", CLAIM: r"\textit{%s}"}
-HEAD = r"""\begin{{table}}[p]
-\centering\scriptsize\setlength{{\tabcolsep}}{{3pt}}
-\caption{{{caption}}}
-\label{{tab:claims-{label}}}
-{grid}
-\end{{table}}
-"""
+INDENT = "\x01"  # stands for a command until tabulate has escaped the text around it
 CAPTION = (
     "Claims measured on {model}. A metric's own line: as the study measured it; soundly: under the sound "
-    "protocol. Brackets: 95 % intervals and bands. decides: the least n that would decide. *: fragile."
+    "protocol. Brackets: 95 % intervals and bands. n at least: what would decide. *: fragile."
 )
 
 
 def latex(report: Report) -> str:
-    """One table a model, continued where a page ends; for pdflatex with booktabs, in ASCII."""
-    parts = ["% needs \\usepackage{booktabs}; the tables are wide: small margins or a page of their own"]
+    """One table a model that goes on where a page ends; for pdflatex with booktabs and longtable, in ASCII."""
+    parts = [r"% needs \usepackage{booktabs,longtable}; the tables are wide: small margins or a page of their own"]
+    parts.append(r"{\scriptsize\setlength{\tabcolsep}{3pt}")
     for model, table in report.tables.items():
-        sides, blocks = _latex_blocks(table)
-        regressions = [line["regression"] for line in table.lines if line["regression"].mark]
-        all_same = bool(regressions) and all(cell.mark == "=" for cell in regressions)
-        caption = CAPTION.format(model=model or "nothing") + (" Every number is as recorded." if all_same else "")
-        for i, page in enumerate(_pages(blocks), 1):
-            label = f"{re.sub(r'[^a-z0-9]+', '-', model.lower()).strip('-') or 'none'}-{i}"
-            text = escaped(f"{caption}{' (Continued.)' if i > 1 else ''}")
-            parts.append(HEAD.format(caption=text, label=label, grid=_latex_grid(page, sides)))
-    return "\n".join(parts)
+        notes = [f" {text[0].upper()}{text[1:]}." for texts in table.notes.values() for text in texts]
+        caption = escaped(CAPTION.format(model=model or "nothing") + "".join(notes))
+        label = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "none"
+        title = rf"\caption{{{caption}}}\label{{tab:claims-{label}}}\\"
+        opening, *lines, closing = _latex_grid(table).splitlines()
+        lines.insert(lines.index(r"\midrule") + 1, r"\endhead")  # said again on every page
+        parts += [opening.replace("tabular", "longtable"), title, *lines, closing.replace("tabular", "longtable"), ""]
+    return "\n".join([*parts, "}", ""])
 
 
-def _latex_blocks(table: Table) -> tuple[dict[str, str], list[list[list[str]]]]:
-    """The columns that hold anything, each with its side, and the lines of each claim, which are kept together."""
-    columns, sides = {"metric": _latex_labels(table.lines)}, {"metric": "left"}
-    for column in table.columns[2:]:
-        cells = [line[column.head] for line in table.lines]
-        if column.head != "regression" or any(cell.mark not in ("=", "") for cell in cells):
-            columns[column.head], sides[column.head] = [cell.text for cell in cells], column.side
-        if column.head in NOTES:
-            head, prefix = NOTES[column.head]
-            columns[head], sides[head] = [cell.note.removeprefix(prefix) for cell in cells], "right"
-    columns = {head: texts for head, texts in columns.items() if any(texts)}
-    blocks, previous = [], ""
-    for (family, claim), group in groupby(range(len(table.lines)), key=lambda i: table.lines[i].groups):
-        opening = [FAMILY + _ascii(family), *(NOTE + _ascii(text) for text in table.notes.get(family, ()))]
-        block = [[text] for text in [*opening * (family != previous), CLAIM + _ascii(claim)]]
-        previous = family
-        for i in group:
-            texts = [_ascii(texts[i]) for texts in columns.values()]
-            places = ["" if head in NOTES else _ascii(table.lines[i][head].note) for head in columns]
-            block += [[INDENT + texts[0], *texts[1:]], *[places] * any(places)]
-        blocks.append(block)
-    return {head: sides[head] for head in columns}, blocks
-
-
-def _latex_labels(lines: Sequence[TableLine]) -> list[str]:
-    """A metric as the study measured it has its name alone; under other protocols theirs, behind it where it stands alone."""
-    labels, previous = [], None
-    for line in lines:
-        metric, protocol = line["metric"].text, line["protocol"].text
-        name = "soundly" if protocol == SOUND else protocol
-        alone = f"{metric}, {name}" if (line.groups, metric) != previous else name
-        labels.append(metric if protocol == REPORTED else alone)
-        previous = (line.groups, metric)
-    return labels
-
-
-def _pages(blocks: Sequence[list[list[str]]]) -> list[list[list[str]]]:
-    """Lines of tables: as many whole claims as a page holds."""
-    pages: list[list[list[str]]] = []
-    for block in blocks:
-        if not pages or len(pages[-1]) + len(block) > LINES:
-            pages.append([])
-        pages[-1] += block
-    return pages
-
-
-def _latex_grid(page: Sequence[list[str]], sides: Mapping[str, str]) -> str:
-    """Lines as a tabular; what has but one cell stands across all columns, a family under a rule."""
-    width = len(sides)
-    body = [line + [""] * (width - len(line)) for line in page]
-    text = tabulate(body, list(sides), "latex_booktabs", disable_numparse=True, colalign=list(sides.values()))
-    lines: list[str] = []
-    for line in (" ".join(line.split()) for line in text.replace("|", r"\textbar{}").splitlines()):
-        if form := ACROSS.get(line[0]):
-            lines += [r"\midrule"] * (line[0] == FAMILY and lines[-1] != r"\midrule")
-            content = line[1:].removesuffix(r"\\").rsplit("&", width - 1)[0].strip()
-            line = rf"\multicolumn{{{width}}}{{l}}{{{form % content}}} \\"
-        lines.append(line.replace(INDENT, r"\quad "))
-    return "\n".join(lines)
+def _latex_grid(table: Table) -> str:
+    """The columns that hold anything, under a line for each claim with its family."""
+    columns = [column for column in table.columns[2:] if any(line[column.head].text for line in table.lines)]
+    body: list[list[str]] = []
+    groups, metric = None, ""
+    for line in table.lines:
+        if line.groups != groups:
+            body.append([": ".join(line.groups)])
+            groups, metric = line.groups, ""
+        name, protocol = line["metric"].text, line["protocol"].text
+        words = [name] * (name != metric) + ["soundly" if protocol == SOUND else protocol] * (protocol != REPORTED)
+        cells = [column.joint.join(filter(None, [line[column.head].text, line[column.head].note])) for column in columns]
+        body.append([INDENT * (1 + (name == metric)) + ", ".join(words), *cells])
+        metric = name
+    body = [[_ascii(text) for text in line] + [""] * (1 + len(columns) - len(line)) for line in body]
+    sides = ["left", *(column.side for column in columns)]
+    heads = ["claim, metric", *(column.head for column in columns)]
+    text = tabulate(body, heads, "latex_booktabs", disable_numparse=True, colalign=sides if body else None)
+    return "\n".join(" ".join(line.split()) for line in text.replace("|", r"\textbar{}").splitlines()).replace(INDENT, r"\quad ")
 
 
 def escaped(text: str) -> str:
@@ -284,4 +222,4 @@ def escaped(text: str) -> str:
 def _ascii(text: str) -> str:
     letters = "".join(unicodedata.normalize("NFKD", sign) if sign.isalpha() else sign for sign in text)
     signs = (sign for sign in letters if not unicodedata.combining(sign))
-    return re.sub(r"[^\x20-\x7e]", "?", "".join(SIGNS.get(sign, sign) for sign in signs))
+    return re.sub(rf"[^\x20-\x7e{INDENT}]", "?", "".join(SIGNS.get(sign, sign) for sign in signs))
