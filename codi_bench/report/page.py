@@ -66,9 +66,7 @@ def page(report: Report, drawn: Sequence[Figure] = ()) -> str:
         environment=environment,
         versions={key: text for key, text in environment.items() if isinstance(text, str) and key != "date"},
         takeaways={
-            group: [
-                (takeaway, _models_of(takeaway, report.takeaways)) for takeaway in report.takeaways if takeaway.group == group
-            ]
+            group: [(each, _models_of(each, report.takeaways)) for each in report.takeaways if each.group == group]
             for group in GROUPS
         },
         counts=[(legend[in_capitals(word)], count) for word, count in report.counts.items()],
@@ -101,13 +99,9 @@ def slug(text: str) -> str:
 
 def _models_of(takeaway: Takeaway, all_takeaways: Sequence[Takeaway]) -> str:
     """The models of a takeaway; in part: other numbers of that model stand in another group."""
-    partial_models = {
-        model
-        for other in all_takeaways
-        if other.claim == takeaway.claim and other.group != takeaway.group
-        for model in other.models
-    }
-    return ", ".join(f"{model} (in part)" if model in partial_models else model for model in sorted(takeaway.models))
+    others = [each.models for each in all_takeaways if each.claim == takeaway.claim and each.group != takeaway.group]
+    elsewhere = {model for models in others for model in models}
+    return ", ".join(f"{model} (in part)" if model in elsewhere else model for model in sorted(takeaway.models))
 
 
 def _claims(report: Report) -> list[str]:
@@ -117,12 +111,9 @@ def _claims(report: Report) -> list[str]:
 
 def _claims_without_rows(report: Report) -> list[str]:
     """Claims of which the results hold no row at all, a line a model."""
-    texts = []
-    for model in report.models:
-        claims = {row.claim for row in report.rows if row.model == model}
-        if names := [name for name in _claims(report) if name not in claims]:
-            texts.append(f"{SYMBOLS[NOT_RUN]} not in these results {model}: {', '.join(names)}")
-    return texts
+    rows = {(row.model, row.claim) for row in report.rows}
+    absent = {model: [name for name in _claims(report) if (model, name) not in rows] for model in report.models}
+    return [f"{SYMBOLS[NOT_RUN]} not in these results {model}: {', '.join(names)}" for model, names in absent.items() if names]
 
 
 # --- claims ----------------------------------------------------------------------------------------------------------------
@@ -130,25 +121,17 @@ def _claims_without_rows(report: Report) -> list[str]:
 
 def _families(report: Report, environment: dict) -> list[dict]:
     """Claim families in the order of their first claim: name, anchor and claims."""
-    numbers: dict[str, dict[str, list[dict]]] = {model: {} for model in report.tables}
+    numbers: dict[str, dict[str, list[dict]]] = {name: {model: [] for model in report.tables} for name in report.families}
     for model, table in report.tables.items():
         for line, strip in zip(table.lines, strips(table.lines), strict=True):
-            numbers[model].setdefault(line.groups[-1], []).append(_entry(line) | {"strip": strip})
-    rows: dict[str, list[Row]] = {}
+            numbers[line.groups[-1]][model].append(_entry(line) | {"strip": strip})
+    rows: dict[str, list[Row]] = {name: [] for name in report.families}
     for row in report.rows:
-        rows.setdefault(row.claim, []).append(row)
-    descriptions = environment.get("claims") or {}
-    position = {name: i for i, name in enumerate(_claims(report), 1)}
+        rows[row.claim].append(row)
+    anchors = {name: f"claim-{i}-{slug(name)}" for i, name in enumerate(_claims(report), 1)}
     families = []
     for i, (family, names) in enumerate(groupby(report.families, key=report.families.__getitem__), 1):
-        claims = []
-        for name in names:
-            description = {key: text for key, text in (descriptions.get(name) or {}).items() if text is not None}
-            claim_numbers = {model: by_claim.get(name, []) for model, by_claim in numbers.items()}
-            anchor = f"claim-{position[name]}-{slug(name)}"
-            claims.append(
-                {"id": name, "anchor": anchor} | _claim(name, description, environment, claim_numbers, rows.get(name, []))
-            )
+        claims = [{"id": name, "anchor": anchors[name]} | _claim(name, environment, numbers[name], rows[name]) for name in names]
         families.append({"name": family, "anchor": f"family-{i}", "claims": claims})
     return families
 
@@ -185,24 +168,22 @@ def _evidence(row: Row, decide: str) -> list[tuple[str, str]]:
     return [(heading, str(text)) for heading, text in remarks if text]
 
 
-def _claim(name: str, description: dict, environment: dict, numbers: dict[str, list[dict]], rows: Sequence[Row]) -> dict:
+def _claim(name: str, environment: dict, numbers: dict[str, list[dict]], rows: Sequence[Row]) -> dict:
     """Everything that the page says about one claim; rows: its own."""
-    text = dict.fromkeys(("sentence", "source", "protocol", "sound"), UNTOLD) | description
+    description = (environment.get("claims") or {}).get(name) or {}
+    text = {key: description.get(key) or UNTOLD for key in ("sentence", "source", "protocol", "sound")}
     reasons: dict[tuple[str, Cell, str], list[str]] = {}
     for row in rows:
         if row.status != OK:
             reason = row.reason or "no reason given"
             reasons.setdefault((row.model, outcome(row), reason), []).append(PROTOCOLS.get(row.protocol, row.protocol))
     models = [model for model in numbers if model]
+    by_protocol = [(model, protocol) for model in models for protocol in PROTOCOLS]
     return {
         "text": text,
         "marked": None if UNTOLD in (text["protocol"], text["sound"]) else differences(text["protocol"], text["sound"]),
         "numbers": numbers,
-        "glance": [
-            tally(row for row in rows if (row.model, row.protocol) == (model, protocol))
-            for model in models
-            for protocol in PROTOCOLS
-        ],
+        "glance": [tally(row for row in rows if (row.model, row.protocol) == each) for each in by_protocol],
         "stopped": [(*reason, " and ".join(dict.fromkeys(protocols))) for reason, protocols in reasons.items()],
         "provenance": {model: _provenance(name, model, environment, rows) for model in models},
     }
