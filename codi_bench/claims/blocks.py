@@ -65,11 +65,7 @@ def losses(
 
 
 def _paired(
-    pairs: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    control: str,
-    family: str,
-    delta: float | Mapping[str, float],
-    shown: int,
+    pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], control: str, family: str, delta: float | Mapping[str, float], shown: int
 ) -> list[Measured]:
     p_values = corrected([mcnemar_exact(first, second, "greater") for first, second in pairs.values()], family)
     rows = []

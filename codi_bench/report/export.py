@@ -13,17 +13,7 @@ from tabulate import LATEX_ESCAPE_RULES, tabulate
 from codi_bench.records.results import Row, finite
 from codi_bench.report import takeaways
 from codi_bench.report.contents import Report
-from codi_bench.report.table import (
-    CAME_OUT_LEGEND,
-    LEGEND,
-    REPORTED,
-    SOUND,
-    WORDS_LEGEND,
-    Cell,
-    Column,
-    Table,
-    metric_order,
-)
+from codi_bench.report.table import CAME_OUT_LEGEND, LEGEND, REPORTED, SOUND, WORDS_LEGEND, Cell, Column, Table, metric_order
 
 COLUMNS = (
     *("claim", "family", "model", "metric", "protocol", "status", "unit", "n"),

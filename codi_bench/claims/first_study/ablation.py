@@ -49,15 +49,7 @@ def without_token(bench: Bench) -> tuple[np.ndarray, np.ndarray]:
     return right[0], right[1:]
 
 
-@claim(
-    "ablation",
-    f"{SOURCE}, §3",
-    family="ablation",
-    kind="value",
-    n=NUM_ABLATED,
-    protocol=PROTOCOL,
-    sound=SOUND,
-)
+@claim("ablation", f"{SOURCE}, §3", family="ablation", kind="value", n=NUM_ABLATED, protocol=PROTOCOL, sound=SOUND)
 def ablation(bench: Bench, published: Published) -> Protocols:
     """Removing token t costs this many points of accuracy."""
     clean, zeroed = without_token(bench)
@@ -100,15 +92,7 @@ def replaced_drop(bench: Bench, ablations: Sweep, place: int | str, published: P
     )
 
 
-@claim(
-    "ablation-critical",
-    f"{SOURCE}, §3",
-    family="ablation",
-    kind="location",
-    n=NUM_ABLATED,
-    protocol=PROTOCOL,
-    sound=SOUND,
-)
+@claim("ablation-critical", f"{SOURCE}, §3", family="ablation", kind="location", n=NUM_ABLATED, protocol=PROTOCOL, sound=SOUND)
 def ablation_critical(bench: Bench, published: Published) -> Protocols:
     """Some tokens are critical (GPT-2: 2 and 3) or none is (LLaMA)."""
     clean, zeroed = without_token(bench)
@@ -126,11 +110,7 @@ def ablation_critical(bench: Bench, published: Published) -> Protocols:
         "upper": list(latents.upper),
         "note": "critical latents: " + (", ".join(map(str, latents.critical)) or "none shown"),
     }
-    found = {
-        "cell": {"layer": None, "latent_pos": int(np.argmax(contrasts))},
-        "detail": detail,
-        "null": Null(0.0, p=latents.q_p),
-    }
+    found = {"cell": {"layer": None, "latent_pos": int(np.argmax(contrasts))}, "detail": detail, "null": Null(0.0, p=latents.q_p)}
     value = float(np.ptp([100 * drop.value for drop in latents.drops]))
     words = {name: ablating.critical_word if name == GPT2 else ablating.none_word for name in by_sentence(bench, "range")}
     yield [

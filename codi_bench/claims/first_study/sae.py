@@ -275,12 +275,7 @@ def quality(bench: Bench, published: Published) -> Protocols:
 
 
 def summary(held: HeldoutQuality) -> dict[str, float]:
-    return {
-        "explained_variance": held.explained_variance,
-        "pca": held.pca_explained_variance,
-        "l0": held.l0,
-        "dead": held.dead,
-    }
+    return {"explained_variance": held.explained_variance, "pca": held.pca_explained_variance, "l0": held.l0, "dead": held.dead}
 
 
 @claim("sae-width", f"{SOURCE}, §2", family=FAMILY, kind="fact", n=1, protocol=PROTOCOL, sound=SAME)
