@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codi_bench.errors import MeasureError
-from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
+from codi_bench.rules.stats import Interval, mcnemar_exact, newcombe_paired, stream, wilson
 from codi_bench.rules.validity import Verdict, sound_verdict
 
 HIT_FLOOR = 0.05
@@ -32,11 +32,11 @@ class HitComparison:
     mean: float
 
     @property
-    def rate(self) -> Estimate:
+    def rate(self) -> Interval:
         return wilson(int(self.own.sum()), len(self.own))
 
     @property
-    def gain(self) -> Estimate:
+    def gain(self) -> Interval:
         return newcombe_paired(self.own, self.other)
 
     @property

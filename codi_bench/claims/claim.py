@@ -255,6 +255,7 @@ def without_word(why: str) -> dict[str, Any]:
 
 Published = Mapping[str, float]  # the printed numbers by metric, of the source's own models; fractions or points
 Protocols = Iterator[list[Measured]]
+Function = Callable[[Any, Published], Protocols]  # of a bench and the published numbers
 NOTHING_MORE: list[Measured] = []  # what a sound protocol adds where no rule gives a word
 
 
@@ -277,7 +278,7 @@ class Claim:
     n: int
     protocol: str
     sound_protocol: str
-    function: Callable[[Any, Published], Protocols] = field(repr=False)
+    function: Function = field(repr=False)
     seeds: dict[str, int] = field(default_factory=dict)
     compared: str | None = None
     slow: bool = False
@@ -299,42 +300,29 @@ CLAIMS: dict[str, Claim] = {}
 
 
 def claim(
-    id: str,  # the word that users and files know it by
-    source: str,
-    *,
-    family: str,
-    kind: str,
-    n: int,
-    protocol: str,
-    sound: str,
-    seeds: Mapping[str, int] | None = None,
-    compared: str | None = None,
-    slow: bool = False,
-    with_partner: bool = False,
-    on_logs: bool = False,
-) -> Callable[[Callable[[Any, Published], Protocols]], Callable[[Any, Published], Protocols]]:
-    """Register the decorated function as a claim. protocol, sound: what is done, in words; the rest as in `Claim`.
+    id: str, source: str, *, family: str, kind: str, n: int, protocol: str, sound: str, **more: Any
+) -> Callable[[Function], Function]:
+    """Register the decorated function as a claim. sound: the sound protocol in words; all else as in `Claim`.
 
     Raises ValueError for a second claim of that id, an unknown family or kind, a family whose budget is spent, or a function
     without a docstring: a mistake in the source, which every run would meet.
     """
 
-    def register(function: Callable[[Any, Published], Protocols]) -> Callable[[Any, Published], Protocols]:
+    def register(function: Function) -> Function:
         sentence = inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
+        budget = FAMILIES[family].budget if family in FAMILIES else None
         problems = {
             "there is one already": id in CLAIMS,
             f"no family '{family}'": family not in FAMILIES,
             f"no kind '{kind}'": kind not in KINDS,
             "its function has no docstring, which is its sentence": not sentence,
+            f"the budget of the family '{family}', {budget} claims, is spent": budget is not None
+            and sum(other.family == family for other in CLAIMS.values()) >= budget,
         }
         for problem, holds in problems.items():
             if holds:
                 raise ValueError(f"claim '{id}': {problem}")
-        budget = FAMILIES[family].budget
-        if budget is not None and sum(other.family == family for other in CLAIMS.values()) >= budget:
-            raise ValueError(f"claim '{id}': the budget of the family '{family}', {budget} claims, is spent")
-        marks: dict[str, Any] = {"compared": compared, "slow": slow, "with_partner": with_partner, "on_logs": on_logs}
-        CLAIMS[id] = Claim(id, family, kind, sentence, source, n, protocol, sound, function, dict(seeds or {}), **marks)
+        CLAIMS[id] = Claim(id, family, kind, sentence, source, n, protocol, sound, function, **more)
         return function
 
     return register

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from codi_bench.audits.ablation import CLEAN, SELF
@@ -13,17 +15,16 @@ from codi_bench.claims.open_questions.reading import NUM_READ
 from codi_bench.errors import MeasureError
 
 SOURCE = "Dynamics within latent CoT, arXiv 2602.08783 (second-hand)"
+LATENTS: dict[str, Any] = {"family": "latents", "kind": "value", "slow": True}
 
 
 @claim(
     "dyn-solved-rate",
     SOURCE,
-    family="latents",
-    kind="value",
     n=NUM_READ,
     protocol=f"right after eot behind any of 0 to k latents, {NUM_READ} problems",
     sound="nothing more: it grows by construction, whatever a latent holds; see cap-truncation",
-    slow=True,
+    **LATENTS,
 )
 def solved_rate(bench: Bench, published: Published) -> Protocols:
     """After one of the first k latents so many problems are answered rightly."""
@@ -35,12 +36,10 @@ def solved_rate(bench: Bench, published: Published) -> Protocols:
 @claim(
     "dyn-flip",
     SOURCE,
-    family="latents",
-    kind="value",
     n=NUM_ABLATED,
     protocol=f"wrong answers that change count too, {NUM_ABLATED} problems",
     sound="nothing more: the loss of accuracy is cap-ablate-one's",
-    slow=True,
+    **LATENTS,
 )
 def flips(bench: Bench, published: Published) -> Protocols:
     """Zero for one latent changes so many predictions."""

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from codi_bench.audits.ablation import CLEAN
 from codi_bench.audits.patching import SAME
-from codi_bench.claims import transplants
+from codi_bench.claims import operations, transplants
 from codi_bench.claims.ablations import NUM_ABLATED, chosen, replaced
-from codi_bench.claims.blocks import not_lost, rate, rates
-from codi_bench.claims.claim import SEED, Bench, Measured, Protocols, Published, claim
+from codi_bench.claims.blocks import not_lost, rates
+from codi_bench.claims.claim import Bench, Protocols, Published, claim
 from codi_bench.claims.open_questions import NUM_PAIRS
-from codi_bench.claims.operations import FAMILY, NUM_OPERATIONS, STORIES, Cell, nearest_mean, on_other_stories, operation_cells
+from codi_bench.claims.operations import FAMILY, NUM_OPERATIONS, STORIES, nearest_mean, operation_cells
 from codi_bench.claims.transplants import PAIR, TWINS
 
 SOURCE = "Alignment Forum, 22 Dec 2025, github.com/cywinski/codi"
+NOTHING_LOST: dict[str, Any] = {"family": "latents", "kind": "none", "sound": "the loss is surely below 5 points", "slow": True}
 
 
 @claim(
     "af-last-two-random",
     SOURCE,
-    family="latents",
-    kind="none",
     n=NUM_ABLATED,
     protocol=f"noise of equal norm, {NUM_ABLATED} problems (the number cannot be read)",
-    sound="the loss is surely below 5 points",
-    slow=True,
+    **NOTHING_LOST,
 )
 def last_two(bench: Bench, published: Published) -> Protocols:
     """Noise in the last two latents does not reduce accuracy."""
@@ -38,14 +37,11 @@ def last_two(bench: Bench, published: Published) -> Protocols:
 @claim(
     "af-same-value-patch",
     SOURCE,
-    family="latents",
-    kind="none",
     n=2 * NUM_PAIRS,
     protocol=TWINS.format(
         what="all latents of a problem with the same value, or one (there: the mean of such problems),"
     ).replace("becomes the twin's", "stays right"),
-    sound="the loss is surely below 5 points",
-    slow=True,
+    **NOTHING_LOST,
 )
 def same_value(bench: Bench, published: Published) -> Protocols:
     """The thoughts of a problem with the same value leave the answer as it is."""
@@ -69,12 +65,5 @@ def same_value(bench: Bench, published: Published) -> Protocols:
 def operation_direction(bench: Bench, published: Published) -> Protocols:
     """The difference of means tells plus from minus."""
     cells = operation_cells(bench, "+-", (-1,), {f"at_{place}": (place, 0) for place in range(bench.model.num_latents)})
-
-    def fitted(name: str, cell: Cell) -> Measured:
-        every, seed = np.arange(len(cell.x)), SEED + bench.seed
-        train, test = train_test_split(every, test_size=0.3, random_state=seed, stratify=cell.label)
-        predictions = nearest_mean(cell.x[train], cell.label[train, None], cell.x[test], 2)[:, 0]
-        return rate(name, predictions == cell.label[test])
-
-    yield [fitted(name, cell) for name, cell in cells.items()]
-    yield on_other_stories(bench, cells, nearest_mean, {}, chance=1 / 2)
+    yield operations.on_one_split(bench, cells, nearest_mean, share=0.3)
+    yield operations.on_other_stories(bench, cells, nearest_mean, {}, chance=1 / 2)

@@ -6,20 +6,15 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import pearsonr
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from codi_bench.audits.ablation import CLEAN, DROP_FLOOR, Effect, effect
-from codi_bench.claims import hits, runs
+from codi_bench.claims import hits, operations, runs
 from codi_bench.claims.ablations import NUM_ABLATED, PARITIES, chosen, replaced, sweep
 from codi_bench.claims.blocks import NO_DROP, PAIRED, corrected, drops, of_right, rate, rates
 from codi_bench.claims.claim import (
     NOTHING_MORE,
     SEED,
     Bench,
-    Measured,
     Null,
     Protocols,
     Published,
@@ -29,7 +24,7 @@ from codi_bench.claims.claim import (
     points,
     without_word,
 )
-from codi_bench.claims.operations import FAMILY, NUM_OPERATIONS, STORIES, Cell, least_squares, on_other_stories, operation_cells
+from codi_bench.claims.operations import FAMILY, NUM_OPERATIONS, STORIES, operation_cells
 from codi_bench.models.conditions import Discretised
 from codi_bench.rules.stats import newcombe_paired
 from codi_bench.rules.validity import half_effect, sound_verdict
@@ -161,15 +156,8 @@ def operation_class(bench: Bench, published: Published) -> Protocols:
     """A probe tells which of three operations comes first."""
     at = {f"at_{place}": (place, 0) for place in (1, 4) if place < bench.model.num_latents}
     cells = operation_cells(bench, "+-*", bench.model.layers, {**at, "all": None})
-
-    def fitted(name: str, cell: Cell) -> Measured:
-        every, seed = np.arange(len(cell.x)), SEED + bench.seed
-        train, test = train_test_split(every, test_size=0.2, random_state=seed, stratify=cell.label, shuffle=True)
-        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(cell.x[train], cell.label[train])
-        return rate(name, probe.predict(cell.x[test]) == cell.label[test])
-
-    yield [fitted(name, cell) for name, cell in cells.items()]
-    yield on_other_stories(bench, cells, least_squares, published, chance=1 / 3)
+    yield operations.on_one_split(bench, cells, operations.logistic, share=0.2)
+    yield operations.on_other_stories(bench, cells, operations.least_squares, published, chance=1 / 3)
 
 
 @claim(

@@ -13,20 +13,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import pearsonr
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import r2_score
-from sklearn.model_selection import KFold
+from sklearn.model_selection import KFold, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from codi_bench.audits.decoding import FEWEST
 from codi_bench.claims import runs
-from codi_bench.claims.blocks import effect_over
+from codi_bench.claims.blocks import effect_over, rate
 from codi_bench.claims.claim import SEED, Bench, Measured, Null, Published, measured, once, without_word
 from codi_bench.claims.families import budget_of
 from codi_bench.errors import MeasureError
 from codi_bench.rules.intervals import accuracy_phi
-from codi_bench.rules.stats import Estimate, bootstrap_mean, stream
+from codi_bench.rules.stats import Interval, bootstrap_mean, stream
 from codi_bench.rules.validity import ALPHA, permutation_p, sound_verdict
 
 FAMILY = "other probes"
@@ -89,6 +89,23 @@ def least_squares(x: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: 
     return np.asarray(np.argmax([weights @ (target - target.mean(0)) + target.mean(0) for target in targets], axis=0))
 
 
+def logistic(x: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: int) -> np.ndarray:
+    """The class that logistic regression on standardised columns puts first, for one labelling [n, 1]."""
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, labels[:, 0])
+    return np.asarray(probe.predict(test))[:, None]
+
+
+def on_one_split(bench: Bench, cells: Mapping[str, Cell], classify: Classifier, *, share: float) -> list[Measured]:
+    """As published: a share of the problems is held out, by a stratified split that does not know of stories."""
+    rows = []
+    for name, cell in cells.items():
+        every, seed = np.arange(len(cell.x)), SEED + bench.seed
+        train, test = train_test_split(every, test_size=share, random_state=seed, stratify=cell.label)
+        predictions = classify(cell.x[train], cell.label[train, None], cell.x[test], int(cell.label.max()) + 1)[:, 0]
+        rows.append(rate(name, predictions == cell.label[test]))
+    return rows
+
+
 def on_other_stories(
     bench: Bench, cells: Mapping[str, Cell], classify: Classifier, published: Published, *, chance: float
 ) -> list[Measured]:
@@ -101,17 +118,15 @@ def on_other_stories(
         count, majority = len(set(cell.story.tolist())), float(np.bincount(cell.label).max() / len(right))
         phi, _ = accuracy_phi(null[:, None], count)
         estimate = bootstrap_mean(right, rng=stream(SEED + bench.seed, name), groups=cell.story, phi=phi)
-        assert estimate.low is not None and estimate.high is not None
-        rate = Estimate(estimate.value, max(0.0, estimate.low), min(1.0, estimate.high))
-        assert rate.low is not None and rate.high is not None
-        gain = Estimate(rate.value - null.mean(), rate.low - null.mean(), rate.high - null.mean())
+        accuracy = Interval(estimate.value, max(0.0, estimate.low), min(1.0, estimate.high))
+        gain = Interval(*(end - null.mean() for end in (accuracy.value, accuracy.low, accuracy.high)))
         delta = effect_over(published, name, chance, GAIN_FLOOR)
         word = sound_verdict(gain, delta=delta, p={PERMUTED: p}, marginal=PERMUTED, n=count, permutations=bench.permutations)
         detail, ways = {"problems": len(right), "majority": majority}, labellings(cell)
         decidable = budget_of(FAMILY) / ways <= ALPHA
         why = {} if decidable else without_word(f"{count} stories can have their operations in {ways} ways: no p is small")
         verdict = word if decidable else None
-        rows.append(measured(name, rate, count, detail=detail | why, null=Null.of(null, p), verdict=verdict))
+        rows.append(measured(name, accuracy, count, detail=detail | why, null=Null.of(null, p), verdict=verdict))
     return rows
 
 

@@ -22,6 +22,7 @@ from codi_bench.thoughts.decoded import Decoded
 
 SOURCE = "released log, outputs/decoded_latent.txt of github.com/zhenyi4/codi, recomputed"
 LOG: dict[str, Any] = {"family": FAMILY, "n": NUM_PROBLEMS, "on_logs": True}
+SLOW = LOG | {"slow": True}
 
 
 @claim(
@@ -30,8 +31,7 @@ LOG: dict[str, Any] = {"family": FAMILY, "n": NUM_PROBLEMS, "on_logs": True}
     kind="fact",
     protocol=f"{RIGHT}counted by the integer part, and as floats",
     sound="nothing more: the log holds right answers alone",
-    slow=True,
-    **LOG,
+    **SLOW,
 )
 def count(bench: Bench, published: Published) -> Protocols:
     """So many problems are answered rightly."""
@@ -65,13 +65,7 @@ def parity(bench: Bench, published: Published) -> Protocols:
 
 
 @claim(
-    "log-table3-strict",
-    SOURCE,
-    kind="value",
-    protocol=f"{RIGHT}by the number of results before the last",
-    sound=OTHERS,
-    slow=True,
-    **LOG,
+    "log-table3-strict", SOURCE, kind="value", protocol=f"{RIGHT}by the number of results before the last", sound=OTHERS, **SLOW
 )
 def table3_strict(bench: Bench, published: Published) -> Protocols:
     """All results before the last are among the first five words, or are first, at some place."""
@@ -85,8 +79,7 @@ def table3_strict(bench: Bench, published: Published) -> Protocols:
     kind="value",
     protocol=f"{RIGHT}values counted singly; numbers that begin alike; whole numbers below 1000 alone; the last result too",
     sound=OTHERS,
-    slow=True,
-    **LOG,
+    **SLOW,
 )
 def table3_readings(bench: Bench, published: Published) -> Protocols:
     """Under other readings of the table the results are found this often."""
@@ -112,8 +105,7 @@ def single_values(decoded: Decoded) -> list[Measured]:
     kind="value",
     protocol=f"{RIGHT}one result before the last, that of a shuffled problem, first five words, any place",
     sound="the same over all pairs of problems",
-    slow=True,
-    **LOG,
+    **SLOW,
 )
 def shuffle_control(bench: Bench, published: Published) -> Protocols:
     """Another problem's value is seldom found."""
@@ -132,8 +124,7 @@ def shuffle_control(bench: Bench, published: Published) -> Protocols:
     kind="value",
     protocol=f"{RIGHT}the first word at one place, by the number of results before the last",
     sound=OTHERS,
-    slow=True,
-    **LOG,
+    **SLOW,
 )
 def slot_map(bench: Bench, published: Published) -> Protocols:
     """Results of steps stand first at even places, one after the other."""
@@ -147,8 +138,7 @@ def slot_map(bench: Bench, published: Published) -> Protocols:
     kind="value",
     protocol=f"{RIGHT}the first words, stripped",
     sound="the same, against the later place of another problem: exact McNemar, Holm in the claim times the claims of the family",
-    slow=True,
-    **LOG,
+    **SLOW,
 )
 def saturation(bench: Bench, published: Published) -> Protocols:
     """Neighbouring even places say the same, the later the more often."""
@@ -174,7 +164,7 @@ def final_answer(bench: Bench, published: Published) -> Protocols:
 def hardly(row: Measured, comparison: HitComparison, *, tests: int) -> Verdict:
     """Is the answer surely read less than 5 points more often than another problem's?"""
     upper, gain = newcombe_paired(comparison.own, comparison.other, level=1 - 0.1 / tests).high, comparison.gain
-    assert row.null is not None and row.null.p is not None and gain.low is not None and gain.high is not None
+    assert row.null is not None and row.null.p is not None
     deviates = passes(row.null.p) and gain.low > 0
     se = (gain.high - gain.low) / (2 * Z95)
     return none_stands_out([upper], margin=HIT_FLOOR, deviates=deviates, n=len(comparison.own), se=se)

@@ -15,9 +15,7 @@ from codi_bench.audits.patching import DONOR, FEWEST_PAIRS, RANDOM, SAME, Patch,
 from codi_bench.claims import runs
 from codi_bench.claims.blocks import rates
 from codi_bench.claims.claim import SEED, Bench, Measured, once
-from codi_bench.claims.families import budget_of
-from codi_bench.claims.open_questions import NUM_PAIRS, STEPS
-from codi_bench.claims.open_questions.edits import steered_row
+from codi_bench.claims.open_questions import NUM_PAIRS, STEPS, edits
 from codi_bench.errors import MeasureError
 from codi_bench.models.conditions import CLEAN, Fed
 from codi_bench.models.edits import NOISE, SELF
@@ -77,9 +75,7 @@ def follow_rates(bench: Bench, places: Places) -> list[Measured]:
 
 def follow_over_controls(bench: Bench, places: Places) -> list[Measured]:
     """The same against a donor with the same value, a random one, and noise."""
-    tests = [(transplanted(bench), part) for part in places.values()]
-    found = patching.steered(tests, budget=budget_of("latents"))
-    return [steered_row(name, rate) for name, rate in zip(places, found, strict=True)]
+    return edits.follow_rates([(name, transplanted(bench), part) for name, part in places.items()], family="latents")
 
 
 @dataclass(frozen=True, eq=False)

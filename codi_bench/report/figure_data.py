@@ -10,28 +10,20 @@ from codi_bench.report.table import REPORTED, REPORTING, number, word
 
 
 @dataclass(frozen=True)
-class NullWhisker:
-    """A null in the unit of its panel: mean and 95 % band; middle: the half of its draws around the median, where known."""
-
-    value: float
-    low: float
-    high: float
-    middle: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
 class Mark:
-    """One number in the unit of its panel, its 95 % interval, its null, and what to write beside it.
+    """One number in the unit of its panel, its 95 % interval or band, its null, and what to write beside it.
 
-    word: a verdict or a place. text: the number as it was printed, where its digits matter.
+    middle: of a null, the half of its draws around the median, where known. word: a verdict, a place or a star. text: the number
+    as it was printed, where its digits matter.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
-    band: NullWhisker | None = None
+    band: Mark | None = None
     word: str = ""
     text: str = ""
+    middle: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,30 +49,19 @@ class Panel:
     series: Sequence[Series]
     unit: str = " %"
     across: str = ""
-    band: NullWhisker | None = None
+    band: Mark | None = None
     levels: Sequence[tuple[str, float]] = ()
     empty: str = ""
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Layers x places: numbers in percent, None where there is none, and which of them carry a star."""
-
-    title: str
-    layers: Sequence[str]
-    places: Sequence[str]
-    cells: Sequence[Sequence[float | None]]
-    starred: Sequence[Sequence[bool]]
-
-
-@dataclass(frozen=True)
 class FigurePlan:
-    """A figure to be drawn by draw(figure, panels): a finding a model (none: no data), panels or grids, the height in inches."""
+    """A figure to be drawn by draw(figure, panels): a finding a model (none: no data), panels, the height in inches."""
 
     name: str
     findings: list[str]
     caption: str
-    panels: list
+    panels: list[Panel]
     draw: Callable
     height: float
 
@@ -119,15 +100,15 @@ def interval(ends: Sequence | None, scale: float, word: str = "") -> Mark | None
     return None if value is None else Mark(value, low, high, word=word)
 
 
-def band_of(row: Row, scale: float) -> NullWhisker | None:
+def band_of(row: Row, scale: float) -> Mark | None:
     """The null of a row that has a band."""
     null = row.null or {}
-    value, low, high = (scaled(null.get(end), scale) for end in ("value", "low", "high"))
-    if value is None or low is None or high is None:
+    band = interval([null.get(end) for end in ("value", "low", "high")], scale)
+    if band is None or band.low is None or band.high is None:
         return None
     draws = [scaled(x, scale) for x in null.get("quantiles") or ()]  # 0 to 100 % in steps of 5
     lower, upper = (draws[5], draws[15]) if len(draws) == 21 else (None, None)
-    return NullWhisker(value, low, high, None if lower is None or upper is None else (lower, upper))
+    return band if lower is None or upper is None else replace(band, middle=(lower, upper))
 
 
 def percent(value: Number | None) -> str:
@@ -169,19 +150,13 @@ def one_each(points: Sequence[tuple[str, int, Mark]], hollow: bool = False) -> t
     return [place for place, _, _ in points], series
 
 
-def described(panel: Panel | Grid) -> str:
-    """Every number of a panel or grid as text."""
-    if isinstance(panel, Grid):
-        texts = [
-            f"layer {layer}: {', '.join(map(_cell, panel.places, line, stars))}"
-            for layer, line, stars in zip(panel.layers, panel.cells, panel.starred, strict=True)
-        ]
-    else:
-        texts = [f"{place}: {text}" for at, place in enumerate(panel.places) if (text := _at_place(panel, at))]
-        texts += [f"{label} {number_text(value, panel.unit)}" for label, value in panel.levels]
-        texts += [f"permuted labels {_band(panel.band, panel.unit)}"] if panel.band else []
-        texts += [panel.empty] if panel.empty else []
-    head = ", ".join(filter(None, [panel.title, panel.axis if isinstance(panel, Panel) else "accuracy"]))
+def described(panel: Panel) -> str:
+    """Every number of a panel as text."""
+    texts = [f"{place}: {text}" for at, place in enumerate(panel.places) if (text := _at_place(panel, at))]
+    texts += [f"{label} {number_text(value, panel.unit)}" for label, value in panel.levels]
+    texts += [f"permuted labels {_band(panel.band, panel.unit)}"] if panel.band else []
+    texts += [panel.empty] if panel.empty else []
+    head = ", ".join(filter(None, [panel.title, panel.axis]))
     return " ".join(f"{head}{': ' if texts else ''}{'; '.join(texts)}.".split())
 
 
@@ -199,9 +174,6 @@ def _number(mark: Mark, unit: str) -> str:
     return f"{text} {mark.word}".rstrip()
 
 
-def _band(band: NullWhisker, unit: str) -> str:
-    return f"{number_text(band.value, unit)}, 95 % of the draws {number_text(band.low, unit)} to {number_text(band.high, unit)}"
-
-
-def _cell(place: str, cell: float | None, star: bool) -> str:
-    return f"{place} {'not measured' if cell is None else f'{cell:.1f} %'}{' ★' if star else ''}"
+def _band(band: Mark, unit: str) -> str:
+    low, high = (number_text(end, unit) for end in (band.low, band.high) if end is not None)
+    return f"{number_text(band.value, unit)}, 95 % of the draws {low} to {high}"

@@ -13,7 +13,6 @@ from codi_bench.report import plots
 from codi_bench.report.audit import ALPHA, HEADLINE
 from codi_bench.report.figure_data import (
     FigurePlan,
-    Grid,
     Mark,
     Panel,
     Series,
@@ -58,43 +57,48 @@ def headline(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> F
 
 def cells(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan:
     """Accuracy of every cell, as the study measured it beside held out."""
-    grids, findings, any_tests = [], [], False
+    panels: list[Panel] = []
+    findings, any_tests = [], False
     for model in models:
         study, sound = (measured.get((HEADLINE[0], model, HEADLINE[1], protocol)) for protocol in (REPORTED, SOUND))
         # either row names layers and positions, older results only the sound one
         names = {**(study.detail if study else {}), **(sound.detail if sound else {})}
         pair = [_grid(f"{model}, in-sample", study, names), _grid(f"{model}, held out", sound, names)]
-        if not any(cell is not None for grid in pair for line in grid.cells for cell in line):
+        if not any(mark for panel in pair for series in panel.series for mark in series.marks):
             continue
-        grids += pair
+        panels += pair
         parts = [f"{percent(row.measured)} {label}" for row, label in ((study, "in-sample"), (sound, "held out")) if row]
         finding = f"{model}: probes read {', '.join(parts)}"
         if sound and _tests(sound):
-            any_tests = True
-            finding += f"; {sum(map(sum, pair[1].starred))} of {sum(map(len, pair[1].cells))} cells pass both corrected tests"
+            any_tests, marks = True, [mark for series in pair[1].series for mark in series.marks]
+            finding += f"; {sum(bool(mark and mark.word) for mark in marks)} of {len(marks)} cells pass both corrected tests"
         findings.append(finding)
     note = STAR if any_tests else NO_STAR
     caption = (
         "Probe accuracy in percent by layer and latent position, one colour scale for all. Left: as the study measured, fitted "
         f"and scored on the same problems. Right: held out. {note}."
     )
-    height = 0.85 + sum(0.5 + 0.27 * max(2, *(len(grid.cells) for grid in grids[i : i + 2])) for i in range(0, len(grids), 2))
-    return FigurePlan("probe-accuracy", findings, caption, grids, partial(plots.heatmaps, note=note), height)
+    rows = [max(2, *(len(panel.series) for panel in panels[i : i + 2])) for i in range(0, len(panels), 2)]
+    height = 0.85 + sum(0.5 + 0.27 * count for count in rows)
+    return FigurePlan("probe-accuracy", findings, caption, panels, partial(plots.heatmaps, note=note), height)
 
 
-def _grid(title: str, row: Row | None, names: Mapping) -> Grid:
-    """The cells of a row in percent; where they are not named, they are counted."""
-    lines = [[scaled(cell, 100) for cell in line] for line in (row.detail.get("grid") if row else None) or []]
+def _grid(title: str, row: Row | None, names: Mapping) -> Panel:
+    """The cells of a row in percent, a series a layer; where they are not named, they are counted."""
+    lines = (row.detail.get("grid") if row else None) or []
     if row is None or not lines:
-        return Grid(f"{title}: not in these results", [], [], [], [])
+        return Panel(f"{title}: not in these results", "accuracy", [], [])
     width = max(map(len, lines))
-    lines = [line + [None] * (width - len(line)) for line in lines]
     layers, places = names.get("layers") or [], names.get("latent_pos") or []
     layers = layers if len(layers) == len(lines) else [f"#{i}" for i in range(1, len(lines) + 1)]
     places = places if len(places) == width else [f"#{i}" for i in range(1, width + 1)]
     tests = _tests(row) if row.protocol == SOUND else []
-    starred = [[bool(tests) and all(_passes(test, y, x) for test in tests) for x in range(width)] for y in range(len(lines))]
-    return Grid(title + (f" (n = {row.n})" if row.n else ""), [*map(str, layers)], [*map(str, places)], lines, starred)
+    series = []
+    for y, (layer, line) in enumerate(zip(layers, lines, strict=True)):
+        stars = ["★" if tests and all(_passes(test, y, x) for test in tests) else "" for x in range(width)]
+        marks = [interval([cell], 100, star) for cell, star in zip([*line, *[None] * (width - len(line))], stars, strict=True)]
+        series.append(Series(f"layer {layer}", marks))
+    return Panel(title + (f" (n = {row.n})" if row.n else ""), "accuracy", [*map(str, places)], series)
 
 
 def _tests(row: Row) -> list:

@@ -83,13 +83,8 @@ def _draw(plan: FigurePlan) -> Figure:
 
 
 def _wrap(finding: str) -> list[str]:
-    """Lines of a title, broken between its parts where that is enough, and never before a unit."""
-    lines = [""]
-    for part in re.sub(r" (?=[%(])", HARD, finding).split("; "):
-        longer = f"{lines[-1]}; {part}" if lines[-1] else part
-        lines = [*lines[:-1], longer] if len(longer) <= LETTERS else [*lines[:-1], f"{lines[-1]};", part]
-    pieces = [piece for line in lines if line.strip("; ") for piece in textwrap.wrap(line, LETTERS)]
-    return pieces[:1] + [4 * HARD + line for line in pieces[1:]]
+    """Lines of a title, broken before no unit."""
+    return textwrap.wrap(re.sub(r" (?=[%(])", HARD, finding), LETTERS, subsequent_indent=4 * HARD)
 
 
 def sae(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan:
@@ -177,7 +172,7 @@ def steps(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Figu
     """Task accuracy by the number of steps that a problem takes."""
     marks_by_model: dict[str, dict[int, Mark]] = {}
     findings: list[str] = []
-    constants: dict[float, list[str]] = {}
+    levels = []
     for model in models:
         row = measured.get(("task-accuracy", model, "accuracy", SOUND))
         by_steps = (row.detail.get("by_steps") if row else None) or {}
@@ -190,13 +185,9 @@ def steps(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Figu
         constant = "" if null is None else f", best constant answer {percent(row.null)}"
         findings.append(f"{model}, by steps: {', '.join(ends)}; overall {percent(row.measured)}{constant}: {verdict(row)}")
         if null is not None:
-            constants.setdefault(100 * null, []).append(model)
+            levels.append((f"best constant answer, {model}", 100 * null))
     counts = sorted({count for marks in marks_by_model.values() for count in marks})
     series = [Series(model, [marks.get(count) for count in counts]) for model, marks in marks_by_model.items()]
-    suffixes = {
-        value: "" if len(names) == len(marks_by_model) else f", {' and '.join(names)}" for value, names in constants.items()
-    }
-    levels = [(f"best constant answer{suffix}", value) for value, suffix in suffixes.items()]
     panels = [Panel("", "accuracy, %", [*map(str, counts)], series, across="steps of the problem", levels=levels)]
     caption = "Share of problems answered right, by the number of steps that a problem takes, with 95 % intervals."
     return FigurePlan("task-accuracy-by-steps", findings, caption, panels, plots.curves, 2.6)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Any
 
-from codi_bench.report.figure_data import Grid, Mark, NullWhisker, Panel, Series, number_text
+from codi_bench.report.figure_data import Mark, Panel, Series, number_text
 
 WIDTH, DPI = 7.0, 160  # inches, the text width of a page; 8 pt is the smallest letter
 INK, BAND, MIDDLE = "#222222", "#DEDEDE", "#B4B4B4"
@@ -144,30 +144,28 @@ def curves(figure, panels: Sequence[Panel], columns: int = 1) -> None:
     _legend(figure)
 
 
-def heatmaps(figure, grids: Sequence[Grid], note: str) -> None:
-    """Two grids a row on one colour scale, every cell with its number; the note says what a star means."""
-    numbers = [cell for grid in grids for line in grid.cells for cell in line if cell is not None]
+def heatmaps(figure, panels: Sequence[Panel], note: str) -> None:
+    """Two panels a row on one colour scale, a series a line of cells, every cell with its number; note: about their words."""
+    numbers = [mark.value for panel in panels for series in panel.series for mark in series.marks if mark]
     low, high = min(numbers) // 5 * 5, max(-(-max(numbers) // 5) * 5, min(numbers) // 5 * 5 + 5)
-    all_axes = figure.subplots(-(-len(grids) // 2), 2, squeeze=False)
-    for i, (axes, grid) in enumerate(zip(all_axes.flat, grids, strict=True)):
-        axes.set_title(textwrap.fill(grid.title, 42))
-        if not grid.cells:
+    all_axes = figure.subplots(-(-len(panels) // 2), 2, squeeze=False)
+    for i, (axes, panel) in enumerate(zip(all_axes.flat, panels, strict=True)):
+        axes.set_title(textwrap.fill(panel.title, 42))
+        if not panel.series:
             axes.set_axis_off()
             continue
-        cells = [[float("nan") if cell is None else cell for cell in line] for line in grid.cells]
+        cells = [[mark.value if mark else float("nan") for mark in series.marks] for series in panel.series]
         image = axes.imshow(cells, cmap="cividis", vmin=low, vmax=high, aspect="auto")
-        axes.set_xticks(range(len(grid.places)), grid.places)
-        axes.set_yticks(range(len(grid.layers)), grid.layers)
+        axes.set_xticks(range(len(panel.places)), panel.places)
+        axes.set_yticks(range(len(panel.series)), [series.label.removeprefix("layer ") for series in panel.series])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        axes.set_ylabel("layer" if i % 2 == 0 else "")
-        axes.set_xlabel("latent position" if i >= len(grids) - 2 else "")
-        for y, line in enumerate(grid.cells):
-            for x, cell in enumerate(line):
-                colour = "white" if cell is not None and cell < low + 0.48 * (high - low) else "black"
-                axes.text(x, y, "–" if cell is None else f"{cell:.1f}", ha="center", va="center", color=colour)
-                if grid.starred[y][x]:
-                    axes.text(x + 0.47, y - 0.46, "★", ha="right", va="top", color=colour)
+        axes.set(ylabel="layer" if i % 2 == 0 else "", xlabel="latent position" if i >= len(panels) - 2 else "")
+        for y, series in enumerate(panel.series):
+            for x, mark in enumerate(series.marks):
+                colour = "white" if mark and mark.value < low + 0.48 * (high - low) else "black"
+                axes.text(x, y, f"{mark.value:.1f}" if mark else "–", ha="center", va="center", color=colour)
+                axes.text(x + 0.47, y - 0.46, mark.word if mark else "", ha="right", va="top", color=colour)
     figure.colorbar(image, ax=all_axes, label="accuracy, %", shrink=0.8, aspect=30, pad=0.02).outline.set_visible(False)
     figure.supxlabel(note, fontsize=8, x=0.01, ha="left")
 
@@ -201,10 +199,11 @@ def _marker(j: int, hollow: bool) -> dict:
     return {**face, "markeredgecolor": INK, "linestyle": "none"}
 
 
-def _band(axes, band: NullWhisker, y: float, height: float) -> None:
+def _band(axes, band: Mark, y: float, height: float) -> None:
     """A null behind its number: the band, darker where the middle half of the draws lie, and its mean."""
     bottom, top = y - height / 2, y + height / 2
     box = {"facecolor": BAND, "edgecolor": MIDDLE, "linewidth": 0.6, "zorder": 1, "label": "permuted labels: 95 % of the draws"}
+    assert band.low is not None and band.high is not None  # else it is no band
     axes.broken_barh([(band.low, band.high - band.low)], (bottom, height), **box)
     if band.middle:
         box = {"facecolor": MIDDLE, "zorder": 1.5, "label": "their middle half"}
@@ -228,13 +227,7 @@ def _legend(figure) -> None:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     if handles:
-        ncols = next((count for count in (6, 4, 3, 2) if _letters(list(handles), count) <= LETTERS), 1)
+        ncols = max(1, LETTERS // (max(map(len, handles)) + 8))
         figure.legend(
             handles.values(), handles.keys(), loc="outside lower left", ncols=ncols, handlelength=2.2, columnspacing=1.5
         )
-
-
-def _letters(labels: Sequence[str], columns: int) -> int:
-    """How many letters wide a legend of so many columns is, with handles and gaps."""
-    per_column = -(-len(labels) // columns)
-    return sum(max(map(len, labels[i : i + per_column])) + 8 for i in range(0, len(labels), per_column))

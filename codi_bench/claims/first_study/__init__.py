@@ -6,8 +6,11 @@ latents 0..4; a sixth latent was never fed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from codi_bench.claims import runs
-from codi_bench.claims.claim import Bench
+from codi_bench.claims.claim import Bench, Protocols, measured, without_word
 from codi_bench.claims.runs import Captured
 from codi_bench.models.edits import BOT
 
@@ -16,7 +19,7 @@ GPT2, LLAMA = "gpt2", "llama-3.2-1b"  # the two models of the study, whose sente
 NO_INTERVAL = "extremes and spreads over cells have no honest interval"
 NO_BOUND = "an extreme over cells has no honest interval; its null band is printed"
 SAME = "the same count"
-FACT = "a fact has no null"
+FACT = without_word("a fact has no null")
 
 
 def places(bench: Bench) -> tuple[int | str, ...]:
@@ -38,3 +41,10 @@ def by_sentence(bench: Bench, metric: str) -> dict[str, str]:
 def script(bench: Bench) -> str:
     """Whose script the reported protocol follows: that of the model it stands beside, else GPT-2's."""
     return bench.model.entry.beside or GPT2
+
+
+def counts(facts: Mapping[str, float]) -> Protocols:
+    """What is counted, which is the same under every protocol."""
+    rows = [measured(metric, value, 1, "count") for metric, value in facts.items()]
+    yield rows
+    yield [replace(row, detail=FACT) for row in rows]

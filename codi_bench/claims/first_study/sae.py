@@ -26,7 +26,7 @@ from codi_bench.claims.claim import (
     without_word,
 )
 from codi_bench.claims.families import FAMILIES
-from codi_bench.claims.first_study import FACT, GPT2, LLAMA, SAME, SOURCE, captured, places, script
+from codi_bench.claims.first_study import GPT2, LLAMA, SAME, SOURCE, captured, counts, places, script
 from codi_bench.claims.first_study.probes import against
 from codi_bench.claims.first_study.task import ACCURACY_FLOOR
 from codi_bench.measures import ErrorPrediction, SaeQuality, predict_errors, sae_quality, train_relu_sae
@@ -265,7 +265,7 @@ def quality(bench: Bench, published: Published) -> Protocols:
     word = sound_verdict(gain, delta=ACCURACY_FLOOR, p={pca: 0.0 if gain.low > 0 else 1.0}, marginal=pca, n=audit.n)
     without_p = replace(word, why=word.why.replace(f", p = 0 ({pca})", "").replace(f", p = 1 ({pca})", ""))
     detail = {"null": f"PCA with {held.pca_components} components", "topk": summary(audit.topk_quality)}
-    detail["no_interval"] = "the interval is of the difference to the PCA"
+    detail |= {"no_interval": "the interval is of the difference to the PCA"}
     null = Null(held.pca_explained_variance)
     yield [
         measured("explained_variance", held.explained_variance, audit.n, detail=detail, null=null, verdict=without_p),
@@ -281,10 +281,7 @@ def summary(held: HeldoutQuality) -> dict[str, float]:
 @claim("sae-width", f"{SOURCE}, §2", family=FAMILY, kind="fact", n=1, protocol=PROTOCOL, sound=SAME)
 def sae_width(bench: Bench, published: Published) -> Protocols:
     """The SAE has this many features from this many inputs."""
-    counts = {"features": as_published(bench).features, "inputs": bench.model.width}
-    rows = [measured(metric, value, 1, "count") for metric, value in counts.items()]
-    yield rows
-    yield [replace(row, detail=without_word(FACT)) for row in rows]
+    yield from counts({"features": as_published(bench).features, "inputs": bench.model.width})
 
 
 SEEDS_TRIED = range(5)  # of the splits, and of the SAEs on each

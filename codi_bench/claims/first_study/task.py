@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from codi_bench.claims import runs
 from codi_bench.claims.blocks import constant, effect_over, rate
-from codi_bench.claims.claim import Bench, Measured, Null, Protocols, Published, claim, ends, measured, without_word
-from codi_bench.claims.first_study import FACT, SAME, SOURCE, captured
+from codi_bench.claims.claim import Bench, Measured, Null, Protocols, Published, claim, ends
+from codi_bench.claims.first_study import SAME, SOURCE, captured, counts
 from codi_bench.claims.runs import NUM_PROBLEMS, Captured
 from codi_bench.problems import score
 from codi_bench.rules.stats import mcnemar_exact, newcombe_paired, wilson
@@ -65,7 +63,5 @@ def by_steps(capture: Captured) -> dict[str, list[float | None]]:
 @claim("size", f"{SOURCE}, §4", family="size", kind="fact", n=1, protocol="counted, the backbone alone", sound=SAME)
 def size(bench: Bench, published: Published) -> Protocols:
     """LLaMA has about eight times the parameters."""
-    facts = {"parameters": bench.model.num_parameters, "layers": bench.model.num_layers, "width": bench.model.width}
-    rows = [measured(metric, value, 1, "count") for metric, value in facts.items()]
-    yield rows
-    yield [replace(row, detail=without_word(FACT)) for row in rows]
+    model = bench.model
+    yield from counts({"parameters": model.num_parameters, "layers": model.num_layers, "width": model.width})

@@ -39,10 +39,10 @@ def each_place(bench: Bench) -> list[Test]:
 
 
 def follow_rates(
-    tests: Sequence[Test], *, keys_only: bool = False, detail: dict[str, dict[str, Any]] | None = None
+    tests: Sequence[Test], *, family: str = FAMILY, keys_only: bool = False, detail: dict[str, dict[str, Any]] | None = None
 ) -> list[Measured]:
-    """A row a test: steps and sets of places are corrected together."""
-    budget = budget_of(FAMILY)
+    """A row a test, over its controls: steps and sets of places are corrected together."""
+    budget = budget_of(family)
     found = patching.steered([(pairs, places) for _, pairs, places in tests], keys_only=keys_only, budget=budget)
     return [steered_row(name, rate, **(detail or {}).get(name, {})) for (name, *_), rate in zip(tests, found, strict=True)]
 
