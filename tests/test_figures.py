@@ -111,7 +111,7 @@ TITLES = {
 }
 NUMBERS = {
     "headline": ["GPT-2, published: 92.06 % not measured here", "97.61 %", "88.7 % [85.1, 91.9]", "69.7 % to 92.2 %"],
-    "probe-accuracy": ["bot: layer 4 77.0 % ★, layer 8 75.0 %; 0: layer 4 79.0 %.", "layer #1 100.0 %"],
+    "probe-accuracy": ["bot: layer 4 77.0 % ★, layer 8 75.0 %; 0: layer 4 79.0 %.", "0: layer 4 100.0 %"],
     "spread": ["mini, sampling error: 1.4 points", "8.0 points to 16.3 points"],
     "sae-error-prediction": ["raw activations: 78.0 % [72.0, 83.0]", "0.85 [0.79, 0.90]", "64.0 % to 68.0 %"],
     "ablation": ["mean 19.3 points [14.3, 24.2]", "mean direct 19.0 points", "(n = 100) 11.0 points [2.9, 18.7]"],

@@ -13,7 +13,7 @@ from tabulate import LATEX_ESCAPE_RULES, tabulate
 from codi_bench.records.results import Row, finite
 from codi_bench.report import takeaways
 from codi_bench.report.contents import Report
-from codi_bench.report.table import CAME_OUT_LEGEND, LEGEND, REPORTED, SOUND, WORDS_LEGEND, Cell, Column, Table, metric_order
+from codi_bench.report.table import CAME_OUT_LEGEND, LEGEND, WORDS_LEGEND, Cell, Column, Table, labels, metric_order, nested
 
 COLUMNS = (
     *("claim", "family", "model", "metric", "protocol", "status", "unit", "n"),
@@ -110,11 +110,12 @@ def flat(row: Row) -> dict[str, Any]:
     record = {name: getattr(row, name) for name in ("claim", "model", "metric", "protocol", "status", "unit", "n")}
     for name in ("measured", "reported", "recorded", "null"):
         value = getattr(row, name) or {}
-        for key, x in ((name, value.get("value")), (f"{name}_low", value.get("low")), (f"{name}_high", value.get("high"))):
-            record[key] = x if finite(x) is not None else None
-    cell, p = row.cell or {}, (row.null or {}).get("p")
+        for end in ("", "_low", "_high"):
+            x = value.get(end[1:] or "value")
+            record[name + end] = x if finite(x) is not None else None
+    cell = row.cell or {}
     latent = cell.get("latent_pos")
-    record |= {"null_p": p if finite(p) is not None else None, "layer": cell.get("layer")}
+    record |= {"null_p": finite((row.null or {}).get("p")), "layer": cell.get("layer")}
     record |= {"latent_pos": None if latent is None else str(latent), "decide": row.detail.get("decide")}
     words = {name: getattr(row, name) for name in ("validity", "reproduction", "regression")}
     return record | words | {"fragile": bool(row.detail.get("fragile")), "reason": row.reason}
@@ -150,18 +151,13 @@ def latex(report: Report) -> str:
 def _latex_grid(table: Table) -> str:
     """The columns that hold anything, under a line for each claim with its family."""
     columns = [column for column in table.columns[2:] if any(line[column.head].text for line in table.lines)]
-    body: list[list[str]] = []
-    groups, metric = None, ""
-    for line in table.lines:
-        if line.groups != groups:
-            body.append([": ".join(line.groups)])
-            groups, metric = line.groups, ""
-        name, protocol = line["metric"].text, line["protocol"].text
-        words = [name] * (name != metric) + ["soundly" if protocol == SOUND else protocol] * (protocol != REPORTED)
-        cells = [column.joint.join(filter(None, [line[column.head].text, line[column.head].note])) for column in columns]
-        body.append([INDENT * (1 + (name == metric)) + ", ".join(words), *cells])
-        metric = name
-    body = [[_ascii(text) for text in line] + [""] * (1 + len(columns) - len(line)) for line in body]
+    lines, body = nested(table.lines), []
+    for line, label in zip(lines, labels(lines), strict=True):
+        depth = (len(label) - len(label.lstrip())) // 2
+        name = INDENT * depth + label.lstrip() if line.cells else ": ".join(line.groups)
+        cells = (line[column.head] for column in columns)
+        body.append([name, *(column.joint.join(filter(None, [cell.text, cell.note])) for column, cell in zip(columns, cells))])
+    body = [[_ascii(text) for text in line] for line in body]
     sides = ["left", *(column.side for column in columns)]
     heads = ["claim, metric", *(column.head for column in columns)]
     text = tabulate(body, heads, "latex_booktabs", disable_numparse=True, colalign=sides if body else None)

@@ -78,8 +78,8 @@ def cells(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> Figu
         "Probe accuracy in percent by layer and latent position, one colour scale for all. Left: as the study measured, fitted "
         f"and scored on the same problems. Right: held out. {note}."
     )
-    rows = [max(2, *(len(panel.series) for panel in panels[i : i + 2])) for i in range(0, len(panels), 2)]
-    height = 0.85 + sum(0.5 + 0.27 * count for count in rows)
+    lines = [max(2, *(len(panel.series) for panel in panels[i : i + 2])) for i in range(0, len(panels), 2)]
+    height = 0.85 + sum(0.5 + 0.27 * count for count in lines)
     return FigurePlan("probe-accuracy", findings, caption, panels, partial(plots.heatmaps, note=note), height)
 
 

@@ -21,7 +21,7 @@ from codi_bench.report.contents import Report, report_of
 from codi_bench.report.export import csv_text, latex, markdown
 from codi_bench.report.figures import figures, write_figures
 from codi_bench.report.page import page
-from codi_bench.report.table import CAME_OUT_LEGEND, LEGEND, REPORTED, SOUND, SYMBOLS, WORDS_LEGEND, Table, TableLine
+from codi_bench.report.table import CAME_OUT_LEGEND, LEGEND, SOUND, SYMBOLS, WORDS_LEGEND, Table, TableLine, labels, nested
 from codi_bench.store.files import write_text
 
 WIDTH = 100
@@ -112,9 +112,7 @@ def _print_report(console: Console, report: Report) -> None:
 
 def _print_table(console: Console, table: Table) -> None:
     """A grid for each widest group (a family), all with the same columns, under its name and its notes."""
-    lines: list[TableLine] = []
-    for groups, group in groupby(table.lines, key=lambda line: line.groups):  # each claim has a line of its own
-        lines += [TableLine(groups, {}), *group]
+    lines = nested(table.lines)
     columns = _columns(table, lines)
     width = sum(column.width for column in columns) + len(columns) - 1
     console.print()
@@ -147,9 +145,9 @@ def _columns(table: Table, lines: list[TableLine]) -> list[TerminalColumn]:
 
 def _columns_at(step: int, table: Table, lines: list[TableLine]) -> list[TerminalColumn]:
     """Step 1 writes 'soundly' under names, then BREAKS."""
-    labels = _labels(lines, broken=step >= 1)
-    markup = [escape(text) if line.cells else f"[bold]{escape(text)}[/]" for text, line in zip(labels, lines, strict=True)]
-    columns = [_column(f"{table.title}\nclaim, metric", labels, markup, "left")]
+    names = labels(lines, max(len(line["metric"].text) for line in lines) if step else None)
+    markup = [escape(text) if line.cells else f"[bold]{escape(text)}[/]" for text, line in zip(names, lines, strict=True)]
+    columns = [_column(f"{table.title}\nclaim, metric", names, markup, "left")]
     for column in table.columns[2:]:
         name = column.head
         texts = [_cell(step, name, line) for line in lines]
@@ -176,22 +174,6 @@ def _cell(step: int, head: str, line: TableLine) -> str:
         return text.partition(" [")[0]
     text = text.replace(" [", "\n[") if step >= BREAKS.get(head, step + 1) else text
     return text if head == "null" else "\n".join(filter(None, [text, cell.note]))
-
-
-def _labels(lines: list[TableLine], *, broken: bool) -> list[str]:
-    """A claim's name, and under it its metrics; broken: of what exists soundly alone, the long ones say so under their names."""
-    width = max(len(line["metric"].text) for line in lines) if broken else WIDTH
-    labels, previous = [], ""
-    for line in lines:
-        metric, protocol = line["metric"].text, line["protocol"].text
-        label = f"  {metric}" if metric else line.groups[-1]
-        if protocol not in ("", REPORTED):
-            name = "soundly" if protocol == SOUND else protocol
-            gap = " " if len(f"{metric}, {name}") <= width else "\n    "
-            label = f"    {name}" if metric == previous else f"{label},{gap}{name}"
-        labels.append(label)
-        previous = metric
-    return labels
 
 
 def _colour(text: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Literal, TypeGuard
 
 from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Number, Row, finite
@@ -177,21 +178,47 @@ def shown_unit(row: Row) -> str:
 
 def _label(row: Row, environment: dict) -> str:
     """The metric's name; `mean_L<l>` of models with other depths share a line by the rank of the layer among the probed ones."""
-    if not row.metric.startswith("mean_L"):
+    layer, layers = _layer(row.metric), (environment.get("layers") or {}).get(row.model, [])
+    if layer not in layers:  # or reported for the registered model, while another lies under its name
         return row.metric
-    layers = (environment.get("layers") or {}).get(row.model, [])
-    if not row.metric[6:].isdecimal() or int(row.metric[6:]) not in layers:
-        return row.metric  # reported for the registered model, while another lies under its name
-    return f"mean, layer {layers.index(int(row.metric[6:])) + 1}/{len(layers)}"
+    return f"mean, layer {layers.index(layer) + 1}/{len(layers)}"
+
+
+def _layer(metric: str) -> int | None:
+    """Of `mean_L<l>`."""
+    number = metric.removeprefix("mean_L")
+    return int(number) if number != metric and number.isdecimal() else None
 
 
 def metric_order(row: Row) -> tuple[int, int, str]:
     """Where a metric stands within its claim: the known ones first, layers by depth."""
-    return (
-        ORDER.index(row.metric) if row.metric in ORDER else len(ORDER),
-        int(row.metric[6:]) if row.metric.startswith("mean_L") and row.metric[6:].isdecimal() else 0,
-        row.metric,
-    )
+    return (ORDER.index(row.metric) if row.metric in ORDER else len(ORDER), _layer(row.metric) or 0, row.metric)
+
+
+def nested(lines: Sequence[TableLine]) -> list[TableLine]:
+    """The lines of a table, those of each claim under one of its own, which has no cells."""
+    nested_lines: list[TableLine] = []
+    for groups, group in groupby(lines, key=lambda line: line.groups):
+        nested_lines += [TableLine(groups, {}), *group]
+    return nested_lines
+
+
+def labels(lines: Sequence[TableLine], width: int | None = None) -> list[str]:
+    """A claim's name, and indented under it its metrics: as the study measured it a metric has its name alone.
+
+    width: a metric that exists soundly alone says so under its name where that is wider.
+    """
+    texts, previous = [], ""
+    for line in lines:
+        metric, protocol = line["metric"].text, line["protocol"].text
+        label = f"  {metric}" if metric else line.groups[-1]
+        if protocol not in ("", REPORTED):
+            name = "soundly" if protocol == SOUND else protocol
+            gap = "\n    " if width is not None and len(f"{metric}, {name}") > width else " "
+            label = f"    {name}" if metric == previous else f"{label},{gap}{name}"
+        texts.append(label)
+        previous = metric
+    return texts
 
 
 # --- numbers as text -------------------------------------------------------------------------------------------------
