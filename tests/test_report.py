@@ -336,25 +336,25 @@ def test_words_are_listed_by_claim_and_by_metric_where_they_differ():
 def test_the_headline_numbers_stand_beside_the_noise():
     noise = {"text": "On pure noise of that shape the study's protocol reads 84-100 %."}
     first = audit(printed(), printed("llama-3.2-1b", 0.9761), PROBES, HELD_OUT, noise=noise).splitlines()[0]
-    assert "numbers are 92.06 % (GPT-2) and 97.61 % (LLaMA-1B), mean probe accuracy." in first
+    assert "mean probe accuracy: 92.06 % (GPT-2) and 97.61 % (LLaMA-1B)." in first
     assert "scored on the same 100" in first and noise["text"] in first
-    assert "GPT-2 and LLaMA-1B were not measured here: no word is given to these numbers." in first
+    assert "Not measured here, so without a word: GPT-2 and LLaMA-1B." in first
     assert first.endswith("What follows is about the models that it names.")
 
 
 def test_the_headline_says_only_what_is_there():
     alone = audit(printed())
     assert "noise" not in alone and "What follows" not in alone
-    assert "number is 92.06 % (GPT-2), mean" in alone and "GPT-2 was not measured here" in alone
+    assert "accuracy: 92.06 % (GPT-2)." in alone and "without a word: GPT-2." in alone
     measured = replace(PROBES, model="gpt2", reported=value(0.9206))
-    assert "not measured here" not in audit(measured)
-    assert "LLaMA-1B was not measured here: no word is given to that number" in audit(measured, printed("llama-3.2-1b", 0.9761))
+    assert "ot measured here" not in audit(measured)
+    assert "without a word: LLaMA-1B." in audit(measured, printed("llama-3.2-1b", 0.9761))
     assert "headline" not in audit(PROBES, HELD_OUT)
     assert audit(noise={"text": "Noise reads 90 %."}) == "Noise reads 90 %."
 
 
 def test_the_expected_number_of_false_supported_comes_from_the_families():
-    line = "Expected number of false SUPPORTED: 0.025 × 12 families = 0.3; SUPPORTED stands on 1 sound row."
+    line = "Expected number of false SUPPORTED: 0.025 × 12 families = 0.3; sound rows with SUPPORTED: 1."
     rows = [PROBES, HELD_OUT, replace(HELD_OUT, metric="auc", validity="SUPPORTED")]
     assert line in audit(*rows, families=12)
     assert "Expected" not in audit(*rows) and "Expected" not in audit(row(), families=12)
@@ -470,5 +470,5 @@ def test_what_was_not_measured_gives_no_takeaway_but_is_named():
     page = markdown([printed()])
     assert page.index("## Key takeaways") < page.index("## Nothing was measured")
     assert "### What holds\n\n- Nothing, in these results." in page
-    assert "GPT-2 and LLaMA-1B, which the study is about, were not measured" in page
-    assert "LLaMA-1B, which the study is about, was not measured" in markdown([row(model="gpt2")])
+    assert "nothing is said about them: GPT-2 and LLaMA-1B." in page
+    assert "nothing is said about them: LLaMA-1B." in markdown([row(model="gpt2")])

@@ -28,36 +28,28 @@ def says(rows: Sequence[Row], environment: dict, *, listed: bool = True) -> list
     families = environment.get("families")
     if families and any(row.validity for row in rows):
         count = sum(row.validity == "SUPPORTED" for row in rows if row.protocol == SOUND)
-        sentences.append(
-            f"Expected number of false SUPPORTED: {ALPHA} × {families} families = {ALPHA * families:.2g}; "
-            f"SUPPORTED stands on {count} sound row{'' if count == 1 else 's'}."
-        )
+        expected = f"{ALPHA} × {families} families = {ALPHA * families:.2g}"
+        sentences.append(f"Expected number of false SUPPORTED: {expected}; sound rows with SUPPORTED: {count}.")
     return sentences
 
 
 def headline(rows: dict[tuple[str, str], Row], environment: dict, *, others: bool) -> list[str]:
     """The numbers that the study opens with, the protocol behind them, what noise gives under it, and whether they got a word."""
     by_model = {model: row for model in REPORTING if (row := rows.get((model, REPORTED))) and row.reported}
-    noise = (environment.get("noise") or {}).get("text")
+    noise = (environment.get("noise") or {}).get("text") or ""
     if not by_model:
         return [noise] if noise else []
     numbers = [f"{_study_percent(row.reported)} ({REPORTING[model]})" for model, row in by_model.items()]
-    plural = len(by_model) > 1
-    text = f"The study's headline number{'s are' if plural else ' is'} {' and '.join(numbers)}, mean probe accuracy"
+    absent = [REPORTING[model] for model, row in by_model.items() if row.status != OK]
     protocol = (environment.get("claims") or {}).get(HEADLINE[0], {}).get("protocol")
-    sentences = [f"{text}." + (f" Its protocol: {protocol}." if protocol else "")]
-    if noise:
-        sentences.append(noise)
-    names = [REPORTING[model] for model, row in by_model.items() if row.status != OK]
-    if names:
-        many = len(names) > 1
-        sentences.append(
-            f"{' and '.join(names)} {'were' if many else 'was'} not measured here: "
-            f"no word is given to {'these numbers' if many else 'that number'}."
-        )
-        if others:
-            sentences.append("What follows is about the models that it names.")
-    return [" ".join(sentences)]
+    sentences = [
+        f"The study's headline numbers, mean probe accuracy: {' and '.join(numbers)}.",
+        f"Its protocol: {protocol}." if protocol else "",
+        noise,
+        f"Not measured here, so without a word: {' and '.join(absent)}." if absent else "",
+        "What follows is about the models that it names." if absent and others else "",
+    ]
+    return [" ".join(filter(None, sentences))]
 
 
 def probes(model: str, reported: Row | None, sound: Row | None) -> list[str]:

@@ -40,25 +40,18 @@ class Takeaway:
 def takeaways(rows: Sequence[Row], environment: dict) -> list[Takeaway]:
     """At most one a group and claim, in the order of groups and claims; what was not measured, and why, comes last."""
     verdict_rows = [row for row in own_words(rows, environment) if row.status == OK]
-    claims = environment.get("claims") or {}
-    all_takeaways = []
+    claims, all_takeaways = environment.get("claims") or {}, []
     for group, phrases in GROUPS.items():
         for claim, _ in by_family(rows, environment):
-            claim_rows = [row for row in verdict_rows if row.claim == claim and (row.protocol, row.validity) in phrases]
-            if claim_rows:
-                description = claims.get(claim, {})
-                statements = [
-                    _statement(
-                        word_rows,
-                        TOO_SMALL if phrase == "REFUTED" and description.get("kind") in MARGINAL else phrase,
-                        description.get("kind"),
-                    )
-                    for word, phrase in phrases.items()
-                    if (word_rows := [row for row in claim_rows if (row.protocol, row.validity) == word])
-                ]
-                sentence = [f"“{description['sentence']}”"] if description.get("sentence") else []
-                models = tuple(dict.fromkeys(row.model for row in claim_rows))
-                all_takeaways.append(Takeaway(group, claim, models, " ".join([*sentence, *statements])))
+            kind, sentence = (claims.get(claim, {}).get(name) for name in ("kind", "sentence"))
+            parts, models = [f"“{sentence}”"] if sentence else [], dict[str, None]()
+            for word, phrase in phrases.items():
+                word_rows = [row for row in verdict_rows if row.claim == claim and (row.protocol, row.validity) == word]
+                if word_rows:
+                    parts.append(_statement(word_rows, TOO_SMALL if phrase == "REFUTED" and kind in MARGINAL else phrase, kind))
+                    models |= dict.fromkeys(row.model for row in word_rows)
+            if models:
+                all_takeaways.append(Takeaway(group, claim, tuple(models), " ".join(parts)))
     return all_takeaways + _open_questions(rows)
 
 
@@ -71,15 +64,11 @@ def lines(all_takeaways: Sequence[Takeaway], models: Sequence[str]) -> list[str]
         "`fragile`: draws of the null or rounding could change the word."
     )
     if names:
-        verb = "were" if len(names) > 1 else "was"
-        introduction += f" {' and '.join(names)}, which the study is about, {verb} not measured: nothing is said about them here."
+        introduction += f" Of the study's models these were not measured, and nothing is said about them: {' and '.join(names)}."
     parts = ["## Key takeaways", "", introduction, ""]
     for group in GROUPS:
-        texts = [
-            f"**{takeaway.claim}**: {takeaway.text}" if takeaway.claim else takeaway.text
-            for takeaway in all_takeaways
-            if takeaway.group == group
-        ]
+        group_takeaways = [takeaway for takeaway in all_takeaways if takeaway.group == group]
+        texts = [f"**{each.claim}**: {each.text}" if each.claim else each.text for each in group_takeaways]
         parts += [f"### {group}", "", *(f"- {text}" for text in texts or ["Nothing, in these results."]), ""]
     return parts
 
