@@ -11,10 +11,10 @@ import rows as built
 from rows import printed, row, value
 
 from codi_bench.report import page as pages
-from codi_bench.report.contents import model_table, report_of
+from codi_bench.report.contents import report_of
 from codi_bench.report.page import MEANINGS, differences
 from codi_bench.report.strips import strips
-from codi_bench.report.table import CAME_OUT, SYMBOLS, WORDS
+from codi_bench.report.table import CAME_OUT, SYMBOLS, WORDS, results_table
 
 CLAIMS = {
     "task-accuracy": "task accuracy",
@@ -219,7 +219,7 @@ def test_a_strip_says_its_numbers_in_words():
 
 
 def test_a_strip_has_everything_on_one_axis_in_its_order():
-    reported, sound = strips(model_table([PRINTED, MEASURED, SOUND], environment(), "gpt2-mini").lines)
+    reported, sound = strips(results_table([PRINTED, MEASURED, SOUND], environment(), "gpt2-mini").lines)
     assert (reported.low, reported.high) == (sound.low, sound.high)
     assert reported.boxes[0][0] < reported.boxes[1][0] < reported.boxes[2][0] < reported.mean < reported.measured
     assert reported.measured < reported.printed[0][0] and reported.interval[0] < reported.measured
@@ -228,7 +228,7 @@ def test_a_strip_has_everything_on_one_axis_in_its_order():
 
 def test_numbers_that_all_agree_still_have_an_axis():
     flat = row(measured=value(1.0), null=value(1.0, 1.0, 1.0, p=1.0, quantiles=[1.0] * 21))
-    (strip,) = strips(model_table([flat], environment(), "gpt2-mini").lines)
+    (strip,) = strips(results_table([flat], environment(), "gpt2-mini").lines)
     assert strip.low != strip.high and strip.mean == strip.measured
 
 

@@ -44,7 +44,7 @@ def report_of(rows: Sequence[Row], environment: dict) -> Report:
         rows,
         environment,
         families=dict(by_family(rows, environment)),
-        tables={model: model_table(rows, environment, model) for model in measured_models(rows) or [""]},
+        tables={model: results_table(rows, environment, model) for model in measured_models(rows) or [""]},
         takeaways=takeaways(rows, environment),
         audit=says(rows, environment, listed=False),
         winners=sentences.winners(environment),
@@ -54,12 +54,3 @@ def report_of(rows: Sequence[Row], environment: dict) -> Report:
         drifted=sentences.drifted(rows),
         counts=sentences.counts(rows),
     )
-
-
-def model_table(rows: Sequence[Row], environment: dict, model: str) -> Table:
-    """One model's table, under each family of claims how it compares with other models."""
-    families: dict[str, list[str]] = {}
-    for claim, family in by_family(rows, environment):
-        families.setdefault(family, []).append(claim)
-    notes = {family: sentences.winners_among(environment, claims, model) for family, claims in families.items()}
-    return results_table(rows, environment, model, notes)

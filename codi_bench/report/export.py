@@ -138,14 +138,13 @@ def latex(report: Report) -> str:
     parts = [r"% needs \usepackage{booktabs,longtable}; the tables are wide: small margins or a page of their own"]
     parts.append(r"{\scriptsize\setlength{\tabcolsep}{3pt}")
     for model, table in report.tables.items():
-        notes = [f" {text[0].upper()}{text[1:]}." for texts in table.notes.values() for text in texts]
-        caption = escaped(CAPTION.format(model=model or "nothing") + "".join(notes))
+        caption = escaped(CAPTION.format(model=model or "nothing"))
         label = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "none"
         title = rf"\caption{{{caption}}}\label{{tab:claims-{label}}}\\"
         opening, *lines, closing = _latex_grid(table).splitlines()
         lines.insert(lines.index(r"\midrule") + 1, r"\endhead")  # said again on every page
         parts += [opening.replace("tabular", "longtable"), title, *lines, closing.replace("tabular", "longtable"), ""]
-    return "\n".join([*parts, "}", ""])
+    return "\n".join([*parts, *(rf"{escaped(text)}\par" for text in report.winners), "}", ""])
 
 
 def _latex_grid(table: Table) -> str:

@@ -111,7 +111,7 @@ def _print_report(console: Console, report: Report) -> None:
 
 
 def _print_table(console: Console, table: Table) -> None:
-    """A grid for each widest group (a family), all with the same columns, under its name and its notes."""
+    """A grid for each widest group (a family), all with the same columns, under its name."""
     lines = nested(table.lines)
     columns = _columns(table, lines)
     width = sum(column.width for column in columns) + len(columns) - 1
@@ -119,8 +119,6 @@ def _print_table(console: Console, table: Table) -> None:
     console.print(_grid(columns, [[escape(column.head) for column in columns]], style="bold"))
     for family, indices in groupby(range(len(lines)), key=lambda i: lines[i].groups[0]):
         console.print(f"── {family} {'─' * max(3, width - len(family) - 4)}", style="bold", markup=False)
-        for text in table.notes.get(family, ()):
-            _say(console, text, style="dim")
         console.print(_grid(columns, [[column.cells[i] for column in columns] for i in indices]))
 
 

@@ -29,28 +29,18 @@ def winners(environment: dict) -> list[str]:
     return lines
 
 
-def winners_among(environment: dict, claims: Sequence[str], model: str) -> list[str]:
-    """The same in short, a line a pair: what concerns one model and some claims; its interval only where there is no p."""
-    return [
-        f"winner by {comparison['metric']} ({comparison['claim']}): {comparison['winner'] or 'none'}, "
-        + _difference(comparison, interval=not is_number(comparison.get("p")))
-        for comparison in (environment.get("winners") or {}).values()
-        if comparison["claim"] in claims and model in comparison["models"]
-    ]
-
-
 def _pair(comparison: Winner) -> str:
     return f"{comparison['winner'] or 'none'} ({_difference(comparison)})"
 
 
-def _difference(comparison: Winner, *, interval: bool = True) -> str:
+def _difference(comparison: Winner) -> str:
     """By how much two models differ, with p: an AUC in its own unit, all else in points."""
     difference = comparison["difference"]
     value, low, high = difference["value"], difference["low"], difference["high"]
     scale, digits, unit = (
         (1, 3, "") if comparison["metric"] == "auc" else (1 if comparison["unit"] == "points" else 100, 1, " points")
     )
-    band = f" [{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]" if interval and is_number(low) and is_number(high) else ""
+    band = f" [{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]" if is_number(low) and is_number(high) else ""
     p = f", p = {comparison['p']:.2g}" if is_number(comparison.get("p")) else ""
     return f"{' - '.join(comparison['models'])} = {scale * value:+.{digits}f}{band}{unit}{p}"
 

@@ -67,17 +67,16 @@ class TableLine:
 
 @dataclass(frozen=True)
 class Table:
-    """Lines in the order of their groups. group_heads: what these are; notes: sentences by the widest group they belong to."""
+    """Lines in the order of their groups. group_heads: what these are."""
 
     title: str
     columns: tuple[Column, ...]
     lines: tuple[TableLine, ...]
     group_heads: tuple[str, ...] = ()
-    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-def results_table(rows: Sequence[Row], environment: dict, model: str, notes: Mapping[str, Sequence[str]] | None = None) -> Table:
-    """One model's table, family after family of claims; of no model (""), what the study printed. notes: by family."""
+def results_table(rows: Sequence[Row], environment: dict, model: str) -> Table:
+    """One model's table, family after family of claims; of no model (""), what the study printed."""
     published_models, lines = counterparts(model), []
     protocols = list(dict.fromkeys([REPORTED, *(row.protocol for row in rows if row.model == model)]))
     by_claim: dict[str, list[Row]] = {}
@@ -108,7 +107,7 @@ def results_table(rows: Sequence[Row], environment: dict, model: str, notes: Map
     numbers = [*(f"{COUNTERPART_NAMES[name]} reported" for name in published_models), "measured"]
     columns = [Column("metric"), Column("protocol"), *(Column(head, "right", " @ ") for head in numbers)]
     columns += [Column("null", "right"), Column("n", "right"), *map(Column, ("reproduction", "validity", "regression"))]
-    return Table(model, tuple(columns), tuple(lines), ("family", "claim"), notes or {})
+    return Table(model, tuple(columns), tuple(lines), ("family", "claim"))
 
 
 def _cells(row: Row) -> dict[str, Cell]:
