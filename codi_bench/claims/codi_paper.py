@@ -92,12 +92,10 @@ def beats_words(bench: Bench, published: Published) -> Protocols:
 @claim(
     "codi-table3-decode",
     f"{SOURCE}, Table 3",
-    family=hits.FAMILY,
     kind="value",
-    n=runs.NUM_PROBLEMS,
     protocol=f"{hits.RIGHT}all results before the last, at any place (rule, n and the last step are not stated)",
     sound=hits.OTHERS,
-    on_logs=True,
+    **hits.DECODED,
 )
 def table3(bench: Bench, published: Published) -> Protocols:
     """All intermediate results, one, two or three, are among the first five words behind some thought."""

@@ -7,6 +7,7 @@ a matrix, bool [n, n]: is what row j should show true of row i?
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +15,12 @@ from codi_bench.audits import decoding
 from codi_bench.audits.decoding import HIT_FLOOR, HitComparison, all_begun, all_found, compared, first_is
 from codi_bench.claims.blocks import corrected, effect_over, rate
 from codi_bench.claims.claim import SEED, Bench, Measured, Null, Published, ends, once
+from codi_bench.claims.runs import NUM_PROBLEMS
 from codi_bench.errors import MeasureError
 from codi_bench.thoughts.decoded import Decoded, number
 
 FAMILY = "decoding"
+DECODED: dict[str, Any] = {"family": FAMILY, "n": NUM_PROBLEMS, "on_logs": True}
 RIGHT = "rightly answered problems alone; the head's first words behind bot and each latent; numbers compared as numbers; "
 OTHERS = (
     "the same, against the values of another problem of as many steps: exact McNemar, Holm in the claim times the claims of the "

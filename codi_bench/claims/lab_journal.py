@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import pearsonr
 
 from codi_bench.audits.ablation import CLEAN, DROP_FLOOR, Effect, effect
-from codi_bench.claims import hits, operations, runs
+from codi_bench.claims import hits, operations
 from codi_bench.claims.ablations import NUM_ABLATED, PARITIES, chosen, replaced, sweep
 from codi_bench.claims.blocks import NO_DROP, PAIRED, corrected, drops, of_right, rate, rates
 from codi_bench.claims.claim import (
@@ -163,13 +163,11 @@ def operation_class(bench: Bench, published: Published) -> Protocols:
 @claim(
     "gs-decode-numeric",
     SOURCE,
-    family=hits.FAMILY,
     kind="value",
-    n=runs.NUM_PROBLEMS,
     protocol=f"{hits.RIGHT}is the first word a number? (there: all problems)",
     sound="nothing more: judged by log-parity",
     slow=True,
-    on_logs=True,
+    **hits.DECODED,
 )
 def decode_numeric(bench: Bench, published: Published) -> Protocols:
     """So often the first word at a place is a number."""
@@ -180,13 +178,11 @@ def decode_numeric(bench: Bench, published: Published) -> Protocols:
 @claim(
     "gs-table3",
     SOURCE,
-    family=hits.FAMILY,
     kind="value",
-    n=runs.NUM_PROBLEMS,
     protocol=f"{hits.RIGHT}by the number of steps, all of them counted",
     sound=hits.OTHERS,
     slow=True,
-    on_logs=True,
+    **hits.DECODED,
 )
 def table3(bench: Bench, published: Published) -> Protocols:
     """The results of all steps, the last one too, are first at some place, or among the first five at an even one."""

@@ -27,6 +27,7 @@ SOURCE = "lab notebook, github.com/ethankimm/ai-capstone"
 LOSS = f"loss against the clean run; {PAIRED}"
 BATCH_FLOOR, VALUE_FLOOR = 0.01, 0.05
 LATENTS: dict[str, Any] = {"family": "latents", "slow": True}
+TWIN = LATENTS | {"kind": "exists", "n": 2 * NUM_PAIRS, "sound": CONTROLS}
 
 
 @claim(
@@ -124,15 +125,7 @@ def ablate_one(bench: Bench, published: Published) -> Protocols:
     yield drops(by_place(bench), published, family="latents")
 
 
-@claim(
-    "cap-minimal-pair",
-    SOURCE,
-    kind="exists",
-    n=2 * NUM_PAIRS,
-    protocol=TWINS.format(what="all latents of the twin, or one,"),
-    sound=CONTROLS,
-    **LATENTS,
-)
+@claim("cap-minimal-pair", SOURCE, protocol=TWINS.format(what="all latents of the twin, or one,"), **TWIN)
 def minimal_pair(bench: Bench, published: Published) -> Protocols:
     """With its twin's thoughts a problem is answered as the twin."""
     places = twins.places_of(bench, PAIR)
@@ -140,15 +133,7 @@ def minimal_pair(bench: Bench, published: Published) -> Protocols:
     yield twins.follow_over_controls(bench, places)
 
 
-@claim(
-    "cap-minimal-pair-without",
-    SOURCE,
-    kind="exists",
-    n=2 * NUM_PAIRS,
-    protocol=TWINS.format(what="all latents of the twin but one"),
-    sound=CONTROLS,
-    **LATENTS,
-)
+@claim("cap-minimal-pair-without", SOURCE, protocol=TWINS.format(what="all latents of the twin but one"), **TWIN)
 def minimal_pair_without(bench: Bench, published: Published) -> Protocols:
     """With all of its twin's thoughts but one a problem is answered as the twin."""
     places = twins.places_of(bench, WITHOUT)
@@ -156,15 +141,7 @@ def minimal_pair_without(bench: Bench, published: Published) -> Protocols:
     yield twins.follow_over_controls(bench, places)
 
 
-@claim(
-    "cap-minimal-pair-prefix",
-    SOURCE,
-    kind="exists",
-    n=2 * NUM_PAIRS,
-    protocol=TWINS.format(what="the first latents of the twin"),
-    sound=CONTROLS,
-    **LATENTS,
-)
+@claim("cap-minimal-pair-prefix", SOURCE, protocol=TWINS.format(what="the first latents of the twin"), **TWIN)
 def minimal_pair_prefix(bench: Bench, published: Published) -> Protocols:
     """With the first of its twin's thoughts a problem is answered as the twin."""
     places = twins.places_of(bench, PREFIX)
@@ -256,13 +233,11 @@ def probe_metric(bench: Bench, published: Published) -> Protocols:
 @claim(
     "cap-decode",
     SOURCE,
-    family=hits.FAMILY,
     kind="value",
-    n=runs.NUM_PROBLEMS,
     protocol=f"{hits.RIGHT}all results before the last, at any place (there: of problems whose intermediates were checked)",
     sound=hits.OTHERS,
     slow=True,
-    on_logs=True,
+    **hits.DECODED,
 )
 def decode(bench: Bench, published: Published) -> Protocols:
     """All intermediate results are among the first five words behind some thought."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -12,8 +11,7 @@ from codi_bench.audits.decoding import HIT_FLOOR, HitComparison, compared
 from codi_bench.claims import hits
 from codi_bench.claims.blocks import gains, rate
 from codi_bench.claims.claim import NOTHING_MORE, SEED, Bench, Measured, Protocols, Published, claim, measured, without_word
-from codi_bench.claims.hits import FAMILY, OTHERS, RIGHT, hit_rates, hits_over_others
-from codi_bench.claims.runs import NUM_PROBLEMS
+from codi_bench.claims.hits import DECODED, FAMILY, OTHERS, RIGHT, hit_rates, hits_over_others
 from codi_bench.errors import MeasureError
 from codi_bench.problems.problem import parse_number
 from codi_bench.rules.stats import newcombe_paired, wilson
@@ -21,8 +19,7 @@ from codi_bench.rules.validity import Z95, Verdict, none_stands_out, passes
 from codi_bench.thoughts.decoded import Decoded
 
 SOURCE = "released log, outputs/decoded_latent.txt of github.com/zhenyi4/codi, recomputed"
-LOG: dict[str, Any] = {"family": FAMILY, "n": NUM_PROBLEMS, "on_logs": True}
-SLOW = LOG | {"slow": True}
+SLOW = DECODED | {"slow": True}
 
 
 @claim(
@@ -52,7 +49,7 @@ def count(bench: Bench, published: Published) -> Protocols:
     kind="exists",
     protocol=f"{RIGHT}is the first word a number?",
     sound="numbers at all even places and no odd one, against the other way round; exact McNemar",
-    **LOG,
+    **DECODED,
 )
 def parity(bench: Bench, published: Published) -> Protocols:
     """The head reads a number at even places and none at odd ones."""
@@ -152,7 +149,7 @@ def saturation(bench: Bench, published: Published) -> Protocols:
     kind="none",
     protocol=f"{RIGHT}the answer at any place, first word and first five",
     sound="surely less than 5 points more often than another problem's answer",
-    **LOG,
+    **DECODED,
 )
 def final_answer(bench: Bench, published: Published) -> Protocols:
     """The final answer is hardly read in any thought."""
