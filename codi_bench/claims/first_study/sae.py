@@ -134,29 +134,28 @@ def study_sae(bench: Bench, vectors: np.ndarray, seed: int = SEEDS["sae"]) -> Sa
     return bench.cached(Sae, train_relu_sae, vectors, features=features, **settings)
 
 
-def sae_states(bench: Bench) -> tuple[np.ndarray, dict[str, int]]:
-    """What the SAE reads, float32 [n, vectors, d], and the settings of the TopK SAE beside the study's."""
+@once
+def held_out(bench: Bench) -> SaeAudit:
+    """The audit of error prediction from SAE features."""
+    return audit_of(bench, permutations=bench.permutations, seed=SEED + bench.seed)
+
+
+def audit_of(bench: Bench, *, permutations: int, seed: int, sae_seed: int = SEEDS["sae"]) -> SaeAudit:
+    """The same by another split, or with another SAE."""
     capture, tokens = runs.captured(bench), len(places(bench))
     states = capture.hidden_states[:, :tokens, list(bench.model.sae_layers)].astype(np.float32)  # [n, tokens, layers, d]
     states = states.reshape(len(states), -1, states.shape[-1])
     d = states.shape[-1]
-    width = round(protocol_of(bench).widen * d)
-    return states, {"features": width, "k": max(8, d // 16), "epochs": TOPK_EPOCHS, "seed": SEED + bench.seed}
-
-
-@once
-def held_out(bench: Bench) -> SaeAudit:
-    """The audit of error prediction from SAE features."""
-    capture, (states, topk) = runs.captured(bench), sae_states(bench)
+    topk = {"features": round(protocol_of(bench).widen * d), "k": max(8, d // 16), "epochs": TOPK_EPOCHS}
     return encoding.audit_errors(
         states,
         capture.right,
         groups=[p.group for p in capture.problems],
         surface=capture.surface(len(capture.problems)),
-        train_sae=lambda x: study_sae(bench, x),
-        train_topk=lambda x: bench.cached(Sae, train_topk_sae, x, **topk),
-        permutations=bench.permutations,
-        seed=SEED + bench.seed,
+        train_sae=lambda x: study_sae(bench, x, sae_seed),
+        train_topk=lambda x: bench.cached(Sae, train_topk_sae, x, **topk, seed=SEED + bench.seed),
+        permutations=permutations,
+        seed=seed,
         kept=bench.cached,
     )
 
@@ -305,7 +304,11 @@ FEWEST = 2  # permutations: of the audit only AUCs are read, and no null moves t
 def sae_folds(bench: Bench, published: Published) -> Protocols:
     """How far error prediction depends on the split and on the seed of the SAE."""
     yield []
-    auc = np.array([[on_split(bench, split, seed) for seed in SEEDS_TRIED] for split in SEEDS_TRIED])  # [splits, seeds]
+
+    def on_split(split: int, seed: int) -> float:
+        return audit_of(bench, permutations=FEWEST, seed=split, sae_seed=seed).sets["sae"].auc.value
+
+    auc = np.array([[on_split(split, seed) for seed in SEEDS_TRIED] for split in SEEDS_TRIED])  # [splits, seeds]
     n, why = held_out(bench).n, without_word("a spread over seeds and splits, which is no effect")
     within, between = auc.var(1, ddof=1).mean(), auc.mean(1).std(ddof=1)
     claimed = held_out(bench).sets["sae"].auc.value
@@ -316,21 +319,3 @@ def sae_folds(bench: Bench, published: Published) -> Protocols:
         measured("std_seeds", float(np.sqrt(within)), n, detail=why),
         measured("std_splits", float(between), n, detail=why),
     ]
-
-
-def on_split(bench: Bench, split: int, seed: int) -> float:
-    """AUC of the features of one SAE on one split."""
-    capture = runs.captured(bench)
-    states, topk = sae_states(bench)
-    audit = encoding.audit_errors(
-        states,
-        capture.right,
-        groups=[p.group for p in capture.problems],
-        surface=capture.surface(len(capture.problems)),
-        train_sae=lambda x: study_sae(bench, x, seed),
-        train_topk=lambda x: bench.cached(Sae, train_topk_sae, x, **topk),
-        permutations=FEWEST,
-        seed=split,
-        kept=bench.cached,
-    )
-    return audit.sets["sae"].auc.value
