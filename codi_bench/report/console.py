@@ -1,9 +1,10 @@
-"""Text that the comparisons share: a console of 100 columns for the terminal, tables and cells for Markdown."""
+"""Text that report and comparisons share: a console of 100 columns for the terminal, tables and cells for Markdown."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any, Literal
 
 from rich.console import Console
 from tabulate import tabulate
@@ -13,15 +14,11 @@ from codi_bench.report.table import REPORTED, SOUND, UNITS
 WIDTH = 100
 
 
-def text_console(*, colour: bool) -> Console:
-    """A console that prints into memory; `printed` gives what it holds."""
-    return Console(
-        file=io.StringIO(),
-        width=WIDTH,
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        highlight=False,
-    )
+def text_console(*, colour: bool = False, width: int = WIDTH) -> Console:
+    """A console that prints into memory, in a notebook too; `printed` gives what it holds."""
+    system: Literal["standard"] | None = "standard" if colour else None
+    plain: dict[str, Any] = {"force_jupyter": False, "highlight": False, "emoji": False}
+    return Console(file=io.StringIO(), width=width, force_terminal=colour, color_system=system, **plain)
 
 
 def printed(console: Console) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from codi_bench.records.baseline import Baseline
 from codi_bench.records.tolerance import ELSEWHERE
+from codi_bench.report.console import printed, text_console
 
 SHOWN = ("sampling", "seed", "turned", "batch", *ELSEWHERE, "dtype")
 WIDTH = 130
@@ -23,8 +22,7 @@ LEGEND = (
 
 def terminal(before: Sequence[Baseline], after: Sequence[Baseline]) -> str:
     """A table a claim and model; components that nothing was measured of have no column."""
-    out = io.StringIO()
-    console = Console(file=out, width=WIDTH, highlight=False)
+    console = text_console(width=WIDTH)
     components = {name for baseline in after for tolerance in baseline.tolerance.values() for name in tolerance.noise}
     columns = [name for name in SHOWN if name in components]
     for old, new in zip(before, after, strict=True):
@@ -37,4 +35,4 @@ def terminal(before: Sequence[Baseline], after: Sequence[Baseline]) -> str:
         console.print(f"[bold]{escape(new.model)} {escape(new.claim)}[/]")
         console.print(table)
     console.print(LEGEND, style="dim", markup=False)
-    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+    return printed(console)

@@ -17,6 +17,7 @@ from rich.table import Table as RichTable
 
 from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row
 from codi_bench.report.audit import says
+from codi_bench.report.console import WIDTH, printed, text_console
 from codi_bench.report.contents import Report, report_of
 from codi_bench.report.export import csv_text, latex, markdown
 from codi_bench.report.figures import figures, write_figures
@@ -24,7 +25,6 @@ from codi_bench.report.page import page
 from codi_bench.report.table import CAME_OUT_LEGEND, LEGEND, SOUND, SYMBOLS, WORDS_LEGEND, Table, TableLine, labels, nested
 from codi_bench.store.files import write_text
 
-WIDTH = 100
 SHOWN_RED = 12  # lines of what drifted; all of them are in report.md
 COLOURS = {"✗": "red", "■": "magenta", "?": "yellow", "=": "green", "✓": "green", "≈": "magenta", "⊘": "red", "…": "yellow"}
 COLOURS |= {"●": "green", "○": "red", "◐": "yellow"}
@@ -79,13 +79,11 @@ def _terminal(report: Report, folder: Path | None) -> str:
 
 
 def _text(report: Report, ending: Sequence[str], *, colour: bool) -> str:
-    system: Literal["auto"] | None = "auto" if colour else None
-    console = Console(width=WIDTH, force_terminal=colour, force_jupyter=False, color_system=system, highlight=False, emoji=False)
-    with console.capture() as capture:
-        _print_report(console, report)
-        for text in ending:
-            _say(console, text)
-    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+    console = text_console(colour=colour)
+    _print_report(console, report)
+    for text in ending:
+        _say(console, text)
+    return printed(console)
 
 
 def _print_report(console: Console, report: Report) -> None:
