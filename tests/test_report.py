@@ -15,8 +15,8 @@ from rows import printed, row, value
 
 from codi_bench.records.results import read_results, write_results
 from codi_bench.report import render as rendering
-from codi_bench.report.audit import own_words, says
-from codi_bench.report.contents import report_of
+from codi_bench.report.audit import evidence, own_words, says, without_word
+from codi_bench.report.contents import model_table, report_of
 from codi_bench.report.render import FILES, next_steps, render, terminal
 from codi_bench.report.sentences import blocked_or_not_run, counts, winners
 from codi_bench.report.table import CAME_OUT, CAME_OUT_LEGEND, LEGEND, SYMBOLS, WORDS, WORDS_LEGEND, number, place, results_table
@@ -314,11 +314,11 @@ def test_of_what_was_stopped_nothing_is_said():
 def test_a_reported_row_that_repeats_the_sound_word_is_not_evidence_of_its_own():
     repeated = replace(PROBES, validity="REFUTED", detail=HELD_OUT.detail)
     assert "as the study measured, " not in audit(repeated, HELD_OUT)
-    assert len(own_words([repeated, HELD_OUT], environment())) == 1
+    assert len(evidence([repeated, HELD_OUT], environment())) == 1
     surface = replace(HELD_OUT, validity="ARTEFACT")
     for reported, own in ((replace(PROBES, detail={}), False), (replace(PROBES, detail=surface.detail), False), (PROBES, True)):
         assert ("makes the number itself" in audit(reported, surface)) == own
-        assert len(own_words([reported, surface], environment())) == 1 + own
+        assert len(evidence([reported, surface], environment())) == 1 + own
 
 
 def test_words_are_listed_by_claim_and_by_metric_where_they_differ():
@@ -355,6 +355,12 @@ def test_the_expected_number_of_false_supported_comes_from_the_families():
     assert "Expected" not in audit(*rows) and "Expected" not in audit(row(), families=12)
 
 
+def test_what_has_no_word_says_why():
+    rows = [replace(HELD_OUT, metric=m, validity=None, detail={"no_validity": "extremes"}) for m in ("min", "max")]
+    assert without_word(rows) == ["probe-accuracy (min, max): extremes"]
+    assert "- no word: probe-accuracy (min, max): extremes" in markdown([PROBES, *rows])
+
+
 # --- the page and the file -------------------------------------------------------------------------------------------
 
 
@@ -370,7 +376,7 @@ def test_an_older_run_without_sound_rows_still_renders(tmp_path):
     assert not any(text in shown for text in ("soundly", "null", "validity", WORDS_LEGEND))
     assert "mean, % 92.1 88.7 [85.1, 91.9] 100 =" in " ".join(shown.split())
     page = (tmp_path / "report.md").read_text()
-    assert "soundly:" not in page and "| layers" in page
+    assert "## Evidence" not in page and "soundly:" not in page and "| layers" in page
 
 
 def test_every_file_lies_beside_the_results(tmp_path):

@@ -92,6 +92,14 @@ def words(model: str, rows: Sequence[Row], environment: dict) -> list[str]:
     return [f"{model}, {'; '.join(lists)}."] if lists else []
 
 
+def evidence(rows: Sequence[Row], environment: dict) -> list[tuple[str, str]]:
+    """For every word: claim, metric, protocol and word, and why."""
+    return [
+        (f"{row.claim}, {row.metric}, {row.protocol}: **{_word(row)}**", row.detail.get("validity", ""))
+        for row in own_words(rows, environment)
+    ]
+
+
 def own_words(rows: Sequence[Row], environment: dict) -> list[Row]:
     """Rows with a word, in the order of the claims; without reported rows that only repeat the word of the sound row."""
     sound_rows = {row.key[:3]: row for row in rows if row.protocol == SOUND}
@@ -105,6 +113,15 @@ def _repeats(row: Row, sound_row: Row | None) -> bool:
     if row.protocol == SOUND or sound_row is None or sound_row.validity != row.validity:
         return False
     return row.detail.get("validity") in (None, sound_row.detail.get("validity"))
+
+
+def without_word(rows: Sequence[Row]) -> list[str]:
+    """Measured numbers that no rule gives a word to, a line a reason."""
+    reasons: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.status == OK and not row.validity and row.detail.get("no_validity"):
+            reasons.setdefault(row.detail["no_validity"], []).append(row)
+    return [f"{_metrics(group)}: {reason}" for reason, group in reasons.items()]
 
 
 def _metrics(rows: Iterable[Row], in_full: Collection[str] | None = None) -> str:

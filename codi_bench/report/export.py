@@ -12,8 +12,22 @@ from tabulate import LATEX_ESCAPE_RULES, tabulate
 
 from codi_bench.records.results import Row, finite
 from codi_bench.report import takeaways
+from codi_bench.report.audit import evidence, without_word
 from codi_bench.report.contents import Report
-from codi_bench.report.table import CAME_OUT_LEGEND, LEGEND, WORDS_LEGEND, Cell, Column, Table, labels, metric_order, nested
+from codi_bench.report.table import (
+    CAME_OUT_LEGEND,
+    LEGEND,
+    REPORTED,
+    SOUND,
+    WORDS_LEGEND,
+    Cell,
+    Column,
+    Table,
+    in_order,
+    labels,
+    metric_order,
+    nested,
+)
 
 COLUMNS = (
     *("claim", "family", "model", "metric", "protocol", "status", "unit", "n"),
@@ -43,7 +57,7 @@ def _on_one_line(cell: Cell, column: Column) -> str:
 
 
 def markdown(report: Report) -> str:
-    """Takeaways, tables, what the audit says, what moved, and everything that was not measured; reasons are on the page."""
+    """Takeaways, tables, what the audit says, evidence, protocols in words, and everything that was not measured."""
     rows, environment = report.rows, report.environment
     parts = ["# codi-bench: claims of the first study", "", *takeaways.lines(report.takeaways, report.models)]
     for model, table in report.tables.items():
@@ -61,7 +75,8 @@ def markdown(report: Report) -> str:
     ]
     if report.audit:
         parts += ["## What the audit says", "", *_list(report.audit)]
-    parts += ["## Drifted", "", *_list(report.drifted or ["nothing"])]
+    parts += [*_evidence(report), *_reproductions(rows), *_protocols(environment)]
+    parts += ["", "## Drifted", "", *_list(report.drifted or ["nothing"])]
     parts += ["## Not measured", "", *_list(report.unmeasured or ["nothing"])]
     versions = {key: text for key, text in environment.items() if isinstance(text, str)}
     parts += ["## Environment", "", ", ".join(f"{key} {text}" for key, text in versions.items()), ""]
@@ -72,6 +87,38 @@ def _grid(body: Sequence[Sequence[str]], head: Sequence[str]) -> str:
     """A table of Markdown: no text ends its cell, or makes another one bold."""
     escaped_body = [[re.sub(r"([*|])", r"\\\1", text) for text in line] for line in body]
     return tabulate(escaped_body, head, "github", disable_numparse=True)
+
+
+def _evidence(report: Report) -> list[str]:
+    if not any(row.validity for row in report.rows):
+        return []
+    parts = ["## Evidence", ""]
+    for model in report.models:
+        rows = [row for row in report.rows if row.model == model]
+        texts = [f"{heading}: {reason}" if reason else heading for heading, reason in evidence(rows, report.environment)]
+        if texts := [*texts, *(f"no word: {text}" for text in without_word(rows))]:
+            parts += [f"### {model}", "", *_list(texts)]
+    return parts
+
+
+def _reproductions(rows: Sequence[Row]) -> list[str]:
+    body = [
+        [row.claim, row.model, row.metric, row.reproduction, row.detail.get("reproduction", "")]
+        for row in rows
+        if row.reproduction
+    ]
+    return ["## Reproduction", "", _grid(body, ["claim", "model", "metric", "outcome", "why"]), ""] if body else []
+
+
+def _protocols(environment: dict) -> list[str]:
+    claims = environment.get("claims") or {}
+    parts = ["## Protocols", ""]
+    for name in in_order(claims):
+        claim = claims[name]
+        forms = {"family": "({})", "sentence": "{}", "protocol": "*{}*", "source": "({})"}
+        parts.append(f"- **{name}**: {' '.join(form.format(claim[key]) for key, form in forms.items() if claim.get(key))}")
+        parts += [f"  - soundly: *{claim['sound']}*"] if claim.get("sound") else []
+    return parts
 
 
 def _list(texts: Sequence[str]) -> list[str]:
