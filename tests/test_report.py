@@ -15,8 +15,8 @@ from rows import printed, row, value
 
 from codi_bench.records.results import read_results, write_results
 from codi_bench.report import render as rendering
-from codi_bench.report.audit import evidence, own_words, says, without_word
-from codi_bench.report.contents import model_table, report_of
+from codi_bench.report.audit import evidence, says, without_word
+from codi_bench.report.contents import report_of
 from codi_bench.report.render import FILES, next_steps, render, terminal
 from codi_bench.report.sentences import blocked_or_not_run, counts, winners
 from codi_bench.report.table import CAME_OUT, CAME_OUT_LEGEND, LEGEND, SYMBOLS, WORDS, WORDS_LEGEND, number, place, results_table

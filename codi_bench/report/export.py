@@ -17,8 +17,6 @@ from codi_bench.report.contents import Report
 from codi_bench.report.table import (
     CAME_OUT_LEGEND,
     LEGEND,
-    REPORTED,
-    SOUND,
     WORDS_LEGEND,
     Cell,
     Column,
@@ -126,6 +124,15 @@ def _list(texts: Sequence[str]) -> list[str]:
 
 
 # --- HTML, CSV -------------------------------------------------------------------------------------------
+
+
+def plain_text(report: Report) -> str:
+    """The tables alone, as text without colours or lines, as wide as they are."""
+    parts = []
+    for model, table in report.tables.items():
+        body, head = cells(table)
+        parts += [model or "nothing was measured", "", tabulate(body, head, tablefmt="plain", disable_numparse=True), ""]
+    return "\n".join(parts)
 
 
 def html(table: Table) -> str:

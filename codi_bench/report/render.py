@@ -19,7 +19,7 @@ from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row
 from codi_bench.report.audit import says
 from codi_bench.report.console import WIDTH, printed, text_console
 from codi_bench.report.contents import Report, report_of
-from codi_bench.report.export import csv_text, latex, markdown
+from codi_bench.report.export import csv_text, latex, markdown, plain_text
 from codi_bench.report.figures import figures, write_figures
 from codi_bench.report.page import page
 from codi_bench.report.table import CAME_OUT_LEGEND, LEGEND, SOUND, SYMBOLS, WORDS_LEGEND, Table, TableLine, labels, nested
@@ -34,7 +34,7 @@ RECORD = (
     'codi-bench baselines accept --reason "why they are right"',
 )
 PAGE = "report.html"
-FILES = {"report.md": markdown, "report.csv": csv_text, "report.tex": latex}
+FILES = {"report.md": markdown, "report.txt": plain_text, "report.csv": csv_text, "report.tex": latex}
 HEADS = {"measured": "measured\n[95 %]", "null": "null\n[95 %]", "regression": "rec."}
 # how narrow a column can be made: from which step on an interval stands under its number; the last leaves out bands of nulls
 BREAKS, WITHOUT_BANDS = {"null": 2, "measured": 3}, 4
