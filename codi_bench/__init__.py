@@ -7,7 +7,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 __all__ = ["load", "load_problems", "run"]
 
-DOORS = {"load": "codi_bench.models.model", "load_problems": "codi_bench.problems", "run": "codi_bench.suite.notebook"}
+DOORS = {"load": "codi_bench.models.loading", "load_problems": "codi_bench.problems", "run": "codi_bench.suite.notebook"}
 
 
 def __getattr__(name: str):

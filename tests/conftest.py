@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, settings
 
 from benchmarks.stress import tiny as tiny_models
 from benchmarks.stress.tiny import FAMILIES, write_tiny
-from codi_bench.models import loop
-from codi_bench.models.model import load
+from codi_bench.models import answering
+from codi_bench.models.loading import load
 
 torch.set_num_threads(1)
 # the machine may be busy: time is no property of the package here
@@ -70,7 +70,7 @@ def _is_library(module) -> bool:
 @pytest.fixture
 def padded(monkeypatch):
     """Batches of several lengths, as on a GPU and for wide models: padding must change nothing, up to rounding."""
-    monkeypatch.setattr(loop, "_alone", lambda model: False)
+    monkeypatch.setattr(answering, "_alone", lambda model: False)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import codi_bench
 from codi_bench.errors import CheckpointError
 from codi_bench.models.checkpoint import save_folder
 from codi_bench.models.codi import Codi
-from codi_bench.models.model import load
+from codi_bench.models.loading import load
 from codi_bench.models.registry import REGISTRY, entry_for, inner_layers
 from codi_bench.problems import generate
 

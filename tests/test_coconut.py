@@ -18,7 +18,7 @@ from codi_bench.claims.runs import condition_of
 from codi_bench.errors import CheckpointError
 from codi_bench.models.conditions import CLEAN
 from codi_bench.models.edits import Edit
-from codi_bench.models.model import load
+from codi_bench.models.loading import load
 from codi_bench.models.registry import REGISTRY
 from codi_bench.store.cache import Store
 from codi_bench.suite.bench import ModelBench

@@ -12,7 +12,7 @@ from codi_bench.claims import CLAIMS
 from codi_bench.errors import MeasureError
 from codi_bench.measures.crosscoder import cka, match, standardised, train_crosscoder
 from codi_bench.measures.sae import train_topk_sae
-from codi_bench.models.model import load
+from codi_bench.models.loading import load
 from codi_bench.models.registry import REGISTRY
 from codi_bench.records.results import Row, read_results, write_results
 from codi_bench.rules.stats import stream

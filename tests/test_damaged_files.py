@@ -15,7 +15,7 @@ from damage import at_place
 
 from codi_bench.cli import main
 from codi_bench.errors import CodiBenchError
-from codi_bench.models.model import load
+from codi_bench.models.loading import load
 from codi_bench.records.baseline import load_baseline
 from codi_bench.records.results import Row, read_results, write_results
 from codi_bench.store.files import package_folder

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from codi_bench.errors import EditError, MeasureError, MissingProblemsError, ProblemError
-from codi_bench.models import loop
+from codi_bench.models import answering, loop
 from codi_bench.models.codi import Codi
 from codi_bench.models.conditions import Edited
 from codi_bench.models.edits import KINDS, Edit, direct, draws, parse_edit
@@ -93,7 +93,7 @@ def test_eot_has_no_probability(tiny, clean, monkeypatch):
 @torch.inference_mode()
 @pytest.mark.parametrize("agrees", [0, 1, 3, NEW])
 def test_a_greedy_answer_goes_on_from_where_it_leaves_the_gold_one(tiny, agrees):
-    codi, asked = tiny.codi, loop.tokenise(tiny.codi, QUESTIONS[:3])
+    codi, asked = tiny.codi, answering.tokenise(tiny.codi, QUESTIONS[:3])
     clean = loop.think(codi, asked, K)
     state = loop.end_thoughts(codi, loop.rethink(codi, clean, [{}, {1: torch.zeros_like(clean.latents[:, 1])}]))
     logits, wanted = loop.generate(codi, state, NEW)
@@ -109,7 +109,7 @@ def test_ids_behind_eot_are_found_where_eot_is_left_out(tiny, monkeypatch):
     """Coconut's eot is not the last id."""
     codi, last = tiny.codi, tiny.codi.eot_id
     monkeypatch.setattr(codi, "eot_id", 2)
-    state = loop.end_thoughts(codi, loop.think(codi, loop.tokenise(codi, QUESTIONS[:2]), K).state)
+    state = loop.end_thoughts(codi, loop.think(codi, answering.tokenise(codi, QUESTIONS[:2]), K).state)
     others = [i for i in range(last + 1) if i != 2]
     wanted = codi.logits(state.hidden)[..., others].double().log_softmax(-1)
     for gold in (1, 3, last):
@@ -195,7 +195,7 @@ def alone(tiny, reference):
 
 @pytest.mark.parametrize("branches", [2, 16])
 def test_conditions_do_not_influence_each_other(tiny, reference, alone, branches, monkeypatch):
-    monkeypatch.setattr(loop, "BRANCHES", branches)
+    monkeypatch.setattr(answering, "BRANCHES", branches)
     for order in (TOGETHER, TOGETHER[::-1]):
         answers, likely = run(tiny, order, 5, reference=reference)
         for condition, found, row in zip(order, answers, likely, strict=True):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_problem_sets import AUG, FILES
 
-from codi_bench.models.model import load
+from codi_bench.models.loading import load
 from codi_bench.problems import NAMES, generate, load_problems, parse_number, problems_hash, read_problems
 from codi_bench.problems.features import surface_table
 

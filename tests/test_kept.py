@@ -12,7 +12,7 @@ import torch
 from codi_bench.errors import MeasureError
 from codi_bench.measures.grid import ProbeGrid, Split, probe_grid
 from codi_bench.measures.sae import ErrorPrediction, Sae, predict_errors, train_relu_sae, train_topk_sae
-from codi_bench.models.model import load
+from codi_bench.models.loading import load
 from codi_bench.rules.stats import stream
 from codi_bench.store.cache import Store, entries
 from codi_bench.store.memo import digest, pack, unpack

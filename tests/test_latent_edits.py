@@ -16,10 +16,9 @@ from codi_bench.claims import runs, transplants
 from codi_bench.claims.ablations import NORMAL, ZERO, arrange
 from codi_bench.claims.claim import done
 from codi_bench.errors import EditError, MeasureError
+from codi_bench.models.answering import Pass, answer_discretised, tokenise
 from codi_bench.models.conditions import CLEAN, PUBLISHED, Discretised, Edited, Fed
-from codi_bench.models.discrete import answer_discretised
 from codi_bench.models.edits import Edit
-from codi_bench.models.loop import tokenise
 from codi_bench.models.model import Model
 from codi_bench.models.registry import ModelEntry
 from codi_bench.problems.pairs import Pair
@@ -128,7 +127,7 @@ def test_discretised_thoughts_are_those_of_a_plain_loop_over_words(tiny, tmp_pat
     clean, none = bench.answers(problems, [CLEAN, Discretised(())]).answers
     assert none == clean
     for places in ((1, 3, 5), EVERY):
-        found = answer_discretised(codi, [p.question for p in problems], places, max_new_tokens=NEW, batch_size=5)
+        found = answer_discretised(codi, [p.question for p in problems], places, Pass(K, 5, NEW))
         for problem, ids in zip(problems, found.tokens, strict=True):
             (asked,) = tokenise(codi, [problem.question])
             fed = codi.embed(torch.tensor([[*asked, codi.bot_id]]))

@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codi_bench.errors import EditError, ProblemError
+from codi_bench.models import answering, loop
 from codi_bench.models import codi as codi_module
-from codi_bench.models import loop
-from codi_bench.models.codi import Codi, feed
+from codi_bench.models.answering import Pass
+from codi_bench.models.codi import Codi
 from codi_bench.models.conditions import Edited
 from codi_bench.models.edits import Edit, Reference, parse_edit, replacements
-from codi_bench.models.model import load
+from codi_bench.models.loading import load
+from codi_bench.models.state import feed
 from codi_bench.problems import generate
 from codi_bench.thoughts.record import Thoughts
 
@@ -131,10 +133,10 @@ def test_no_batch_size_changes_a_bit(tiny, clean, size):
 
 def test_a_batch_of_one_length_is_filled_up_and_all_rows_are_in_one():
     lengths = [5, 3, 5, 5, 4, 5, 5, 5]
-    found = loop.batches([[0] * n for n in lengths], 4, exact=True)
+    found = answering.batches([[0] * n for n in lengths], 4, exact=True)
     assert [rows.tolist() for rows in found] == [[1, 1, 1, 1], [4, 4, 4, 4], [0, 2, 3, 5], [6, 7, 6, 7]]
-    assert [rows.tolist() for rows in loop.batches([[0] * n for n in lengths], 4)] == [[1, 4, 0, 2], [3, 5, 6, 7]]
-    assert loop.batches([], 4, exact=True) == []
+    assert [rows.tolist() for rows in answering.batches([[0] * n for n in lengths], 4)] == [[1, 4, 0, 2], [3, 5, 6, 7]]
+    assert answering.batches([], 4, exact=True) == []
 
 
 @pytest.mark.parametrize("size", [7, 64])
@@ -153,7 +155,7 @@ def test_the_batch_size_changes_nothing(tiny, clean, padded, size):
 def test_the_neighbours_of_a_problem_do_not_matter(tiny, clean, chosen, size, padded):
     with pytest.MonkeyPatch.context() as patch:
         if padded:
-            patch.setattr(loop, "_alone", lambda model: False)
+            patch.setattr(answering, "_alone", lambda model: False)
         found = tiny.think([QUESTIONS[i] for i in chosen], batch_size=size, max_new_tokens=NEW)
     assert found.answers.tokens == tuple(clean.answers.tokens[i] for i in chosen)
     assert found.answers.texts == tuple(clean.answers.texts[i] for i in chosen)
@@ -231,7 +233,7 @@ def test_explain_is_plain_and_batch_invariant(tiny):
 def edited_logits(tiny, question, replaced):
     """First logits and tokens under replacements, through the loop's own pieces."""
     codi = tiny.codi
-    thinking = loop.think(codi, loop.tokenise(codi, [question]), K)
+    thinking = loop.think(codi, answering.tokenise(codi, [question]), K)
     state = loop.rethink(codi, thinking, [{p: v[None] for p, v in replaced.items()}])
     first, tokens = loop.generate(codi, loop.end_thoughts(codi, state), NEW)
     return first[0, 0].numpy(), tuple(tokens[0][0])
@@ -355,8 +357,7 @@ def test_a_replacement_goes_to_its_own_problem(tiny):
 
     def first_logits(questions, own):
         kept = Thoughts(first_logits=np.empty((len(questions), codi.vocab_size + 2), np.float32))
-        settings = {"num_latents": codi.num_latents, "batch_size": 4, "max_new_tokens": 1}
-        loop.answer_conditions(codi, questions, [{2: own}], [frozenset()], keep=kept, **settings)
+        answering.answer_edited(codi, questions, [{2: own}], Pass(codi.num_latents, 4, 1), keep=kept)
         return kept.first_logits
 
     together = first_logits(asked, values)
@@ -438,7 +439,7 @@ def test_questions_are_grouped_by_length_and_none_is_lost(tiny, lengths):
 def test_branches_of_one_prefix_do_not_write_over_each_other(tiny):
     codi = tiny.codi
     with torch.inference_mode():
-        start = loop.think(codi, loop.tokenise(codi, SOME), 2).state
+        start = loop.think(codi, answering.tokenise(codi, SOME), 2).state
         one, other = (torch.randn(len(SOME), 1, 32, generator=torch.Generator().manual_seed(i)) for i in (1, 2))
         wanted = feed(codi, feed(codi, start, one), other).hidden
         first = feed(codi, start, one)
@@ -497,7 +498,7 @@ def test_where_transformers_cannot_be_threaded_one_batch_follows_another(tiny, m
     questions = [p.question for p in generate(12, seed=5)]
     wanted = tiny.think(questions, batch_size=3).hidden_states
     together, most, lock = 0, 0, threading.Lock()
-    whole = loop.think
+    whole = answering.think
 
     def watched(*args, **more):
         nonlocal together, most
@@ -510,8 +511,8 @@ def test_where_transformers_cannot_be_threaded_one_batch_follows_another(tiny, m
             with lock:
                 together -= 1
 
-    monkeypatch.setattr(loop, "think", watched)
-    monkeypatch.setattr(loop, "THREADED", False)
+    monkeypatch.setattr(answering, "think", watched)
+    monkeypatch.setattr(answering, "THREADED", False)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -23,8 +23,8 @@ from typer.testing import CliRunner
 from codi_bench.cli import app
 from codi_bench.errors import CheckpointError, CodiBenchError, MissingWeightsError, ProblemError, UnknownNameError
 from codi_bench.models import backbone, packaged, registry
-from codi_bench.models.loop import answer_conditions
-from codi_bench.models.model import load
+from codi_bench.models.answering import Pass, answer_edited
+from codi_bench.models.loading import load
 from codi_bench.models.objective import Losses, codi_losses, encode_examples
 from codi_bench.models.registry import REGISTRY
 from codi_bench.models.settings import AdapterMeta, read_settings
@@ -95,8 +95,7 @@ def whole(small, file, tmp_path_factory):
 
 
 def answers(codi):
-    options = {"num_latents": codi.num_latents, "batch_size": 6, "max_new_tokens": 10}
-    (found,) = answer_conditions(codi, QUESTIONS, [{}], [frozenset()], **options)
+    (found,) = answer_edited(codi, QUESTIONS, [{}], Pass(codi.num_latents, 6, 10))
     return found.tokens
 
 

@@ -123,7 +123,7 @@ def test_an_output_that_cannot_be_written_is_said_before_anything_runs(tmp_path,
     (tmp_path / "file").write_text("")
     problems = tmp_path / "p.jsonl"
     problems.write_text('{"question": "Mia has 7 apples .", "answer": "7"}\n')
-    monkeypatch.setattr("codi_bench.models.model.load", lambda *args, **kwargs: pytest.fail("loaded already"))
+    monkeypatch.setattr("codi_bench.models.loading.load", lambda *args, **kwargs: pytest.fail("loaded already"))
     args = [*command, "--model", "gpt2-mini", "--problems", problems, "--out", tmp_path / out]
     result = CliRunner().invoke(app, list(map(str, args)))
     assert isinstance(result.exception, CodiBenchError) and "cannot be written there" in str(result.exception)

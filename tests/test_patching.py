@@ -17,6 +17,7 @@ from codi_bench.claims import runs
 from codi_bench.claims.runs import condition_of
 from codi_bench.errors import EditError, MeasureError, ProblemError
 from codi_bench.models import loop
+from codi_bench.models.answering import Pass, tokenise
 from codi_bench.models.edits import NOISE, SELF
 from codi_bench.models.patching import answer_patched as answer
 from codi_bench.models.patching import patched, source_run
@@ -32,7 +33,8 @@ EVERY = tuple(range(K))
 
 
 def answer_patched(codi, questions, sources, given, vectors=None, **settings):
-    return answer(codi, questions, [condition_of(patch, sources, vectors or {}) for patch in given], **settings)
+    conditions = [condition_of(patch, sources, vectors or {}) for patch in given]
+    return answer(codi, questions, conditions, Pass(K, **settings), rng())
 
 
 def asked(found):
@@ -140,8 +142,8 @@ def test_patches_are_those_of_a_plain_loop(tiny):
     """By the states that answers are read from; the questions differ in length, so that they are padded."""
     codi, given = tiny.codi, asked(PAIRS)
     questions = [pair.recipient.question for pair in PAIRS]
-    recipient = loop.think(codi, loop.tokenise(codi, questions), K)
-    donors = {tuple(texts): source_run(codi, loop.tokenise(codi, texts), K, 64) for texts in given.values()}
+    recipient = loop.think(codi, tokenise(codi, questions), K)
+    donors = {tuple(texts): source_run(codi, tokenise(codi, texts), K, 64) for texts in given.values()}
     conditions = [condition_of(patch, given, {}) for patch in SOME]
     found = loop.end_thoughts(codi, patched(codi, recipient, donors, conditions, {}, None)).hidden.numpy()
     clean = loop.end_thoughts(codi, recipient.state).hidden[:, 0].numpy()
@@ -154,16 +156,16 @@ def test_patches_are_those_of_a_plain_loop(tiny):
 def test_neither_batch_size_nor_other_patches_change_an_answer(tiny, monkeypatch):
     given, questions = asked(PAIRS), [pair.recipient.question for pair in PAIRS]
     noisy = [*SOME[:4], Patch(NOISE, (2,))]
-    whole = answer_patched(tiny.codi, questions, given, [*SOME, *noisy], rng=rng(), max_new_tokens=NEW)
+    whole = answer_patched(tiny.codi, questions, given, [*SOME, *noisy], max_new_tokens=NEW)
     monkeypatch.setattr("codi_bench.models.patching.BRANCHES", 2)
-    alone = answer_patched(tiny.codi, questions, given, noisy, rng=rng(), batch_size=2, max_new_tokens=NEW)
+    alone = answer_patched(tiny.codi, questions, given, noisy, batch_size=2, max_new_tokens=NEW)
     assert whole[0] == alone[0] and whole[1][len(SOME) :] == alone[1]
 
 
 @torch.inference_mode()
 def test_a_source_of_many_lengths_is_the_same_in_any_batch(tiny):
     """To the bit: which others of another length a run is beside must not show."""
-    asked = loop.tokenise(tiny.codi, [f"Mia has {'1' * i} {'red ' * (i % 4)}apples ." for i in range(1, 10)])
+    asked = tokenise(tiny.codi, [f"Mia has {'1' * i} {'red ' * (i % 4)}apples ." for i in range(1, 10)])
     one, two = (source_run(tiny.codi, asked, K, size) for size in (2, 64))
     assert torch.equal(one.latents, two.latents)
     for mine, theirs in zip(one.tapes, two.tapes, strict=True):
@@ -175,7 +177,7 @@ def test_a_source_of_many_lengths_is_the_same_in_any_batch(tiny):
 def test_own_values_change_nothing_and_a_donor_that_is_the_recipient_neither(tiny):
     questions = [pair.recipient.question for pair in PAIRS]
     given = [Patch(SELF, EVERY), *(Patch(SELF, (k,), True) for k in EVERY), Patch("twin", (2,)), Patch("twin", (2,), True)]
-    clean, found = answer_patched(tiny.codi, questions, {"twin": questions}, given, rng=rng(), max_new_tokens=NEW)
+    clean, found = answer_patched(tiny.codi, questions, {"twin": questions}, given, max_new_tokens=NEW)
     assert all(answers == clean for answers in found)
     assert clean == tiny.answer(questions, max_new_tokens=NEW)
 
@@ -188,7 +190,7 @@ def test_vectors_are_fed_as_given_and_noise_has_the_norm_of_what_it_replaces(tin
     monkeypatch.setattr(loop, "step", lambda model, state, embeds, *rest: fed.append(embeds) or real(model, state, embeds, *rest))
     given = [Patch("mine", EVERY), Patch(NOISE, (0,))]
     clean, (mine, _) = answer_patched(
-        tiny.codi, questions, {}, given, rng=rng(), vectors={"mine": latents}, max_new_tokens=NEW, batch_size=len(questions)
+        tiny.codi, questions, {}, given, vectors={"mine": latents}, max_new_tokens=NEW, batch_size=len(questions)
     )
     assert mine == clean
     first = next(each for each in fed if each.shape[1] == 2)  # both branches feed at latent 0
@@ -210,7 +212,7 @@ def test_vectors_are_fed_as_given_and_noise_has_the_norm_of_what_it_replaces(tin
 )
 def test_patches_that_cannot_be_made_are_refused_before_anything_runs(tiny, patch, message):
     with pytest.raises(EditError, match=message):
-        answer_patched(tiny.codi, ["Mia has 3 apples ."], {"donor": ["x"], "same": ["x"]}, [patch], rng=rng())
+        answer_patched(tiny.codi, ["Mia has 3 apples ."], {"donor": ["x"], "same": ["x"]}, [patch])
 
 
 # What is said of it
@@ -231,7 +233,7 @@ def test_the_model_built_by_hand_is_steered_where_its_answer_is_read(tiny_folder
     donors = random_donors(found, [Problem(f"Mia has {i} pens .", (), str(i), f"x{i}") for i in range(80, 100)])
     every = patches(K, full=carrier == 3)
     sources = asked(found) | {RANDOM: [donor.question for donor in donors]}
-    clean, under = answer_patched(codi, [p.recipient.question for p in found], sources, every, rng=rng(), max_new_tokens=3)
+    clean, under = answer_patched(codi, [p.recipient.question for p in found], sources, every, max_new_tokens=3)
 
     def scored(texts, gold):
         return np.array([score(text, getattr(p, gold).answer) for text, p in zip(texts, found)])

@@ -27,7 +27,7 @@ from torch import nn
 from codi_bench.errors import CheckpointError, UnknownNameError
 from codi_bench.models import hub
 from codi_bench.models.checkpoint import save_folder
-from codi_bench.models.model import load
+from codi_bench.models.loading import load
 from codi_bench.models.published import is_published
 from codi_bench.models.registry import PUBLISHED, REGISTRY
 

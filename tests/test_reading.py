@@ -11,8 +11,8 @@ from transformers import AutoTokenizer
 from codi_bench.audits import reading
 from codi_bench.audits.reading import choose_cell, enough_word, hit_word, readable
 from codi_bench.errors import MeasureError
-from codi_bench.models import loop
-from codi_bench.models.reading import answer_early, final_norm, lens_ranks, word_ids
+from codi_bench.models.answering import Pass, answer_early, capture
+from codi_bench.models.reading import final_norm, lens_ranks, word_ids
 from codi_bench.problems import Problem, generate
 from codi_bench.rules.validity import Validity
 
@@ -21,17 +21,17 @@ QUESTIONS = [p.question for p in generate(6, seed=5)]
 
 
 def test_an_early_answer_is_that_of_a_model_with_fewer_latents(tiny):
-    found = answer_early(tiny.codi, QUESTIONS, range(K + 1), batch_size=4, max_new_tokens=NEW)
+    found = answer_early(tiny.codi, QUESTIONS, range(K + 1), Pass(K, 4, NEW))
     assert len(found) == K + 1
     for k, answers in enumerate(found):
         assert answers == tiny.answer(QUESTIONS, num_latents=k, max_new_tokens=NEW), k
-    assert found == answer_early(tiny.codi, QUESTIONS, range(K + 1), batch_size=1, max_new_tokens=NEW)
+    assert found == answer_early(tiny.codi, QUESTIONS, range(K + 1), Pass(K, 1, NEW))
 
 
 @pytest.mark.parametrize("carrier", (0, 4))
 def test_the_model_built_by_hand_answers_once_its_latent_is_there(tiny_folders, carrier):
     codi = by_hand(AutoTokenizer.from_pretrained(tiny_folders["gpt2"]), carrier=carrier)
-    found = answer_early(codi, ["Mia has 7 apples .", "Omar has 31 pens ."], range(K + 1), max_new_tokens=3)
+    found = answer_early(codi, ["Mia has 7 apples .", "Omar has 31 pens ."], range(K + 1), Pass(K, max_new_tokens=3))
     right = [answers.texts == ("7", "31") for answers in found]
     assert right == [k > carrier for k in range(K + 1)]
 
@@ -65,9 +65,7 @@ def test_the_lens_finds_the_number_where_the_model_built_by_hand_carries_it(tiny
     tokenizer = AutoTokenizer.from_pretrained(tiny_folders["gpt2"])
     codi = by_hand(tokenizer, carrier=3)
     numbers = list(range(0, NUMBERS, 5))
-    states = loop.capture(
-        codi, [f"Mia has {i} apples ." for i in numbers], num_latents=K, batch_size=8, max_new_tokens=None
-    ).hidden_states
+    states = capture(codi, [f"Mia has {i} apples ." for i in numbers], Pass(K, 8, 0)).hidden_states
     words = [[word_ids(codi, str(i)), word_ids(codi, str((i + 5) % NUMBERS))] for i in numbers]
     ranks = lens_ranks(codi, states, words)
     assert choose_cell(ranks[..., 0]) == (3, 1)  # place 3: the latent before the carrier computes what the carrier is

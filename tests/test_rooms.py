@@ -72,7 +72,7 @@ def test_imports_run_one_way(path):
 @pytest.mark.parametrize(
     ("room", "source", "found"),
     [
-        ("rules", "from codi_bench.models.model import load", ["models"]),
+        ("rules", "from codi_bench.models.loading import load", ["models"]),
         ("rules", "def f():\n    import codi_bench.report.table", ["report"]),
         ("report", "from codi_bench import rules, suite", ["suite"]),
         ("suite", "from codi_bench.rules import stats\nimport torch", []),

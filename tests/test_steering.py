@@ -12,7 +12,7 @@ from codi_bench.audits.steering import KINDS, MEAN, PROBE, RANDOM, SAE, StepLate
 from codi_bench.claims.runs import condition_of
 from codi_bench.errors import MeasureError
 from codi_bench.measures.sae import train_topk_sae
-from codi_bench.models import loop
+from codi_bench.models.answering import Pass, capture
 from codi_bench.models.patching import answer_patched
 from codi_bench.rules.stats import stream
 from codi_bench.rules.validity import Validity
@@ -71,10 +71,10 @@ def test_the_model_built_by_hand_is_steered_at_its_latent_and_not_at_others(tiny
     codi = by_hand(AutoTokenizer.from_pretrained(tiny_folders["gpt2"]), carrier=carrier)
     numbers = list(range(0, NUMBERS, 10))
     ask = [f"Mia has {i} apples ." for i in numbers for _ in range(4)]
-    latents = loop.capture(codi, ask, num_latents=6, batch_size=40, max_new_tokens=None).latents
+    latents = capture(codi, ask, Pass(6, 40, 0)).latents
     start = numbers * 4
     end = [numbers[(i + 3) % 10] for i in range(10)] * 4
-    own = loop.capture(codi, [f"Omar has {i} pens ." for i in start], num_latents=6, batch_size=40, max_new_tokens=None).latents
+    own = capture(codi, [f"Omar has {i} pens ." for i in start], Pass(6, 40, 0)).latents
     vectors, follows = {}, {}
     for place in (carrier, 4):
         known = StepLatents(latents[:, place], np.repeat(numbers, 4))
@@ -85,7 +85,7 @@ def test_the_model_built_by_hand_is_steered_at_its_latent_and_not_at_others(tiny
     patches = [Patch(name, (int(name[-1]),)) for name in vectors]
     asked = [f"Omar has {i} pens ." for i in start]
     conditions = [condition_of(patch, {}, vectors) for patch in patches]
-    clean, found = answer_patched(codi, asked, conditions, rng=stream(3), max_new_tokens=3)
+    clean, found = answer_patched(codi, asked, conditions, Pass(6, max_new_tokens=3), stream(3))
     assert clean.texts == tuple(map(str, start))
     for patch, answers in zip(patches, found):
         kind = patch.source[:-2]

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from codi_bench.errors import CheckpointError, UnknownNameError
 from codi_bench.models.codi import Projection, start_as_identity
-from codi_bench.models.model import load
+from codi_bench.models.loading import load
 from codi_bench.models.objective import CUE, codi_losses, encode_examples, teacher_loss
 from codi_bench.problems import generate
 from codi_bench.training import train as training

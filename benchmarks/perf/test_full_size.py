@@ -28,7 +28,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaC
 from codi_bench.models.codi import Codi, Projection
 from codi_bench.models.conditions import Edited
 from codi_bench.models.edits import Edit
-from codi_bench.models.model import DTYPES, Model, resolve
+from codi_bench.models.loading import DTYPES, resolve
+from codi_bench.models.model import Model
 from codi_bench.models.registry import entry
 from codi_bench.problems import load_problems
 from codi_bench.store.files import write_text

@@ -88,7 +88,7 @@ def think(
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    from codi_bench.models.model import load
+    from codi_bench.models.loading import load
     from codi_bench.problems import read_problems
 
     check_writable(out, OUT)
@@ -134,7 +134,7 @@ def answer(
     """
     from codi_bench.models.conditions import Edited
     from codi_bench.models.edits import needs_reference, parse_edit
-    from codi_bench.models.model import load
+    from codi_bench.models.loading import load
     from codi_bench.problems import parse_number, read_problems, score
 
     check_writable(out, OUT)

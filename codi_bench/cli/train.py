@@ -57,7 +57,7 @@ def train(
     """
     import torch
 
-    from codi_bench.models.model import DTYPES, check_device, resolve
+    from codi_bench.models.loading import DTYPES, check_device, resolve
     from codi_bench.training.recipes import RECIPES, recipe
 
     files = {flag: value for flag, value in {"problems": problems, "eval": held_out}.items() if value is not None}
@@ -83,7 +83,7 @@ def train(
 
 
 def _train_from_nothing(name: str, folder: Path, work: Path, seed: int, device: str, dtype: str) -> None:
-    from codi_bench.models.model import DTYPES
+    from codi_bench.models.loading import DTYPES
     from codi_bench.training.card import write_card
     from codi_bench.training.recipes import RECIPES
     from codi_bench.training.train import export, train
@@ -111,7 +111,7 @@ def _train_over(
 ) -> None:
     """files, settings: those of `train` that were given, by their name."""
     from codi_bench.models import backbone
-    from codi_bench.models.model import DTYPES
+    from codi_bench.models.loading import DTYPES
     from codi_bench.models.objective import MASKS
     from codi_bench.problems import read_problems
     from codi_bench.training import lora
@@ -164,7 +164,7 @@ def losses(
     """Print the training loss of all problems, as one batch and without dropout, under the published code's names."""
     import torch
 
-    from codi_bench.models.model import load
+    from codi_bench.models.loading import load
     from codi_bench.models.objective import MASKS, codi_losses, encode_examples
     from codi_bench.problems import read_problems
     from codi_bench.training.recipes import lora_recipe

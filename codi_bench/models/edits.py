@@ -25,7 +25,15 @@ DRAWN = ("resample", "noise")
 
 SELF, NOISE = "self", "noise"  # sources that need no other run: the own values, and a random vector of their norm
 
-Replacement = np.ndarray | str | None  # values to feed [n, d], KEPT, or None: the model's own input
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """Unit vectors [n, d], to be fed with the norm of what they replace."""
+
+    vectors: np.ndarray
+
+
+Replacement = np.ndarray | Directions | str | None  # values to feed [n, d], KEEP, or None: the model's own input
 
 
 @dataclass(frozen=True)
@@ -105,11 +113,10 @@ def replacements(
     groups: Sequence[str],
     rng: np.random.Generator,
 ) -> dict[int | str, Replacement]:
-    """The value to feed at each edited place for n problems: [n, d], None for the model's own input (`self`), or KEPT.
+    """What to feed at each edited place for n problems.
 
-    Noise comes as unit vectors: the loop gives them the norm of the thought they replace. Donors are drawn from another
-    group with another answer. Every draw is made here, for all problems at once, so batches cannot change it.
-    Raises EditError where a reference is missing, too small, or two edits name one place.
+    Donors are drawn from another group with another answer. Every draw is made here, for all problems at once, so batches cannot
+    change it. Raises EditError where a reference is missing, too small, or two edits name one place.
     """
     values: dict[int | str, Replacement] = {}
     for edit in edits:
@@ -130,7 +137,7 @@ def replacements(
                 values[place] = reference.latents[_donors(reference, answers, groups, rng), place]
             elif edit.kind == "noise":
                 direction = rng.standard_normal((n, width)).astype(np.float32)
-                values[place] = direction / np.linalg.norm(direction, axis=1, keepdims=True)
+                values[place] = Directions(direction / np.linalg.norm(direction, axis=1, keepdims=True))
             else:  # bot has one input, its own and the clean run's
                 values[place] = KEEP if edit.kind == KEEP and place != BOT else None
     return values

@@ -1,31 +1,22 @@
-"""Think and answer: the latent loop over batches, with edits that share everything before them.
-
-Every function works on one left-padded batch; `Codi` results are independent of how problems are batched.
-"""
+"""The latent loop over one left-padded batch: think, think again under edits that share what precedes them, and answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from itertools import count as count_from
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from codi_bench.errors import EditError, MeasureError, ProblemError
-from codi_bench.models.codi import WIDE, Codi, State, feed, feed_each, join, step
+from codi_bench.errors import EditError, MeasureError
+from codi_bench.models.codi import Codi
 from codi_bench.models.conditions import MASKED, UNMASKED
-from codi_bench.models.edits import BOT, KEEP, Replacement
-from codi_bench.thoughts.record import Answers, Thoughts
+from codi_bench.models.edits import BOT
+from codi_bench.models.state import State, feed, feed_each, join, step
 
 Replacements = dict[int | str, Tensor | None]
-# Before version 5 transformers changes the blocks themselves while it collects hidden states: a second thread would meet that.
-THREADED = find_spec("transformers.utils.output_capturing") is not None
-FEWEST_ROWS = 4  # of a batch that must round as any other does: a CPU multiplies one or two rows another way
 BRANCHES = 16  # conditions that go through the backbone together: each attends, masked, to the places of all of them
 
 
@@ -75,7 +66,7 @@ def think(
     Raises MeasureError for thoughts that are not finite.
     """
     if padding == MASKED:
-        state = feed(model, encode(model, questions), _bot(model, len(questions)).unsqueeze(1), all_layers=all_layers)
+        state = feed(model, encode(model, questions), bot(model, len(questions)).unsqueeze(1), all_layers=all_layers)
     else:
         ids, mask = model.pad([[*question, model.bot_id] for question in questions])
         positions = torch.arange(ids.shape[1], device=model.device).expand(*ids.shape)
@@ -115,7 +106,7 @@ def places_of(clean: Thinking) -> list[int | str]:
 def go_on(model: Codi, clean: Thinking, state: State, first: Sequence[int], conditions: Sequence[Replacements]) -> State:
     """Feed what is left of bot and thoughts behind branches `forked` before their places number `first`."""
     places = places_of(clean)
-    next_inputs = torch.stack([_bot(model, len(clean.latents)), *clean.latents[:, :-1].unbind(1)], dim=1)[
+    next_inputs = torch.stack([bot(model, len(clean.latents)), *clean.latents[:, :-1].unbind(1)], dim=1)[
         :, [min(f, len(places) - 1) for f in first]
     ]  # what each condition would feed next, [b, C, d]
     for p, place in enumerate(places):
@@ -133,17 +124,17 @@ def go_on(model: Codi, clean: Thinking, state: State, first: Sequence[int], cond
 def forked(clean: Thinking, first: Sequence[int]) -> State:
     """Branches of the clean run, each cut off before its place number `first` (bot is 0; as many as there are places: uncut)."""
     num_places = clean.latents.shape[1]
-    bot = clean.state.length - num_places
+    start = clean.state.length - num_places
     sees = clean.state.sees.repeat(1, len(first), 1)
     for c, place in enumerate(first):
-        sees[:, c, bot + place :] = False
+        sees[:, c, start + place :] = False
     offset = torch.tensor(first, device=sees.device) - num_places
     return State(clean.state.cache, sees, clean.state.position + offset, clean.state.hidden)
 
 
 def noise_like(model: Codi, directions: Tensor, clean: Thinking, place: int | str) -> Tensor:
     """Unit vectors [b, d] scaled to the norm of the input that they replace."""
-    original = _bot(model, len(directions)) if place == BOT else clean.latents[:, cast(int, place)]
+    original = bot(model, len(directions)) if place == BOT else clean.latents[:, cast(int, place)]
     return directions * original.norm(dim=-1, keepdim=True)
 
 
@@ -246,197 +237,6 @@ def _go_on_from(  # type: ignore[return]  # its loop has no end but the return
         ids = model.answer_ids(model.answer_logits(state.hidden))
 
 
-def batches(sequences: Sequence[list[int]], size: int, padding: str = MASKED, *, exact: bool = False) -> list[np.ndarray]:
-    """Indices a batch: of similar length together, or in the given order where padding shows.
-
-    So little padding is computed, and the order never shows in a result.
-    exact: of one length alone, and never fewer than FEWEST_ROWS: a row that comes again fills a batch up. How far it is padded,
-    and whether it is alone, rounds sums on a CPU; so no batch size changes a bit.
-    """
-    lengths = np.array([len(s) for s in sequences])
-    order = np.argsort(lengths, kind="stable") if padding == MASKED else np.arange(len(sequences))
-    if not exact or padding != MASKED:
-        return [order[i : i + size] for i in range(0, len(order), size)]
-    groups = np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1) if len(order) else []
-    parts = [rows[i : i + size] for rows in groups for i in range(0, len(rows), size)]
-    return [np.resize(rows, max(len(rows), FEWEST_ROWS)) for rows in parts]
-
-
-@torch.inference_mode()
-def capture(
-    model: Codi,
-    questions: Sequence[str],
-    *,
-    num_latents: int,
-    batch_size: int,
-    max_new_tokens: int | None,
-    padding: str = MASKED,
-    progress: Callable[[int], object] = lambda count: None,
-) -> Thoughts:
-    """Think about every question and keep all states; answer too unless max_new_tokens is None."""
-    n, width = len(questions), model.width
-    thoughts = Thoughts(
-        np.empty((n, 1 + num_latents, model.num_layers + 1, width), np.float32),
-        np.empty((n, num_latents + 1, width), np.float32),
-        np.empty((n, model.vocab_size + 2), np.float32),
-    )
-    (answers,) = answer_conditions(
-        model,
-        questions,
-        [{}],
-        [frozenset()],
-        num_latents=num_latents,
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens or 0,
-        padding=padding,
-        keep=thoughts,
-        progress=progress,
-    )
-    return replace(thoughts, answers=answers if max_new_tokens else None)
-
-
-@torch.inference_mode()
-def answer_conditions(
-    model: Codi,
-    questions: Sequence[str],
-    conditions: Sequence[dict[int | str, Replacement]],
-    noise: Sequence[frozenset[int | str]],
-    *,
-    num_latents: int,
-    batch_size: int,
-    max_new_tokens: int,
-    padding: str = MASKED,
-    keep: Thoughts | None = None,
-    golds: Sequence[list[int]] | None = None,
-    log_probabilities: np.ndarray | None = None,
-    progress: Callable[[int], object] = lambda count: None,
-) -> list[Answers]:
-    """Greedy answers under several conditions, each a set of replacements (empty: the clean run).
-
-    Question and clean thoughts are computed once a batch; a condition computes only what follows its first edit, and up to
-    BRANCHES conditions go through the backbone together. noise: for each condition the places whose values are unit vectors to
-    be scaled to the norm they replace. keep: arrays that the clean run's states go to batch by batch (first_logits: those of the
-    first condition). golds: ids of each problem's gold answer; what `force` finds goes to log_probabilities [C, n].
-    Raises MeasureError if a state is beyond the range of its array, ProblemError for what has no positions.
-    """
-    if not conditions or not questions:
-        return [Answers((), ()) for _ in conditions]
-    ids = tokenise(model, questions)
-    longest = max(range(len(ids)), key=lambda i: len(ids[i]))
-    model.check_length(len(ids[longest]) + num_latents + 2, f"question {longest + 1} of {len(ids)} with bot, thoughts and eot")
-    for i, gold in enumerate(golds or ()):  # the last id is not fed
-        model.check_length(len(ids[i]) + num_latents + 1 + len(gold), f"question {i + 1} of {len(ids)} with its gold answer")
-    tokens: list[list[list[int]]] = [[[] for _ in ids] for _ in conditions]
-    all_layers = keep is not None and keep.hidden_states is not None
-
-    def answer(rows: np.ndarray) -> None:
-        clean = think(model, [ids[i] for i in rows], num_latents, padding=padding, all_layers=all_layers)
-        for start in range(0, len(conditions), BRANCHES):
-            part = range(start, min(start + BRANCHES, len(conditions)))
-            edits = [{p: _input_at(model, clean, rows, p, v, noise[c]) for p, v in conditions[c].items()} for c in part]
-            state = end_thoughts(model, rethink(model, clean, edits))
-            if golds is None:
-                logits, answer_ids = generate(model, state, max_new_tokens)
-            else:
-                assert log_probabilities is not None
-                batch_golds = [golds[i] for i in rows]
-                forced = force(model, state, batch_golds, max(map(len, golds)))
-                log_probabilities[start : part.stop, rows] = forced.log_probability.T.cpu().numpy()
-                logits, answer_ids = forced.first, generate_behind(model, forced, batch_golds, max_new_tokens)
-            for i, row in enumerate(rows):
-                for c, token_ids in zip(part, answer_ids[i]):
-                    tokens[c][row] = token_ids
-            if start == 0:
-                first_logits = logits[:, 0]
-        if keep is not None:
-            _fill(keep.hidden_states, rows, clean.hidden_states)
-            _fill(keep.latents, rows, clean.latents)
-            _fill(keep.first_logits, rows, first_logits)
-        progress(len(set(rows.tolist())))
-
-    each_batch(model, answer, ids, batch_size, padding)
-    return [texts(model, t) for t in tokens]
-
-
-def _input_at(
-    model: Codi, clean: Thinking, rows: np.ndarray, place: int | str, value: Replacement, noise_places: frozenset[int | str]
-) -> Tensor | None:
-    """What a condition feeds at one place of a batch, [b, d]; None for the model's own input."""
-    if value is None:
-        return None
-    if value is KEEP:
-        return clean.latents[:, cast(int, place)]
-    values = torch.as_tensor(value[rows], device=model.device)
-    return noise_like(model, values, clean, place) if place in noise_places else values
-
-
-def each_batch(
-    model: Codi, function: Callable[[np.ndarray], None], sequences: Sequence[list[int]], size: int, padding: str = MASKED
-) -> None:
-    """`function(rows)` for every batch, one after another; of narrow models on a CPU several at a time, each on one thread.
-
-    How a sum is split over threads rounds it, and an SAE is trained on the states: the number of threads must change no bit.
-    """
-    row_batches = batches(sequences, size, padding, exact=_alone(model))
-    if not _alone(model):
-        for rows in row_batches:
-            function(rows)
-        return
-    threads = torch.get_num_threads()
-
-    def on_one_thread(rows: np.ndarray) -> None:
-        with torch.inference_mode():  # a thread has its own mode
-            function(rows)
-
-    try:
-        with ThreadPoolExecutor(threads if THREADED else 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for _ in pool.map(on_one_thread, row_batches):
-                pass
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _alone(model: Codi) -> bool:
-    """Is each batch computed on one thread, and to the bit as in any other batch?"""
-    return model.device.type == "cpu" and model.width < WIDE
-
-
-def _fill(array: np.ndarray | None, rows: np.ndarray, values: Tensor | None) -> None:
-    if array is None:
-        return
-    assert values is not None
-    states = values.float().cpu().numpy()
-    if array.dtype == np.float16 and np.abs(states).max() > np.finfo(np.float16).max:
-        raise MeasureError(f"states reach {np.abs(states).max():.3g}, beyond the range of the half precision they are kept in")
-    array[rows] = states
-
-
-@torch.inference_mode()
-def explain(model: Codi, questions: Sequence[str], *, batch_size: int, max_new_tokens: int) -> Answers:
-    """The teacher: greedy chain of thought in words, straight after the question."""
-    ids = tokenise(model, questions)
-    model.check_length(max(map(len, ids), default=0), "the longest question")
-    tokens: list[list[int]] = [[] for _ in ids]
-    for rows in batches(ids, batch_size):
-        _, answer_ids = generate(model, encode(model, [ids[i] for i in rows]), max_new_tokens)
-        for i, row in enumerate(rows):
-            tokens[row] = answer_ids[i][0]
-    return texts(model, tokens)
-
-
-def tokenise(model: Codi, questions: Sequence[str]) -> list[list[int]]:
-    """Question ids in the published form: stripped, double spaces collapsed. Raises ProblemError for one without any."""
-    ids = [model.tokenizer(q.strip().replace("  ", " ") + model.question_suffix)["input_ids"] for q in questions]
-    if not all(ids):
-        raise ProblemError(f"question {list(map(bool, ids)).index(False) + 1} of {len(ids)} is empty")
-    return ids
-
-
-def texts(model: Codi, tokens: Sequence[list[int]]) -> Answers:
-    """Ids with their text, special tokens left out; ids beyond the tokenizer (pad, bot) have no text."""
-    plain = [[t for t in ids if t < model.vocab_size] for ids in tokens]
-    return Answers(tuple(map(tuple, tokens)), tuple(model.tokenizer.batch_decode(plain, skip_special_tokens=True)))
-
-
-def _bot(model: Codi, rows: int) -> Tensor:
+def bot(model: Codi, rows: int) -> Tensor:
+    """The input that opens the thoughts, [rows, d]."""
     return model.embed(torch.full((rows,), model.bot_id, device=model.device))

@@ -7,7 +7,7 @@ source's. What precedes a patch is computed once for all of them, what follows f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -15,24 +15,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codi_bench.models.codi import Codi, KeyValues, State
+from codi_bench.models.answering import Parts, Pass, answer_batches, each_batch, tokenise
+from codi_bench.models.codi import Codi
 from codi_bench.models.conditions import Fed, Patched, check_patched, fed_places
 from codi_bench.models.edits import NOISE, SELF
 from codi_bench.models.loop import (
     BRANCHES,
     Replacements,
     Thinking,
-    each_batch,
     end_thoughts,
     forked,
     generate,
     go_on,
     noise_like,
     places_of,
-    texts,
     think,
-    tokenise,
 )
+from codi_bench.models.state import KeyValues, State
 from codi_bench.thoughts.record import Answers
 
 Source = tuple[str, ...] | str  # of a condition: questions, or SELF or NOISE
@@ -86,19 +85,15 @@ def answer_patched(
     model: Codi,
     questions: Sequence[str],
     conditions: Sequence[Patched | Fed],
-    *,
+    settings: Pass,
     rng: np.random.Generator,
-    num_latents: int | None = None,
-    batch_size: int = 64,
-    max_new_tokens: int = 256,
-    progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[Answers, list[Answers]]:
     """Greedy answers: clean, and under each condition.
 
     rng: draws the random vectors, all of them before anything runs, so that batches cannot change them.
     Raises EditError or ValueError for a patch that cannot be made, before anything runs, and what `think` raises.
     """
-    latents = model.num_latents if num_latents is None else num_latents
+    latents = settings.num_latents
     for condition in conditions:
         check_patched(condition, len(questions), latents)
     sources = dict.fromkeys(c.source for c in conditions if isinstance(c, Patched) and not isinstance(c.source, str))
@@ -108,19 +103,15 @@ def answer_patched(
         for i, question in enumerate(question_ids):
             model.check_length(len(question) + latents + 2, f"question {i + 1} of {len(question_ids)} with bot, thoughts and eot")
     runs: dict[Source, SourceRun] = {
-        source: source_run(model, question_ids, latents, batch_size) for source, question_ids in source_ids.items()
+        source: source_run(model, question_ids, latents, settings.batch_size) for source, question_ids in source_ids.items()
     }
     noise = rng.standard_normal((len(questions), latents, model.width)).astype(np.float32)
     directions = noise / np.linalg.norm(noise, axis=-1, keepdims=True)
-    clean: list[list[int]] = [[] for _ in ids]
-    tokens: list[list[list[int]]] = [[[] for _ in ids] for _ in conditions]
 
-    def answer(rows: np.ndarray) -> None:
+    def answer(rows: np.ndarray) -> Parts:
         recipient = think(model, [ids[i] for i in rows], latents)
         donors = {source: run.rows(rows) for source, run in runs.items()}
-        _, answer_ids = generate(model, end_thoughts(model, recipient.state), max_new_tokens)
-        for i, row in enumerate(rows):
-            clean[row] = answer_ids[i][0]
+        yield 0, generate(model, end_thoughts(model, recipient.state), settings.max_new_tokens)[1]
         unit_vectors = torch.as_tensor(directions[rows], device=model.device)
         for start in range(0, len(conditions), BRANCHES):
             part = conditions[start : start + BRANCHES]
@@ -130,14 +121,10 @@ def answer_patched(
                 if isinstance(condition, Fed)
             }
             state = patched(model, recipient, donors, part, fed, unit_vectors)
-            _, answer_ids = generate(model, end_thoughts(model, state), max_new_tokens)
-            for i, row in enumerate(rows):
-                for c, token_ids in enumerate(answer_ids[i]):
-                    tokens[start + c][row] = token_ids
-        progress(len(set(rows.tolist())))
+            yield 1 + start, generate(model, end_thoughts(model, state), settings.max_new_tokens)[1]
 
-    each_batch(model, answer, ids, batch_size)
-    return texts(model, clean), [texts(model, sequences) for sequences in tokens]
+    clean, *answers = answer_batches(model, ids, 1 + len(conditions), settings, answer)
+    return clean, answers
 
 
 def patched(

@@ -1,4 +1,4 @@
-"""What thoughts give away on the way: the answer after fewer of them, and the words that a state is nearest to (logit lens)."""
+"""The words that a state is nearest to (logit lens)."""
 
 from __future__ import annotations
 
@@ -8,37 +8,10 @@ from typing import cast
 import numpy as np
 import torch
 
-from codi_bench.errors import EditError, MeasureError
+from codi_bench.errors import MeasureError
 from codi_bench.models.codi import Codi
-from codi_bench.models.loop import each_batch, end_thoughts, forked, generate, texts, think, tokenise
-from codi_bench.thoughts.record import Answers
 
 AT_ONCE = 2**22  # logits that are held together
-
-
-@torch.inference_mode()
-def answer_early(
-    model: Codi, questions: Sequence[str], counts: Sequence[int], *, batch_size: int = 64, max_new_tokens: int = 256
-) -> list[Answers]:
-    """Greedy answers after the first k latents, for each k of `counts`: eot is fed there, and nothing else changes.
-
-    All K are thought about once. Raises EditError for more latents than K, and what `think` raises.
-    """
-    if any(not 0 <= k <= model.num_latents for k in counts):
-        raise EditError(f"an answer may come behind 0 to {model.num_latents} latents, not {sorted(counts)}")
-    ids = tokenise(model, questions)
-    tokens: list[list[list[int]]] = [[[] for _ in ids] for _ in counts]
-
-    def answer(rows: np.ndarray) -> None:
-        thinking = think(model, [ids[i] for i in rows], model.num_latents)
-        state = forked(thinking, [1 + k for k in counts])  # bot and k latents stay
-        _, answer_ids = generate(model, end_thoughts(model, state), max_new_tokens)
-        for i, row in enumerate(rows):
-            for c, token_ids in enumerate(answer_ids[i]):
-                tokens[c][row] = token_ids
-
-    each_batch(model, answer, ids, batch_size)
-    return [texts(model, token_ids) for token_ids in tokens]
 
 
 @torch.inference_mode()

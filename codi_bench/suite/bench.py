@@ -12,12 +12,11 @@ import torch
 from codi_bench.claims import runs
 from codi_bench.claims.claim import DEFAULT_PERMUTATIONS, Outcomes, T
 from codi_bench.errors import MeasureError
-from codi_bench.models import loop, reading
+from codi_bench.models import answering
 from codi_bench.models.adapter import load_adapter
 from codi_bench.models.checkpoint import load_folder
 from codi_bench.models.codi import Codi
 from codi_bench.models.conditions import UNMASKED, Condition, Edited, edits_of
-from codi_bench.models.discrete import answer_discretised
 from codi_bench.models.edits import Reference, needs_reference, replacements
 from codi_bench.models.model import Model
 from codi_bench.models.objective import encode_examples
@@ -35,7 +34,7 @@ from codi_bench.thoughts.decoded import Decoded
 NUM_REFERENCES = 200
 PUBLISHED_BATCH = 128  # problems, of the published evaluation
 LOADERS = (load_folder, load_published, load_adapter)
-ANSWERING = (Codi, loop.capture, loop.answer_conditions, loop.explain, answer_patched, reading.answer_early, answer_discretised)
+ANSWERING = (Codi, answer_patched, answering)  # and the kinds of runs in it
 DRAWING = (encode_examples, replacements, stats.stream)  # the gold sentence, and what is drawn
 LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn")  # that compute what is stored
 

@@ -14,7 +14,7 @@ from codi_bench.claims import CLAIMS, FAMILIES, Claim, get_claim, in_words
 from codi_bench.claims.claim import DEFAULT_PERMUTATIONS
 from codi_bench.errors import BaselineError, CodiBenchError, MissingError, UnknownNameError
 from codi_bench.models.hub import is_repository
-from codi_bench.models.model import load, resolve
+from codi_bench.models.loading import load, resolve
 from codi_bench.models.registry import ADAPTERS, PUBLISHED, REGISTRY, entry
 from codi_bench.problems import Problem, load_problems
 from codi_bench.problems.files import ELSEWHERE, NAMES

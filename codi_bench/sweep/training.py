@@ -51,7 +51,7 @@ def problems_of_sweep() -> tuple[list[Problem], list[Problem]]:
 
 def train_one(location: str, family: str, width: int, seed: int, phases: list, dtype: str, weights: str, work: str) -> dict:
     """Train a member and keep its snapshots as `weights`/steps. Goes on in `work` where it stood, with what belongs to it."""
-    from codi_bench.models.model import DTYPES
+    from codi_bench.models.loading import DTYPES
     from codi_bench.training.train import TrainingRun, export, steps_done, train
 
     torch.set_num_threads(1)
@@ -89,7 +89,7 @@ def choose_one(location: str, weights: str, steps: list[int]) -> dict:
 
 def right_of(results: SweepResults, weights: str, problems: Sequence[Problem]) -> np.ndarray:
     """Which problems a kept checkpoint answers rightly, bool [n]."""
-    from codi_bench.models.model import load
+    from codi_bench.models.loading import load
 
     with tempfile.TemporaryDirectory() as temporary:
         model = load(results.get_folder(weights, Path(temporary) / "model"), device="cpu")

@@ -16,7 +16,7 @@ from tabulate import tabulate
 from codi_bench.models.adapter import META
 from codi_bench.models.conditions import CLEAN, Edited
 from codi_bench.models.edits import Edit
-from codi_bench.models.model import load
+from codi_bench.models.loading import load
 from codi_bench.problems import Problem, generate, problems_hash, score
 from codi_bench.rules.stats import holm, mcnemar_exact, newcombe_paired, wilson
 from codi_bench.store.files import write_text

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import GPT2Config, LlamaConfig, PretrainedConfig
 
 from codi_bench.errors import UnknownNameError
-from codi_bench.models.loop import MASKED, UNMASKED
+from codi_bench.models.conditions import MASKED, UNMASKED
 from codi_bench.models.published import LORA_MODULES
 from codi_bench.models.registry import PUBLISHED
 from codi_bench.problems.generator import EVERYTHING, Limits
