@@ -90,16 +90,16 @@ NEW = (
 def test_the_word_is_the_one_that_the_suite_gives(same):
     from codi_bench.claims import Measured
     from codi_bench.rules.validity import Validity, Verdict
-    from codi_bench.suite.engine import Assessment, _compare
+    from codi_bench.suite.engine import compare_numbers
 
     words = []
     for old, new, tolerance in product(OLD, NEW, (BY_OUTCOMES, BY_VALUE, None)):
         before = baseline({"x": old}, tolerance={} if tolerance is None else {"x": tolerance})
         bits = None if new.outcomes is None else unpack_bits(new.outcomes, new.n)
-        measured = Measured("x", new.value, new.n, new.unit, cell=new.cell, outcomes=bits)
-        judged = Assessment("reported", measured, new.verdict and Verdict(Validity(new.verdict), ""))
+        verdict = new.verdict and Verdict(Validity(new.verdict), "")
+        measured = Measured("x", new.value, new.n, new.unit, cell=new.cell, outcomes=bits, verdict=verdict)
         word = only(before, record({"x": new}, HERE if same else GPU)).word
-        assert word == _compare(judged, old, tolerance, same, 1)[0], (old, new, tolerance)
+        assert word == compare_numbers("x", measured, old, tolerance, same=same, total=1)[0], (old, new, tolerance)
         words.append(word)
     assert {"SAME", "DRIFTED"} == set(words)
 

@@ -210,7 +210,7 @@ def test_what_takes_two_models_is_recorded_with_the_weights_of_both(tmp_path, mo
     suite = Suite(models=["gpt2-mini"], report=tmp_path)
     bench = suite.bench_of("gpt2-mini")[0]
     for name, partner in (("alignment", bench.partner.model.fingerprint), ("size", None)):
-        assert record_of(bench, CLAIMS[name], []).partner == partner
+        assert record_of(bench, CLAIMS[name], {}).partner == partner
 
 
 @pytest.mark.parametrize("over", [[-0.13, -0.26, 0.01], [0.2, None, None], "raw"])

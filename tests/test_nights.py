@@ -120,9 +120,10 @@ def test_the_suite_counts_metrics_as_the_simulation_does():
     model, claim = "gpt2-mini", CLAIMS["task-accuracy"]
     baseline = load_baseline(package_folder("baselines"), model, claim.id)
     metric = next(m for m in nights.suite() if (m.model, m.claim, m.key) == (model, claim.id, "accuracy"))
-    bench = SimpleNamespace(model=SimpleNamespace(name=model), problems_hash="", on_gsm8k=False)
+    bench = SimpleNamespace(model=SimpleNamespace(name=model), problems=SimpleNamespace(hash="", on_gsm8k=False))
     asked = nights.measured(metric, bits=metric.bits)
-    row = engine._row(bench, claim, asked, baseline, baseline.newest("cpu"), False, [], True, recorded, {})
+    standard = engine.Standard(baseline, baseline.newest("cpu"), total=recorded)
+    row = engine._row(bench, claim, "accuracy", asked, standard)
     assert f"drifted at p <= {verdicts.DRIFT_LEVEL / recorded:.3g} and" in row.reason and row.regression == "SAME"
 
 

@@ -32,7 +32,7 @@ from codi_bench.records.tolerance import NoiseMove, carry_over, change, noise_mo
 from codi_bench.rules.stats import stream
 from codi_bench.suite import calibration
 from codi_bench.suite.bench import ModelBench
-from codi_bench.suite.engine import accept, judge
+from codi_bench.suite.engine import accept, judge, word_of
 from codi_bench.suite.suite import Suite
 
 HERE = Environment(device="cpu", instructions="AVX2", torch="2.13", dtype="float32")
@@ -149,7 +149,7 @@ def planted(drops, n=300):
     records, baselines = {}, {}
     for claim in (CLAIMS["ablation"], CLAIMS["ablation-critical"]):
         judged = judge(*claim.function(bench, {}), bench.permutations)
-        numbers = {j.key: Recorded(value=j.measured.value, unit=j.measured.unit, n=j.measured.n, verdict=j.word) for j in judged}
+        numbers = {key: Recorded(value=m.value, unit=m.unit, n=m.n, verdict=word_of(m)) for key, m in judged.items()}
         baselines["m", claim.id] = Baseline(schema=1, model="m", claim=claim.id)
         records["m", claim.id] = Record(
             environment=HERE, protocols={}, seeds={}, weights="", problems="", code="", date="", reason="", metrics=numbers

@@ -37,7 +37,6 @@ from codi_bench.rules.validity import Validity, Verdict
 from codi_bench.store.code import code_hash
 from codi_bench.store.files import package_folder
 from codi_bench.suite import engine
-from codi_bench.suite.engine import Assessment
 
 from .engine import Bar, Rate
 
@@ -111,23 +110,20 @@ def elsewhere(rng, bits: np.ndarray, *, churn: float, loss: float = 0.0) -> np.n
     return bits ^ (rng.random(n) < flips)
 
 
-def measured(metric: Metric, *, bits=None, value: float | None = None, verdict: Verdict | None = None) -> Assessment:
+def measured(metric: Metric, *, bits=None, value: float | None = None, verdict: Verdict | None = None) -> Measured:
     """The metric as a night measures it: other outcomes [n], another value, or another verdict than the one recorded."""
-    held, (protocol, name) = metric.held, of_record_key(metric.key)
+    held, (_, name) = metric.held, of_record_key(metric.key)
     if bits is not None:
         gain = (int(bits.sum()) - int(metric.bits.sum())) / held.n
         value = held.value - 100 * gain if held.unit == "points" else held.value + gain  # a drop falls by what is gained
     word = Validity(held.verdict) if held.verdict else None
-    return Assessment(
-        protocol,
-        Measured(name, held.value if value is None else value, held.n, held.unit, cell=held.cell, outcomes=bits),
-        verdict or Verdict(word, ""),
-    )
+    value = held.value if value is None else value
+    return Measured(name, value, held.n, held.unit, cell=held.cell, outcomes=bits, verdict=verdict or Verdict(word, ""))
 
 
-def drifted(metric: Metric, judged: Assessment, *, same: bool, family: int) -> bool:
+def drifted(metric: Metric, number: Measured, *, same: bool, family: int) -> bool:
     """Is it red? By the comparison of the suite itself."""
-    word, _ = engine._compare(judged, metric.held, metric.tolerance, same, family)
+    word, _ = engine.compare_numbers(metric.key, number, metric.held, metric.tolerance, same=same, total=family)
     return word == Regression.DRIFTED
 
 

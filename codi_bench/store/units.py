@@ -47,9 +47,7 @@ class Sources:
         """A module of one of our packages, None for any other. loaded: the module itself, where it is known."""
         if name not in self.read:
             file = self._locate(name, loaded) if self.is_own(name) else None
-            self.read[name] = None
-            if file is not None:
-                self.read[name] = Module(name, file.read_text(encoding="utf-8"), file.name == "__init__.py")
+            self.read[name] = file and Module(name, file.read_text(encoding="utf-8"), file.name == "__init__.py")
         return self.read[name]
 
     def _locate(self, name: str, loaded: ModuleType | None) -> Path | None:
@@ -63,12 +61,8 @@ class Sources:
         if folder is None:
             return None
         place = folder.joinpath(*submodules)
-        files = (
-            [place.with_suffix(".py"), place / "__init__.py"]
-            if submodules
-            else [Path(origin) if origin else folder / "__init__.py"]
-        )
-        return next((file for file in files if file.is_file()), None)
+        files = [place.with_suffix(".py")] if submodules else [Path(origin)] if origin else []
+        return next((file for file in (*files, place / "__init__.py") if file.is_file()), None)
 
     def reach(self, first: Iterable[Unit]) -> list[Unit]:
         """Everything that can be reached from some units, they included."""
@@ -164,8 +158,7 @@ def imports_in(node: ast.AST, module: Module) -> Iterator[tuple[str, tuple[str, 
         where = node.module or ""
         if node.level:
             parts = module.name.split(".")
-            parts = parts[: len(parts) - node.level + module.package]
-            where = ".".join([*parts, *([node.module] if node.module else [])])
+            where = ".".join([*parts[: len(parts) - node.level + module.package], *filter(None, [node.module])])
         for alias in node.names:
             yield alias.asname or alias.name, (where, alias.name)
     elif not isinstance(node, (*FUNCTIONS, ast.ClassDef)):
@@ -245,10 +238,10 @@ class Writer:
             special = getattr(self, f"_{type(node).__name__}", None)
             special(node, scope) if special else self._plain(node, scope)
 
-    def _plain(self, node: ast.AST, scope: Scope | None, leave: tuple[str, ...] = ()) -> None:
+    def _plain(self, node: ast.AST, scope: Scope | None, leave: str = "") -> None:
         self.parts.append(f"({type(node).__name__}")
         for name, value in ast.iter_fields(node):
-            if name not in LEFT_OUT and name not in leave and value is not None and value != []:
+            if name not in LEFT_OUT and name != leave and value is not None and value != []:
                 self.parts.append(f"{name}=")
                 self.write(value, scope)
         self.parts.append(")")
@@ -308,33 +301,33 @@ class Writer:
             self._plain(node, scope)
             return
         while chain and isinstance(target, ModulePlace):
-            member = resolve(target.name, chain[-1], self.sources)
-            if member is None:  # made while the program runs
-                member = f"?{chain[-1]}"
-            chain.pop()
-            target = member
+            name = chain.pop()
+            target = resolve(target.name, name, self.sources) or f"?{name}"  # made while the program runs
         self.parts.append(target if isinstance(target, str) else self._reference(target))
         self.parts += [f".{name}" for name in reversed(chain)]
 
     # Scopes
 
     def _function(self, node, scope: Scope | None) -> None:
+        if scope is not None and hasattr(node, "name"):  # a unit's own name is no part of it; a method's is
+            self._name(node.name, scope)
         arguments = node.args
-        parameters = [*arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg]
+        groups = {
+            "posonly": arguments.posonlyargs,
+            "args": arguments.args,
+            "vararg": [arguments.vararg] if arguments.vararg else [],
+            "kwonly": arguments.kwonlyargs,
+            "kwarg": [arguments.kwarg] if arguments.kwarg else [],
+        }
         body = node.body if isinstance(node.body, list) else [node.body]
         declarations = [child for part in body for child in ast.walk(part) if isinstance(child, ast.Global | ast.Nonlocal)]
         outer_names = {name for declaration in declarations for name in declaration.names}
-        local_names = ({parameter.arg for parameter in parameters if parameter} | set(bound_names(body))) - outer_names
+        parameters = {parameter.arg for group in groups.values() for parameter in group}
+        local_names = (parameters | set(bound_names(body))) - outer_names
         inner = self._scope(scope, local_names, body)
         self.parts.append(f"({type(node).__name__}")
         self.write([each for each in getattr(node, "decorator_list", []) if not registers(each)], scope)
-        for kind, group in (
-            ("posonly", arguments.posonlyargs),
-            ("args", arguments.args),
-            ("vararg", [arguments.vararg] if arguments.vararg else []),
-            ("kwonly", arguments.kwonlyargs),
-            ("kwarg", [arguments.kwarg] if arguments.kwarg else []),
-        ):
+        for kind, group in groups.items():
             if group:
                 self.parts.append(kind)
                 for parameter in group:
@@ -345,15 +338,7 @@ class Writer:
         self.write(node.body, inner)
         self.parts.append(")")
 
-    def _FunctionDef(self, node: ast.FunctionDef, scope: Scope | None) -> None:
-        if scope is not None:  # a unit's own name is no part of it; a method's is
-            self._name(node.name, scope)
-        self._function(node, scope)
-
-    _AsyncFunctionDef = _FunctionDef
-
-    def _Lambda(self, node: ast.Lambda, scope: Scope | None) -> None:
-        self._function(node, scope)
+    _FunctionDef = _AsyncFunctionDef = _Lambda = _function
 
     def _ClassDef(self, node: ast.ClassDef, scope: Scope | None) -> None:
         if scope is not None:
@@ -400,24 +385,13 @@ class Writer:
         else:
             self._plain(node, scope)
 
-    def _ExceptHandler(self, node: ast.ExceptHandler, scope: Scope | None) -> None:
-        self._named(node, scope)
-
-    def _MatchAs(self, node: ast.MatchAs, scope: Scope | None) -> None:
-        self._named(node, scope)
-
-    def _MatchStar(self, node: ast.MatchStar, scope: Scope | None) -> None:
-        self._named(node, scope)
-
     def _named(self, node, scope: Scope | None) -> None:
-        if node.name:
-            self._name(node.name, scope)
-        self._plain(node, scope, leave=("name",))
+        field_name = "rest" if isinstance(node, ast.MatchMapping) else "name"
+        if name := getattr(node, field_name):
+            self._name(name, scope)
+        self._plain(node, scope, leave=field_name)
 
-    def _MatchMapping(self, node: ast.MatchMapping, scope: Scope | None) -> None:
-        if node.rest:
-            self._name(node.rest, scope)
-        self._plain(node, scope, leave=("rest",))
+    _ExceptHandler = _MatchAs = _MatchStar = _MatchMapping = _named
 
     def _JoinedStr(self, node: ast.JoinedStr, scope: Scope | None) -> None:
         """Neighbouring texts as one and none that is empty: versions of Python cut them differently."""
@@ -430,5 +404,4 @@ class Writer:
             self.parts += [repr(text)] if text else []
             text = ""
             self.write(part, scope)
-        self.parts += [repr(text)] if text else []
-        self.parts.append(")")
+        self.parts += [repr(text), ")"] if text else [")"]

@@ -38,7 +38,7 @@ from codi_bench.records.tolerance import NoiseMove, noise_move
 from codi_bench.rules.stats import stream
 from codi_bench.store.files import write_text
 from codi_bench.suite.bench import ModelBench
-from codi_bench.suite.engine import judge, published_values, record_of
+from codi_bench.suite.engine import judge, published_values, record_of, word_of
 from codi_bench.suite.environment import versions
 from codi_bench.suite.suite import Suite
 
@@ -126,7 +126,7 @@ def plan_of(suite: Suite, work: Path) -> CalibrationPlan:
         benches[name] = bench
         for claim in suite.asked_claims:
             baseline = load_baseline(suite.baseline_folder, name, claim.id)
-            inputs = record_of(bench, claim, [])
+            inputs = record_of(bench, claim, {})
             record, same = baseline.nearest(inputs.environment, inputs)
             if record is None or not same:
                 where = ", ".join(inputs.environment.model_dump().values())
@@ -237,8 +237,8 @@ def _draw(plan: CalibrationPlan, model: str, component: Component, name: str, be
 def _values(plan: CalibrationPlan, model: str, claim: Claim, bench: ModelBench, *, sound: bool = True) -> dict[Key, Value]:
     """What a claim measures on a bench, and the words of it."""
     protocols = claim.function(bench, published_values(plan.baselines[model, claim.id]))
-    judgements = judge(next(protocols), next(protocols) if sound else [], bench.permutations)
-    return {(model, claim.id, judgement.key): (judgement.measured.value, judgement.word) for judgement in judgements}
+    numbers = judge(next(protocols), next(protocols) if sound else [], bench.permutations)
+    return {(model, claim.id, key): (measured.value, word_of(measured)) for key, measured in numbers.items()}
 
 
 def ablations_turned(plan: CalibrationPlan, model: str, *, share: float, draws: int) -> dict[Key, list[NoiseMove]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -18,13 +18,13 @@ from codi_bench.records.baseline import (
     SOUND,
     Band,
     Baseline,
-    Cell,
     Component,
     Noise,
     Record,
     Recorded,
     Reported,
     Tolerance,
+    Unit,
     Word,
     of_record_key,
     pack_bits,
@@ -41,57 +41,40 @@ from codi_bench.store.code import Code, code_of
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.environment import environment
 from codi_bench.suite.log_bench import LogBench
+from codi_bench.suite.request import PairOutcome
 from codi_bench.suite.winners import packed_scores
 
 SCALE = {"points": 0.01}  # rules count in fractions
 DRIFTED: Literal["DRIFTED"] = Regression.DRIFTED.value
 OTHER_CODE = "recorded under other code"
 MOST_MODULES = 6  # that a reason names
-Unit = Literal["fraction", "points", "features", "count"]
 
 
 @dataclass(frozen=True)
-class ClaimResult:
-    """Rows of one claim on one model, why it is red (empty: it is not), and the record that would be proposed."""
+class Standard:
+    """What the numbers of one claim are compared with.
 
-    rows: list[Row]
-    red: list[str]
-    proposal: Record | None = None
+    record: the nearest one; same: is it of this environment; changes: of its inputs, in words; note: of other code; total:
+    metrics of the whole suite, among which an alarm is sought; reproduces: are they compared with the published ones too?
+    """
 
-
-@dataclass(frozen=True)
-class Assessment:
-    """A measured number under one protocol with the word of its validity (verdict: None where no rule gives one)."""
-
-    protocol: str
-    measured: Measured
-    verdict: Verdict | None
-
-    @property
-    def key(self) -> str:
-        return record_key(self.protocol, self.measured.metric)
-
-    @property
-    def word(self) -> Word | None:
-        return self.verdict.word.value if self.verdict and self.verdict.word else None
-
-
-class Printed(TypedDict, total=False):
-    """What a row says of a reported number, measured or not."""
-
-    unit: str
-    n: int | None
-    cell: Cell | None
+    baseline: Baseline
+    record: Record | None = None
+    same: bool = False
+    changes: Sequence[str] = ()
+    note: Mapping[str, str] = field(default_factory=dict)
+    total: int = 1
+    reproduces: bool = True
 
 
 def measure_claim(
     bench: ModelBench | LogBench, claim: Claim, baseline: Baseline, *, compare: bool = True, recorded: int = 1
-) -> ClaimResult:
-    """Measure one claim under both protocols and compare it with what is reported and recorded.
+) -> PairOutcome:
+    """Measure one claim under both protocols and compare it with what is reported and recorded: ok, red or blocked.
 
     What goes wrong while measuring gives `blocked` rows, never an exception; where the sound protocol alone cannot be measured,
     its rows alone are blocked. compare: False where the user asked for other inputs than the recorded ones (`--n`): the rows are
-    then UNCHECKED. recorded: metrics of the whole suite, among which an alarm is sought.
+    then UNCHECKED. recorded: metrics of the whole suite.
     Raises CodiBenchError for a baseline that measured numbers cannot be compared with.
     """
     name, sound, blocked_rows = bench.model.name, list[Measured](), list[Row]()
@@ -99,38 +82,34 @@ def measure_claim(
     try:
         reported = next(protocols)
     except (CodiBenchError, RuntimeError) as error:  # RuntimeError: out of memory, or what a device says
-        return ClaimResult(unmeasured(name, claim, baseline, BLOCKED, one_line(error)), [])
+        why = one_line(error)
+        return PairOutcome(unmeasured(name, claim, baseline, BLOCKED, why), BLOCKED, [why])
     try:
         sound = next(protocols)
     except (CodiBenchError, RuntimeError) as error:
         blocked_rows = [Row(claim.id, name, "-", SOUND, BLOCKED, reason=one_line(error))]
-    judgements = judge(reported, sound, bench.permutations)
-    proposal = record_of(bench, claim, judgements)
+    numbers = judge(reported, sound, bench.permutations)
+    proposal = record_of(bench, claim, numbers)
     record, same = baseline.nearest(proposal.environment, proposal) if compare else (None, False)
     changes = _identity_changes(baseline, record, proposal) if record else []
-    code = claim_code(claim, type(bench))
-    note = code_note(code, record)
-    rows = [_row(bench, claim, judgement, baseline, record, same, changes, compare, recorded, note) for judgement in judgements]
-    for key in sorted(set(record.metrics if record else ()) - set(proposal.metrics)):
-        assert record is not None
+    note = code_note(claim_code(claim, type(bench)), record)
+    standard = Standard(baseline, record, same, changes, note, recorded, compare)
+    rows = [_row(bench, claim, key, measured, standard) for key, measured in numbers.items()]
+    recorded_metrics = record.metrics if record else {}
+    for key in sorted(recorded_metrics.keys() - numbers.keys()):
         protocol, metric = of_record_key(key)
-        rows.append(
-            Row(
-                claim.id,
-                name,
-                metric,
-                protocol,
-                BLOCKED,
-                recorded=_number(record.metrics[key]),
-                regression=DRIFTED,
-                reason=f"metric '{key}' is recorded and was not measured{f': {blocked_rows[0].reason}' if blocked_rows else ''}"
-                + note.get("reason", ""),
-            )
-        )
-    red = list(
-        dict.fromkeys([*changes, *(row.reason for row in rows if row.regression == DRIFTED and row.reason not in changes)])
-    )
-    return ClaimResult([*rows, *blocked_rows], [f"{claim.id} on {name}: {line}" for line in red], proposal)
+        why = f"metric '{key}' is recorded and was not measured{f': {blocked_rows[0].reason}' if blocked_rows else ''}"
+        facts: dict[str, Any] = {
+            "recorded": _number(recorded_metrics[key]),
+            "regression": DRIFTED,
+            "reason": why + note.get("reason", ""),
+        }
+        rows.append(Row(claim.id, name, metric, protocol, BLOCKED, **facts))
+    red = dict.fromkeys([*changes, *(row.reason for row in rows if row.regression == DRIFTED and row.reason not in changes)])
+    rows += blocked_rows
+    if red:
+        return PairOutcome(rows, "red", [f"{claim.id} on {name}: {line}" for line in red], proposal)
+    return PairOutcome(rows, BLOCKED, [blocked_rows[0].reason]) if blocked_rows else PairOutcome(rows, OK, [], proposal)
 
 
 def published_values(baseline: Baseline) -> dict[str, float]:
@@ -140,10 +119,13 @@ def published_values(baseline: Baseline) -> dict[str, float]:
     }
 
 
-def judge(reported: list[Measured], sound: list[Measured], permutations: int) -> list[Assessment]:
-    """The words of both protocols: ARTEFACT where the published protocol makes its number itself, else that of the sound row."""
+def judge(reported: list[Measured], sound: list[Measured], permutations: int) -> dict[str, Measured]:
+    """The numbers of both protocols with their words, by the key that a record has for them.
+
+    A reported one is an ARTEFACT where its protocol makes the number itself; else it has the word of the sound one.
+    """
     words = {measured.metric: measured.verdict for measured in sound}
-    judgements = []
+    numbers = {}
     for measured in reported:
         verdict = None
         if measured.null is not None and measured.nominal is not None:
@@ -152,8 +134,8 @@ def judge(reported: list[Measured], sound: list[Measured], permutations: int) ->
             verdict = validity.protocol_artefact(
                 scale * measured.value, null_mean=null, nominal=nominal, p_null=measured.null.p, permutations=permutations
             )
-        judgements.append(Assessment(REPORTED, measured, verdict or words.get(measured.metric)))
-    return judgements + [Assessment(SOUND, measured, measured.verdict) for measured in sound]
+        numbers[record_key(REPORTED, measured.metric)] = replace(measured, verdict=verdict or words.get(measured.metric))
+    return numbers | {record_key(SOUND, measured.metric): measured for measured in sound}
 
 
 def unmeasured(model: str, claim: Claim, baseline: Baseline, status: schema.Status, reason: str) -> list[Row]:
@@ -163,57 +145,34 @@ def unmeasured(model: str, claim: Claim, baseline: Baseline, status: schema.Stat
     for key in sorted(keys) or ["-"]:
         protocol, metric = of_record_key(key)
         reported = baseline.reported.get(key)
-        facts: Printed = {"unit": reported.unit, "n": reported.n, "cell": reported.cell} if reported else {}
+        facts: dict[str, Any] = {"unit": reported.unit, "n": reported.n, "cell": reported.cell} if reported else {}
         rows.append(Row(claim.id, model, metric, protocol, status, reported=_number(reported), reason=reason, **facts))
     return rows
 
 
-def _row(
-    bench: ModelBench | LogBench,
-    claim: Claim,
-    judged: Assessment,
-    baseline: Baseline,
-    record: Record | None,
-    same: bool,
-    changes: list[str],
-    compare: bool,
-    family_size: int,
-    note: Mapping[str, str],
-) -> Row:
-    measured, key = judged.measured, judged.key
-    number = record.metrics.get(key) if record else None
-    word: schema.Regression
-    if record is None:
-        word, why = "UNCHECKED", "nothing is recorded for this"
-    elif changes:
-        word, why = DRIFTED, changes[0]
-    elif number is None:
-        word, why = DRIFTED, f"metric '{key}' was measured ({measured.value:.6g}) and is not recorded"
-    else:
-        word, why = _compare(judged, number, baseline.tolerance.get(key), same, family_size)
-    if word == DRIFTED and not changes:
-        why += note.get("reason", "")
-    if record is not None and not same:
-        why += f"; compared with the nearest record, of {', '.join(record.environment.model_dump().values())}"
+def _row(bench: ModelBench | LogBench, claim: Claim, key: str, measured: Measured, standard: Standard) -> Row:
+    protocol, baseline = of_record_key(key)[0], standard.baseline
+    number = standard.record.metrics.get(key) if standard.record else None
+    word, why = _regression(key, measured, standard)
     detail: dict[str, Any] = {**measured.detail, "problems": bench.problems.hash}
-    if note:
-        detail["code"] = note["note"]
+    if standard.note:
+        detail["code"] = standard.note["note"]
     if measured.outcomes is not None:
         detail["outcomes"] = pack_bits(measured.outcomes)
     if measured.ranked is not None:
         detail["ranked"] = packed_scores(measured.ranked)
-    if judged.verdict is not None:
-        detail |= {"validity": judged.verdict.why, "fragile": judged.verdict.fragile, "decide": judged.verdict.decide}
-    reported = baseline.reported.get(measured.metric) if judged.protocol == REPORTED else None
+    if (verdict := measured.verdict) is not None:
+        detail |= {"validity": verdict.why, "fragile": verdict.fragile, "decide": verdict.decide}
+    reported = baseline.reported.get(measured.metric) if protocol == REPORTED else None
     noise = baseline.tolerance[key].noise if key in baseline.tolerance else {}
-    reproduction = _reproduction(measured, reported, bench.problems.on_gsm8k, noise) if reported and compare else None
+    reproduction = _reproduction(measured, reported, bench.problems.on_gsm8k, noise) if reported and standard.reproduces else None
     if reproduction:
         detail["reproduction"] = reproduction.why
     return Row(
         claim.id,
         bench.model.name,
         measured.metric,
-        judged.protocol,
+        protocol,
         OK,
         unit=measured.unit,
         n=measured.n,
@@ -224,34 +183,53 @@ def _row(
         cell=measured.cell,
         seeds=claim.seeds,
         reproduction=cast(schema.Reproduction, reproduction.word.value) if reproduction else None,
-        validity=judged.word,
+        validity=word_of(measured),
         regression=word,
         reason=why,
         detail=cast(schema.Detail, detail),
     )
 
 
-def _compare(
-    judged: Assessment, number: Recorded, tolerance: Tolerance | None, same: bool, family_size: int
+def _regression(key: str, measured: Measured, standard: Standard) -> tuple[schema.Regression, str]:
+    """Did our own number move, and why that is said."""
+    record, changes = standard.record, standard.changes
+    if record is None:
+        return "UNCHECKED", "nothing is recorded for this"
+    word: schema.Regression = DRIFTED
+    why = f"metric '{key}' was measured ({measured.value:.6g}) and is not recorded"
+    if changes:
+        why = changes[0]
+    elif key in record.metrics:
+        tolerance = standard.baseline.tolerance.get(key)
+        word, why = compare_numbers(key, measured, record.metrics[key], tolerance, same=standard.same, total=standard.total)
+    if word == DRIFTED and not changes:
+        why += standard.note.get("reason", "")
+    if not standard.same:
+        why += f"; compared with the nearest record, of {', '.join(record.environment.model_dump().values())}"
+    return word, why
+
+
+def compare_numbers(
+    key: str, measured: Measured, number: Recorded, tolerance: Tolerance | None, *, same: bool, total: int
 ) -> tuple[schema.Regression, str]:
     """DRIFTED or SAME for one metric, and the line that names stored, measured and tolerance."""
-    comparison = compare(number, _recorded(judged), tolerance, same=same, family_size=family_size)
-    numbers = f"metric '{judged.key}': stored {number.value:.6g}, measured {judged.measured.value:.6g}"
-    return cast(schema.Regression, comparison.word.value), f"{numbers}, {comparison.why}"
+    comparison = compare(number, _recorded(measured), tolerance, same=same, family_size=total)
+    line = f"metric '{key}': stored {number.value:.6g}, measured {measured.value:.6g}, {comparison.why}"
+    return cast(schema.Regression, comparison.word.value), line
 
 
 def _identity_changes(baseline: Baseline, record: Record, proposal: Record) -> list[str]:
     """What must be equal before two numbers are compared, both ways: protocol, seeds, weights, problems, metrics."""
     changes = [
-        f"{field}: stored {getattr(record, field)}, now {getattr(proposal, field)}, tolerance 0"
-        for field in record.changed_inputs(proposal)
+        f"{name}: stored {getattr(record, name)}, now {getattr(proposal, name)}, tolerance 0"
+        for name in record.changed_inputs(proposal)
     ]
     return changes + [
         f"metric '{metric}' has a tolerance and no record" for metric in sorted(set(baseline.tolerance) - set(record.metrics))
     ]
 
 
-def record_of(bench: ModelBench | LogBench, claim: Claim, found: list[Assessment]) -> Record:
+def record_of(bench: ModelBench | LogBench, claim: Claim, numbers: Mapping[str, Measured]) -> Record:
     """What would be recorded of a claim that was measured here, with everything that it depends on."""
     return Record(
         environment=environment(bench.model.device, bench.model.dtype),
@@ -263,13 +241,17 @@ def record_of(bench: ModelBench | LogBench, claim: Claim, found: list[Assessment
         code=claim_code(claim, type(bench)).text,
         date=datetime.date.today().isoformat(),
         reason="",
-        metrics={judged.key: _recorded(judged) for judged in found},
+        metrics={key: _recorded(measured) for key, measured in numbers.items()},
     )
 
 
-def _recorded(judged: Assessment) -> Recorded:
-    m = judged.measured
-    verdict = judged.verdict or Verdict(None, "")
+def word_of(measured: Measured) -> Word | None:
+    """The word of its validity."""
+    return measured.verdict.word.value if measured.verdict and measured.verdict.word else None
+
+
+def _recorded(m: Measured) -> Recorded:
+    verdict = m.verdict or Verdict(None, "")
     return Recorded(
         value=m.value,
         low=m.low,
@@ -278,7 +260,7 @@ def _recorded(judged: Assessment) -> Recorded:
         n=m.n,
         cell=m.cell,
         null=None if m.null is None else Band(value=m.null.value, low=m.null.low, high=m.null.high, p=m.null.p),
-        verdict=judged.word,
+        verdict=word_of(m),
         fragile=verdict.fragile,
         decide=verdict.decide,
         outcomes=pack_bits(m.outcomes),
@@ -337,16 +319,16 @@ def _reproduction(measured: Measured, reported: Reported, same_list: bool, noise
         raise BaselineError(f"reported.{measured.metric}.unit: is {reported.unit}, and {measured.unit} are measured")
     case = "other-list" if reported.case == "same-list" and not same_list else reported.case
     scale = SCALE.get(measured.unit, 1.0)
-    value, low, high = (None if v is None else scale * v for v in (measured.value, measured.low, measured.high))
-    assert value is not None
+    low, high = (None if end is None else scale * end for end in (measured.low, measured.high))
+    estimate = Estimate(scale * measured.value, low, high)
     if case == "stated-range":
         assert reported.low is not None and reported.high is not None
-        return reproduce(case, Estimate(value, low, high), low=scale * reported.low, high=scale * reported.high)
+        return reproduce(case, estimate, low=scale * reported.low, high=scale * reported.high)
     assert reported.value is not None  # a baseline file without it is not read
     if case == "order":
-        return reproduce(case, Estimate(value, low, high))
+        return reproduce(case, estimate)
     if case == "same-list":
-        return reproduce(case, value, scale * reported.value, n=measured.n, printed_unit=scale * reported.printed_unit)
+        return reproduce(case, estimate.value, scale * reported.value, n=measured.n, printed_unit=scale * reported.printed_unit)
     if case == "other-list":
         margin = equivalence_margin(scale * reported.value, drop=measured.unit == "points")
         # p(1-p)/n is the error of a share of problems alone
@@ -355,5 +337,5 @@ def _reproduction(measured: Measured, reported: Reported, same_list: bool, noise
             s = scale * noise["sampling"].spread if "sampling" in noise else None
             errors = {"s_measured": s, "s_reported": s}
         effect = None if measured.nominal is None else scale * (reported.value - measured.nominal)
-        return reproduce(case, value, scale * reported.value, margin=margin, effect=effect, **errors)
+        return reproduce(case, estimate.value, scale * reported.value, margin=margin, effect=effect, **errors)
     return reproduce(case, measured.value, reported.value, printed_unit=reported.printed_unit)

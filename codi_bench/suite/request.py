@@ -1,11 +1,15 @@
-"""What a run was asked for, a model each, and what came of one pair of model and claim."""
+"""What a run was asked for: models, logs and problem sets read from `NAME=PATH` texts; and what came of one model and claim."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from codi_bench.claims import Claim
-from codi_bench.models.registry import REGISTRY, ModelEntry
+from codi_bench.errors import CodiBenchError, UnknownNameError
+from codi_bench.models.registry import REGISTRY, ModelEntry, entry
+from codi_bench.problems import Problem, load_problems
+from codi_bench.problems.files import NAMES
 from codi_bench.records.baseline import Record
 from codi_bench.records.results import Row
 from codi_bench.thoughts.decoded import LOGS
@@ -37,16 +41,78 @@ class ModelRequest:
         return REGISTRY.get(self.name)
 
     @property
+    def embedded(self) -> bool:
+        return self.registered is not None and self.registered.embedded
+
+    @property
     def for_gpus(self) -> bool:
         """A published checkpoint or an adapter that nobody gave a folder for: measured under `-m gpu` alone."""
-        return self.path is None and self.registered is not None and not self.registered.embedded
+        return self.path is None and self.registered is not None and not self.embedded
+
+    def problem_set(self, given: Collection[str]) -> str:
+        """Which problem set it is measured on, where these are given.
+
+        GSM8K for the published models; for a user's own what was given (beside GSM8K the others are out of distribution), or
+        generated problems. Raises CodiBenchError where that is not to be told.
+        """
+        if self.registered is not None:
+            return "generated" if self.embedded else "gsm8k"
+        names = [name for name in given if name != "generated"]
+        if len(names) > 1 and "gsm8k" not in names:
+            raise CodiBenchError(f"--problems: {' and '.join(names)} are given, and {self.name} is measured on one set; give one")
+        return "gsm8k" if "gsm8k" in names else names[0] if names else "generated"
 
 
 @dataclass(frozen=True)
 class PairOutcome:
-    """One measured pair. word: ok, red, blocked, unchecked or not-run; lines: why it is red."""
+    """One measured pair. word: ok, red, blocked, unchecked or not-run; lines: why it is red; proposal: what may be recorded."""
 
     rows: list[Row]
     word: str
     lines: list[str]
     proposal: Record | None = None
+
+
+def model_requests(
+    models: Sequence[str], bases: Sequence[str], logs: Sequence[str], *, alone: bool = False
+) -> list[ModelRequest]:
+    """The models of a run by `NAME=PATH`, or a bare NAME that measures that one only; alone: no registered ones beside them.
+
+    Raises CodiBenchError for names that clash, and for a base of no model.
+    """
+    base_of = _pairs("--base", bases)
+    own = {name: path for text in models if "=" in text for name, path in _pairs("--model", [text]).items()}
+    log_requests = [ModelRequest(name, path, log=True) for name, path in _pairs("--log", logs).items()]
+    log_names = {log.name for log in log_requests}
+    if clashes := sorted(log_names & {*REGISTRY, *own}):
+        raise CodiBenchError(f"--log {clashes[0]}=…: a model has that name; give the log another")
+    if clashes := sorted(own.keys() & LOGS.keys()):
+        raise CodiBenchError(f"--model {clashes[0]}=…: a released log has that name; give the model another")
+    own_requests = [ModelRequest(name, path, base_of.pop(name, None)) for name, path in own.items()]
+    if base_of:
+        name, base = base_of.popitem()
+        raise CodiBenchError(f"--base {name}={base}: belongs to no model of this run; give --model {name}=FOLDER too")
+    selection = [entry(text).name for text in models if "=" not in text and text not in log_names]
+    if not (selection or (alone and (own or logs)) or log_names & {*models}):
+        selection = list(REGISTRY)
+    return [*(ModelRequest(name) for name in selection if name not in own), *own_requests, *log_requests]
+
+
+def given_problems(texts: Iterable[str]) -> Mapping[str, tuple[Problem, ...]]:
+    """Problem sets by name, read from `NAME=PATH`. Raises CodiBenchError."""
+    paths = _pairs("--problems", texts)
+    for name in paths:
+        if name not in NAMES:
+            raise UnknownNameError("problem set", name, NAMES)
+    return {name: tuple(load_problems(name, path=path)) for name, path in paths.items()}
+
+
+def _pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
+    """name → path; a name that comes again has its last path."""
+    pairs = {}
+    for text in texts:
+        name, _, path = text.partition("=")
+        if not (name and path):
+            raise CodiBenchError(f"{option} {text}: write NAME=PATH")
+        pairs[name] = path
+    return pairs

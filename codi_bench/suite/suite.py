@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,12 +12,12 @@ from pathlib import Path
 from codi_bench import __version__
 from codi_bench.claims import CLAIMS, FAMILIES, Claim, get_claim, in_words
 from codi_bench.claims.claim import DEFAULT_PERMUTATIONS
-from codi_bench.errors import BaselineError, CodiBenchError, MissingError, UnknownNameError
+from codi_bench.errors import BaselineError, CodiBenchError, MissingError
 from codi_bench.models.hub import is_repository
 from codi_bench.models.loading import load, resolve
-from codi_bench.models.registry import ADAPTERS, PUBLISHED, REGISTRY, entry
-from codi_bench.problems import Problem, load_problems
-from codi_bench.problems.files import ELSEWHERE, NAMES
+from codi_bench.models.registry import ADAPTERS, PUBLISHED, REGISTRY
+from codi_bench.problems import load_problems
+from codi_bench.problems.files import ELSEWHERE
 from codi_bench.records.baseline import REPORTED, SOUND, load_baseline, metrics_recorded, orphans, path_of
 from codi_bench.records.extras import noise_figures
 from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row, Status
@@ -31,7 +31,7 @@ from codi_bench.suite.environment import available, environment, own_gpu, versio
 from codi_bench.suite.log_bench import LogBench
 from codi_bench.suite.preflight import preflight
 from codi_bench.suite.problem_source import ProblemSource
-from codi_bench.suite.request import ModelRequest, PairOutcome
+from codi_bench.suite.request import ModelRequest, PairOutcome, given_problems, model_requests
 from codi_bench.thoughts.decoded import LOGS
 
 FEWEST_PERMUTATIONS = holm_permutations(max(family.tests for family in FAMILIES.values()))
@@ -74,17 +74,14 @@ class Suite:
                 f"{self.baseline_folder}: no such folder; --baselines needs the folder that holds <model>/<claim>.json"
             )
         self.asked_claims: list[Claim] = [get_claim(name) for name in self.claims] or list(CLAIMS.values())
-        self.asked_models = self._models()
-        self.given: dict[str, tuple[Problem, ...]] = self._problems()
-        for name, value in (("--n", self.n), ("--batch-size", self.batch_size)):
-            if value is not None and value < 1:
-                raise CodiBenchError(f"{name} must be at least 1, got {value}")
-        if self.permutations is not None and self.permutations < FEWEST_PERMUTATIONS:
-            raise CodiBenchError(
-                f"--permutations must be at least {FEWEST_PERMUTATIONS}, which Holm over the largest family needs, got "
-                f"{self.permutations}"
-            )
-        sets = {self._set_name(model) for model in self.asked_models if not model.log}
+        self.asked_models = model_requests(self.models, self.bases, self.logs, alone=self.alone)
+        self.given = given_problems(self.problems)
+        fewest = {"--n": (self.n, 1, ""), "--batch-size": (self.batch_size, 1, "")}
+        fewest["--permutations"] = (self.permutations, FEWEST_PERMUTATIONS, ", which Holm over the largest family needs")
+        for option, (value, least, why) in fewest.items():
+            if value is not None and value < least:
+                raise CodiBenchError(f"{option} must be at least {least}{why}, got {value}")
+        sets = {model.problem_set(self.given) for model in self.asked_models if not model.log}
         elsewhere = {*ELSEWHERE} if "gsm8k" in self.given or self.gpu else set()  # else nothing is measured on GSM8K here
         extra = self.given.keys() - sets - (elsewhere if "gsm8k" in sets else set())
         if extra:
@@ -116,28 +113,24 @@ class Suite:
         on_model = asked.registered.slow if asked.registered and not (self.gpu or self.claims or asked.path) else ()
         return not asked.log and (wanted.slow or wanted.family in on_model)
 
-    def measure(self, asked: ModelRequest, wanted: Claim) -> PairOutcome:
+    def measure(self, model: ModelRequest, wanted: Claim) -> PairOutcome:
         """Measure one claim on one model; whatever goes wrong while measuring is a row, not an exception."""
         try:
-            baseline = load_baseline(self.baseline_folder, asked.name, wanted.id)
-            status, why = self._checked(asked)
+            baseline = load_baseline(self.baseline_folder, model.name, wanted.id)
+            status, why = self._checked(model)
         except CodiBenchError as error:  # a damaged baseline or damaged embedded weights
-            return _unusable(asked, wanted, str(error))
+            return _unusable(model, wanted, str(error))
         if status != OK:
-            return PairOutcome(engine.unmeasured(asked.name, wanted, baseline, status, why), status, [why])
-        bench = self._bench(asked)
+            return PairOutcome(engine.unmeasured(model.name, wanted, baseline, status, why), status, [why])
+        bench = self._bench(model)
         try:
-            finding = engine.measure_claim(bench, wanted, baseline, compare=not self.changed, recorded=self.recorded)
+            outcome = engine.measure_claim(bench, wanted, baseline, compare=not self.changed, recorded=self.recorded)
         except CodiBenchError as error:
-            return _unusable(asked, wanted, f"{path_of(self.baseline_folder, asked.name, wanted.id)}: {error}; mend it by hand")
-        reasons = [row.reason for row in finding.rows if row.status == BLOCKED]
-        if finding.red:
-            return PairOutcome(finding.rows, "red", finding.red, finding.proposal)
-        if reasons:
-            return PairOutcome(finding.rows, BLOCKED, reasons[:1])
-        if not baseline.recorded or self.changed:
-            return self._unrecorded(asked, wanted, finding)
-        return PairOutcome(finding.rows, OK, [], finding.proposal)
+            return _unusable(model, wanted, f"{path_of(self.baseline_folder, model.name, wanted.id)}: {error}; mend it by hand")
+        if outcome.word != OK or (baseline.recorded and not self.changed):
+            return outcome
+        word, lines = self._unrecorded(model, outcome.rows)
+        return replace(outcome, word=word, lines=[f"{wanted.id} on {model.name}: {line}" for line in lines])
 
     def bench_of(self, name: str) -> tuple[ModelBench | None, str]:
         """The bench of a model for what is no claim, or None and why it cannot be measured in this run."""
@@ -164,37 +157,31 @@ class Suite:
             for definition in CLAIMS.values():
                 if (definition.id, name) in pairs or not model.takes(definition):
                     continue
+                reason, unmeasured = self._not_selected(model, definition, name in names), list[Row]()
                 if (definition.id, name) in crashed:
                     reason = "crashed while it was measured: see the error of its test"
-                elif name not in names and name in PUBLISHED:
-                    reason = f"not asked for: `pytest benchmarks -m gpu`, or --model {name}=FOLDER --base {name}=FOLDER"
-                elif name not in names and name in ADAPTERS:
-                    reason = "not asked for: `pytest benchmarks -m gpu`"
-                elif model.log and model.path is None:
-                    reason = f"give --log {name}=FILE, {LOGS[name].source}"
-                else:
-                    reason = (
-                        "slow: `pytest benchmarks -m slow`" if self.is_slow(model, definition) else "not selected in this run"
-                    )
                 try:
                     baseline = load_baseline(self.baseline_folder, name, definition.id)
+                    unmeasured = engine.unmeasured(name, definition, baseline, NOT_RUN, reason)
                 except BaselineError as error:
                     reason = str(error)
-                    missing.append(Row(definition.id, name, "-", REPORTED, NOT_RUN, reason=reason))
-                    continue
-                missing += engine.unmeasured(name, definition, baseline, NOT_RUN, reason) or [
-                    Row(definition.id, name, "-", REPORTED, NOT_RUN, reason=reason)
-                ]
+                missing += unmeasured or [Row(definition.id, name, "-", REPORTED, NOT_RUN, reason=reason)]
         return missing
+
+    def _not_selected(self, model: ModelRequest, definition: Claim, measured: bool) -> str:
+        """Why a claim was not measured on a model. measured: was anything else?"""
+        name = model.name
+        if not measured and name in (*PUBLISHED, *ADAPTERS):
+            own = f", or --model {name}=FOLDER --base {name}=FOLDER" if name in PUBLISHED else ""
+            return f"not asked for: `pytest benchmarks -m gpu`{own}"
+        if model.log and model.path is None:
+            return f"give --log {name}=FILE, {LOGS[name].source}"
+        return "slow: `pytest benchmarks -m slow`" if self.is_slow(model, definition) else "not selected in this run"
 
     @property
     def options(self) -> str:
         """The options of this run that its numbers depend on, as they were given."""
-        values: dict[str, float | str | None] = {
-            "--n": self.n,
-            "--permutations": self.permutations,
-            "--num-latents": self.num_latents,
-        }
+        values: dict[str, object] = {"--n": self.n, "--permutations": self.permutations, "--num-latents": self.num_latents}
         values |= {"--lora-alpha": self.lora_alpha, "--dtype": None if self.dtype == "auto" else self.dtype}
         texts = [f"{name} {value}" for name, value in values.items() if value is not None]
         return " ".join([*texts, *(f"--problems {text}" for text in self.problems)])
@@ -214,53 +201,37 @@ class Suite:
         facts: of the measured models, where they were measured elsewhere than in this process.
         """
         device, dtype = resolve(self._device(self.asked_models[0]), self.dtype)
-        device = device if available(device) else "cpu"
-        facts = {
-            name: details for name in {*self.benches, *(facts or {})} if (details := self.facts(name) or (facts or {}).get(name))
-        }
-        layers = {name: list(model.layers) for name, model in REGISTRY.items()} | {
-            name: details["layers"] for name, details in facts.items()
-        }
-        devices = {name: details["device"] for name, details in sorted(facts.items())}
-        inputs = {name: details["inputs"] for name, details in sorted(facts.items())}
-        pairs = {(row.model, row.claim) for row in rows if row.protocol == SOUND and row.status == OK}
-        families = {(model, CLAIMS[name].family) for model, name in pairs if FAMILIES[CLAIMS[name].family].tests}
-        counts = {"families": len(families), "noise": noise_figures(self.baseline_folder)}
+        facts = {name: known for name in {*self.benches, *(facts or {})} if (known := self.facts(name) or (facts or {})[name])}
+        inputs = {name: known["inputs"] for name, known in sorted(facts.items())}
+        measured = {(row.model, CLAIMS[row.claim].family) for row in rows if row.protocol == SOUND and row.status == OK}
         return {
-            **counts,
-            "devices": devices,
+            "families": sum(bool(FAMILIES[family].tests) for _, family in measured),
+            "noise": noise_figures(self.baseline_folder),
+            "devices": {name: known["device"] for name, known in sorted(facts.items())},
             "inputs": inputs,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "codi-bench": __version__,
             **({"options": self.options} if self.options else {}),
-            **environment(device, dtype).model_dump(),
+            **environment(device if available(device) else "cpu", dtype).model_dump(),
             **versions(),
             "claims": in_words(),
-            "layers": layers,
+            "layers": {name: list(model.layers) for name, model in REGISTRY.items()}
+            | {name: known["layers"] for name, known in facts.items()},
         }
 
-    def _unrecorded(self, model: ModelRequest, claim: Claim, finding: engine.ClaimResult) -> PairOutcome:
-        where = f"{claim.id} on {model.name}"
+    def _unrecorded(self, model: ModelRequest, rows: Sequence[Row]) -> tuple[str, list[str]]:
+        """The word of a pair that is compared with no record, and why."""
         if self.changed:
-            return PairOutcome(finding.rows, "unchecked", [f"{where}: {self.changed} is not what was recorded"], finding.proposal)
-        failures = [row for row in finding.rows if row.reproduction == Reproduction.NOT_REPRODUCED]
-        reproduces = any(row.reproduction == Reproduction.REPRODUCED for row in finding.rows)
+            return "unchecked", [f"{self.changed} is not what was recorded"]
+        failures = [row for row in rows if row.reproduction == Reproduction.NOT_REPRODUCED]
         if failures:
-            lines = [f"{where}: {row.metric}: {row.reproduction}, {row.detail['reproduction']}" for row in failures]
-            return PairOutcome(finding.rows, "red", lines, finding.proposal)
-        if model.registered is not None and model.registered.embedded:
-            return PairOutcome(
-                finding.rows,
-                "red",
-                [
-                    f"{where}: nothing is recorded for this embedded model; "
-                    "look at `pytest benchmarks --update-baselines`, then accept it"
-                ],
-                finding.proposal,
-            )
-        if reproduces:
-            return PairOutcome(finding.rows, OK, [], finding.proposal)
-        return PairOutcome(finding.rows, "unchecked", [f"{where}: nothing is recorded for this model"], finding.proposal)
+            return "red", [f"{row.metric}: {row.reproduction}, {row.detail['reproduction']}" for row in failures]
+        if model.embedded:
+            mend = "look at `pytest benchmarks --update-baselines`, then accept it"
+            return "red", [f"nothing is recorded for this embedded model; {mend}"]
+        if any(row.reproduction == Reproduction.REPRODUCED for row in rows):
+            return OK, []
+        return "unchecked", ["nothing is recorded for this model"]
 
     def _checked(self, model: ModelRequest) -> tuple[Status, str]:
         """Whether this model can be measured, and if not, why: found out once a run."""
@@ -270,14 +241,14 @@ class Suite:
 
     def _check(self, model: ModelRequest) -> tuple[Status, str]:
         device, known = self._device(model), model.registered
-        remedy = ""
-        if known and known.hub:
-            remedy = f"download {known.hub} and {known.base}, or give --model {known.name}=FOLDER --base {known.name}=FOLDER"
         if not available(device):
-            on_cpu = "`pytest benchmarks` measures" if known and known.embedded else "`--device cpu` measures"
-            alternative = f"{on_cpu} on the CPU"
-            return NOT_RUN, f"no GPU here{remedy and f'; with one, {remedy}'}; {alternative}"
-        if known is not None and known.embedded:
+            remedy = ""
+            if known and known.hub:
+                folders = f"--model {known.name}=FOLDER --base {known.name}=FOLDER"
+                remedy = f"; with one, download {known.hub} and {known.base}, or give {folders}"
+            on_cpu = "`pytest benchmarks`" if model.embedded else "`--device cpu`"
+            return NOT_RUN, f"no GPU here{remedy}; {on_cpu} measures on the CPU"
+        if model.embedded:
             own = self._model_bench(model)  # weights that came with the package: what is wrong with them is red
             return (BLOCKED, why) if device != "cpu" and (why := preflight(own, None)) else (OK, "")
         try:
@@ -294,7 +265,7 @@ class Suite:
 
     def _bench(self, model: ModelRequest) -> ModelBench | LogBench:
         if model.name not in self.benches:
-            self.benches[model.name] = self._log_bench(model) if model.log else self._load(model)
+            self.benches[model.name] = self._load(model)
         return self.benches[model.name]
 
     def _model_bench(self, model: ModelRequest) -> ModelBench:
@@ -303,13 +274,13 @@ class Suite:
         assert isinstance(bench, ModelBench)
         return bench
 
-    def _log_bench(self, log: ModelRequest) -> LogBench:
-        assert log.path is not None  # --log names one
-        return LogBench.read(log.name, Path(log.path), permutations=self.permutations or DEFAULT_PERMUTATIONS)
-
-    def _load(self, model: ModelRequest) -> ModelBench:
-        problems = self._set(model)
-        path = model.path
+    def _load(self, model: ModelRequest) -> ModelBench | LogBench:
+        permutations, path = self.permutations or DEFAULT_PERMUTATIONS, model.path
+        if model.log:
+            assert path is not None  # --log names one
+            return LogBench.read(model.name, Path(path), permutations=permutations)
+        name = model.problem_set(self.given)
+        problems = self.given.get(name) or (() if name == "generated" else tuple(load_problems(name)))
         checkpoint = load(
             model.name if path is None else path if is_repository(path) else Path(path),
             base=model.base,
@@ -319,12 +290,13 @@ class Suite:
             num_latents=None if path is None else self.num_latents,
             lora_alpha=None if path is None else self.lora_alpha,
         )
+        others = {name: self.given[name] for name in ELSEWHERE if name in self.given}
         return ModelBench(
             checkpoint,
             Store(default_folder()),
-            ProblemSource(problems, self.n, {name: given for name, given in self.given.items() if name in ELSEWHERE}),
+            ProblemSource(problems, self.n, others),
             self.batch_size,
-            permutations=self.permutations or DEFAULT_PERMUTATIONS,
+            permutations=permutations,
             other=self._partner(model),
         )
 
@@ -347,67 +319,6 @@ class Suite:
         elif device == "auto" and model.path is None:
             device = "cpu"
         return device if self.worker is None else own_gpu(device, self.worker)
-
-    def _set(self, model: ModelRequest) -> tuple[Problem, ...]:
-        """The problems of a model, () for generated ones. Raises MissingProblemsError if they are not to be had."""
-        name = self._set_name(model)
-        return self.given.get(name) or (() if name == "generated" else tuple(load_problems(name)))
-
-    def _set_name(self, model: ModelRequest) -> str:
-        """Which problem set a model is measured on.
-
-        GSM8K for the published models; for a user's own what was given (beside GSM8K the others are out of distribution), or
-        generated problems.
-        """
-        known = model.registered
-        if known is not None:
-            return "generated" if known.embedded else "gsm8k"
-        names = [name for name in self.given if name != "generated"]
-        if len(names) > 1 and "gsm8k" not in names:
-            raise CodiBenchError(
-                f"--problems: {' and '.join(names)} are given, and {model.name} is measured on one set; give one"
-            )
-        return "gsm8k" if "gsm8k" in names else names[0] if names else "generated"
-
-    def _models(self) -> list[ModelRequest]:
-        bases = dict(self._named("--base", text) for text in self.bases)
-        selection, own = [], []
-        logs = [ModelRequest(name, path, log=True) for name, path in (self._named("--log", text) for text in self.logs)]
-        log_names = {model.name for model in logs}
-        for text in self.models:
-            if "=" in text:
-                name, path = self._named("--model", text)
-                own.append(ModelRequest(name, path, bases.pop(name, None)))
-            elif text not in log_names:
-                selection.append(ModelRequest(entry(text).name))
-        own_names = {model.name for model in own}
-        if clashes := sorted(log_names & {*REGISTRY, *own_names}):
-            raise CodiBenchError(f"--log {clashes[0]}=…: a model has that name; give the log another")
-        if clashes := sorted(own_names & {*LOGS}):
-            raise CodiBenchError(f"--model {clashes[0]}=…: a released log has that name; give the model another")
-        if bases:
-            name, base = bases.popitem()
-            raise CodiBenchError(f"--base {name}={base}: belongs to no model of this run; give --model {name}=FOLDER too")
-        defaults = (
-            [] if (self.alone and (own or logs)) or log_names & {*self.models} else [ModelRequest(name) for name in REGISTRY]
-        )
-        models = selection or defaults
-        return [model for model in models if model.name not in own_names] + own + logs
-
-    def _problems(self) -> dict[str, tuple[Problem, ...]]:
-        sets = {}
-        for text in self.problems:
-            name, path = self._named("--problems", text)
-            if name not in NAMES:
-                raise UnknownNameError("problem set", name, NAMES)
-            sets[name] = tuple(load_problems(name, path=path))
-        return sets
-
-    def _named(self, option: str, text: str) -> tuple[str, str]:
-        name, separator, path = text.partition("=")
-        if not (name and separator and path):
-            raise CodiBenchError(f"{option} {text}: write NAME=PATH")
-        return name, path
 
 
 def _unusable(model: ModelRequest, claim: Claim, reason: str) -> PairOutcome:
