@@ -73,18 +73,18 @@ def audit_probes(
     folds: int = 5,
     device: str = "cpu",
     workers: int | None = None,
-    kept: Callable[..., Any] = uncached,
+    run: Callable[..., Any] = uncached,
 ) -> ProbeAudit:
     """Probes of activations [n, cells, d] for labels bool [n] with null (a), and (b) where there is a surface [n, columns].
 
     bot: the cells at bot, int [layers]; their scores join the surface in a second conditional null over the other cells.
-    kept: as a bench has it, for the long computations.
+    run: how a long computation is called, as by `bench.cached`.
     Raises MeasureError as `probe_grid` does.
     """
     labels = np.asarray(labels, bool)
     settings = {"groups": groups, "Cs": Cs, "folds": folds, "permutations": permutations, "seed": seed}
     settings |= {"device": device, "workers": workers}
-    grid = kept(ProbeGrid, probe_grid, activations, labels, in_sample=False, **settings)
+    grid = run(ProbeGrid, probe_grid, activations, labels, in_sample=False, **settings)
     n = len(labels) if groups is None else len(np.unique(groups))
     correct = grid.held_out_prediction == labels[:, None]
     phi, q = accuracy_phi(grid.null_held_out, n)
@@ -98,7 +98,7 @@ def audit_probes(
     conditional = beyond_null = surface_auc = None
     added = _shift(best_auc, float(grid.null_auc.mean()))
     if surface is not None:
-        nulls = partial(kept, ConditionalNull, conditional_null, fold=grid.fold, **settings)
+        nulls = partial(run, ConditionalNull, conditional_null, fold=grid.fold, **settings)
         conditional = nulls(activations, labels, surface, score=grid.held_out_score)
         if bot is not None:
             thought_cells = np.setdiff1d(np.arange(correct.shape[1]), bot)

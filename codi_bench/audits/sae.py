@@ -79,11 +79,12 @@ def audit_errors(
     train_topk: Callable[[np.ndarray], Sae],
     permutations: int,
     seed: int = 0,
-    kept: Callable[..., Any] = uncached,
+    run: Callable[..., Any] = uncached,
 ) -> SaeAudit:
     """states float32 [n, vectors, d], right bool [n], groups [n], surface [n, columns]; the trainers take vectors [m, d].
 
-    One grouped split of 80 to 20, and of each held-out group its first problem. kept: as a bench has it, for the classifiers.
+    One grouped split of 80 to 20, and of each held-out group its first problem. run: how the classifiers' long computations are
+    called, as by `bench.cached`.
     Raises MeasureError where a side would miss a class.
     """
     groups = np.asarray(groups)
@@ -98,7 +99,7 @@ def audit_errors(
     features = feature_sets(states, train, sae=sae, surface=surface)
     features["topk"] = topk.encode(states).reshape(len(states), -1)
     split = Split(train, np.arange(len(right)), inner_folds(right, train, groups, folds=5, seed=seed))
-    fit = partial(kept, Scored, scores, splits=[split], Cs=CS)
+    fit = partial(run, Scored, scores, splits=[split], Cs=CS)
     all_scores = fit(list(features.values()), right[:, None]).score[:, 0]  # [n, sets], training problems too
     test_scores = all_scores[test]
     truth, one_fold = right[test], np.zeros(len(test), int)  # one fold: all held-out problems are ranked together

@@ -65,7 +65,7 @@ def sharing(
     *,
     seed: int,
     epochs: int,
-    kept: Callable[..., Any] = uncached,
+    run: Callable[..., Any] = uncached,
 ) -> Sharing:
     """A crosscoder on the training problems, as many features as the narrower model has dimensions.
 
@@ -73,7 +73,7 @@ def sharing(
     thirds looked shared when the problems of one model were shuffled, of 48 one in seven.
     """
     width = min(a.shape[-1], b.shape[-1])
-    crosscoder = kept(
+    crosscoder = run(
         Crosscoder,
         train_crosscoder,
         flat(a[train]),
@@ -247,7 +247,7 @@ def across(
     surface: np.ndarray,
     permutations: int,
     seed: int,
-    kept: Callable[..., Any] = uncached,
+    run: Callable[..., Any] = uncached,
 ) -> Across:
     """features [n, F]; theirs, own: right bool [n] of the model whose errors are learned, and of the one they are told for.
 
@@ -261,7 +261,7 @@ def across(
     side[test] = 1
     test = test[np.unique(groups[test], return_index=True)[1]]
     split = Split(train, test, inner_folds(theirs, train, groups, folds=5, seed=seed))
-    score = kept(Scored, scores, [features], theirs[:, None], [split], Cs=CS).score[test, 0, 0].astype(np.float64)
+    score = run(Scored, scores, [features], theirs[:, None], [split], Cs=CS).score[test, 0, 0].astype(np.float64)
     truth, one_fold = own[test], np.zeros(len(test), int)
     label_draws = permuted_labels(truth, one_fold, permutations=permutations, seed=seed)
     null, null_variance = fold_auc(np.broadcast_to(score, label_draws.shape), label_draws, one_fold)

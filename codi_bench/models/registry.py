@@ -60,9 +60,7 @@ class ModelEntry:
     @property
     def whence(self) -> str:
         """Where its weights come from, in words."""
-        if self.embedded:
-            return "in this package"
-        return f"{self.hub or 'an adapter in the repository'} over {self.base}"
+        return "in this package" if self.embedded else f"{self.hub or 'an adapter in the repository'} over {self.base}"
 
     @property
     def probed(self) -> tuple[int, ...]:

@@ -106,7 +106,7 @@ class ModelBench:
             answers = self.model.answers(
                 [p.question for p in problems],
                 conditions,
-                reference=self._reference(references, latents) if references else None,
+                reference=self._reference(references, latents),
                 golds=[p.answer for p in problems],
                 groups=[p.group for p in problems],
                 num_latents=latents,
@@ -152,14 +152,12 @@ class ModelBench:
         }
         return unpack(kind, self.store.fetch(key, lambda: pack(function(*arguments, **settings))))
 
-    def _reference(self, problems: Sequence[Problem], num_latents: int) -> Reference:
-        return self.model.reference(
-            [p.question for p in problems],
-            [p.answer for p in problems],
-            [p.group for p in problems],
-            num_latents=num_latents,
-            batch_size=self.batch_size,
-        )
+    def _reference(self, problems: Sequence[Problem], num_latents: int) -> Reference | None:
+        """Where means and donors come from."""
+        if not problems:
+            return None
+        questions, answers, groups = zip(*((p.question, p.answer, p.group) for p in problems))
+        return self.model.reference(questions, answers, groups, num_latents=num_latents, batch_size=self.batch_size)
 
     def _environment(self) -> dict:
         """What computes, as far as the last bits of a result may tell: wide layers split their sums over all threads."""

@@ -31,19 +31,6 @@ from codi_bench.suite.winners import winners
 
 Given = str | Iterable[str] | Mapping[str, str | Path | None]
 NUMBERS = ("measured", "reported", "recorded", "null")
-TEXTS = (
-    "claim",
-    "model",
-    "metric",
-    "protocol",
-    "status",
-    "unit",
-    "latent_pos",
-    "validity",
-    "reproduction",
-    "regression",
-    "reason",
-)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,15 +48,13 @@ class Result:
 
     def table(self) -> str:
         """The tables as `pytest benchmarks` shows them: text of 100 columns."""
-        return render.tables(self._shown(), self._told())
+        return render.tables(self._shown(), self._environment())
 
     def _repr_html_(self) -> str:
         """The same as HTML, for a notebook: no scripts, nothing from elsewhere, every text escaped."""
-        parts = ["<div>"]
-        for model in dict.fromkeys(row.model for row in self.rows):
-            parts.append(export.html(results_table(self._shown(), self.environment, model)))
-        parts += [f"<p>{escape(text)}</p>" for text in self._said()]
-        return "\n".join([*parts, "</div>"])
+        models = dict.fromkeys(row.model for row in self.rows)
+        tables = [export.html(results_table(self._shown(), self.environment, model)) for model in models]
+        return "\n".join(["<div>", *tables, *(f"<p>{escape(text)}</p>" for text in self._notes()), "</div>"])
 
     def to_pandas(self):
         """The rows as a pandas DataFrame: numbers with `_low` and `_high`, p, cell, words."""
@@ -78,12 +63,12 @@ class Result:
         columns = [name for name in export.flat(Row("", "", "", "", NOT_RUN)) if name != "decide"]
         frame = pandas.DataFrame([export.flat(row) for row in self.rows], columns=columns).rename(columns={"null_p": "p"})
         floats = [name for name in map(str, frame) if name.removesuffix("_low").removesuffix("_high") in (*NUMBERS, "p")]
-        kinds = dict.fromkeys(TEXTS, "string") | dict.fromkeys(floats, "float64") | {"n": "Int64", "layer": "Int64"}
-        return frame.astype(kinds | {"fragile": "bool"})
+        kinds = dict.fromkeys(map(str, frame), "string") | dict.fromkeys(floats, "float64")
+        return frame.astype(kinds | {"n": "Int64", "layer": "Int64", "fragile": "bool"})
 
     def takeaways(self) -> list[str]:
         """What the audit says of these rows, in sentences; about noise only where the probes were asked for."""
-        return audit.says(self._shown(), self._told())
+        return audit.says(self._shown(), self._environment())
 
     def save(self, folder: str | Path) -> Path:
         """Write `results.json` and the report's files into a folder; gives the path of `results.json`."""
@@ -98,7 +83,7 @@ class Result:
         models = ", ".join(dict.fromkeys(row.model for row in self.rows))
         return f"<codi-bench result: {models}; {_counts(self.rows)}; .table() shows it>"
 
-    def _told(self) -> dict:
+    def _environment(self) -> dict:
         """The environment, without what noise gives under the probes' protocol where no probes were asked for."""
         probes = any(row.claim == audit.HEADLINE[0] for row in self.rows)
         return self.environment if probes else {**self.environment, "noise": None}
@@ -109,11 +94,11 @@ class Result:
         printed = [row for row in self.others if row.claim in claims and row.model in REPORTING and row.reported]
         return [*self.rows, *printed]
 
-    def _said(self) -> list[str]:
+    def _notes(self) -> list[str]:
         """What has to stand beside the tables: counts first, then winners, notes, what moved, what was not measured and why."""
-        rows = self.rows
+        rows, drifts = self.rows, [f"✗ {text}" for text in sentences.drifted(self.rows)]
         texts = [*sentences.winners(self.environment), *sentences.notes(rows), *sentences.reproductions(rows)]
-        return [_counts(rows), *texts, *(f"✗ {text}" for text in sentences.drifted(rows)), *sentences.blocked_or_not_run(rows)]
+        return [_counts(rows), *texts, *drifts, *sentences.blocked_or_not_run(rows)]
 
 
 def run(

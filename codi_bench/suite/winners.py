@@ -64,8 +64,7 @@ def _ranked_of(row: Row) -> Ranked:
     """The inverse, of what the row of an AUC holds beside its number."""
     ranks = cast(Mapping[str, Any], row.detail)["ranked"]
     rank = np.asarray(ranks["rank"], float)
-    labels = unpack_bits(ranks["labels"], len(rank))
-    assert labels is not None
+    labels = cast(np.ndarray, unpack_bits(ranks["labels"], len(rank)))
     return Ranked(rank, labels, np.asarray(ranks["fold"]), np.asarray(ranks["group"]), ranks["phi"])
 
 
@@ -94,7 +93,7 @@ def _difference(one: Row, two: Row) -> tuple[Estimate, float | None, str]:
         sides = _ranked_of(one), _ranked_of(two)
         return *auc_difference(*sides, rng=stream(0, "winner", one.claim, one.model, two.model)), BOOTSTRAP
     if "outcomes" in one.detail:
-        outcomes = _outcomes(one), _outcomes(two)
+        outcomes = [cast(np.ndarray, unpack_bits(row.detail["outcomes"], cast(int, row.n))) for row in (one, two)]
         return newcombe_paired(*outcomes), mcnemar_exact(*outcomes), MCNEMAR
     return mover_difference(_estimate(one), _estimate(two)), None, INTERVALS
 
@@ -102,10 +101,3 @@ def _difference(one: Row, two: Row) -> tuple[Estimate, float | None, str]:
 def _estimate(row: Row) -> Estimate:
     assert row.measured is not None and row.measured["value"] is not None
     return Estimate(row.measured["value"], row.measured["low"], row.measured["high"])
-
-
-def _outcomes(row: Row) -> np.ndarray:
-    assert row.n is not None
-    outcomes = unpack_bits(row.detail["outcomes"], row.n)
-    assert outcomes is not None
-    return outcomes

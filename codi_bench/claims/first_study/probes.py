@@ -93,7 +93,7 @@ def held_out(bench: Bench) -> ProbeAudit:
         seed=SEED + bench.seed,
         Cs=CS,
         device=bench.model.device,
-        kept=bench.cached,
+        run=bench.cached,
     )
 
 

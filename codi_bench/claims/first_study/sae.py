@@ -156,7 +156,7 @@ def audit_of(bench: Bench, *, permutations: int, seed: int, sae_seed: int = SEED
         train_topk=lambda x: bench.cached(Sae, train_topk_sae, x, **topk, seed=SEED + bench.seed),
         permutations=permutations,
         seed=seed,
-        kept=bench.cached,
+        run=bench.cached,
     )
 
 

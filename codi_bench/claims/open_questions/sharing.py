@@ -113,14 +113,14 @@ def comparison(first: Bench, second: Bench) -> Comparison:
     permutation = np.arange(len(b))
     for side in (train, test):
         permutation[side] = stream(seed, "other problems").permutation(side)
-    crosscode = partial(sharing, a, train=train, test=test, epochs=EPOCHS, kept=first.cached)
+    crosscode = partial(sharing, a, train=train, test=test, epochs=EPOCHS, run=first.cached)
     shared = crosscode(b, seed=seed)
     rows = {"own": a, "other": b, "fresh": untrained}
     saes, reseeded = {name: topk_sae(first, x[train], seed) for name, x in rows.items()}, topk_sae(first, a[train], seed + 1)
     settings: dict[str, Any] = {"permutations": first.permutations, "seed": seed}
     pooled = shared.features[:, :, shared.shared].mean(axis=1)  # [n, shared features]
     surface, rights = first_capture.surface(len(groups)), dict(zip(names, (first_capture.right, second_capture.right)))
-    transfer = partial(across, pooled, train=train, test=test, groups=groups, surface=surface, kept=first.cached)
+    transfer = partial(across, pooled, train=train, test=test, groups=groups, surface=surface, run=first.cached)
     return Comparison(
         shared,
         {OTHERS: crosscode(b[permutation], seed=seed), UNTRAINED: crosscode(untrained, seed=seed)},
