@@ -25,6 +25,10 @@ class Tape:
     def __init__(self, held: Tensor, filled: int | None = None):
         self.held, self.filled = held, held.shape[2] if filled is None else filled
 
+    def select(self, length: int, rows: Tensor, slots: Tensor) -> Tape:
+        """Some rows of the batch and some of the first `length` inputs, by index (copied)."""
+        return Tape(self.held[:, :, :length][rows][:, :, slots])
+
     def append(self, start: int, new: Tensor) -> tuple[Tape, Tensor]:
         """The tape with `new` behind its first `start` inputs, and everything up to there (a view)."""
         end = start + new.shape[2]
@@ -70,31 +74,24 @@ class KeyValues(DynamicCache):
 
     def select(self, rows: Tensor, slots: Tensor) -> KeyValues:
         """Some rows of the batch and some of the inputs, by index (copied)."""
-        return KeyValues(
-            [
-                cast(tuple[Tape, Tape], tuple(Tape(tape.held[:, :, : self.length][rows][:, :, slots]) for tape in pair))
-                for pair in self.tapes
-            ],
-            len(slots),
-        )
+        tapes = [tuple(tape.select(self.length, rows, slots) for tape in pair) for pair in self.tapes]
+        return KeyValues(cast(list[tuple[Tape, Tape]], tapes), len(slots))
 
 
 def join(states: Sequence[State], order: Tensor) -> State:
     """States of one branch as one batch, padded on the left to the longest; order: which row each of theirs becomes."""
     longest = max(state.length for state in states)
-    tapes: list[tuple[Tape, Tape]] = []
-    for pairs in zip(*(state.cache.tapes for state in states)):
-        pair = []
-        for parts in zip(*pairs):
-            _, heads, _, width = parts[0].held.shape
-            buffer = parts[0].held.new_zeros(len(order), heads, roomy(longest), width)  # what is masked must still be finite
-            start = 0
-            for state, part in zip(states, parts):
-                rows = order[start : start + len(state.position)]
-                buffer[rows, :, longest - state.length : longest] = part.held[:, :, : state.length]
-                start += len(rows)
-            pair.append(Tape(buffer, longest))
-        tapes.append(cast(tuple[Tape, Tape], tuple(pair)))
+    rows_of = order.split([len(state.position) for state in states])
+
+    def joined(parts: Sequence[Tape]) -> Tape:
+        _, heads, _, width = parts[0].held.shape
+        buffer = parts[0].held.new_zeros(len(order), heads, roomy(longest), width)  # what is masked must still be finite
+        for state, rows, part in zip(states, rows_of, parts):
+            buffer[rows, :, longest - state.length : longest] = part.held[:, :, : state.length]
+        return Tape(buffer, longest)
+
+    blocks = zip(*(state.cache.tapes for state in states))
+    tapes = [(joined([keys for keys, _ in block]), joined([values for _, values in block])) for block in blocks]
     inverse = order.argsort()
     sees = torch.cat([nn.functional.pad(state.sees, (longest - state.length, 0)) for state in states])
     position, last = (torch.cat([getattr(state, name) for state in states])[inverse] for name in ("position", "last"))
@@ -161,10 +158,10 @@ def feed(
         start = 0 if state is None else state.position
         positions = (start + new_mask.cumsum(1) - 1).clamp(min=0)
     visible = new_mask[:, None] & torch.ones(s, s, dtype=torch.bool, device=embeds.device).tril()
-    sees, cache = (
-        (visible, KeyValues()) if state is None else (torch.cat([state.sees.expand(b, s, -1), visible], dim=2), state.cache)
-    )
-    next_sees = new_mask[:, None] if state is None else torch.cat([state.sees, new_mask[:, None]], dim=2)
+    sees, next_sees, cache = visible, new_mask[:, None], KeyValues()
+    if state is not None:
+        sees, next_sees = (torch.cat([state.sees.expand(b, new.shape[1], -1), new], dim=2) for new in (sees, next_sees))
+        cache = state.cache
     return _run(model, cache, embeds, sees, positions, next_sees, positions[:, -1:] + 1, all_layers)
 
 

@@ -222,19 +222,18 @@ def _lock(path: Path) -> Path:
     return path.with_suffix(".lock")
 
 
-def pack_answers(answers: Answers) -> dict[str, np.ndarray]:
+def pack_answers(answers: Answers) -> Arrays:
     """Ragged token ids and texts as flat arrays."""
-    lengths = np.array([len(t) for t in answers.tokens], np.int32)
     texts = [t.encode() for t in answers.texts]
     return {
-        "token_lengths": lengths,
+        "token_lengths": np.array([len(t) for t in answers.tokens], np.int32),
         "tokens": np.array([i for t in answers.tokens for i in t], np.int32),
         "text_lengths": np.array([len(t) for t in texts], np.int32),
         "texts": np.frombuffer(b"".join(texts), np.uint8),
     }
 
 
-def unpack_answers(arrays: dict[str, np.ndarray]) -> Answers:
+def unpack_answers(arrays: Arrays) -> Answers:
     """The inverse of `pack_answers`."""
     tokens = np.split(arrays["tokens"], np.cumsum(arrays["token_lengths"]))[:-1]  # what follows the last length is empty
     texts = np.split(arrays["texts"], np.cumsum(arrays["text_lengths"]))[:-1]
