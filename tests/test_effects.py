@@ -9,7 +9,7 @@ import torch
 from codi_bench.errors import EditError, MeasureError, MissingProblemsError, ProblemError
 from codi_bench.models import answering, loop
 from codi_bench.models.codi import Codi
-from codi_bench.models.conditions import Edited
+from codi_bench.models.conditions import MASKED, UNMASKED, Edited
 from codi_bench.models.edits import KINDS, Edit, direct, draws, parse_edit
 from codi_bench.models.model import Model
 from codi_bench.problems import generate
@@ -33,7 +33,7 @@ def run(model, conditions, size=64, questions=QUESTIONS, golds=GOLDS, **options)
     """Answers, and log-probabilities [conditions, n]."""
     likely = np.full((len(conditions), len(questions)), np.nan)
     options = {"groups": GROUPS[: len(questions)], "max_new_tokens": NEW, "batch_size": size, **options}
-    padding = options.pop("protocol", loop.MASKED)
+    padding = options.pop("protocol", MASKED)
     asked = [Edited(tuple(edits), padding) for edits in conditions]
     return model.answers(questions, asked, golds=golds, log_probabilities=likely, **options), likely
 
@@ -143,7 +143,7 @@ def test_self_and_kept_change_nothing(tiny, clean, size):
 
 
 def test_kept_changes_nothing_where_paddings_are_attended_to_either(tiny):
-    answers, likely = run(tiny, [[], [Edit(2, "kept")], [Edit("all", "kept")], [Edit(2, "zero")]], protocol=loop.UNMASKED)
+    answers, likely = run(tiny, [[], [Edit(2, "kept")], [Edit("all", "kept")], [Edit(2, "zero")]], protocol=UNMASKED)
     assert answers[0] == answers[1] == answers[2] != answers[3]
     np.testing.assert_allclose(likely[1:3], likely[[0, 0]], atol=1e-5, rtol=0)
 

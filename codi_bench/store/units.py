@@ -47,7 +47,8 @@ class Sources:
         """A module of one of our packages, None for any other. loaded: the module itself, where it is known."""
         if name not in self.read:
             file = self._locate(name, loaded) if self.is_own(name) else None
-            self.read[name] = file and Module(name, file.read_text(encoding="utf-8"), file.name == "__init__.py")
+            package = file is not None and file.name == "__init__.py"
+            self.read[name] = Module(name, file.read_text(encoding="utf-8"), package) if file else None
         return self.read[name]
 
     def _locate(self, name: str, loaded: ModuleType | None) -> Path | None:

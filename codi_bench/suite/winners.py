@@ -93,8 +93,8 @@ def _difference(one: Row, two: Row) -> tuple[Estimate, float | None, str]:
         sides = _ranked_of(one), _ranked_of(two)
         return *auc_difference(*sides, rng=stream(0, "winner", one.claim, one.model, two.model)), BOOTSTRAP
     if "outcomes" in one.detail:
-        outcomes = [cast(np.ndarray, unpack_bits(row.detail["outcomes"], cast(int, row.n))) for row in (one, two)]
-        return newcombe_paired(*outcomes), mcnemar_exact(*outcomes), MCNEMAR
+        a, b = (cast(np.ndarray, unpack_bits(row.detail["outcomes"], cast(int, row.n))) for row in (one, two))
+        return newcombe_paired(a, b), mcnemar_exact(a, b), MCNEMAR
     return mover_difference(_estimate(one), _estimate(two)), None, INTERVALS
 
 
