@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codi_bench.errors import MeasureError
-from codi_bench.rules.stats import Interval, mcnemar_exact, newcombe_paired, stream, wilson
+from codi_bench.rules.stats import Interval, mcnemar_exact, newcombe_paired, rate_of, stream
 from codi_bench.rules.validity import Verdict, sound_verdict
 
 HIT_FLOOR = 0.05
@@ -33,7 +33,7 @@ class HitComparison:
 
     @property
     def rate(self) -> Interval:
-        return wilson(int(self.own.sum()), len(self.own))
+        return rate_of(self.own)
 
     @property
     def gain(self) -> Interval:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
 from codi_bench.errors import MeasureError
 from codi_bench.models.edits import NOISE, SELF
-from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, wilson
+from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, rate_of
 from codi_bench.rules.validity import Verdict, across_claims, sound_verdict
 
 DONOR, SAME, RANDOM = "donor", "same", "random"
@@ -58,10 +57,9 @@ class PatchOutcomes:
     def halves(self) -> tuple[PatchOutcomes, PatchOutcomes]:
         """The first and the second half of the pairs: one to choose on, one to count on."""
         middle = len(self.known) // 2
-        parts = slice(None, middle), slice(middle, None)
         first, second = (
-            PatchOutcomes(self.patches, self.known[part], self.follows[:, part], self.stays[:, part], self.changed[:, part])
-            for part in parts
+            PatchOutcomes(self.patches, self.known[half], self.follows[:, half], self.stays[:, half], self.changed[:, half])
+            for half in (slice(None, middle), slice(middle, None))
         )
         return first, second
 
@@ -130,15 +128,13 @@ def steered(tests: Sequence[tuple[PatchOutcomes, Sequence[int]]], *, keys_only: 
     for i, ((_, places), run) in enumerate(zip(tests, runs, strict=True)):
         follows, stays = run[DONOR]
         strictest = max(controls, key=lambda name: run[name][0].sum())
-        rates = cast(
-            tuple[Estimate, Estimate, Estimate],
-            [wilson(int(outcome.sum()), len(outcome)) for outcome in (follows, stays, ~(follows | stays))],
-        )
         steps.append(
             Steered(
                 Patch(DONOR, tuple(places), keys_only),
-                *rates,
-                {name: wilson(int(run[name][0].sum()), len(follows)) for name in controls},
+                rate_of(follows),
+                rate_of(stays),
+                rate_of(~(follows | stays)),
+                {name: rate_of(run[name][0]) for name in controls},
                 {name: float(run[name][1].mean()) for name in controls},
                 newcombe_paired(follows, run[strictest][0]),
                 {name: float(p[name][i]) for name in controls},

@@ -10,7 +10,7 @@ import numpy as np
 
 from codi_bench.errors import MeasureError
 from codi_bench.problems import Problem
-from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
+from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, rate_of, stream
 from codi_bench.rules.validity import Z95, Verdict, none_stands_out, passes, sound_verdict
 
 ENOUGH_MARGIN = 0.05
@@ -24,7 +24,7 @@ def enough_word(full: np.ndarray, early: np.ndarray, p: float, *, tests: int) ->
     full, early: right bool [n]. p: exact McNemar of a loss, corrected; with it the loss is there, and the claim REFUTED. tests:
     how many such losses are bounded together. None where all latents may answer less than 5 %: then nothing is there to lose.
     """
-    if wilson(int(full.sum()), len(full)).low <= ENOUGH_MARGIN:
+    if rate_of(full).low <= ENOUGH_MARGIN:
         return None
     loss, bound = newcombe_paired(full, early), newcombe_paired(full, early, level=1 - 0.1 / tests).high
     se = (loss.high - loss.low) / (2 * Z95)
@@ -69,8 +69,8 @@ def hits(ranks: np.ndarray, others: np.ndarray, cell: tuple[int, int]) -> Hits:
     return Hits(
         place,
         layer,
-        wilson(int(own_hits.sum()), len(own_hits)),
-        wilson(int(other_hits.sum()), len(other_hits)),
+        rate_of(own_hits),
+        rate_of(other_hits),
         newcombe_paired(own_hits, other_hits),
         mcnemar_exact(own_hits, other_hits, "greater"),
         own_hits,

@@ -86,14 +86,9 @@ def sharing(
     features, ratio = crosscoder.encode(a, b), crosscoder.ratio()
     alive = (features[test] > 0).any(axis=(0, 1))
     low, high = SHARED
-    return Sharing(
-        int((alive & (ratio < low)).sum()),
-        int((alive & (ratio >= low) & (ratio <= high)).sum()),
-        int((alive & (ratio > high)).sum()),
-        crosscoder.explained(flat(a[test]), flat(b[test])),
-        features,
-        alive & (ratio >= low) & (ratio <= high),
-    )
+    shared = alive & (ratio >= low) & (ratio <= high)
+    only_first, both, only_second = (int(part.sum()) for part in (alive & (ratio < low), shared, alive & (ratio > high)))
+    return Sharing(only_first, both, only_second, crosscoder.explained(flat(a[test]), flat(b[test])), features, shared)
 
 
 def over(found: Sharing, control: Sharing) -> Estimate:
@@ -104,7 +99,8 @@ def over(found: Sharing, control: Sharing) -> Estimate:
 
 def shared_p(found: Sharing, controls: dict[str, Sharing]) -> dict[str, float]:
     """Fisher's exact p that no more features are shared than under each control."""
-    return {name: float(fisher_exact(_table(found, control), alternative="greater").pvalue) for name, control in controls.items()}
+    tables = {name: [[row.both, row.alive - row.both] for row in (found, control)] for name, control in controls.items()}
+    return {name: float(fisher_exact(table, alternative="greater").pvalue) for name, table in tables.items()}
 
 
 def shared_word(found: Sharing, controls: dict[str, Sharing], p: dict[str, float]) -> Verdict:
@@ -115,10 +111,6 @@ def shared_word(found: Sharing, controls: dict[str, Sharing], p: dict[str, float
 def strictest(controls: dict[str, Sharing]) -> Sharing:
     """The control that shares most."""
     return max(controls.values(), key=lambda control: control.rate.value)
-
-
-def _table(model: Sharing, control: Sharing) -> list[list[int]]:
-    return [[row.both, row.alive - row.both] for row in (model, control)]
 
 
 @dataclass(frozen=True, eq=False)

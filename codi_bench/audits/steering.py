@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -18,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from codi_bench.errors import MeasureError
 from codi_bench.measures.sae import Sae
-from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, wilson
+from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, rate_of
 from codi_bench.rules.validity import Verdict, sound_verdict
 
 MEAN, PROBE, SAE, RANDOM = "mean difference", "probe", "SAE features", "random"
@@ -124,10 +123,6 @@ def dose(
     best = max(keys, key=lambda key: int(follows[key][:half].sum()))
     _, place, strength = best
     follow, stay, random = follows[best][half:], stays[best][half:], follows[RANDOM, place, strength][half:]
-    rates = cast(
-        tuple[Estimate, Estimate, Estimate, Estimate],
-        [wilson(int(outcome.sum()), len(outcome)) for outcome in (follow, stay, ~(follow | stay), random)],
-    )
     curve, random_curve = (
         {s: float(follows[name, place, s].mean()) for _, p, s in keys if p == place} for name in (kind, RANDOM)
     )
@@ -135,7 +130,10 @@ def dose(
         kind,
         place,
         strength,
-        *rates,
+        rate_of(follow),
+        rate_of(stay),
+        rate_of(~(follow | stay)),
+        rate_of(random),
         newcombe_paired(follow, random),
         mcnemar_exact(follow, random, "greater"),
         len(follow),

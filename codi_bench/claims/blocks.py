@@ -15,7 +15,7 @@ from codi_bench.audits.reading import enough_word
 from codi_bench.claims.claim import Measured, Null, Published, ends, measured, without_word
 from codi_bench.claims.families import budget_of
 from codi_bench.errors import MeasureError
-from codi_bench.rules.stats import mcnemar_exact, newcombe_paired, wilson
+from codi_bench.rules.stats import mcnemar_exact, newcombe_paired, rate_of
 from codi_bench.rules.validity import across_claims, half_effect, sound_verdict
 
 Outcomes = Mapping[str, np.ndarray]  # right or wrong by metric, bool [n] each
@@ -30,7 +30,7 @@ def corrected(p_values: Sequence[float], family: str) -> list[float]:
 
 def rate(metric: str, right: np.ndarray, **more: Any) -> Measured:
     """Share of problems that are right, bool [n], with Wilson's interval."""
-    return measured(metric, wilson(int(right.sum()), len(right)), len(right), outcomes=right, **more)
+    return measured(metric, rate_of(right), len(right), outcomes=right, **more)
 
 
 def rates(outcomes: Outcomes) -> list[Measured]:

@@ -83,6 +83,11 @@ def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
     return Interval(float(value), float(min(low, value)), float(max(high, value)))
 
 
+def rate_of(outcomes: np.ndarray) -> Interval:
+    """The share of outcomes [n] that are true, with its Wilson score interval."""
+    return wilson(int(outcomes.sum()), len(outcomes))
+
+
 def newcombe_limits(
     both: ArrayLike, lost: ArrayLike, gained: ArrayLike, neither: ArrayLike, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:

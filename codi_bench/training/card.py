@@ -18,7 +18,7 @@ from codi_bench.models.conditions import CLEAN, Edited
 from codi_bench.models.edits import Edit
 from codi_bench.models.loading import load
 from codi_bench.problems import Problem, generate, problems_hash, score
-from codi_bench.rules.stats import holm, mcnemar_exact, newcombe_paired, wilson
+from codi_bench.rules.stats import holm, mcnemar_exact, newcombe_paired, rate_of
 from codi_bench.store.files import write_text
 from codi_bench.training.lora import Finetuned
 from codi_bench.training.recipes import Recipe
@@ -166,7 +166,7 @@ def _accuracies(texts: Mapping[str, Sequence[str]], problems: list[Problem]) -> 
 
 
 def _rate(correct: np.ndarray) -> dict[str, Any]:
-    rate = wilson(int(correct.sum()), len(correct))
+    rate = rate_of(correct)
     return {"value": rate.value, "low": rate.low, "high": rate.high, "n": len(correct)}
 
 
