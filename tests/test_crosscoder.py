@@ -193,7 +193,7 @@ def test_the_partner_is_the_registered_one_or_the_other_one_of_two(tmp_path, mon
         for name in ("a", "b", "c", "gpt2-mini"):
             if name in {asked.name for asked in suite.asked_models}:
                 try:
-                    found[name] = suite.bench_of(name)[0].partner.name
+                    found[name] = suite.bench_of(name)[0].partner.model.name
                 except MeasureError as error:
                     found[name] = str(error)
         return found
