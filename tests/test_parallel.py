@@ -22,7 +22,7 @@ import torch
 import codi_bench.suite.suite
 from codi_bench.claims import CLAIMS
 from codi_bench.claims.runs import captured
-from codi_bench.models import model as models
+from codi_bench.models import loading as models
 from codi_bench.models.registry import REGISTRY
 from codi_bench.plugin.options import crowded
 from codi_bench.store.cache import entries
