@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from plain import plain
 
 from codi_bench.errors import EditError, MeasureError, MissingProblemsError, ProblemError
 from codi_bench.models import answering, loop
@@ -38,23 +39,6 @@ def run(model, conditions, size=64, questions=QUESTIONS, golds=GOLDS, **options)
     return model.answers(questions, asked, golds=golds, log_probabilities=likely, **options), likely
 
 
-@torch.inference_mode()
-def plain(codi, question, gold, replaced=None):
-    """The log-probability by one forward over [question, bot, latents, eot, gold], and the latents [K + 1, d]."""
-    table, replaced = codi.backbone.get_input_embeddings().weight, replaced or {}
-    fed = [table[i] for i in codi.tokenizer(question)["input_ids"]]
-    latents, value = [], table[codi.vocab_size + 1]
-    for place in PLACES:
-        fed.append(replaced.get(place, value))
-        value = codi.projection(codi.backbone.base_model(inputs_embeds=torch.stack(fed)[None]).last_hidden_state[0, -1])
-        latents.append(value)
-    ids = [*codi.tokenizer(f"The answer is: {gold}", add_special_tokens=False)["input_ids"], codi.eos_id]
-    begin = len(fed)
-    fed += [table[codi.vocab_size + 2], *(table[i] for i in ids[:-1])]
-    logits = codi.backbone(inputs_embeds=torch.stack(fed)[None]).logits[0, begin:, :-1]  # eot is the last id
-    return float(logits.double().log_softmax(-1)[range(len(ids)), ids].sum()), torch.stack(latents)
-
-
 @pytest.fixture(scope="module")
 def clean(tiny):
     answers, likely = run(tiny, [[]], size=1)
@@ -70,15 +54,15 @@ def reference(tiny):
 
 
 @pytest.mark.parametrize("size", [1, 5])
-def test_log_probabilities_are_those_of_the_plain_forward(tiny, clean, size):
+def test_log_probabilities_are_those_of_the_plain_loop(tiny, clean, size):
     (answers,), likely = run(tiny, [[]], size)
-    wanted = [plain(tiny.codi, question, gold)[0] for question, gold in zip(QUESTIONS, GOLDS)]
+    wanted = [plain(tiny.codi, question, gold=gold).log_probability for question, gold in zip(QUESTIONS, GOLDS)]
     np.testing.assert_allclose(likely[0], wanted, atol=1e-4, rtol=0)
     np.testing.assert_allclose(likely[0], clean[1], atol=1e-5, rtol=0)
     assert answers == tiny.answer(QUESTIONS, max_new_tokens=NEW) and np.ptp(likely) > 1  # it is an output beside the answers
 
 
-def test_eot_has_no_probability(tiny, clean, monkeypatch):
+def test_eot_has_no_probability_and_is_never_generated(tiny, clean, monkeypatch):
     logits = Codi.logits
 
     def eager(self, hidden):
@@ -87,7 +71,9 @@ def test_eot_has_no_probability(tiny, clean, monkeypatch):
         return values
 
     monkeypatch.setattr(Codi, "logits", eager)
-    np.testing.assert_allclose(run(tiny, [[]])[1][0], clean[1], atol=1e-5, rtol=0)
+    (answers,), likely = run(tiny, [[]])
+    assert answers == clean[0] and tiny.think(QUESTIONS, max_new_tokens=NEW).first_logits.max() < 1e5
+    np.testing.assert_allclose(likely[0], clean[1], atol=1e-5, rtol=0)
 
 
 @torch.inference_mode()
@@ -134,18 +120,14 @@ def test_gold_answers_are_needed_and_must_have_positions(tiny):
 # Kept latents
 
 
-@pytest.mark.parametrize("size", [5, 64])
-def test_self_and_kept_change_nothing(tiny, clean, size):
-    conditions = [[Edit(place, kind)] for place in (*PLACES, "all") for kind in ("self", "kept")]
-    answers, likely = run(tiny, [*conditions, direct(Edit("bot", "self"), K), [Edit(2, "kept"), Edit(4, "self")]], size)
-    assert answers == [clean[0]] * len(answers)
-    np.testing.assert_allclose(likely, np.tile(clean[1], (len(likely), 1)), atol=1e-5, rtol=0)
-
-
-def test_kept_changes_nothing_where_paddings_are_attended_to_either(tiny):
-    answers, likely = run(tiny, [[], [Edit(2, "kept")], [Edit("all", "kept")], [Edit(2, "zero")]], protocol=UNMASKED)
-    assert answers[0] == answers[1] == answers[2] != answers[3]
-    np.testing.assert_allclose(likely[1:3], likely[[0, 0]], atol=1e-5, rtol=0)
+@pytest.mark.parametrize(("size", "padding"), [(5, MASKED), (64, MASKED), (64, UNMASKED)])
+def test_self_and_kept_change_nothing(tiny, clean, size, padding):
+    """Under either padding, of which unmasked paddings have no bot of their own."""
+    places = (*range(K), "all", *["bot"] * (padding == MASKED))
+    conditions = [[Edit(place, kind)] for place in places for kind in ("self", "kept")] + [[Edit(2, "kept"), Edit(4, "self")]]
+    (wanted, *answers, other), likely = run(tiny, [[], *conditions, [Edit(2, "zero")]], size, protocol=padding)
+    assert answers == [wanted] * len(answers) and other != wanted and (wanted == clean[0] or padding != MASKED)
+    np.testing.assert_allclose(likely[1:-1], np.tile(likely[0], (len(answers), 1)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [1, 5])
@@ -155,11 +137,11 @@ def test_a_direct_effect_is_the_plain_loop_fed_the_clean_latents(tiny, size):
     _answers, likely = run(tiny, [direct(edit, K) for edit in edits], size, **few)
     _totals, total = run(tiny, [[edit] for edit in edits], size, **few)
     for i, (question, gold) in enumerate(zip(QUESTIONS[:6], GOLDS)):
-        latents = plain(tiny.codi, question, gold)[1]
+        latents = torch.tensor(plain(tiny.codi, question).latents)
         for at, place in enumerate(PLACES):
             kept = dict(zip(PLACES[at + 1 :], latents[at:]))
-            assert abs(likely[at, i] - plain(tiny.codi, question, gold, {**kept, place: ZERO})[0]) < 1e-4
-            assert abs(total[at, i] - plain(tiny.codi, question, gold, {place: ZERO})[0]) < 1e-4
+            assert abs(likely[at, i] - plain(tiny.codi, question, {**kept, place: ZERO}, gold=gold).log_probability) < 1e-4
+            assert abs(total[at, i] - plain(tiny.codi, question, {place: ZERO}, gold=gold).log_probability) < 1e-4
     assert (abs(likely - total)[:-1].max(1) > 1e-3).all()  # what is kept was another's input
 
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from fake_bench import EVERY, FakeBench, K, N, measured, values, words
 from hand_built import by_hand
+from plain import plain
 from transformers import AutoTokenizer
 
 from codi_bench.claims import runs, transplants
@@ -120,7 +120,6 @@ def test_the_same_value_leaves_the_answer_or_loses_it(read_at):
 # Words in the place of thoughts
 
 
-@torch.inference_mode()
 def test_discretised_thoughts_are_those_of_a_plain_loop_over_words(tiny, tmp_path):
     bench, codi = ModelBench(tiny, Store(tmp_path), max_new_tokens=NEW), tiny.codi
     problems = bench.problems.first(12)
@@ -128,26 +127,9 @@ def test_discretised_thoughts_are_those_of_a_plain_loop_over_words(tiny, tmp_pat
     assert none == clean
     for places in ((1, 3, 5), EVERY):
         found = answer_discretised(codi, [p.question for p in problems], places, Pass(K, 5, NEW))
-        for problem, ids in zip(problems, found.tokens, strict=True):
-            (asked,) = tokenise(codi, [problem.question])
-            fed = codi.embed(torch.tensor([[*asked, codi.bot_id]]))
-            for place in EVERY:
-                thought = run(codi, fed)
-                if place in places:
-                    thought = codi.embed(codi.logits(thought)[: codi.vocab_size].argmax())
-                fed = torch.cat([fed, codi.projection(thought)[None, None]], dim=1)
-            fed, said = torch.cat([fed, codi.embed(torch.tensor([[codi.eot_id]]))], dim=1), []
-            while len(said) < NEW and (not said or said[-1] != codi.eos_id):
-                said.append(int(codi.answer_ids(codi.answer_logits(run(codi, fed)))))
-                fed = torch.cat([fed, codi.embed(torch.tensor([[said[-1]]]))], dim=1)
-            assert list(ids) == said
+        assert list(found.tokens) == [plain(codi, p.question, discretised=places, new=NEW).tokens for p in problems]
     with pytest.raises(EditError, match="latent positions go from 0 to 5"):
         bench.answers(problems, [Discretised((6,))])
-
-
-def run(codi, embeds: torch.Tensor) -> torch.Tensor:
-    """The state behind the final norm of the newest input, [d], without any cache."""
-    return codi.backbone(inputs_embeds=embeds, output_hidden_states=True).hidden_states[-1][0, -1]
 
 
 def test_the_share_solved_by_some_step_can_but_grow():

@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain import plain
 
 from codi_bench.errors import EditError, ProblemError
 from codi_bench.models import answering, loop
 from codi_bench.models import codi as codi_module
 from codi_bench.models.answering import Pass
-from codi_bench.models.codi import Codi
 from codi_bench.models.conditions import Edited
 from codi_bench.models.edits import Edit, Reference, parse_edit, replacements
 from codi_bench.models.loading import load
@@ -49,40 +49,6 @@ def reference(tiny):
     return tiny.reference([p.question for p in OTHERS], **own(OTHERS))
 
 
-@torch.inference_mode()
-def plain(codi, question, replaced=None, latents=K, words=False):
-    """One problem, everything computed anew at every step: hidden states, latents, first logits, tokens."""
-    replaced = replaced or {}
-    table = codi.backbone.get_input_embeddings().weight
-    fed = [table[i] for i in codi.tokenizer(question)["input_ids"]]
-
-    def step():
-        out = codi.backbone(inputs_embeds=torch.stack(fed)[None], output_hidden_states=True, use_cache=False)
-        return torch.stack([h[0, -1] for h in out.hidden_states]), out.logits[0, -1, :-1]  # eot is the last id
-
-    hidden, thoughts, value = [], [], table[codi.vocab_size + 1]
-    for place in PLACES[: 0 if words else 1 + latents]:
-        fed.append(replaced.get(place, value))
-        states, _ = step()
-        value = codi.projection(states[-1])
-        hidden.append(states)
-        thoughts.append(value)
-    if not words:
-        fed.append(table[codi.vocab_size + 2])
-    first = logits = step()[1]
-    tokens = [int(logits.argmax())]
-    while tokens[-1] != codi.tokenizer.eos_token_id and len(tokens) < NEW:
-        fed.append(table[tokens[-1]])
-        logits = step()[1]
-        tokens.append(int(logits.argmax()))
-    return (
-        None if words else torch.stack(hidden).numpy(),
-        None if words else torch.stack(thoughts).numpy(),
-        first.numpy(),
-        tuple(tokens),
-    )
-
-
 class Fed:
     """What the backbone is fed: one tensor [b, s, d] a call."""
 
@@ -103,16 +69,21 @@ class Fed:
 # The clean run
 
 
-def test_the_loop_is_the_plain_one(tiny):
-    found = tiny.think(SOME, batch_size=4, max_new_tokens=NEW)
-    assert found.hidden_states.shape == (4, 1 + K, 5, 32) and found.latents.shape == (4, K + 1, 32)
+@pytest.mark.parametrize("latents", [0, 3, K])
+def test_the_loop_is_the_plain_one(tiny, clean, latents):
+    found = tiny.think(SOME, num_latents=latents, batch_size=4, max_new_tokens=NEW)
+    assert found.hidden_states.shape == (4, 1 + latents, 5, 32) and found.latents.shape == (4, latents + 1, 32)
     assert found.first_logits.shape == (4, tiny.codi.vocab_size + 2)
     for i, question in enumerate(SOME):
-        hidden, latents, first, tokens = plain(tiny.codi, question)
-        np.testing.assert_allclose(found.hidden_states[i], hidden, atol=1e-4)
-        np.testing.assert_allclose(found.latents[i], latents, atol=1e-4)
-        np.testing.assert_allclose(found.first_logits[i], first, atol=1e-4)
-        assert found.answers.tokens[i] == tokens
+        wanted = plain(tiny.codi, question, latents=latents)
+        np.testing.assert_allclose(found.hidden_states[i], wanted.hidden, atol=1e-4)
+        np.testing.assert_allclose(found.latents[i], wanted.latents, atol=1e-4)
+        np.testing.assert_allclose(found.first_logits[i], wanted.first, atol=1e-4)
+        assert found.answers.tokens[i] == wanted.tokens
+    assert tiny.answer(SOME, num_latents=latents, max_new_tokens=NEW) == found.answers
+    assert tiny.think(SOME, num_latents=latents).answers is None
+    with pytest.raises(ValueError, match="num_latents must be 0 or more"):
+        tiny.think(SOME, num_latents=-1)
 
 
 def test_layer_0_is_the_input_and_the_last_is_what_the_projection_reads(tiny, clean):
@@ -123,14 +94,6 @@ def test_layer_0_is_the_input_and_the_last_is_what_the_projection_reads(tiny, cl
         np.testing.assert_allclose(clean.hidden_states[:, 1:, 0], clean.latents[:, :-1], atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [2, 7, 64])
-def test_no_batch_size_changes_a_bit(tiny, clean, size):
-    found = tiny.think(QUESTIONS, batch_size=size, max_new_tokens=NEW)
-    assert found.answers == clean.answers
-    for name in ("hidden_states", "latents", "first_logits"):
-        assert np.array_equal(getattr(found, name), getattr(clean, name)), name
-
-
 def test_a_batch_of_one_length_is_filled_up_and_all_rows_are_in_one():
     lengths = [5, 3, 5, 5, 4, 5, 5, 5]
     found = answering.batches([[0] * n for n in lengths], 4, exact=True)
@@ -139,27 +102,22 @@ def test_a_batch_of_one_length_is_filled_up_and_all_rows_are_in_one():
     assert answering.batches([], 4, exact=True) == []
 
 
-@pytest.mark.parametrize("size", [7, 64])
-def test_the_batch_size_changes_nothing(tiny, clean, padded, size):
-    found = tiny.think(QUESTIONS, batch_size=size, max_new_tokens=NEW)
-    assert found.answers == clean.answers
-    assert len(set(clean.answers.tokens)) > 8  # or nothing could have differed
-    np.testing.assert_allclose(found.hidden_states, clean.hidden_states, atol=1e-5, rtol=0)
-    np.testing.assert_allclose(found.latents, clean.latents, atol=1e-5, rtol=0)
-    np.testing.assert_allclose(found.first_logits, clean.first_logits, atol=1e-5, rtol=0)
-    assert tiny.answer(QUESTIONS, max_new_tokens=NEW, batch_size=size) == clean.answers
-
-
-@settings(max_examples=12)
-@given(st.lists(st.integers(0, len(PROBLEMS) - 1), min_size=1, max_size=12), st.integers(1, 12), st.booleans())
-def test_the_neighbours_of_a_problem_do_not_matter(tiny, clean, chosen, size, padded):
+@settings(max_examples=16)
+@given(st.lists(st.integers(0, len(PROBLEMS) - 1), min_size=1, max_size=16), st.integers(1, 20), st.booleans())
+def test_neither_the_neighbours_of_a_problem_nor_the_batch_size_matter(tiny, clean, chosen, size, padded):
+    """To the bit where a batch has one length, up to rounding where it is padded."""
+    questions = [QUESTIONS[i] for i in chosen]
     with pytest.MonkeyPatch.context() as patch:
         if padded:
             patch.setattr(answering, "_alone", lambda model: False)
-        found = tiny.think([QUESTIONS[i] for i in chosen], batch_size=size, max_new_tokens=NEW)
+        found = tiny.think(questions, batch_size=size, max_new_tokens=NEW)
+        assert tiny.answer(questions, batch_size=size, max_new_tokens=NEW) == found.answers
+    assert len(set(clean.answers.tokens)) > 8  # or nothing could have differed
     assert found.answers.tokens == tuple(clean.answers.tokens[i] for i in chosen)
     assert found.answers.texts == tuple(clean.answers.texts[i] for i in chosen)
-    np.testing.assert_allclose(found.hidden_states, clean.hidden_states[chosen], atol=1e-5 if padded else 0, rtol=0)
+    for name in ("hidden_states", "latents", "first_logits"):
+        wanted = getattr(clean, name)[chosen]
+        np.testing.assert_allclose(getattr(found, name), wanted, atol=1e-5 if padded else 0, rtol=0, err_msg=name)
 
 
 def test_answers_end_at_eos_and_finished_problems_leave_the_batch(tiny, padded, monkeypatch):
@@ -183,79 +141,39 @@ def test_answers_stop_at_max_new_tokens(tiny, clean, new):
     assert tiny.answer(QUESTIONS, max_new_tokens=new).tokens == tuple(t[:new] for t in clean.answers.tokens)
 
 
-def test_eot_is_never_generated(tiny, clean, monkeypatch):
-    logits = Codi.logits
-
-    def eager(self, hidden):
-        values = logits(self, hidden).clone()
-        values[..., self.eot_id] = 1e6
-        return values
-
-    monkeypatch.setattr(Codi, "logits", eager)
-    found = tiny.think(QUESTIONS, max_new_tokens=NEW)
-    assert found.answers == clean.answers and found.first_logits.max() < 1e5
-
-
 def test_double_spaces_are_collapsed(tiny, clean):
     assert tiny.answer([f"  {QUESTIONS[0].replace(' ', '  ')} "], max_new_tokens=NEW).tokens == clean.answers.tokens[:1]
-
-
-def test_without_thoughts(tiny):
-    found = tiny.think(SOME, num_latents=0, batch_size=4, max_new_tokens=NEW)
-    assert found.hidden_states.shape == (4, 1, 5, 32) and found.latents.shape == (4, 1, 32)
-    for i, question in enumerate(SOME):
-        hidden, latents, _first, tokens = plain(tiny.codi, question, latents=0)
-        np.testing.assert_allclose(found.hidden_states[i], hidden, atol=1e-4)
-        np.testing.assert_allclose(found.latents[i], latents, atol=1e-4)
-        assert found.answers.tokens[i] == tokens
-    assert tiny.answer(SOME, num_latents=0, max_new_tokens=NEW) == found.answers
-    with pytest.raises(ValueError, match="num_latents must be 0 or more"):
-        tiny.think(SOME, num_latents=-1)
-
-
-def test_fewer_thoughts_are_the_first_ones(tiny, clean):
-    found = tiny.think(QUESTIONS, num_latents=3)
-    np.testing.assert_allclose(found.hidden_states, clean.hidden_states[:, :4], atol=1e-5)
-    assert found.answers is None
 
 
 def test_explain_is_plain_and_batch_invariant(tiny):
     found = tiny.explain(QUESTIONS, batch_size=64, max_new_tokens=NEW)
     assert found == tiny.explain(QUESTIONS, batch_size=7, max_new_tokens=NEW)
-    assert [found.tokens[QUESTIONS.index(q)] for q in SOME] == [plain(tiny.codi, q, words=True)[3] for q in SOME]
+    assert [found.tokens[QUESTIONS.index(q)] for q in SOME] == [plain(tiny.codi, q, in_words=True).tokens for q in SOME]
     assert len(set(found.tokens)) > 5
 
 
 # Edits
 
 
-@torch.inference_mode()
-def edited_logits(tiny, question, replaced):
-    """First logits and tokens under replacements, through the loop's own pieces."""
-    codi = tiny.codi
-    thinking = loop.think(codi, answering.tokenise(codi, [question]), K)
-    state = loop.rethink(codi, thinking, [{p: v[None] for p, v in replaced.items()}])
-    first, tokens = loop.generate(codi, loop.end_thoughts(codi, state), NEW)
-    return first[0, 0].numpy(), tuple(tokens[0][0])
+def under(tiny, questions, replaced):
+    """First logits and tokens where at some places other values [n, d] are fed."""
+    kept = Thoughts(first_logits=np.empty((len(questions), tiny.codi.vocab_size + 2), np.float32))
+    (answers,) = answering.answer_edited(tiny.codi, questions, [replaced], Pass(K, 4, NEW), keep=kept)
+    return kept.first_logits, answers.tokens
 
 
 @pytest.mark.parametrize("places", [(3,), ("bot", 0), ("bot",), (5,), (1, 4), tuple(range(K))], ids=str)
 def test_edits_are_the_plain_loop_with_another_input(tiny, clean, places):
+    """Each problem's own, whatever the order of a batch."""
     answers = tiny.answer(SOME, edits=[Edit(p, "zero") for p in places], max_new_tokens=NEW, batch_size=4)
-    values = torch.randn(len(places), 32, generator=torch.Generator().manual_seed(0))
+    values = np.random.default_rng(0).standard_normal((len(places), len(SOME), 32)).astype(np.float32)
+    first, tokens = under(tiny, SOME, dict(zip(places, values)))
     for i, question in enumerate(SOME):
-        assert answers.tokens[i] == plain(tiny.codi, question, dict.fromkeys(places, torch.zeros(32)))[3]
-        replaced = dict(zip(places, values))
-        first, tokens = edited_logits(tiny, question, replaced)
-        _, _, wanted, wanted_tokens = plain(tiny.codi, question, replaced)
-        np.testing.assert_allclose(first, wanted, atol=1e-4)
-        assert tokens == wanted_tokens
-        assert abs(first - clean.first_logits[QUESTIONS.index(question)]).max() > 1e-3  # the edit did something
-
-
-def test_replacing_an_input_by_itself_changes_nothing(tiny, clean):
-    conditions = [[Edit(p, "self")] for p in (*PLACES, "all")] + [[Edit("bot", "self"), Edit("all", "self")]]
-    assert edited(tiny, QUESTIONS, conditions, max_new_tokens=NEW) == [clean.answers] * len(conditions)
+        assert answers.tokens[i] == plain(tiny.codi, question, dict.fromkeys(places, torch.zeros(32))).tokens
+        wanted = plain(tiny.codi, question, {place: torch.tensor(value[i]) for place, value in zip(places, values)})
+        np.testing.assert_allclose(first[i], wanted.first, atol=1e-4)
+        assert tokens[i] == wanted.tokens
+        assert abs(first[i] - clean.first_logits[QUESTIONS.index(question)]).max() > 1e-3  # the edit did something
 
 
 def test_all_replaces_each_latent_position_and_no_other(tiny):
@@ -270,7 +188,7 @@ def test_the_mean_is_that_of_the_reference(tiny, reference):
     mean = tiny.think([p.question for p in OTHERS], batch_size=1).latents[:, 2].mean(0)
     np.testing.assert_allclose(values[2], np.tile(mean, (4, 1)), atol=1e-5)
     found = tiny.answer(SOME, edits=[Edit(2, "mean")], reference=reference, max_new_tokens=NEW)
-    assert list(found.tokens) == [plain(tiny.codi, q, {2: torch.from_numpy(mean)})[3] for q in SOME]
+    assert list(found.tokens) == [plain(tiny.codi, q, {2: torch.from_numpy(mean)}).tokens for q in SOME]
 
 
 def test_resampled_thoughts_are_those_of_donors_at_the_same_place(tiny, reference, padded):
@@ -350,22 +268,6 @@ def test_conditions_together_are_the_conditions_alone(tiny, clean, alone, size):
     assert together[0] == together[-1] == clean.answers and len({t.tokens for t in together}) == 5
 
 
-def test_a_replacement_goes_to_its_own_problem(tiny):
-    """Batches hold problems in another order than they are given in."""
-    codi, asked = tiny.codi, QUESTIONS[:9]
-    values = 5 * np.random.default_rng(0).standard_normal((len(asked), codi.width)).astype(np.float32)
-
-    def first_logits(questions, own):
-        kept = Thoughts(first_logits=np.empty((len(questions), codi.vocab_size + 2), np.float32))
-        answering.answer_edited(codi, questions, [{2: own}], Pass(codi.num_latents, 4, 1), keep=kept)
-        return kept.first_logits
-
-    together = first_logits(asked, values)
-    alone = [first_logits([question], values[i : i + 1])[0] for i, question in enumerate(asked)]
-    np.testing.assert_array_equal(together, alone)
-    assert (together[0] != first_logits(asked[:1], values[1:2])[0]).any()  # another value would show
-
-
 @pytest.mark.parametrize("wide", [False, True], ids=["narrow", "wide"])
 def test_what_makes_large_models_fast_changes_nothing(tiny, tiny_folders, clean, padded, monkeypatch, wide):
     """Groups of questions encoded apart and joined; oneDNN's products and the one-pass GELU of wide models."""
@@ -385,19 +287,6 @@ def test_what_makes_large_models_fast_changes_nothing(tiny, tiny_folders, clean,
     assert edited(model, QUESTIONS, conditions, max_new_tokens=NEW, hidden_states=states) == wanted
     np.testing.assert_allclose(states, clean.hidden_states, atol=1e-4, rtol=0)
     assert max(groups) == -(-len(PROBLEMS) // 3)
-
-
-def test_the_number_of_threads_changes_no_bit(tiny):
-    found = []
-    for threads in (1, 2):
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            found.append(tiny.think(QUESTIONS, max_new_tokens=NEW))
-            assert torch.get_num_threads() == threads  # and it is given back
-        finally:
-            torch.set_num_threads(before)
-    assert np.array_equal(found[0].hidden_states, found[1].hidden_states)
 
 
 def test_answers_end_where_the_backbone_has_no_more_positions(tiny, monkeypatch):
@@ -426,14 +315,6 @@ def test_empty_lists_and_empty_questions(tiny):
     assert tiny.answer([]).tokens == () and edited(tiny, QUESTIONS, []) == []
     with pytest.raises(ProblemError, match="question 2 of 2 is empty"):
         tiny.answer([QUESTIONS[0], "  "])
-
-
-@given(st.lists(st.integers(1, 200), min_size=1, max_size=40))
-def test_questions_are_grouped_by_length_and_none_is_lost(tiny, lengths):
-    groups = loop._similar(tiny.codi, lengths)
-    assert sorted(sum(groups, [])) == list(range(len(lengths)))
-    in_order = [lengths[i] for group in groups for i in group]
-    assert in_order == sorted(lengths)
 
 
 def test_branches_of_one_prefix_do_not_write_over_each_other(tiny):
@@ -494,29 +375,30 @@ def test_other_texts_are_no_edits(text):
         parse_edit(text, K)
 
 
-def test_where_transformers_cannot_be_threaded_one_batch_follows_another(tiny, monkeypatch):
-    questions = [p.question for p in generate(12, seed=5)]
-    wanted = tiny.think(questions, batch_size=3).hidden_states
-    together, most, lock = 0, 0, threading.Lock()
-    whole = answering.think
+@pytest.mark.parametrize("threaded", [True, False])
+def test_the_number_of_threads_changes_no_bit_and_transformers_that_cannot_be_threaded_are_not(
+    tiny, clean, monkeypatch, threaded
+):
+    at_once, most, lock, think = 0, 0, threading.Lock(), loop.think
 
-    def watched(*args, **more):
-        nonlocal together, most
+    def counting(*args, **more):
+        nonlocal at_once, most
         with lock:
-            together += 1
-            most = max(most, together)
+            at_once += 1
+            most = max(most, at_once)
         try:
-            return whole(*args, **more)
+            return think(*args, **more)
         finally:
             with lock:
-                together -= 1
+                at_once -= 1
 
-    monkeypatch.setattr(answering, "think", watched)
-    monkeypatch.setattr(answering, "THREADED", False)
+    monkeypatch.setattr(loop, "think", counting)
+    monkeypatch.setattr(loop, "THREADED", threaded)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        found = tiny.think(questions, batch_size=3).hidden_states
+        found = tiny.think(QUESTIONS, batch_size=3, max_new_tokens=NEW)
+        assert torch.get_num_threads() == 2  # it is given back
     finally:
         torch.set_num_threads(before)
-    assert most == 1 and (found == wanted).all()
+    assert np.array_equal(found.hidden_states, clean.hidden_states) and (threaded or most == 1)
