@@ -12,6 +12,8 @@ import pytest
 
 import codi_bench
 from codi_bench.claims import CLAIMS
+from codi_bench.measures.ablation import position_effects
+from codi_bench.models.registry import entry
 from codi_bench.store.code import code_of
 from codi_bench.store.units import Sources
 from codi_bench.suite.bench import ModelBench
@@ -156,33 +158,25 @@ def test_a_constant_of_another_module_changes_it_and_the_module_is_named(tmp_pat
     assert not after.differs(after.text) and after.changed("0" * 64) == []  # an older record names no modules
 
 
-def test_a_module_may_move(tmp_path):
-    moved = changed(
-        changed(MAIN, "from house import sums", "from house.room import adding as sums"), "house.sums", "house.room.adding"
+def test_a_module_or_a_function_may_move(tmp_path):
+    """Digests of units are sorted, and what a package passes on is followed to its home: where a unit stands is no part of it."""
+    before = code(house(tmp_path))
+    elsewhere = changed(MAIN, "from house import sums", "from house.room import adding as sums")
+    elsewhere = house(
+        tmp_path, changed(elsewhere, "house.sums", "house.room.adding"), **{"room.__init__": "", "room.adding": SUMS}
     )
-    folder = house(tmp_path, moved, **{"room.__init__": "", "room.adding": SUMS})
-    (folder / "sums.py").unlink()
-    before, after = code(house(tmp_path)), code(folder)
-    assert before.digest == after.digest and after.changed(before.text) == []
-
-
-def test_what_a_package_passes_on_is_followed_to_its_home(tmp_path):
+    (elsewhere / "sums.py").unlink()
+    assert code(elsewhere).changed(before.text) == []
     through = changed(MAIN, "from house.sums import scale", "from house.room import scale")
+    add = "def add(values):\n    return sum(values)\n"
+    own = changed(MAIN, "sums.add(found)", "own.add(found)").replace("import math", "import math\nfrom house import own")
     folders = [
-        house(tmp_path, through, **{"room.__init__": f"from house.{where} import scale", "new": SUMS})
-        for where in ("sums", "new")
+        elsewhere,
+        house(tmp_path, through, **{"room.__init__": "from house.sums import scale"}),
+        house(tmp_path, through, **{"room.__init__": "from house.new import scale", "new": SUMS}),
+        house(tmp_path, own, changed(SUMS, add + "\n\n", ""), own=add),
     ]
-    assert {code(folder).digest for folder in folders} == {code(house(tmp_path)).digest}
-
-
-def test_a_function_taken_to_another_module_is_the_same_code(tmp_path):
-    """Digests of units are sorted: which file a unit stands in is no part of the hash."""
-    rest = changed(SUMS, "def add(values):\n    return sum(values)\n\n\n", "")
-    moved = changed(MAIN, "sums.add(found)", "own.add(found)").replace("import math", "import math\nfrom house import own")
-    assert (
-        code(house(tmp_path, moved, rest, own="def add(values):\n    return sum(values)\n")).digest
-        == code(house(tmp_path)).digest
-    )
+    assert {code(folder).digest for folder in folders} == {before.digest}
 
 
 def test_a_statement_that_changes_a_table_counts_with_the_table(tmp_path):
@@ -314,28 +308,18 @@ OWN = {
     "cap-batch-effect": ("BATCH_FLOOR, VALUE_FLOOR = 0.01", "BATCH_FLOOR, VALUE_FLOOR = 0.02"),
     "contra-none": ('OTHER = "the other protocol"', 'OTHER = "the other"'),
     "lens": ("NUM_READ, NUM_CHOOSING, FEWEST_READ = 300, 200, 20", "NUM_READ, NUM_CHOOSING, FEWEST_READ = 300, 200, 30"),
+    "ablation": ("HETEROGENEOUS = 0.05", "HETEROGENEOUS = 0.04"),  # of its measure
 }
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_a_constant_of_a_claims_own_module_changes_the_claims_that_use_it(copied, name):
-    moved = moved_claims(copied, file_of(CLAIMS[name].function), replaced(*OWN[name]))
+def test_a_constant_changes_the_claims_that_use_it(copied, name):
+    where = position_effects if name == "ablation" else CLAIMS[name].function
+    moved = moved_claims(copied, file_of(where), replaced(*OWN[name]))
     assert name in moved and not {"probe-accuracy", "size", "log-parity"} & moved and len(moved) < len(CLAIMS) / 4
 
 
-def test_a_constant_of_a_measure_changes_the_claims_that_use_it(copied):
-    from codi_bench.measures.ablation import position_effects
-
-    moved = moved_claims(copied, file_of(position_effects), replaced("HETEROGENEOUS = 0.05", "HETEROGENEOUS = 0.04"))
-    assert "ablation" in moved and "probe-accuracy" not in moved and "sae-quality" not in moved
-
-
-def test_a_constant_of_the_bench_changes_every_claim(copied):
+def test_a_constant_of_the_bench_changes_every_claim_and_another_registered_model_none(copied):
     moved = moved_claims(copied, file_of(ModelBench), replaced("PUBLISHED_BATCH = 128", "PUBLISHED_BATCH = 64"))
     assert moved == CLAIMS.keys()
-
-
-def test_another_registered_model_changes_no_claim(copied):
-    from codi_bench.models.registry import entry
-
     assert not moved_claims(copied, file_of(entry), replaced("width=576,", "width=577,"))

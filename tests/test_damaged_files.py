@@ -17,7 +17,7 @@ from codi_bench.cli import main
 from codi_bench.errors import CodiBenchError
 from codi_bench.models.loading import load
 from codi_bench.records.baseline import load_baseline
-from codi_bench.records.results import Row, read_results, write_results
+from codi_bench.records.results import Row, write_results
 from codi_bench.store.files import package_folder
 
 DEEP, LONG = "[" * 5000 + "]" * 5000, "9" * 400
@@ -44,11 +44,7 @@ def reported(**more) -> tuple[tuple[str], str]:
 
 BASELINES = {
     "nested without end": (("recorded",), DEEP, "recursion limit"),
-    "a tolerance that passes everything": (
-        ("tolerance", "deterministic"),
-        "Infinity",
-        "Infinity is no finite number",
-    ),
+    "a tolerance that passes everything": (("tolerance", "deterministic"), "Infinity", "Infinity is no finite number"),
     "a number that overflows": (("tolerance", "device"), "1e400", "1e400 is no finite number"),
     "a number of 400 digits": ((*ACCURACY, "decide"), LONG, "is no finite number"),
     "not a number": ((*ACCURACY, "low"), "NaN", "NaN is no finite number"),
@@ -146,12 +142,6 @@ def test_a_results_file_is_refused_by_its_field(results, what, monkeypatch, caps
         status, out, err = command(monkeypatch, capsys, *arguments)
         assert (status, out) == (2, "") and message in err and err.startswith(f"codi-bench: {results}: not a results file (")
         assert len(err.splitlines()) == 1 and [path.name for path in results.parent.iterdir()] == [results.name]
-
-
-def test_what_is_read_is_what_was_written(results):
-    environment, rows = read_results(results)
-    write_results(results.parent / "again.json", environment, rows)
-    assert (results.parent / "again.json").read_bytes() == results.read_bytes()
 
 
 # --- problem files ---------------------------------------------------------------------------------------------------

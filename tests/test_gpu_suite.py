@@ -19,9 +19,8 @@ from safetensors.torch import save_file
 
 from codi_bench.models import packaged
 from codi_bench.models.codi import Codi
-from codi_bench.models.loading import load
-from codi_bench.models.model import Model
-from codi_bench.models.registry import REGISTRY, entry
+from codi_bench.models.model import Model, load
+from codi_bench.models.registry import REGISTRY
 from codi_bench.plugin.options import gpu_asked
 from codi_bench.problems import files, generate
 from codi_bench.problems.files import is_gsm8k_test
@@ -44,19 +43,26 @@ def without_packaged_base(monkeypatch):
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """(checkpoint, base): gpt2-mini as a published checkpoint without LoRA."""
-    folder = tmp_path_factory.mktemp("published")
+    folder, mini = tmp_path_factory.mktemp("published"), REGISTRY["gpt2-mini"].folder
     codi = load("gpt2-mini", device="cpu").codi
-    base = folder / "base"
-    base.mkdir()
+    for name in ("base", "checkpoint"):
+        (folder / name).mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(REGISTRY["gpt2-mini"].folder / name, base)
-    config = json.loads((REGISTRY["gpt2-mini"].folder / "config.json").read_text())
-    (base / "config.json").write_text(json.dumps({**config, "vocab_size": config["vocab_size"] - 3}))
+        shutil.copy(mini / name, folder / "base")
+    config = json.loads((mini / "config.json").read_text())
+    (folder / "base" / "config.json").write_text(json.dumps({**config, "vocab_size": config["vocab_size"] - 3}))
     tensors = {f"codi.{k}": v.clone() for k, v in codi.backbone.state_dict().items() if k != "lm_head.weight"}
     tensors |= {f"prj.{k}": v.clone() for k, v in codi.projection.state_dict().items()}
-    (folder / "checkpoint").mkdir()
     save_file(tensors, folder / "checkpoint" / "model.safetensors")
-    return folder / "checkpoint", base
+    return folder / "checkpoint", folder / "base"
+
+
+@pytest.fixture
+def given(published, gsm8k):
+    """A function (name) → the arguments that give the published weights to a model of that name."""
+    checkpoint, base = published
+    problems = ["--problems", f"gsm8k={gsm8k}"]
+    return lambda name: ["--model", f"{name}={checkpoint}", "--base", f"{name}={base}", *problems]
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +111,8 @@ def as_gpt2(monkeypatch, tmp_path):
     return reported
 
 
-def test_an_own_checkpoint_is_one_more_column(run, published, gsm8k):
-    checkpoint, base = published
-    own = ["--model", f"mine={checkpoint}", "--base", f"mine={base}", "--problems", f"gsm8k={gsm8k}", "--device", "cpu"]
-    result, rows = run(*own, "--claim", "task-accuracy", "--claim", "size", "--n", N)
+def test_an_own_checkpoint_is_one_more_column(run, given):
+    result, rows = run(*given("mine"), "--device", "cpu", "--claim", "task-accuracy", "--claim", "size", "--n", N)
     mine, embedded = rows["task-accuracy", "mine", "accuracy"], rows["task-accuracy", "gpt2-mini", "accuracy"]
     assert mine["measured"] == embedded["measured"] and mine["detail"]["outcomes"] == embedded["detail"]["outcomes"]
     assert mine["reported"] is None and mine["reproduction"] is None and mine["regression"] == "UNCHECKED"
@@ -117,22 +121,19 @@ def test_an_own_checkpoint_is_one_more_column(run, published, gsm8k):
     assert result.ret == 0 and "passed" not in result.outlines[-1]  # --n is unchecked for all
 
 
-def test_an_own_checkpoint_has_nothing_to_be_red_against(run, published, gsm8k):
-    checkpoint, base = published
-    own = ["--model", f"mine={checkpoint}", "--base", f"mine={base}", "--problems", f"gsm8k={gsm8k}"]
+def test_an_own_checkpoint_has_nothing_to_be_red_against(run, given):
     for strict in ([], ["--strict"]):
-        result, _rows = run(*own, "--model", "gpt2-mini", "--claim", "size", "--device", "cpu", *strict)
+        result, _rows = run(*given("mine"), "--model", "gpt2-mini", "--claim", "size", "--device", "cpu", *strict)
         assert result.ret == 0 and "1 passed" in result.outlines[-1] and "1 unchecked" in result.outlines[-1]
-    result, _ = run(*own, "-m", "gpu", "--device", "cpu", "--claim", "size", "--model", "gpt2")  # in a GPU run it is there too
+    # in a GPU run it is there too
+    result, _ = run(*given("mine"), "-m", "gpu", "--device", "cpu", "--claim", "size", "--model", "gpt2")
     assert "1 unchecked" in result.outlines[-1]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_given_weights_without_a_gpu_are_not_run_either(run, published, gsm8k):
-    checkpoint, base = published
+def test_given_weights_without_a_gpu_are_not_run_either(run, given):
     for name in ("mine", "gpt2"):
-        given = ["--model", f"{name}={checkpoint}", "--base", f"{name}={base}", "--problems", f"gsm8k={gsm8k}"]
-        result, rows = run(*given, "-m", "gpu", "--claim", "size")
+        result, rows = run(*given(name), "-m", "gpu", "--claim", "size")
         row = rows.get(("size", name, "layers")) or rows["size", name, "-"]
         assert result.ret == 0 and row["status"] == "not-run" and "no GPU here" in row["reason"]
 
@@ -149,10 +150,9 @@ def test_what_goes_wrong_on_a_device_is_a_row(run, monkeypatch):
     assert "1 passed" in result.outlines[-1] and "1 blocked" in result.outlines[-1]
 
 
-def test_a_published_model_is_measured_against_what_was_reported(run, as_gpt2, published, gsm8k):
-    checkpoint, base = published
-    given = ["--model", f"gpt2={checkpoint}", "--base", f"gpt2={base}", "--problems", f"gsm8k={gsm8k}", "--device", "cpu"]
-    result, rows = run(*given, "-m", "gpu", "--baselines", as_gpt2(0.516), "--claim", "task-accuracy", "--claim", "size")
+def test_a_published_model_is_measured_against_what_was_reported(run, as_gpt2, given):
+    options = ("--device", "cpu", "-m", "gpu", "--baselines", as_gpt2(0.516), "--claim", "task-accuracy", "--claim", "size")
+    result, rows = run(*given("gpt2"), *options)
     row = rows["task-accuracy", "gpt2", "accuracy"]
     assert row["status"] == "ok" and row["reproduction"] == "REPRODUCED" and row["regression"] == "UNCHECKED"
     assert "other list" in row["detail"]["reproduction"]  # the generated problems are not the ones it was reported on
@@ -163,23 +163,19 @@ def test_a_published_model_is_measured_against_what_was_reported(run, as_gpt2, p
     assert result.ret == 1 and "1 failed" in result.outlines[-1]  # nothing is recorded: a number that does not come out is red
 
 
-def test_wrong_accuracy_blocks_everything(run, as_gpt2, published, gsm8k):
-    checkpoint, base = published
-    given = ["--model", f"gpt2={checkpoint}", "--base", f"gpt2={base}", "--problems", f"gsm8k={gsm8k}", "--device", "cpu"]
-    options = ("-m", "gpu", "--baselines", as_gpt2(0.9), "--claim", "task-accuracy", "--claim", "size")
-    result, rows = run(*given, *options, "--model", "llama-3.2-1b")
+def test_wrong_accuracy_blocks_everything(run, as_gpt2, given):
+    options = ("--device", "cpu", "-m", "gpu", "--baselines", as_gpt2(0.9), "--claim", "task-accuracy", "--claim", "size")
+    result, rows = run(*given("gpt2"), *options, "--model", "llama-3.2-1b")
     found = [row for key, row in rows.items() if key[1] == "gpt2" and key[0] in ("task-accuracy", "size")]
     assert {row["status"] for row in found} == {"blocked"} and "2 blocked" in result.outlines[-1]
     assert all("preflight: task accuracy 51.6 % of 1000 is outside 88.0-91.7 %" in row["reason"] for row in found)
     assert all(row["measured"] is None and row["reproduction"] is None for row in found)
     assert rows["task-accuracy", "gpt2", "accuracy"]["reported"]["value"] == 0.9  # the published number stays in the table
-    assert run(*given, *options, "--strict")[0].ret == 1
+    assert run(*given("gpt2"), *options, "--strict")[0].ret == 1
 
 
-def test_another_model_under_a_published_name_is_blocked(run, published, gsm8k):
-    checkpoint, base = published
-    given = ["--model", f"gpt2={checkpoint}", "--base", f"gpt2={base}", "--problems", f"gsm8k={gsm8k}", "--device", "cpu"]
-    _, rows = run(*given, "-m", "gpu", "--claim", "size", "--model", "gpt2-mini")
+def test_another_model_under_a_published_name_is_blocked(run, given):
+    _, rows = run(*given("gpt2"), "--device", "cpu", "-m", "gpu", "--claim", "size", "--model", "gpt2-mini")
     assert "a gpt2 model of 4 layers and width 104 is not zen-E/CODI-gpt2" in rows["size", "gpt2", "layers"]["reason"]
 
 
@@ -233,23 +229,13 @@ def test_bad_arguments_end_the_run_before_it_starts(what, run, published, tmp_pa
     assert result.ret == 2 and message in text and "Traceback" not in text
 
 
-@pytest.mark.parametrize(
-    ("expression", "asked"),
-    [
-        ("gpu", True),
-        ("gpu or slow", True),
-        ("gpu and slow", True),
-        ("gpu and slow and not perf", True),
-        ("slow or not slow", False),
-        ("slow", False),
-        ("not gpu", False),
-        ("", False),
-        ("perf", False),
-        ("not (gpu or slow)", False),
-    ],
-)
-def test_a_gpu_run_is_one_that_asks_for_it(expression, asked):
-    assert gpu_asked(expression) is asked
+ASKED = ("gpu", "gpu or slow", "gpu and slow", "gpu and slow and not perf")
+NOT_ASKED = ("slow or not slow", "slow", "not gpu", "", "perf", "not (gpu or slow)")
+
+
+@pytest.mark.parametrize("expression", ASKED + NOT_ASKED)
+def test_a_gpu_run_is_one_that_asks_for_it(expression):
+    assert gpu_asked(expression) is (expression in ASKED)
 
 
 # The preflight finds what is planted
@@ -260,37 +246,42 @@ def bench(tmp_path):
     return ModelBench(load("gpt2-mini", device="cpu"), Store(tmp_path), ProblemSource(n=N))
 
 
-def test_a_sound_model_passes(bench):
-    assert preflight(bench, None) is None
-
-
-def test_a_batch_that_changes_something_is_found(bench, padded, monkeypatch):
+def unmasked(bench, monkeypatch):
     pad = Codi.pad
     monkeypatch.setattr(Codi, "pad", lambda self, sequences: (pad(self, sequences)[0], torch.ones_like(pad(self, sequences)[1])))
-    assert "a batch of 16 moves hidden states" in preflight(bench, None)
 
 
-def test_an_answer_that_changes_is_found(bench, padded, monkeypatch):
-    pad = Codi.pad
-    monkeypatch.setattr(Codi, "pad", lambda self, sequences: (pad(self, sequences)[0], torch.ones_like(pad(self, sequences)[1])))
+def unmasked_and_lenient(bench, monkeypatch):
+    unmasked(bench, monkeypatch)
     monkeypatch.setitem(CLOSE, "float32", 1e9)
-    assert "a batch of 16 problems changes an answer" in preflight(bench, None)
 
 
-def test_a_deeper_model_is_not_the_registered_one(bench):
-    deeper = replace(bench.model, entry=replace(bench.model.entry, num_layers=24))
-    assert "width 104 is not gpt2-mini" in preflight(replace(bench, model=deeper, memo={}), None)
+def deeper(bench, monkeypatch):
+    return replace(bench, model=replace(bench.model, entry=replace(bench.model.entry, num_layers=24)), memo={})
 
 
-def test_states_that_are_no_numbers_are_found(bench):
+def not_finite(bench, monkeypatch):
     with torch.no_grad():
         bench.model.codi.projection.ln.bias.fill_(float("nan"))
-    assert "not finite" in preflight(bench, None)
 
 
-def test_too_few_problems_are_said(bench):
-    short = replace(bench, problems=ProblemSource(tuple(generate(3))))
-    assert "takes 16 problems and the file has 3" in preflight(short, None)
+def few_problems(bench, monkeypatch):
+    return replace(bench, problems=ProblemSource(tuple(generate(3))))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (unmasked, "a batch of 16 moves hidden states"),
+        (unmasked_and_lenient, "a batch of 16 problems changes an answer"),
+        (deeper, "width 104 is not gpt2-mini"),
+        (not_finite, "not finite"),
+        (few_problems, "takes 16 problems and the file has 3"),
+    ],
+)
+def test_a_sound_model_passes_and_a_damaged_one_is_found(bench, padded, monkeypatch, damage, message):
+    assert preflight(bench, None) is None
+    assert message in preflight(damage(bench, monkeypatch) or bench, None)
 
 
 def test_the_published_list_is_known_by_its_hash(monkeypatch):
@@ -301,7 +292,3 @@ def test_the_published_list_is_known_by_its_hash(monkeypatch):
     assert (
         is_gsm8k_test([*problems, *generate(3, seed=1)]) and not is_gsm8k_test(problems[::-1]) and not is_gsm8k_test(problems[1:])
     )
-
-
-def test_the_registered_depths_are_those_of_the_published_models():
-    assert entry("gpt2").layers == (4, 8, 11) and entry("llama-3.2-1b").layers == (8, 14, 15)

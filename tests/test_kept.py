@@ -15,7 +15,7 @@ from codi_bench.measures.sae import ErrorPrediction, Sae, predict_errors, train_
 from codi_bench.models.loading import load
 from codi_bench.rules.stats import stream
 from codi_bench.store.cache import Store, entries
-from codi_bench.store.memo import digest, pack, unpack
+from codi_bench.store.memo import digest, pack
 from codi_bench.suite import bench as bench_module
 from codi_bench.suite.bench import ModelBench
 
@@ -129,7 +129,3 @@ def test_equal_arguments_and_no_others_have_one_name():
 def test_what_has_no_content_is_refused(value):
     with pytest.raises(TypeError, match="no content to go by"):
         digest([value], {})
-
-
-def test_an_array_alone_comes_back():
-    assert (unpack(np.ndarray, pack(VECTORS)) == VECTORS).all()

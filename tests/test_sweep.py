@@ -22,7 +22,7 @@ from codi_bench.sweep import executors, training
 from codi_bench.sweep import run as running
 from codi_bench.sweep.executors import Ended, ProcessPool, RayCluster
 from codi_bench.sweep.findings import follow, in_common
-from codi_bench.sweep.members import HEADS, LAYERS, WIDTHS, Member, members, recipe, snapshots
+from codi_bench.sweep.members import HEADS, LAYERS, WIDTHS, members, recipe, snapshots
 from codi_bench.sweep.results import SweepResults
 from codi_bench.sweep.run import FINAL, MATCHED, Audited, Settings, couples, matched, sweep, target_accuracy
 from codi_bench.training.recipes import Recipe
@@ -69,19 +69,30 @@ def made_up(tasks, monkeypatch):
     monkeypatch.setattr(running, "code_hash", lambda *roots: roots[0].__name__)  # that of functions of tests takes long
 
 
-def test_finished_work_is_never_redone_and_other_settings_are_other_work(made_up, tmp_path):
-    first = InTurn()
-    found = sweep(str(tmp_path), members(), first, SETTINGS, work="w")
-    assert len([name for name in first.done if name.startswith("trained/")]) == 24 and not found.failed
+def test_finished_work_is_never_redone_and_other_settings_or_recipes_are_other_work(made_up, monkeypatch, tmp_path):
+    def done(settings=SETTINGS, work="w"):
+        """What a sweep finds, and the tasks that it did."""
+        executor = InTurn()
+        return sweep(f"file://{tmp_path}/out", members(), executor, settings, work=work), executor.done
+
+    def kinds(tasks):
+        return {name.partition("/")[0] for name in tasks}
+
+    found, tasks = done()
+    assert sum(name.startswith("trained/") for name in tasks) == 24 and not found.failed
     assert len(found.audited) == 48 and {each.which for each in found.audited} == {FINAL, MATCHED}
-    again = InTurn()
-    assert sweep(str(tmp_path), members(), again, SETTINGS, work="elsewhere") == found and again.done == []
-    other = InTurn()
-    sweep(str(tmp_path), members(), other, Settings(phases=SETTINGS.phases, n=30), work="w")
-    assert {name.partition("/")[0] for name in other.done} == {"audited", "compared"}
-    longer = InTurn()
-    sweep(str(tmp_path), members(), longer, Settings(phases=(("teacher", 4), ("both", 16)), n=20), work="w")
-    assert sum(name.startswith("trained/") for name in longer.done) == 24
+    assert len(list((tmp_path / "out" / "trained").iterdir())) == 24 and SweepResults(f"{tmp_path}/out").path("x").endswith(
+        "/out/x"
+    )
+    assert done(work="elsewhere") == (found, []) == done(replace(SETTINGS, cpus=2, memory_gb=4))
+    assert kinds(done(replace(SETTINGS, n=30))[1]) == {"audited", "compared"}
+    longer = replace(SETTINGS, phases=(("teacher", 4), ("both", 16)))
+    assert sum(name.startswith("trained/") for name in done(longer)[1]) == 24
+    monkeypatch.setattr(running, "recipe", lambda member, phases: replace(recipe(member, phases), learning_rate=0.1))
+    _, tasks = done()
+    assert len(tasks) >= 24 + 24 + 24 and kinds(tasks) >= {"trained", "chosen", "audited"}
+    with pytest.raises(CodiBenchError, match="give a smaller --n"):
+        done(replace(SETTINGS, n=401))
 
 
 def test_widest_models_are_compared_across_seeds_and_across_architectures(made_up, tmp_path):
@@ -93,19 +104,6 @@ def test_widest_models_are_compared_across_seeds_and_across_architectures(made_u
         "CKA: one architecture, other seeds 0.80 (0.80 to 0.80, 6 pairs, null 0.10); "
         "two architectures 0.30 (0.30 to 0.30, 3 pairs, null 0.10)"
     )
-
-
-def test_other_recipes_are_other_work_and_other_resources_are_not(made_up, monkeypatch, tmp_path):
-    sweep(str(tmp_path), members(), InTurn(), SETTINGS, work="w")
-    same = InTurn()
-    sweep(str(tmp_path), members(), same, replace(SETTINGS, cpus=2, memory_gb=4), work="w")
-    assert same.done == []
-    monkeypatch.setattr(running, "recipe", lambda member, phases: replace(recipe(member, phases), learning_rate=0.1))
-    other = InTurn()
-    sweep(str(tmp_path), members(), other, SETTINGS, work="w")
-    assert len(other.done) >= 24 + 24 + 24 and {name.partition("/")[0] for name in other.done} >= {"trained", "chosen", "audited"}
-    with pytest.raises(CodiBenchError, match="give a smaller --n"):
-        sweep(str(tmp_path), members(), InTurn(), replace(SETTINGS, n=401), work="w")
 
 
 def test_a_sweep_that_stopped_goes_on(made_up, tmp_path):
@@ -239,9 +237,3 @@ def test_a_number_that_few_checkpoints_have_is_said_to_be_missing():
     found = {each.name: each for each in follow(few, permutations=19)}
     assert found["spread (tau)"].trend is None and "one" in found["spread (tau)"].why
     assert found["best probe (AUC)"].points == () and found["best probe (AUC)"].trend is None
-
-
-def test_results_stay_where_the_sweep_is_told(made_up, tmp_path):
-    sweep(f"file://{tmp_path}/deep", [Member("gpt2", 24, 0)], InTurn(), SETTINGS, work="w")
-    assert sorted(path.name for path in (tmp_path / "deep" / "trained").iterdir()) == ["gpt2-w24-s0.json"]
-    assert SweepResults(str(tmp_path / "deep")).path("x").endswith("/deep/x")
