@@ -132,19 +132,59 @@ def test_discretised_thoughts_are_those_of_a_plain_loop_over_words(tiny, tmp_pat
         bench.answers(problems, [Discretised((6,))])
 
 
+# What a claim says of given answers
+
+INDEX, NONE = np.arange(N), np.zeros(N, bool)
+ALL, HALF, THREE_QUARTERS = ~NONE, INDEX % 2 > 0, INDEX % 4 > 0  # three quarters are right in the clean run
+SUMMED = {"": ALL, "all=self": ALL, "all=zero": HALF, "all=mean": HALF, "after 0": ALL}
+ORDER, REVERSED = "fed 0 1 2 3 4 5", "fed 5 4 3 2 1 0"
+ABLATED = {"all=noise": (INDEX % 3 > 0) & THREE_QUARTERS, "all=mean": NONE}
+EVEN, PADDED = {"0=zero+2=zero+4=zero": NONE}, dict.fromkeys(("unmasked-padding", ""), INDEX % 10 > 0)
+FEWER = {"all=zero": THREE_QUARTERS & (INDEX % 5 > 0)}
+ORDERED = {"zero": REFUTED, "mean": SUPPORTED, "noise": SUPPORTED, "zero_over_noise": SUPPORTED, "noise_over_mean": SUPPORTED}
+OVER = {"none_over_zero": SUPPORTED, "none_over_mean": SUPPORTED, "zero_over_mean": REFUTED}
+
+
+def content(reverse, without, word):
+    given = {"": ALL, ORDER: ALL, REVERSED: reverse, "after 0": without}
+    return "contra-order", given, {}, None, {"content_over_order": word}
+
+
+@pytest.mark.parametrize(
+    ("claim", "given", "published", "numbers", "says"),
+    [
+        ("gs-number-positions", EVEN, {}, {"drop_even": 75, "drop_odd": 0}, {"even": SUPPORTED, "odd": REFUTED}),
+        ("contra-none", SUMMED, {"none": 0.9, "zero": 0.6, "mean": 0.1}, {"none": 1, "zero": 0.5, "mean": 0.5}, OVER),
+        content(HALF, NONE, Validity.UNDERPOWERED),  # as much by order as by content
+        content(HALF, HALF, REFUTED),
+        content(ALL, HALF, SUPPORTED),
+        ("scratch-order", {REVERSED: HALF}, {}, None, {"permuted": REFUTED, "reversed": SUPPORTED}),
+        ("cap-ablate-all", ABLATED, {}, {"clean": 0.75, "zero": 0.75, "mean": 0, "noise": 0.5}, ORDERED),
+        ("cap-ablate-all", FEWER, {}, None, {"zero": SUPPORTED}),
+        ("cap-ablate-all", FEWER, {"clean": 0.9, "zero": 0.1}, None, {"zero": REFUTED}),  # less than half of the published loss
+        ("gs-necessity", ABLATED, {}, {"lost": 0}, {}),
+        ("gs-necessity", {"all=zero": NONE}, {}, {"lost": 1}, {}),
+        ("af-last-two-random", {}, {}, None, {"last_two": SUPPORTED}),
+        ("af-last-two-random", {"4=noise+5=noise": NONE}, {}, None, {"last_two": REFUTED}),
+        ("cap-batch-effect", PADDED | {"unmasked-padding": ALL}, {}, {"batches": 1, "alone": 0.9}, {"batches": SUPPORTED}),
+        ("cap-batch-effect", PADDED, {}, None, {"batches": Validity.UNDERPOWERED}),
+    ],
+)
+def test_a_claim_has_the_numbers_and_the_words_of_its_answers(claim, given, published, numbers, says):
+    bench = FakeBench(given)
+    assert numbers is None or values(claim, bench) == pytest.approx(numbers)
+    found = words(claim, bench, published)
+    assert {name: found[name] for name in says} == says
+
+
 def test_the_share_solved_by_some_step_can_but_grow():
     right = {"after 0": [1, 0, 0, 0], "after 1": [0, 1, 0, 0], "after 2": [0, 0, 0, 1]}
     bench = FakeBench({name: np.array(row, bool) for name, row in right.items()}, num_latents=2)
     assert values("dyn-solved-rate", bench) == {"solved_0": 0.25, "solved_1": 0.5, "solved_2": 0.75}
 
 
-def test_zeros_at_even_places_and_a_donor_s_latent_cost_what_they_do():
-    none, half = np.zeros(N, bool), np.arange(N) % 2 > 0
-    bench = FakeBench({"0=zero+2=zero+4=zero": none})
-    assert values("gs-number-positions", bench) == {"drop_even": 75, "drop_odd": 0}
-    assert words("gs-number-positions", bench) == {"even": SUPPORTED, "odd": REFUTED}
-    bench = FakeBench({"2=resample": half, "3=zero": none, "2=zero": half})
-    rows, sound = measured("gs-resample", bench)
+def test_a_donor_s_latent_costs_what_it_does():
+    rows, sound = measured("gs-resample", FakeBench({"2=resample": HALF, "3=zero": NONE, "2=zero": HALF}))
     assert {k: row.value for k, row in rows.items() if k != "r"} == {f"drop_{k}": 50 * (k == 2) / 2 for k in EVERY}
     assert rows["r"].value == pytest.approx(np.corrcoef([0, 0, 1, 0, 0, 0], [0, 0, 1, 3, 0, 0])[0, 1])
     assert sound["drop_2"].verdict.word is SUPPORTED and sound["drop_0"].verdict.word is not SUPPORTED
@@ -168,31 +208,6 @@ def test_what_is_elsewhere_is_against_a_constant_and_against_words():
 
 
 # Where sources disagree
-
-
-def test_what_protocols_differ_in_explains_a_difference_or_does_not():
-    clean, half = np.ones(N, bool), np.arange(N) % 2 > 0
-    bench = FakeBench({"": clean, "all=self": clean, "all=zero": half, "all=mean": half, "after 0": clean})
-    assert values("contra-none", bench) == {"none": 1, "zero": 0.5, "mean": 0.5}
-    assert words("contra-none", bench, {"none": 0.9, "zero": 0.6, "mean": 0.1}) == {
-        "none_over_zero": SUPPORTED,
-        "none_over_mean": SUPPORTED,
-        "zero_over_mean": REFUTED,
-    }
-
-
-@pytest.mark.parametrize(
-    ("reverse", "without", "word"),
-    [
-        (np.arange(N) % 2 > 0, np.zeros(N, bool), Validity.UNDERPOWERED),  # as much by order as by content
-        (np.arange(N) % 2 > 0, np.arange(N) % 2 > 0, REFUTED),
-        (np.ones(N, bool), np.arange(N) % 2 > 0, SUPPORTED),
-    ],
-)
-def test_order_and_content_are_told_apart(reverse, without, word):
-    clean = np.ones(N, bool)
-    bench = FakeBench({"": clean, "fed 0 1 2 3 4 5": clean, "fed 5 4 3 2 1 0": reverse, "after 0": without})
-    assert words("contra-order", bench) == {"content_over_order": word}
 
 
 def test_replacements_disagree_on_the_latent_that_matters_most_only_where_they_do():
@@ -244,49 +259,19 @@ ALONE = {"zero": "fed zero", "zeros": "fed zero zero zero zero zero zero", "sing
 
 
 def reordering(**given: np.ndarray) -> FakeBench:
-    named = ALONE | {"clean": "fed 0 1 2 3 4 5", "reversed": "fed 5 4 3 2 1 0"}
-    return FakeBench({named[name]: right for name, right in given.items()})
+    return FakeBench({ALONE[name]: right for name, right in given.items()})
 
 
-def test_what_another_order_costs_is_found():
-    half, none = np.arange(N) % 2 > 0, np.zeros(N, bool)
-    assert words("scratch-order", reordering(reversed=half)) == {"permuted": REFUTED, "reversed": SUPPORTED}
-    row = measured("scratch-single", reordering(zero=half, single=none))[1]["single_2"]
+def test_what_one_thought_alone_or_repeated_leaves_is_found():
+    row = measured("scratch-single", reordering(zero=HALF, single=NONE))[1]["single_2"]
     assert row.verdict.word is SUPPORTED and row.null.value == 0.5
-    row = measured("scratch-repeat", reordering(zeros=none, repeat=half))[1]["repeat_2"]
+    row = measured("scratch-repeat", reordering(zeros=NONE, repeat=HALF))[1]["repeat_2"]
     assert row.verdict.word is REFUTED and row.value == 0.5
-    rows = measured("scratch-retention", reordering(zero=half))[0]
+    rows = measured("scratch-retention", reordering(zero=HALF))[0]
     assert rows["first_half"].value == 1 and rows["zero_single"].value == pytest.approx(2 / 3) and rows["zero_single"].n == 150
 
 
-def test_own_thoughts_that_change_an_answer_stop_everything():
-    broken = (np.arange(N) % 4 > 0) ^ (np.arange(N) % 20 == 7)
-    with pytest.raises(MeasureError, match="a control fails: the own thoughts, fed again in their order"):
-        values("scratch-order", reordering(clean=broken))
-
-
 # Other values
-
-
-def test_what_all_latents_carry_is_found_with_its_order():
-    third, none = np.arange(N) % 3 > 0, np.zeros(N, bool)
-    bench = FakeBench({"all=noise": third & (np.arange(N) % 4 > 0), "all=mean": none})
-    assert words("cap-ablate-all", bench) == {
-        "zero": REFUTED,
-        "mean": SUPPORTED,
-        "noise": SUPPORTED,
-        "zero_over_noise": SUPPORTED,
-        "noise_over_mean": SUPPORTED,
-    }
-    assert values("cap-ablate-all", bench) == {"clean": 0.75, "zero": 0.75, "mean": 0, "noise": pytest.approx(0.5)}
-    assert values("gs-necessity", bench) == {"lost": 0}
-    assert values("gs-necessity", FakeBench({"all=zero": none})) == {"lost": 1}
-
-
-def test_a_loss_counts_from_half_of_the_published_one():
-    bench = FakeBench({"all=zero": (np.arange(N) % 4 > 0) & (np.arange(N) % 5 > 0)})
-    assert words("cap-ablate-all", bench)["zero"] is SUPPORTED
-    assert words("cap-ablate-all", bench, {"clean": 0.9, "zero": 0.1})["zero"] is REFUTED
 
 
 def test_a_prediction_that_changes_is_a_flip_right_or_wrong():
@@ -297,18 +282,21 @@ def test_a_prediction_that_changes_is_a_flip_right_or_wrong():
     assert found == {f"flip_{t}": {3: 0.25, 5: 0.1}.get(t, 0) for t in range(1, K + 1)}
 
 
-def test_a_control_that_fails_stops_everything():
-    with pytest.raises(MeasureError, match="a control fails: replacing every latent by itself"):
-        values("cap-ablate-all", FakeBench({"all=self": np.zeros(N, bool)}))
-    with pytest.raises(MeasureError, match="a control fails"):
-        values("dyn-flip", FakeBench(numbers={"all=self": np.zeros(N)}))
+@pytest.mark.parametrize(
+    ("claim", "bench", "control"),
+    [
+        ("cap-ablate-all", FakeBench({"all=self": NONE}), "replacing every latent by itself"),
+        ("dyn-flip", FakeBench(numbers={"all=self": np.zeros(N)}), ""),
+        ("scratch-order", FakeBench({ORDER: THREE_QUARTERS ^ (INDEX % 20 == 7)}), "the own thoughts, fed again in their order"),
+    ],
+)
+def test_a_control_that_fails_stops_everything(claim, bench, control):
+    with pytest.raises(MeasureError, match=f"a control fails: {control}"):
+        values(claim, bench)
 
 
-def test_noise_in_the_last_two_costs_nothing_or_is_said_to_be_undecidable():
-    none = np.zeros(N, bool)
-    assert words("af-last-two-random", FakeBench()) == {"last_two": SUPPORTED}
-    assert words("af-last-two-random", FakeBench({"4=noise+5=noise": none})) == {"last_two": REFUTED}
-    (row,) = measured("af-last-two-random", FakeBench(dict.fromkeys(("", "all=self", "4=noise+5=noise"), none)))[1].values()
+def test_noise_in_the_last_two_of_a_model_that_has_nothing_to_lose_is_said_to_be_undecidable():
+    (row,) = measured("af-last-two-random", FakeBench(dict.fromkeys(("", "all=self", "4=noise+5=noise"), NONE)))[1].values()
     assert row.verdict is None and "nothing could be lost" in row.detail["no_validity"]
 
 
@@ -331,11 +319,8 @@ def test_a_dip_of_long_problems_is_found_and_none_is_not():
     row = measured("cap-truncation-by-steps", truncating(flat, steps))[1]["dip"]
     assert row.value == 0 and row.verdict.word is not SUPPORTED
     assert values("cap-truncation", truncating(dip, steps)) == {f"accuracy_{k}": [1, 1, 0.4, 1][k] for k in range(4)}
-    assert words("cap-truncation", truncating(dip, steps)) == {
-        "accuracy_0": REFUTED,
-        "accuracy_1": REFUTED,
-        "accuracy_2": SUPPORTED,
-    }
+    says = dict(zip(("accuracy_0", "accuracy_1", "accuracy_2"), (REFUTED, REFUTED, SUPPORTED)))
+    assert words("cap-truncation", truncating(dip, steps)) == says
     published = {"accuracy_2": 0.01, "accuracy_3": 1.0}
     assert measured("cap-truncation", truncating(dip, steps), published)[1]["accuracy_2"].value == 0.4
     with pytest.raises(MeasureError, match="needs two of them and problems with three steps"):
@@ -353,10 +338,3 @@ def test_padded_batches_are_compared_with_each_alone(tiny, tmp_path):
     texts = tiny.answer(questions, batch_size=128, max_new_tokens=NEW, protocol="unmasked-padding").texts
     assert batches.tolist() == [score(text, p.answer) for text, p in zip(texts, problems, strict=True)]
     assert values("cap-batch-effect", bench) == {"batches": batches.mean(), "alone": alone.mean()}
-
-
-def test_what_padding_gains_is_found():
-    few, every = np.arange(N) % 10 > 0, np.ones(N, bool)
-    (row,) = measured("cap-batch-effect", FakeBench({"unmasked-padding": every, "": few}))[1].values()
-    assert row.verdict.word is SUPPORTED and row.value == 1 and row.null.value == 0.9
-    assert words("cap-batch-effect", FakeBench({"unmasked-padding": few, "": few}))["batches"] is not SUPPORTED

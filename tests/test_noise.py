@@ -169,21 +169,16 @@ def test_turned_outcomes_change_words_near_their_threshold_and_no_others():
         assert found.tolerance.keys() == plan.records["m", found.claim].metrics.keys()
 
 
-def test_nothing_turns_at_a_share_of_none_and_a_few_outcomes_do_where_nothing_was_measured():
+def test_nothing_turns_at_a_share_of_none_and_the_control_turns_with_the_clean_run():
     plan = planted([0.2, 0, 0, 0, 0, 0])
     moves = calibration.ablations_turned(plan, "m", share=0.0, draws=2)
     assert {each.difference for found in moves.values() for each in found} == {0.0} and moves.keys() == plan.numbers.keys()
     assert calibration.share_turned(plan, {}) == (0, 0, calibration.FEWEST_TURNED)
-
-
-def test_the_control_turns_with_the_clean_run():
-    """Else every draw would be blocked by it."""
-    plan = planted([0.2, 0, 0, 0, 0, 0])
     swept = sweep(plan.benches["m"])
     broken = swept.right.copy()
     broken[swept.names.index(SELF), 0] ^= True
     plan.benches["m"].memo.update(done({sweep: replace(swept, right=broken)}))
-    calibration.ablations_turned(plan, "m", share=0.01, draws=1)
+    calibration.ablations_turned(plan, "m", share=0.01, draws=1)  # else the control would block every draw
     assert swept.names[0] == CLEAN
 
 

@@ -16,13 +16,8 @@ from codi_bench.report.page import MEANINGS, differences
 from codi_bench.report.strips import strips
 from codi_bench.report.table import CAME_OUT, SYMBOLS, WORDS, results_table
 
-CLAIMS = {
-    "task-accuracy": "task accuracy",
-    "probe-accuracy": "probes",
-    "probe-best": "probes",
-    "ablation": "ablation",
-    "size": "size",
-}
+NAMES = ("task-accuracy", "probe-accuracy", "probe-best", "ablation", "size")
+CLAIMS = dict(zip(NAMES, ("task accuracy", "probes", "probes", "ablation", "size")))
 VOID = {*("meta", "link", "br", "hr", "img", "input"), *("rect", "line", "circle", "path")}  # of SVG: those that close themselves
 TRICK = "<script>alert('x')</script>"
 
@@ -148,17 +143,18 @@ def test_what_was_not_measured_says_so_everywhere_and_why(status, shown):
     assert html.of("p", **{"class": "notice"})
     if status == "blocked":  # a model of which everything was stopped has a table of its own
         assert line(html, "mean, %", "92.1", shown)
+        assert line(document([replace(stopped, regression="DRIFTED")]), "■ BLOCKED", "✗ DRIFTED")
 
 
-def test_a_blocked_row_that_is_also_red_has_both_words():
-    html = document([row(status="blocked", metric="-", regression="DRIFTED", reason="damaged baseline")])
-    assert line(html, "■ BLOCKED", "✗ DRIFTED")
-
-
-@pytest.mark.parametrize("word", [*WORDS, *CAME_OUT])
+@pytest.mark.parametrize("word", [*WORDS, *CAME_OUT, None])
 def test_an_outcome_is_a_symbol_and_a_word_with_its_reason(word):
     detail = {"validity": "effect +2.0 points", "fragile": True, "reproduction": "D = -3.4 points"}
-    if word in WORDS:
+    if word is None:
+        html = document([row(protocol="sound", detail={"no_validity": "a control"})])
+        cells = [words(element) for element in html.of("td")]
+        assert "· no verdict" in cells and not any("SUPPORTED" in cell for cell in cells)
+        reason = "no verdict a control"
+    elif word in WORDS:
         html = document([row(protocol="sound", validity=word, detail=detail)])
         assert line(html, "mean, %", "sound", f"{WORDS[word]} {word} * fragile")
         assert f"{WORDS[word]} {word}" in html.words("table", **{"class": "glance"})
@@ -169,13 +165,6 @@ def test_an_outcome_is_a_symbol_and_a_word_with_its_reason(word):
         assert f"{word}: probe-accuracy mean" in html.words("section", **{"aria-labelledby": "between"})
         reason = "reproduction D = -3.4 points"
     assert reason in section(html, "probe-accuracy")
-
-
-def test_a_number_without_a_verdict_is_no_pass():
-    html = document([row(protocol="sound", detail={"no_validity": "a control"})])
-    cells = [words(element) for element in html.of("td")]
-    assert "· no verdict" in cells and not any("SUPPORTED" in cell for cell in cells)
-    assert "no verdict a control" in section(html, "probe-accuracy")
 
 
 def test_a_claim_that_was_not_measured_on_a_model_is_missing_by_name():
@@ -210,20 +199,18 @@ def test_differences_between_protocols_are_marked_by_word():
 # --- strips ----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_strip_says_its_numbers_in_words():
-    html = document([PRINTED, MEASURED, SOUND])
-    assert (
-        "mean, %, as published: measured 88.7 [85.1, 91.9]; null 80.0 [70.0, 90.0], p = 0.11; half of the null's draws lie in "
-        "75.0–85.0, all in 70.0–90.0; published for GPT-2 92.1."
-    ) in [element["aria-label"] for element in html.of("svg", **{"class": "strip"})]
-
-
-def test_a_strip_has_everything_on_one_axis_in_its_order():
-    reported, sound = strips(results_table([PRINTED, MEASURED, SOUND], environment(), "gpt2-mini").lines)
+def test_a_strip_has_everything_on_one_axis_in_its_order_and_says_its_numbers_in_words():
+    reported, sound = strips(model_table([PRINTED, MEASURED, SOUND], environment(), "gpt2-mini").lines)
     assert (reported.low, reported.high) == (sound.low, sound.high)
     assert reported.boxes[0][0] < reported.boxes[1][0] < reported.boxes[2][0] < reported.mean < reported.measured
     assert reported.measured < reported.printed[0][0] and reported.interval[0] < reported.measured
     assert sound.boxes == [] and sound.mean is None and 0 < sound.measured < reported.measured
+    said = (
+        "mean, %, as published: measured 88.7 [85.1, 91.9]; null 80.0 [70.0, 90.0], p = 0.11; half of the null's draws lie in "
+        "75.0–85.0, all in 70.0–90.0; published for GPT-2 92.1."
+    )
+    html = document([PRINTED, MEASURED, SOUND])
+    assert said in [element["aria-label"] for element in html.of("svg", **{"class": "strip"})]
 
 
 def test_numbers_that_all_agree_still_have_an_axis():
@@ -235,16 +222,13 @@ def test_numbers_that_all_agree_still_have_an_axis():
 # --- files of other runs ---------------------------------------------------------------------------------------------------
 
 
-def test_an_empty_run_says_that_nothing_was_measured():
-    html = sound_html(page([], {}))
-    assert "nothing was measured" in html.words("dl", **{"class": "run"})
-    assert not [element for element in html.of("td") if "SUPPORTED" in element["text"]]
-
-
-def test_what_only_the_study_printed_has_no_verdict():
+def test_what_only_the_study_printed_has_no_verdict_and_of_nothing_nothing_is_said():
     html = sound_html(page([PRINTED], environment()))
     assert line(html, "mean, %", "92.1", "– not in these results")
     assert "– NOT RUN 1" in html.words("dl", **{"class": "run"})
+    empty = sound_html(page([], {}))
+    assert "nothing was measured" in empty.words("dl", **{"class": "run"})
+    assert not [element for element in empty.of("td") if "SUPPORTED" in element["text"]]
 
 
 @pytest.mark.parametrize("known", [{}, {"claims": {"probe-accuracy": {"position": 0}}}, dict.fromkeys(environment())])

@@ -41,13 +41,10 @@ def test_directions_lead_from_one_value_to_the_other_and_are_equally_long():
     assert np.abs(cosine(found[RANDOM], wanted)).max() < 0.7
     lengths = [np.linalg.norm(each, axis=1) for each in found.values()]
     assert all(np.allclose(each, lengths[0], rtol=1e-5) for each in lengths)
+    centres, two = planted(values=2)  # two values have a probe too
+    assert cosine(directions(two, [0], [1], sae=None, rng=stream(1))[PROBE], centres[[1]] - centres[[0]])[0] > 0.6
     with pytest.raises(MeasureError, match="value 9 has fewer than 4 examples"):
         directions(known, [9], [1], sae=None, rng=stream(1))
-
-
-def test_two_values_have_a_probe_too():
-    centres, known = planted(values=2)
-    assert cosine(directions(known, [0], [1], sae=None, rng=stream(1))[PROBE], centres[[1]] - centres[[0]])[0] > 0.6
 
 
 def test_place_and_strength_are_chosen_on_one_half_and_counted_on_the_other():
@@ -66,8 +63,7 @@ def test_place_and_strength_are_chosen_on_one_half_and_counted_on_the_other():
     assert found.word(found.p).word is Validity.SUPPORTED and found.curve == {1.0: 0.5, 2.0: 0.0}
 
 
-@pytest.mark.parametrize("carrier", (2,))
-def test_the_model_built_by_hand_is_steered_at_its_latent_and_not_at_others(tiny_folders, carrier):
+def test_the_model_built_by_hand_is_steered_at_its_latent_and_not_at_others(tiny_folders, carrier=2):
     codi = by_hand(AutoTokenizer.from_pretrained(tiny_folders["gpt2"]), carrier=carrier)
     numbers = list(range(0, NUMBERS, 10))
     ask = [f"Mia has {i} apples ." for i in numbers for _ in range(4)]

@@ -100,15 +100,14 @@ def test_numbers_are_read_from_the_question_where_there_are_no_operands():
 
 
 @pytest.mark.parametrize("n", [20, 60, 100, 200, 400])
-def test_design_of_generated_problems_is_small_and_of_full_rank(n):
-    design = design_of(generate(n, seed=2))
+def test_design_of_problems_is_small_and_of_full_rank(n):
+    problems, order = generate(n, seed=2), rng(3).permutation(n)
+    design = design_of(problems)
     assert design.shape[1] == n // 20 and full_rank(design)
     assert design.mean(axis=0) == pytest.approx(0, abs=1e-9) and (design**2).mean(axis=0) == pytest.approx(1)
-
-
-def test_design_of_public_problems():
-    design = design_of(PUBLIC * 20)
-    assert design.shape == (60, 2) and full_rank(design)  # three kinds of rows carry two columns
+    assert design_of([problems[k] for k in order]) == pytest.approx(design[order], abs=1e-9)
+    public = design_of(PUBLIC * 20)
+    assert public.shape == (60, 2) and full_rank(public)  # three kinds of rows carry two columns
 
 
 @given(st.integers(0, 10_000), st.integers(20, 150), st.integers(1, 6), st.integers(1, 12))
@@ -140,21 +139,12 @@ def test_variables_of_one_kind_take_turns():
     assert np.abs(np.corrcoef(design.T, [a, b])[:2, 2:]) == pytest.approx(np.abs(np.corrcoef([a, b])), abs=1e-9)
 
 
-def test_rare_categories_join_their_neighbour():
+def test_rare_categories_join_their_neighbour_and_a_variable_of_few_values_is_as_free_as_one_hot():
     steps = np.repeat([1, 2, 3, 7, 8], [50, 30, 14, 3, 3])
     design = surface_design({}, {"steps": steps}, 100)
     assert design.shape[1] == 3 and len(np.unique(design[steps >= 7], axis=0)) == 1
     assert surface_design({}, {"steps": np.repeat([1, 2], [96, 4])}, 100).shape == (100, 0)
-
-
-def test_a_variable_of_few_values_is_as_free_as_one_hot():
-    values = np.repeat(np.arange(5.0), 40)
-    assert surface_design({"v": values}, {}, 200).shape[1] == 4
-
-
-def test_design_does_not_depend_on_the_order_of_problems():
-    problems, order = generate(200, seed=5), rng(3).permutation(200)
-    assert design_of([problems[k] for k in order]) == pytest.approx(design_of(problems)[order], abs=1e-9)
+    assert surface_design({"v": np.repeat(np.arange(5.0), 40)}, {}, 200).shape[1] == 4
 
 
 def test_design_refuses():
@@ -256,15 +246,8 @@ def test_draws_with_a_class_too_small_are_drawn_again():
 
 def test_statistic_by_hand():
     labels, p, fold = np.array([1, 0, 1, 0]), np.array([0.5, 0.5, 0.25, 0.25]), np.array([0, 0, 1, 1])
-    score = np.array([3.0, 1.0, 10.0, 14.0])  # less the fold means: 1, -1, -2, 2
-    assert conditional_statistic(labels, p, score, fold) == pytest.approx((0.5 + 0.5 - 1.5 - 0.5) / np.sqrt(10))
-
-
-def test_statistic_of_constant_scores_is_zero():
-    draw, fold = rng(8), folds_of(50)
-    score = np.stack([np.full(50, 0.1), fold * 1.7, np.zeros(50), np.arange(50.0)]).astype(np.float32)
-    found = conditional_statistic(draw.random(50) < 0.5, np.full(50, 0.4), score, fold)
-    assert found[:3].tolist() == [0, 0, 0] and found[3] != 0
+    score = np.array([[3.0, 1.0, 10.0, 14.0], [0.1, 0.1, 0.1, 0.1], [0, 0, 1.7, 1.7]])  # the first less fold means: 1, -1, -2, 2
+    assert conditional_statistic(labels, p, score, fold).tolist() == [pytest.approx((0.5 + 0.5 - 1.5 - 0.5) / np.sqrt(10)), 0, 0]
 
 
 def test_statistic_over_leading_axes_and_any_order():
@@ -322,13 +305,10 @@ def test_what_the_surface_explains_is_found_by_the_marginal_null_only():
     assert sum(theta.low <= 0 <= theta.high for _, _, theta in found) >= 13
 
 
-def test_what_goes_beyond_the_surface_is_found_by_both():
+def test_what_goes_beyond_the_surface_is_found_by_both_and_what_groups_share_is_not():
     found = [both_nulls(seed, signal=4.0) for seed in range(8)]
     assert sum(marginal <= 0.025 and conditional <= 0.025 for marginal, conditional, _ in found) >= 7
     assert np.mean([theta.value for _, _, theta in found]) > 0.03
-
-
-def test_what_groups_share_is_not_called_significant():
     found = [both_nulls(seed, n=180, variants=3) for seed in range(8)]
     assert sum(conditional <= 0.025 for _, conditional, _ in found) <= 2
 
