@@ -105,14 +105,6 @@ def test_what_bot_reads_already_is_not_beyond_bot():
     assert adds.beyond_bot.p_value_any == 1 / 80 and adds.beyond_bot.p_value_max.shape == (2,)
 
 
-def test_neither_labels_as_numbers_nor_workers_change_an_audit():
-    made, found = audited("noise", n=120, cells=3, d=16)
-    again = probes.audit_probes(made.activations, made.labels.astype(int), **QUICK | {"workers": 3})
-    for name in ("mean", "best_accuracy", "best_auc", "added", "phi", "phi_auc", "q", "best", "p"):
-        assert getattr(again, name) == getattr(found, name), name
-    assert (again.correct == found.correct).all()
-
-
 def test_the_floor_of_accuracy_is_an_auc_of_0_60():
     x, y = stream(0, "floor").standard_normal(200_000), np.arange(200_000) % 2
     shift = 2 * 0.17914  # of two normal classes with AUC 0.60

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from codi_bench.records.results import Row
 from codi_bench.report import render as rendering
 from codi_bench.report.contents import report_of
 from codi_bench.report.export import COLUMNS, escaped
+from codi_bench.report.page import page
 from codi_bench.report.render import terminal
 from codi_bench.report.takeaways import takeaways
 
@@ -57,7 +59,9 @@ def environment():
         "claims": claims,
         "date": "2026-01-01T00:00:00+00:00",
         "device": "cpu",
+        "devices": {"gpt2": "NVIDIA H100 float32", "gpt2-mini": "cpu float32"},
         "families": 8,
+        "inputs": {"gpt2-mini": {"weights": "a" * 64, "problems": "b" * 64}},
         "layers": {"gpt2": [4, 8, 11], "gpt2-mini": [1, 2, 3]},
         "noise": {"text": "On pure noise the same protocol reads 94.3 %."},
         "winners": {
@@ -72,7 +76,7 @@ def published():
     same, other = {"reproduction": "same list: D = 0.0 points"}, {"reproduction": "other list"}
     artefact = other | {"validity": "+41.2 over the nominal null, 35.1 of it the protocol's own"}
     null, best = (
-        value(0.851, 0.82, 0.884, p=0.006),
+        value(0.851, 0.82, 0.884, p=0.006, quantiles=[0.81 + 0.004 * i for i in range(21)]),
         {"null": value(0.991, 0.94, 1.0, p=0.9), "cell": {"layer": 11, "latent_pos": "bot"}},
     )
     mean = {"null": null, "reported": value(0.9206), "reproduction": "INCONCLUSIVE", "validity": "ARTEFACT", "detail": artefact}
@@ -140,8 +144,18 @@ def all_rows():
     return published() + embedded() + own()
 
 
+def page_text(html):
+    """What a page says, a line a paragraph; a strip by its words."""
+    html = re.sub(r"\s+", " ", re.sub(r"(?s)<style.*?</style>", "", html))
+    html = re.sub(r'<svg[^>]*aria-label="([^"]*)".*?</svg>', r"[\1]", html)
+    lines = re.sub(r"</?(p|h\d|li|tr|dt|section|summary|caption|div)\b[^>]*>", "\n", html).splitlines()
+    said = (" ".join(unescape(re.sub("<[^>]+>", " ", line)).split()) for line in lines)
+    return "".join(f"{line}\n" for line in said if line)
+
+
 FILES = {
     **{name: lambda rows, known, write=write: write(report_of(rows, known)) for name, write in rendering.FILES.items()},
+    "page.txt": lambda rows, known: page_text(page(report_of(rows, known), [])),
     "terminal.txt": lambda rows, environment: terminal(rows, environment, Path("no-folder")),
     "nothing-measured.txt": lambda rows, environment: terminal(published()[-2:], environment, Path("no-folder")),
     "takeaways.txt": lambda rows, environment: "\n".join(
@@ -169,7 +183,7 @@ def test_every_file_is_the_golden_one(name, monkeypatch):
 
 
 def test_no_golden_file_is_left_over():
-    assert {path.name for path in GOLDEN.iterdir()} == set(FILES)
+    assert {path.name for path in GOLDEN.iterdir()} == {*FILES, "figures.txt"}  # which test_figures.py compares
 
 
 @pytest.mark.parametrize("held", [None, "one\ntwo\n"])

@@ -86,22 +86,6 @@ def test_the_loop_is_the_plain_one(tiny, clean, latents):
         tiny.think(SOME, num_latents=-1)
 
 
-def test_layer_0_is_the_input_and_the_last_is_what_the_projection_reads(tiny, clean):
-    with torch.inference_mode():
-        projected = tiny.codi.projection(torch.from_numpy(clean.hidden_states[:, :, -1])).numpy()
-    np.testing.assert_allclose(projected, clean.latents, atol=1e-5)
-    if tiny.entry.architecture == "llama":  # GPT-2 adds its position embedding
-        np.testing.assert_allclose(clean.hidden_states[:, 1:, 0], clean.latents[:, :-1], atol=1e-6)
-
-
-def test_a_batch_of_one_length_is_filled_up_and_all_rows_are_in_one():
-    lengths = [5, 3, 5, 5, 4, 5, 5, 5]
-    found = answering.batches([[0] * n for n in lengths], 4, exact=True)
-    assert [rows.tolist() for rows in found] == [[1, 1, 1, 1], [4, 4, 4, 4], [0, 2, 3, 5], [6, 7, 6, 7]]
-    assert [rows.tolist() for rows in answering.batches([[0] * n for n in lengths], 4)] == [[1, 4, 0, 2], [3, 5, 6, 7]]
-    assert answering.batches([], 4, exact=True) == []
-
-
 @settings(max_examples=16)
 @given(st.lists(st.integers(0, len(PROBLEMS) - 1), min_size=1, max_size=16), st.integers(1, 20), st.booleans())
 def test_neither_the_neighbours_of_a_problem_nor_the_batch_size_matter(tiny, clean, chosen, size, padded):
@@ -221,16 +205,6 @@ def test_donors_have_another_group_and_another_answer(rows, seed):
             assert row[0] != donors[donor][0] and row[1] != donors[donor][1]
 
 
-@pytest.mark.parametrize("kind", ["resample", "noise"])
-def test_draws_depend_on_the_seed_and_not_on_the_batches(tiny, reference, kind):
-    conditions = [[Edit(0, kind)], [Edit("all", kind)]]
-    options = {"reference": reference, **own(PROBLEMS), "max_new_tokens": NEW}
-    found = edited(tiny, QUESTIONS, conditions, batch_size=64, **options)
-    assert found == edited(tiny, QUESTIONS, conditions, batch_size=7, **options)
-    assert found == [tiny.answer(QUESTIONS, edits=edits, **options) for edits in conditions]  # nor on the other conditions
-    assert found != edited(tiny, QUESTIONS, conditions, seed=1, **options)
-
-
 @pytest.mark.parametrize("place", PLACES)
 def test_noise_has_the_norm_it_replaces(tiny, padded, place):
     with Fed(tiny.codi) as fed:
@@ -251,21 +225,6 @@ def test_conditions_share_everything_before_their_edit(tiny, padded):
     assert [tuple(x.shape[:2]) for x in fed] == [(3, len(ids))] + [(3, 1)] * (1 + K) + together
     for k, inputs in enumerate(fed[2 + K : -1]):
         assert not inputs[:, k].any() and (k == 0 or inputs[:, :k].any())  # the first thing fed after the shared part is the edit
-
-
-TOGETHER = [[], [Edit("bot", "zero")], [Edit(4, "zero")], [Edit(1, "zero"), Edit(3, "noise")], [Edit("all", "zero")], []]
-
-
-@pytest.fixture(scope="module")
-def alone(tiny):
-    return [tiny.answer(QUESTIONS, edits=edits, max_new_tokens=NEW) for edits in TOGETHER]
-
-
-@pytest.mark.parametrize("size", [3, 64])
-def test_conditions_together_are_the_conditions_alone(tiny, clean, alone, size):
-    together = edited(tiny, QUESTIONS, TOGETHER, max_new_tokens=NEW, batch_size=size)
-    assert together == alone
-    assert together[0] == together[-1] == clean.answers and len({t.tokens for t in together}) == 5
 
 
 @pytest.mark.parametrize("wide", [False, True], ids=["narrow", "wide"])

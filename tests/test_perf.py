@@ -72,22 +72,13 @@ def test_a_record_of_a_device_or_benchmark_that_is_not_here_is_named():
     assert "'full'" in line and "ratios.json" in line and perf.orphans(held, {"one", "full"}) == []
 
 
-DAMAGE = {
-    "a field is missing": (lambda text: text.replace('"work"', '"works"'), "recorded.0.ratios.one.work: Field required"),
-    "not above 0": (lambda text: text.replace('"ratio": 20.0', '"ratio": 0'), "recorded.0.ratios.one.ratio: "),
-}
-
-
-@pytest.mark.parametrize("what", DAMAGE)
-def test_a_damaged_file_is_one_error_that_names_file_and_field(what, tmp_path):
-    change, said = DAMAGE[what]
+def test_a_damaged_file_is_one_error_that_names_file_and_field(tmp_path):
     text = strict_text(speeds(one=ratio()))
     write_text(tmp_path / perf.FILE, text)
-    assert perf.load_speeds(tmp_path) == speeds(one=ratio()) and change(text) != text
-    write_text(tmp_path / perf.FILE, change(text))
-    with pytest.raises(BaselineError, match="mend it") as error:
+    assert perf.load_speeds(tmp_path) == speeds(one=ratio())
+    write_text(tmp_path / perf.FILE, text.replace('"ratio": 20.0', '"ratio": 0'))
+    with pytest.raises(BaselineError, match=r"ratios.json: recorded.0.ratios.one.ratio: .*mend it"):
         perf.load_speeds(tmp_path)
-    assert str(tmp_path / perf.FILE) in str(error.value) and said in str(error.value)
     with pytest.raises(BaselineError, match="no such folder"):
         perf.load_speeds(tmp_path / "nowhere")
 

@@ -51,16 +51,6 @@ def test_ranks_are_those_of_norm_and_head_one_state_at_a_time(tiny):
             assert found[i, place, layer, j] == int((logits > logits[ids].max()).sum())
 
 
-def test_the_last_layer_reads_what_the_model_itself_says(tiny):
-    """At eot the first of all ids but eot is the answer's first; the lens at `final_normed` is the head alone."""
-    codi, thought = tiny.codi, tiny.think(QUESTIONS)
-    logits = torch.as_tensor(thought.hidden_states[:, :, -1]) @ codi.backbone.get_output_embeddings().weight.T
-    first = logits.argmax(-1)
-    for place in range(1 + K):
-        ranks = lens_ranks(codi, thought.hidden_states, [[[int(i)]] for i in first[:, place]])
-        assert (ranks[:, place, -2, 0] == 0).all()
-
-
 def test_the_lens_finds_the_number_where_the_model_built_by_hand_carries_it(tiny_folders):
     tokenizer = AutoTokenizer.from_pretrained(tiny_folders["gpt2"])
     codi = by_hand(tokenizer, carrier=3)
