@@ -32,7 +32,7 @@ CLAIMS = {
     "probe-accuracy": ("probes", "value", "Probes tell right from wrong answers."),
     "probe-best": ("probes", "location", "One cell is the best for a probe."),
     "ablation": ("ablation", "value", "Removing token t costs this many points of accuracy."),
-    "spread": ("spread", "even", "Information is concentrated (GPT-2) or even (LLaMA)."),
+    "spread": ("probes", "even", "Information is concentrated (GPT-2) or even (LLaMA)."),
     "size": ("size", "fact", "LLaMA has 100 % more layers & parameters."),
 }
 
@@ -48,6 +48,7 @@ def environment():
     pair = ["gpt2-mini", "llama-mini"]
     accuracy = {"claim": "task-accuracy", "metric": "accuracy", "unit": "fraction", "test": "exact McNemar on the same problems"}
     tau = {"claim": "spread", "metric": "tau", "unit": "points", "test": "difference of two estimates", "p": None, "winner": None}
+    auc = {"claim": "probe-best", "metric": "auc", "unit": "fraction", "test": "bootstrap"}
     claims = {
         name: {
             **{"position": i, "family": family, "kind": kind, "sentence": sentence, "source": "A study, §1"},
@@ -67,6 +68,8 @@ def environment():
         "winners": {
             "1": {**accuracy, "models": pair, "difference": value(0.084, 0.041, 0.127), "p": 0.0004, "winner": pair[0]},
             "2": {**tau, "models": pair, "difference": value(-0.4, -1.5, 0.8)},
+            "3": {**accuracy, "models": ["gpt2-mini", "c"], "difference": value(0.001, -0.04, 0.05), "p": 0.5, "winner": None},
+            "4": {**auc, "models": pair, "difference": value(0.052, 0.01, 0.1), "p": 0.01, "winner": "gpt2-mini"},
         },
     }
 
