@@ -206,7 +206,6 @@ def test_published_weights_are_found_in_the_hub_cache(run, as_gpt2, published, g
 
 BAD = {
     "base without model": (["--base", "mine=somewhere"], "--base mine=somewhere: belongs to no model of this run"),
-    "base without path": (["--base", "mine="], "--base mine=: write NAME=PATH"),
     "published checkpoint without base": (["--model", "mine={checkpoint}"], "to pytest: --base mine=FOLDER"),
     "set of no model": (["--problems", "svamp={problems}"], "no model of this run is measured on svamp"),
     "two sets": (

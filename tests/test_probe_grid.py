@@ -382,28 +382,20 @@ def test_what_is_held_out_is_never_seen(d):
     ("changes", "message"),
     [
         ({"activations": np.zeros((60, 4))}, r"activations \[n, positions, d\] and labels \[n\], got \[60, 4\] and \[60\]"),
-        ({"activations": np.zeros((60, 0, 4))}, r"got \[60, 0, 4\]"),
         ({"labels": np.zeros(59)}, r"got \[60, 1, 4\] and \[59\]"),
-        ({"labels": np.zeros((60, 1))}, r"and \[60, 1\]"),
         ({"labels": np.zeros(60)}, "two classes, the labels have 1"),
-        ({"labels": np.arange(60) % 3}, "two classes, the labels have 3"),
         ({"activations": np.full((60, 1, 4), np.nan)}, "not finite"),
-        ({"activations": np.full((60, 1, 4), -np.inf)}, "not finite"),
-        ({"labels": np.arange(60) < 4}, "a class has 4 problems"),
         ({"labels": np.arange(60) < 5}, "a class has 4 problems"),  # enough for the outer folds, not for the inner ones
         ({"labels": np.arange(60) < 20, "groups": np.arange(60) // 5}, "a class has 4 problems"),  # 4 groups of 5
         ({"groups": np.arange(59)}, "groups"),
-        ({"groups": np.zeros(61)}, "groups"),
         ({"Cs": ()}, "Cs must be positive and rising"),
         ({"Cs": (0.1, 0.01)}, "Cs must be positive and rising"),
-        ({"Cs": (0.0, 0.1)}, "Cs must be positive and rising"),
         ({"Cs": (float("nan"),)}, "Cs must be positive and rising"),
         ({"permutations": 0}, "at least one permutation, not 0"),
         ({"folds": 1}, "folds"),
         ({"null_labels": np.zeros((2, 59))}, r"null_labels need the shape \[permutations, 60\] and the classes"),
         ({"null_labels": np.full((2, 60), 7)}, "null_labels need"),
         ({"null_labels": np.zeros((0, 60))}, "null_labels need"),
-        ({"null_labels": np.arange(60) % 2}, "null_labels need"),
     ],
 )
 def test_probe_grid_refuses(changes, message):
