@@ -32,21 +32,10 @@ def results(found):
     return {ended.task.name: ended.result["number"] if ended.result else str(ended.error) for ended in found}
 
 
-def test_every_task_ends_once_with_its_result(executor):
-    found = list(run_all([Task(f"t{i}", tasks_module.double, {"number": i}) for i in range(20)], executor))
-    assert results(found) == {f"t{i}": 2 * i for i in range(20)} and len(found) == 20
-
-
 def test_what_a_task_raises_ends_it_and_nothing_else(executor):
     given = [Task("bad", tasks_module.fail, {"number": 3}), Task("good", tasks_module.double, {"number": 5})]
     found = results(run_all(given, executor))
     assert found["good"] == 10 and "no luck with 3" in found["bad"]
-
-
-def test_a_lost_worker_costs_its_tasks_another_try_and_nothing_else(executor, tmp_path):
-    given = [Task("dies", tasks_module.die_once, {"marker": str(tmp_path / "marker"), "number": 7})]
-    given += [Task(f"t{i}", tasks_module.double, {"number": i}) for i in range(6)]
-    assert results(run_all(given, executor)) == {"dies": 7} | {f"t{i}": 2 * i for i in range(6)}
 
 
 def test_a_task_that_kills_every_worker_fails_in_the_end_and_costs_the_others_nothing(executor):

@@ -141,25 +141,6 @@ def test_rare_categories_join_their_neighbour_and_a_variable_of_few_values_is_as
     assert surface_design({"v": np.repeat(np.arange(5.0), 40)}, {}, 200).shape[1] == 4
 
 
-def test_design_refuses():
-    x = np.arange(40.0)
-    with pytest.raises(MeasureError, match="no room"):
-        surface_design({"x": x}, {}, 19)
-    with pytest.raises(MeasureError, match="one length"):
-        surface_design({"x": x, "y": x[1:]}, {}, 20)
-    with pytest.raises(MeasureError, match="categories"):
-        surface_design({}, {"c": np.ones((40, 2))}, 20)
-    with pytest.raises(MeasureError, match="at least n = 41"):
-        surface_design({"x": x}, {}, 41)
-    with pytest.raises(MeasureError, match="finite"):
-        surface_design({"x": x * np.nan}, {}, 40)
-    for columns, priority in (({}, None), ({"x": x}, (("x",), ("y",))), ({"x": x}, (("x", "x"),)), ({"x": x}, ())):
-        with pytest.raises(MeasureError, match="priority names"):
-            surface_design(columns, {}, 40, priority=priority)
-    with pytest.raises(MeasureError, match="priority names"):
-        surface_design({"x": x}, {"x": x}, 40)
-
-
 # Propensity
 
 
@@ -183,18 +164,6 @@ def test_a_separated_category_takes_nothing_from_the_others():
     assert p[kind == 2] == pytest.approx(1, abs=1e-6) and p[kind < 2] == pytest.approx(0.75, abs=1e-6)
     drawn = conditional_draws(p, draws=50, seed=0)
     assert drawn[:, kind == 2].all() and not drawn[:, kind < 2].all()
-
-
-def test_propensity_refuses():
-    y = np.arange(20) % 2
-    with pytest.raises(MeasureError, match="tells all labels"):
-        propensity(y[:, None], y)
-    with pytest.raises(MeasureError, match="two classes"):
-        propensity(np.ones((20, 1)), np.ones(20))
-    with pytest.raises(MeasureError, match="two classes"):
-        propensity(np.full((20, 1), np.nan), y)
-    with pytest.raises(MeasureError, match="design"):
-        propensity(np.ones((19, 1)), y)
 
 
 # Draws
@@ -329,21 +298,6 @@ def test_a_cell_without_any_score_takes_no_part():
     assert found.statistic[0] == found.z[0] == 0 and (found.null[:, 0] == 0).all() and np.isfinite(found.z_max).all()
 
 
-def test_conditional_null_refuses():
-    x, y, surface, _ = study(0)
-    design, grid = surface_design({"surface": surface}, {}, 120), probe_grid(x, y, **QUICK)
-    for other in (
-        {"score": grid.held_out_score},
-        {"score": grid.held_out_score, "fold": np.roll(grid.fold, 1)},
-        {"score": grid.held_out_score, "fold": grid.fold, "seed": 1},
-        {"score": grid.held_out_score[:, :2], "fold": grid.fold},
-    ):
-        with pytest.raises(MeasureError, match="score"):
-            conditional_null(x, y, design, **{**QUICK, **other})
-    with pytest.raises(MeasureError, match="tells all labels"):
-        conditional_null(x, y, y[:, None], **QUICK)
-
-
 # Added AUC
 
 
@@ -401,18 +355,54 @@ def test_a_separated_category_does_not_drown_the_score():
     assert theta.low > 0.02
 
 
-def test_added_auc_refuses():
-    labels, hidden, design, fold = stepped()
-    for arguments in (
-        (hidden[1:], labels, design, fold),
-        (hidden, labels, design, fold[1:]),
-        (hidden * np.inf, labels, design, fold),
-    ):
-        with pytest.raises(MeasureError), np.errstate(all="ignore"):
-            added_auc(*arguments, phi=1)
-    with pytest.raises(MeasureError, match="phi"):
-        added_auc(hidden, labels, design, fold, phi=0.5)
-    with pytest.raises(MeasureError, match="two folds"):
-        added_auc(hidden, labels, design, np.zeros(400), phi=1)
-    with pytest.raises(MeasureError, match="two folds"):
-        added_auc(hidden[:8], np.array([1, 0, 1, 0, 1, 1, 1, 1]), design[:8], np.array([0, 0, 0, 0, 1, 1, 1, 1]), phi=1)
+X, Y = np.arange(40.0), np.arange(20) % 2
+FEW = np.array([1, 0, 1, 0, 1, 1, 1, 1])  # a class that one of two folds lacks
+
+
+def added(score=None, fold=None, **how):
+    labels, hidden, design, folds = stepped()
+    added_auc(hidden if score is None else score, labels, design, folds if fold is None else fold, **{"phi": 1} | how)
+
+
+def null_given(which=slice(None), **how):
+    """The null with the scores of a grid, of some cells, and its folds or others."""
+    x, y, surface, _ = study(0)
+    grid = probe_grid(x, y, **QUICK)
+    how = {name: turn(grid.fold) if name == "fold" else turn for name, turn in how.items()}
+    design = surface_design({"surface": surface}, {}, 120)
+    conditional_null(x, y, design, score=grid.held_out_score[:, which], **{**QUICK, **how})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: surface_design({"x": X}, {}, 19), "no room"),
+        (lambda: surface_design({"x": X, "y": X[1:]}, {}, 20), "one length"),
+        (lambda: surface_design({}, {"c": np.ones((40, 2))}, 20), "categories"),
+        (lambda: surface_design({"x": X}, {}, 41), "at least n = 41"),
+        (lambda: surface_design({"x": X * np.nan}, {}, 40), "finite"),
+        (lambda: surface_design({}, {}, 40), "priority names"),
+        (lambda: surface_design({"x": X}, {}, 40, priority=(("x",), ("y",))), "priority names"),
+        (lambda: surface_design({"x": X}, {}, 40, priority=(("x", "x"),)), "priority names"),
+        (lambda: surface_design({"x": X}, {}, 40, priority=()), "priority names"),
+        (lambda: surface_design({"x": X}, {"x": X}, 40), "priority names"),
+        (lambda: propensity(Y[:, None], Y), "tells all labels"),
+        (lambda: propensity(np.ones((20, 1)), np.ones(20)), "two classes"),
+        (lambda: propensity(np.full((20, 1), np.nan), Y), "two classes"),
+        (lambda: propensity(np.ones((19, 1)), Y), "design"),
+        (lambda: null_given(), "score"),
+        (lambda: null_given(fold=lambda fold: np.roll(fold, 1)), "score"),
+        (lambda: null_given(fold=lambda fold: fold, seed=1), "score"),
+        (lambda: null_given(slice(2), fold=lambda fold: fold), "score"),
+        (lambda: conditional_null(study(0)[0], study(0)[1], study(0)[1][:, None], **QUICK), "tells all labels"),
+        (lambda: added(stepped()[1][1:]), "finite scores"),
+        (lambda: added(fold=folds_of(399)), "finite scores"),
+        (lambda: added(np.full(400, np.inf)), "finite scores"),
+        (lambda: added(phi=0.5), "phi >= 1"),
+        (lambda: added(fold=np.zeros(400)), "two folds"),
+        (lambda: added_auc(X[:8], FEW, X[:8, None], np.repeat([0, 1], 4), phi=1), "two folds"),
+    ],
+)
+def test_what_cannot_be_computed_is_refused(call, message):
+    with pytest.raises(MeasureError, match=message), np.errstate(all="ignore"):
+        call()
