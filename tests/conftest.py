@@ -1,7 +1,5 @@
 """Tiny seeded CODI models of both families, written and loaded like any user's folder."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How files get damaged: by hand, by a merge, by a bug, by a disk. What the fuzzing draws from, and how a refusal must read."""
 
-from __future__ import annotations
-
 import copy
 import json
 

@@ -1,7 +1,5 @@
 """A bench whose answers under conditions are given, so that it is known what a claim must say of them."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

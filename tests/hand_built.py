@@ -1,7 +1,5 @@
 """A CODI model built by hand: its answer is the number in the question, carried by one known latent and read from it alone."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import torch

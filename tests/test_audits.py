@@ -1,7 +1,5 @@
 """The audits of probes, SAE errors and ablations on data whose truth is known: the words, and what no fit may see."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import cache
 

@@ -1,7 +1,5 @@
 """TopK autoencoders, their quality on held-out problems, and their files: known answers, and what must not be seen."""
 
-from __future__ import annotations
-
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Several processes share a store, some of them killed; what is stored is bounded, shown and cleared."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The code hash: what a function does, wherever it stands and whatever it is called; and what it must see."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

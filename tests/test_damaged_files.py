@@ -3,8 +3,6 @@
 What the one reader of JSON refuses is proved on baseline files; of other files what is their own, and that they are read by it.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Direct effects and the log-probability of gold answers, against a plain loop without batch, cache or padding."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Tasks on a pool of processes and on a local Ray cluster: failures, lost workers, and what a task costs."""
 
-from __future__ import annotations
-
 import sys
 from importlib.util import find_spec
 

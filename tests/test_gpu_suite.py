@@ -3,8 +3,6 @@
 There is no GPU here: `--device cpu` runs what `-m gpu` runs. The published checkpoint is gpt2-mini in the published layout.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Long computations are kept by what they were given: the same again costs nothing, anything else is computed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """Latents replaced, re-ordered and transplanted, where it is known what must come of it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """The latent loop against a plain one: no batch, no cache, no padding; and what edits change and what they never change."""
 
-from __future__ import annotations
-
 import threading
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The numbers of the published code (transformers 4.52.4, peft 0.15.2, float32, CPU), through the doors that users have."""
 
-from __future__ import annotations
-
 import json
 
 import checkpoints

@@ -1,7 +1,5 @@
 """Patches against a plain loop, one problem at a time; a model built by hand is steered where its answer is read alone."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

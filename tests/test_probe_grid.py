@@ -1,7 +1,5 @@
 """Nested probes against scikit-learn and known answers: what they find, what their null is, and what they must never see."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import fields
 

@@ -1,7 +1,5 @@
 """Early answers and the logit lens against plain loops; words of both on planted answers, and the model built by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Directions on thoughts whose values are planted, the doses chosen and counted on different pairs, and a model built by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hand_built import NUMBERS, by_hand

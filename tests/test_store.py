@@ -1,7 +1,5 @@
 """What was computed once is read again, exactly; no damage is read as good; where nothing can be stored, all is computed."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import os

@@ -3,8 +3,6 @@
 The full run is `pytest benchmarks/stress -m stress`.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 from pathlib import Path

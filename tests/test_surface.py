@@ -1,7 +1,5 @@
 """The surface of problems and the null that keeps what it explains: known answers, small simulations, what must not matter."""
 
-from __future__ import annotations
-
 from dataclasses import FrozenInstanceError, replace
 from functools import cache
 

@@ -1,7 +1,5 @@
 """A sweep with tasks that are made up: what is done once, what is chosen, what fails; and what is said of planted trends."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import replace
