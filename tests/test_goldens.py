@@ -83,6 +83,7 @@ def published():
         {"null": value(0.991, 0.94, 1.0, p=0.9), "cell": {"layer": 11, "latent_pos": "bot"}},
     )
     mean = {"null": null, "reported": value(0.9206), "reproduction": "INCONCLUSIVE", "validity": "ARTEFACT", "detail": artefact}
+    mean["seeds"] = {"folds": 42}
     accuracy = {"n": 1319, "reported": value(0.437), "reproduction": "REPRODUCED", "detail": same}
     absent = {"status": "not-run", "why": "no GPU here; `--device cpu` measures on the CPU"}
     return [
