@@ -17,7 +17,7 @@ from codi_bench.report import page as pages
 from codi_bench.report.contents import report_of
 from codi_bench.report.page import MEANINGS, differences
 from codi_bench.report.strips import strips
-from codi_bench.report.table import CAME_OUT, WORDS
+from codi_bench.report.table import CAME_OUT, WORDS, results_table
 
 NAMES = ("task-accuracy", "probe-accuracy", "probe-best", "ablation", "size")
 CLAIMS = dict(zip(NAMES, ("task accuracy", "probes", "probes", "ablation", "size")))
@@ -136,7 +136,7 @@ def test_differences_between_protocols_are_marked_by_word():
 
 
 def test_a_strip_has_everything_on_one_axis_in_its_order():
-    reported, sound = strips(model_table([PRINTED, MEASURED, SOUND], environment(), "gpt2-mini").lines)
+    reported, sound = strips(results_table([PRINTED, MEASURED, SOUND], environment(), "gpt2-mini").lines)
     assert (reported.low, reported.high) == (sound.low, sound.high)
     assert reported.boxes[0][0] < reported.boxes[1][0] < reported.boxes[2][0] < reported.mean < reported.measured
     assert reported.measured < reported.printed[0][0] and reported.interval[0] < reported.measured

@@ -16,10 +16,10 @@ from rows import printed, row, value
 from codi_bench.records.results import read_results, write_results
 from codi_bench.report import render as rendering
 from codi_bench.report.audit import evidence, says
-from codi_bench.report.contents import model_table, report_of
+from codi_bench.report.contents import report_of
 from codi_bench.report.render import FILES, next_steps, render, terminal
 from codi_bench.report.sentences import blocked_or_not_run
-from codi_bench.report.table import CAME_OUT, CAME_OUT_LEGEND, LEGEND, SYMBOLS, WORDS, WORDS_LEGEND, number, place
+from codi_bench.report.table import CAME_OUT, CAME_OUT_LEGEND, LEGEND, SYMBOLS, WORDS, WORDS_LEGEND, number, place, results_table
 from codi_bench.report.takeaways import FALLS, OPEN, takeaways
 
 HERE = Path("report")
@@ -252,9 +252,9 @@ def test_a_reported_row_that_repeats_the_sound_word_is_not_evidence_of_its_own()
 def test_the_headline_says_only_what_is_there():
     alone = audit(printed())
     assert "noise" not in alone and "What follows" not in alone
-    assert "number is 92.06 % (GPT-2), mean" in alone and "GPT-2 was not measured here" in alone
-    assert "GPT-2 and LLaMA-1B were not measured here" in audit(printed(), printed("llama-3.2-1b", 0.9761), PROBES)
-    assert "not measured here" not in audit(replace(PROBES, model="gpt2", reported=value(0.9206)))
+    assert "accuracy: 92.06 % (GPT-2)." in alone and "without a word: GPT-2." in alone
+    assert "without a word: GPT-2 and LLaMA-1B." in audit(printed(), printed("llama-3.2-1b", 0.9761), PROBES)
+    assert "ot measured here" not in audit(replace(PROBES, model="gpt2", reported=value(0.9206)))
     assert "headline" not in audit(PROBES, HELD_OUT)
     assert audit(noise={"text": "Noise reads 90 %."}) == "Noise reads 90 %."
 
@@ -345,4 +345,4 @@ def test_what_was_not_measured_gives_no_takeaway_but_is_named():
     page = markdown([printed()])
     assert page.index("## Key takeaways") < page.index("## Nothing was measured")
     assert "### What holds\n\n- Nothing, in these results." in page
-    assert "GPT-2 and LLaMA-1B, which the study is about, were not measured" in page
+    assert "nothing is said about them: GPT-2 and LLaMA-1B." in page
