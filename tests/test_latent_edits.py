@@ -14,7 +14,7 @@ from codi_bench.claims import runs, transplants
 from codi_bench.claims.ablations import NORMAL, ZERO, arrange
 from codi_bench.claims.claim import done
 from codi_bench.errors import EditError, MeasureError
-from codi_bench.models.answering import Pass, answer_discretised, tokenise
+from codi_bench.models.answering import Pass, answer_discretised
 from codi_bench.models.conditions import CLEAN, PUBLISHED, Discretised, Edited, Fed
 from codi_bench.models.edits import Edit
 from codi_bench.models.model import Model

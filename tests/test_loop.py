@@ -12,11 +12,10 @@ from plain import plain
 from codi_bench.errors import EditError, ProblemError
 from codi_bench.models import answering, loop
 from codi_bench.models import codi as codi_module
-from codi_bench.models import loop
+from codi_bench.models.answering import Pass
 from codi_bench.models.conditions import Edited
 from codi_bench.models.edits import Edit, Reference, parse_edit, replacements
 from codi_bench.models.loading import load
-from codi_bench.models.state import feed
 from codi_bench.problems import generate
 from codi_bench.thoughts.record import Thoughts
 
