@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 
 from codi_bench.models import packaged
 from codi_bench.models.codi import Codi
-from codi_bench.models.model import Model, load
+from codi_bench.models.loading import load
+from codi_bench.models.model import Model
 from codi_bench.models.registry import REGISTRY
 from codi_bench.plugin.options import gpu_asked
 from codi_bench.problems import files, generate

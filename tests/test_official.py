@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from codi_bench import load
 from codi_bench.cli import app
 from codi_bench.errors import CodiBenchError
+from codi_bench.models.conditions import MASKED, UNMASKED
 from codi_bench.models.edits import Edit
 from codi_bench.problems import generate, parse_number
 
