@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from codi_bench.errors import EditError
+from codi_bench.models.codi import Codi
 from codi_bench.models.conditions import CLEAN, IN_WORDS, PUBLISHED, Discretised, Edited, Fed, Patched, Shortened
 from codi_bench.models.edits import NOISE, SELF, Edit
 from codi_bench.problems import generate
@@ -51,11 +52,13 @@ def test_what_is_captured_is_of_clean_and_edited_runs_alone(tiny, other, capture
         (Patched(OTHERS[:2], (1,)), ValueError, "one question for each of the 5 recipients"),
         (Patched(NOISE, (1,), keys_only=True), EditError, "keys and values are those of one place"),
         (Edited((), "padded"), ValueError, "padded"),
+        (Edited((Edit(6, "zero"),)), EditError, "unknown place"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(tiny, condition, error, message):
+def test_what_cannot_be_is_refused_by_name_before_anything_runs(tiny, condition, error, message, monkeypatch):
+    monkeypatch.setattr(Codi, "embed", lambda *_: pytest.fail("something ran"))
     with pytest.raises(error, match=message):
-        tiny.answers(QUESTIONS, [CLEAN, condition], max_new_tokens=NEW)
+        tiny.answers(QUESTIONS, [CLEAN, Patched(OTHERS, (1,)), condition], max_new_tokens=NEW)
 
 
 def test_equal_conditions_are_read_again_and_any_other_is_computed(tiny, tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codi_bench.errors import EditError, MeasureError, ProblemError
+from codi_bench.errors import MeasureError, ProblemError
 from codi_bench.models.codi import WIDE, Codi
 from codi_bench.models.conditions import MASKED
 from codi_bench.models.edits import KEEP, Directions, Replacement
@@ -227,10 +227,8 @@ def _fill(array: np.ndarray | None, rows: np.ndarray, values: Tensor | None) -> 
 def answer_early(model: Codi, questions: Sequence[str], counts: Sequence[int], settings: Pass) -> list[Answers]:
     """Greedy answers after the first k latents, for each k of `counts`: eot is fed there, and nothing else changes.
 
-    All K are thought about once. Raises EditError for more latents than K, and what `think` raises.
+    All K are thought about once. Raises what `think` raises.
     """
-    if any(not 0 <= k <= model.num_latents for k in counts):
-        raise EditError(f"an answer may come behind 0 to {model.num_latents} latents, not {sorted(counts)}")
     ids = tokenise(model, questions)
 
     def answer(rows: np.ndarray) -> Parts:
@@ -246,10 +244,8 @@ def answer_discretised(model: Codi, questions: Sequence[str], places: Sequence[i
     """Greedy answers where the latents at some positions are the projected embedding of the head's first word there.
 
     The word is read from the state of this very run, after what was fed before. Ids behind the tokenizer's (pad, bot, eot) are no
-    words. Raises EditError for a position that the model has not, and ProblemError for an empty question.
+    words. Raises ProblemError for an empty question.
     """
-    if any(not 0 <= place < model.num_latents for place in places):
-        raise EditError(f"latent positions go from 0 to {model.num_latents - 1}, not {sorted(places)}")
     ids = tokenise(model, questions)
 
     def answer(rows: np.ndarray) -> Parts:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codi_bench.errors import EditError
-from codi_bench.models.edits import NOISE, SELF, Edit
+from codi_bench.errors import EditError, UnknownNameError
+from codi_bench.models.edits import NOISE, SELF, Edit, check_edit
 
 MASKED, UNMASKED = "masked", "unmasked-padding"
 PADDINGS = (MASKED, UNMASKED)
@@ -117,6 +117,21 @@ def check_patched(condition: Patched | Fed, n: int, num_latents: int) -> None:
         raise EditError(f"patch '{condition}': keys and values are those of one place of a run")
     if not isinstance(condition.source, str) and len(condition.source) != n:
         raise ValueError(f"every source needs one question for each of the {n} recipients")
+
+
+def check(condition: Condition, n: int, num_latents: int) -> None:
+    """Raises EditError or ValueError for a condition that n problems cannot be answered under, with so many latents."""
+    if isinstance(condition, Patched | Fed):
+        check_patched(condition, n, latents_of(condition, num_latents))
+    elif isinstance(condition, Edited):
+        if condition.padding not in PADDINGS:
+            raise UnknownNameError("protocol", condition.padding, PADDINGS)
+        for edit in condition.edits:
+            check_edit(edit, num_latents)
+    elif isinstance(condition, Shortened) and not 0 <= condition.latents <= num_latents:
+        raise EditError(f"an answer may come behind 0 to {num_latents} latents, not {condition.latents}")
+    elif isinstance(condition, Discretised) and not all(0 <= place < num_latents for place in condition.places):
+        raise EditError(f"latent positions go from 0 to {num_latents - 1}, not {sorted(condition.places)}")
 
 
 def edits_of(conditions: Sequence[Condition]) -> list[tuple[Edit, ...]]:

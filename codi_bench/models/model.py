@@ -26,6 +26,7 @@ from codi_bench.models.conditions import (
     InWords,
     Patched,
     Shortened,
+    check,
     latents_of,
 )
 from codi_bench.models.edits import Edit, Reference, Replacement, draws, replacements
@@ -148,6 +149,7 @@ class Model:
         latents, results = settings.num_latents, dict[int, Answers]()
         runs: dict[tuple, list[int]] = {}
         for i, condition in enumerate(conditions):
+            check(condition, len(questions), latents)
             runs.setdefault(_run_of(condition, latents), []).append(i)
         if any(run[0] != Edited for run in runs) and (hidden_states is not None or log_probabilities is not None):
             raise ValueError("hidden states and log-probabilities are those of clean and edited runs alone")
