@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from codi_bench.claims import CLAIMS, FAMILIES
-from codi_bench.claims.claim import claim
+from codi_bench.claims.claim import Bench, claim
 from codi_bench.store.files import package_folder
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.engine import claim_code
@@ -86,6 +87,15 @@ def test_a_model_is_one_entry(copy):
     rows = json.loads((copy / "report" / "results.json").read_text())["rows"]
     found = {(row["claim"], row["metric"]) for row in rows if row["model"] == "mini-two" and row["status"] == "ok"}
     assert {("size", "parameters"), ("ablation-critical", "range")} <= found
+
+
+def test_a_bench_has_few_members_and_a_claim_few_lines():
+    assert len([name for name in vars(Bench) if not name.startswith("_")]) <= 10
+    lengths = {}
+    for each in CLAIMS.values():
+        lines, _ = inspect.getsourcelines(each.function)  # the decorator is a part of it
+        lengths[each.id] = len(lines)
+    assert sorted(lengths.values())[len(lengths) // 2] <= 25 and max(lengths.values()) <= 40, lengths
 
 
 def test_no_family_exceeds_its_budget():
