@@ -226,7 +226,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="folder for what is written (default: that of the first results)")] = None,
 ) -> None:
     """Draw the report again from a results file, or lay several side by side: what moved, and is it more than noise?"""
-    from codi_bench.report.side_by_side import compare, read_run
+    from codi_bench.report.runs import read_run
 
     files = results or [Path("report/results.json")]
     folder = out or files[0].parent
@@ -235,9 +235,10 @@ def report(
         from codi_bench.report.render import render
 
         check_writable(folder / "report.md", "give --out DIR")
-        print(render(runs[0][2], runs[0][1], folder), end="")
+        print(render(list(runs[0].rows.values()), runs[0].environment, folder), end="")
         return
     from codi_bench.report.differences import markdown, terminal
+    from codi_bench.report.side_by_side import compare
 
     check_writable(folder / "comparison.md", "give --out DIR")
     comparison = compare(runs)

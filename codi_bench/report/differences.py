@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
-from rich.markup import escape
-from rich.table import Table
-
-from codi_bench.report.console import cell, grid, metric_text, printed, text_console
-from codi_bench.report.side_by_side import (
-    APPEARED,
-    CHANGED,
-    GONE,
-    MOVED,
-    NOISE,
-    SAME,
-    STATUS,
-    UNMEASURED,
-    VERDICT,
-    Change,
-    Comparison,
-    NumberInRuns,
-    ResultsRun,
-)
-from codi_bench.report.table import measured_models, number
+from codi_bench.records.move import VERDICT, Move
+from codi_bench.records.results import Number, Row
+from codi_bench.report.console import cell, grid, markdown_table, metric_text, printed, terminal_table, text_console
+from codi_bench.report.runs import Run
+from codi_bench.report.side_by_side import APPEARED, CHANGED, GONE, MOVED, NOISE, SAME, STATUS, UNMEASURED, Comparison
+from codi_bench.report.table import Cell, Column, Table, TableLine, measured_models, number, shown_unit
 
 SIGNS = {MOVED: "▲", CHANGED: "Δ", APPEARED: "+", GONE: "−", NOISE: "~", SAME: "=", UNMEASURED: "–", VERDICT: "⇄"}
-COLOURS = {MOVED: "red", CHANGED: "yellow", APPEARED: "cyan", GONE: "magenta", NOISE: "dim", VERDICT: "red"}
+COLOURS = {
+    "▲ moved": "red",
+    "⇄ verdict changed": "red",
+    "Δ changed": "yellow",
+    "+ appeared": "cyan",
+    "− gone": "magenta",
+    "~ noise": "dim",
+    "!": "yellow",
+}
 LEGEND = "   ".join(f"{sign} {word}" for word, sign in SIGNS.items())
 RULES = (
     "Differences are later run minus first run. Right or wrong on the same problems: moved if the exact McNemar p is at most "
@@ -39,66 +32,56 @@ RULES = (
 )
 
 
-@dataclass(frozen=True)
-class DifferenceLine:
-    """One difference as text: where (model, claim, metric), first and later value, the difference, words, and why."""
-
-    model: str
-    claim: str
-    metric: str
-    values: tuple[str, str]
-    difference: str
-    words: tuple[str, ...]
-    why: str
-    remarks: tuple[str, ...]
-
-
-def lines(found: Comparison, later: int) -> list[DifferenceLine]:
+def differences(found: Comparison, later: int) -> Table:
     """What differs in the later-th run after the first; a model or claim that came or went as a whole is one line."""
-    listing = []
-    pairs = [(entry, entry.changes[later]) for entry in found.entries]
-    pairs = [(entry, change) for entry, change in pairs if change.word != UNMEASURED or change.also]
-    for model, model_group in groupby(pairs, key=lambda pair: pair[0].key[1]):
-        model_pairs = list(model_group)
-        if whole := _whole(model_pairs, model, "all claims", (GONE, APPEARED)):
-            listing.append(whole)
+    lines: list[TableLine] = []
+    told = [move for move in found.moves[later] if move.word != UNMEASURED or move.also]
+    for model, model_group in groupby(told, key=lambda move: move.key[1]):
+        model_moves = list(model_group)
+        if _whole(model_moves, (GONE, APPEARED)):
+            lines.append(_line((model, "all claims"), model_moves, found, later))
             continue
-        for claim, claim_group in groupby(model_pairs, key=lambda pair: pair[0].key[0]):
-            claim_pairs = list(claim_group)
-            whole = _whole(claim_pairs, model, claim, (GONE, APPEARED, STATUS))
-            listing += [whole] if whole else [_line(*pair, later) for pair in claim_pairs if pair[1].differs]
-    return listing
+        for claim, claim_group in groupby(model_moves, key=lambda move: move.key[0]):
+            claim_moves = list(claim_group)
+            parts = [claim_moves] if _whole(claim_moves, (GONE, APPEARED, STATUS)) else [[m] for m in claim_moves if m.listed]
+            lines += [_line((model, claim), moves, found, later) for moves in parts]
+    numbers = (Column(head, "right") for head in (found.runs[0].label, found.runs[later + 1].label, "difference"))
+    columns = (Column("metric"), *numbers, Column("what"), Column("why", joint="; "))
+    return Table(f"{found.runs[later + 1].label} against {found.runs[0].label}", columns, tuple(lines), ("model", "claim"))
 
 
-def _whole(
-    pairs: Sequence[tuple[NumberInRuns, Change]], model: str, claim: str, whole_words: Sequence[str]
-) -> DifferenceLine | None:
-    words = {(change.word, *change.also) for _, change in pairs}
-    if len(pairs) < 2 or len(words) > 1 or next(iter(words))[-1] not in whole_words:
-        return None
-    why = tuple(dict.fromkeys(text for _, change in pairs for text in change.remarks))
-    return DifferenceLine(model, claim, f"all {len(pairs)} numbers", ("", ""), "", words.pop(), "", why)
+def _whole(moves: Sequence[Move[Row]], words: Sequence[str]) -> bool:
+    """Do several numbers share one fate, of these words?"""
+    fates = {(move.word, *move.also) for move in moves}
+    return len(moves) > 1 and len(fates) == 1 and next(iter(fates))[-1] in words
 
 
-def _line(entry: NumberInRuns, change: Change, later: int) -> DifferenceLine:
-    claim, model, metric, protocol = entry.key
-    values = number(entry.values[0], entry.unit), number(entry.values[later + 1], entry.unit)
-    name = metric_text(metric, protocol, entry.unit, "-")
-    words = (change.word, *change.also)
-    return DifferenceLine(
-        model, claim, name, values, _difference_text(change.difference, entry.unit), words, change.why, change.remarks
-    )
+def _line(groups: tuple[str, ...], moves: Sequence[Move[Row]], found: Comparison, later: int) -> TableLine:
+    """Of one number, or of several that share a fate."""
+    move, labels = moves[0], (found.runs[0].label, found.runs[later + 1].label)
+    # that a number is the same, or nowhere, goes without saying beside another word
+    words = [f"{SIGNS.get(word, '!')} {word}" for word in (move.word, *move.also) if word not in (SAME, UNMEASURED)]
+    whys = dict.fromkeys(each.why for each in moves if each.word in (GONE, APPEARED))
+    remarks = "; ".join(filter(None, [*whys, *dict.fromkeys(text for each in moves for text in each.also.values())]))
+    why = "" if move.word in (GONE, APPEARED) else move.why
+    cells = {"metric": Cell(f"all {len(moves)} numbers"), "what": Cell("\n".join(words)), "why": Cell(why, note=remarks)}
+    if len(moves) == 1:
+        unit = next((shown_unit(row) for row in (move.old, move.new) if row), "")
+        cells["metric"] = Cell(metric_text(*move.key[2:], unit, "-"))
+        cells |= {name: Cell(number(row.measured, unit)) for name, row in zip(labels, (move.old, move.new), strict=True) if row}
+        cells["difference"] = Cell(_difference_text(move.difference, unit))
+    return TableLine(groups, cells)
 
 
 def summary(found: Comparison, later: int) -> str:
     """How many numbers got which word; what was measured in neither run is counted apart from what is the same."""
-    counts = {word: count for word, count in found.counts(later).items() if count}
+    counts = found.counts(later)
     unmeasured = counts.pop(UNMEASURED, 0)
     parts = [f"{count} {word}" for word, count in counts.items()] + [f"{unmeasured} measured in neither"] * bool(unmeasured)
     return f"{found.runs[later + 1].label} against {found.runs[0].label}: {', '.join(parts) or 'no numbers'}"
 
 
-def facts(run: ResultsRun) -> dict[str, str]:
+def facts(run: Run) -> dict[str, str]:
     """What a header says of a run; what an older file does not say is left out."""
     environment = run.environment
     devices = sorted(set((environment.get("devices") or {}).values())) or [environment.get("device") or ""]
@@ -119,75 +102,41 @@ def terminal(found: Comparison, *, colour: bool = False) -> str:
         console.print(f"{run.label}: {'; '.join(facts(run).values())}", markup=False)
     for note in found.notes:
         console.print(f"! {note}", markup=False)
-    for later, run in enumerate(found.runs[1:]):
+    for later in range(len(found.moves)):
+        table = differences(found, later)
+        heads = {column.head: f"{column.head}\n[95 %]" for column in table.columns[1:4]}
         console.print()
-        differences = lines(found, later)
-        if differences:
-            console.print(_table(differences, found.runs[0].label, run.label))
-        for line in differences:
-            if line.remarks:
-                console.print(f"- {line.model}, {line.claim}, {line.metric}: {'; '.join(line.remarks)}", markup=False)
+        if table.lines:
+            console.print(terminal_table(table, {"metric": "claim, metric", **heads, "what": "what"}, COLOURS, wrap=list(heads)))
+        for line in table.lines:
+            if text := line["why"].note:
+                console.print(f"- {', '.join(line.groups)}, {line['metric']}: {text}", markup=False)
         console.print(summary(found, later), style="bold", markup=False)
     console.print(LEGEND, style="dim")
     return printed(console)
 
 
-def _table(differences: Sequence[DifferenceLine], first: str, later: str) -> Table:
-    table = Table(pad_edge=False, box=None, padding=(0, 1, 0, 0), header_style="bold")
-    for head in ("claim, metric", f"{first}\n[95 %]", f"{later}\n[95 %]", "difference\n[95 %]"):
-        left = head == "claim, metric"
-        table.add_column(escape(head), justify="left" if left else "right", no_wrap=left)
-    table.add_column("what", no_wrap=True)
-    for model, model_lines in groupby(differences, key=lambda line: line.model):
-        table.add_row(f"[bold]{escape(model)}[/]")
-        for claim, claim_lines in groupby(model_lines, key=lambda line: line.claim):
-            table.add_row(f" {escape(claim)}")
-            for line in claim_lines:
-                words = "\n".join(
-                    f"[{COLOURS.get(word, 'yellow')}]{escape(_signed_word(word))}[/]" for word in _difference_words(line)
-                )
-                table.add_row(f"  {escape(line.metric)}", *map(escape, line.values), escape(line.difference), words)
-    return table
-
-
 def markdown(found: Comparison) -> str:
     """All of it: runs, notes, for each later run what differs and why, what is the same, and the rules."""
-    parts = ["# codi-bench: runs side by side", ""]
     header = {run.label: facts(run) for run in found.runs}
     names = list(dict.fromkeys(name for fields in header.values() for name in fields))
-    rows = [[label, *(cell(fields.get(name, "")) for name in names)] for label, fields in header.items()]
-    parts += [grid(rows, ["run", *names]), "", *(f"- **{cell(note)}**" for note in found.notes), *[""] * bool(found.notes)]
-    for later, run in enumerate(found.runs[1:]):
-        parts += [f"## {run.label} against {found.runs[0].label}", "", f"{summary(found, later)}.", ""]
-        rows = [
-            [
-                *map(cell, (line.model, line.claim, line.metric, *line.values, line.difference)),
-                ", ".join(map(_signed_word, _difference_words(line))),
-                cell("; ".join(filter(None, [line.why, *line.remarks]))),
-            ]
-            for line in lines(found, later)
-        ]
-        head = ["model", "claim", "metric", found.runs[0].label, run.label, "difference", "what", "why"]
-        parts += [grid(rows, head) if rows else "No number that both have differs.", ""]
-        same = [entry.key for entry in found.entries if entry.changes[later].word == SAME and not entry.changes[later].differs]
+    rows = [[label, *(fields.get(name, "") for name in names)] for label, fields in header.items()]
+    parts = ["# codi-bench: runs side by side", "", grid(rows, ["run", *names]), ""]
+    parts += [*(f"- **{cell(note)}**" for note in found.notes), *[""] * bool(found.notes)]
+    for later, moves in enumerate(found.moves):
+        table = differences(found, later)
+        parts += [f"## {table.title}", "", f"{summary(found, later)}.", ""]
+        parts += [markdown_table(table) if table.lines else "No number that both have differs.", ""]
+        same = [move.key for move in moves if move.word == SAME and not move.listed]
         for model, keys in groupby(same, key=lambda key: key[1]):
             metrics = ", ".join(f"{claim} {metric} ({protocol})" for claim, _, metric, protocol in keys)
             parts += [cell(f"Same, {model}: {metrics}."), ""]
     return "\n".join([*parts, f"{LEGEND}. {RULES}", ""])
 
 
-def _difference_words(line: DifferenceLine) -> list[str]:
-    """The words of a line that differs; that its number is the same, or nowhere, goes without saying beside another word."""
-    return [word for word in line.words if word not in (SAME, UNMEASURED)]
-
-
-def _signed_word(word: str) -> str:
-    return f"{SIGNS.get(word, '!')} {word}"
-
-
-def _difference_text(difference: dict[str, float] | None, unit: str) -> str:
+def _difference_text(difference: Number | None, unit: str) -> str:
     """A difference with its sign and interval: rates and drops in points; one too small for its digits keeps one of its own."""
-    if difference is None:
+    if difference is None or (value := difference["value"]) is None:
         return ""
     scale, digits = (100 if unit == "fraction" else 1), {"auc": 3, "nats": 2, "count": 0}.get(unit, 1)
 
@@ -196,4 +145,4 @@ def _difference_text(difference: dict[str, float] | None, unit: str) -> str:
         return "0" if x == 0 else f"{scale * x:+.1g}" if float(text) == 0 else text
 
     low, high = difference.get("low"), difference.get("high")
-    return show(difference["value"]) + ("" if low is None or high is None else f" [{show(low)}, {show(high)}]")
+    return show(value) + ("" if low is None or high is None else f" [{show(low)}, {show(high)}]")

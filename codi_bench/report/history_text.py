@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from rich.markup import escape
-from rich.table import Table
-
-from codi_bench.report.console import cell, grid, metric_text, printed, text_console
+from codi_bench.records.move import VERDICT
+from codi_bench.records.results import OK, finite
+from codi_bench.report.console import cell, grid, markdown_table, metric_text, printed, terminal_table, text_console
 from codi_bench.report.figures import LETTERS, Figure, write_figures
-from codi_bench.report.history import BLOCKS, DRIFTED, EARLIER, GONE, MOVED, STEADY, VERDICT, History, Point, ToleranceBand, Track
+from codi_bench.report.history import BLOCKS, DRIFTED, EARLIER, GONE, MOVED, STEADY, History, Point, ToleranceBand, Track
 from codi_bench.report.plots import BAND, INK, MIDDLE, STYLES, picture
-from codi_bench.report.table import WORDS, number
+from codi_bench.report.runs import Run, shown_word
+from codi_bench.report.table import Cell, Column, Table, TableLine, number
 from codi_bench.store.files import write_text
 
 SHOWN, RECENT = 40, 3
 FIGURES, PANELS = 10, 12  # at most, what moved first; more would not be looked at
 SIGNS = {DRIFTED: "✗", EARLIER: "✗", BLOCKS: "■", VERDICT: "⇄", MOVED: "▲", GONE: "–", STEADY: "="}
-COLOURS = {DRIFTED: "bold red", EARLIER: "red", BLOCKS: "magenta", VERDICT: "red", MOVED: "yellow", GONE: "dim"}
+COLOURS = {"✗ DRIFTED": "red", "■ blocked": "magenta", "⇄ verdict": "red", "▲ moved": "yellow", "– not in the last run": "dim"}
+COLUMNS = (
+    *(Column("metric"), Column("first", "right"), Column("last", "right"), Column("recorded ± tolerance", "right")),
+    Column("what"),
+)
+HEADS = {"metric": "claim, metric", "first": "first", "last": "last"}
+HEADS |= {"recorded ± tolerance": "recorded\n± tolerance", "what": "what"}
 RULES = (
     "recorded ± tolerance: what a run of that environment was compared with, and how far a number may lie from it; (McNemar): "
     "answers are compared one by one: below it never DRIFTED, beyond it where the exact test says so. Runs of other weights, "
     "problems, options, protocol or n are a break in the line, not a move. Verdicts and numbers are followed apart."
 )
+
+
 FIELDS = (
     *("claim", "model", "metric", "protocol", "unit", "run", "date", "file", "status", "value", "low", "high", "n", "recorded"),
     *("tolerance", "regression", "validity", "fragile", "break", "reason", "weights", "problems"),
@@ -45,8 +51,8 @@ def write_history(found: History, folder: Path) -> list[Path]:
 
 def summary(found: History) -> str:
     """How many runs, from when to when, and how many numbers got which word."""
-    first, last = found.nights[0].label, found.nights[-1].label
-    runs = f"{len(found.nights)} runs, {first} to {last}" if len(found.nights) > 1 else f"1 run, {first}"
+    first, last = found.runs[0].label, found.runs[-1].label
+    runs = f"{len(found.runs)} runs, {first} to {last}" if len(found.runs) > 1 else f"1 run, {first}"
     counts = [f"{count} {word}" for word, count in found.counts.items()]
     never = [f"{found.never} never measured"] if found.never else []
     return f"{runs}; {len(found.tracks)} numbers: {', '.join(counts) or 'none'}{''.join(f'; {text}' for text in never)}"
@@ -54,13 +60,13 @@ def summary(found: History) -> str:
 
 def terminal(found: History, *, colour: bool = False) -> str:
     """What is not steady, as text of 100 columns, and counts of the rest."""
-    console = text_console(colour=colour)
+    console, tracks = text_console(colour=colour), moving(found)
     console.print(summary(found), style="bold", markup=False)
     for note in found.notes:
         console.print(f"! {note}", markup=False)
-    tracks = moving(found)
     if tracks:
-        console.print(_table(tracks[:SHOWN], found))
+        table = _table(tracks[:SHOWN], found)
+        console.print(terminal_table(table, HEADS, COLOURS, wrap=("metric", "recorded ± tolerance", "what")))
     if len(tracks) > SHOWN:
         console.print(f"and {len(tracks) - SHOWN} more, in history.md")
     return printed(console)
@@ -71,32 +77,33 @@ def moving(found: History) -> list[Track]:
     return sorted((track for track in found.tracks if track.word != STEADY), key=lambda track: track.rank)
 
 
-def _table(tracks: Sequence[Track], history: History) -> Table:
-    table = Table(pad_edge=False, box=None, padding=(0, 1, 0, 0), header_style="bold")
-    for head in ("claim, metric", "first", "last", "recorded\n± tolerance", "what"):
-        table.add_column(
-            head, justify="left" if head in ("claim, metric", "what") else "right", no_wrap=head in ("first", "last")
-        )
+def _table(tracks: Sequence[Track], found: History) -> Table:
+    """First and last measured value, the last band, and what happened."""
+    lines = []
     for track in tracks:
-        claim, model, _, _ = track.key
-        style = COLOURS.get(track.word, "")
-        text = escape(track_sentence(track, history))
-        name = f"{escape(model)} {escape(claim)}\n  {escape(_metric(track))}"
-        table.add_row(name, *map(escape, _numbers(track)), f"[{style}]{text}[/]" if style else text)
-    return table
+        texts = (_metric(track), *_numbers(track), track_sentence(track, found))
+        cells = {column.head: Cell(text) for column, text in zip(COLUMNS, texts, strict=True)}
+        lines.append(TableLine((track.key[1], track.key[0]), cells))
+    return Table("history", COLUMNS, tuple(lines), ("model", "claim"))
 
 
 def _metric(track: Track) -> str:
-    _, _, metric, protocol = track.key
-    return metric_text(metric, protocol, track.unit, "all of it")
+    return metric_text(*track.key[2:], track.unit, "all of it")
+
+
+def _where(track: Track) -> str:
+    return f"{track.key[1]}, {track.key[0]}, {_metric(track)}"
 
 
 def _numbers(track: Track) -> tuple[str, str, str]:
     """First and last measured value, and the last band."""
-    ends = [track.measured[0], track.measured[-1]] if track.measured else []
-    first, last = [number({"value": point.value}, track.unit) for point in ends] or ["", ""]
+    first, last = [_value(point, track) for point in track.measured[:1] + track.measured[-1:]] or ["", ""]
     bands = [point.band for point in track.measured if point.band]
     return first, last, band_text(bands[-1], track.unit) if bands else ""
+
+
+def _value(point: Point, track: Track) -> str:
+    return number({"value": point.value}, track.unit)
 
 
 def band_text(band: ToleranceBand, unit: str) -> str:
@@ -109,90 +116,75 @@ def band_text(band: ToleranceBand, unit: str) -> str:
 
 def track_sentence(track: Track, found: History) -> str:
     """What happened to a number, as one sentence a kind of event, the latest events of each with their days."""
-    parts = []
+    parts, last = [], track.points[-1].row
+
+    def latest(texts: Sequence[tuple[str, int]]) -> str:
+        told = [f"{text} ({found.runs[at].label})" for text, at in texts[-RECENT:]]
+        return ", ".join(told) + (f", and {len(texts) - RECENT} times before" if len(texts) > RECENT else "")
+
+    def steps(word: str, shown: Callable[[Point], str]) -> list[tuple[str, int]]:
+        return [(f"{shown(move.old)} → {shown(move.new)}", move.new.at) for move in track.of_word(word) if move.old and move.new]
+
     if track.drifted:
-        days = _days(track.drifted, found)
+        days = " to ".join(dict.fromkeys(found.runs[track.drifted[i].at].label for i in (0, -1)))
         end = "" if track.word == DRIFTED else ", not in the last"
         parts.append(f"{SIGNS[DRIFTED]} DRIFTED in {len(track.drifted)} of {len(track.points)} runs ({days}){end}")
     if track.word in (BLOCKS, GONE):
-        last = track.points[-1]
-        parts.append(f"{SIGNS[track.word]} {track.word}: {last.why or 'not measured'}")
-    if track.turns:
-        turns = [f"{_word(old)} → {_word(new)} ({found.nights[new.at].label})" for old, new in track.turns]
-        parts.append(f"{SIGNS[VERDICT]} verdict {_latest(turns)}")
-    if track.moves:
-        steps = [
-            (*(number({"value": p.value}, track.unit) for p in pair), found.nights[pair[1].at].label) for pair in track.moves
-        ]
-        moves = [f"{old} → {new} ({label})" for old, new, label in steps]
-        parts.append(f"{SIGNS[MOVED]} moved {_latest(moves)}")
+        why = "no such number in that file" if last is None else last.reason
+        parts.append(f"{SIGNS[track.word]} {track.word}: {why or 'not measured'}")
+    if turns := steps(VERDICT, _verdict):
+        parts.append(f"{SIGNS[VERDICT]} verdict {latest(turns)}")
+    if moves := steps(MOVED, lambda point: _value(point, track)):
+        parts.append(f"{SIGNS[MOVED]} moved {latest(moves)}")
     if track.breaks:
-        parts.append(f"┆ {_latest([f'{point.broken} ({found.nights[point.at].label})' for point in track.breaks])}")
+        parts.append(f"┆ {latest([(why, at) for at, why in track.breaks.items()])}")
     return "; ".join(parts) or f"{SIGNS[STEADY]} {STEADY}"
 
 
-def _days(points: Sequence[Point], history: History) -> str:
-    labels = [history.nights[point.at].label for point in points]
-    return labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]}"
-
-
-def _latest(texts: Sequence[str]) -> str:
-    earlier = f", and {len(texts) - RECENT} times before" if len(texts) > RECENT else ""
-    return ", ".join(texts[-RECENT:]) + earlier
-
-
-def _word(point: Point) -> str:
-    text = f"{WORDS.get(point.validity, '')} {point.validity}".strip() if point.validity else "no word"
-    return f"{text}*" if point.fragile else text
+def _verdict(point: Point) -> str:
+    assert point.row is not None
+    return f"{shown_word(point.row.validity)}{'*' if point.row.detail['fragile'] else ''}"
 
 
 def markdown(found: History, drawn: Sequence[Figure] = ()) -> str:
     """What moved and when, the figures with their text alternatives, what is steady by name, and the runs."""
     parts = ["# codi-bench: history", "", f"{summary(found)}.", "", *(f"- **{cell(note)}**" for note in found.notes)]
-    parts += [""] * bool(found.notes)
-    rows = [
-        [*map(cell, (track.key[1], track.key[0], _metric(track), *_numbers(track), track_sentence(track, found)))]
-        for track in moving(found)
-    ]
-    head = ["model", "claim", "metric", "first", "last", "recorded ± tolerance", "what"]
-    parts += [grid(rows, head) if rows else "Nothing moved.", ""]
+    tracks = moving(found)
+    parts += [*[""] * bool(found.notes), markdown_table(_table(tracks, found)) if tracks else "Nothing moved.", ""]
     for figure in drawn:
         alt = re.sub(r"([\[\]])", r"\\\1", cell(figure.alt))
         parts += [f"![{alt}](figures/{figure.name}.svg)", "", cell(figure.caption), ""]
     steady = [track for track in found.tracks if track.word == STEADY]
-    for model, tracks in groupby(steady, key=lambda track: track.key[1]):
-        parts += [cell(f"Steady, {model}: {', '.join(f'{track.key[0]} {_metric(track)}' for track in tracks)}."), ""]
-    runs = [
-        [cell(str(text)) for text in (night.label, night.file, night.environment.get("device", ""))] for night in found.nights
-    ]
+    for model, group in groupby(steady, key=lambda track: track.key[1]):
+        parts += [cell(f"Steady, {model}: {', '.join(f'{track.key[0]} {_metric(track)}' for track in group)}."), ""]
+    runs = [[run.label, run.file, str(run.environment.get("device", ""))] for run in found.runs]
     return "\n".join([*parts, RULES, "", "## Runs", "", grid(runs, ["run", "file", "device"]), ""])
 
 
 def csv_text(found: History) -> str:
     """A line a number and run, in the units of results.json, times in UTC; empty where there is nothing."""
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(FIELDS)
-    for track in found.tracks:
-        for point in track.points:
-            night, band = found.nights[point.at], point.band
-            date = night.date.isoformat() if night.date else ""
-            cells = [
-                *track.key,
-                track.unit,
-                point.at + 1,
-                date,
-                night.file,
-                point.status,
-                point.value,
-                point.low,
-                point.high,
-                point.n,
-            ]
-            cells += [band.recorded if band else None, band.tolerance if band else None, point.regression, point.validity]
-            cells += [int(point.fragile), point.broken, point.why, point.inputs.get("weights"), point.inputs.get("problems")]
-            table.writerow(cells)
-    return out.getvalue()
+    from pandas import DataFrame
+
+    lines = [_csv_line(track, point, found.runs[point.at]) for track in found.tracks for point in track.points]
+    return DataFrame(lines, columns=list(FIELDS), dtype=object).to_csv(index=False, lineterminator="\n")
+
+
+def _csv_line(track: Track, point: Point, run: Run) -> list[object]:
+    row, band, inputs = point.row, point.band, point.inputs or {}
+    measured = (row.measured or {}) if row and point.is_measured else {}
+    line: list[object] = [
+        *track.key,
+        track.unit,
+        point.at + 1,
+        run.date.isoformat() if run.date else "",
+        run.file,
+        row.status if row else "",
+    ]
+    line += [*(finite(measured.get(end)) for end in ("value", "low", "high")), row.n if row else None]
+    line += [band.recorded if band else None, band.tolerance if band else None]
+    line += [row.regression, row.validity, int(row.detail["fragile"])] if row else ["UNCHECKED", None, 0]
+    reason = "no such number in that file" if row is None else "" if row.status == OK else row.reason
+    return [*line, track.breaks.get(point.at, ""), reason, inputs.get("weights"), inputs.get("problems")]
 
 
 def figures(found: History) -> list[Figure]:
@@ -205,10 +197,10 @@ def figures(found: History) -> list[Figure]:
 
 def _figure(family: str, tracks: Sequence[Track], history: History) -> Figure:
     panels, movers = tracks[:PANELS], [track for track in tracks if track.word != STEADY]
-    events = [f"{track.key[1]}, {track.key[0]}, {_metric(track)}: {track_sentence(track, history)}" for track in movers[:2]]
+    events = [f"{_where(track)}: {track_sentence(track, history)}" for track in movers[:2]]
     rest = [f"and {len(movers) - 2} more"] if len(movers) > 2 else []
     finding = ". ".join([*events, *rest]) or f"all {len(tracks)} numbers steady"
-    title = f"{family}, {len(history.nights)} runs: {finding}."
+    title = f"{family}, {len(history.runs)} runs: {finding}."
     caption = f"{len(panels)} of {len(tracks)} numbers over the runs, what moved first. {RULES}"
     alt = " ".join([title, *(_panel_text(track, history) for track in panels)])
     name = "history-" + (re.sub(r"[^a-z0-9]+", "-", family.lower()).strip("-") or "other")
@@ -220,18 +212,17 @@ def _figure(family: str, tracks: Sequence[Track], history: History) -> Figure:
 
 def _panel_text(track: Track, history: History) -> str:
     """The numbers of a panel as text: a hundred points would not be listened to."""
-    values = [point.number for point in track.measured]
+    values = [point.value for point in track.measured]
     first, last, band = _numbers(track)
     low, high = (number({"value": end}, track.unit) for end in (min(values), max(values)))
     within = f", recorded {band}" if band else ", nothing recorded"
-    where = f"{track.key[1]}, {track.key[0]}, {_metric(track)}"
     span = f"{len(values)} numbers from {first} to {last}, lowest {low}, highest {high}"
-    return f"{where}: {span}{within}; {track_sentence(track, history)}."
+    return f"{_where(track)}: {span}{within}; {track_sentence(track, history)}."
 
 
 def _draw(figure, tracks: Sequence[Track], history: History) -> None:
     """Small panels, two a row: the line broken where the inputs changed, the band behind it, crosses where it DRIFTED."""
-    rows, labels = -(-len(tracks) // 2), [night.label for night in history.nights]
+    rows, labels = -(-len(tracks) // 2), [night.label for night in history.runs]
     handles: dict[str, object] = {}
     ticks = sorted({0, (len(labels) - 1) // 2, len(labels) - 1}) if len(labels) < 40 else [0, len(labels) - 1]
     all_axes = figure.subplots(rows, 2, squeeze=False).flat
@@ -252,39 +243,32 @@ def _panel(axes, track: Track) -> None:
     axes.set_title(textwrap.fill(title, 50))
     axes.grid(axis="y")
     points = track.measured
-    ends = [end for p in points for end in ((p.number,) if p.band is None else (p.number, *_edges(p.band)))]
+    ends = [end for p in points for end in ((p.value,) if p.band is None else (p.value, *p.band.ends))]
     floor = {"fraction": 0.01, "auc": 0.01, "nats": 0.01, "points": 1}.get(track.unit, 0.05 * max(map(abs, ends)) or 1)
     room = max(0.15 * (max(ends) - min(ends)), floor)
     axes.set_ylim(scale * (min(ends) - room), scale * (max(ends) + room))
     axes.ticklabel_format(axis="y", useOffset=False)
     for (band, _), band_points in groupby([p for p in points if p.band], key=lambda p: (p.band, _segment(p, track))):
-        at, (low, high) = [p.at for p in band_points], _edges(band)
+        at, (low, high) = [p.at for p in band_points], band.ends
         across = [at[0] - 0.5, at[-1] + 0.5]
         axes.fill_between(across, scale * low, scale * high, color=BAND, linewidth=0, label="recorded ± tolerance")
         axes.plot(across, [scale * band.recorded] * 2, color=MIDDLE, linewidth=2.5, label="recorded")
     for _, group in groupby(points, key=lambda p: _segment(p, track)):
         segment = list(group)
         style = {"color": STYLES[0][0], "marker": ".", "markersize": 3, "linewidth": 1}
-        axes.plot([p.at for p in segment], [scale * p.number for p in segment], label="measured", **style)
-    for point in track.breaks:
-        axes.axvline(
-            point.at - 0.5, color=INK, linestyle=":", linewidth=1, label="other weights, problems, options, protocol or n"
-        )
+        axes.plot([p.at for p in segment], [scale * p.value for p in segment], label="measured", **style)
+    for run in track.breaks:
+        axes.axvline(run - 0.5, color=INK, linestyle=":", linewidth=1, label="other weights, problems, options, protocol or n")
     marks = {
         "DRIFTED": ("X", STYLES[3][0], 6, track.drifted),
-        "verdict changed": ("D", "none", 7, [new for _, new in track.turns]),
+        "verdict changed": ("D", "none", 7, [move.new for move in track.of_word(VERDICT) if move.new]),
     }
     for label, (marker, face, size, events) in marks.items():
-        dots = [p for p in events if p.value is not None]
-        if dots:
+        if dots := [p for p in events if p.is_measured]:
             style = {"marker": marker, "markersize": size, "markerfacecolor": face, "markeredgecolor": INK, "linestyle": "none"}
-            axes.plot([p.at for p in dots], [scale * p.number for p in dots], label=label, zorder=4, **style)
+            axes.plot([p.at for p in dots], [scale * p.value for p in dots], label=label, zorder=4, **style)
 
 
 def _segment(point: Point, track: Track) -> int:
     """How many breaks lie before or at a point."""
-    return sum(break_point.at <= point.at for break_point in track.breaks)
-
-
-def _edges(band: ToleranceBand) -> tuple[float, float]:
-    return band.recorded - band.tolerance, band.recorded + band.tolerance
+    return sum(at <= point.at for at in track.breaks)

@@ -8,18 +8,21 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from rich.markup import escape
-from rich.table import Table
 
 from codi_bench.records.baseline import Record, Recorded
-from codi_bench.records.changes import Changes, Move
-from codi_bench.report.console import printed, text_console
+from codi_bench.records.changes import Changes
+from codi_bench.records.move import Move
+from codi_bench.report.console import printed, terminal_table, text_console
+from codi_bench.report.table import Cell, Column, Table, TableLine
 
-COLOURS = {"DRIFTED": "red", "SAME": "green", "UNCHECKED": "yellow"}
+COLOURS = {"DRIFTED": "red", "SAME": "green", "UNCHECKED": "yellow", "new": "cyan"}
 LEGEND = (
     "Noise units: the difference over the tolerance, in the same environment that of a deterministic computation, in another one "
     "the device tolerance; exact: nothing may move; by flips: right then wrong (b) and wrong then right (g) of the same problems "
     "decide, by McNemar. DRIFTED: the suite would be red on this number; a changed input (!) makes it red by itself."
 )
+NUMBERS = ("recorded", "proposed", "difference", "noise units")
+COLUMNS = (Column("metric"), *(Column(head, "right") for head in NUMBERS), Column("what"))
 
 
 def terminal(found: Sequence[Changes], also: Sequence[str] = (), *, everything: bool = False, colour: bool = False) -> str:
@@ -40,7 +43,9 @@ def terminal(found: Sequence[Changes], also: Sequence[str] = (), *, everything: 
             console.print(f" ! {text}", markup=False)
         for proposal, moves in sections:
             console.print(f"[bold] {escape(proposal.claim)}[/], {escape(_reference_text(proposal))}")
-            console.print(_table(proposal, moves))
+            table = Table(proposal.claim, COLUMNS, tuple(_line(move, proposal) for move in moves))
+            heads = {column.head: column.head for column in COLUMNS}
+            console.print(terminal_table(table, {**heads, "metric": "   metric"}, COLOURS, wrap=("metric", "what")))
     for text in also:
         console.print(text, markup=False)
     console.print(f"\n{summary(found)}", style="bold", markup=False)
@@ -51,11 +56,10 @@ def terminal(found: Sequence[Changes], also: Sequence[str] = (), *, everything: 
 
 def summary(found: Sequence[Changes]) -> str:
     """How many numbers got which word, how many verdicts change, and how many are as recorded."""
-    moves = [move for proposal in found for move in proposal.moves]
-    listed_count = sum(move.listed for move in moves)
-    words = Counter(_word(move) for move in moves if move.listed)
+    total, listed = sum(len(proposal.moves) for proposal in found), [move for proposal in found for move in proposal.listed]
+    words = Counter(_word(move) for move in listed)
     verdicts, inputs = sum(len(proposal.verdicts) for proposal in found), sum(bool(proposal.inputs) for proposal in found)
-    text = f"{len(moves)} numbers of {len(found)} claims: {len(moves) - listed_count} as recorded"
+    text = f"{total} numbers of {len(found)} claims: {total - len(listed)} as recorded"
     text += "".join(f", {count} {'moved and SAME' if word == 'SAME' else word}" for word, count in words.items())
     return f"{text}; changed verdicts: {verdicts}; claims with changed inputs: {inputs}"
 
@@ -72,36 +76,26 @@ def _inputs(proposals: Sequence[Changes]) -> list[str]:
     ]
 
 
-def _table(proposal: Changes, moves: Sequence[Move]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("   metric", max_width=28)
-    for head in ("recorded", "proposed", "difference", "noise units"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("what")
-    for move in moves:
-        word = _word(move)
-        lines = [f"[{COLOURS.get(word.split()[0], 'cyan')}]{escape(word)}[/]", *map(escape, _remarks(move))]
-        cells = (f"   {move.metric}", _value(move.old), _value(move.new), _with_sign(move.difference), _units(move, proposal))
-        table.add_row(*map(escape, cells), "\n".join(lines))
-    return table
+def _line(move: Move[Recorded], proposal: Changes) -> TableLine:
+    difference = None if move.difference is None else move.difference["value"]
+    remarks = list(move.also.values())
+    if move.word == "DRIFTED" and not remarks and difference == 0:
+        remarks.append(move.why)
+    units = ""
+    if proposal.held and difference is not None:
+        by_tolerance = (
+            "" if move.units is None else "NaN" if math.isnan(move.units) else f"{move.units:+.3g}" if move.units else "0"
+        )
+        units = by_tolerance or ("by flips" if move.flips else "exact")
+    with_sign = "" if difference is None else f"{difference:+.4g}" if difference else "0"
+    texts = (f"   {move.name}", _value(move.old), _value(move.new), with_sign, units, "\n".join([_word(move), *remarks]))
+    return TableLine((), {column.head: Cell(text) for column, text in zip(COLUMNS, texts, strict=True)})
 
 
-def _word(move: Move) -> str:
+def _word(move: Move[Recorded]) -> str:
     if move.old is None:
         return "new" if move.word == "UNCHECKED" else f"{move.word} (appeared)"
     return f"{move.word} (vanished)" if move.new is None else move.word
-
-
-def _remarks(move: Move) -> list[str]:
-    flips, remarks = move.flips, []
-    if move.verdict:
-        remarks.append(f"verdict {move.verdict}")
-    if flips and flips.lost + flips.gained:
-        remarks.append(f"flips b {flips.lost}, g {flips.gained} of {flips.n}, p = {flips.p:.2g}")
-    remarks += move.also
-    if move.word == "DRIFTED" and not remarks and move.difference == 0:
-        remarks.append(move.why)
-    return remarks
 
 
 def _reference_text(proposal: Changes) -> str:
@@ -113,22 +107,9 @@ def _reference_text(proposal: Changes) -> str:
 
 
 def _environment_text(record: Record) -> str:
-    environment = record.environment
-    return f"{environment.device}, {environment.instructions}, torch {environment.torch}, {environment.dtype}"
+    return "{device}, {instructions}, torch {torch}, {dtype}".format(**record.environment.model_dump())
 
 
 def _value(number: Recorded | None) -> str:
     """Six digits; a count in full."""
     return "–" if number is None else f"{number.value:.{15 if number.value.is_integer() else 6}g}"
-
-
-def _with_sign(difference: float | None) -> str:
-    return "" if difference is None else "0" if difference == 0 else f"{difference:+.4g}"
-
-
-def _units(move: Move, proposal: Changes) -> str:
-    if proposal.held is None or move.difference is None:
-        return ""
-    if move.units is None:
-        return "by flips" if move.flips else "exact"
-    return "NaN" if math.isnan(move.units) else f"{move.units:+.3g}" if move.units else "0"
