@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 from codi_bench.cli import app, main
 from codi_bench.errors import CodiBenchError
 from codi_bench.records.baseline import Baseline, Environment, Record, Recorded, Tolerance, save_baseline
+from codi_bench.records.move import VERDICT
 from codi_bench.records.results import Row, write_results
 from codi_bench.report import history_text
-from codi_bench.report.history import BLOCKS, DRIFTED, EARLIER, GONE, MOVED, STEADY, VERDICT, read_history
-from codi_bench.report.history_text import csv_text, figures, markdown, moving, terminal, track_sentence, write_history
+from codi_bench.report.history import BLOCKS, DRIFTED, EARLIER, GONE, MOVED, STEADY, read_history
+from codi_bench.report.history_text import csv_text, figures, markdown, moving, terminal, track_sentence
 
 START = datetime(2026, 1, 1, 3, tzinfo=UTC)
 CLAIMS = {
@@ -66,14 +67,14 @@ def test_runs_are_ordered_by_date_and_those_without_one_come_first_and_are_named
     undated, odd = night(tmp_path / "c", 5, row(0.5), date=None), night(tmp_path / "d", 1, row(0.55), date="yesterday")
     found = read(tmp_path, late, undated, early, odd, late)
     assert [point.value for point in only(found).points] == [0.5, 0.55, 0.6, 0.7]
-    assert [each.label for each in found.nights] == [str(undated), str(odd), "2026-01-03", "2026-01-10"]
+    assert [each.label for each in found.runs] == [str(undated), str(odd), "2026-01-03", "2026-01-10"]
     assert [note for note in found.notes if "no date in" in note and str(undated) in note and str(odd) in note]
 
 
 def test_two_runs_of_one_day_are_told_apart_and_zones_do_not_change_the_order(tmp_path):
     zone = "2026-01-01T04:30:00+02:00"  # 02:30 in UTC: before the other one
     found = read(tmp_path, night(tmp_path / "a", 0, row(0.7)), night(tmp_path / "b", 0, row(0.6), date=zone))
-    assert [each.label for each in found.nights] == ["2026-01-01 02:30", "2026-01-01 03:00"]
+    assert [each.label for each in found.runs] == ["2026-01-01 02:30", "2026-01-01 03:00"]
     assert only(found).points[0].value == 0.6
 
 
@@ -119,22 +120,18 @@ def test_a_vanished_number_is_told_and_the_row_of_its_whole_claim_speaks_for_it(
 )
 def test_other_inputs_break_the_line_and_are_no_move_and_no_change_of_verdict(tmp_path, changed, cause):
     night(tmp_path, 0, row())
-    night(tmp_path, 1, row(0.3, validity="REFUTED"), **changed)
+    night(tmp_path, 1, row(None, status="not-run", reason="not selected"), **changed)  # does not hide the break
     night(tmp_path, 2, row(0.3, validity="REFUTED"), **changed)
+    night(tmp_path, 3, row(0.3, validity="REFUTED"), **changed)
     found = read(tmp_path)
-    assert (only(found).word, only(found).moves, only(found).turns) == (STEADY, [], [])
-    assert [(point.at, point.broken) for point in only(found).breaks] == [(1, cause)]
-    assert any(f"mine: {cause} from 2026-01-02 on (1 numbers)" in note for note in found.notes)
-
-
-def test_a_night_without_the_number_does_not_hide_that_the_weights_changed(tmp_path):
-    night(tmp_path, 0, row())
-    night(tmp_path, 1, row(None, status="not-run", reason="not selected"))
-    night(tmp_path, 2, row(0.3), inputs={"mine": {**MINE, "weights": "x"}})
-    assert [point.at for point in only(read(tmp_path)).breaks] == [2]
+    assert (only(found).word, only(found).of_word(MOVED), only(found).of_word(VERDICT)) == (STEADY, [], [])
+    assert only(found).breaks == {2: cause}
+    assert any(f"mine: {cause} from 2026-01-03 on (1 numbers)" in note for note in found.notes)
 
 
 def test_the_band_is_that_of_the_environment_and_of_what_was_recorded_then(tmp_path):
+    night(tmp_path / "unrecorded", 0, row(recorded={"value": 0.6}))
+    assert only(read(tmp_path, tmp_path / "unrecorded")).points[0].band is None  # without a baseline
     recorded(tmp_path)
     then = {"value": 0.55, "low": None, "high": None}  # recorded anew since
     night(tmp_path, 0, row(recorded=then))
@@ -143,8 +140,9 @@ def test_the_band_is_that_of_the_environment_and_of_what_was_recorded_then(tmp_p
     night(tmp_path, 3, row(regression="UNCHECKED"))
     night(tmp_path, 4, row(regression="UNCHECKED", recorded={**then, "value": 0.6}), options="--n 50")
     night(tmp_path, 5, row(recorded={**then, "value": 0.6}), instructions=None)
-    bands = [point.band and (point.band.recorded, point.band.tolerance) for point in only(read(tmp_path)).points]
-    assert bands == [(0.55, 0.02), (0.6, 1e-6), (0.6, 0.02), (0.6, 1e-6), None, None]
+    bands = [point.band for point in only(read(tmp_path, *sorted(tmp_path.glob("00*")))).points]
+    found = [band and (band.recorded, band.tolerance) for band in bands]
+    assert found == [(0.55, 0.02), (0.6, 1e-6), (0.6, 0.02), (0.6, 1e-6), None, None]
 
 
 def test_outcomes_in_another_environment_have_the_band_inside_which_they_never_drift(tmp_path):
@@ -153,11 +151,6 @@ def test_outcomes_in_another_environment_have_the_band_inside_which_they_never_d
     band = only(read(tmp_path)).points[0].band
     assert (band.tolerance, band.decides) == (0.005, False)
     assert history_text.band_text(band, "fraction") == "60.0 ± 0.5 (McNemar)"
-
-
-def test_without_a_baseline_there_is_no_band(tmp_path):
-    night(tmp_path, 0, row(recorded={"value": 0.6}))
-    assert only(read(tmp_path)).points[0].band is None
 
 
 def test_a_step_within_the_tolerance_is_no_move(tmp_path):
@@ -213,37 +206,15 @@ def test_the_command_writes_table_csv_and_figures(tmp_path):
     out = CliRunner().invoke(app, ["history", str(tmp_path / "nights"), "--out", str(tmp_path / "out")])
     assert out.exit_code == 0, out.output
     assert "1 DRIFTED" in out.output and "2 runs, 2026-01-01 to 2026-01-02" in out.output
+    # whole: nothing begun is left beside them
     written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     drawn = {f"figures/history-task-accuracy.{kind}" for kind in ("svg", "png")}
     assert written == {"history.md", "history.csv"} | drawn
     assert "](figures/history-task-accuracy.svg)" in (tmp_path / "out" / "history.md").read_text(encoding="utf-8")
 
 
-def test_a_damaged_file_found_in_a_folder_is_left_out_and_said_and_one_that_was_named_is_refused(tmp_path):
-    night(tmp_path, 0, row())
-    bad = tmp_path / "bad" / "results.json"
-    bad.parent.mkdir()
-    bad.write_text('{"schema": 1, "rows": [')
-    found = read(tmp_path)
-    assert len(found.nights) == 1 and str(bad) in found.notes[0] and f"! left out: {bad}" in terminal(found).replace("\n", " ")
-    with pytest.raises(CodiBenchError, match="not a results file"):
-        read(tmp_path, tmp_path, bad)
-    with pytest.raises(CodiBenchError, match="none of 1 files"):
-        read(tmp_path, bad.parent)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(CodiBenchError, match="no results.json in or below"):
-        read(tmp_path, tmp_path / "empty")
-
-
 @pytest.mark.parametrize(
-    "odd",
-    [
-        {"metric": 3},
-        {"regression": None},
-        {"measured": {"value": "0.6"}},
-        {"recorded": {"value": []}},
-        {"n": "many"},
-    ],
+    "odd", [{"metric": 3}, {"regression": None}, {"measured": {"value": "0.6"}}, {"recorded": {"value": []}}]
 )
 def test_rows_of_a_wrong_kind_are_refused_with_the_name_of_the_file(tmp_path, odd):
     path = night(tmp_path, 0, Row(**{**vars(row()), **odd}))
@@ -257,7 +228,25 @@ def test_an_odd_environment_is_refused_by_its_field_and_a_folder_that_holds_one_
     with pytest.raises(CodiBenchError, match=rf"results.json: not a results file \(environment\.{next(iter(odd))}"):
         read(tmp_path, bad)
     found = read(tmp_path)
-    assert len(found.nights) == 1 and found.notes[0].startswith(f"left out: {bad}")
+    assert len(found.runs) == 1 and found.notes[0].startswith(f"left out: {bad}")
+    assert f"! left out: {bad}" in terminal(found).replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("bad/results.json", "not a results file"),
+        ("bad", "none of 1 files"),
+        ("empty", "no results.json in or below"),
+        ("absent.json", "not a results file"),
+    ],
+)
+def test_what_was_named_and_cannot_be_read_is_refused(tmp_path, name, told):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "results.json").write_text('{"schema": 1, "rows": [')
+    with pytest.raises(CodiBenchError, match=told):
+        read(tmp_path, *[night(tmp_path / "good", 0, row())] * (name != "bad" and name != "empty"), tmp_path / name)
 
 
 def test_the_command_ends_with_one_line_for_what_a_user_can_cause(tmp_path, monkeypatch, capsys):
@@ -282,10 +271,3 @@ def test_no_torch_is_needed(tmp_path):
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.stdout.strip() == "[]", ended.stderr
-
-
-def test_files_are_written_whole_in_a_folder_that_is_made(tmp_path):
-    night(tmp_path, 0, row())
-    written = write_history(read(tmp_path), tmp_path / "new" / "folder")
-    assert all(path.is_file() for path in written)
-    assert not [path for path in (tmp_path / "new").rglob(".*")]

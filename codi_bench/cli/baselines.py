@@ -16,10 +16,10 @@ import typer
 from codi_bench.errors import CodiBenchError
 from codi_bench.store.files import package_folder
 
-Report = Annotated[Path, typer.Option(help="folder of the run that proposed")]
+Report = Annotated[Path, typer.Option(help="folder of the run that proposed or measured")]
 Folder = Annotated[Path | None, typer.Option(help="folder of the baseline files (default: the package's own)")]
-Models = Annotated[list[str] | None, typer.Option("--model", help="only the proposals of this model (repeatable)")]
-Claims = Annotated[list[str] | None, typer.Option("--claim", help="only the proposals of this claim (repeatable)")]
+Models = Annotated[list[str] | None, typer.Option("--model", help="only this model (repeatable)")]
+Claims = Annotated[list[str] | None, typer.Option("--claim", help="only this claim (repeatable)")]
 baselines_app = typer.Typer(no_args_is_help=True, help="Compare proposals with the recorded numbers, and accept them.")
 
 
@@ -38,9 +38,8 @@ def diff(
     folder = baselines or package_folder("baselines")
     proposals, file_proposals = read_proposals(report, folder, model, claim)
     texts = [text for update in file_proposals for text in update.changes]
-    print(
-        terminal([proposal.changes for proposal in proposals], texts, everything=everything, colour=sys.stdout.isatty()), end=""
-    )
+    found = [proposal.changes for proposal in proposals]
+    print(terminal(found, texts, everything=everything, colour=sys.stdout.isatty()), end="")
 
 
 @baselines_app.command()
@@ -79,20 +78,13 @@ def accept(
     if not dirty and (problem := check_clean(folder, report)):
         print(f"codi-bench: other changes are not looked for: {problem}", file=sys.stderr)
     today = datetime.date.today().isoformat()
-    new_baselines = [
-        next_baseline(proposal.before, proposal.record.model_copy(update={"date": today}), reason) for proposal in proposals
-    ]
-    for path in write_together(folder, new_baselines, {update.file: update.accepted(today, reason) for update in file_proposals}):
+    records = [next_baseline(each.before, each.record.model_copy(update={"date": today}), reason) for each in proposals]
+    for path in write_together(folder, records, {update.file: update.accepted(today, reason) for update in file_proposals}):
         print(path)
 
 
 @baselines_app.command()
-def restamp(
-    report: Annotated[Path, typer.Option(help="folder of the run that has just measured them")] = Path("report"),
-    baselines: Folder = None,
-    model: Annotated[list[str] | None, typer.Option("--model", help="only records of this model (repeatable)")] = None,
-    claim: Annotated[list[str] | None, typer.Option("--claim", help="only records of this claim (repeatable)")] = None,
-) -> None:
+def restamp(report: Report = Path("report"), baselines: Folder = None, model: Models = None, claim: Claims = None) -> None:
     """Write the present code's hash into records that the last run measured SAME under other code, and nothing else.
 
     Only records of that run's own environment, of which every number came out the same. What is left alone is named.
@@ -120,7 +112,7 @@ def calibrate(
         list[str] | None, typer.Option("--model", help="this model, or NAME=PATH (default: the embedded pair)")
     ] = None,
     base: Annotated[list[str] | None, typer.Option("--base", help="NAME=PATH of the base under a model given so")] = None,
-    claim: Annotated[list[str] | None, typer.Option("--claim", help="only the tolerances of this claim (repeatable)")] = None,
+    claim: Claims = None,
     device: str = "auto",
     dtype: str = "auto",
     runs: Annotated[bool, typer.Option(help="run the suite with other batch sizes, threads, instruction sets, dtype")] = True,

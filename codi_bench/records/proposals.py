@@ -76,17 +76,12 @@ def read_proposals(
 def _read(path: Path, folder: Path, recorded: int) -> Proposal:
     before = load_baseline(folder, path.parent.name, path.stem)
     record = read_strict(path, Record, f"{PROPOSE} again")
-    own = _own_problems(path.stem, before.nearest(record.environment)[0], record)
+    held, own = before.nearest(record.environment)[0], False
+    if held and held.weights != record.weights:  # do other weights score other problems here? Loading claims takes seconds
+        from codi_bench.claims import CLAIMS
+
+        own = path.stem not in CLAIMS or CLAIMS[path.stem].family == OWN_ERRORS
     return Proposal(before, record, changes(before, record, own_problems=own, recorded=recorded))
-
-
-def _own_problems(claim: str, previous: Record | None, record: Record) -> bool:
-    """Do other weights score other problems here? Only then are the claims loaded, which takes seconds."""
-    if previous is None or previous.weights == record.weights:
-        return False
-    from codi_bench.claims import CLAIMS
-
-    return claim not in CLAIMS or CLAIMS[claim].family == OWN_ERRORS
 
 
 def _speeds(path: Path, folder: Path) -> ExtraProposal:
@@ -179,16 +174,15 @@ def _with_reported(new: str, old: str) -> str:
 def _part(text: str, field: str) -> tuple[int, int] | None:
     """Where the value of a top-level field begins and ends in the text of a JSON object."""
     decoder, at = json.JSONDecoder(), text.index("{") + 1
-    while (at := _skip(text, at, ", \t\r\n")) < len(text) and text[at] != "}":
+    while text[at := _skip(text, at)] != "}":
         name, at = decoder.raw_decode(text, at)
-        begin = _skip(text, at, ": \t\r\n")
+        begin = _skip(text, at)
         _, at = decoder.raw_decode(text, begin)
         if name == field:
             return begin, at
     return None
 
 
-def _skip(text: str, at: int, signs: str) -> int:
-    while at < len(text) and text[at] in signs:
-        at += 1
-    return at
+def _skip(text: str, at: int) -> int:
+    """Over what stands between names and values."""
+    return at + len(text[at:]) - len(text[at:].lstrip(",: \t\r\n"))

@@ -60,6 +60,11 @@ class Point:
         return self.row.measured["value"]
 
     @property
+    def reason(self) -> str:
+        """Why it was not measured."""
+        return "no such number in that file" if self.row is None else "" if self.row.status == OK else self.row.reason
+
+    @property
     def is_drift(self) -> bool:
         return self.row is not None and self.row.regression == DRIFTED
 
@@ -150,22 +155,22 @@ def read_history(paths: Sequence[Path], baselines: Path) -> History:
     A file that was named must be a results file; one found in a folder that is none is left out, and said. Raises
     CodiBenchError naming path and mend.
     """
-    files: dict[Path, tuple[Path, bool]] = {}
+    files: dict[Path, Path] = {}
     for path in paths:
         matches = sorted(path.rglob("results.json")) if path.is_dir() else [path]
         if not matches:
             raise CodiBenchError(
                 f"{path}: no results.json in or below this folder; name results files, or run `pytest benchmarks`"
             )
-        for file in matches:
-            files[file.resolve()] = (file, files.get(file.resolve(), (file, False))[1] or not path.is_dir())
+        files |= {file.resolve(): file for file in matches}
+    explicit = {path.resolve() for path in paths if not path.is_dir()}
     notes: list[str] = []
     runs: list[Run] = []
-    for path, is_explicit in files.values():
+    for name, path in files.items():
         try:
             runs.append(_without_arrays(read_run(path)))
         except CodiBenchError as error:
-            if is_explicit:
+            if name in explicit:
                 raise
             notes.append(f"left out: {error}")
     if not runs:

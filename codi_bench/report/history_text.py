@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from codi_bench.records.move import VERDICT
-from codi_bench.records.results import OK, finite
+from codi_bench.records.results import finite
 from codi_bench.report.console import cell, grid, markdown_table, metric_text, printed, terminal_table, text_console
 from codi_bench.report.figures import LETTERS, Figure, write_figures
 from codi_bench.report.history import BLOCKS, DRIFTED, EARLIER, GONE, MOVED, STEADY, History, Point, ToleranceBand, Track
@@ -116,7 +116,7 @@ def band_text(band: ToleranceBand, unit: str) -> str:
 
 def track_sentence(track: Track, found: History) -> str:
     """What happened to a number, as one sentence a kind of event, the latest events of each with their days."""
-    parts, last = [], track.points[-1].row
+    parts = []
 
     def latest(texts: Sequence[tuple[str, int]]) -> str:
         told = [f"{text} ({found.runs[at].label})" for text, at in texts[-RECENT:]]
@@ -130,8 +130,7 @@ def track_sentence(track: Track, found: History) -> str:
         end = "" if track.word == DRIFTED else ", not in the last"
         parts.append(f"{SIGNS[DRIFTED]} DRIFTED in {len(track.drifted)} of {len(track.points)} runs ({days}){end}")
     if track.word in (BLOCKS, GONE):
-        why = "no such number in that file" if last is None else last.reason
-        parts.append(f"{SIGNS[track.word]} {track.word}: {why or 'not measured'}")
+        parts.append(f"{SIGNS[track.word]} {track.word}: {track.points[-1].reason or 'not measured'}")
     if turns := steps(VERDICT, _verdict):
         parts.append(f"{SIGNS[VERDICT]} verdict {latest(turns)}")
     if moves := steps(MOVED, lambda point: _value(point, track)):
@@ -172,19 +171,12 @@ def csv_text(found: History) -> str:
 def _csv_line(track: Track, point: Point, run: Run) -> list[object]:
     row, band, inputs = point.row, point.band, point.inputs or {}
     measured = (row.measured or {}) if row and point.is_measured else {}
-    line: list[object] = [
-        *track.key,
-        track.unit,
-        point.at + 1,
-        run.date.isoformat() if run.date else "",
-        run.file,
-        row.status if row else "",
-    ]
+    date = run.date.isoformat() if run.date else ""
+    line: list[object] = [*track.key, track.unit, point.at + 1, date, run.file, row.status if row else ""]
     line += [*(finite(measured.get(end)) for end in ("value", "low", "high")), row.n if row else None]
     line += [band.recorded if band else None, band.tolerance if band else None]
     line += [row.regression, row.validity, int(row.detail["fragile"])] if row else ["UNCHECKED", None, 0]
-    reason = "no such number in that file" if row is None else "" if row.status == OK else row.reason
-    return [*line, track.breaks.get(point.at, ""), reason, inputs.get("weights"), inputs.get("problems")]
+    return [*line, track.breaks.get(point.at, ""), point.reason, inputs.get("weights"), inputs.get("problems")]
 
 
 def figures(found: History) -> list[Figure]:

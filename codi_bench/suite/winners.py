@@ -12,7 +12,7 @@ from codi_bench.claims import CLAIMS
 from codi_bench.claims.families import WINNER_TESTS
 from codi_bench.errors import CodiBenchError
 from codi_bench.records.baseline import SOUND, pack_bits, unpack_bits
-from codi_bench.records.results import OK, Row
+from codi_bench.records.results import OK, Difference, Row, Winner
 from codi_bench.rules.intervals import Ranked, auc_difference, mover_difference
 from codi_bench.rules.reproduction import winner
 from codi_bench.rules.stats import Estimate, holm, mcnemar_exact, newcombe_paired, stream
@@ -22,14 +22,14 @@ BOOTSTRAP = "bootstrap over the problems of both"
 INTERVALS = "limits from those of both, taken as independent; evenness has no better side"
 
 
-def winners(rows: list[Row]) -> dict[str, dict]:
+def winners(rows: list[Row]) -> dict[str, Winner]:
     """For each compared claim and pair of models: the difference with its interval, and who is better, with the corrected p.
 
     Right or wrong on the same problems: McNemar; scores that an AUC is made of: bootstrap; where neither side is the better one:
     the difference of two intervals, no p and no winner. p is Holm-corrected over the WINNER_TESTS rows of a model pair; one that
     is missing counts as 1, so that a partial run can miss a winner but not invent one. Models asked other problems: no entry.
     """
-    results: dict[str, dict] = {}
+    results: dict[str, Winner] = {}
     claims = {claim.id: claim for claim in CLAIMS.values() if claim.compared}
     sound_rows = {
         (row.claim, row.model): row
@@ -38,14 +38,13 @@ def winners(rows: list[Row]) -> dict[str, dict]:
     }
     for a, b in combinations(sorted({model for _, model in sound_rows}), 2):
         sides = [(sound_rows.get((name, a)), sound_rows.get((name, b))) for name in claims]
-        comparisons = [comparison for one, two in sides if one and two and (comparison := _comparison(one, two))]
-        tests = [comparison for comparison in comparisons if comparison["p"] is not None]
-        missing = [1.0] * (WINNER_TESTS - len(tests))
-        p_values = holm([*(comparison["p"] for comparison in tests), *missing])[: len(tests)]
-        for comparison, p in zip(tests, p_values, strict=True):
+        found = [comparison for one, two in sides if one and two and (comparison := _comparison(one, two))]
+        tests = [(comparison, p) for comparison in found if (p := comparison["p"]) is not None]
+        corrected = holm([*(p for _, p in tests), *[1.0] * (WINNER_TESTS - len(tests))])
+        for (comparison, _), p in zip(tests, corrected, strict=False):
             side = winner(comparison["difference"]["value"], p)
             comparison |= {"p": float(p), "winner": {"a": a, "b": b}[side] if side else None}
-        results |= {f"{comparison['claim']}: {a} / {b}": comparison for comparison in comparisons}
+        results |= {f"{comparison['claim']}: {a} / {b}": comparison for comparison in found}
     return results
 
 
@@ -60,15 +59,7 @@ def packed_scores(scores: Ranked) -> dict:
     }
 
 
-def _ranked_of(row: Row) -> Ranked:
-    """The inverse, of what the row of an AUC holds beside its number."""
-    ranks = cast(Mapping[str, Any], row.detail)["ranked"]
-    rank = np.asarray(ranks["rank"], float)
-    labels = cast(np.ndarray, unpack_bits(ranks["labels"], len(rank)))
-    return Ranked(rank, labels, np.asarray(ranks["fold"]), np.asarray(ranks["group"]), ranks["phi"])
-
-
-def _comparison(one: Row, two: Row) -> dict | None:
+def _comparison(one: Row, two: Row) -> Winner | None:
     """The difference one - two of one metric of two models, p not yet corrected; None where they were asked other problems."""
     if one.detail.get("problems") != two.detail.get("problems"):
         return None
@@ -76,28 +67,34 @@ def _comparison(one: Row, two: Row) -> dict | None:
         difference, p, test = _difference(one, two)
     except CodiBenchError as error:  # too few problems of a class: that must not cost the rest of a report
         difference, p, test = Estimate(_estimate(one).value - _estimate(two).value, None, None), None, f"not tested: {error}"
-    return {
-        "claim": one.claim,
-        "metric": one.metric,
-        "unit": one.unit,
-        "models": [one.model, two.model],
-        "winner": None,
-        "p": p,
-        "difference": {"value": difference.value, "low": difference.low, "high": difference.high},
-        "test": test,
-    }
+    ends: Difference = {"value": difference.value, "low": difference.low, "high": difference.high}
+    models, metric, unit = [one.model, two.model], one.metric, one.unit
+    return Winner(claim=one.claim, metric=metric, unit=unit, models=models, winner=None, p=p, difference=ends, test=test)
 
 
 def _difference(one: Row, two: Row) -> tuple[Estimate, float | None, str]:
     if "ranked" in one.detail:
-        sides = _ranked_of(one), _ranked_of(two)
+        sides = _ranked(one), _ranked(two)
         return *auc_difference(*sides, rng=stream(0, "winner", one.claim, one.model, two.model)), BOOTSTRAP
     if "outcomes" in one.detail:
-        a, b = (cast(np.ndarray, unpack_bits(row.detail["outcomes"], cast(int, row.n))) for row in (one, two))
-        return newcombe_paired(a, b), mcnemar_exact(a, b), MCNEMAR
+        outcomes = _bits(one.detail["outcomes"], one.n), _bits(two.detail["outcomes"], two.n)
+        return newcombe_paired(*outcomes), mcnemar_exact(*outcomes), MCNEMAR
     return mover_difference(_estimate(one), _estimate(two)), None, INTERVALS
+
+
+def _ranked(row: Row) -> Ranked:
+    """What packed_scores packed, of the row of an AUC."""
+    ranks = cast(Mapping[str, Any], row.detail)["ranked"]
+    rank = np.asarray(ranks["rank"], float)
+    return Ranked(rank, _bits(ranks["labels"], len(rank)), np.asarray(ranks["fold"]), np.asarray(ranks["group"]), ranks["phi"])
 
 
 def _estimate(row: Row) -> Estimate:
     assert row.measured is not None and row.measured["value"] is not None
     return Estimate(row.measured["value"], row.measured["low"], row.measured["high"])
+
+
+def _bits(text: str | None, n: int | None) -> np.ndarray:
+    bits = unpack_bits(text, n or 0)
+    assert bits is not None
+    return bits
