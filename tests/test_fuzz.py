@@ -24,7 +24,8 @@ from codi_bench.report.differences import markdown, terminal
 from codi_bench.report.history import read_history
 from codi_bench.report.proposals import terminal as proposed
 from codi_bench.report.render import render
-from codi_bench.report.side_by_side import compare, read_run
+from codi_bench.report.runs import read_run
+from codi_bench.report.side_by_side import compare
 from codi_bench.store.files import package_folder
 from codi_bench.suite import progress
 
@@ -66,7 +67,7 @@ def red(before, now) -> list[str]:
     found = changes(before, now)
     if found.held is None:
         return ["nothing is recorded"]
-    return [*found.inputs, *(f"{move.metric}: {move.why}" for move in found.moves if move.word != "SAME")]
+    return [*found.inputs, *(f"{move.name}: {move.why}" for move in found.moves if move.word != "SAME")]
 
 
 @cases(250)
@@ -122,7 +123,7 @@ def test_no_single_recorded_thing_can_be_changed_unseen(baseline, claim, device,
             *(["verdict"] if at_place(held, where).get("fragile") is True else []),
             *(["cell"] if device != "cpu" else []),
         }
-        assert listed.metric == where[3] and {*where[4:], key} & told
+        assert listed.name == where[3] and {*where[4:], key} & told
 
 
 # --- results files ---------------------------------------------------------------------------------------------------
