@@ -214,7 +214,7 @@ def _panel_text(track: Track, history: History) -> str:
 
 def _draw(figure, tracks: Sequence[Track], history: History) -> None:
     """Small panels, two a row: the line broken where the inputs changed, the band behind it, crosses where it DRIFTED."""
-    rows, labels = -(-len(tracks) // 2), [night.label for night in history.runs]
+    rows, labels = -(-len(tracks) // 2), [run.label for run in history.runs]
     handles: dict[str, object] = {}
     ticks = sorted({0, (len(labels) - 1) // 2, len(labels) - 1}) if len(labels) < 40 else [0, len(labels) - 1]
     all_axes = figure.subplots(rows, 2, squeeze=False).flat
