@@ -43,6 +43,9 @@ def pytest_configure(config):
     for name in GATED:
         config.addinivalue_line("markers", f"{name}: deselected unless -m names it")
     if hasattr(config, "workerinput"):  # under xdist the controller alone writes the report
+        from codi_bench.plugin.xdist import Collector
+
+        config.pluginmanager.register(Collector(), "codi-bench-collector")
         return
     reporter = Reporter(config)
     config.pluginmanager.register(reporter, "codi-bench-reporter")

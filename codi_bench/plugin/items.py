@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 UNJUDGED = ("not-run", "blocked", "unchecked")
 OUTCOME = pytest.StashKey[dict]()
+Claims = dict[str, tuple[str, str, str]]  # test → claim, model, family
 
 
 def pytest_generate_tests(metafunc):
@@ -60,13 +61,9 @@ def pytest_collection_modifyitems(config, items):
     if surplus:
         config.hook.pytest_deselected(items=surplus)
         items[:] = [item for item in items if item not in surplus]
-    if hasattr(config, "workerinput"):
-        from codi_bench.plugin.xdist import tell
-
-        tell(config, claims_among(items))
 
 
-def claims_among(items) -> dict[str, tuple[str, str, str]]:
+def claims_among(items) -> Claims:
     """Claim, model and family by name of the test; a test that has none (a refused run, an empty family) is left out."""
     tests = [item for item in items if item.get_closest_marker("claims") and not _is_empty(item)]
     params = {item.nodeid: item.callspec.params for item in tests}

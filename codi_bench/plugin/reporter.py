@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from codi_bench.plugin.items import claims_among
+from codi_bench.plugin.items import Claims, claims_among
 from codi_bench.plugin.options import crowded, suite_of
 from codi_bench.store.files import write_text
 from codi_bench.suite.progress import LiveLine, Schedule, load_timings, save_timings
@@ -24,7 +24,7 @@ class Reporter:
     def pytest_collection_finish(self, session):
         self.expect(claims_among(session.items))
 
-    def expect(self, claims: dict[str, tuple[str, str, str]], workers: int = 1) -> None:
+    def expect(self, claims: Claims, workers: int = 1) -> None:
         """Before long work: how much there is to do, and about how long it takes. Under xdist the workers alone collect."""
         self.pairs = {test: (claim, model) for test, (claim, model, _) in claims.items()}
         option = self.config.option

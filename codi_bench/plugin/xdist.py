@@ -1,100 +1,84 @@
-"""`pytest -n`: what the plugin does in the controller of xdist. The claims of one family on one model go to one worker.
+"""`pytest -n`: claims of one family on one model share work, and go to one worker, as xdist's `loadgroup` deals out tests.
 
-Workers collect, the controller deals out, and of a test it is told the name only. So each worker leaves the claims among its
-tests in a file that the controller named to it.
+Workers collect, and the controller, which deals out, is told names only. So the names that workers send say the group.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
-from tempfile import gettempdir
-from uuid import uuid4
 
 import pytest
-from xdist.scheduler import LoadScheduling, LoadScopeScheduling
+from xdist.scheduler import LoadGroupScheduling
 
-from codi_bench.store.files import write_text
+from codi_bench.plugin.items import Claims, claims_among
 
-TOLD = "codi_bench_claims"  # in the input of a worker: the file
-Claims = dict[str, tuple[str, str, str]]  # test → claim, model, family
+SIGN = "@codi-bench "  # TEST@codi-bench CLAIM@FAMILY on MODEL; the group of loadgroup is what stands behind the last @
 
 
-def tell(config, claims: Claims) -> None:
-    """In a worker: say which of its tests are claims."""
-    if claims and TOLD in config.workerinput:
-        with suppress(OSError):  # then they are dealt as other tests are: the results are the same, work may be waited for
-            write_text(Path(config.workerinput[TOLD]), json.dumps(claims))
+class Collector:
+    """Hook of a worker.
+
+    `pytest.mark.xdist_group` would do, but xdist 3.8 sets `_nodeid` for it, which tests of pytest 9.2 do not have any more: it
+    groups nothing then, and does not say so.
+    """
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_collection_finish(self, session):
+        """The names say the group only on their way to the controller: reports, junit and `--lf` have them as they are."""
+        items, claims = session.items, claims_among(session.items)
+        session.items = [GroupedItem(item, claims[item.nodeid]) if item.nodeid in claims else item for item in items]
+        try:
+            return (yield)
+        finally:
+            session.items = items
+
+
+class GroupedItem:
+    """A test whose name says which claim it is, and its group."""
+
+    def __init__(self, item: pytest.Item, pair: tuple[str, str, str]):
+        claim, model, family = pair
+        self.item, self.nodeid = item, f"{item.nodeid}{SIGN}{claim}@{family} on {model}"
+
+    def __getattr__(self, name):
+        return getattr(self.item, name)
 
 
 class Dealer:
     """Hooks of the controller. expect: is told of the claims, and of the number of workers, before any is measured."""
 
     def __init__(self, expect: Callable[[Claims, int], None]):
-        self.expect = expect
-        self.claims: Claims = {}
-        self.folder = Path(gettempdir()) / f"codi-bench-{uuid4().hex}"
-
-    def pytest_configure_node(self, node):
-        if node.gateway.spec.popen:  # a worker on another machine could not leave a file here
-            node.workerinput[TOLD] = str(self.folder / f"{node.gateway.id}.json")
+        self.expect, self.started = expect, False
 
     def pytest_xdist_node_collection_finished(self, node, ids):
-        path = Path(node.workerinput.get(TOLD, ""))
-        if not self.claims and path.is_file():
-            claims = json.loads(path.read_text(encoding="utf-8"))
-            self.claims = {test: tuple(claims[test]) for test in ids if test in claims}  # -k and --lf came later
-            self.expect(self.claims, node.workerinput["workercount"])
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_xdist_make_scheduler(self, config, log):
-        """For what `-n` alone stands for; whoever asks for another --dist gets that."""
-        return Dealing(config, log, self) if config.option.dist == "load" else None
-
-    def pytest_unconfigure(self):
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-class Dealing:
-    """xdist's own `load`, until claims turn out to be among the tests: from then on `ByFamily`."""
-
-    def __init__(self, config, log, dealer: Dealer):
-        self.config, self.log, self.dealer = config, log, dealer
-        self.chosen = LoadScheduling(config, log)
-
-    @property  # type: ignore[misc]  # of object it can be set too, here it is for reading alone
-    def __class__(self):
-        return type(self.chosen)  # `-v` names it, to suites without claims too
-
-    def __getattr__(self, name):
-        return getattr(self.chosen, name)
-
-    def add_node_collection(self, node, collection):
-        if self.dealer.claims and isinstance(self.chosen, LoadScheduling):
-            nodes, self.chosen = self.chosen.nodes, ByFamily(self.config, self.log, self.dealer.claims)
+        claims = dict(_claim(name) for name in ids if SIGN in name)
+        if not claims or self.started:
+            return
+        self.started = True
+        self.expect(claims, node.workerinput["workercount"])
+        session = node.config.pluginmanager.getplugin("dsession")
+        if node.config.option.dist == "load":  # what `-n` alone stands for; whoever asks for another --dist gets that
+            nodes, session.sched = session.sched.nodes, ByFamily(node.config, session.log)
             for worker in nodes:
-                self.chosen.add_node(worker)
-        self.chosen.add_node_collection(node, collection)
+                session.sched.add_node(worker)
+
+    def pytest_handlecrashitem(self, crashitem, report):
+        report.nodeid = crashitem.partition(SIGN)[0]
+        report.longrepr = report.longrepr.replace(crashitem, report.nodeid)
 
 
-class ByFamily(LoadScopeScheduling):
-    """Claims of one family on one model share work and are dealt together; every other test is dealt alone."""
+def _claim(name: str) -> tuple[str, tuple[str, str, str]]:
+    """test, (claim, model, family) of a name as workers send it."""
+    test, _, group = name.partition(SIGN)
+    claim, _, group = group.partition("@")
+    family, _, model = group.partition(" on ")
+    return test, (claim, model, family)
 
-    def __init__(self, config, log, claims: Claims):
-        super().__init__(config, log)
-        self.claims = claims
 
-    def _split_scope(self, nodeid: str) -> str:
-        if nodeid not in self.claims:
-            return nodeid
-        _, model, family = self.claims[nodeid]
-        return f"{family} on {model}"
+class ByFamily(LoadGroupScheduling):
+    """xdist's `loadgroup`, but what a worker died of is not run again, as under `load`."""
 
     def remove_node(self, node) -> str | None:
-        """What a worker died of is not run again, as under `load`; xdist's own class would run it until no worker is left."""
         units = self.assigned_work[node]
         current = next(((unit, test) for unit in units.values() for test, done in unit.items() if not done), None)
         if current is None:
