@@ -143,6 +143,7 @@ def test_claims_of_one_family_go_to_one_worker(three):
         workers[CLAIMS[claim].family].add(worker)
     assert {len(each) for each in workers.values()} == {1} and len(set.union(*workers.values())) == 3
     assert f"{len(ASKED)} to measure, a claim on a model each" in three.shown and "; 3 workers share it" in three.shown
+    assert "scheduling tests via ByFamily" in three.shown and "@codi-bench" not in three.shown
 
 
 def test_what_a_worker_dies_of_is_said_and_not_tried_again(alone, cache, tmp_path):
@@ -152,16 +153,11 @@ def test_what_a_worker_dies_of_is_said_and_not_tried_again(alone, cache, tmp_pat
     found = run(tmp_path, cache, *given, "-n", "2", SPY_KILLS="sae-train-accuracy")
     tried = Counter(claim for _, claim in found.what("measured"))
     assert found.code == 1 and tried == Counter(asked), found.shown[-3000:]
-    before, after = rows(alone.results), rows(found.results)
-    for key, row in before.items():
-        if key[0] not in asked:
-            continue
-        if key[:2] == ("sae-train-accuracy", MODEL):
-            assert key not in after or after[key]["status"] == "not-run"
-        else:
-            assert after[key] == row
-    dead = [row for row in found.results["rows"] if (row["claim"], row["model"]) == ("sae-train-accuracy", MODEL)]
+    after, killed = rows(found.results), ("sae-train-accuracy", MODEL)
+    assert all(after[key] == row for key, row in rows(alone.results).items() if key[0] in asked and key[:2] != killed)
+    dead = [row for key, row in after.items() if key[:2] == killed]
     assert dead and all(row["reason"].startswith("crashed while it was measured") for row in dead)
+    assert f"crashed while running 'test_sae.py::test_sae[{MODEL}-sae-train-accuracy]'" in found.shown
 
 
 def test_another_way_to_deal_that_was_asked_for_is_left(cache, pytester, monkeypatch):
@@ -216,7 +212,7 @@ def assert_is_part_of(whole: dict, found: dict, selected: set[str]) -> None:
     ("args", "selected"),
     [
         (["-k", "task-accuracy or sae-precision"], {"task-accuracy", "sae-precision"}),
-        (["--claim", "ablation-critical"], {"ablation-critical"}),  # its sweep is that of the ablation
+        # whose sweep is that of the ablation
         (["--claim", "sae-quality", "--claim", "ablation-critical"], {"sae-quality", "ablation-critical"}),
         (["-k", "sae and not width"], {claim.id for claim in CLAIMS.values() if claim.family == "SAE errors"} - {"sae-width"}),
     ],
@@ -336,7 +332,7 @@ def test_workers_of_a_run_take_the_gpus_in_turn_and_share_them_only_if_they_are_
     [
         (3, 2, {"markexpr": "gpu"}, "3 workers share 2 GPUs; with -n 2 each has its own"),
         (2, 1, {"device": "cuda"}, "2 workers share 1 GPU; with -n 1 each has its own"),
-        (2, 1, {"model": ["mine=folder"]}, "2 workers share 1 GPU; with -n 1 each has its own"),
+        (2, 1, {"models": ["mine=folder"]}, "2 workers share 1 GPU; with -n 1 each has its own"),
         (2, 2, {"markexpr": "gpu"}, ""),
         (2, 1, {"device": "cuda:0"}, ""),  # as the user wishes
         (2, 1, {"device": "cpu", "markexpr": "gpu"}, ""),
@@ -346,4 +342,4 @@ def test_workers_of_a_run_take_the_gpus_in_turn_and_share_them_only_if_they_are_
 )
 def test_too_many_workers_for_the_gpus_are_told_so(gpus, workers, count, options, said):
     gpus(count)
-    assert crowded(SimpleNamespace(**{"model": [], "device": "auto", "markexpr": ""} | options), workers) == said
+    assert crowded(SimpleNamespace(**{"models": [], "device": "auto", "markexpr": ""} | options), workers) == said

@@ -132,6 +132,9 @@ def test_a_number_that_moved_is_red_and_names_the_code_that_changed(suite, basel
     result.assert_outcomes(passed=1, failed=1)
     line = next(line for line in result.outlines if line.startswith("E ") and f"ablation on {MODEL}: " in line)
     assert "sound drop_all" in line and "tolerance 0.5" in line and "the code differs too: codi_bench.measures.ablation" in line
+    moved = recorded(json.loads((baselines / MODEL / "ablation.json").read_text()))["metrics"]["sound drop_all"]["value"]
+    cells = ["ablation", MODEL, "sound", "drop_all", f"{moved:.6g}", f"{moved - 1:.6g}", "0.5"]
+    assert ["E", *cells] in [line.split() for line in result.outlines]
 
 
 def test_restamp_writes_the_code_of_what_was_just_measured_the_same_and_nothing_else(suite, baselines, pytester):

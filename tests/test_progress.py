@@ -25,29 +25,23 @@ def test_durations_are_said_as_people_say_them():
     assert [duration(s) for s in (0.2, 40, 89, 100, 5000, 9000)] == ["1 s", "40 s", "89 s", "2 min", "83 min", "2 h 30 min"]
 
 
-def test_time_left_is_that_of_what_is_to_come():
-    schedule = Schedule(["a", "b", "c"], {"a": 10.0, "b": 20.0, "c": 40.0})
-    assert schedule.left() == 70 and schedule.says() == "3 to go, about 70 s"
-    schedule.taken["a"] = 10.0
-    assert schedule.left() == 60 and schedule.says() == "2 to go, about 60 s"
-    schedule.taken |= {"b": 50.0}  # twice as long as the last time
-    assert schedule.left() == 80
-    schedule.taken["c"] = 80.0
-    assert schedule.left() == 0 and schedule.says() == ""
-
-
-def test_one_odd_claim_does_not_turn_the_estimate_over():
-    schedule = Schedule(["a", "b"], {"a": 1.0, "b": 20.0})
-    schedule.taken["a"] = 60.0  # a second is too little to compare by
-    assert schedule.left() == 20
-    schedule = Schedule(["a", "b"], {"a": 10.0, "b": 20.0})
-    schedule.taken["a"] = 1000.0
-    assert schedule.left() == progress.SLOWEST * 20
-
-
-def test_what_was_never_timed_has_no_estimate():
-    assert Schedule(["a", "b"], {}).says() == "2 to go, 2 of them never timed"
-    assert Schedule(["a", "b"], {"a": 3.0}).says() == "2 to go, about 3 s, 1 of them never timed"
+@pytest.mark.parametrize(
+    ("known", "taken", "left", "says"),
+    [
+        ({"a": 10, "b": 20, "c": 40}, {}, 70, "3 to go, about 70 s"),
+        ({"a": 10, "b": 20, "c": 40}, {"a": 10}, 60, "2 to go, about 60 s"),
+        ({"a": 10, "b": 20, "c": 40}, {"a": 10, "b": 50}, 80, "1 to go, about 80 s"),  # twice as long as the last time
+        ({"a": 10, "b": 20, "c": 40}, {"a": 10, "b": 50, "c": 80}, 0, ""),
+        ({"a": 1, "b": 20, "c": 0}, {"a": 60}, 20, "2 to go, about 20 s"),  # a second is too little to compare by
+        ({"a": 10, "b": 20, "c": 0}, {"a": 1000}, progress.SLOWEST * 20, "2 to go, about 60 s"),  # nor does one odd claim decide
+        ({}, {}, 0, "3 to go, 3 of them never timed"),
+        ({"a": 3}, {}, 3, "3 to go, about 3 s, 2 of them never timed"),
+    ],
+)
+def test_time_left_is_that_of_what_is_to_come(known, taken, left, says):
+    schedule = Schedule(["a", "b", "c"], known)
+    schedule.taken |= taken
+    assert schedule.left() == left and schedule.says() == says
 
 
 def test_durations_of_this_machine_stand_over_the_packaged_ones(packaged):

@@ -154,11 +154,12 @@ def pytest_assertrepr_compare(op, left, right):
     if not (op == "==" and isinstance(left, Numbers) and isinstance(right, Numbers)):
         return None
     judged = left.judged
-    head, body = ["claim", "model", "metric", "stored", "measured"], []
+    head, body = ["claim", "model", "metric", "stored", "measured", "tolerance"], []
     for row in judged.rows:
         stored, now = ((number or {}).get("value") for number in (row.recorded, row.measured))
         if row.regression == "DRIFTED" and stored is not None and now is not None and stored != now:  # weights are said in words
-            body.append([row.claim, row.model, record_key(row.protocol, row.metric), f"{stored:.6g}", f"{now:.6g}"])
+            why = row.reason.partition(f"measured {now:.6g}, ")[2].partition(";")[0].removeprefix("tolerance ")
+            body.append([row.claim, row.model, record_key(row.protocol, row.metric), f"{stored:.6g}", f"{now:.6g}", why])
     numbers = tabulate(body, head, disable_numparse=True).splitlines() if body else []
     return ["what was measured is not what is recorded", *judged.red, *numbers]
 

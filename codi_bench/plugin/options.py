@@ -15,63 +15,41 @@ if TYPE_CHECKING:
     from codi_bench.suite.suite import Suite
 
 GATED = ("gpu", "slow", "perf", "calibration", "stress")
+ARGUMENTS = (  # options that `Suite` takes as they are
+    *("models", "bases", "claims", "problems", "logs", "num_latents", "lora_alpha", "n", "permutations"),
+    *("device", "dtype", "batch_size", "report", "baselines"),
+)
 SUITE = pytest.StashKey["Suite"]()
 REFUSED = pytest.StashKey[CodiBenchError]()
 
 
 def pytest_addoption(parser):
-    group = parser.getgroup("codi-bench", "claims about continuous-thought models")
-    group.addoption(
-        "--model",
-        action="append",
-        default=[],
-        metavar="NAME[=PATH]",
-        help="measure only this registered model, or add (re-point) one in a folder or on the hub",
+    option = parser.getgroup("codi-bench", "claims about continuous-thought models").addoption
+    many = {"action": "append", "default": []}
+    help = "measure only this registered model, or add (re-point) one in a folder or on the hub"
+    option("--model", **many, dest="models", metavar="NAME[=PATH]", help=help)
+    help = "the language model under a published checkpoint given with --model NAME=PATH: a folder or a hub name"
+    option("--base", **many, dest="bases", metavar="NAME=PATH", help=help)
+    option("--num-latents", type=int, help="K of the models given with --model NAME=PATH, if not 6")
+    option("--lora-alpha", type=float, help="LoRA alpha of published checkpoints given so, if not 32")
+    option("--claim", **many, dest="claims", metavar="ID", help="measure only this claim (repeatable)")
+    help = "where a problem set lies: gsm8k=FILE, svamp=FILE, gsm-hard=FILE, multiarith=FILE or generated=FILE"
+    option("--problems", **many, metavar="NAME=PATH", help=help)
+    help = "a released log of decoded thoughts, on which is measured what it tells (codi-gpt2=FILE: of CODI's authors)"
+    option("--log", **many, dest="logs", metavar="NAME=FILE", help=help)
+    option("--n", type=int, help="use at most this many problems; nothing is compared with the records then")
+    help = "label permutations of every null (default: 199); with others nothing is compared with the records"
+    option("--permutations", type=int, help=help)
+    help = (
+        "cpu, cuda (under -n one for each worker), cuda:N or auto (default: cpu for the embedded pair, cuda under -m gpu "
+        "and if it is there)"
     )
-    group.addoption(
-        "--base",
-        action="append",
-        default=[],
-        metavar="NAME=PATH",
-        help="the language model under a published checkpoint given with --model NAME=PATH: a folder or a hub name",
-    )
-    group.addoption("--num-latents", type=int, default=None, help="K of the models given with --model NAME=PATH, if not 6")
-    group.addoption("--lora-alpha", type=float, default=None, help="LoRA alpha of published checkpoints given so, if not 32")
-    group.addoption("--claim", action="append", default=[], metavar="ID", help="measure only this claim (repeatable)")
-    group.addoption(
-        "--problems",
-        action="append",
-        default=[],
-        metavar="NAME=PATH",
-        help="where a problem set lies: gsm8k=FILE, svamp=FILE, gsm-hard=FILE, multiarith=FILE or generated=FILE",
-    )
-    group.addoption(
-        "--log",
-        action="append",
-        default=[],
-        metavar="NAME=FILE",
-        help="a released log of decoded thoughts, on which is measured what it tells (codi-gpt2=FILE: of CODI's authors)",
-    )
-    group.addoption(
-        "--n", type=int, default=None, help="use at most this many problems; nothing is compared with the records then"
-    )
-    group.addoption(
-        "--permutations",
-        type=int,
-        default=None,
-        help="label permutations of every null (default: 199); with others nothing is compared with the records",
-    )
-    group.addoption(
-        "--device",
-        default="auto",
-        help="cpu, cuda (under -n one for each worker), cuda:N or auto (default: cpu for the embedded pair, cuda under -m gpu "
-        "and if it is there)",
-    )
-    group.addoption("--dtype", default="auto", help="float32 (default), bfloat16 or float16")
-    group.addoption("--batch-size", type=int, default=64, help="problems a batch; results do not depend on it")
-    group.addoption("--report", default="report", metavar="DIR", help="where table and results.json go (default: report)")
-    group.addoption("--baselines", default=None, metavar="DIR", help="baseline files (default: those of the package)")
-    group.addoption("--update-baselines", action="store_true", help="propose what was measured as recorded; never passes")
+    option("--device", default="auto", help=help)
+    option("--dtype", default="auto", help="float32 (default), bfloat16 or float16")
+    option("--batch-size", type=int, default=64, help="problems a batch; results do not depend on it")
+    option("--report", type=Path, default=Path("report"), metavar="DIR", help="where table and results.json go (default: report)")
+    option("--baselines", metavar="DIR", help="baseline files (default: those of the package)")
+    option("--update-baselines", action="store_true", help="propose what was measured as recorded; never passes")
     # --strict is pytest's own option; here blocked, unchecked and not-run claims fail under it too
 
 
@@ -82,37 +60,15 @@ def suite_of(config) -> Suite:
     if SUITE not in config.stash:
         from codi_bench.suite.suite import Suite  # torch and transformers take seconds: only runs that measure load them
 
-        option = config.option
-        config.stash[SUITE] = Suite(
-            models=option.model,
-            bases=option.base,
-            claims=option.claim,
-            problems=option.problems,
-            logs=option.log,
-            num_latents=option.num_latents,
-            lora_alpha=option.lora_alpha,
-            gpu=gpu_asked(option.markexpr),
-            worker=_worker(config),
-            n=option.n,
-            permutations=option.permutations,
-            device=option.device,
-            dtype=option.dtype,
-            batch_size=option.batch_size,
-            report=Path(option.report),
-            baselines=option.baselines,
-        )
+        arguments = {name: getattr(config.option, name) for name in ARGUMENTS}
+        worker = re.search(r"\d+$", getattr(config, "workerinput", {}).get("workerid", ""))  # xdist names them gw0, gw1, …
+        config.stash[SUITE] = Suite(**arguments, gpu=gpu_asked(config.option.markexpr), worker=int(worker[0]) if worker else None)
     return config.stash[SUITE]
-
-
-def _worker(config) -> int | None:
-    """The number in the name that xdist gives to a worker (gw0, gw1, …); None where there are none."""
-    match = re.search(r"\d+$", getattr(config, "workerinput", {}).get("workerid", ""))
-    return int(match[0]) if match else None
 
 
 def crowded(option, workers: int) -> str:
     """Says it where several workers are to share a GPU, "" where none are."""
-    has_own = any("=" in model for model in option.model)
+    has_own = any("=" in model for model in option.models)
     if option.device != "cuda" and not (option.device == "auto" and (has_own or gpu_asked(option.markexpr))):
         return ""
     import torch
