@@ -13,7 +13,7 @@ from codi_bench.store.arrays import read_metadata
 from codi_bench.store.cache import entries
 
 FILES = ("ablation", "decoding", "edits", "latents", "probes", "sae", "sharing", "size", "spread", "task_accuracy")
-ANEW = ("think", "answer", "effects", "train_topk_sae")
+ANEW = ("answers", "train_topk_sae")
 
 
 def run(folder, cache, *files):
@@ -52,7 +52,7 @@ def test_what_is_stored_and_what_is_computed_anew_are_the_same_bytes(cold, tmp_p
     """gpt2-mini alone, in another order: it thinks and answers anew; all else is found in the store, by what it is made of."""
     (_, first), cache = cold
     stored = {entry.path: json.loads(read_metadata(entry.path)["key"]) for entry in entries(cache / "store")}
-    assert {"think", "effects", "train_relu_sae", "train_topk_sae", "probe_grid"} <= {key["what"] for key in stored.values()}
+    assert {"answers", "train_relu_sae", "train_topk_sae", "probe_grid"} <= {key["what"] for key in stored.values()}
     own = first["environment"]["inputs"]["gpt2-mini"]["weights"]
     gone = [path for path, key in stored.items() if key["weights"] == own and key["what"] in ANEW]
     written = {path: path.stat().st_mtime_ns for path in stored.keys() - set(gone)}
