@@ -338,7 +338,7 @@ def test_the_number_of_threads_changes_no_bit_and_transformers_that_cannot_be_th
                 at_once -= 1
 
     monkeypatch.setattr(loop, "think", counting)
-    monkeypatch.setattr(loop, "THREADED", threaded)
+    monkeypatch.setattr(answering, "THREADED", threaded)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -178,7 +178,7 @@ def test_own_values_change_nothing_whether_kept_read_from_the_same_question_or_g
     given = [Patch(SELF, EVERY), *(Patch(SELF, (k,), True) for k in EVERY), Patch("twin", (2,)), Patch("twin", (2,), True)]
     given += [Patch("mine", EVERY), Patch("others", EVERY)]
     vectors = {"mine": mine, "others": mine[::-1].copy()}
-    clean, found = answer_patched(tiny.codi, questions, {"twin": questions}, given, vectors, rng=rng(), max_new_tokens=NEW)
+    clean, found = answer_patched(tiny.codi, questions, {"twin": questions}, given, vectors, max_new_tokens=NEW)
     assert all(answers == clean for answers in found[:-1]) and found[-1] != clean
     assert clean == tiny.answer(questions, max_new_tokens=NEW)
 
