@@ -324,7 +324,7 @@ def test_other_texts_are_no_edits(text):
 def test_the_number_of_threads_changes_no_bit_and_transformers_that_cannot_be_threaded_are_not(
     tiny, clean, monkeypatch, threaded
 ):
-    at_once, most, lock, think = 0, 0, threading.Lock(), loop.think
+    at_once, most, lock, think = 0, 0, threading.Lock(), answering.think
 
     def counting(*args, **more):
         nonlocal at_once, most
@@ -337,7 +337,7 @@ def test_the_number_of_threads_changes_no_bit_and_transformers_that_cannot_be_th
             with lock:
                 at_once -= 1
 
-    monkeypatch.setattr(loop, "think", counting)
+    monkeypatch.setattr(answering, "think", counting)
     monkeypatch.setattr(answering, "THREADED", threaded)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
