@@ -56,7 +56,7 @@ def test_what_is_stored_and_what_is_computed_anew_are_the_same_bytes(cold, tmp_p
     own = first["environment"]["inputs"]["gpt2-mini"]["weights"]
     gone = [path for path, key in stored.items() if key["weights"] == own and key["what"] in ANEW]
     written = {path: path.stat().st_mtime_ns for path in stored.keys() - set(gone)}
-    assert len(gone) >= 4 and len(written) > 15
+    assert len(gone) >= 4 and len(written) > 10
     for path in gone:
         path.unlink()
     _, again = run(tmp_path, cache, *(f"benchmarks/test_{name}.py" for name in reversed(FILES)), "--model", "gpt2-mini")
