@@ -86,7 +86,7 @@ def test_the_loop_is_the_plain_one(tiny, clean, latents):
 @settings(max_examples=16)
 @given(st.lists(st.integers(0, len(PROBLEMS) - 1), min_size=1, max_size=16), st.integers(1, 20), st.booleans())
 def test_neither_the_neighbours_of_a_problem_nor_the_batch_size_matter(tiny, clean, chosen, size, padded):
-    """To the bit where a batch has one length, up to rounding where it is padded."""
+    """Up to rounding: the last of an odd number of rows of one length is multiplied another way on some CPUs."""
     questions = [QUESTIONS[i] for i in chosen]
     with pytest.MonkeyPatch.context() as patch:
         if padded:
@@ -98,7 +98,7 @@ def test_neither_the_neighbours_of_a_problem_nor_the_batch_size_matter(tiny, cle
     assert found.answers.texts == tuple(clean.answers.texts[i] for i in chosen)
     for name in ("hidden_states", "latents", "first_logits"):
         wanted = getattr(clean, name)[chosen]
-        np.testing.assert_allclose(getattr(found, name), wanted, atol=1e-5 if padded else 0, rtol=0, err_msg=name)
+        np.testing.assert_allclose(getattr(found, name), wanted, atol=1e-5, rtol=0, err_msg=name)
 
 
 def test_answers_end_at_eos_and_finished_problems_leave_the_batch(tiny, padded, monkeypatch):

@@ -215,7 +215,7 @@ def derived(rng, *, churn, metrics, **_) -> dict:
                 value += rng.normal(size=often).sum() * (one.spread if one else 0.0)
             asked = measured(metric, bits=right.get(key), value=value, verdict=verdict)
             if drifted(metric, asked, same=False, family=metrics):
-                changed = asked.word != metric.held.verdict
+                changed = engine.word_of(asked) != metric.held.verdict
                 kind = "verdicts" if changed else "floats" if metric.bits is None else "outcomes"
                 found[kind].append(f"{model} {metric.claim} {metric.key}")
     return {"word": "alarm" if any(found.values()) else "quiet", **found}
