@@ -25,14 +25,15 @@ CLEAN, SELF, ALL = "clean", "all=self", "all=mean"
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """right bool and log_probability float64 [conditions, n] of the clean run and of every named condition.
+    """right bool and log_probability float64 [n] of the clean run and of every named condition, in turn.
 
-    A name that comes again is another draw of the same condition. reference: where means and donors come from, in words.
+    The clean run has all problems, a condition those, or the first of them. A name that comes again is another draw of the same
+    condition. reference: where means and donors come from, in words.
     """
 
     names: tuple[str, ...]
-    right: np.ndarray
-    log_probability: np.ndarray
+    right: Sequence[np.ndarray]
+    log_probability: Sequence[np.ndarray]
     reference: str = ""
 
     def rows(self, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +41,13 @@ class Sweep:
         draws = [i for i, condition in enumerate(self.names) if condition == name]
         if not draws:
             raise MeasureError(f"condition '{name}' was not run")
-        return self.right[draws], self.log_probability[draws]
+        return np.stack([self.right[i] for i in draws]), np.stack([self.log_probability[i] for i in draws])
+
+    def beside(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Outcomes and log-probabilities [n] of the clean run on the problems of a condition."""
+        n = len(self.right[self.names.index(name)])
+        (right,), (log_probability,) = self.rows(CLEAN)
+        return right[:n], log_probability[:n]
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Effect:
 
 def check_controls(sweep: Sweep) -> None:
     """Raises MeasureError where replacing every latent by itself changes an answer: then no drop means anything."""
-    (clean, _), (identity, _) = sweep.rows(CLEAN), sweep.rows(SELF)
+    identity, (clean, _) = sweep.rows(SELF)[0][0], sweep.beside(SELF)
     changes = int((clean != identity).sum())
     if changes:
         raise MeasureError(f"a control fails: replacing every latent by itself changes {changes} of {clean.size} answers")
@@ -62,19 +69,17 @@ def check_controls(sweep: Sweep) -> None:
 
 def effect(sweep: Sweep, name: str, *, seed: int = 0) -> Effect:
     """Drop and change of one condition against the clean run; several draws are averaged problem by problem."""
-    (clean, clean_log), (right, log) = sweep.rows(CLEAN), sweep.rows(name)
-    if len(right) == 1:
-        drop = newcombe_paired(clean[0], right[0])
-    else:
-        drop = bootstrap_mean(clean[0] - right.mean(0), rng=stream(seed, name))
-    change = bootstrap_mean(log.mean(0) - clean_log[0], rng=stream(seed, name, "log-probability"))
-    return Effect(drop, change, mcnemar_exact(clean[0], right[0], "greater"))
+    (right, log), (clean, clean_log) = sweep.rows(name), sweep.beside(name)
+    several = len(right) > 1
+    drop = bootstrap_mean(clean - right.mean(0), rng=stream(seed, name)) if several else newcombe_paired(clean, right[0])
+    change = bootstrap_mean(log.mean(0) - clean_log, rng=stream(seed, name, "log-probability"))
+    return Effect(drop, change, mcnemar_exact(clean, right[0], "greater"))
 
 
 def latents(sweep: Sweep, num_latents: int, kind: str = MAIN) -> PositionEffects:
     """Drops, contrasts and the critical positions of one replacement."""
     right = np.stack([sweep.rows(f"{place}={kind}")[0][0] for place in range(num_latents)])
-    return position_effects(sweep.rows(CLEAN)[0][0], right, margin=CONTRAST_FLOOR, floor=DROP_FLOOR)
+    return position_effects(sweep.beside(f"0={kind}")[0], right, margin=CONTRAST_FLOOR, floor=DROP_FLOOR)
 
 
 def drop_word(drop: Estimate, p: float, *, n: int, delta: float = DROP_FLOOR) -> Verdict:

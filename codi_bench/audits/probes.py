@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from codi_bench.measures.grid import CS, ProbeGrid, probe_grid
+from codi_bench.measures.grid import Probe, ProbeGrid, probe_grid
 from codi_bench.measures.surface import ConditionalNull, added_auc, conditional_null, standardised
 from codi_bench.rules.intervals import Heterogeneity, Ranked, accuracy_phi, auc_phi, cv_accuracy, cv_auc, fold_auc, heterogeneity
 from codi_bench.rules.stats import Estimate, bootstrap_mean, stream
@@ -22,6 +22,7 @@ from codi_bench.store.memo import uncached
 AUC_FLOOR = 0.10
 # Accuracy at which normal classes of equal variance and size have an AUC 0.10 over chance: Phi(d'/2), d' = sqrt(2) Phi^-1(0.60).
 ACCURACY_FLOOR = float(norm.cdf(norm.ppf(0.5 + AUC_FLOOR) / np.sqrt(2))) - 0.5
+BOT_PERMUTATIONS = 199  # one test, which no budget corrects
 LABELS, SURFACE, BOT = "labels permuted", "surface", "surface and bot"
 
 
@@ -69,7 +70,8 @@ def audit_probes(
     bot: ArrayLike | None = None,
     permutations: int,
     seed: int = 0,
-    Cs: Sequence[float] = CS,
+    probe: Probe = "ridge",
+    Cs: Sequence[float] | None = None,
     folds: int = 5,
     device: str = "cpu",
     workers: int | None = None,
@@ -82,7 +84,7 @@ def audit_probes(
     Raises MeasureError as `probe_grid` does.
     """
     labels = np.asarray(labels, bool)
-    settings = {"groups": groups, "Cs": Cs, "folds": folds, "permutations": permutations, "seed": seed}
+    settings = {"groups": groups, "probe": probe, "Cs": Cs, "folds": folds, "permutations": permutations, "seed": seed}
     settings |= {"device": device, "workers": workers}
     grid = run(ProbeGrid, probe_grid, activations, labels, in_sample=False, **settings)
     n = len(labels) if groups is None else len(np.unique(groups))
@@ -103,7 +105,8 @@ def audit_probes(
         if bot is not None:
             thought_cells = np.setdiff1d(np.arange(correct.shape[1]), bot)
             wider_surface = np.column_stack([surface, standardised(grid.held_out_score[:, bot], grid.fold)])
-            beyond_null = nulls(activations[:, thought_cells], labels, wider_surface, score=grid.held_out_score[:, thought_cells])
+            score, draws = grid.held_out_score[:, thought_cells], min(permutations, BOT_PERMUTATIONS)
+            beyond_null = nulls(activations[:, thought_cells], labels, wider_surface, score=score, permutations=draws)
         added, surface_auc = added_auc(best_score, labels, surface, grid.fold, phi=phi_auc)
     return ProbeAudit(
         grid=grid,

@@ -25,8 +25,15 @@ from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, str
 from codi_bench.rules.validity import Verdict, check_permuted, permutation_p, sound_verdict
 from codi_bench.store.memo import uncached
 
-CS = (0.0001, 0.001, 0.01)  # features of all vectors of a problem together are many thousands: C x width from 1 to 100 and more
+CS = (
+    1e-6,
+    1e-5,
+    1e-4,
+    1e-3,
+    1e-2,
+)  # features of all vectors of a problem together are many thousands, and penalties grow with them
 AUC_FLOOR, GAIN_FLOOR, RATE_FLOOR = 0.05, 0.03, 0.05
+TEST_SHARE = 0.5  # problems cost less than what is learned from them: what is held out decides
 LABELS, SURFACE = "labels permuted", "surface"
 
 
@@ -83,12 +90,12 @@ def audit_errors(
 ) -> SaeAudit:
     """states float32 [n, vectors, d], right bool [n], groups [n], surface [n, columns]; the trainers take vectors [m, d].
 
-    One grouped split of 80 to 20, and of each held-out group its first problem. run: how the classifiers' long computations are
+    One grouped split into halves, and of each held-out group its first problem. run: how the classifiers' long computations are
     called, as by `bench.cached`.
     Raises MeasureError where a side would miss a class.
     """
     groups = np.asarray(groups)
-    train, test = grouped_split(groups, right, seed=seed)
+    train, test = grouped_split(groups, right, test_share=TEST_SHARE, seed=seed)
     side = np.zeros(len(right), int)
     side[test] = 1  # all of the held-out groups: labels may not cross over
     test = test[np.unique(groups[test], return_index=True)[1]]  # one problem a group: tests and intervals count groups

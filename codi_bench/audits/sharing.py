@@ -28,7 +28,6 @@ from codi_bench.rules.validity import Verdict, check_permuted, permutation_p, so
 from codi_bench.store.memo import uncached
 
 SHARED_FLOOR, ALIGNED_FLOOR, AUC_FLOOR = 0.05, 0.05, 0.05
-CS = (0.001, 0.01, 0.1)  # standardised features, fewer than problems
 LABELS, SURFACE = "labels permuted", "surface"
 OTHERS, UNTRAINED = "other problems", "untrained"
 BLOCKS = 20
@@ -253,7 +252,7 @@ def across(
     side[test] = 1
     test = test[np.unique(groups[test], return_index=True)[1]]
     split = Split(train, test, inner_folds(theirs, train, groups, folds=5, seed=seed))
-    score = run(Scored, scores, [features], theirs[:, None], [split], Cs=CS).score[test, 0, 0].astype(np.float64)
+    score = run(Scored, scores, [features], theirs[:, None], [split]).score[test, 0, 0].astype(np.float64)
     truth, one_fold = own[test], np.zeros(len(test), int)
     label_draws = permuted_labels(truth, one_fold, permutations=permutations, seed=seed)
     null, null_variance = fold_auc(np.broadcast_to(score, label_draws.shape), label_draws, one_fold)

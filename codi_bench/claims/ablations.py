@@ -10,12 +10,15 @@ from codi_bench.audits import ablation as ablating
 from codi_bench.audits.ablation import CLEAN, SELF, Sweep
 from codi_bench.claims import runs
 from codi_bench.claims.claim import SEED, Bench, Outcomes, once
+from codi_bench.claims.families import FAMILIES
 from codi_bench.errors import MeasureError
 from codi_bench.models.conditions import Edited, Fed
 from codi_bench.models.edits import BOT, Edit, direct
+from codi_bench.problems import Problem
 from codi_bench.rules.stats import stream
 
-NUM_ABLATED = 300
+NUM_ABLATED = 300  # problems, under every kind of replacement
+NUM_CONTROLS, NUM_BESIDE = 400, 200  # of the first ones: what checks or explains the main replacements need not decide
 KINDS = ("zero", "mean", "noise")
 PARITIES = "even", "odd"  # of latent positions
 ZERO, NORMAL = "zero", "normal"  # what may be fed in the place of a thought
@@ -24,35 +27,60 @@ CHANGED = 0.02  # of the answers, where thoughts that half precision rounds othe
 
 @once
 def sweep(bench: Bench) -> Sweep:
-    """Every place replaced in every way, with the controls, checked."""
-    names, edits = sweep_conditions(bench.model.num_latents)
-    outcomes = edited(bench, edits, log_probability=True)
-    assert outcomes.log_probability is not None  # it was asked for
-    ablations = Sweep(names, outcomes.right(), outcomes.log_probability, outcomes.reference)
+    """Every place replaced, by the main kind on as many problems as decide, beside it on the first ones; checked."""
+    problems, count = bench.problems.sample(FAMILIES["ablation"].n, edited=True), bench.model.num_latents
+    parts = [(len(problems), main_conditions(count)), (NUM_CONTROLS, controls(count)), (NUM_BESIDE, other_kinds(count))]
+    return swept(bench, [(problems[:n], conditions) for n, conditions in parts])
+
+
+@once
+def every_kind(bench: Bench) -> Sweep:
+    """Every place replaced in every way on the same problems, checked."""
+    count = bench.model.num_latents
+    conditions = main_conditions(count) + controls(count) + other_kinds(count)
+    return swept(bench, [(bench.problems.first(NUM_ABLATED), conditions)])
+
+
+def swept(bench: Bench, parts: Sequence[tuple[Sequence[Problem], Sequence[tuple[str, list[Edit]]]]]) -> Sweep:
+    """Named conditions on the problems of each part, checked."""
+    runs = [edited(bench, [edits for _, edits in conditions], problems) for problems, conditions in parts]
+    ablations = Sweep(
+        tuple(name for _, conditions in parts for name, _ in conditions),
+        [right for run in runs for right in run.right()],
+        [row for run in runs if run.log_probability is not None for row in run.log_probability],
+        runs[0].reference,
+    )
     ablating.check_controls(ablations)
     return ablations
 
 
-def edited(bench: Bench, edits: Sequence[Sequence[Edit]], *, log_probability: bool = False) -> Outcomes:
-    """The first problems under sets of edits, none of them for the clean run."""
-    problems = bench.problems.first(NUM_ABLATED)
+def edited(bench: Bench, edits: Sequence[Sequence[Edit]], problems: Sequence[Problem] | None = None) -> Outcomes:
+    """Problems (by default the first ones) under sets of edits, none of them for the clean run."""
     asked = [Edited(tuple(each)) for each in edits]
-    return bench.answers(problems, asked, log_probability=log_probability, seed=SEED + bench.seed)
+    return bench.answers(problems or bench.problems.first(NUM_ABLATED), asked, log_probability=True, seed=SEED + bench.seed)
 
 
-def sweep_conditions(num_latents: int) -> tuple[tuple[str, ...], list[list[Edit]]]:
-    """Names and edits of the sweep: clean, controls, each place by each kind, and direct effects by the main kind.
-
-    Bot is the same in every problem, so its mean and another problem's bot are itself: zero and noise remain.
-    """
+def main_conditions(num_latents: int) -> list[tuple[str, list[Edit]]]:
+    """The clean run, all latents and each replaced by the main kind, and bot by zeros: it is its own mean."""
     main = ablating.MAIN
-    named: list[tuple[str, list[Edit]]] = [(CLEAN, []), (SELF, [Edit("all", "self")]), (ablating.ALL, [Edit("all", main)])]
-    named += [(f"{BOT}={kind}", [Edit(BOT, kind)]) for kind in ("zero", "noise")]
-    for place in range(num_latents):
-        for kind in ablating.KINDS:
-            named += [(f"{place}={kind}", [Edit(place, kind)])] * (ablating.DONORS if kind == "resample" else 1)
-        named.append((f"{place}={main} direct", direct(Edit(place, main), num_latents)))
-    return tuple(name for name, _ in named), [edits for _, edits in named]
+    named: list[tuple[str, list[Edit]]] = [(CLEAN, []), (ablating.ALL, [Edit("all", main)]), (f"{BOT}=zero", [Edit(BOT, "zero")])]
+    return named + [(f"{place}={main}", [Edit(place, main)]) for place in range(num_latents)]
+
+
+def controls(num_latents: int) -> list[tuple[str, list[Edit]]]:
+    """All latents replaced by themselves, and direct effects of the main kind."""
+    main = ablating.MAIN
+    direct_effects = [(f"{place}={main} direct", direct(Edit(place, main), num_latents)) for place in range(num_latents)]
+    return [(SELF, [Edit("all", "self")]), *direct_effects]
+
+
+def other_kinds(num_latents: int) -> list[tuple[str, list[Edit]]]:
+    """Each place replaced by every other kind; another problem's latent by several draws, another problem's bot is itself."""
+    kinds = [
+        kind for kind in ablating.KINDS if kind != ablating.MAIN for _ in range(ablating.DONORS if kind == "resample" else 1)
+    ]
+    named = [(f"{BOT}=noise", [Edit(BOT, "noise")])]
+    return named + [(f"{place}={kind}", [Edit(place, kind)]) for place in range(num_latents) for kind in kinds]
 
 
 @once
@@ -65,7 +93,7 @@ def replaced(bench: Bench) -> dict[str, np.ndarray]:
         name: zeros for name, start in zip(PARITIES, (0, 1)) if (zeros := [Edit(k, "zero") for k in range(start, count, 2)])
     }
     edits["last_two"] = [Edit(k, "noise") for k in range(max(0, count - 2), count)]
-    right = dict(zip(edits, edited(bench, list(edits.values()), log_probability=True).right(), strict=True))
+    right = dict(zip(edits, edited(bench, list(edits.values())).right(), strict=True))
     if (right[SELF] != right[CLEAN]).any():
         raise MeasureError("a control fails: replacing every latent by itself changes an answer")
     return right
@@ -73,7 +101,7 @@ def replaced(bench: Bench) -> dict[str, np.ndarray]:
 
 def by_place(bench: Bench) -> dict[str, np.ndarray]:
     """One latent replaced, by kind and position, and the clean run."""
-    ablations, count = sweep(bench), bench.model.num_latents
+    ablations, count = every_kind(bench), bench.model.num_latents
     outcomes = {f"{kind}_{k}": ablations.rows(f"{k}={kind}")[0][0] for kind in KINDS for k in range(count)}
     return {CLEAN: ablations.rows(CLEAN)[0][0], **outcomes}
 

@@ -30,7 +30,7 @@ from codi_bench.thoughts.record import Answers
 T = TypeVar("T")
 P = ParamSpec("P")
 SEED = 0
-DEFAULT_PERMUTATIONS = 199  # of every null: carries Holm over five tests (docs/verdicts.md, section 1)
+DEFAULT_PERMUTATIONS = 1000  # of every null: carries Holm over 25 tests (docs/verdicts.md, section 1)
 VALUE, EXISTS, LOCATION, NONE, EVEN, ORDER, FACT = KINDS = ("value", "exists", "location", "none", "even", "order", "fact")
 
 
@@ -80,6 +80,9 @@ class ProblemSource(Protocol):
 
     def first(self, n: int, variants: int = 1) -> list[Problem]:
         """The first n test problems (`variants` tellings each); raises ProblemError if a given file has fewer."""
+
+    def sample(self, n: int, *, edited: bool = False) -> list[Problem]:
+        """n generated test problems, or a named set whole; edited: but for what means and donors come from."""
 
     def pairs(self, n: int, *, step: int) -> list[Pair]:
         """n generated minimal pairs about `step` (1 is the first); raises ProblemError where there are too few."""

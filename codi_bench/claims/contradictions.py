@@ -15,7 +15,7 @@ import numpy as np
 from codi_bench.audits.ablation import CLEAN, DROP_FLOOR, KINDS, Sweep
 from codi_bench.audits.decoding import FEWEST
 from codi_bench.claims import codi_paper, hits, lab_journal, lab_notebook, released_log, runs, scratchpad
-from codi_bench.claims.ablations import NUM_ABLATED, rearranged, replaced, sweep
+from codi_bench.claims.ablations import NUM_ABLATED, every_kind, rearranged, replaced
 from codi_bench.claims.blocks import PAIRED, gains, rates
 from codi_bench.claims.claim import SEED, Bench, Measured, Protocols, Published, claim, measured, without_word
 from codi_bench.claims.open_questions.reading import NUM_READ
@@ -99,7 +99,7 @@ def without_thoughts(bench: Bench, published: Published) -> Protocols:
 )
 def most_important(bench: Bench, published: Published) -> Protocols:
     """What is put in its place decides which latent matters most."""
-    ablations, pairs = sweep(bench), list(combinations(KINDS, 2))
+    ablations, pairs = every_kind(bench), list(combinations(KINDS, 2))
     n = len(ablations.right[0])
     yield [measured(kind, float(worst(ablations, kind, slice(None))), n, "count") for kind in KINDS]
     yield [compared(bench, ablations, *pair, num_pairs=len(pairs)) for pair in pairs]

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from codi_bench.audits.ablation import CLEAN, SELF
 from codi_bench.claims import runs
-from codi_bench.claims.ablations import NUM_ABLATED, edited, sweep_conditions
+from codi_bench.claims.ablations import NUM_ABLATED, edited
 from codi_bench.claims.blocks import rates
 from codi_bench.claims.claim import NOTHING_MORE, Bench, Protocols, Published, claim
 from codi_bench.claims.open_questions.reading import NUM_READ
 from codi_bench.errors import MeasureError
+from codi_bench.models.edits import Edit
 
 SOURCE = "Dynamics within latent CoT, arXiv 2602.08783 (second-hand)"
 LATENTS: dict[str, Any] = {"family": "latents", "kind": "value", "slow": True}
@@ -43,11 +43,10 @@ def solved_rate(bench: Bench, published: Published) -> Protocols:
 )
 def flips(bench: Bench, published: Published) -> Protocols:
     """Zero for one latent changes so many predictions."""
-    names, edits = sweep_conditions(bench.model.num_latents)
-    numbers = dict(zip(reversed(names), reversed(edited(bench, edits, log_probability=True).numbers), strict=True))
-    clean = numbers[CLEAN]
-    changed = {name: ~((own == clean) | (np.isnan(own) & np.isnan(clean))) for name, own in numbers.items()}
-    if changed[SELF].any():
+    places = range(bench.model.num_latents)
+    clean, same, *zeroed = edited(bench, [[], [Edit("all", "self")], *([Edit(k, "zero")] for k in places)]).numbers
+    changed = [~((own == clean) | (np.isnan(own) & np.isnan(clean))) for own in (same, *zeroed)]
+    if changed[0].any():
         raise MeasureError("a control fails: replacing every latent by itself changes an answer")
-    yield rates({f"flip_{k + 1}": changed[f"{k}=zero"] for k in range(bench.model.num_latents)})
+    yield rates({f"flip_{k + 1}": flipped for k, flipped in enumerate(changed[1:])})
     yield NOTHING_MORE

@@ -9,7 +9,7 @@ from scipy.stats import pearsonr
 
 from codi_bench.audits.ablation import CLEAN, DROP_FLOOR, Effect, effect
 from codi_bench.claims import hits, operations
-from codi_bench.claims.ablations import NUM_ABLATED, PARITIES, chosen, replaced, sweep
+from codi_bench.claims.ablations import NUM_ABLATED, PARITIES, chosen, every_kind, replaced
 from codi_bench.claims.blocks import NO_DROP, PAIRED, corrected, drops, of_right, rate, rates
 from codi_bench.claims.claim import (
     NOTHING_MORE,
@@ -93,7 +93,7 @@ def number_positions(bench: Bench, published: Published) -> Protocols:
 )
 def resampled(bench: Bench, published: Published) -> Protocols:
     """Another problem's latent costs so much, and not where a zero does."""
-    effects, n = by_kind(bench, "resample"), len(sweep(bench).right[0])
+    effects, n = by_kind(bench, "resample"), len(every_kind(bench).right[0])
     values, zeros = ([each.drop.value for each in kind] for kind in (effects, by_kind(bench, "zero")))
     rows = [points(f"drop_{k}", each.drop, n) for k, each in enumerate(effects)]
     if len(set(values)) > 1 and len(set(zeros)) > 1:
@@ -110,7 +110,7 @@ def resampled(bench: Bench, published: Published) -> Protocols:
 
 def by_kind(bench: Bench, kind: str) -> list[Effect]:
     """What one kind of replacement does at each latent position."""
-    return [effect(sweep(bench), f"{k}={kind}", seed=SEED + bench.seed) for k in range(bench.model.num_latents)]
+    return [effect(every_kind(bench), f"{k}={kind}", seed=SEED + bench.seed) for k in range(bench.model.num_latents)]
 
 
 @once

@@ -10,6 +10,7 @@ import numpy as np
 from codi_bench.audits import patching
 from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patch, PatchOutcomes
 from codi_bench.claims.claim import Bench, once
+from codi_bench.claims.families import FAMILIES
 from codi_bench.errors import MeasureError
 from codi_bench.measures.surface import surface_design
 from codi_bench.models.conditions import CLEAN, Fed, Patched, Shortened
@@ -19,7 +20,7 @@ from codi_bench.problems.features import PRIORITY, surface_table
 from codi_bench.thoughts.decoded import Decoded
 from codi_bench.thoughts.record import Answers
 
-NUM_PROBLEMS = 1000
+NUM_PROBLEMS = FAMILIES["task accuracy"].n
 NUM_WORDS = 5  # that are decoded at each place, as in the released log
 
 
@@ -48,9 +49,12 @@ class Captured:
 
 
 @once
-def captured(bench: Bench, n: int = NUM_PROBLEMS, num_latents: int | None = None, variants: int = 1) -> Captured:
-    """The first n problems (`variants` tellings each), thought about with num_latents thoughts (default: all) and answered."""
-    problems = bench.problems.first(n, variants)
+def captured(bench: Bench, n: int | None = None, num_latents: int | None = None, variants: int = 1) -> Captured:
+    """Problems thought about with num_latents thoughts (default: all) and answered.
+
+    n: the first so many, in `variants` tellings each, as a source took them; by default as many as decide.
+    """
+    problems = bench.problems.sample(NUM_PROBLEMS) if n is None else bench.problems.first(n, variants)
     outcomes = bench.answers(problems, [CLEAN], num_latents=num_latents, hidden_states=True)
     assert outcomes.hidden_states is not None  # they were asked for
     return Captured(problems, outcomes.hidden_states, outcomes.answers[0], outcomes.right()[0])

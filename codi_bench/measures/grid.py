@@ -1,8 +1,9 @@
 """Linear probes over a grid of cells under a sound protocol: nested cross-validation, and a null through the whole pipeline.
 
 Outer folds hold out whole groups; scaling is fitted to the rest; C is chosen by inner folds inside the rest; the null repeats all
-of that on permuted labels. What it computes is what scikit-learn's StandardScaler + LogisticRegressionCV would, fold by fold;
-`logistic` makes it affordable. Permutations stay within outer folds and move whole groups (docs/verdicts.md, section 6).
+of that on permuted labels. What it computes is what scikit-learn's StandardScaler and RidgeClassifier (alpha = 1 / C) would, fold
+by fold, or its LogisticRegressionCV; the kernels `ridge` and `logistic` make it affordable. Permutations stay within outer folds
+and move whole groups (docs/verdicts.md, section 6).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,16 +19,19 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures import logistic, ridge
+from codi_bench.measures.design import Design
 from codi_bench.measures.folds import Split, in_sample_split, nested_splits, permuted_labels
-from codi_bench.measures.logistic import Design, Weights, decide, fit
 from codi_bench.measures.pipeline import check_penalties, checked_cells, choices, in_threads, precision, two_classes
 from codi_bench.rules.intervals import fold_auc
 from codi_bench.rules.stats import holm
 from codi_bench.rules.validity import max_p, permutation_p
 
-CS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
-AT_ONCE = 100_000  # numbers an elementwise operation works on
-TOGETHER = 200  # columns of labels that a thread of the CPU takes: a single cell with several nulls should use more than one core
+Probe = Literal["ridge", "logistic"]
+KERNELS = {"ridge": ridge, "logistic": logistic}
+TOGETHER = (
+    200  # columns of labels that a thread takes where nothing is shared: a single cell with several nulls should use both cores
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +89,8 @@ def probe_grid(
     labels: ArrayLike,
     *,
     groups: ArrayLike | None = None,
-    Cs: Sequence[float] = CS,
+    probe: Probe = "ridge",
+    Cs: Sequence[float] | None = None,
     folds: int = 5,
     permutations: int = 1000,
     seed: int = 0,
@@ -94,9 +100,10 @@ def probe_grid(
     device: str = "cpu",
     workers: int | None = None,
 ) -> ProbeGrid:
-    """L2 logistic probes of every cell, held out and in sample, with their null.
+    """L2-penalised linear probes of every cell, held out and in sample, with their null.
 
-    activations [n, positions, d]; labels [n] of two classes; groups [n]: variants of one problem, never divided. null_labels
+    activations [n, positions, d]; labels [n] of two classes; groups [n]: variants of one problem, never divided. probe: "ridge"
+    on +1 and -1, or "logistic"; Cs: penalties tried (ridge: 1 / alpha), rising, the kernel's own by default. null_labels
     [permutations, n]: label draws to be used instead of permutations (a conditional null). in_sample: False leaves those two
     out (None); in_sample_null: also refit the in-sample probes to every permutation (a fifth more work). workers: threads on the
     CPU, one a core by default; they change no result.
@@ -110,7 +117,7 @@ def probe_grid(
     else:
         null = binary(null_labels, classes, len(y))
     cells = [x[:, cell] for cell in range(x.shape[1])]
-    run = partial(scores, cells, Cs=Cs, device=device, workers=workers)
+    run = partial(scores, cells, probe=probe, Cs=Cs, device=device, workers=workers)
 
     outer_scores = run(y[:, None], splits)
     in_sample_scores = run(y[:, None], [in_sample_folds]) if in_sample else None
@@ -156,11 +163,10 @@ def in_sample_null(
     groups: ArrayLike | None = None,
     permutations: int,
     seed: int,
-    Cs: Sequence[float] = CS,
     folds: int = 5,
     workers: int | None = None,
 ) -> np.ndarray:
-    """In-sample accuracies [permutations, positions] of the study's probes refitted to permuted labels.
+    """In-sample accuracies [permutations, positions] of the study's logistic probes refitted to permuted labels.
 
     Labels move within the study's cross-validation folds, so that the folds are as stratified as the study's were.
     """
@@ -170,7 +176,8 @@ def in_sample_null(
     for k, (_, test) in enumerate(split.inner):
         fold[test] = k
     null = permuted_labels(y, fold, groups, permutations=permutations, seed=seed)
-    null_scores = scores([x[:, cell] for cell in range(x.shape[1])], null.T, [split], Cs=Cs, loose=True, workers=workers)
+    cells = [x[:, cell] for cell in range(x.shape[1])]
+    null_scores = scores(cells, null.T, [split], probe="logistic", loose=True, workers=workers)
     return _accuracy(null_scores, null.T)
 
 
@@ -204,7 +211,8 @@ def scores(
     labels: np.ndarray,
     splits: Sequence[Split],
     *,
-    Cs: Sequence[float] = CS,
+    probe: Probe = "ridge",
+    Cs: Sequence[float] | None = None,
     loose: bool = False,
     scale: bool = True,
     device: str = "cpu",
@@ -212,16 +220,21 @@ def scores(
 ) -> Scored:
     """The pipeline for every cell ([n, d], widths may differ) and every column of labels bool [n, columns].
 
-    loose: float32 and a tolerance that moves fewer than a prediction in a thousand, for nulls. scale: to mean 0 and std 1 of
-    the training rows. A split without inner folds takes the only C.
+    loose: float32, and of logistic probes a tolerance that moves fewer than a prediction in a thousand, for nulls. scale: to mean
+    0 and std 1 of the training rows. A split without inner folds takes the only C.
+    Raises MeasureError for another probe, or Cs that are not positive and rising.
     """
+    if probe not in KERNELS:
+        raise MeasureError(f"probe '{probe}' is not known: {', '.join(KERNELS)}")
+    Cs = tuple(KERNELS[probe].CS if Cs is None else Cs)
     check_penalties(Cs)
     signs = torch.as_tensor(np.where(labels, 1.0, -1.0), device=device)
-    task = partial(_cell, splits=splits, Cs=tuple(Cs), loose=loose, scale=scale)
+    task = partial(_cell, splits=splits, probe=probe, Cs=Cs, loose=loose, scale=scale)
     if device != "cpu":
         results = [task(cell, signs) for cell in cells]
     else:
-        parts = signs.split(TOGETHER, dim=1)
+        # what ridge computes without the labels is most of its work, and is done once
+        parts = signs.split(TOGETHER, dim=1) if probe == "logistic" else (signs,)
         pieces = iter(in_threads(task, [(cell, part) for cell in cells for part in parts], workers))
         results = [tuple(np.concatenate(piece, axis=1) for piece in zip(*(next(pieces) for _ in parts))) for _ in cells]
     return Scored(*(np.stack(arrays, axis=-1) for arrays in zip(*results, strict=True)))
@@ -229,40 +242,30 @@ def scores(
 
 @torch.inference_mode()
 def _cell(
-    x: np.ndarray | Tensor, signs: Tensor, *, splits: Sequence[Split], Cs: tuple[float, ...], loose: bool, scale: bool
+    x: np.ndarray | Tensor,
+    signs: Tensor,
+    *,
+    splits: Sequence[Split],
+    probe: Probe,
+    Cs: tuple[float, ...],
+    loose: bool,
+    scale: bool,
 ) -> tuple[np.ndarray, ...]:
-    dtype, tolerance = precision(loose)
+    kernel, dtype = KERNELS[probe], precision(loose)
     x = torch.as_tensor(np.asarray(x, np.float64), device=signs.device)
     grid, labels = torch.tensor(Cs, dtype=dtype, device=signs.device), signs.to(dtype)
 
-    def right(fold_design: Design, fit_rows: Tensor, score_rows: Tensor) -> Tensor:
-        decisions = _path(fold_design, labels[fit_rows], grid, tolerance)
-        return ((decisions > 0) == (labels[score_rows] > 0)).double().mean(1)
+    def right(of: Design, fit_rows: Tensor, score_rows: Tensor) -> Tensor:
+        hits = (kernel.path(of, labels[fit_rows], grid) > 0) == (labels[score_rows] > 0)
+        return hits.sum(1) / hits.new_full((), hits.shape[1], dtype=torch.float64)
 
     score, chosen, inner = np.full(signs.shape, np.nan, np.float32), [], []
     for split, of, best, accuracy in choices(x, splits, right, columns=(len(Cs), labels.shape[1]), dtype=dtype, scale=scale):
         chosen.append(np.array(Cs)[best.cpu().numpy()])
         inner.append(accuracy.cpu().numpy())
-        weights = fit(of, labels[torch.as_tensor(split.train, device=x.device)], grid[best], tolerance=tolerance)
-        score[split.test] = decide(of, weights).float().cpu().numpy()
+        train = torch.as_tensor(split.train, device=x.device)
+        score[split.test] = kernel.decide(of, labels[train], grid[best]).float().cpu().numpy()
     return score, np.stack(chosen), np.stack(inner)
-
-
-def _path(fold_design: Design, signs: Tensor, grid: Tensor, tolerance: float) -> Tensor:
-    """Decision values [Cs, m, columns] of the test rows at every C.
-
-    From the smallest C on, each starting from the one before; small problems at once, where calling the operations costs more.
-    """
-    weights: Weights | None
-    n, columns = signs.shape
-    if n * columns * len(grid) <= AT_ONCE:
-        weights = fit(fold_design, signs.repeat_interleave(len(grid), 1), grid.repeat(columns), tolerance=tolerance)
-        return decide(fold_design, weights).view(-1, columns, len(grid)).permute(2, 0, 1)
-    decisions, weights = [], None
-    for C in grid:
-        weights = fit(fold_design, signs, C.expand(columns), start=weights, tolerance=tolerance)
-        decisions.append(decide(fold_design, weights))
-    return torch.stack(decisions)
 
 
 def _auc(score: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,7 @@
-"""L2-penalised logistic regression for many label columns at once: the kernel under `probe_grid`.
+"""L2-penalised logistic regression for many label columns at once: the kernel of `probe_grid` with probe="logistic".
 
-Minimises C x sum of log-losses + |w|^2 / 2 with a free intercept, as scikit-learn's LogisticRegression does. Everything that does
-not depend on labels is done once a training set: its rows are centred (which only moves the intercept) and rotated into their
-own span, of at most n - 1 dimensions, where the penalty stays as it is and the Hessian at equal weights is diagonal. All label
-columns then share two matrix products an iteration.
+Minimises C x sum of log-losses + |w|^2 / 2 with a free intercept, as scikit-learn's LogisticRegression does, in the span of the
+training set (`Design`), where the Hessian at equal weights is diagonal. All label columns share two matrix products an iteration.
 
 Solver: nonlinear conjugate gradients (Polak-Ribiere with restarts), preconditioned by the Hessian with the residual weights
 p(1-p) replaced by their mean over the problems of a column. Its line search takes no matrix product, and its columns leave
@@ -18,28 +16,15 @@ import torch
 from torch import Tensor
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures.design import Design
 
+CS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # those of the first study
 TIGHT, LOOSE = 1e-5, 3e-4  # relative error of the weights: observed fits (float64), permuted fits (float32)
 MAX_ITERATIONS = 2000
-NEGLIGIBLE = 1e-10  # directions with less than this share of the largest variance are rounding
 NOTHING = 1e-4  # a column of weights that lowers the mean loss by less than this need not be known relative to itself
 FLAT = 0.2  # share of its derivative that a step along a direction may leave in loose fits; in tight ones that would cost digits
+AT_ONCE = 100_000  # numbers an elementwise operation works on
 COMPACT = 0.8  # converged columns leave when fewer than this share are still going
-
-
-@dataclass(frozen=True, eq=False)
-class Design:
-    """A training set in its own span: train [n, r], test [m, r], variance [r] = diagonal of train' train.
-
-    Weights in the original space are x' train (slope / variance), where x [n, d] are the centred training rows.
-    """
-
-    train: Tensor
-    test: Tensor
-    variance: Tensor
-
-    def to(self, dtype: torch.dtype) -> Design:
-        return Design(*(part.to(dtype) for part in (self.train, self.test, self.variance)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,32 +35,39 @@ class Weights:
     intercept: Tensor
 
 
-def design(x: Tensor, gram: Tensor | None, train: Tensor, test: Tensor) -> Design:
-    """Rows `train` of x [n, d] (float64) in their span, and rows `test` in it; gram [n, n]: x x', needed where d > n alone."""
-    if gram is None:
-        mean = x[train].mean(0)
-        rows = x[train] - mean
-        values, vectors = _spectrum(rows.T @ rows)
-        return Design(rows @ vectors, (x[test] - mean) @ vectors, values)
-    gram_train, gram_test = gram[train][:, train], gram[test][:, train]
-    mean = gram_train.mean(0)
-    values, vectors = _spectrum(gram_train - mean - (mean - mean.mean()).unsqueeze(1))
-    gram_test = gram_test - gram_test.mean(1, keepdim=True) - (mean - mean.mean())
-    return Design(vectors * values.sqrt(), gram_test @ (vectors / values.sqrt()), values)
+def decide(of: Design, signs: Tensor, C: Tensor) -> Tensor:
+    """Decision values [m, columns] of the test rows; signs [n, columns] of +1 and -1, C [columns], in the dtype of the design."""
+    return _decisions(of, fit(of, signs, C))
 
 
-def _spectrum(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    values, vectors = torch.linalg.eigh(matrix)
-    span = values > NEGLIGIBLE * values[-1].clamp(min=torch.finfo(values.dtype).tiny)
-    return values[span], vectors[:, span]
+def path(of: Design, signs: Tensor, grid: Tensor) -> Tensor:
+    """The same at every C of a grid, [Cs, m, columns].
+
+    From the smallest C on, each starting from the one before; small problems at once, where calling the operations costs more.
+    """
+    weights: Weights | None
+    n, columns = signs.shape
+    if n * columns * len(grid) <= AT_ONCE:
+        weights = fit(of, signs.repeat_interleave(len(grid), 1), grid.repeat(columns))
+        return _decisions(of, weights).view(-1, columns, len(grid)).permute(2, 0, 1)
+    decisions, weights = [], None
+    for C in grid:
+        weights = fit(of, signs, C.expand(columns), start=weights)
+        decisions.append(_decisions(of, weights))
+    return torch.stack(decisions)
 
 
-def fit(of: Design, signs: Tensor, C: Tensor, *, start: Weights | None = None, tolerance: float = TIGHT) -> Weights:
-    """Weights for every column of labels; signs [n, columns] of +1 and -1 and C [columns], in the dtype of the design.
+def _decisions(of: Design, weights: Weights) -> Tensor:
+    return of.test @ weights.slope + weights.intercept
+
+
+def fit(of: Design, signs: Tensor, C: Tensor, *, start: Weights | None = None) -> Weights:
+    """Weights for every column of labels, in float64 to TIGHT, in float32 to LOOSE; signs and C as in `decide`.
 
     start: where to begin, such as the weights of a smaller C. Columns with one class only get slope 0 and an intercept of that
     sign. Raises MeasureError if a column does not converge.
     """
+    tolerance = TIGHT if of.train.dtype == torch.float64 else LOOSE
     z, z_t, variance = of.train, of.train.T.contiguous(), of.variance.unsqueeze(1)
     n, columns = signs.shape
     if start is None:
@@ -156,8 +148,3 @@ def _line_search(
     length = torch.minimum(torch.maximum(second, 0.1 * first), 4 * first)
     new_deficit = torch.addcmul(deficit, shift, length)
     return length, new_deficit, new_deficit.sigmoid()
-
-
-def decide(of: Design, weights: Weights) -> Tensor:
-    """Decision values [m, columns] of the test rows."""
-    return of.test @ weights.slope + weights.intercept

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures.design import Design, Gram, design
 from codi_bench.measures.folds import Split
-from codi_bench.measures.logistic import LOOSE, TIGHT, Design, design
 
 Result = TypeVar("Result")
 
@@ -56,9 +56,9 @@ def in_threads(task: Callable[..., Result], arguments: Iterable[tuple], workers:
     return results
 
 
-def precision(loose: bool) -> tuple[torch.dtype, float]:
-    """Data type and tolerance of fits: loose ones move fewer than a prediction in a thousand, for what is drawn at random."""
-    return (torch.float32, LOOSE) if loose else (torch.float64, TIGHT)
+def precision(loose: bool) -> torch.dtype:
+    """Data type of fits: single for what is drawn at random, where it moves fewer than a prediction in a thousand."""
+    return torch.float32 if loose else torch.float64
 
 
 def choices(
@@ -78,7 +78,7 @@ def choices(
     for split in splits:
         train, test = (torch.as_tensor(rows, device=x.device) for rows in (split.train, split.test))
         features = standardised(x, train) if scale else x - x[train].mean(0)
-        gram = features @ features.T if x.shape[1] > len(train) else None
+        gram = Gram.of(features, train) if x.shape[1] > len(train) else None
         votes = torch.zeros(columns, dtype=torch.float64, device=x.device)
         for pair in split.inner:
             fit_rows, score_rows = (torch.as_tensor(rows, device=x.device) for rows in pair)

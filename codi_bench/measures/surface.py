@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from typing import TypeVar
 
@@ -24,7 +25,8 @@ from scipy.stats import norm, rankdata
 from threadpoolctl import threadpool_limits
 
 from codi_bench.errors import MeasureError
-from codi_bench.measures.grid import CS, checked, nested_splits, scores
+from codi_bench.measures.folds import nested_splits
+from codi_bench.measures.grid import Probe, checked, scores
 from codi_bench.rules.intervals import fold_auc
 from codi_bench.rules.stats import Estimate, Interval, stream
 from codi_bench.rules.validity import permutation_p
@@ -68,7 +70,8 @@ def conditional_null(
     groups: ArrayLike | None = None,
     score: ArrayLike | None = None,
     fold: ArrayLike | None = None,
-    Cs: Sequence[float] = CS,
+    probe: Probe = "ridge",
+    Cs: Sequence[float] | None = None,
     folds: int = 5,
     permutations: int = 1000,
     seed: int = 0,
@@ -78,8 +81,8 @@ def conditional_null(
     """Do the probes of a grid follow the labels further than the surface explains?
 
     activations [n, cells, d]; labels [n] of two classes; design [n, p]: from `surface_design`, with any columns that the caller
-    puts beside (the score at bot). groups, Cs, folds, seed, device, workers: as in `probe_grid`. score [n, cells] and fold [n]:
-    held_out_score and fold of the ProbeGrid of the same arguments, so that the observed probes are not fitted again.
+    puts beside (the score at bot). groups, probe, Cs, folds, seed, device, workers: as in `probe_grid`. score [n, cells] and
+    fold [n]: held_out_score and fold of the ProbeGrid of the same arguments, so that the observed probes are not fitted again.
     The folds are those of the true labels in every draw; C is chosen anew in each.
     Raises MeasureError as probe_grid, propensity and conditional_draws do, and for a fold that another split made.
     """
@@ -91,10 +94,10 @@ def conditional_null(
         raise MeasureError(f"score needs the shape {list(x.shape[:2])}, not {list(np.shape(score))}")
     p = propensity(design, y)
     null_labels = conditional_draws(p, groups=groups, draws=permutations, seed=seed, smallest=folds)
-    cells = [x[:, cell] for cell in range(x.shape[1])]
+    cells, fit = [x[:, cell] for cell in range(x.shape[1])], partial(scores, probe=probe, Cs=Cs, device=device, workers=workers)
     if score is None:
-        score = scores(cells, y[:, None], splits, Cs=Cs, device=device, workers=workers).score[:, 0]
-    null_score = scores(cells, null_labels.T, splits, Cs=Cs, loose=True, device=device, workers=workers).score  # [n, B, cells]
+        score = fit(cells, y[:, None], splits).score[:, 0]
+    null_score = fit(cells, null_labels.T, splits, loose=True).score  # [n, B, cells]
 
     statistic = conditional_statistic(y, p, np.asarray(score).T, own_fold)
     # Cell by cell: in float64 all cells at once would be gigabytes.

@@ -1,4 +1,6 @@
-"""Which intermediate value does a thought encode? Softmax probes with many classes, under the protocol of `probe_grid`.
+"""Which intermediate value does a thought encode? Ridge probes with many classes, under the protocol of `probe_grid`.
+
+A class is predicted as scikit-learn's RidgeClassifier does: one against the rest for each, and the largest decision value wins.
 
 Outer folds hold out whole groups; scaling is fitted to the rest; C is chosen by inner folds inside the rest; the null repeats all
 of that on permuted values, which stay within outer folds and move by whole groups (docs/verdicts.md, section 6).
@@ -23,17 +25,15 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures import ridge
+from codi_bench.measures.design import Design
 from codi_bench.measures.folds import Split, nested_splits, permuted_labels
-from codi_bench.measures.logistic import Design
-from codi_bench.measures.multinomial import decide, fit
 from codi_bench.measures.pipeline import check_penalties, checked_cells, choices, in_threads, precision
 from codi_bench.rules.intervals import accuracy_phi, cv_accuracy
 from codi_bench.rules.stats import Interval
 from codi_bench.rules.validity import max_p, permutation_p
 
-CS = (0.001, 0.01, 0.1)
 MIN_PROBLEMS = 40
-AT_ONCE = 500_000  # numbers an elementwise operation works on
 CONTROL_DRAWS = 5  # assignments of random values that a control accuracy is the mean of: one alone is as noisy as a null draw
 
 
@@ -44,9 +44,8 @@ class ValueProbes:
     kept bool [problems given]; n, groups: how many problems and groups were kept; classes [k]: the values, rising; majority: the
     share of the most frequent one. prediction [n, positions] in the dtype of the values; fold [n]: outer fold; fold_C [folds,
     positions]. accuracy: held out, one estimate a position, Wilson for groups / phi. null [permutations, positions]; phi, chance:
-    what the null says of the variance and the mean of an accuracy. p_value [positions]: (1 + #{null >= observed}) / (B + 1), so
-    0.05 at best with 19 permutations; p_value_max [positions]: against the best position of each permutation; p_value_any: the
-    smallest of those.
+    what the null says of the variance and the mean of an accuracy. p_value [positions]: (1 + #{null >= observed}) / (B + 1);
+    p_value_max [positions]: against the best position of each permutation; p_value_any: the smallest of those.
     control [draws, positions]: held-out accuracies of the control task; selectivity [positions]: accuracy less their mean. Both
     None without control.
     """
@@ -75,16 +74,16 @@ def value_probes(
     values: ArrayLike,
     *,
     groups: ArrayLike | None = None,
-    Cs: Sequence[float] = CS,
+    Cs: Sequence[float] = ridge.CS,
     folds: int = 5,
     min_count: int | None = None,
-    permutations: int = 19,
+    permutations: int = 199,
     seed: int,
     workers: int | None = None,
     control: bool = True,
     control_key: ArrayLike | None = None,
 ) -> ValueProbes:
-    """Held-out softmax probes of a value at every position, with their null and control task.
+    """Held-out ridge probes of a value at every position, with their null and control task.
 
     activations [problems, positions, d]; values [problems], numbers; groups [problems]: variants of one problem, never divided.
     Problems are kept whose value occurs in at least min_count groups (default 2 x folds; without groups every problem is one).
@@ -207,7 +206,7 @@ def _predictions(
 
     Returns held-out predictions [n, columns, cells] and the chosen C [splits, columns, cells].
 
-    loose: float32 and a tolerance that moves no more than a prediction in a thousand, for what is drawn at random.
+    loose: float32, for what is drawn at random.
     """
     task = partial(_cell, labels=torch.as_tensor(labels), classes=classes, splits=splits, Cs=Cs, loose=loose)
     prediction, best_C = zip(*in_threads(task, [(cell,) for cell in cells], workers), strict=True)
@@ -218,21 +217,21 @@ def _predictions(
 def _cell(
     x: np.ndarray | Tensor, *, labels: Tensor, classes: int, splits: Sequence[Split], Cs: tuple[float, ...], loose: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    dtype, tolerance = precision(loose)
+    dtype = precision(loose)
     x, grid = torch.as_tensor(np.asarray(x, np.float64)), torch.tensor(Cs, dtype=dtype)
-    columns, C = labels.repeat_interleave(len(Cs), 1), grid.repeat(labels.shape[1])
 
-    def solve(of: Design, y: Tensor, C: Tensor) -> Tensor:
-        # Whole vectors of 16 columns: torch's softmax is slow over fewer.
-        chunks = torch.arange(y.shape[1]).split(max(16, AT_ONCE // (len(y) * classes) // 16 * 16))
-        fits = (fit(of, y[:, chunk], classes, C[chunk], tolerance=tolerance) for chunk in chunks)
-        return torch.cat([decide(of, weights).argmax(1) for weights in fits], dim=1)
+    def signs(rows: Tensor) -> Tensor:
+        """[rows, classes x columns], by class."""
+        picked = labels[rows]
+        return torch.cat([torch.where(picked == name, 1.0, -1.0).to(dtype) for name in range(classes)], dim=1)
 
     def right(of: Design, fit_rows: Tensor, score_rows: Tensor) -> Tensor:
-        return (solve(of, columns[fit_rows], C) == columns[score_rows]).double().mean(0).view(-1, len(Cs)).T
+        decisions = ridge.path(of, signs(fit_rows), grid).unflatten(2, (classes, -1))  # [Cs, m, classes, columns]
+        return (decisions.argmax(2) == labels[score_rows]).double().mean(1)
 
     prediction, chosen = torch.empty_like(labels), []
     for split, of, best, _ in choices(x, splits, right, columns=(len(Cs), labels.shape[1]), dtype=dtype):
         chosen.append(np.array(Cs)[best.numpy()])
-        prediction[torch.as_tensor(split.test)] = solve(of, labels[torch.as_tensor(split.train)], grid[best])
+        decisions = ridge.decide(of, signs(torch.as_tensor(split.train)), grid[best].repeat(classes))
+        prediction[torch.as_tensor(split.test)] = decisions.unflatten(1, (classes, -1)).argmax(1)
     return prediction.numpy(), np.stack(chosen)

@@ -38,7 +38,7 @@ def pytest_addoption(parser):
     help = "a released log of decoded thoughts, on which is measured what it tells (codi-gpt2=FILE: of CODI's authors)"
     option("--log", **many, dest="logs", metavar="NAME=FILE", help=help)
     option("--n", type=int, help="use at most this many problems; nothing is compared with the records then")
-    help = "label permutations of every null (default: 199); with others nothing is compared with the records"
+    help = "label permutations of every null (default: 1000); with others nothing is compared with the records"
     option("--permutations", type=int, help=help)
     help = (
         "cpu, cuda (under -n one for each worker), cuda:N or auto (default: cpu for the embedded pair, cuda under -m gpu "

@@ -31,7 +31,6 @@ from codi_bench.suite.environment import environment
 from codi_bench.suite.problem_source import ProblemSource
 from codi_bench.thoughts.decoded import Decoded
 
-NUM_REFERENCES = 200
 PUBLISHED_BATCH = 128  # problems, of the published evaluation
 LOADERS = (load_folder, load_published, load_adapter)
 ANSWERING = (Codi, answer_patched, answering)  # and the kinds of runs in it
@@ -82,7 +81,7 @@ class ModelBench:
         latents = self.model.num_latents if num_latents is None else num_latents
         references, source = list[Problem](), ""
         if any(map(needs_reference, edits_of(conditions))):
-            references, source = self.problems.references(problems, NUM_REFERENCES)
+            references, source = self.problems.references(problems)
         inner = self.model.codi
         shape = (len(problems), 1 + latents, inner.num_layers + 1, inner.width) if hidden_states else None
         unmasked = any(isinstance(condition, Edited) and condition.padding == UNMASKED for condition in conditions)

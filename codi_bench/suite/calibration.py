@@ -253,9 +253,10 @@ def ablations_turned(plan: CalibrationPlan, model: str, *, share: float, draws: 
         return moves
     original, (clean, zeroed) = _words_rest_on(sweep(bench), bench.model.num_latents), without_token(bench)
     for _ in range(draws):
-        right, study = (rows ^ (rng.random(rows.shape) < share) for rows in (original.right, np.stack([clean, *zeroed])))
-        right[original.names.index(SELF)] = right[original.names.index(CLEAN)]
-        memo = done({sweep: replace(original, right=right), without_token: (study[0], study[1:])})
+        right, study = ([row ^ (rng.random(row.shape) < share) for row in rows] for rows in (original.right, (clean, *zeroed)))
+        identity, own = (original.names.index(name) for name in (SELF, CLEAN))
+        right[identity] = right[own][: len(right[identity])]
+        memo = done({sweep: replace(original, right=right), without_token: (study[0], np.stack(study[1:]))})
         for claim in claims:
             values = _values(plan, model, claim, replace(bench, memo=memo))
             for key, move in plan.moves(values, "turned", f"{share:.2%} of the outcomes turned").items():
@@ -267,7 +268,8 @@ def _words_rest_on(full: Sweep, num_latents: int) -> Sweep:
     """The conditions of a sweep that numbers and verdicts come from, without those that are printed beside them."""
     names = {CLEAN, SELF, ALL, f"{BOT}=zero", *(f"{place}={MAIN}" for place in range(num_latents))}
     indices = [i for i, name in enumerate(full.names) if name in names]
-    return Sweep(tuple(full.names[i] for i in indices), full.right[indices], full.log_probability[indices], full.reference)
+    right, log_probability = ([rows[i] for i in indices] for rows in (full.right, full.log_probability))
+    return Sweep(tuple(full.names[i] for i in indices), right, log_probability, full.reference)
 
 
 def share_turned(plan: CalibrationPlan, moves: dict[Key, list[NoiseMove]]) -> tuple[int, int, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
@@ -14,7 +15,7 @@ from codi_bench.problems.out_of_distribution import distracted, renumbered
 from codi_bench.problems.pairs import Pair, pairs, random_donors
 
 GENERATED_SEED, REFERENCE_SEED = 0, 1
-FEWEST_REFERENCES = 50
+NUM_REFERENCES, FEWEST_REFERENCES = 200, 50
 NUM_DONORS = NUM_ODD = 400
 
 
@@ -59,6 +60,13 @@ class ProblemSource:
             )
         return list(self.given[:n])
 
+    def sample(self, n: int, *, edited: bool = False) -> list[Problem]:
+        """n generated test problems, or all given ones; edited: without the last where means and donors come from those."""
+        if not self.given:
+            return self.first(n)
+        scored = len(self.given) - (NUM_REFERENCES if edited and not self._train else 0)
+        return list(self.given[: min(max(scored, 0), self.n or scored)])
+
     def pairs(self, n: int, *, step: int) -> list[Pair]:
         """n generated minimal pairs about `step` (1 is the first); raises ProblemError where there are too few."""
         return _pairs(min(n, self.n or n), step, self.seed, self.limits)
@@ -85,7 +93,14 @@ class ProblemSource:
         sets = {name: sorted(self.others.get(name) or load_problems(name), key=lambda p: p.question) for name in ELSEWHERE}
         return {name: problems[: self.n or len(problems)] for name, problems in sets.items()}
 
-    def references(self, scored: Sequence[Problem], most: int) -> tuple[list[Problem], str]:
+    @cached_property
+    def _train(self) -> list[Problem]:
+        """GSM8K's train split beside its test split, where it is to be had."""
+        with suppress(MissingProblemsError):
+            return load_problems("gsm8k", split="train") if self.on_gsm8k else []
+        return []
+
+    def references(self, scored: Sequence[Problem], most: int = NUM_REFERENCES) -> tuple[list[Problem], str]:
         """Up to `most` problems for means and donors, none of a scored group; and whence, in words.
 
         Training problems for the generated set, and for GSM8K where its train split is to be had; else the first of the given
@@ -95,12 +110,9 @@ class ProblemSource:
             problems = generate(most, seed=REFERENCE_SEED, split="train")
             return problems, f"{len(problems)} generated training problems"
         groups = {p.group for p in scored}
-        if self.on_gsm8k:
-            try:
-                train = [p for p in load_problems("gsm8k", split="train") if p.group not in groups][:most]
-                return train, f"{len(train)} problems of GSM8K's train split"
-            except MissingProblemsError:
-                pass
+        if self._train:
+            train = [p for p in self._train if p.group not in groups][:most]
+            return train, f"{len(train)} problems of GSM8K's train split"
         rest = [p for p in self.given[len(scored) :] if p.group not in groups]
         if len(rest) < FEWEST_REFERENCES:
             raise ProblemError(

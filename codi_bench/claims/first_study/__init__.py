@@ -22,6 +22,9 @@ SAME = "the same count"
 FACT = without_word("a fact has no null")
 
 
+NUM_PROBLEMS = 1000  # that its own protocols took
+
+
 def places(bench: Bench) -> tuple[int | str, ...]:
     """The study's tokens in our words: bot, then the latent positions that it fed (one fewer than K)."""
     return (BOT, *range(bench.model.num_latents - 1))
@@ -30,6 +33,11 @@ def places(bench: Bench) -> tuple[int | str, ...]:
 def captured(bench: Bench, n: int, variants: int = 1) -> Captured:
     """Problems thought about with one latent fewer than K, as the study did."""
     return runs.captured(bench, n, bench.model.num_latents - 1, variants)
+
+
+def logistic_permutations(bench: Bench) -> int:
+    """Label draws of the nulls of logistic probes, whose fits are dear: 199 place p = 0.01 and the null's mean well enough."""
+    return min(bench.permutations, 199)
 
 
 def by_sentence(bench: Bench, metric: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ from codi_bench.claims.claim import (
     points,
     without_word,
 )
+from codi_bench.claims.families import FAMILIES
 from codi_bench.claims.first_study import GPT2, NO_BOUND, NO_INTERVAL, SOURCE, by_sentence, places
 from codi_bench.measures import criticality, drops
 from codi_bench.models.conditions import CLEAN, Edited
@@ -34,8 +35,9 @@ PROTOCOL = (
     "(token t zeroes latents t-1 and t; token 0: bot and latent 0; token 5: latent 4)"
 )
 SOUND = (
-    "300 problems; one place replaced (by its mean over training problems; bot by zeros) and all that follows recomputed; exact "
-    "McNemar, Holm over the latents; zero, noise of equal norm, another problem's latent (5 donors) and direct effects beside it"
+    f"{FAMILIES['ablation'].n} problems; one place replaced (by its mean over training problems; bot by zeros) and all "
+    "that follows recomputed; exact McNemar, Holm over the latents; beside it direct effects, and on the first problems zero, noise of equal norm and another "
+    "problem's latent (5 donors)"
 )
 
 

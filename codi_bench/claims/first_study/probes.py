@@ -13,7 +13,6 @@ from codi_bench.audits.probes import ProbeAudit
 from codi_bench.claims import runs
 from codi_bench.claims.blocks import effect_over
 from codi_bench.claims.claim import (
-    DEFAULT_PERMUTATIONS,
     SEED,
     Bench,
     Measured,
@@ -26,24 +25,35 @@ from codi_bench.claims.claim import (
     points,
     without_word,
 )
-from codi_bench.claims.first_study import GPT2, NO_BOUND, NO_INTERVAL, SOURCE, by_sentence, captured, places, script
-from codi_bench.claims.runs import NUM_PROBLEMS
+from codi_bench.claims.families import FAMILIES
+from codi_bench.claims.first_study import (
+    GPT2,
+    NO_BOUND,
+    NO_INTERVAL,
+    NUM_PROBLEMS,
+    SOURCE,
+    by_sentence,
+    captured,
+    logistic_permutations,
+    places,
+    script,
+)
 from codi_bench.measures import InSampleProbes, balanced_sample, grid_summary, in_sample_probes, spread
 from codi_bench.measures.grid import in_sample_null
 from codi_bench.rules.stats import Estimate, bootstrap_mean, stream
 from codi_bench.rules.validity import HETEROGENEOUS, SpreadWord, Validity, Verdict, passes, permutation_p, sound_verdict
 
-PER_CLASS, NUM_PROBED = 50, 400
+PER_CLASS, NUM_PROBED = 50, FAMILIES["probes"].n
 CHANCE = 0.5  # of a balanced sample
 SEEDS = {"folds": 42, "sample": 42}
-CS = (0.001, 0.01, 0.1)  # standardised features: at 0.1 the loss outweighs the penalty already, and fits take much longer
 PROTOCOL = (
     "50 right and 50 wrong problems; three layers x six tokens (bot, latents 0-4); per cell StandardScaler on all 100, "
     "LogisticRegressionCV over six C, then the accuracy on the same 100: no problem is held out"
 )
 SOUND = (
-    "all latents fed, the same cells, first 400 problems; nested five folds that divide no group (scaling and C inside); labels "
-    "permuted within folds through the whole pipeline; labels drawn from the surface alone; max-statistic over cells; AUC tested"
+    f"all latents fed, the same cells, first {NUM_PROBED} problems; ridge on +1 and -1; nested five folds that divide no group "
+    "(scaling and penalty inside); labels permuted within folds through the whole pipeline; labels drawn from the surface "
+    "alone; max-statistic over cells; AUC tested"
 )
 SOUND_SPREAD = (
     "tau over the held-out cells beyond sampling error (Q with cross-validation's inflation of the variance), against 0"
@@ -73,7 +83,9 @@ def in_sample(bench: Bench) -> Probed:
     cells, right = capture.cells(sample, len(places(bench)), layers), capture.right[sample]
     seed, groups = SEEDS["folds"] + bench.seed, [capture.problems[i].group for i in sample]
     fit = bench.cached(InSampleProbes, in_sample_probes, cells, right, seed=seed)
-    null = bench.cached(np.ndarray, in_sample_null, cells, right, groups=groups, permutations=bench.permutations, seed=seed)
+    null = bench.cached(
+        np.ndarray, in_sample_null, cells, right, groups=groups, permutations=logistic_permutations(bench), seed=seed
+    )
     shape = (len(layers), -1)
     return Probed(fit.accuracy.reshape(shape), fit.correct, null.reshape(len(null), *shape))
 
@@ -82,16 +94,15 @@ def in_sample(bench: Bench) -> Probed:
 def held_out(bench: Bench) -> ProbeAudit:
     """The audit of the study's cells: layers x (bot, latents 0..4), in the order of its grid."""
     capture, layers, tokens = runs.captured(bench), bench.model.layers, len(places(bench))
-    n = min(NUM_PROBED, len(capture.right))
+    n = len(bench.problems.sample(NUM_PROBED))
     return probing.audit_probes(
         capture.cells(slice(n), tokens, layers),
         capture.right[:n],
         surface=capture.surface(n),
         groups=[p.group for p in capture.problems[:n]],
-        bot=np.arange(len(layers)) * tokens if bench.permutations > DEFAULT_PERMUTATIONS else None,
+        bot=np.arange(len(layers)) * tokens,
         permutations=bench.permutations,
         seed=SEED + bench.seed,
-        Cs=CS,
         device=bench.model.device,
         run=bench.cached,
     )
@@ -150,8 +161,7 @@ def probe_accuracy(bench: Bench, published: Published) -> Protocols:
 
 def difficulty(audit: ProbeAudit) -> str:
     """A correctness probe may read how hard a problem is: of the thoughts only what bot does not tell already."""
-    if audit.beyond_bot is None:
-        return "whether the thoughts add to what bot tells is tested with --permutations above the default"
+    assert audit.beyond_bot is not None  # the cells at bot are named
     p = audit.beyond_bot.p_value_any
     return f"of the thoughts, beyond surface and bot: p = {p:.2g}" + ("" if passes(p) else ", so not shown")
 

@@ -26,7 +26,18 @@ from codi_bench.claims.claim import (
     without_word,
 )
 from codi_bench.claims.families import FAMILIES
-from codi_bench.claims.first_study import GPT2, LLAMA, SAME, SOURCE, captured, counts, places, script
+from codi_bench.claims.first_study import (
+    GPT2,
+    LLAMA,
+    NUM_PROBLEMS,
+    SAME,
+    SOURCE,
+    captured,
+    counts,
+    logistic_permutations,
+    places,
+    script,
+)
 from codi_bench.claims.first_study.probes import against
 from codi_bench.claims.first_study.task import ACCURACY_FLOOR
 from codi_bench.measures import ErrorPrediction, SaeQuality, predict_errors, sae_quality, train_relu_sae
@@ -45,10 +56,11 @@ PROTOCOL = (
     "LogisticRegression, one 80/20 stratified split that ignores variants"
 )
 SOUND = (
-    "all latents fed, 1000 problems, one split by group before any fit; the same SAE, a TopK one, raw activations, PCA "
-    "and surface under one classifier, C by inner folds; labels permuted, and drawn from the surface alone; Holm over four tests"
+    f"all latents fed, {FAMILIES[FAMILY].n} problems, halved by group before any fit; the same SAE, a TopK one, raw activations, "
+    "PCA and surface under one ridge classifier, penalty by inner folds; labels permuted, and drawn from the "
+    "surface alone; Holm over four tests"
 )
-SAES: dict[str, Any] = {"family": FAMILY, "n": runs.NUM_PROBLEMS, "protocol": PROTOCOL, "sound": SOUND, "seeds": SEEDS}
+SAES: dict[str, Any] = {"family": FAMILY, "n": NUM_PROBLEMS, "protocol": PROTOCOL, "sound": SOUND, "seeds": SEEDS}
 
 
 @dataclass(frozen=True)
@@ -107,9 +119,9 @@ def as_published(bench: Bench) -> Predicted:
     test = prediction.test_index
     train, every = np.setdiff1d(np.arange(len(right)), test), np.arange(len(right))
     groups = [problem.group for problem in capture.problems]
-    draws = permuted_labels(right, np.zeros(len(right), int), groups, permutations=bench.permutations, seed=seed)
+    draws = permuted_labels(right, np.zeros(len(right), int), groups, permutations=logistic_permutations(bench), seed=seed)
     split = Split(train, every, ())
-    fits = bench.cached(Scored, scores, [features], draws.T, [split], Cs=(1.0,), loose=True, scale=False)
+    fits = bench.cached(Scored, scores, [features], draws.T, [split], probe="logistic", Cs=(1.0,), loose=True, scale=False)
     predictions = fits.score[:, :, 0].T > 0
     hits = predictions == draws
     incorrect, correct = null_precisions(predictions[:, test], draws[:, test])
@@ -292,7 +304,7 @@ FEWEST = 19  # permutations: of the audit only AUCs are read, which no null move
     f"{SOURCE}, §2",
     family=FAMILY,
     kind="fact",
-    n=runs.NUM_PROBLEMS,
+    n=NUM_PROBLEMS,
     protocol="nothing was said of it",
     sound=(
         "five splits of 80 to 20 by groups (whose held-out sides may overlap: their spread is not that of a partition), and five "

@@ -7,8 +7,8 @@ import numpy as np
 from codi_bench.claims import runs
 from codi_bench.claims.blocks import constant, effect_over, rate
 from codi_bench.claims.claim import Bench, Measured, Null, Protocols, Published, claim, ends
-from codi_bench.claims.first_study import SAME, SOURCE, captured, counts
-from codi_bench.claims.runs import NUM_PROBLEMS, Captured
+from codi_bench.claims.first_study import NUM_PROBLEMS, SAME, SOURCE, captured, counts
+from codi_bench.claims.runs import Captured
 from codi_bench.problems import score
 from codi_bench.rules.stats import mcnemar_exact, newcombe_paired, wilson
 from codi_bench.rules.validity import sound_verdict
@@ -24,7 +24,7 @@ PROTOCOL = "bot-first, so bot and five latents; greedy, at most 256 tokens; righ
     kind="value",
     n=NUM_PROBLEMS,
     protocol=PROTOCOL,
-    sound="all latents, 1000 problems in order; against always giving the most frequent answer, exact McNemar",
+    sound=f"all latents, {runs.NUM_PROBLEMS} problems in order; against always giving the most frequent answer, exact McNemar",
     compared="accuracy",
 )
 def task_accuracy(bench: Bench, published: Published) -> Protocols:

@@ -43,7 +43,8 @@ from codi_bench.rules.validity import check_permutations, holm_p
 EPOCHS = 15
 FAMILY = "sharing"
 TWO = (
-    "thoughts after the final norm of two models on the same 1000 problems, aligned by problem and position, 80 to 20 by groups; "
+    f"thoughts after the final norm of two models on the same {runs.NUM_PROBLEMS} problems, aligned by problem and position, 80 "
+    "to 20 by groups; "
 )
 CONTROLS = "controls: problems of one model shuffled, and an untrained second model; Holm over the four tests of the family"
 SHARED: dict[str, Any] = {

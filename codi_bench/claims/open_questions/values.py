@@ -1,4 +1,4 @@
-"""Which value of the annotated chain does a thought encode? Softmax probes of every step's value at the study's cells.
+"""Which value of the annotated chain does a thought encode? Ridge probes of every step's value at the study's cells.
 
 That a value can be read there is not that the model computes with it.
 """
@@ -31,7 +31,7 @@ NO_WORD = "39 permutations carry one test, not those of four steps times the cla
     n=NUM_PROBED,
     protocol=UNPUBLISHED,
     sound=(
-        f"the first {NUM_PROBED} problems that have the step; softmax probes of its value at the study's cells, five folds that "
+        f"the first {NUM_PROBED} problems that have the step; ridge probes of its value at the study's cells, five folds that "
         "divide no group; beside the best cell random values by the step's expression (what fixes a value) and by the template "
         "(which a thought tells nearly without error), the most frequent value, and the template's"
     ),
