@@ -8,14 +8,14 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, RidgeClassifier
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures import logistic, ridge
 from codi_bench.measures.grid import (
-    CS,
     Split,
     in_sample_null,
     in_sample_split,
@@ -50,11 +50,17 @@ def same(one, other, leave=()):
 # Against scikit-learn
 
 
-def reference(x, y, *, seed, cv=None):
-    """The pipeline of a training fold: (scaler, regression), one thread, until nothing moves."""
+def reference(x, y, *, seed, probe, cv=None):
+    """The pipeline of a training fold: (scaler, classifier, mean inner accuracy of every C), one thread, until nothing moves."""
     scaler = StandardScaler().fit(x)
+    if probe == "ridge":
+        cv = cv or list(StratifiedKFold(5, shuffle=True, random_state=seed).split(x, y))
+        z = scaler.transform(x)
+        inner = np.array([[RidgeClassifier(alpha=1 / C).fit(z[a], y[a]).score(z[b], y[b]) for a, b in cv] for C in ridge.CS])
+        inner = sum(inner.T) / len(cv)
+        return scaler, RidgeClassifier(alpha=1 / ridge.CS[inner.argmax()]).fit(z, y), inner
     found = LogisticRegressionCV(
-        Cs=CS,
+        Cs=logistic.CS,
         cv=cv or StratifiedKFold(5, shuffle=True, random_state=seed),
         scoring="accuracy",
         tol=1e-10,
@@ -65,14 +71,14 @@ def reference(x, y, *, seed, cv=None):
         # lbfgs may end its line search within rounding of the optimum
         warnings.simplefilter("ignore")
         found.fit(scaler.transform(x), y)
-    return scaler, found
+    return scaler, found, by_fold(found)
 
 
 def by_fold(found):
     """Mean inner accuracy of every C [Cs]; `scores_` is a dict by class before 1.8 and an array without legacy attributes."""
     inner = found.scores_
     inner = next(iter(inner.values())) if isinstance(inner, dict) else inner
-    return np.asarray(inner).reshape(5, -1, len(CS)).mean((0, 1))
+    return np.asarray(inner).reshape(5, -1, len(logistic.CS)).mean((0, 1))
 
 
 def problem(n, d, seed, *, decay=1.0, share=0.5, strength=0.0):
@@ -82,6 +88,11 @@ def problem(n, d, seed, *, decay=1.0, share=0.5, strength=0.0):
     return x + strength * x.std() * np.outer(y, rng.standard_normal(d)), y
 
 
+def chosen_C(found):
+    return 1 / found.alpha if isinstance(found, RidgeClassifier) else float(np.ravel(found.C_)[0])
+
+
+@pytest.mark.parametrize("probe", ["ridge", "logistic"])
 @pytest.mark.parametrize(
     ("n", "d", "changes"),
     [
@@ -92,30 +103,32 @@ def problem(n, d, seed, *, decay=1.0, share=0.5, strength=0.0):
         (50, 40, {"decay": 2.0}),  # training rows and features in equal number
     ],
 )
-def test_observed_fits_are_scikit_learn_s(n, d, changes):
+def test_observed_fits_are_scikit_learn_s(n, d, changes, probe):
     x, y = problem(n, d, n + d, **changes)
     splits, _ = nested_splits(y, folds=5, seed=n)
-    ours = scores([x], y[:, None], splits, workers=1)
+    Cs, ours = {"ridge": ridge.CS, "logistic": logistic.CS}[probe], scores([x], y[:, None], splits, probe=probe, workers=1)
     for k, split in enumerate(splits):
-        scaler, found = reference(x[split.train], y[split.train], seed=n)
-        C, chosen, inner = float(np.ravel(found.C_)[0]), ours.chosen[k, 0, 0], by_fold(found)
-        assert chosen == C or abs(inner[CS.index(C)] - inner[CS.index(chosen)]) <= 1e-9  # another one of the same score
+        scaler, found, inner = reference(x[split.train], y[split.train], seed=n, probe=probe)
+        chosen = ours.chosen[k, 0, 0]
+        C = min(Cs, key=lambda C: abs(np.log(C / chosen_C(found))))
+        assert chosen == C or abs(inner[Cs.index(C)] - inner[Cs.index(chosen)]) <= 1e-9  # another one of the same score
         score, expected = ours.score[split.test, 0, 0], found.decision_function(scaler.transform(x[split.test]))
         assert ((score > 0) == found.predict(scaler.transform(x[split.test]))).all()
         if chosen == C:
-            np.testing.assert_allclose(score, expected, atol=2e-3 * np.abs(expected).max())
+            np.testing.assert_allclose(score, expected, atol={"ridge": 1e-5, "logistic": 2e-3}[probe] * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("probe", ["ridge", "logistic"])
 @pytest.mark.parametrize(("n", "d"), [(60, 24), (50, 90)])
-def test_permuted_fits_predict_what_scikit_learn_does(n, d):
+def test_permuted_fits_predict_what_scikit_learn_does(n, d, probe):
     x, y = problem(n, d, 7)
     splits, fold = nested_splits(y, folds=5, seed=1)
     null, unequal = permuted_labels(y, fold, permutations=3, seed=1), 0
-    drawn = scores([x], null.T, splits, loose=True, workers=1)
+    drawn = scores([x], null.T, splits, probe=probe, loose=True, workers=1)
     for split in splits:
         fixed = [tuple(np.searchsorted(split.train, rows) for rows in pair) for pair in split.inner]
         for b, labels in enumerate(null):
-            scaler, found = reference(x[split.train], labels[split.train], seed=1, cv=fixed)
+            scaler, found, _ = reference(x[split.train], labels[split.train], seed=1, probe=probe, cv=fixed)
             said = found.predict(scaler.transform(x[split.test]))
             unequal += int((said != (drawn.score[split.test, b, 0] > 0)).sum())
     assert unequal <= 3 * n / 1000
@@ -176,7 +189,7 @@ def test_a_training_fold_of_one_class_says_that_class():
     whole, alone = np.arange(30), Split(np.arange(4, 20), np.arange(20, 30), ((np.arange(4, 12), np.arange(12, 20)),))
     found = scores([x], np.column_stack([y, ~y]), [alone], workers=1)
     assert (found.score[20:, :, 0] == [-1, 1]).all() and np.isnan(found.score[:20]).all()
-    assert (found.inner == 1).all() and (found.chosen == CS[0]).all()
+    assert (found.inner == 1).all() and (found.chosen == ridge.CS[0]).all()
     inside = Split(whole, whole, ((whole[4:], whole[:4]), (whole[:20], whole[20:])))  # an inner fold without the class
     assert np.isfinite(scores([x], y[:, None], [inside], workers=1).score).all()
 
@@ -195,10 +208,12 @@ def test_wide_and_narrow_cells_go_the_same_way(loose):
     assert np.array_equal(together.score, np.concatenate([narrow.score, padded.score], 2))
 
 
-def test_without_scaling_and_inner_folds_the_only_C_is_taken():
-    x, y = 100 * noise(40, 1, 8, 0)[:, 0], balanced(40, 1)
-    found = scores([x], y[:, None], [Split(np.arange(30), np.arange(30, 40), ())], Cs=(0.5,), scale=False, workers=1)
-    regression = LogisticRegression(C=0.5, tol=1e-10, max_iter=100_000).fit(x[:30], y[:30])
+@pytest.mark.parametrize("probe", ["ridge", "logistic"])
+def test_without_scaling_and_inner_folds_the_only_C_is_taken(probe):
+    x, y, split = 100 * noise(40, 1, 8, 0)[:, 0], balanced(40, 1), Split(np.arange(30), np.arange(30, 40), ())
+    found = scores([x], y[:, None], [split], probe=probe, Cs=(0.5,), scale=False, workers=1)
+    regression = RidgeClassifier(alpha=2) if probe == "ridge" else LogisticRegression(C=0.5, tol=1e-10, max_iter=100_000)
+    regression.fit(x[:30], y[:30])
     np.testing.assert_allclose(found.score[30:, 0, 0], regression.decision_function(x[30:]), rtol=1e-3)
     assert found.chosen.item() == 0.5 and found.inner.item() == 0
 
@@ -255,8 +270,8 @@ def test_null_labels_are_used_as_given():
 
 def test_the_in_sample_null_alone_is_that_of_the_grid_and_its_split_fits_what_it_scores():
     x, y = noise(50, 2, 30, 9), balanced(50, 10)
-    alone = in_sample_null(x, y, permutations=19, seed=0, Cs=QUICK["Cs"], folds=3, workers=2)
-    assert np.array_equal(alone, probe_grid(x, y, in_sample_null=True, **QUICK).null_in_sample)
+    alone, settings = in_sample_null(x, y, permutations=19, seed=0, folds=3, workers=2), QUICK | {"Cs": None, "probe": "logistic"}
+    assert np.array_equal(alone, probe_grid(x, y, in_sample_null=True, **settings).null_in_sample)
     assert probe_grid(x, y, **QUICK).null_in_sample is None
     split = in_sample_split(y, folds=5, seed=42)
     assert np.array_equal(split.train, np.arange(50)) and np.array_equal(split.test, np.arange(50))
@@ -363,6 +378,7 @@ def test_what_is_held_out_is_never_seen(d):
         ({"labels": np.arange(60) < 5}, "a class has 4 problems"),  # enough for the outer folds, not for the inner ones
         ({"labels": np.arange(60) < 20, "groups": np.arange(60) // 5}, "a class has 4 problems"),  # 4 groups of 5
         ({"groups": np.arange(59)}, "groups"),
+        ({"probe": "lda"}, "probe 'lda' is not known: ridge, logistic"),
         ({"Cs": ()}, "Cs must be positive and rising"),
         ({"Cs": (0.1, 0.01)}, "Cs must be positive and rising"),
         ({"Cs": (float("nan"),)}, "Cs must be positive and rising"),

@@ -1,4 +1,4 @@
-"""Softmax probes of values against scikit-learn and known answers: signal, noise, controls that memory can or cannot solve."""
+"""Ridge probes of values against scikit-learn and known answers: signal, noise, controls that memory can or cannot solve."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import RidgeClassifier
+from sklearn.model_selection import StratifiedKFold
+from sklearn.preprocessing import StandardScaler
 
 from codi_bench.errors import MeasureError
 from codi_bench.measures.folds import nested_splits
-from codi_bench.measures.logistic import LOOSE, design
-from codi_bench.measures.multinomial import decide, fit
+from codi_bench.measures.ridge import CS
 from codi_bench.measures.value_probes import control_values, value_probes
 from codi_bench.rules.intervals import cv_accuracy
 
@@ -42,63 +42,26 @@ def same(a, b):
     )
 
 
-# The solver
+@pytest.mark.parametrize("d", [10, 200])  # narrower and wider than the training rows: without and with a Gram matrix
+def test_predictions_are_scikit_learn_s(d):
+    values = balanced(N, K, 4)
+    activations = noise(N, 1, d, 5) + 0.4 * np.eye(d)[values][:, None]
+    found = value_probes(activations, values, permutations=2, seed=0, control=False)
+    for k, C in enumerate(found.fold_C[:, 0]):
+        train, test = found.fold != k, found.fold == k
+        scaler = StandardScaler().fit(activations[train, 0])
+        x = scaler.transform(activations[:, 0])
+        assert (RidgeClassifier(alpha=1 / C).fit(x[train], values[train]).predict(x[test]) == found.prediction[test, 0]).all()
+        assert inner_accuracy(activations[train, 0], values[train], C) >= max(
+            inner_accuracy(activations[train, 0], values[train], other) for other in CS
+        )
 
 
-@pytest.mark.parametrize("d", [10, 90])  # narrower and wider than the 60 training rows: without and with a Gram matrix
-@pytest.mark.parametrize("k", [3, 7])
-def test_fits_agree_with_scikit_learn(k, d):
-    rng = np.random.default_rng(k * d)
-    x = rng.standard_normal((100, d)) / np.sqrt(np.arange(1, d + 1))
-    labels = rng.integers(0, k, (100, 4))
-    labels[:, 1] = (x[:, :k]).argmax(1)  # one column that can be learned
-    C = torch.tensor([0.01, 1.0, 0.1, 3.0], dtype=torch.float64)
-    train, test, rows = torch.arange(60), torch.arange(60, 100), torch.as_tensor(x)
-    of = design(rows, rows @ rows.T if d > 60 else None, train, test)
-    weights = fit(of, torch.as_tensor(labels[:60]), k, C)
-    logits = decide(of, weights).numpy()
-    assert torch.allclose(weights.intercept.sum(0), torch.zeros(4, dtype=torch.float64), atol=1e-9)
-    for column in range(4):
-        reference = LogisticRegression(C=float(C[column]), tol=1e-10, max_iter=100_000).fit(x[:60], labels[:60, column])
-        slope = (weights.slope[:, :, column].T / of.variance).numpy() @ of.train.numpy().T @ (x[:60] - x[:60].mean(0))
-        assert np.linalg.norm(slope - reference.coef_) < 1e-3 * np.linalg.norm(reference.coef_)
-        assert (logits[:, :, column].argmax(1) == reference.predict(x[60:])).all()
-        expected = reference.decision_function(x[60:])
-        centred = logits[:, :, column] - logits[:, :, column].mean(1, keepdims=True)
-        assert np.abs(centred - expected + expected.mean(1, keepdims=True)).max() < 1e-3 * np.abs(expected).max()
-
-
-def test_a_class_that_training_lacks_is_never_predicted_and_changes_nothing_else():
-    rng = np.random.default_rng(1)
-    x = torch.as_tensor(rng.standard_normal((80, 6)))
-    labels = torch.as_tensor(rng.integers(0, 3, (60, 2)))
-    labels[:, 1] = 2  # one class only
-    C = torch.tensor([0.5, 0.5], dtype=torch.float64)
-    of = design(x, None, torch.arange(60), torch.arange(60, 80))
-    plain, wider = decide(of, fit(of, labels[:, :1], 3, C[:1])), decide(of, fit(of, labels, 4, C))
-    assert torch.allclose(wider[:, :3, 0], plain[:, :, 0])
-    assert (wider[:, 3] == -torch.inf).all()
-    assert (wider[:, :, 1].argmax(1) == 2).all()
-
-
-def test_columns_do_not_see_each_other_and_float32_predicts_the_same():
-    rng = np.random.default_rng(2)
-    x, labels = torch.as_tensor(rng.standard_normal((120, 20))), torch.as_tensor(rng.integers(0, 6, (80, 9)))
-    C = torch.tensor([0.001, 0.1, 100.0] * 3, dtype=torch.float64)
-    of = design(x, None, torch.arange(80), torch.arange(80, 120))
-    together = decide(of, fit(of, labels, 6, C))
-    alone = torch.cat([decide(of, fit(of, labels[:, [c]], 6, C[[c]])) for c in range(9)], dim=2)
-    assert torch.allclose(together, alone, atol=1e-3)
-    narrow = of.to(torch.float32)
-    loose = decide(narrow, fit(narrow, labels, 6, C.float(), tolerance=LOOSE))
-    assert (loose.argmax(1) == together.argmax(1)).double().mean() > 0.99
-
-
-def test_labels_outside_the_classes_are_refused():
-    of = design(torch.randn(10, 2, dtype=torch.float64), None, torch.arange(10), torch.arange(10))
-    for label in (-1, 3):
-        with pytest.raises(MeasureError, match="labels must lie within 0..2"):
-            fit(of, torch.full((10, 1), label), 3, torch.ones(1, dtype=torch.float64))
+def inner_accuracy(x, y, C):
+    """By five folds of all rows, scaled together."""
+    z = StandardScaler().fit_transform(x)
+    folds = StratifiedKFold(5, shuffle=True, random_state=0).split(z, y)
+    return np.mean([RidgeClassifier(alpha=1 / C).fit(z[a], y[a]).score(z[b], y[b]) for a, b in folds])
 
 
 # Known answers
