@@ -9,7 +9,7 @@ import pytest
 
 from codi_bench.audits.ablation import Sweep
 from codi_bench.claims import CLAIMS
-from codi_bench.claims.ablations import sweep, sweep_conditions
+from codi_bench.claims.ablations import controls, main_conditions, sweep
 from codi_bench.claims.claim import done
 from codi_bench.claims.first_study import GPT2, LLAMA, script
 from codi_bench.claims.first_study.ablation import without_token
@@ -23,7 +23,7 @@ SUPPORTED, REFUTED = Validity.SUPPORTED, Validity.REFUTED
 
 def critical_at(place: int, beside: str, architecture: str) -> SimpleNamespace:
     """A bench on which one latent costs a third of the answers, and no other costs any."""
-    names, _ = sweep_conditions(6)
+    names = tuple(name for name, _ in main_conditions(6) + controls(6))
     clean = np.arange(300) % 10 > 1
     right = np.array([clean & (np.arange(300) % 3 > 0) if name.startswith(f"{place}=") else clean for name in names])
     entry = SimpleNamespace(beside=beside, architecture=architecture)

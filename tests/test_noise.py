@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from codi_bench.audits.ablation import Sweep
 from codi_bench.claims import CLAIMS
-from codi_bench.claims.ablations import sweep, sweep_conditions
+from codi_bench.claims.ablations import controls, main_conditions, sweep
 from codi_bench.claims.claim import done
 from codi_bench.claims.first_study.ablation import without_token
 from codi_bench.cli import app
@@ -135,7 +135,7 @@ def test_words_and_kind_are_of_the_number_they_were_measured_around():
 def planted(drops, n=300):
     """A plan whose one model has these drops, in fractions, at its latents."""
     rng, clean = stream(0, "planted"), np.arange(n) < 0.7 * n
-    names, _ = sweep_conditions(len(drops))
+    names = tuple(name for name, _ in main_conditions(len(drops)) + controls(len(drops)))
     right = np.tile(clean, (len(names), 1))
     for i, name in enumerate(names):
         place = name.split("=")[0]

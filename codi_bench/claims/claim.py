@@ -44,7 +44,8 @@ class Outcomes:
     hidden_states: [n, 1 + K, L + 1, d] of the clean run if they were asked for, as the store holds them: half precision, mapped
     from a file, so take what you need and then compute. log_probability: natural, of the sentence with the gold answer and eos,
     teacher forced, float64 [C, n], if it was asked for. reference: where means and donors come from, in words, "" where none are
-    needed. turned: the problem whose outcome is turned round where noise is measured.
+    needed. turned: the problem whose outcome is turned round where noise is measured. confidence [n, 2]: beside hidden states, of
+    the clean run's answers: mean log-probability of their tokens, and the least margin of one over the second best (nats).
     """
 
     problems: tuple[Problem, ...]
@@ -53,6 +54,7 @@ class Outcomes:
     log_probability: np.ndarray | None = None
     reference: str = ""
     turned: int | None = None
+    confidence: np.ndarray | None = None
 
     def right(self, scoring: str = "study", golds: Sequence[str] = ()) -> np.ndarray:
         """Right or wrong, bool [C, n]. scoring: `study` (integer parts agree) or `published` (numbers agree as floats).

@@ -27,7 +27,7 @@ class Family:
 FAMILIES = {
     "task accuracy": Family(n=2400),  # a winner by 5 points with 35 to 45 % of the answers discordant
     "probes": Family(n=1200),  # 1140: best of 18 cells is not 0.10 in AUC above its null
-    "SAE errors": Family(tests=4, n=2400),  # half of them held out: 3 points over raw activations with 10 % discordant take 1140
+    "SAE errors": Family(tests=5, n=2400),  # half of them held out: 3 points over raw activations with 10 % discordant take 1140
     "ablation": Family(n=2400),  # 1400: no position stands out by 3 points where all cost 5; a drop of 2 points
     "spread": Family(n=1200),  # those of the probes: 400 tell concentrated from even at an AUC of 0.75, weaker cells take more
     "size": Family(tests=0),

@@ -28,6 +28,8 @@ NUM_WORDS = 5  # that are decoded at each place, as in the released log
 class Captured:
     """Problems, hidden states [n, 1 + K, L + 1, d] of the thoughts about them, answers, and whether each was right (bool [n]).
 
+    confidence [n, 2]: what the model itself says of its answer, by the mean log-probability of the tokens and the least margin.
+
     The hidden states are what the store holds: half precision, mapped from a file, so take what you need and then compute.
     """
 
@@ -35,6 +37,7 @@ class Captured:
     hidden_states: np.ndarray
     answers: Answers
     right: np.ndarray
+    confidence: np.ndarray
 
     def cells(self, rows: slice | np.ndarray | list[int], places: int, layers: Sequence[int]) -> np.ndarray:
         """What probes read of the chosen rows: float32 [n, layers x places, d], the first places of each layer in turn."""
@@ -56,8 +59,8 @@ def captured(bench: Bench, n: int | None = None, num_latents: int | None = None,
     """
     problems = bench.problems.sample(NUM_PROBLEMS) if n is None else bench.problems.first(n, variants)
     outcomes = bench.answers(problems, [CLEAN], num_latents=num_latents, hidden_states=True)
-    assert outcomes.hidden_states is not None  # they were asked for
-    return Captured(problems, outcomes.hidden_states, outcomes.answers[0], outcomes.right()[0])
+    assert outcomes.hidden_states is not None and outcomes.confidence is not None  # they were asked for
+    return Captured(problems, outcomes.hidden_states, outcomes.answers[0], outcomes.right()[0], outcomes.confidence)
 
 
 @once

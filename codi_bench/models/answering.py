@@ -186,7 +186,10 @@ def answer_edited(
             edits = [{p: _input_at(model, clean, rows, p, value) for p, value in values.items()} for values in part]
             state = end_thoughts(model, rethink(model, clean, edits))
             if golds is None:
-                logits, answer_ids = generate(model, state, settings.max_new_tokens)
+                confidence = None if keep is None or keep.confidence is None else torch.empty(*state.position.shape, 2)
+                logits, answer_ids = generate(model, state, settings.max_new_tokens, confidence)
+                if confidence is not None and keep is not None and start == 0:
+                    _fill(keep.confidence, rows, confidence[:, 0])
             else:
                 assert log_probabilities is not None
                 batch_golds = [golds[i] for i in rows]

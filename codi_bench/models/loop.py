@@ -190,15 +190,25 @@ def force(model: Codi, state: State, golds: Sequence[list[int]], longest: int = 
     return Forced(total, agreement, next_ids, replace(gold_state, sees=sees, position=state.position + agreement), first)
 
 
-def generate(model: Codi, state: State, max_new_tokens: int) -> tuple[Tensor, list[list[list[int]]]]:
+def generate(
+    model: Codi, state: State, max_new_tokens: int, confidence: Tensor | None = None
+) -> tuple[Tensor, list[list[list[int]]]]:
     """Greedy ids [b][C] after the newest inputs of C branches, eos included, and the logits [b, C, V + 2] of the first.
+
+    confidence [b, C, 2]: filled with the mean log-probability of an answer's tokens and the least of their margins over the
+    second best, in nats.
 
     eot is never generated, as in the published decoding. An answer also ends where the backbone has no more positions. A branch
     whose problems have all ended is not computed any more, and problems leave the batch when a quarter of it has ended.
     """
     first = model.answer_logits(state.hidden[:, -state.position.shape[1] :])
     tokens: list[list[list[int]]] = [[[] for _ in row] for row in state.position]
-    return first, _go_on_from(model, state, model.answer_ids(first), tokens, max_new_tokens)
+    if confidence is not None:
+        confidence[..., 0], confidence[..., 1] = 0.0, torch.inf
+    _go_on_from(model, state, model.answer_ids(first), tokens, max_new_tokens, confidence, first)
+    if confidence is not None:
+        confidence[..., 0] /= torch.tensor([[len(ids) for ids in row] for row in tokens], device=confidence.device)
+    return first, tokens
 
 
 def generate_behind(model: Codi, forced: Forced, golds: Sequence[list[int]], max_new_tokens: int) -> list[list[list[int]]]:
@@ -208,9 +218,15 @@ def generate_behind(model: Codi, forced: Forced, golds: Sequence[list[int]], max
 
 
 def _go_on_from(  # type: ignore[return]  # its loop has no end but the return
-    model: Codi, state: State, ids: Tensor, tokens: list[list[list[int]]], max_new_tokens: int
+    model: Codi,
+    state: State,
+    ids: Tensor,
+    tokens: list[list[list[int]]],
+    max_new_tokens: int,
+    confidence: Tensor | None = None,
+    logits: Tensor | None = None,
 ) -> list[list[list[int]]]:
-    """The answers `tokens` [b][C] completed, in place; ids [b, C]: what comes next, not fed yet."""
+    """The answers `tokens` [b][C] completed, in place; ids [b, C]: what comes next, not fed yet, by logits [b, C, V + 2]."""
     b, count = state.position.shape
     rows, columns = torch.arange(b, device=model.device), torch.arange(count, device=model.device)
     lengths = torch.tensor([[len(sequence) for sequence in row] for row in tokens], device=model.device)
@@ -223,6 +239,12 @@ def _go_on_from(  # type: ignore[return]  # its loop has no end but the return
             for column, token, active in zip(columns.tolist(), line, alive):
                 if active:
                     tokens[row][column].append(token)
+        if confidence is not None and logits is not None:
+            best = logits.float().topk(2).values
+            log_probability, margin = best[..., 0] - logits.float().logsumexp(-1), best[..., 0] - best[..., 1]
+            index = rows[:, None], columns[None]
+            confidence[(*index, 0)] += torch.where(is_open, log_probability, 0.0)
+            confidence[(*index, 1)] = confidence[(*index, 1)].minimum(torch.where(is_open, margin, torch.inf))
         is_open &= (ids != model.eos_id) & (num_new < room)
         if not is_open.any():
             return tokens
@@ -234,7 +256,8 @@ def _go_on_from(  # type: ignore[return]  # its loop has no end but the return
             state, rows = state.rows(open_rows), rows[open_rows]
             ids, is_open, room = ids[open_rows], is_open[open_rows], room[open_rows]
         state = step(model, state, model.embed(ids))
-        ids = model.answer_ids(model.answer_logits(state.hidden))
+        logits = model.answer_logits(state.hidden)
+        ids = model.answer_ids(logits)
 
 
 def bot(model: Codi, rows: int) -> Tensor:

@@ -133,13 +133,15 @@ class Model:
         batch_size: int = 64,
         seed: int = 0,
         hidden_states: np.ndarray | None = None,
+        confidence: np.ndarray | None = None,
         log_probabilities: np.ndarray | None = None,
         progress: Callable[[int], object] = lambda count: None,
     ) -> list[Answers]:
         """Greedy answers under each condition, all of which share what they can.
 
         golds, groups: the gold answer and the group of each question. An edit that is given again draws again.
-        hidden_states: an array [n, 1 + K, L + 1, d] to fill with the clean run's, such as a file mapped into memory.
+        hidden_states: an array [n, 1 + K, L + 1, d] to fill with the clean run's, such as a file mapped into memory; confidence
+        [n, 2]: another for that of its answers, beside it.
         log_probabilities: an array [conditions, n] to fill with the natural log-probability of the gold answer, in the sentence
         that CODI is trained to give, with eos; both of edits alone. progress: told how many problems a batch has answered.
         Raises what `think` raises, EditError for what cannot be made (before anything runs), MeasureError for log-probabilities
@@ -173,7 +175,7 @@ class Model:
                         [member.edits for member in members], len(questions), latents, reference, golds, groups, seed
                     ),
                     self._pass(latents, batch_size, max_new_tokens, run[0], progress),
-                    keep=None if hidden_states is None else Thoughts(hidden_states),
+                    keep=None if hidden_states is None else Thoughts(hidden_states, confidence=confidence),
                     golds=None if log_probabilities is None else self._golds(questions, golds),
                     log_probabilities=log_probabilities,
                 )

@@ -102,6 +102,7 @@ class ModelBench:
 
         def compute(states: np.ndarray | None = None) -> dict[str, np.ndarray]:
             log_probabilities = np.empty((len(conditions), len(problems))) if log_probability else None
+            confidence = np.empty((len(problems), 2), np.float32)
             answers = self.model.answers(
                 [p.question for p in problems],
                 conditions,
@@ -113,9 +114,12 @@ class ModelBench:
                 max_new_tokens=self.max_new_tokens,
                 seed=seed,
                 hidden_states=states,
+                confidence=confidence,
                 log_probabilities=log_probabilities,
             )
             arrays = {f"{c}.{name}": array for c, part in enumerate(answers) for name, array in pack_answers(part).items()}
+            if states is not None:
+                arrays["confidence"] = confidence
             return arrays if log_probabilities is None else {**arrays, "log_probability": log_probabilities}
 
         if shape is None:
@@ -133,6 +137,7 @@ class ModelBench:
             np.array(arrays["log_probability"]) if log_probability else None,
             source,
             self.turned if hidden_states else None,
+            arrays.get("confidence"),
         )
 
     @property

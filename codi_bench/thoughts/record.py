@@ -21,10 +21,12 @@ class Thoughts:
 
     hidden_states [n, 1 + K, L + 1, d]: at bot, then at latent positions 0..K-1; layer 0 is the input embedding, the last
     entry is `final_normed`. latents [n, K + 1, d]: z_0..z_K (z_K is never fed). first_logits [n, V + 2]: at eot, over
-    every id but eot itself. answers: None if none were asked for. What is not kept is None.
+    every id but eot itself. answers: None if none were asked for. confidence [n, 2]: mean log-probability of the answer's tokens,
+    and the least margin of one over the second best, in nats. What is not kept is None.
     """
 
     hidden_states: np.ndarray | None = None
     latents: np.ndarray | None = None
     first_logits: np.ndarray | None = None
     answers: Answers | None = None
+    confidence: np.ndarray | None = None

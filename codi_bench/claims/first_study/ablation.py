@@ -36,7 +36,8 @@ PROTOCOL = (
 )
 SOUND = (
     f"{FAMILIES['ablation'].n} problems; one place replaced (by its mean over training problems; bot by zeros) and all "
-    "that follows recomputed; exact McNemar, Holm over the latents; beside it direct effects, and on the first problems zero, noise of equal norm and another "
+    "that follows recomputed; exact McNemar, Holm over the latents; beside it direct effects, and on the first "
+    "problems zero, noise of equal norm and another "
     "problem's latent (5 donors)"
 )
 

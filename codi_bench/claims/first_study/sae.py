@@ -58,7 +58,7 @@ PROTOCOL = (
 SOUND = (
     f"all latents fed, {FAMILIES[FAMILY].n} problems, halved by group before any fit; the same SAE, a TopK one, raw activations, "
     "PCA and surface under one ridge classifier, penalty by inner folds; labels permuted, and drawn from the "
-    "surface alone; Holm over four tests"
+    "surface alone; Holm over five tests"
 )
 SAES: dict[str, Any] = {"family": FAMILY, "n": NUM_PROBLEMS, "protocol": PROTOCOL, "sound": SOUND, "seeds": SEEDS}
 
@@ -164,6 +164,7 @@ def audit_of(bench: Bench, *, permutations: int, seed: int, sae_seed: int = SEED
         capture.right,
         groups=[p.group for p in capture.problems],
         surface=capture.surface(len(capture.problems)),
+        confidence=capture.confidence,
         train_sae=lambda x: study_sae(bench, x, sae_seed),
         train_topk=lambda x: bench.cached(Sae, train_topk_sae, x, **topk, seed=SEED + bench.seed),
         permutations=permutations,
@@ -173,10 +174,11 @@ def audit_of(bench: Bench, *, permutations: int, seed: int, sae_seed: int = SEED
 
 
 def corrected(bench: Bench, null: str = encoding.LABELS) -> dict[str, float]:
-    """Corrected p of the family's four tests, that of the AUC against one of its two nulls: both must be passed."""
+    """Corrected p of the family's five tests, that of the AUC against one of its two nulls: both must be passed."""
     audit, tests = held_out(bench), FAMILIES[FAMILY].tests
     check_permutations(bench.permutations, tests)
-    p = {"auc": audit.p_auc[null], "gain": audit.gain_p, "incorrect": audit.p_precision[0], "correct": audit.p_precision[1]}
+    p = {"auc": audit.p_auc[null], "gain": audit.gain_p, "gain_confidence": audit.over_confidence_p}
+    p |= {"incorrect": audit.p_precision[0], "correct": audit.p_precision[1]}
     return holm_p(p, tests)
 
 
@@ -195,6 +197,7 @@ def sae_error_prediction(bench: Bench, published: Published) -> Protocols:
     sets = {name: {"accuracy": ends(each.accuracy), "auc": ends(each.auc)} for name, each in audit.sets.items()}
     detail = {"sets": sets, "added_auc": ends(audit.added), "seeds_of_the_sae": 1}
     null_auc, gain = Null.of(audit.null_auc, max(audit.p_auc.values())), encoding.gain_word(audit, corrected(bench)["gain"])
+    over_own = encoding.confidence_word(audit, corrected(bench)["gain_confidence"])
     yield [
         measured(
             "test_accuracy",
@@ -207,6 +210,8 @@ def sae_error_prediction(bench: Bench, published: Published) -> Protocols:
         ),
         measured("auc", features.auc, audit.n, ranked=audit.ranked, null=null_auc, verdict=word),
         points("gain", audit.gain, audit.n, detail={"over": audit.best_other}, null=Null(0.0, p=audit.gain_p), verdict=gain),
+        measured("auc_confidence", audit.confidence, audit.n, detail=without_word("a control: what the model itself says")),
+        points("gain_confidence", audit.over_confidence, audit.n, null=Null(0.0, p=audit.over_confidence_p), verdict=over_own),
     ]
 
 
