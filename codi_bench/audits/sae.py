@@ -96,8 +96,8 @@ def audit_errors(
 ) -> SaeAudit:
     """states float32 [n, vectors, d], right bool [n], groups [n], surface [n, columns]; the trainers take vectors [m, d].
 
-    confidence [n, columns]: of the model in its own answers. One grouped split into halves, and of each held-out group its first problem. run: how the classifiers' long computations are
-    called, as by `bench.cached`.
+    confidence [n, columns]: of the model in its own answers. One grouped split into halves, and of each held-out group
+    its first problem. run: how the classifiers' long computations are called, as by `bench.cached`.
     Raises MeasureError where a side would miss a class.
     """
     groups = np.asarray(groups)
