@@ -15,7 +15,7 @@ from codi_bench.claims.open_questions.reading import NUM_READ
 from codi_bench.errors import MeasureError
 
 SOURCE = "Dynamics within latent CoT, arXiv 2602.08783 (second-hand)"
-LATENTS: dict[str, Any] = {"family": "latents", "kind": "value", "slow": True}
+LATENTS: dict[str, Any] = {"family": "latents", "kind": "value"}
 
 
 @claim(
