@@ -33,11 +33,11 @@ def baselines(tmp_path):
 
 
 @pytest.fixture
-def suite(pytester, baselines):
+def suite(run_benchmarks, baselines):
     """`pytest benchmarks` from an empty folder on one embedded model, with the copied baselines."""
 
     def run(*args, model=("--model", MODEL)):
-        return pytester.runpytest_inprocess("benchmarks", "--baselines", baselines, *model, *args)
+        return run_benchmarks("--baselines", baselines, *model, *args)
 
     return run
 
@@ -213,8 +213,8 @@ def test_update_baselines_proposes_prints_old_and_new_and_never_passes(suite, ba
     suite("--claim", "size").assert_outcomes(passed=1)
 
 
-def test_gpu_claims_are_not_run_here_and_say_why(pytester):
-    result = pytester.runpytest_inprocess("benchmarks", "-m", "gpu", "--claim", "size")
+def test_gpu_claims_are_not_run_here_and_say_why(run_benchmarks):
+    result = run_benchmarks("-m", "gpu", "--claim", "size")
     assert result.ret == 0
     assert "6 not run" in result.outlines[-1] and "passed" not in result.outlines[-1]
     said = " ".join(result.stdout.str().split())
@@ -224,8 +224,8 @@ def test_gpu_claims_are_not_run_here_and_say_why(pytester):
     assert "not-run gpt2-mini: 1 claim: no GPU here; `pytest benchmarks` measures on the CPU" in said
 
 
-def test_strict_makes_not_run_red(pytester):
-    result = pytester.runpytest_inprocess("benchmarks", "-m", "gpu", "--claim", "size", "--strict")
+def test_strict_makes_not_run_red(run_benchmarks):
+    result = run_benchmarks("-m", "gpu", "--claim", "size", "--strict")
     assert result.ret == 1 and "NOT RUN" in result.stdout.str()
 
 
@@ -257,9 +257,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_bad_arguments_end_the_run_before_it_starts(what, pytester):
+def test_bad_arguments_end_the_run_before_it_starts(what, run_benchmarks):
     args, message = BAD[what]
-    result = pytester.runpytest_inprocess("benchmarks", *args)
+    result = run_benchmarks(*args)
     text = result.stdout.str() + result.stderr.str()
     assert result.ret == 2 and message in text and "Traceback" not in text
 
@@ -273,7 +273,7 @@ def test_what_lies_beside_the_baselines_is_looked_at_before_anything_runs(suite,
     assert "Traceback" not in text
 
 
-def test_a_broken_problem_line_is_named(pytester):
+def test_a_broken_problem_line_is_named(run_benchmarks, pytester):
     pytester.path.joinpath("p.jsonl").write_text('{"question": "a", "answer": "1"}\n{"question": \n')
-    result = pytester.runpytest_inprocess("benchmarks", "--problems", "generated=p.jsonl")
+    result = run_benchmarks("--problems", "generated=p.jsonl")
     assert result.ret == 2 and "p.jsonl, line 2: not JSON" in result.stdout.str() + result.stderr.str()

@@ -61,7 +61,12 @@ def parity(bench: Bench, published: Published) -> Protocols:
 
 
 @claim(
-    "log-table3-strict", SOURCE, kind="value", protocol=f"{RIGHT}by the number of results before the last", sound=OTHERS, **DECODED
+    "log-table3-strict",
+    SOURCE,
+    kind="value",
+    protocol=f"{RIGHT}by the number of results before the last",
+    sound=OTHERS,
+    **DECODED,
 )
 def table3_strict(bench: Bench, published: Published) -> Protocols:
     """All results before the last are among the first five words, or are first, at some place."""

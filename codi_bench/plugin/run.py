@@ -14,10 +14,10 @@ from codi_bench.store.files import package_folder
 
 def run(arguments: Sequence[str]) -> int:
     """Run pytest; gives its exit status."""
-    return int(pytest.main(pytest_arguments(arguments)))
+    return int(pytest.main(command_line(arguments)))
 
 
-def pytest_arguments(arguments: Sequence[str]) -> list[str]:
+def command_line(arguments: Sequence[str]) -> list[str]:
     """The command line of pytest for these arguments: the packaged benchmarks, or those of them that are given by name.
 
     No configuration and no conftest.py of the folder that one stands in, or of one above the package, is read; only what pytest
@@ -25,9 +25,10 @@ def pytest_arguments(arguments: Sequence[str]) -> list[str]:
     """
     folder = package_folder("benchmarks")
     own = [re.sub(r"^benchmarks(?=$|/|::)", lambda _: str(folder), argument) for argument in arguments]
+    names_some = any(Path(argument.partition("::")[0]).resolve().is_relative_to(folder) for argument in own)
     return [
         *("-c", os.devnull, "--rootdir", str(folder.parent), "--confcutdir", str(folder)),
         *("-o", f"cache_dir={Path('.pytest_cache').absolute()}", "-p", "codi_bench.plugin"),
-        *([str(folder)] if own == [*arguments] else []),
+        *([] if names_some else [str(folder)]),
         *own,
     ]
