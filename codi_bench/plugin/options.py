@@ -140,7 +140,7 @@ def gpu_asked(expression: str) -> bool:
 
 
 def selects(expression: str, *markers: str) -> bool:
-    """Does `-m` select what has these markers? By what -m itself uses; an expression that is none selects nothing, and pytest says so."""
+    """Does `-m` select what has these markers, by what -m itself uses? Of an expression that is none pytest says so."""
     from _pytest.mark.expression import Expression
 
     try:
