@@ -1,1 +1,3 @@
-"""Everything that the suite needs lives in the plugin `codi_bench.plugin`, an entry point of the installed package."""
+"""A checkout loads the plugin here; what is installed, `codi-bench run` loads it."""
+
+pytest_plugins = ["codi_bench.plugin"]

@@ -13,6 +13,7 @@ from benchmarks.stress import tiny as tiny_models
 from benchmarks.stress.tiny import FAMILIES, write_tiny
 from codi_bench.models import answering
 from codi_bench.models.loading import load
+from codi_bench.plugin.run import command_line
 
 torch.set_num_threads(1)
 # the machine may be busy: time is no property of the package here
@@ -63,6 +64,12 @@ def libraries_stay(monkeypatch):
 def _is_library(module) -> bool:
     file = Path(getattr(module, "__file__", None) or "/")
     return "site-packages" in file.parts or "codi_bench" in file.parts
+
+
+@pytest.fixture
+def run_benchmarks(pytester):
+    """A function (*arguments): `codi-bench run` with them, in this process and an empty folder."""
+    return lambda *arguments: pytester.runpytest_inprocess(*command_line([*map(str, arguments)]))
 
 
 @pytest.fixture

@@ -64,11 +64,9 @@ class ByHand(nn.Module):
     def get_output_embeddings(self):
         return self.head
 
-    def forward(
-        self, *, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, past_key_values, output_hidden_states, **_
-    ):
+    def forward(self, *, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, cache, output_hidden_states, **_):
         x, place = inputs_embeds, position_ids[..., None].to(inputs_embeds)
-        keys, values = past_key_values.update(torch.cat([x, place], dim=-1)[:, None], x[:, None], 0)
+        keys, values = cache.update(torch.cat([x, place], dim=-1)[:, None], x[:, None], 0)
         keys, places = keys[:, 0, :, :-1], keys[:, 0, :, -1]
         scores = x @ self.wanted @ keys.transpose(1, 2) + attention_mask[:, 0]
         if self.back:

@@ -73,7 +73,7 @@ def test_a_claim_is_one_function_and_one_file_and_changes_nothing_else(copy):
     rows = {key: row for key, row in added["rows"].items() if key.startswith(f"{OLD} ")}
     assert rows and all(added["rows"][key.replace(OLD, NEW, 1)] == row and row[0] == "ok" for key, row in rows.items())
     assert {row[2] for key, row in rows.items() if " sound " in key} != {None}
-    tests = run(copy, "-m", "pytest", "benchmarks", "-q", "--collect-only", "--claim", NEW, "--model", "gpt2-mini", "-m", "slow")
+    tests = run(copy, "-m", "pytest", "benchmarks", "-q", "--collect-only", "--claim", NEW, "--model", "gpt2-mini")
     assert f"test_latents.py::test_latents[gpt2-mini-{NEW}]" in tests
 
 

@@ -198,10 +198,10 @@ def test_the_partner_is_the_registered_one_or_the_other_one_of_two(tmp_path, mon
                     found[name] = str(error)
         return found
 
-    assert partners(own[:2], alone=True) == {"a": "b", "b": "a"}
+    assert partners(own[:2]) == {"a": "b", "b": "a"}
     assert partners(["gpt2-mini"]) == {"gpt2-mini": "llama-mini"}
     for alone in (own[:1], own):
-        told = partners(alone, alone=True)
+        told = partners(alone)
         assert told["a"] == "a is compared with no other model: give a second one, --model NAME=FOLDER"
 
 

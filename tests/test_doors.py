@@ -126,9 +126,10 @@ def test_every_command_has_its_help(command):
 def test_the_command_line_and_the_plugin_are_where_they_were(pytester):
     from importlib.metadata import entry_points
 
+    assert not [plugin for plugin in entry_points(group="pytest11") if plugin.value.startswith("codi_bench")]
     (script,) = entry_points(group="console_scripts", name="codi-bench")
     assert script.value == "codi_bench.cli:main" and callable(script.load())
-    said = pytester.runpytest_inprocess("--help").stdout.str()
+    said = pytester.runpytest_inprocess("-p", "codi_bench.plugin", "--help").stdout.str()
     assert all(option in said for option in OPTIONS)
     import codi_bench.plugin
 

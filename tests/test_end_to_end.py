@@ -8,18 +8,17 @@ import sys
 import pytest
 
 from codi_bench.claims import CLAIMS
-from codi_bench.models.registry import REGISTRY
 from codi_bench.store.arrays import read_metadata
 from codi_bench.store.cache import entries
 
-FILES = ("ablation", "decoding", "edits", "latents", "probes", "sae", "sharing", "size", "spread", "task_accuracy")
+FILES = ("ablation", "probes", "sae", "size", "spread", "task_accuracy")
 ANEW = ("answers", "train_topk_sae")
 
 
 def run(folder, cache, *files):
-    """`pytest benchmarks` in a process of its own; what it shows, and its results."""
+    """`codi-bench run` in a process of its own; what it shows, and its results."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *files, "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "codi_bench.cli", "run", *files, "-p", "no:cacheprovider"],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -32,20 +31,19 @@ def run(folder, cache, *files):
 @pytest.fixture(scope="module")
 def cold(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cold")
-    return run(folder, folder / "cache", "benchmarks"), folder / "cache"
+    return run(folder, folder / "cache"), folder / "cache"
 
 
-def test_every_claim_that_is_not_slow_stands(cold):
+def test_every_claim_of_the_study_stands_on_both_models(cold):
     (shown, results), _ = cold
     rows = results["rows"]
     measured = [r for r in rows if r["status"] == "ok"]
     by_model = {model: {r["claim"] for r in measured if r["model"] == model} for model in ("gpt2-mini", "llama-mini")}
-    every = {claim.id for claim in CLAIMS.values() if not claim.slow}
-    later = {claim.id for claim in CLAIMS.values() if claim.family in REGISTRY["llama-mini"].slow}
-    assert by_model["gpt2-mini"] == every and by_model["llama-mini"] == every - later < every
+    study = {claim.id for claim in CLAIMS.values() if claim.suite == "study"}
+    assert by_model["gpt2-mini"] == by_model["llama-mini"] == study and len(rows) == len(measured)
     assert {r["regression"] for r in measured} == {"SAME"}
     assert all(r["reproduction"] is None for r in rows if r["model"].endswith("-mini"))
-    assert f"{len(every) + len(every - later)} passed" in shown
+    assert f"{2 * len(study)} passed" in shown
 
 
 def test_what_is_stored_and_what_is_computed_anew_are_the_same_bytes(cold, tmp_path):

@@ -57,12 +57,12 @@ def full(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["results.json", "report.html", "report.csv"])
-def test_a_disk_that_is_full_costs_the_report_and_not_the_table(pytester, full, name):
+def test_a_disk_that_is_full_costs_the_report_and_not_the_table(run_benchmarks, pytester, full, name):
     report = pytester.path / "report"
-    assert pytester.runpytest_inprocess("benchmarks", *SIZE).ret == 0
+    assert run_benchmarks(*SIZE).ret == 0
     before = {path: path.read_bytes() for path in report.rglob("*") if path.is_file()}
     full(name)
-    result = pytester.runpytest_inprocess("benchmarks", *SIZE)
+    result = run_benchmarks(*SIZE)
     (line,) = [line for line in result.outlines if line.startswith("RED ")]
     assert result.ret == 1 and f"{name}: could not be written (No space left on device)" in line and "run again" in line
     assert "parameters" in shown(result) and " passed" in shown(result) and "report.html; beside it" not in shown(result)
@@ -71,7 +71,7 @@ def test_a_disk_that_is_full_costs_the_report_and_not_the_table(pytester, full, 
     assert all(undated(path) == DATE.sub(b"", held) for path, held in before.items())
 
 
-def test_a_report_folder_that_goes_while_the_run_measures_is_said(pytester):
+def test_a_report_folder_that_goes_while_the_run_measures_is_said(run_benchmarks, pytester):
     pytester.makepyfile(
         meddling="""
         import pathlib, shutil
@@ -81,23 +81,23 @@ def test_a_report_folder_that_goes_while_the_run_measures_is_said(pytester):
         """
     )
     pytester.syspathinsert()
-    result = pytester.runpytest_inprocess("benchmarks", *SIZE, "-p", "meddling")
+    result = run_benchmarks(*SIZE, "-p", "meddling")
     (line,) = [line for line in result.outlines if line.startswith("RED ")]
     assert result.ret == 1 and line.startswith("RED report") and "could not be written" in line
     assert "parameters" in shown(result) and "INTERNALERROR" not in shown(result)
 
 
-def test_proposals_that_cannot_be_written_are_said(pytester):
+def test_proposals_that_cannot_be_written_are_said(run_benchmarks, pytester):
     pytester.path.joinpath("report").mkdir()
     pytester.path.joinpath("report", "proposals").write_text("in the way")
-    result = pytester.runpytest_inprocess("benchmarks", *SIZE, "--update-baselines")
+    result = run_benchmarks(*SIZE, "--update-baselines")
     (line,) = [line for line in result.outlines if line.startswith("RED ")]
     assert result.ret == 1 and "proposals" in line and "could not be written" in line
 
 
-def test_a_report_folder_below_a_file_is_refused_before_anything_runs(pytester):
+def test_a_report_folder_below_a_file_is_refused_before_anything_runs(run_benchmarks, pytester):
     pytester.path.joinpath("file").write_text("in the way")
-    result = pytester.runpytest_inprocess("benchmarks", *SIZE, "--report", "file/report")
+    result = run_benchmarks(*SIZE, "--report", "file/report")
     assert result.ret == 2 and "results.json: cannot be written there (Not a directory); give --report DIR" in shown(result)
 
 
@@ -177,10 +177,10 @@ def test_a_clock_that_goes_back_changes_nothing_but_the_date(measured, pytester,
     assert all(entry.age >= 0 for entry in store.entries(tmp_path / "first" / "store"))
 
 
-def test_a_night_with_an_earlier_date_stands_before_the_others(pytester, monkeypatch, capsys):
+def test_a_night_with_an_earlier_date_stands_before_the_others(run_benchmarks, pytester, monkeypatch, capsys):
     """A history goes by the dates that the files say, whatever order they were written in."""
     for name, year in (("a", 2026), ("b", 2025)):
-        pytester.runpytest_inprocess("benchmarks", *SIZE, "--report", f"nights/{name}")
+        run_benchmarks(*SIZE, "--report", f"nights/{name}")
         path = pytester.path / "nights" / name / "results.json"
         held = json.loads(path.read_text())
         held["environment"]["date"] = f"{year}-01-01T00:00:00+00:00"

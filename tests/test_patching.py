@@ -19,6 +19,7 @@ from codi_bench.models.answering import Pass, tokenise
 from codi_bench.models.edits import NOISE, SELF
 from codi_bench.models.patching import answer_patched as answer
 from codi_bench.models.patching import patched, source_run
+from codi_bench.models.state import cache_argument
 from codi_bench.problems import generate, score
 from codi_bench.problems.pairs import Pair, pairs, random_donors
 from codi_bench.problems.problem import Problem
@@ -112,7 +113,9 @@ def think_plainly(codi, question, *, replaced=(), source=None, keys_of=None):
 
 @torch.inference_mode()
 def feed_plainly(codi, cache, inputs):
-    out = codi.backbone.base_model(inputs_embeds=inputs[None], past_key_values=cache, use_cache=True)
+    out = codi.backbone.base_model(
+        inputs_embeds=inputs[None], use_cache=True, **{cache_argument(type(codi.backbone.base_model)): cache}
+    )
     return out.last_hidden_state[0, -1]
 
 

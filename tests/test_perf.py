@@ -121,7 +121,7 @@ def planted(pytester, monkeypatch):
     folder = pytester.path / "benchmarks" / "perf"
     folder.mkdir(parents=True)
     (pytester.path / "baselines").mkdir()
-    for name in ("conftest.py", "timing.py", "test_recorded_ratios.py"):
+    for name in ("__init__.py", "conftest.py", "timing.py", "test_recorded_ratios.py"):
         shutil.copy(package_folder("benchmarks") / "perf" / name, folder)
     (folder / "test_planted_speed.py").write_text(PLANTED)
     monkeypatch.setattr(perf, "RUNS", 2)
@@ -131,7 +131,9 @@ def planted(pytester, monkeypatch):
     def run(times, *arguments, jobs="one two", folder="benchmarks/perf"):
         monkeypatch.setenv("PLANTED", str(math.log(times)))
         monkeypatch.setenv("PLANTED_JOBS", jobs)
-        return pytester.runpytest_inprocess(folder, "-m", "perf", "--baselines", "baselines", *arguments)
+        return pytester.runpytest_inprocess(
+            "-p", "codi_bench.plugin", folder, "-m", "perf", "--baselines", "baselines", *arguments
+        )
 
     return run
 
@@ -181,7 +183,9 @@ def test_what_nothing_times_is_unchecked(planted):
 
 def test_a_process_that_gives_no_ratio_is_named_and_nothing_is_proposed(planted, pytester, monkeypatch):
     path = pytester.path / "benchmarks" / "perf" / "test_planted_speed.py"
-    path.write_text(PLANTED.replace("    speed.log", "    assert 'run-1' not in str(speed.config.option.report)\n    speed.log"))
+    path.write_text(
+        PLANTED.replace("    speed.log", "    assert 'run-1' not in str(speed.config.invocation_params.args)\n    speed.log")
+    )
     found = planted(20, "--update-baselines", jobs="one")
     found.assert_outcomes(failed=1, passed=1)
     found.stdout.fnmatch_lines(["*no ratio from process 1; see *output.txt"])

@@ -75,15 +75,15 @@ def test_the_packaged_durations_are_those_of_claims_that_there_are():
 
     held = json.loads(package_folder("baselines").joinpath(*progress.PACKAGED).read_text())
     assert held.keys() == {f"{claim} on {model}" for claim in CLAIMS for model in EMBEDDED}
-    assert 20 < sum(held.values()) < 2000  # seconds: with what is slow, of which step values and SAE folds take 15 minutes
+    assert 20 < sum(held.values()) < 2000  # seconds: of all suites, of which step values and SAE folds take 15 minutes
 
 
 def test_on_a_terminal_a_run_names_what_it_measures_and_how_much_is_left(tmp_path):
     """The whole door: a run in a pseudo-terminal."""
     screen, end = pty.openpty()
-    arguments = ["benchmarks", "--claim", "size", "--model", "gpt2-mini", "-p", "no:cacheprovider"]
+    arguments = ["run", "--claim", "size", "--model", "gpt2-mini", "-p", "no:cacheprovider"]
     run = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *arguments],
+        [sys.executable, "-m", "codi_bench.cli", *arguments],
         cwd=tmp_path,
         stdout=end,
         stderr=end,

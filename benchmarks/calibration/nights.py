@@ -15,7 +15,6 @@ from functools import cache
 
 import numpy as np
 
-from benchmarks.calibration import planted
 from codi_bench.audits.ablation import CONTRAST_FLOOR, DROP_FLOOR, critical_word, drop_word, none_word
 from codi_bench.claims import CLAIMS, Measured
 from codi_bench.measures.ablation import position_effects
@@ -38,6 +37,7 @@ from codi_bench.store.code import code_hash
 from codi_bench.store.files import package_folder
 from codi_bench.suite import engine
 
+from . import planted
 from .engine import Bar, Rate
 
 PAIR = ("gpt2-mini", "llama-mini")
@@ -66,10 +66,10 @@ class Metric:
 
 @cache
 def suite(models: Sequence[str] = PAIR) -> tuple[Metric, ...]:
-    """What a night measures of some models, as recorded on the CPU, of each file the newest record: no slow claim."""
+    """What a night measures of some models, as recorded on the CPU, of each file the newest record: those of the study."""
     folder, found = package_folder("baselines"), []
     for model in models:
-        for claim in (each.id for each in CLAIMS.values() if not each.slow):
+        for claim in (each.id for each in CLAIMS.values() if each.suite == "study"):
             baseline = load_baseline(folder, model, claim)
             if record := baseline.newest("cpu"):
                 for key, held in record.metrics.items():

@@ -18,15 +18,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from timing import timed
 
 from codi_bench.errors import CodiBenchError
-from codi_bench.plugin.options import strict
+from codi_bench.plugin.options import given, strict
 from codi_bench.records import speed as perf
 from codi_bench.records.baseline import strict_text
 from codi_bench.rules.reproduction import Outcome, Regression
 from codi_bench.store.files import package_folder, write_text
 from codi_bench.suite.environment import available, environment
+
+from .timing import timed
 
 HERE = Path(__file__).parent
 RATIOS = Path("perf", "ratios.json")  # below the report: log-ratios of each round, by benchmark
@@ -59,9 +60,9 @@ def pytest_collection_finish(session):
     """Under `--update-baselines`: the same run in other processes first."""
     config = session.config
     timed = any("speed" in item.fixturenames for item in session.items if item.path.parent == HERE)
-    if not timed or not config.option.update_baselines or config.option.collectonly or hasattr(config, "workerinput"):
+    if not timed or not given(config).update_baselines or config.option.collectonly or hasattr(config, "workerinput"):
         return
-    report, terminal = Path(config.option.report), config.pluginmanager.getplugin("terminalreporter")
+    report, terminal = Path(given(config).report), config.pluginmanager.getplugin("terminalreporter")
     if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > os.cpu_count() / 2:
         terminal.write_line(f"speed: the machine is busy (load {load:.1f}): what is measured now may not hold on a quiet one")
     arguments = [str(each) for each in config.invocation_params.args if each != "--update-baselines"]
@@ -109,11 +110,11 @@ class Speed:
 
     def assert_holds(self, *, work: str, device: str = "cpu", dtype: str = "float32"):
         """Fails where the ratio fell, or is merely proposed; UNCHECKED, a skip, where nothing is recorded for this machine."""
-        run, report, here = self.config.stash[RUN], Path(self.config.option.report), self.machine(device, dtype)
+        run, report, here = self.config.stash[RUN], Path(given(self.config).report), self.machine(device, dtype)
         run.measured[self.name] = self.log_ratios
         write_text(report / RATIOS, json.dumps(run.measured, indent=1, sort_keys=True) + "\n")
         held = self.recorded.of(here).get(self.name)
-        if self.config.option.update_baselines:
+        if given(self.config).update_baselines:
             ratio = perf.pooled([self.log_ratios, *self.elsewhere()], work)
             run.proposed = run.proposed.having(here, {self.name: ratio})
             write_text(report / "proposals" / perf.FILE, strict_text(run.proposed))
@@ -142,7 +143,7 @@ class Speed:
         others = self.config.stash[RUN].others
         missing = [str(k) for k, other in enumerate(others, 1) if self.name not in other]
         if missing:
-            where = Path(self.config.option.report) / "perf" / f"run-{missing[0]}" / "output.txt"
+            where = Path(given(self.config).report) / "perf" / f"run-{missing[0]}" / "output.txt"
             pytest.fail(f"{self.name}: no ratio from process {', '.join(missing)}; see {where}", pytrace=False)
         return [other[self.name] for other in others]
 
@@ -152,7 +153,7 @@ def recorded(request) -> perf.Speeds:
     """What is recorded of all machines; a damaged file is red here, before anything is timed."""
     config = request.config
     try:
-        held = perf.load_speeds(Path(config.option.baselines or package_folder("baselines")))
+        held = perf.load_speeds(Path(given(config).baselines or package_folder("baselines")))
     except CodiBenchError as error:
         pytest.fail(str(error), pytrace=False)
     here = {environment(device, "float32").device for device in ("cpu", "cuda") if available(device)}

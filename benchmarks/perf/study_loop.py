@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import torch
+from transformers import DynamicCache
+
+from codi_bench.models.state import cache_argument
 
 
 @torch.inference_mode()
@@ -27,12 +30,13 @@ def plain_loop(
         answers = []
         for i, question in enumerate(questions):
             ids = torch.tensor([[*codi.tokenizer(question)["input_ids"], codi.bot_id]], device=device)
-            out = backbone(input_ids=ids, use_cache=True, output_hidden_states=True)
+            cache = {cache_argument(type(backbone)): DynamicCache(), "use_cache": True}
+            out = backbone(input_ids=ids, **cache, output_hidden_states=True)
             states = [out.hidden_states]
             latent = codi.projection(out.hidden_states[-1][:, -1:])
             for k in range(codi.num_latents):
                 fed = torch.zeros_like(latent) if k in zeroed else latent
-                out = backbone(inputs_embeds=fed, past_key_values=out.past_key_values, use_cache=True, output_hidden_states=True)
+                out = backbone(inputs_embeds=fed, **cache, output_hidden_states=True)
                 latent = codi.projection(out.hidden_states[-1][:, -1:])
                 states.append(out.hidden_states)
             if not zeroed:
@@ -40,7 +44,7 @@ def plain_loop(
             token, tokens = codi.eot_id, []
             while token != codi.eos_id and len(tokens) < max_new_tokens:
                 fed = embed(torch.tensor([[token]], device=device))
-                out = backbone(inputs_embeds=fed, past_key_values=out.past_key_values, use_cache=True)
+                out = backbone(inputs_embeds=fed, **cache)
                 logits = out.logits[0, -1, :-1]  # eot is the last id
                 token = int(logits.argmax())
                 if follow is not None:

@@ -7,13 +7,14 @@ for the slower thread, made it three to ten times slower, which is no merit of t
 
 import pytest
 import torch
-from study_loop import plain_loop
 
 from codi_bench import load
 from codi_bench.models.conditions import CLEAN, Edited
 from codi_bench.models.edits import Edit
 from codi_bench.models.registry import EMBEDDED
 from codi_bench.problems import generate
+
+from .study_loop import plain_loop
 
 pytestmark = pytest.mark.perf
 N, SAMPLE = 256, 8  # problems, and how many of them the plain loop is timed on

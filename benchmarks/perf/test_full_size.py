@@ -21,8 +21,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from study_loop import plain_loop
-from timing import timed
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
 
 from codi_bench.models.codi import Codi, Projection
@@ -31,9 +29,13 @@ from codi_bench.models.edits import Edit
 from codi_bench.models.loading import DTYPES, resolve
 from codi_bench.models.model import Model
 from codi_bench.models.registry import entry
+from codi_bench.plugin.options import given
 from codi_bench.problems import load_problems
 from codi_bench.store.files import write_text
 from codi_bench.suite.environment import environment, versions
+
+from .study_loop import plain_loop
+from .timing import timed
 
 pytestmark = pytest.mark.perf
 K, NEW_TOKENS = 6, 8
@@ -183,7 +185,7 @@ def peak_bytes(device: str) -> int:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_full_size(shape, speed, request, tmp_path):
-    option = request.config.option
+    option = given(request.config)
     device, dtype = resolve(option.device, option.dtype)
     size = shape.cpu if device == "cpu" else shape.cuda
     if device != "cpu":

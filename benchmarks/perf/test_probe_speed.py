@@ -21,10 +21,11 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from benchmarks.calibration.planted import noise
 from codi_bench.measures.grid import CS, nested_splits, permuted_labels, probe_grid
 from codi_bench.measures.probes import _L2_ONLY
 from codi_bench.rules.stats import stream
+
+from ..calibration.planted import noise
 
 pytestmark = pytest.mark.perf
 N, CELLS, D, FOLDS, PERMUTATIONS = 100, 18, 768, 5, 1000

@@ -1,4 +1,4 @@
-"""`pytest benchmarks` in a process of its own that can be killed, and what it leaves on the disk."""
+"""`codi-bench run` in a process of its own that can be killed, and what it leaves on the disk."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LONGEST = 3600.0  # seconds, after which a run is taken to hang
 
 @dataclass(frozen=True)
 class Door:
-    """`pytest benchmarks` with these arguments, in a folder that has its report, what it said and, if not elsewhere, its cache.
+    """`codi-bench run` with these arguments, in a folder that has its report, what it said and, if not elsewhere, its cache.
 
     threads: None: as many as there are cores.
     """
@@ -45,7 +45,7 @@ class Door:
         cache = str(self.cache or self.folder / "cache")
         with open(self.folder / "said.txt", "ab") as said:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", *self.arguments, "-p", "no:cacheprovider"],
+                [sys.executable, "-m", "codi_bench.cli", "run", *self.arguments, "-p", "no:cacheprovider"],
                 cwd=self.folder,
                 env={**os.environ, **threads, "PYTHONPATH": path, "CODI_BENCH_CACHE": cache},
                 stdout=said,

@@ -93,7 +93,7 @@ def repeats(work: Path, settings: Sequence[Setting] = SETTINGS, arguments: Seque
 def collected(work: Path, arguments: Sequence[str]) -> list[str]:
     """The names of the tests of a run, as arguments from any folder."""
     work.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pytest", "benchmarks", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments]
+    command = [sys.executable, "-m", "codi_bench.cli", "run", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments]
     said = subprocess.run(command, cwd=work, capture_output=True, text=True, check=True).stdout
     return [f"benchmarks/{line.rpartition('benchmarks/')[2]}" for line in said.splitlines() if "::" in line]
 

@@ -1,5 +1,6 @@
 """Claims: what was claimed, by whom, under which protocol. One module a source; whatever module lies here is a part of it."""
 
+from collections.abc import Collection
 from importlib import import_module
 from pkgutil import walk_packages
 from typing import Any
@@ -21,8 +22,8 @@ def get_claim(id: str) -> Claim:
     return CLAIMS[id]
 
 
-def in_words() -> dict[str, dict[str, Any]]:
-    """Every claim as a report needs it, by id, with its position: a report has no other way to know them."""
+def in_words(ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """These claims as a report needs them, by id, each with its position among all: a report has no other way to know them."""
     return {
         claim.id: {
             "position": i,
@@ -34,6 +35,7 @@ def in_words() -> dict[str, dict[str, Any]]:
             "sound": claim.sound_protocol,
         }
         for i, claim in enumerate(CLAIMS.values())
+        if claim.id in ids
     }
 
 

@@ -31,6 +31,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 SEED = 0
 DEFAULT_PERMUTATIONS = 1000  # of every null: carries Holm over 25 tests (docs/verdicts.md, section 1)
+STUDY = "study"  # the suite that is measured where nothing else is asked for
 VALUE, EXISTS, LOCATION, NONE, EVEN, ORDER, FACT = KINDS = ("value", "exists", "location", "none", "even", "order", "fact")
 
 
@@ -270,9 +271,8 @@ class Claim:
 
     kind: value, exists, location, none, even, order or fact (docs/verdicts.md, section 1). function: yields the numbers of the
     reported protocol, then the same metrics (and further ones) as they should have been measured, with verdicts. n: problems, or
-    pairs, that it takes. compared: the metric, soundly measured, by which two models are compared. slow: measured under
-    `-m slow` alone. with_partner: measured on two models, and recorded with the weights of both. on_logs: measured on what was
-    decoded alone, so that a released log is enough.
+    pairs, that it takes. compared: the metric, soundly measured, by which two models are compared. with_partner: measured on two
+    models, and recorded with the weights of both. on_logs: measured on what was decoded alone, so that a released log is enough.
     """
 
     id: str
@@ -286,7 +286,6 @@ class Claim:
     function: Function = field(repr=False)
     seeds: dict[str, int] = field(default_factory=dict)
     compared: str | None = None
-    slow: bool = False
     with_partner: bool = False
     on_logs: bool = False
 
@@ -294,7 +293,7 @@ class Claim:
     def suite(self) -> str:
         """`study`, `questions` or `literature`: by the place of its source."""
         room = self.function.__module__.removeprefix("codi_bench.claims.").partition(".")[0]
-        return {"first_study": "study", "open_questions": "questions"}.get(room, "literature")
+        return {"first_study": STUDY, "open_questions": "questions"}.get(room, "literature")
 
     def reported(self, bench: Bench) -> list[Measured]:
         """The numbers of the reported protocol alone."""

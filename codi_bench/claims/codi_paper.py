@@ -22,7 +22,7 @@ ELSEWHERE = (
     "with a number beyond what their story has in training"
 )
 EVALUATION = "batches of 128 in their order, thoughts attend to paddings, greedy, numbers equal as floats"
-LATENTS: dict[str, Any] = {"family": "latents", "n": NUM_ANSWERED, "slow": True}
+LATENTS: dict[str, Any] = {"family": "latents", "n": NUM_ANSWERED}
 
 
 def answered(bench: Bench, problems: list[Problem], condition: Condition) -> np.ndarray:

@@ -26,7 +26,7 @@ from codi_bench.rules.validity import half_effect, order_verdict
 FAMILY = "contradictions"
 OTHER = "the other protocol"
 NO_LATENTS = "none"
-CONTRADICTION: dict[str, Any] = {"family": FAMILY, "slow": True}
+CONTRADICTION: dict[str, Any] = {"family": FAMILY}
 
 
 def differences(outcomes: Mapping[str, np.ndarray], pairs: Mapping[str, tuple[str, str]], published: Published) -> list[Measured]:

@@ -15,7 +15,7 @@ from codi_bench.errors import MeasureError
 from codi_bench.models.edits import Edit
 
 SOURCE = "Dynamics within latent CoT, arXiv 2602.08783 (second-hand)"
-LATENTS: dict[str, Any] = {"family": "latents", "kind": "value", "slow": True}
+LATENTS: dict[str, Any] = {"family": "latents", "kind": "value"}
 
 
 @claim(

@@ -17,7 +17,7 @@ from codi_bench.claims.operations import FAMILY, NUM_OPERATIONS, STORIES, neares
 from codi_bench.claims.transplants import PAIR, TWINS
 
 SOURCE = "Alignment Forum, 22 Dec 2025, github.com/cywinski/codi"
-NOTHING_LOST: dict[str, Any] = {"family": "latents", "kind": "none", "sound": "the loss is surely below 5 points", "slow": True}
+NOTHING_LOST: dict[str, Any] = {"family": "latents", "kind": "none", "sound": "the loss is surely below 5 points"}
 
 
 @claim(
@@ -60,7 +60,6 @@ def same_value(bench: Bench, published: Published) -> Protocols:
     n=NUM_OPERATIONS,
     protocol=f"nearer mean of two, last layer, 70 % of up to {NUM_OPERATIONS} problems to train, by latent position",
     sound=f"the same, {STORIES}; the best position of each draw, times the claims of the family",
-    slow=True,
 )
 def operation_direction(bench: Bench, published: Published) -> Protocols:
     """The difference of means tells plus from minus."""

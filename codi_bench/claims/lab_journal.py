@@ -32,7 +32,7 @@ from codi_bench.thoughts.decoded import Decoded
 
 SOURCE = "lab journal, github.com/GusSand/CoT_Exploration"
 LOSS = f"loss against the clean run; {PAIRED}"
-LATENTS: dict[str, Any] = {"family": "latents", "n": NUM_ABLATED, "slow": True}
+LATENTS: dict[str, Any] = {"family": "latents", "n": NUM_ABLATED}
 
 
 @claim(
@@ -150,7 +150,6 @@ def discretise(bench: Bench, published: Published) -> Protocols:
         "latent positions 1 and 4, and all layers and positions together"
     ),
     sound=f"ridge classifier, {STORIES}; the best cell of each draw, times the claims of the family",
-    slow=True,
 )
 def operation_class(bench: Bench, published: Published) -> Protocols:
     """A probe tells which of three operations comes first."""
@@ -166,7 +165,6 @@ def operation_class(bench: Bench, published: Published) -> Protocols:
     kind="value",
     protocol=f"{hits.RIGHT}is the first word a number? (there: all problems)",
     sound="nothing more: judged by log-parity",
-    slow=True,
     **hits.DECODED,
 )
 def decode_numeric(bench: Bench, published: Published) -> Protocols:
@@ -181,7 +179,6 @@ def decode_numeric(bench: Bench, published: Published) -> Protocols:
     kind="value",
     protocol=f"{hits.RIGHT}by the number of steps, all of them counted",
     sound=hits.OTHERS,
-    slow=True,
     **hits.DECODED,
 )
 def table3(bench: Bench, published: Published) -> Protocols:

@@ -26,7 +26,7 @@ from codi_bench.rules.validity import order_verdict, sound_verdict
 SOURCE = "lab notebook, github.com/ethankimm/ai-capstone"
 LOSS = f"loss against the clean run; {PAIRED}"
 BATCH_FLOOR, VALUE_FLOOR = 0.01, 0.05
-LATENTS: dict[str, Any] = {"family": "latents", "slow": True}
+LATENTS: dict[str, Any] = {"family": "latents"}
 TWIN = LATENTS | {"kind": "exists", "n": 2 * NUM_PAIRS, "sound": CONTROLS}
 
 
@@ -217,7 +217,6 @@ def off_by_one(bench: Bench, published: Published) -> Protocols:
         "read at some place, against regression that rounds to it or is within a percent at some place: exact McNemar, Holm in "
         "the claim times the claims of the family"
     ),
-    slow=True,
 )
 def probe_metric(bench: Bench, published: Published) -> Protocols:
     """Regression finds no value where the head reads it."""
@@ -236,7 +235,6 @@ def probe_metric(bench: Bench, published: Published) -> Protocols:
     kind="value",
     protocol=f"{hits.RIGHT}all results before the last, at any place (there: of problems whose intermediates were checked)",
     sound=hits.OTHERS,
-    slow=True,
     **hits.DECODED,
 )
 def decode(bench: Bench, published: Published) -> Protocols:

@@ -22,7 +22,6 @@ NUM_ANSWERED, ACCURACY_FLOOR = 1319, 0.05
     n=NUM_ANSWERED,
     protocol=f"{NUM_ANSWERED} problems, each alone, greedy, numbers equal as floats",
     sound=CONSTANT,
-    slow=True,
 )
 def baseline(bench: Bench, published: Published) -> Protocols:
     """Each problem alone, the model answers this share correctly."""
@@ -40,7 +39,6 @@ def baseline(bench: Bench, published: Published) -> Protocols:
     n=NUM_ABLATED,
     protocol=f"the own thoughts of a clean run, permuted once for all and reversed, {NUM_ABLATED} problems",
     sound=LOSS,
-    slow=True,
 )
 def order(bench: Bench, published: Published) -> Protocols:
     """The thoughts are needed in their order."""
@@ -57,7 +55,6 @@ def order(bench: Bench, published: Published) -> Protocols:
     n=NUM_ABLATED,
     protocol=f"the own thoughts of a clean run, some alone, {NUM_ABLATED} problems",
     sound=LOSS,
-    slow=True,
 )
 def subset(bench: Bench, published: Published) -> Protocols:
     """With half of the thoughts accuracy falls."""
@@ -74,7 +71,6 @@ def subset(bench: Bench, published: Published) -> Protocols:
     n=NUM_ABLATED,
     protocol=f"one thought of a clean run, fed once, {NUM_ABLATED} problems",
     sound=f"loss against a zero vector; {PAIRED}",
-    slow=True,
 )
 def single(bench: Bench, published: Published) -> Protocols:
     """One thought alone leaves less than a zero vector does."""
@@ -93,7 +89,6 @@ def single(bench: Bench, published: Published) -> Protocols:
     n=NUM_ABLATED,
     protocol=f"one thought of a clean run, fed at every position, {NUM_ABLATED} problems",
     sound=f"loss against zero vectors; {PAIRED}",
-    slow=True,
 )
 def repeat(bench: Bench, published: Published) -> Protocols:
     """One thought, fed at every position, leaves less than zero vectors do."""
@@ -112,7 +107,6 @@ def repeat(bench: Bench, published: Published) -> Protocols:
     n=NUM_ABLATED,
     protocol=f"half of the thoughts, or one zero vector, first {NUM_ABLATED} problems",
     sound="nothing more: see scratch-subset and scratch-single",
-    slow=True,
 )
 def retention(bench: Bench, published: Published) -> Protocols:
     """Of the right answers so many stay right."""

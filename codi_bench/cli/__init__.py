@@ -45,6 +45,21 @@ def main() -> None:
         sys.exit(2)
 
 
+@app.command(context_settings={"ignore_unknown_options": True})
+def run(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="as of `pytest benchmarks`; -- --help lists them")
+    ] = None,
+) -> None:
+    """Measure the study on the embedded pair, or what ARGS ask for, and show the comparison: `pytest benchmarks` from any folder.
+
+    ARGS are pytest's: --claim ID, --model NAME[=PATH], -m questions, benchmarks/test_probes.py …
+    """
+    from codi_bench.plugin.run import run
+
+    raise typer.Exit(run(arguments or ()))
+
+
 @app.command()
 def problems(
     name: str,

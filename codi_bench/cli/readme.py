@@ -58,7 +58,7 @@ def readme_of(path: Path, baselines: Path) -> Readme:
     if not drawings:
         raise CodiBenchError(f"{baselines}: nothing is recorded there that a table could show; give --baselines DIR")
     figure = drawings[0]
-    own_rows = [row for row in rows if row.claim not in PAPERS and not CLAIMS[row.claim].slow]
+    own_rows = [row for row in rows if row.claim not in PAPERS]
     paper_rows = [row for row in rows if row.claim in PAPERS and row.status == OK]
     note = f"Recorded {environment['date']}; `=` stands for that: nothing was measured to draw this."
     head = f"![{figure.title}](docs/{FIGURE}.svg)\n\n{figure.caption} {note}\n\n"

@@ -20,8 +20,7 @@ class ModelEntry:
     its files do not hold (the training scripts of github.com/zhenyi4/codi; the rank, 128 there, is read off the weights).
     projects: are thoughts projected before they are fed? (Coconut feeds the state itself.) partner: the model that it is compared
     with. beside: the published model that it stands beside, by whose sentences it is judged and whose scripts its reported
-    protocols follow; "" for a user's own, which is judged by those of all. slow: claim families that are measured on it under
-    `-m slow` alone, where there is no GPU.
+    protocols follow; "" for a user's own, which is judged by those of all.
     """
 
     name: str
@@ -37,7 +36,6 @@ class ModelEntry:
     projects: bool = True
     partner: str = ""
     beside: str = ""
-    slow: tuple[str, ...] = ()
 
     def has_shape(self, architecture: str, num_layers: int, width: int) -> bool:
         """Is a backbone of this architecture, depth and width like the registered one?"""
@@ -96,8 +94,6 @@ REGISTRY = {
             width=200,
             partner="gpt2-mini",
             beside="llama-3.2-1b",
-            # by default this one answers, and the smaller one is looked into: three minutes on two cores
-            slow=("probes", "SAE errors", "spread", "ablation", "edits", "decoding", "latents"),
         ),
         ModelEntry(
             "gpt2",

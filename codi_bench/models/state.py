@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from inspect import signature
 from typing import Any, cast
 
 import torch
@@ -49,6 +51,12 @@ class Tape:
 def roomy(length: int) -> int:
     """How long a tape is made that now needs this length."""
     return length + max(32, length // 2)
+
+
+@lru_cache
+def cache_argument(backbone: type[nn.Module]) -> str:
+    """What a backbone calls the cache that it is given: transformers 5.24 made `past_key_values`, gone in 5.40, `cache`."""
+    return "cache" if "cache" in signature(backbone.forward).parameters else "past_key_values"
 
 
 class KeyValues(DynamicCache):
@@ -217,9 +225,9 @@ def _run(
             inputs_embeds=embeds,
             attention_mask=bias[:, None],
             position_ids=positions,
-            past_key_values=cache,
             use_cache=True,
             output_hidden_states=all_layers,
+            **{cache_argument(type(model.backbone.base_model)): cache},
         )
     cache.length = next_sees.shape[2]
     return State(cache, next_sees, next_position, out.last_hidden_state, tuple(out.hidden_states) if all_layers else ())

@@ -1,11 +1,12 @@
 """The pytest plugin: options, one test a (model, claim), and the table after the run.
 
-It is idle unless a collected test carries the marker `claims`.
+The root conftest.py of a checkout loads it, and `codi-bench run`; installing the package does not. It is idle unless tests of our
+benchmarks are collected. PYTEST_DONT_REWRITE: it has no assertions, and `codi-bench run` has imported it already.
 """
 
 from __future__ import annotations
 
-import re
+import copy
 from pathlib import Path
 
 import pytest
@@ -19,17 +20,16 @@ from codi_bench.plugin.items import (
     suite,
     table,
 )
-from codi_bench.plugin.options import GATED, pytest_addoption, suite_of
+from codi_bench.plugin.options import EXTRA, SUITES, add_options, suite_of
 from codi_bench.plugin.reporter import Reporter
-from codi_bench.store.files import package_folder
 
 __all__ = [
     "pytest_addoption",
     "pytest_assertrepr_compare",
-    "pytest_cmdline_main",
     "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_generate_tests",
+    "pytest_load_initial_conftests",
     "pytest_report_teststatus",
     "pytest_runtest_makereport",
     "suite",
@@ -38,10 +38,25 @@ __all__ = [
 ]
 
 
+def pytest_addoption(parser, pluginmanager):
+    if any(Path(getattr(plugin, "__file__", None) or "").name == "conftest.py" for plugin in pluginmanager.get_plugins()):
+        add_options(parser)  # a conftest.py loads us, behind the plugins of others; with `-p` we come before them, so see below
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config, parser, args):
+    """Register our options behind those of all other plugins, and read the command line again, as pytest itself does then."""
+    add_options(parser)
+    early_config.known_args_namespace = parser.parse_known_args(args, namespace=copy.copy(early_config.option))
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "claims(family): benchmarks of a claim family, one test a model and claim")
-    for name in GATED:
-        config.addinivalue_line("markers", f"{name}: deselected unless -m names it")
+    config.addinivalue_line("markers", "gpu: every registered model, on cuda")
+    for name in SUITES:
+        config.addinivalue_line("markers", f"{name}: claims of this suite; without -m the study is measured")
+    for name in EXTRA:
+        config.addinivalue_line("markers", f"{name}: deselected unless -m or its own name asks for it")
     if hasattr(config, "workerinput"):  # under xdist the controller alone writes the report
         from codi_bench.plugin.xdist import Collector
 
@@ -53,12 +68,3 @@ def pytest_configure(config):
         from codi_bench.plugin.xdist import Dealer
 
         config.pluginmanager.register(Dealer(reporter.expect), "codi-bench-dealer")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config):
-    """`pytest benchmarks` works from any folder: without such a folder here, the packaged one is meant."""
-    if not Path("benchmarks").exists() and package_folder("benchmarks").is_dir():
-        config.args[:] = [
-            re.sub(r"^benchmarks(?=$|/|::)", lambda _: str(package_folder("benchmarks")), arg) for arg in config.args
-        ]

@@ -3,76 +3,111 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tabulate import tabulate
 
 from codi_bench.errors import CodiBenchError
-from codi_bench.plugin.options import GATED, REFUSED, strict, suite_of
+from codi_bench.plugin.options import EXTRA, REFUSED, STUDY, SUITE, SUITES, given, gpu_asked, named, selects, strict, suite_of
 from codi_bench.records.baseline import record_key
+from codi_bench.store.files import package_folder
 
 if TYPE_CHECKING:
+    from codi_bench.claims import Claim
     from codi_bench.records.results import Row
-    from codi_bench.suite.request import PairOutcome
+    from codi_bench.suite.request import ModelRequest, PairOutcome
     from codi_bench.suite.suite import Suite
 
 UNJUDGED = ("not-run", "blocked", "unchecked")
 OUTCOME = pytest.StashKey[dict]()
+NOTHING = object()
+NO_PAIR = pytest.param(NOTHING, NOTHING, id="nothing")  # of a family without a claim in this run; it is deselected
 Claims = dict[str, tuple[str, str, str]]  # test → claim, model, family
 
 
 def pytest_generate_tests(metafunc):
     """`@pytest.mark.claims(family)`: a test for each claim of that family on each model of the run."""
     marker = metafunc.definition.get_closest_marker("claims")
-    if marker is None:
-        return
+    if marker is None or len(marker.args) != 1 or not {"suite", "model", "claim", "table"} <= {*metafunc.fixturenames}:
+        return  # somebody else's marker of that name
     try:
         suite = suite_of(metafunc.config)
     except CodiBenchError as error:
         metafunc.config.stash[REFUSED] = error  # said once, after the collection
-        metafunc.parametrize(("model", "claim"), [])
+        metafunc.parametrize(("model", "claim"), [NO_PAIR])
         return
-    metafunc.parametrize(
-        ("model", "claim"),
-        [
-            pytest.param(model, claim, id=f"{model.name}-{claim.id}", marks=_marks(suite, model, claim))
-            for model in suite.asked_models
-            for claim in suite.asked_claims
-            if claim.family == marker.args[0] and model.takes(claim)
-        ],
-    )
-
-
-def _marks(suite, model, claim) -> list:
-    return [pytest.mark.gpu] * (suite.gpu or model.for_gpus) + [pytest.mark.slow] * suite.is_slow(model, claim)
+    pairs = [
+        pytest.param(model, claim, id=f"{model.name}-{claim.id}", marks=[pytest.mark.gpu] * (suite.gpu or model.for_gpus))
+        for model in suite.asked_models
+        for claim in suite.asked_claims
+        if claim.family == marker.args[0] and model.takes(claim)
+    ]
+    metafunc.parametrize(("model", "claim"), pairs or [NO_PAIR])
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     if REFUSED in config.stash:
         pytest.exit(f"codi-bench: {config.stash[REFUSED]}", returncode=2)
-    markers = re.findall(r"\w+", config.option.markexpr or "")
-    surplus = [
-        item for item in items if any(item.get_closest_marker(name) and name not in markers for name in GATED) or _is_empty(item)
-    ]
-    if surplus:
-        config.hook.pytest_deselected(items=surplus)
-        items[:] = [item for item in items if item not in surplus]
+    names = _names_given(config)
+    asked = [_is_asked(item, bool(names & {(item.path, test) for test in _names_of(item)})) for item in items]
+    if not all(asked):
+        config.hook.pytest_deselected(items=[item for item, kept in zip(items, asked) if not kept])
+        items[:] = [item for item, kept in zip(items, asked) if kept]
+
+
+def _is_asked(item, is_named: bool) -> bool:
+    """Is it in the suites of this run, or named? A test of somebody else always is; of ours pytest's own `-m` decides then.
+
+    What is named is measured whatever its suite: it is marked as of one that `-m` selects.
+    """
+    expression = item.config.option.markexpr or ""
+    if pair := pair_of(item):
+        model, claim = pair
+        is_named = is_named or suite_of(item.config).names(model, claim)
+        markers = {mark.name for mark in item.iter_markers()}
+        candidates = (name for name in SUITES if is_named and selects(expression, name, *markers))
+        item.add_marker(claim.suite if selects(expression, claim.suite, *markers) else next(candidates, claim.suite))
+        return is_named or claim.suite == STUDY or bool(named(expression) & {*SUITES}) or gpu_asked(expression)
+    if _params(item).get("claim") is NOTHING:
+        return False
+    gates = {name for name in EXTRA if item.get_closest_marker(name)}
+    return is_named or gates <= named(expression) or not item.path.is_relative_to(package_folder("benchmarks"))
+
+
+def _names_given(config) -> set[tuple[Path, str]]:
+    """File and test of every argument FILE::TEST."""
+    arguments = [argument.partition("::") for argument in config.args]
+    return {((config.invocation_params.dir / path).resolve(), test) for path, _, test in arguments if test}
+
+
+def _names_of(item) -> tuple[str, str]:
+    """What a test may be called behind its file, with and without its parameters."""
+    name = item.nodeid.partition("::")[2]
+    return name, name.partition("[")[0]
+
+
+def _params(item) -> dict:
+    return getattr(getattr(item, "callspec", None), "params", {})
+
+
+def pair_of(item) -> tuple[ModelRequest, Claim] | None:
+    """Model and claim of a test that was made for them here; of no other."""
+    if SUITE not in item.config.stash:
+        return None
+    from codi_bench.claims import Claim  # loaded already, as the suite is
+
+    params = _params(item)
+    return (params["model"], params["claim"]) if isinstance(params.get("claim"), Claim) and "model" in params else None
 
 
 def claims_among(items) -> Claims:
     """Claim, model and family by name of the test; a test that has none (a refused run, an empty family) is left out."""
-    tests = [item for item in items if item.get_closest_marker("claims") and not _is_empty(item)]
-    params = {item.nodeid: item.callspec.params for item in tests}
-    return {name: (given["claim"].id, given["model"].name, given["claim"].family) for name, given in params.items()}
-
-
-def _is_empty(item) -> bool:
-    """A family without a claim of this run has an empty parameter set; it is deselected, not skipped."""
-    return item.get_closest_marker("claims") is not None and not hasattr(item.callspec.params["claim"], "family")
+    pairs = {item.nodeid: pair for item in items if (pair := pair_of(item))}
+    return {name: (claim.id, model.name, claim.family) for name, (model, claim) in pairs.items()}
 
 
 @pytest.fixture
@@ -100,7 +135,7 @@ class Gathering:
         config, params = self.request.config, self.request.node.callspec.params
         model, claim = params["model"], params["claim"]
         word, lines = outcome.word, outcome.lines
-        if config.option.update_baselines and outcome.proposal is not None:
+        if given(config).update_baselines and outcome.proposal is not None:
             word, lines = "proposed", [f"{claim.id} on {model.name}: proposed, not accepted", *changes(outcome)]
         self.request.node.stash[OUTCOME] = {
             "word": word,

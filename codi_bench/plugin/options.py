@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,43 +15,94 @@ from codi_bench.errors import CodiBenchError
 if TYPE_CHECKING:
     from codi_bench.suite.suite import Suite
 
-GATED = ("gpu", "slow", "perf", "calibration", "stress")
-ARGUMENTS = (  # options that `Suite` takes as they are
-    *("models", "bases", "claims", "problems", "logs", "num_latents", "lora_alpha", "n", "permutations"),
-    *("device", "dtype", "batch_size", "report", "baselines"),
-)
+STUDY = "study"  # measured where `-m` names no suite
+SUITES = (STUDY, "questions", "literature")
+EXTRA = ("perf", "calibration", "stress")  # benchmarks that run where `-m` names them
+MARKERS = ("gpu", *SUITES, *EXTRA)
+MANY = {"action": "append", "default": []}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "models": MANY
+    | {
+        "flag": "--model",
+        "metavar": "NAME[=PATH]",
+        "help": "measure this registered model, or the one that lies in this folder or on the hub, and no others (repeatable)",
+    },
+    "bases": MANY
+    | {
+        "flag": "--base",
+        "metavar": "NAME=PATH",
+        "help": "the language model under a published checkpoint given with --model NAME=PATH: a folder or a hub name",
+    },
+    "num_latents": {"type": int, "help": "K of the models given with --model NAME=PATH, if not 6"},
+    "lora_alpha": {"type": float, "help": "LoRA alpha of published checkpoints given so, if not 32"},
+    "claims": MANY | {"flag": "--claim", "metavar": "ID", "help": "measure this claim, whatever its suite (repeatable)"},
+    "problems": MANY
+    | {
+        "metavar": "NAME=PATH",
+        "help": "where a problem set lies: gsm8k=FILE, svamp=FILE, gsm-hard=FILE, multiarith=FILE or generated=FILE",
+    },
+    "logs": MANY
+    | {
+        "flag": "--log",
+        "metavar": "NAME=FILE",
+        "help": "a released log of decoded thoughts, on which is measured what it tells (codi-gpt2=FILE: of CODI's authors)",
+    },
+    "n": {"type": int, "help": "use at most this many problems; nothing is compared with the records then"},
+    "permutations": {
+        "type": int,
+        "help": "label permutations of every X; with others nothing is compared with the records",
+    },
+    "device": {
+        "default": "auto",
+        "help": "cpu, cuda (under -n one for each worker), cuda:N or auto (default: cpu for the embedded pair, cuda under -m gpu "
+        "and if it is there)",
+    },
+    "dtype": {"default": "auto", "help": "float32 (default), bfloat16 or float16"},
+    "batch_size": {"type": int, "default": 64, "help": "problems a batch; results do not depend on it"},
+    "report": {
+        "type": Path,
+        "default": Path("report"),
+        "metavar": "DIR",
+        "help": "where table and results.json go (default: report)",
+    },
+    "baselines": {"metavar": "DIR", "help": "baseline files (default: those of the package)"},
+    "update_baselines": {
+        "action": "store_true",
+        "default": False,
+        "help": "propose what was measured as recorded; never passes",
+    },
+    # --strict is pytest's own option; here blocked, unchecked and not-run claims fail under it too
+}
 SUITE = pytest.StashKey["Suite"]()
 REFUSED = pytest.StashKey[CodiBenchError]()
 
 
-def pytest_addoption(parser):
-    option = parser.getgroup("codi-bench", "claims about continuous-thought models").addoption
-    many = {"action": "append", "default": []}
-    help = "measure only this registered model, or add (re-point) one in a folder or on the hub"
-    option("--model", **many, dest="models", metavar="NAME[=PATH]", help=help)
-    help = "the language model under a published checkpoint given with --model NAME=PATH: a folder or a hub name"
-    option("--base", **many, dest="bases", metavar="NAME=PATH", help=help)
-    option("--num-latents", type=int, help="K of the models given with --model NAME=PATH, if not 6")
-    option("--lora-alpha", type=float, help="LoRA alpha of published checkpoints given so, if not 32")
-    option("--claim", **many, dest="claims", metavar="ID", help="measure only this claim (repeatable)")
-    help = "where a problem set lies: gsm8k=FILE, svamp=FILE, gsm-hard=FILE, multiarith=FILE or generated=FILE"
-    option("--problems", **many, metavar="NAME=PATH", help=help)
-    help = "a released log of decoded thoughts, on which is measured what it tells (codi-gpt2=FILE: of CODI's authors)"
-    option("--log", **many, dest="logs", metavar="NAME=FILE", help=help)
-    option("--n", type=int, help="use at most this many problems; nothing is compared with the records then")
-    help = "label permutations of every null (default: 1000); with others nothing is compared with the records"
-    option("--permutations", type=int, help=help)
-    help = (
-        "cpu, cuda (under -n one for each worker), cuda:N or auto (default: cpu for the embedded pair, cuda under -m gpu "
-        "and if it is there)"
-    )
-    option("--device", default="auto", help=help)
-    option("--dtype", default="auto", help="float32 (default), bfloat16 or float16")
-    option("--batch-size", type=int, default=64, help="problems a batch; results do not depend on it")
-    option("--report", type=Path, default=Path("report"), metavar="DIR", help="where table and results.json go (default: report)")
-    option("--baselines", metavar="DIR", help="baseline files (default: those of the package)")
-    option("--update-baselines", action="store_true", help="propose what was measured as recorded; never passes")
-    # --strict is pytest's own option; here blocked, unchecked and not-run claims fail under it too
+def add_options(parser) -> None:
+    """Register our options; one that another plugin has registered is read where it is."""
+    group = parser.getgroup("codi-bench", "claims about continuous-thought models")
+    others = {name for other in (parser._anonymous, *parser._groups) for option in other.options for name in option.names()}
+    for name, option in OPTIONS.items():
+        if _flag(name) not in others:
+            attributes = {key: value for key, value in option.items() if key != "flag"}
+            group.addoption(_flag(name), dest=f"codi_bench_{name}", **attributes)
+
+
+def given(config) -> SimpleNamespace:
+    """Our options as they were given; what another plugin registered is made what we take."""
+    return SimpleNamespace(**{name: _value(config, name, option) for name, option in OPTIONS.items()})
+
+
+def _flag(name: str) -> str:
+    return OPTIONS[name].get("flag", f"--{name.replace('_', '-')}")
+
+
+def _value(config, name: str, option: dict[str, Any]) -> Any:
+    value, kind = config.getoption(_flag(name)), option.get("type", str)
+    if value is None:
+        return option.get("default")
+    if option.get("action") == "append" and isinstance(value, str):
+        return [value]
+    return kind(value) if isinstance(value, str) else value
 
 
 def suite_of(config) -> Suite:
@@ -60,16 +112,17 @@ def suite_of(config) -> Suite:
     if SUITE not in config.stash:
         from codi_bench.suite.suite import Suite  # torch and transformers take seconds: only runs that measure load them
 
-        arguments = {name: getattr(config.option, name) for name in ARGUMENTS}
+        arguments = vars(given(config)) | {"gpu": gpu_asked(config.option.markexpr)}
+        del arguments["update_baselines"]
         worker = re.search(r"\d+$", getattr(config, "workerinput", {}).get("workerid", ""))  # xdist names them gw0, gw1, …
-        config.stash[SUITE] = Suite(**arguments, gpu=gpu_asked(config.option.markexpr), worker=int(worker[0]) if worker else None)
+        config.stash[SUITE] = Suite(**arguments, worker=int(worker[0]) if worker else None)
     return config.stash[SUITE]
 
 
-def crowded(option, workers: int) -> str:
-    """Says it where several workers are to share a GPU, "" where none are."""
+def crowded(option, expression: str, workers: int) -> str:
+    """Says it where several workers are to share a GPU, "" where none are. option: as `given`; expression: of `-m`."""
     has_own = any("=" in model for model in option.models)
-    if option.device != "cuda" and not (option.device == "auto" and (has_own or gpu_asked(option.markexpr))):
+    if option.device != "cuda" and not (option.device == "auto" and (has_own or gpu_asked(expression))):
         return ""
     import torch
 
@@ -80,22 +133,25 @@ def crowded(option, workers: int) -> str:
 
 def gpu_asked(expression: str) -> bool:
     """Does `-m` ask for the marker gpu? The models of such a run, the embedded pair too, are measured on cuda."""
-    from _pytest.mark.expression import Expression  # what -m itself uses
+    # alone (`gpu`, `gpu or perf`) or beside others (`gpu and study`) it makes the difference
+    others = [name for name in MARKERS if name != "gpu"]
+    subsets = [names for k in range(len(others) + 1) for names in combinations(others, k)]
+    return bool(expression) and any(selects(expression, "gpu", *names) and not selects(expression, *names) for names in subsets)
 
-    if not expression:
-        return False
+
+def selects(expression: str, *markers: str) -> bool:
+    """Does `-m` select what has these markers, by what -m itself uses? Of an expression that is none pytest says so."""
+    from _pytest.mark.expression import Expression
+
     try:
-        condition = Expression.compile(expression)
+        return not expression or Expression.compile(expression).evaluate(lambda name, /, **_: name in markers)
     except SyntaxError:
-        return False  # pytest says so itself
+        return False
 
-    def selects(names: set[str]) -> bool:
-        return condition.evaluate(lambda name, /, **_: name in names)
 
-    # alone (`gpu`, `gpu or slow`) or beside others (`gpu and slow`) it makes the difference
-    other_gates = [name for name in GATED if name != "gpu"]
-    subsets = [{*names} for k in range(len(other_gates) + 1) for names in combinations(other_gates, k)]
-    return any(selects({"gpu", *names}) and not selects(names) for names in subsets)
+def named(expression: str) -> set[str]:
+    """Our markers that `-m` names."""
+    return {*MARKERS} & {*re.findall(r"\w+", expression)}
 
 
 def strict(config) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from codi_bench.plugin.items import Claims, claims_among
-from codi_bench.plugin.options import crowded, suite_of
+from codi_bench.plugin.options import crowded, given, suite_of
 from codi_bench.store.files import write_text
 from codi_bench.suite.progress import LiveLine, Schedule, load_timings, save_timings
 
@@ -27,16 +27,16 @@ class Reporter:
     def expect(self, claims: Claims, workers: int = 1) -> None:
         """Before long work: how much there is to do, and about how long it takes. Under xdist the workers alone collect."""
         self.pairs = {test: (claim, model) for test, (claim, model, _) in claims.items()}
-        option = self.config.option
-        if not claims or option.collectonly:
+        if not claims or self.config.option.collectonly:
             return
+        option = given(self.config)
         from codi_bench.store.cache import default_folder
 
         timings = {} if option.n or option.permutations else load_timings(default_folder().parent)
         self.schedule = Schedule([" on ".join(pair) for pair in self.pairs.values()], timings)
         note = f"; {workers} workers share it" if workers > 1 else ""
         self._line(f"codi-bench: {self.schedule.says('to measure, a claim on a model each')}{note}")
-        if warning := crowded(option, workers):
+        if warning := crowded(option, self.config.option.markexpr, workers):
             self._line(f"codi-bench: {warning}")
 
     def pytest_runtest_logstart(self, nodeid):
@@ -74,11 +74,14 @@ class Reporter:
         from codi_bench.report.render import render, terminal
         from codi_bench.suite.winners import winners
 
-        suite, folder = suite_of(self.config), Path(self.config.option.report)
+        suite, folder = suite_of(self.config), Path(given(self.config).report)
         rows = [Row(**row) for outcome in self.outcomes.values() for row in outcome["rows"]]
         comparisons = winners(rows)
         facts = {name: details for outcome in self.outcomes.values() for name, details in outcome["facts"].items()}
-        rows += suite.not_selected(rows, self.crashed)
+        for claim, model in {*self.pairs.values()} - {(row.claim, row.model) for row in rows}:
+            crashed = (claim, model) in self.crashed
+            reason = "crashed while it was measured: see the error of its test" if crashed else "the run ended before it"
+            rows += suite.unmeasured(claim, model, reason)
         environment = {**suite.environment(rows, facts), "winners": comparisons}
         self.red = suite.stray_files()
         try:

@@ -37,7 +37,7 @@ def recorded_rows(baselines: Path, *, device: str = "cpu") -> tuple[dict[str, An
                 )
     inputs = {model: {"weights": record.weights, "problems": record.problems} for model, record in newest.items()}
     environment = {
-        "claims": in_words(),
+        "claims": in_words(CLAIMS),
         "layers": {name: list(entry.layers) for name, entry in REGISTRY.items()},
         "inputs": inputs,
         "noise": noise_figures(baselines),

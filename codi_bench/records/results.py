@@ -17,7 +17,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from codi_bench.errors import CodiBenchError, one_line
-from codi_bench.records.baseline import Cell, Environment, Word
+from codi_bench.records.baseline import REPORTED, Cell, Environment, Word
 from codi_bench.store.files import write_text
 from codi_bench.store.json_files import read_json
 
@@ -164,6 +164,19 @@ class NoiseText(TypedDict):
     text: str
 
 
+@with_config(CLOSED)
+class Published(TypedDict):
+    """A published number of a model that the run was not asked for: it stands beside the rows of others, and is none."""
+
+    claim: Name
+    model: Name
+    metric: Name
+    unit: str
+    n: Count | None
+    reported: Number
+    cell: Cell | None
+
+
 @with_config(OPEN)
 class RunEnvironment(TypedDict, total=False):
     """Where a run took place, on which inputs, and what its report says beside the rows."""
@@ -181,6 +194,7 @@ class RunEnvironment(TypedDict, total=False):
     layers: dict[str, list[int]] | None
     claims: dict[Name, ClaimText] | None
     winners: dict[str, Winner] | None
+    published: list[Published] | None
 
 
 @dataclass(frozen=True)
@@ -263,6 +277,11 @@ def _check_words(rows: list[Row]) -> None:
         number = finite((row.measured or {}).get("value")) if row.status == OK else None
         if number is None and any(words):
             raise ValueError(f"rows.{i}: is {next(filter(None, words))}, with status {row.status} and no measured number")
+
+
+def published_rows(environment: dict[str, Any]) -> list[Row]:
+    """The published numbers beside a run's rows as rows: reports show them where they show those."""
+    return [Row(protocol=REPORTED, status=NOT_RUN, **number) for number in environment.get("published") or ()]
 
 
 def of_model(environment: dict[str, Any], name: str, model: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from codi_bench.records.results import Row
+from codi_bench.records.results import Row, published_rows
 from codi_bench.report import sentences
 from codi_bench.report.audit import says
 from codi_bench.report.table import Table, by_family, measured_models, results_table
@@ -40,13 +40,14 @@ class Report:
 
 def report_of(rows: Sequence[Row], environment: dict) -> Report:
     """The report of a results file's rows."""
+    shown = [*rows, *published_rows(environment)]
     return Report(
         rows,
         environment,
-        families=dict(by_family(rows, environment)),
-        tables={model: results_table(rows, environment, model) for model in measured_models(rows) or [""]},
+        families=dict(by_family(shown, environment)),
+        tables={model: results_table(shown, environment, model) for model in measured_models(rows) or [""]},
         takeaways=takeaways(rows, environment),
-        audit=says(rows, environment, listed=False),
+        audit=says(shown, environment, listed=False),
         winners=sentences.winners(environment),
         notes=sentences.notes(rows),
         reproductions=sentences.reproductions(rows),

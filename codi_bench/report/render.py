@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row
+from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row, published_rows
 from codi_bench.report.audit import says
 from codi_bench.report.console import WIDTH, printed, text_console
 from codi_bench.report.contents import Report, report_of
@@ -53,7 +53,7 @@ class TerminalColumn:
 def render(rows: list[Row], environment: dict, folder: Path) -> str:
     """Write the report's files and figures beside the results, and give the same tables as text for a terminal."""
     report = report_of(rows, environment)
-    drawings = figures(rows, environment)
+    drawings = figures([*rows, *published_rows(environment)], environment)
     write_figures(drawings, folder)
     write_text(folder / PAGE, page(report, drawings))
     for name, write in FILES.items():
@@ -99,7 +99,7 @@ def _print_report(console: Console, report: Report) -> None:
         console.print(text, style="dim", markup=False)
     for text in (*report.winners, *report.notes, *report.reproductions, *report.unmeasured):
         _say(console, text)
-    if sentences := says(rows, report.environment):
+    if sentences := says([*rows, *published_rows(report.environment)], report.environment):
         console.print("\nWhat the audit says", style="bold")
         for text in sentences:
             _say(console, f"- {text}")

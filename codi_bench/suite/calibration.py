@@ -166,7 +166,7 @@ def run_again(plan: CalibrationPlan, variation: Variation) -> dict[Key, NoiseMov
     if not results.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         device = next(iter(plan.benches.values())).model.device
-        command = [sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", f"--device={device}"]
+        command = [sys.executable, "-m", "codi_bench.cli", "run", "-p", "no:cacheprovider", f"--device={device}"]
         command += [f"--report={folder}", f"--baselines={plan.suite.baseline_folder.absolute()}", *variation.options]
         command += [f"--model={name}" for name in plan.benches]
         command += [f"--claim={claim}" for claim in dict.fromkeys(claim for _, claim in plan.records)]

@@ -18,11 +18,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from codi_bench.claims import CLAIMS
+from codi_bench.claims.claim import STUDY
 from codi_bench.errors import CodiBenchError, UnknownNameError
-from codi_bench.models.registry import EMBEDDED, REGISTRY
-from codi_bench.records.results import NOT_RUN, Row, write_results
+from codi_bench.models.registry import REGISTRY
+from codi_bench.records.results import NOT_RUN, Row, published_rows, write_results
 from codi_bench.report import audit, export, render, sentences
-from codi_bench.report.table import REPORTING, results_table
+from codi_bench.report.table import results_table
 from codi_bench.store.cache import default_folder
 from codi_bench.store.files import check_writable
 from codi_bench.suite.progress import Schedule, load_timings
@@ -37,18 +38,16 @@ NUMBERS = ("measured", "reported", "recorded", "null")
 class Result:
     """What a run found.
 
-    rows: of every model and claim that was asked for, also those that are blocked or not-run. others: a row for all else that is
-    registered, all not-run, some with the study's printed numbers; `save` keeps them, so that the file is the one that
-    `pytest benchmarks` writes. environment: devices, versions, the claims in words, who won.
+    rows: of every model and claim that was asked for, also those that are blocked or not-run. environment: devices, versions,
+    the claims in words, what was published about them, who won.
     """
 
     rows: tuple[Row, ...]
     environment: dict
-    others: tuple[Row, ...] = ()
 
     def table(self) -> str:
         """The tables as `pytest benchmarks` shows them: text of 100 columns."""
-        return render.tables(self._shown(), self._environment())
+        return render.tables(list(self.rows), self._environment())
 
     def _repr_html_(self) -> str:
         """The same as HTML, for a notebook: no scripts, nothing from elsewhere, every text escaped."""
@@ -74,9 +73,8 @@ class Result:
         """Write `results.json` and the report's files into a folder; gives the path of `results.json`."""
         path = Path(folder) / "results.json"
         check_writable(path, "give a folder that can be written to")
-        rows = [*self.rows, *self.others]
-        write_results(path, self.environment, rows)
-        render.render(rows, self.environment, path.parent)
+        write_results(path, self.environment, list(self.rows))
+        render.render(list(self.rows), self.environment, path.parent)
         return path
 
     def __repr__(self) -> str:
@@ -89,10 +87,8 @@ class Result:
         return self.environment if probes else {**self.environment, "noise": None}
 
     def _shown(self) -> list[Row]:
-        """The rows, and beside them the study's printed numbers for the same claims."""
-        claims = {row.claim for row in self.rows}
-        printed = [row for row in self.others if row.claim in claims and row.model in REPORTING and row.reported]
-        return [*self.rows, *printed]
+        """The rows, and beside them the published numbers of the same claims."""
+        return [*self.rows, *published_rows(self.environment)]
 
     def _notes(self) -> list[str]:
         """What has to stand beside the tables: counts first, then winners, notes, what moved, what was not measured and why."""
@@ -121,14 +117,15 @@ def run(
     """Measure claims on models and compare them with what was reported and recorded, as `pytest benchmarks` does.
 
     models: registered names, "NAME=FOLDER" texts or {name: folder}; only these are measured (default: the embedded pair).
-    claims: ids (default: what `pytest benchmarks` measures). base, problems, logs: "NAME=PATH" texts or {name: path}, as
+    claims: ids (default: those of the study). base, problems, logs: "NAME=PATH" texts or {name: path}, as
     `--base`, `--problems` and `--log` (logs without models: they alone are measured); the other options are those of
     `pytest benchmarks` too. progress: say on the error stream what is being measured, where somebody watches.
 
     What goes wrong while one claim is measured is a row that says so. Raises CodiBenchError, a ValueError, before anything is
     measured: for unknown names, with the known ones, and for folders, files and numbers that cannot be used.
     """
-    names = _texts("models", models) if models is not None else [] if logs else list(EMBEDDED)
+    log_texts = _texts("logs", logs)
+    names = [text.partition("=")[0] for text in log_texts] if models is None else _texts("models", models)
     with tempfile.TemporaryDirectory() as folder:  # a suite makes sure that its report can be written; here there is none yet
         try:
             suite = Suite(
@@ -136,8 +133,7 @@ def run(
                 bases=_texts("base", base),
                 claims=_texts("claims", claims),
                 problems=_texts("problems", problems),
-                logs=_texts("logs", logs),
-                alone=True,
+                logs=log_texts,
                 num_latents=num_latents,
                 lora_alpha=lora_alpha,
                 n=n,
@@ -152,9 +148,7 @@ def run(
             choices = f"models: {', '.join(REGISTRY)}, or your own as {{name: folder}}; claims: {', '.join(CLAIMS)}"
             raise CodiBenchError(f"{error} ({choices})") from error
     rows = sorted(_measure(suite, progress), key=lambda row: row.key)
-    others = suite.not_selected(rows)
-    environment = {**suite.environment([*rows, *others]), "winners": winners(rows)}
-    return Result(tuple(rows), environment, tuple(others))
+    return Result(tuple(rows), {**suite.environment(rows), "winners": winners(rows)})
 
 
 def _measure(suite: Suite, progress: bool) -> list[Row]:
@@ -162,7 +156,7 @@ def _measure(suite: Suite, progress: bool) -> list[Row]:
         f"{claim.id} on {model.name}": (model, claim)
         for model in suite.asked_models
         for claim in suite.asked_claims
-        if model.takes(claim) and (suite.claims or not suite.is_slow(model, claim))
+        if model.takes(claim) and (suite.names(model, claim) or claim.suite == STUDY)
     }
     schedule = Schedule(list(pairs), {} if suite.changed else load_timings(default_folder().parent))
     rows = []

@@ -74,9 +74,9 @@ class PairOutcome:
 
 
 def model_requests(
-    models: Sequence[str], bases: Sequence[str], logs: Sequence[str], *, alone: bool = False
+    models: Sequence[str], bases: Sequence[str], logs: Sequence[str], default: Sequence[str]
 ) -> list[ModelRequest]:
-    """The models of a run by `NAME=PATH`, or a bare NAME that measures that one only; alone: no registered ones beside them.
+    """The models of a run by `NAME=PATH` or NAME, and its logs; default: the models where none is named.
 
     Raises CodiBenchError for names that clash, and for a base of no model.
     """
@@ -93,8 +93,8 @@ def model_requests(
         name, base = base_of.popitem()
         raise CodiBenchError(f"--base {name}={base}: belongs to no model of this run; give --model {name}=FOLDER too")
     selection = [entry(text).name for text in models if "=" not in text and text not in log_names]
-    if not (selection or (alone and (own or logs)) or log_names & {*models}):
-        selection = list(REGISTRY)
+    if not models:
+        selection = [*default]
     return [*(ModelRequest(name) for name in selection if name not in own), *own_requests, *log_requests]
 
 

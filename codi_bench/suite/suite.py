@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,12 +15,12 @@ from codi_bench.claims.claim import DEFAULT_PERMUTATIONS
 from codi_bench.errors import BaselineError, CodiBenchError, MissingError
 from codi_bench.models.hub import is_repository
 from codi_bench.models.loading import load, resolve
-from codi_bench.models.registry import ADAPTERS, PUBLISHED, REGISTRY
+from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY
 from codi_bench.problems import load_problems
 from codi_bench.problems.files import ELSEWHERE
 from codi_bench.records.baseline import REPORTED, SOUND, load_baseline, metrics_recorded, orphans, path_of
 from codi_bench.records.extras import noise_figures
-from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row, Status
+from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Published, Row, Status
 from codi_bench.rules.reproduction import Reproduction
 from codi_bench.rules.validity import holm_permutations
 from codi_bench.store.cache import Store, default_bound, default_folder
@@ -41,9 +41,10 @@ FEWEST_PERMUTATIONS = holm_permutations(max(family.tests for family in FAMILIES.
 class Suite:
     """Everything that a run was asked for, checked before anything is measured.
 
-    models, bases, problems, logs: `NAME=PATH` (or a bare model NAME to measure only that one); alone: the models given, and no
-    registered ones beside them. num_latents, lora_alpha: of the models that the user gave, where their files do not say.
-    gpu: measure on cuda, the embedded pair too. worker: number of this process among several, which share the GPUs.
+    models, bases, problems, logs: `NAME=PATH`, or a bare NAME of a model. Models that are named are measured and no others;
+    without any it is the embedded pair, and with gpu every registered one. num_latents, lora_alpha: of the models that the user
+    gave, where their files do not say. gpu: measure on cuda, the embedded pair too. worker: number of this process among
+    several, which share the GPUs.
     Raises CodiBenchError.
     """
 
@@ -54,7 +55,6 @@ class Suite:
     logs: Sequence[str] = ()
     num_latents: int | None = None
     lora_alpha: float | None = None
-    alone: bool = False
     gpu: bool = False
     worker: int | None = None
     n: int | None = None
@@ -74,7 +74,7 @@ class Suite:
                 f"{self.baseline_folder}: no such folder; --baselines needs the folder that holds <model>/<claim>.json"
             )
         self.asked_claims: list[Claim] = [get_claim(name) for name in self.claims] or list(CLAIMS.values())
-        self.asked_models = model_requests(self.models, self.bases, self.logs, alone=self.alone)
+        self.asked_models = model_requests(self.models, self.bases, self.logs, (*REGISTRY,) if self.gpu else EMBEDDED)
         self.given = given_problems(self.problems)
         fewest = {"--n": (self.n, 1, ""), "--batch-size": (self.batch_size, 1, "")}
         fewest["--permutations"] = (self.permutations, FEWEST_PERMUTATIONS, ", which Holm over the largest family needs")
@@ -87,7 +87,8 @@ class Suite:
         if extra:
             raise CodiBenchError(f"--problems {min(extra)}=…: no model of this run is measured on {min(extra)}")
         check_writable(Path(self.report) / "results.json", "give --report DIR")
-        noise_figures(self.baseline_folder)  # what the report will show beside the rows must be readable
+        noise_figures(self.baseline_folder)  # what the report will show beside the rows must be readable, and the next too
+        _ = self._published
         default_bound()  # a bound that is no number is said before anything runs
         for model in self.asked_models:
             if model.path is not None and available(self._device(model)):
@@ -105,13 +106,9 @@ class Suite:
         options = (("--n", self.n), ("--permutations", self.permutations if self.permutations != DEFAULT_PERMUTATIONS else None))
         return ", ".join(f"{name} {value}" for name, value in options if value is not None)
 
-    def is_slow(self, asked: ModelRequest, wanted: Claim) -> bool:
-        """Is it measured under `-m slow` alone?
-
-        On a log everything is counted at once. That a model is slow holds for the embedded one on a CPU, of claims not asked for.
-        """
-        on_model = asked.registered.slow if asked.registered and not (self.gpu or self.claims or asked.path) else ()
-        return not asked.log and (wanted.slow or wanted.family in on_model)
+    def names(self, model: ModelRequest, claim: Claim) -> bool:
+        """Is it asked for by name, whatever its suite? Whoever gives a log asks for all that it tells."""
+        return model.log or claim.id in self.claims
 
     def measure(self, model: ModelRequest, wanted: Claim) -> PairOutcome:
         """Measure one claim on one model; whatever goes wrong while measuring is a row, not an exception."""
@@ -144,39 +141,43 @@ class Suite:
         """Baseline files that no registered (model, claim) would ever check."""
         return orphans(self.baseline_folder, CLAIMS, {*REGISTRY, *LOGS, *(model.name for model in self.asked_models)})
 
-    def not_selected(self, rows: Sequence[Row], crashed: Collection[tuple[str, str]] = ()) -> list[Row]:
-        """Rows for everything registered that this run did not measure, so that the table never loses a claim.
+    def unmeasured(self, claim: str, model: str, reason: str) -> list[Row]:
+        """Rows of a claim on a model that were asked for and did not come, such as of one that crashed."""
+        definition = get_claim(claim)
+        try:
+            baseline = load_baseline(self.baseline_folder, model, claim)
+        except BaselineError as error:
+            return [Row(claim, model, "-", REPORTED, NOT_RUN, reason=str(error))]
+        return engine.unmeasured(model, definition, baseline, NOT_RUN, reason)
 
-        crashed: (claim, model) of those that ended in an error of ours.
-        """
-        pairs, names = {(row.claim, row.model) for row in rows}, {row.model for row in rows}
-        missing = []
-        models = {name: ModelRequest(name, log=name in LOGS) for name in (*REGISTRY, *LOGS)}
-        models |= {model.name: model for model in self.asked_models}
-        for name, model in models.items():
-            for definition in CLAIMS.values():
-                if (definition.id, name) in pairs or not model.takes(definition):
-                    continue
-                reason, unmeasured = self._not_selected(model, definition, name in names), list[Row]()
-                if (definition.id, name) in crashed:
-                    reason = "crashed while it was measured: see the error of its test"
-                try:
-                    baseline = load_baseline(self.baseline_folder, name, definition.id)
-                    unmeasured = engine.unmeasured(name, definition, baseline, NOT_RUN, reason)
-                except BaselineError as error:
-                    reason = str(error)
-                missing += unmeasured or [Row(definition.id, name, "-", REPORTED, NOT_RUN, reason=reason)]
-        return missing
+    def published(self, rows: Sequence[Row]) -> list[Published]:
+        """What is printed of the published models that these rows' claims are about, for a report to show beside the rows."""
+        claims = {row.claim for row in rows}
+        return [number for number in self._published if number["claim"] in claims]
 
-    def _not_selected(self, model: ModelRequest, definition: Claim, measured: bool) -> str:
-        """Why a claim was not measured on a model. measured: was anything else?"""
-        name = model.name
-        if not measured and name in (*PUBLISHED, *ADAPTERS):
-            own = f", or --model {name}=FOLDER --base {name}=FOLDER" if name in PUBLISHED else ""
-            return f"not asked for: `pytest benchmarks -m gpu`{own}"
-        if model.log and model.path is None:
-            return f"give --log {name}=FILE, {LOGS[name].source}"
-        return "slow: `pytest benchmarks -m slow`" if self.is_slow(model, definition) else "not selected in this run"
+    @cached_property
+    def _published(self) -> list[Published]:
+        """The printed numbers of published models that are not asked for: those that are have rows of their own."""
+        asked_models = {model.name for model in self.asked_models}
+        files = [
+            load_baseline(self.baseline_folder, name, claim.id)
+            for name in PUBLISHED
+            if name not in asked_models
+            for claim in self.asked_claims
+        ]
+        return [
+            Published(
+                claim=file.claim,
+                model=file.model,
+                metric=metric,
+                unit=entry.unit,
+                n=entry.n,
+                reported={"value": entry.value, "low": entry.low, "high": entry.high},
+                cell=entry.cell,
+            )
+            for file in files
+            for metric, entry in file.reported.items()
+        ]
 
     @property
     def options(self) -> str:
@@ -214,7 +215,8 @@ class Suite:
             **({"options": self.options} if self.options else {}),
             **environment(device if available(device) else "cpu", dtype).model_dump(),
             **versions(),
-            "claims": in_words(),
+            "claims": in_words({row.claim for row in rows}),
+            "published": self.published(rows),
             "layers": {name: list(model.layers) for name, model in REGISTRY.items()}
             | {name: known["layers"] for name, known in facts.items()},
         }

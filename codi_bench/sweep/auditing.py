@@ -16,10 +16,11 @@ from codi_bench.sweep.training import problems_of_sweep, right_of
 
 
 def audit_one(location: str, weights: str, n: int, permutations: int) -> dict:
-    """Every claim of one model that is not slow: value, null and word of each row, and accuracy by number of steps ("all")."""
+    """The study's claims on one model: value, null and word of each row, and accuracy by number of steps ("all")."""
     from codi_bench.claims import CLAIMS
+    from codi_bench.claims.claim import STUDY
 
-    claims = [claim.id for claim in CLAIMS.values() if not claim.slow and not claim.with_partner]
+    claims = [claim.id for claim in CLAIMS.values() if claim.suite == STUDY]
     audit = _run(location, {"model": weights}, claims, n, permutations)
     problems, _ = problems_of_sweep()
     right, counts = right_of(SweepResults(location), weights, problems), np.array([problem.num_steps for problem in problems])

@@ -316,7 +316,6 @@ FEWEST = 19  # permutations: of the audit only AUCs are read, which no null move
         "SAEs on each; AUC of their features for errors, its std over SAE seeds and over splits"
     ),
     seeds=SEEDS,
-    slow=True,
 )
 def sae_folds(bench: Bench, published: Published) -> Protocols:
     """How far error prediction depends on the split and on the seed of the SAE."""

@@ -122,7 +122,6 @@ def patch_all(bench: Bench, published: Published) -> Protocols:
         noise=", random vectors of equal norm",
         corrected="Holm over steps and sets",
     ),
-    slow=True,
     **EDITS,
 )
 def patch_sets(bench: Bench, published: Published) -> Protocols:

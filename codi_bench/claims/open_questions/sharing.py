@@ -52,7 +52,6 @@ SHARED: dict[str, Any] = {
     "kind": "exists",
     "n": runs.NUM_PROBLEMS,
     "protocol": UNPUBLISHED,
-    "slow": True,
     "with_partner": True,
 }
 

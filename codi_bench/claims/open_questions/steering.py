@@ -36,7 +36,6 @@ NAMES = {steering.MEAN: "mean", steering.PROBE: "probe", steering.SAE: "sae"}
         "mean difference, probe weights, SAE features, all as long; place and strength chosen on half of the pairs; against a "
         "random direction there, exact McNemar, Holm over kinds and steps"
     ),
-    slow=True,
 )
 def steer(bench: Bench, published: Published) -> Protocols:
     """A direction added to one thought moves the answer to the value that was intended."""

@@ -35,7 +35,6 @@ NO_WORD = "39 permutations carry one test, not those of four steps times the cla
         "divide no group; beside the best cell random values by the step's expression (what fixes a value) and by the template "
         "(which a thought tells nearly without error), the most frequent value, and the template's"
     ),
-    slow=True,
 )
 def step_values(bench: Bench, published: Published) -> Protocols:
     """The value of each step can be read in some thought, beyond what its expression fixes."""

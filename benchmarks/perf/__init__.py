@@ -1,0 +1,1 @@
+"""How fast is it? Ratios against plain references, side by side in one run."""
