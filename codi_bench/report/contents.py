@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from codi_bench.records.results import Row
 from codi_bench.report import sentences
 from codi_bench.report.audit import says
+from codi_bench.report.comparison import StudyTable, study_table
 from codi_bench.report.table import Table, by_family, measured_models, results_table
-from codi_bench.report.takeaways import Takeaway, takeaways
 
 
 @dataclass(frozen=True)
 class Report:
     """Tables by model (where nothing was measured one of no model, "", with what the study printed), and what stands beside them.
 
-    families: of the claims, a family at a time, in the source's order. audit: what it says where the takeaways stand beside it.
+    study: the first study's own table, None where nothing of it was measured. families: of the claims, a family at a time, in the
+    source's order. audit: what it says, in sentences.
     """
 
     rows: Sequence[Row]
     environment: dict
+    study: StudyTable | None
     families: Mapping[str, str]
     tables: Mapping[str, Table]
-    takeaways: Sequence[Takeaway]
     audit: Sequence[str]
     winners: Sequence[str]
     notes: Sequence[str]
@@ -43,10 +44,10 @@ def report_of(rows: Sequence[Row], environment: dict) -> Report:
     return Report(
         rows,
         environment,
+        study=study_table(rows, environment),
         families=dict(by_family(rows, environment)),
         tables={model: results_table(rows, environment, model) for model in measured_models(rows) or [""]},
-        takeaways=takeaways(rows, environment),
-        audit=says(rows, environment, listed=False),
+        audit=says(rows, environment),
         winners=sentences.winners(environment),
         notes=sentences.notes(rows),
         reproductions=sentences.reproductions(rows),

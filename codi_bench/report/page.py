@@ -16,6 +16,7 @@ from codi_bench.report.strips import PROTOCOLS, WIDTH, strips
 from codi_bench.report.table import (
     CAME_OUT,
     COUNTERPART_NAMES,
+    REPORTING,
     SYMBOLS,
     WORDS,
     Cell,
@@ -25,7 +26,6 @@ from codi_bench.report.table import (
     in_order,
     outcome,
 )
-from codi_bench.report.takeaways import GROUPS, Takeaway
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -65,13 +65,11 @@ def page(report: Report, drawn: Sequence[Figure] = ()) -> str:
         report=report,
         environment=environment,
         versions={key: text for key, text in environment.items() if isinstance(text, str) and key != "date"},
-        takeaways={
-            group: [(each, _models_of(each, report.takeaways)) for each in report.takeaways if each.group == group]
-            for group in GROUPS
-        },
+        study=report.study,
+        reporting=REPORTING,
+        signs={mark: Cell(word, mark) for word, mark in WORDS.items()},
         counts=[(legend[in_capitals(word)], count) for word, count in report.counts.items()],
         families=families,
-        anchors={claim["id"]: claim["anchor"] for family in families for claim in family["claims"]},
         figures=[_figure(figure) for figure in drawn if figure.name not in placed_names],
         unmeasured=[*report.unmeasured, *_claims_without_rows(report)],
         legend=[(sign, MEANINGS[word]) for word, sign in legend.items()],
@@ -95,13 +93,6 @@ def _template() -> Template:
 def slug(text: str) -> str:
     """Text as a part of an address or the name of a style."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
-
-
-def _models_of(takeaway: Takeaway, all_takeaways: Sequence[Takeaway]) -> str:
-    """The models of a takeaway; in part: other numbers of that model stand in another group."""
-    others = [each.models for each in all_takeaways if each.claim == takeaway.claim and each.group != takeaway.group]
-    elsewhere = {model for models in others for model in models}
-    return ", ".join(f"{model} (in part)" if model in elsewhere else model for model in sorted(takeaway.models))
 
 
 def _claims(report: Report) -> list[str]:
