@@ -17,10 +17,9 @@ from codi_bench.records.results import read_results, write_results
 from codi_bench.report import render as rendering
 from codi_bench.report.audit import evidence, says
 from codi_bench.report.contents import report_of
-from codi_bench.report.render import FILES, next_steps, render, terminal
+from codi_bench.report.render import FILES, next_steps, render, tables, terminal
 from codi_bench.report.sentences import blocked_or_not_run
 from codi_bench.report.table import CAME_OUT, CAME_OUT_LEGEND, LEGEND, SYMBOLS, WORDS, WORDS_LEGEND, number, place, results_table
-from codi_bench.report.takeaways import FALLS, OPEN, takeaways
 
 HERE = Path("report")
 CLAIMS = ("task-accuracy", "probe-accuracy", "probe-best", "probe-by-layer", "ablation", "spread", "size")
@@ -46,12 +45,12 @@ def environment(**more):
 
 
 def lines_of(rows, **more):
-    """The terminal's lines."""
-    return terminal(rows, environment(**more), HERE).splitlines()
+    """The lines of the long table."""
+    return tables(rows, environment(**more)).splitlines()
 
 
 def in_one(rows, **more):
-    """The terminal's words with one space between them."""
+    """Its words with one space between them."""
     return " ".join("\n".join(lines_of(rows, **more)).split())
 
 
@@ -316,33 +315,3 @@ def test_of_many_drifts_the_terminal_shows_the_first():
     red = [row(metric=f"m{i}", regression="DRIFTED", reason=f"why {i}") for i in range(20)]
     assert sum("DRIFTED probe-accuracy" in line for line in lines_of(red)) == 12
     assert any("and 8 more in report/report.md" in line for line in lines_of(red))
-
-
-def taken(*rows):
-    known = environment()
-    for text in known["claims"].values():
-        text["kind"] = "value"
-    return takeaways(rows, known)
-
-
-def test_a_takeaway_has_the_word_of_its_sound_row_alone():
-    (one,) = taken(replace(PROBES, validity="SUPPORTED"), HELD_OUT)  # the sound row's word alone
-    assert one.group == FALLS
-    repeated = replace(PROBES, detail=HELD_OUT.detail)
-    assert "reported protocol" not in taken(repeated, replace(HELD_OUT, validity="ARTEFACT"))[0].text
-
-
-def test_models_of_a_claim_share_a_takeaway():
-    (both,) = taken(HELD_OUT, replace(HELD_OUT, model="mine", n=7))
-    assert both.models == ("gpt2-mini", "mine") and "n = 400. mine: mean" in both.text and both.text.endswith("n = 7.")
-
-
-def test_what_was_not_measured_gives_no_takeaway_but_is_named():
-    text = {takeaway.group: takeaway.text for takeaway in taken(printed())}
-    assert set(text) == {OPEN} and "not run, not asked for" in text[OPEN]
-    assert all(taken(*rows)[0].text.startswith("Nothing was measured") for rows in ([printed()], []))
-    assert "no number has a verdict" in taken(row())[0].text
-    page = markdown([printed()])
-    assert page.index("## Key takeaways") < page.index("## Nothing was measured")
-    assert "### What holds\n\n- Nothing, in these results." in page
-    assert "nothing is said about them: GPT-2 and LLaMA-1B." in page

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -109,6 +110,7 @@ class Detail(TypedDict, total=False):
     over: str | Ends  # what a gain is over, or the difference from it with its interval
     problems: str
     outcomes: str | None
+    critical: list[int]
     grid: Grid
     p_value_max_auc: Grid
     p_conditional: Grid
@@ -157,6 +159,19 @@ class Winner(TypedDict):
     test: str
 
 
+@with_config(CLOSED)
+class PublishedNumber(TypedDict, total=False):
+    """What a source printed about one of its own models."""
+
+    claim: Name
+    model: Name
+    metric: Name
+    unit: str
+    n: Count | None
+    reported: Number
+    cell: Cell | None
+
+
 @with_config(OPEN)
 class NoiseText(TypedDict):
     """What the study's probes read on pure noise, in words."""
@@ -181,6 +196,10 @@ class RunEnvironment(TypedDict, total=False):
     layers: dict[str, list[int]] | None
     claims: dict[Name, ClaimText] | None
     winners: dict[str, Winner] | None
+    published: list[PublishedNumber] | None  # about the claims of the rows
+    seconds: Real | None  # that the run took
+    speed: dict[str, Real] | None  # problems a second, by model
+    beside: dict[str, str] | None  # the published model that a model stands beside
 
 
 @dataclass(frozen=True)
@@ -223,6 +242,17 @@ class ResultsFile(TypedDict):
     schema: Literal[1]
     environment: RunEnvironment
     rows: list[Row]
+
+
+def published_rows(environment: dict[str, Any], rows: Iterable[Row]) -> list[Row]:
+    """What was published about the claims of some rows, as rows that were not run; without those that are among them."""
+    keys, claims = {row.key for row in rows}, {row.claim for row in rows}
+    published = [
+        Row(protocol="reported", status=NOT_RUN, reason="published: not asked for", **number)
+        for number in environment.get("published") or ()
+        if number["claim"] in claims
+    ]
+    return [row for row in published if row.key not in keys]
 
 
 def finite(x: object) -> float | None:

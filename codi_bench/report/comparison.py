@@ -21,7 +21,12 @@ GPT2, LLAMA = REPORTING
 # what the study concluded in words; its tokens 2 and 3 are latents 1 and 2 here
 CONCLUSIONS = {"ablation-critical": {GPT2: "1, 2", LLAMA: "none"}, "spread": {GPT2: "concentr.", LLAMA: "even"}}
 # how records, which hold no more than the word, tell where information sits: by the sentence that was judged
-SPREAD = {(GPT2, "SUPPORTED"): "concentrated", (GPT2, "REFUTED"): "even", (LLAMA, "SUPPORTED"): "even", (LLAMA, "REFUTED"): "uneven"}
+SPREAD = {
+    (GPT2, "SUPPORTED"): "concentrated",
+    (GPT2, "REFUTED"): "even",
+    (LLAMA, "SUPPORTED"): "even",
+    (LLAMA, "REFUTED"): "uneven",
+}
 ABSENT, NO_TEST, NONE, UNDECIDED = "…", "–", "none", "undecided"
 MOST_MODELS = 4  # columns of a table on a terminal
 LEGEND = ("✓ supported", "≈ artefact: the protocol or a stricter null makes the number", "⊘ refuted", "… undecided")
@@ -335,7 +340,9 @@ def _columns(table: StudyTable, size: int, *, intervals: bool, published: bool) 
         cells = [line.measured.get(model, Cell()) for line in table.lines]
         texts = [names[model], *(f"{cell.text} {cell.note}".rstrip() if intervals else cell.text for cell in cells)]
         width = max(map(len, texts))
-        columns.append([f"{text:<{width}} {mark}" for text, mark in zip(texts, ["", *(cell.mark for cell in cells)], strict=True)])
+        columns.append(
+            [f"{text:<{width}} {mark}" for text, mark in zip(texts, ["", *(cell.mark for cell in cells)], strict=True)]
+        )
     if len(table.models) > 1:
         columns.append(["winner, p", *(f"{names.get(line.winner, line.winner)} {line.p}".rstrip() for line in table.lines)])
     return columns

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from codi_bench.records.results import Row
+from codi_bench.records.results import Row, published_rows
 from codi_bench.report import sentences
 from codi_bench.report.audit import says
 from codi_bench.report.comparison import StudyTable, study_table
@@ -41,13 +41,14 @@ class Report:
 
 def report_of(rows: Sequence[Row], environment: dict) -> Report:
     """The report of a results file's rows."""
+    everything = [*rows, *published_rows(environment, rows)]
     return Report(
         rows,
         environment,
-        study=study_table(rows, environment),
+        study=study_table(everything, environment),
         families=dict(by_family(rows, environment)),
-        tables={model: results_table(rows, environment, model) for model in measured_models(rows) or [""]},
-        audit=says(rows, environment),
+        tables={model: results_table(everything, environment, model) for model in measured_models(rows) or [""]},
+        audit=says(everything, environment),
         winners=sentences.winners(environment),
         notes=sentences.notes(rows),
         reproductions=sentences.reproductions(rows),

@@ -94,7 +94,13 @@ def _study(table: StudyTable) -> list[str]:
         name = line.name.replace("  ", "&emsp;")
         body.append([name, *(line.published.get(model, "") for model in REPORTING), *texts, f"{line.winner} {line.p}".rstrip()])
     winners = winners_text(table)
-    parts = ["## The study, measured", "", f"{table.basis.capitalize()}.", "", _grid([line[: len(heads)] for line in body], heads)]
+    parts = [
+        "## The study, measured",
+        "",
+        f"{table.basis.capitalize()}.",
+        "",
+        _grid([line[: len(heads)] for line in body], heads),
+    ]
     return [*parts, "", ". ".join(STUDY_LEGEND) + ".", "", *winners[:1], "", *_list([text.strip() for text in winners[1:]])]
 
 

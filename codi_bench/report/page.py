@@ -135,11 +135,11 @@ def _entry(line: TableLine) -> dict:
         "metric": metric if metric != "-" else "all metrics",
         "protocol": PROTOCOLS.get(protocol, protocol),
         "regression": line["regression"] if line.row else Cell("not in these results", SYMBOLS[NOT_RUN]),
-        "evidence": _evidence(line.row, line["validity"].note) if line.row and line.row.status == OK else [],
+        "evidence": remarks(line.row, line["validity"].note) if line.row and line.row.status == OK else [],
     }
 
 
-def _evidence(row: Row, decide: str) -> list[tuple[str, str]]:
+def remarks(row: Row, decide: str) -> list[tuple[str, str]]:
     """What stands behind the numbers and words of a measured row: (heading, text)."""
     detail, null = row.detail, row.detail.get("null")
     remarks = [
@@ -176,7 +176,7 @@ def _claim(name: str, environment: dict, numbers: dict[str, list[dict]], rows: S
         "numbers": numbers,
         "glance": [tally(row for row in rows if (row.model, row.protocol) == each) for each in by_protocol],
         "stopped": [(*reason, " and ".join(dict.fromkeys(protocols))) for reason, protocols in reasons.items()],
-        "provenance": {model: _provenance(name, model, environment, rows) for model in models},
+        "provenance": {model: provenance(name, model, environment, rows) for model in models},
     }
 
 
@@ -190,7 +190,7 @@ def tally(rows: Iterable[Row]) -> list[tuple[Cell, int]]:
     return sorted(signs.items(), key=lambda item: [*WORDS, item[0].text].index(item[0].text))
 
 
-def _provenance(claim: str, model: str, environment: dict, rows: Sequence[Row]) -> dict:
+def provenance(claim: str, model: str, environment: dict, rows: Sequence[Row]) -> dict:
     """Where one model's numbers of a claim come from, and the command that measures them again."""
     device = environment["devices"].get(model) or environment.get("device") or ""
     seeds = dict(pair for row in rows if row.model == model for pair in (row.seeds or {}).items())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +16,7 @@ from rich.table import Table as RichTable
 
 from codi_bench.records.results import BLOCKED, OK, Row
 from codi_bench.report.comparison import study_table, text_of, winners_text, words_by_source
-from codi_bench.report.console import WIDTH, coloured, printed, text_console
+from codi_bench.report.console import coloured, printed, terminal_console, text_console
 from codi_bench.report.contents import Report, report_of
 from codi_bench.report.export import csv_text, latex, markdown
 from codi_bench.report.figures import figures, write_figures
@@ -38,7 +36,6 @@ from codi_bench.report.table import (
 from codi_bench.store.files import write_text
 
 SHOWN_RED, SHOWN_STOPPED = 12, 6  # lines of what drifted, and of what was stopped; all of them are in report.md
-NARROWEST = 60  # columns: the study's table is not squeezed further
 COLOURS = {"✗": "red", "■": "magenta", "?": "yellow", "=": "green", "✓": "green", "≈": "magenta", "⊘": "red", "…": "yellow"}
 COLOURS |= {"●": "green", "○": "red", "◐": "yellow"}
 RECORD = (
@@ -95,8 +92,8 @@ def comparison(rows: Sequence[Row], environment: dict) -> str:
 
 
 def _terminal(report: Report, folder: Path | None) -> str:
-    width = min(WIDTH, max(shutil.get_terminal_size((WIDTH, 24)).columns, NARROWEST))
-    console = text_console(colour=sys.stdout.isatty(), width=width)
+    console = terminal_console()
+    width = console.width
     lines = text_of(report.study, width) if report.study else words_by_source(report.rows, report.environment, width)
     for i, line in enumerate(lines):
         console.print(coloured(line, COLOURS), style="bold" if i < 2 else "dim" if line.startswith("─") else None)
@@ -104,7 +101,7 @@ def _terminal(report: Report, folder: Path | None) -> str:
         console.print(coloured(line, OUTCOMES))
     console.print()
     for text in _ending(report, folder):
-        _say(console, text)
+        say(console, text)
     return printed(console)
 
 
@@ -119,9 +116,9 @@ FILES = {"report.md": markdown, LONG: _tables, "report.csv": csv_text, "report.t
 
 def _print_report(console: Console, report: Report) -> None:
     rows = report.rows
-    _say(console, f"Claims measured on: {', '.join(report.models) or 'nothing'}")
+    say(console, f"Claims measured on: {', '.join(report.models) or 'nothing'}")
     if any(row.protocol == SOUND for row in rows):
-        _say(console, "A metric's own line: as the study measured it. 'soundly': under the sound protocol.", style="dim")
+        say(console, "A metric's own line: as the study measured it. 'soundly': under the sound protocol.", style="dim")
     for table in report.tables.values():
         print_table(console, table)
     console.print()
@@ -129,11 +126,11 @@ def _print_report(console: Console, report: Report) -> None:
     for text in legends + [WORDS_LEGEND] * any(row.validity for row in rows):
         console.print(text, style="dim", markup=False)
     for text in (*report.winners, *report.notes, *report.reproductions, *report.unmeasured):
-        _say(console, text)
+        say(console, text)
     if report.audit:
         console.print("\nWhat the audit says", style="bold")
         for text in report.audit:
-            _say(console, f"- {text}")
+            say(console, f"- {text}")
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
@@ -142,7 +139,7 @@ def _print_report(console: Console, report: Report) -> None:
 def print_table(console: Console, table: Table) -> None:
     """A grid for each widest group (a family), all with the same columns, under its name."""
     lines = nested(table.lines)
-    columns = _columns(table, lines)
+    columns = _columns(table, lines, console.width)
     width = sum(column.width for column in columns) + len(columns) - 1
     console.print()
     console.print(_grid(columns, [[escape(column.head) for column in columns]], style="bold"))
@@ -160,11 +157,11 @@ def _grid(columns: Sequence[TerminalColumn], body: Sequence[Sequence[str]], styl
     return grid
 
 
-def _columns(table: Table, lines: list[TableLine]) -> list[TerminalColumn]:
+def _columns(table: Table, lines: list[TableLine], available: int) -> list[TerminalColumn]:
     """The columns that have anything, narrowed step by step until they fit: names and intervals are broken, no number is cut."""
     for step in range(WITHOUT_BANDS + 1):
         columns = _columns_at(step, table, lines)
-        excess = sum(column.width for column in columns) + len(columns) - 1 - WIDTH
+        excess = sum(column.width for column in columns) + len(columns) - 1 - available
         if excess <= 0:
             return columns
     return [replace(columns[0], width=max(columns[0].width - excess, 12)), *columns[1:]]
@@ -203,11 +200,11 @@ def _cell(step: int, head: str, line: TableLine) -> str:
     return text if head == "null" else "\n".join(filter(None, [text, cell.note]))
 
 
-def _say(console: Console, text: str, style: str | None = None) -> None:
+def say(console: Console, text: str, style: str | None = None) -> None:
     """A sentence, broken between words, its further lines indented; a number stays with its sign."""
     sentence = re.sub(r" (?=%|points)|(?<=\b[pn]) = ", lambda match: match[0].replace(" ", "\xa0"), text)
     indent = " " * (len(text) - len(text.lstrip()) + 2)
-    paragraph = textwrap.fill(sentence, WIDTH, subsequent_indent=indent, break_on_hyphens=False).replace("\xa0", " ")
+    paragraph = textwrap.fill(sentence, console.width, subsequent_indent=indent, break_on_hyphens=False).replace("\xa0", " ")
     console.print(paragraph, style=style, markup=False)
 
 

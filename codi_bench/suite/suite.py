@@ -18,9 +18,10 @@ from codi_bench.models.loading import load, resolve
 from codi_bench.models.registry import ADAPTERS, PUBLISHED, REGISTRY
 from codi_bench.problems import load_problems
 from codi_bench.problems.files import ELSEWHERE
+from codi_bench.records.as_rows import published_numbers
 from codi_bench.records.baseline import REPORTED, SOUND, load_baseline, metrics_recorded, orphans, path_of
 from codi_bench.records.extras import noise_figures
-from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row, Status
+from codi_bench.records.results import BLOCKED, NOT_RUN, OK, PublishedNumber, Row, Status
 from codi_bench.rules.reproduction import Reproduction
 from codi_bench.rules.validity import holm_permutations
 from codi_bench.store.cache import Store, default_bound, default_folder
@@ -215,9 +216,18 @@ class Suite:
             **environment(device if available(device) else "cpu", dtype).model_dump(),
             **versions(),
             "claims": in_words(),
+            "published": self._published(rows),
+            "beside": {name: model.beside for name, model in REGISTRY.items() if model.beside},
             "layers": {name: list(model.layers) for name, model in REGISTRY.items()}
             | {name: known["layers"] for name, known in facts.items()},
         }
+
+    def _published(self, rows: Sequence[Row]) -> list[PublishedNumber]:
+        """What was published about the claims of these rows; nothing where a file is damaged, which is told elsewhere."""
+        try:
+            return published_numbers(self.baseline_folder, sorted({row.claim for row in rows}))
+        except BaselineError:
+            return []
 
     def _unrecorded(self, model: ModelRequest, rows: Sequence[Row]) -> tuple[str, list[str]]:
         """The word of a pair that is compared with no record, and why."""
