@@ -177,7 +177,8 @@ def compare(path, text):
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_is_the_golden_one(name, monkeypatch):
-    monkeypatch.setattr(rendering.sys.stdout, "isatty", lambda: False, raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
     compare(GOLDEN / name, FILES[name](all_rows(), environment()))
 
 

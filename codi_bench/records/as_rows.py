@@ -10,7 +10,7 @@ from codi_bench.claims import CLAIMS, in_words
 from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY
 from codi_bench.records.baseline import Record, load_baseline, of_record_key
 from codi_bench.records.extras import noise_figures
-from codi_bench.records.results import NOT_RUN, OK, NullNumber, Number, PublishedNumber, Row
+from codi_bench.records.results import NOT_RUN, OK, Detail, NullNumber, Number, PublishedNumber, Row
 from codi_bench.thoughts.decoded import LOGS
 
 REASON = "not measured: the published checkpoints are not in this package"
@@ -60,6 +60,9 @@ def _rows(claim: str, model: str, record: Record) -> list[Row]:
     for key, entry in record.metrics.items():
         protocol, metric = of_record_key(key)
         number: Number = {"value": entry.value, "low": entry.low, "high": entry.high}
+        detail: Detail = {"fragile": entry.fragile, "decide": entry.decide, "problems": record.problems}
+        if entry.outcomes:
+            detail["outcomes"] = entry.outcomes
         rows.append(
             Row(
                 claim,
@@ -76,12 +79,7 @@ def _rows(claim: str, model: str, record: Record) -> list[Row]:
                 seeds=record.seeds,
                 validity=entry.verdict,
                 regression="SAME",
-                detail={
-                    "fragile": entry.fragile,
-                    "decide": entry.decide,
-                    "outcomes": entry.outcomes,
-                    "problems": record.problems,
-                },
+                detail=detail,
             )
         )
     return rows

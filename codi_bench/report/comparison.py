@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +17,8 @@ from tabulate import tabulate
 from codi_bench.records.results import NOT_RUN, OK, Number, Row, finite
 from codi_bench.report.table import REPORTED, REPORTING, SOUND, WORDS, Cell, counterparts, measured_models, number, shown_unit
 
-GPT2, LLAMA = REPORTING
+PUBLISHED = dict(zip(REPORTING, ("GPT-2", "LLaMA"), strict=True))
+GPT2, LLAMA = PUBLISHED
 # what the study concluded in words; its tokens 2 and 3 are latents 1 and 2 here
 CONCLUSIONS = {"ablation-critical": {GPT2: "1, 2", LLAMA: "none"}, "spread": {GPT2: "concentr.", LLAMA: "even"}}
 # how records, which hold no more than the word, tell where information sits: by the sentence that was judged
@@ -191,22 +192,22 @@ class _Spec:
 
 LINES: tuple[str | _Spec, ...] = (
     _Spec("Task accuracy, %", "task-accuracy", "accuracy", SOUND),
-    "Probes: do the thoughts tell right from wrong?",
-    _Spec("as published, mean, %", "probe-accuracy", "mean"),
-    _Spec("  on permuted labels", "probe-accuracy", "mean", REPORTED, _null),
-    _Spec("as published, best, %", "probe-best", "accuracy"),
-    _Spec("  on permuted labels", "probe-best", "accuracy", REPORTED, _null),
+    "Probes, %: do the thoughts tell right from wrong?",
+    _Spec("as published, mean", "probe-accuracy", "mean"),
+    _Spec("  permuted labels", "probe-accuracy", "mean", REPORTED, _null),
+    _Spec("as published, best", "probe-best", "accuracy"),
+    _Spec("  permuted labels", "probe-best", "accuracy", REPORTED, _null),
     _Spec("held out, AUC, best", "probe-best", "auc", SOUND),
-    "SAE features: do they predict errors?",
+    "SAE features: do they predict errors? (beyond: points)",
     _Spec("as published, %", "sae-error-prediction", "test_accuracy"),
-    _Spec("  on permuted labels", "sae-error-prediction", "test_accuracy", REPORTED, _null),
+    _Spec("  permuted labels", "sae-error-prediction", "test_accuracy", REPORTED, _null),
     _Spec("held out, AUC", "sae-error-prediction", "auc", SOUND),
-    _Spec("gain over activations", "sae-error-prediction", "gain", SOUND),
-    _Spec("gain over confidence", "sae-error-prediction", "gain_over_confidence", SOUND),
+    _Spec("beyond raw states", "sae-error-prediction", "gain", SOUND),
+    _Spec("beyond confidence", "sae-error-prediction", "gain_over_confidence", SOUND),
     "Ablation: one thought replaced, points lost",
-    _Spec("largest drop @ latent", "ablation", "drop", SOUND, _largest_drop),
+    _Spec("largest @ latent", "ablation", "drop", SOUND, _largest_drop),
     _Spec("critical latents", "ablation-critical", "range", SOUND, _critical),
-    _Spec("Where information sits", "spread", "tau", SOUND, _spread),
+    _Spec("Information sits", "spread", "tau", SOUND, _spread),
     _Spec("Parameters", "size", "parameters"),
     _Spec("Problems a second", "task-accuracy", "speed", REPORTED, _speed),
 )
@@ -256,17 +257,19 @@ def _p(p: float | None) -> str:
     return "" if p is None else "<.001" if p < 0.001 else f"{p:.2g}".replace("0.", ".")
 
 
-def _study_winners(run: _Run, pair: tuple[str, ...]) -> list[StudyWinner]:
+def _study_winners(run: _Run, pair: tuple[str, ...], asked: Collection[str]) -> list[StudyWinner]:
     """One for each winner of the study: by the test between both models, or by the words of what it said of each."""
     models = dict(zip(REPORTING, pair))
     winners = []
     for subject, published, claim, metric in WINNERS:
+        if claim not in asked:
+            continue
         if (claim, metric) in TESTED:
             name, p = _winner(run, claim, metric, pair)
             outcome = "holds" if name == models[published] else "does not hold" if name in pair else UNDECIDED
             why = {NONE: "no difference shown", ABSENT: "not tested"}.get(name, f"{name} is better")
             why = f"{why}, p\xa0{_p(p)}" if p is not None else why
-            winners.append(StudyWinner(subject, REPORTING[published], outcome, why))
+            winners.append(StudyWinner(subject, PUBLISHED[published], outcome, why))
             continue
         words = [row.validity for model in pair for row in run.sentences(claim, model, metric)[:1] if row.status == OK]
         holds, falls = words == ["SUPPORTED"] * 2, any(word in ("REFUTED", "ARTEFACT") for word in words)
@@ -274,7 +277,7 @@ def _study_winners(run: _Run, pair: tuple[str, ...]) -> list[StudyWinner]:
         texts = [f"{model} {show(run, claim, model, metric, SOUND).text}" for model in pair]
         why = ", ".join(texts) if claim == "spread" else f"critical: {', '.join(texts)}"
         outcome = "holds" if holds else "does not hold" if falls else UNDECIDED
-        winners.append(StudyWinner(subject, REPORTING[published], outcome, why))
+        winners.append(StudyWinner(subject, PUBLISHED[published], outcome, why))
     return winners
 
 
@@ -283,80 +286,108 @@ def study_table(rows: Sequence[Row], environment: dict) -> StudyTable | None:
     run = _Run(rows, environment)
     if not run.models:
         return None
+    asked = {row.claim for row in rows if row.model in run.models}
     lines: list[StudyLine] = []
     for spec in LINES:
         if isinstance(spec, str):
             lines.append(StudyLine(spec, {}, {}))
-            continue
-        published = {model: _published(run, spec, model) for model in REPORTING}
-        cells = {model: spec.show(run, spec.claim, model, spec.metric, spec.protocol) for model in run.models}
-        is_tested = len(run.models) > 1 and spec.show is not _null
-        winner, p = _winner(run, spec.claim, spec.metric, run.models) if is_tested else ("", None)
-        name = spec.name if spec.name[0].isupper() else f"  {spec.name}"
-        lines.append(StudyLine(name, published, cells, winner, _p(p)))
-    first = {run.beside(model): model for model in reversed(run.models)}
-    pair = (first[GPT2], first[LLAMA]) if GPT2 in first and LLAMA in first else ()
-    sizes = {row.n for row in rows if row.claim == "task-accuracy" and row.protocol == SOUND and row.status == OK and row.n}
-    devices = {str(device).split(" float")[0] for device in (environment.get("devices") or {}).values()}
-    facts = [f"up to {max(sizes)} problems"] * bool(sizes) + sorted(devices)
-    basis = ", ".join(["measured here", *facts])
-    return StudyTable(tuple(run.models), basis, tuple(lines), pair, tuple(_study_winners(run, pair) if pair else ()))
+        elif spec.claim in asked:
+            lines.append(_line(run, spec))
+    followers = [*lines[1:], StudyLine("", {}, {})]
+    lines = [line for line, follower in zip(lines, followers, strict=True) if line.measured or follower.name.startswith(" ")]
+    pairs = [(a, b) for a in run.models if run.beside(a) == GPT2 for b in run.models if run.beside(b) == LLAMA]
+    compared = [set(comparison["models"]) for comparison in (environment.get("winners") or {}).values()]
+    pair = max(pairs, key=lambda pair: compared.count(set(pair)), default=())
+    sizes = [row.n for row in rows if row.claim in CLAIMS and row.model in run.models and row.status == OK and row.n]
+    devices = environment.get("devices") or {}
+    names = {str(devices[model]).split(" float")[0] for model in run.models if devices.get(model)}
+    basis = ", ".join(["measured here", *[f"up to {max(sizes, default=0)} problems"] * bool(sizes), *sorted(names)])
+    return StudyTable(tuple(run.models), basis, tuple(lines), pair, tuple(_study_winners(run, pair, asked) if pair else ()))
+
+
+def _line(run: _Run, spec: _Spec) -> StudyLine:
+    published = {model: _published(run, spec, model) for model in REPORTING}
+    cells = {model: spec.show(run, spec.claim, model, spec.metric, spec.protocol) for model in run.models}
+    is_tested = len(run.models) > 1 and spec.show is not _null
+    winner, p = _winner(run, spec.claim, spec.metric, run.models) if is_tested else ("", None)
+    name = spec.name if spec.name[0].isupper() else f"  {spec.name}"
+    return StudyLine(name, published, cells, winner, _p(p))
 
 
 # --- as text ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """What of the table is shown: models, how much of their names, and whether intervals, published numbers and p."""
+
+    models: int
+    size: int
+    intervals: bool = False
+    published: bool = False
+    p: bool = False
+
+    def columns(self, table: StudyTable) -> list[list[str]]:
+        """Column after column with its head on top; a heading has no cells."""
+        names = {name: name if len(name) <= self.size else f"{name[: self.size - 1]}…" for name in table.models}
+        columns = [["", *(line.name if line.measured else "" for line in table.lines)]]
+        if self.published:
+            columns += [[name, *(line.published.get(model, "") for line in table.lines)] for model, name in PUBLISHED.items()]
+        for model in table.models[: self.models]:
+            cells = [line.measured.get(model, Cell()) for line in table.lines]
+            texts = [names[model], *(f"{cell.text} {cell.note * self.intervals}".rstrip() for cell in cells)]
+            width, marks = max(map(len, texts)), ["", *(cell.mark for cell in cells)]
+            columns.append([f"{text:<{width}} {mark}" for text, mark in zip(texts, marks, strict=True)])
+        if len(table.models) > 1:
+            winners = [f"{names.get(line.winner, line.winner)} {line.p * self.p}".rstrip() for line in table.lines]
+            columns.append([f"winner{', p' * self.p}", *winners])
+        return columns
+
+    def gaps(self, columns: int) -> list[str]:
+        """What stands before each column."""
+        return ["", *[" "] * (2 * self.published), *["  "] * columns][:columns]
+
+
+def _layouts(models: Sequence[str]) -> Iterator[_Layout]:
+    """Wide ones first: without intervals, without p, without what was published, with short names, and with fewer models."""
+    most, size = min(len(models), MOST_MODELS), max(map(len, models))
+    yield _Layout(most, size, intervals=True, published=True, p=True)
+    yield _Layout(most, size, published=True, p=True)
+    yield _Layout(most, size, published=True)
+    yield _Layout(most, size)
+    yield from (_Layout(most - i, 10) for i in range(most))
+
+
 def text_of(table: StudyTable, width: int = 100) -> list[str]:
-    """Head, lines and legend, without what does not fit: first the intervals, then what was published, then ends of names."""
-    longest = max(map(len, table.models))
-    for intervals, published, size in ((True, True, longest), (False, True, longest), (False, False, longest), (False, False, 8)):
-        columns = _columns(table, size, intervals=intervals, published=published)
-        sizes = [max(map(len, column)) for column in columns]
-        if sum(sizes) + 2 * (len(sizes) - 1) - 2 * published <= width:
+    """Head, lines and legend; what does not fit is left out, and the page has it."""
+    for layout in _layouts(table.models):
+        columns = layout.columns(table)
+        sizes, gaps = [max(map(len, column)) for column in columns], layout.gaps(len(columns))
+        if sum(sizes) + sum(map(len, gaps)) <= width:
             break
-    gaps = ["", *([" ", " "] if published else []), *["  "] * len(sizes)]
-    texts = [
-        "".join(gap + text.ljust(size) for gap, text, size in zip(gaps, line, sizes)).rstrip()
-        for line in zip(*columns, strict=True)
-    ]
-    head, *texts = texts
-    start = sizes[0] + (1 if published else 2)
-    over = "published".ljust(sum(sizes[1:3]) + 3) if published else ""
+    lines = list(zip(*columns, strict=True))
+    texts = ["".join(gap + text.ljust(size) for gap, text, size in zip(gaps, line, sizes)).rstrip() for line in lines]
+    start = sizes[0] + len(gaps[1])
+    over = "published".ljust(sum(sizes[1:3]) + 3) if layout.published else ""
     rule = "─" * min(width, max(map(len, texts)))
-    texts = [text if line.measured else line.name for line, text in zip(table.lines, texts, strict=True)]
-    more = f"{len(table.models) - MOST_MODELS} more models: on the page"
+    body = [text if line.measured else line.name for line, text in zip(table.lines, texts[1:], strict=True)]
     legend = textwrap.wrap("   ".join(text.replace(" ", "\xa0") for text in LEGEND), width)
-    lines = [" " * start + over + table.basis, head, rule, *texts, rule, *legend, *[more] * (len(table.models) > MOST_MODELS)]
-    return [line.replace("\xa0", " ") for line in lines]
-
-
-def _columns(table: StudyTable, size: int, *, intervals: bool, published: bool) -> list[list[str]]:
-    """Column after column with its head on top; a heading has no cells. size: names of models are cut to it."""
-    names = {model: model if len(model) <= size else f"{model[: size - 1]}…" for model in table.models}
-    columns = [["", *(line.name if line.measured else "" for line in table.lines)]]
-    if published:
-        columns += [[name, *(line.published.get(model, "") for line in table.lines)] for model, name in REPORTING.items()]
-    for model in table.models[:MOST_MODELS]:
-        cells = [line.measured.get(model, Cell()) for line in table.lines]
-        texts = [names[model], *(f"{cell.text} {cell.note}".rstrip() if intervals else cell.text for cell in cells)]
-        width = max(map(len, texts))
-        columns.append(
-            [f"{text:<{width}} {mark}" for text, mark in zip(texts, ["", *(cell.mark for cell in cells)], strict=True)]
-        )
-    if len(table.models) > 1:
-        columns.append(["winner, p", *(f"{names.get(line.winner, line.winner)} {line.p}".rstrip() for line in table.lines)])
-    return columns
+    left_out = len(table.models) - layout.models
+    more = [f"{left_out} more model{'s' * (left_out > 1)}: on the page"] * bool(left_out)
+    head = f"{' ' * start}{over}{table.basis}"[:width]
+    return [line.replace("\xa0", " ") for line in [head, texts[0], rule, *body, rule, *legend, *more]]
 
 
 def winners_text(table: StudyTable, width: int = 100) -> list[str]:
     """A line for each winner of the study: does it hold here?"""
     if not table.winners:
         return []
-    lines = [f"The study's winners, with {table.pair[0]} for GPT-2 and {table.pair[1]} for LLaMA:"]
+    lines = textwrap.wrap(f"The study's winners, with {table.pair[0]} for GPT-2 and {table.pair[1]} for LLaMA:", width)
     subjects = [f"{each.subject}: {each.winner}" for each in table.winners]
     size = max(map(len, subjects))
     for subject, each in zip(subjects, table.winners, strict=True):
-        lines += textwrap.wrap(f"  {subject:<{size}}  {each.outcome:<13}  {each.why}", width, subsequent_indent=" " * (size + 4))
+        text = f"  {subject:<{size}}  {each.outcome:<13}  {each.why}"
+        lines += textwrap.wrap(text, width, subsequent_indent=" " * (size + 4), break_on_hyphens=False)
     return [line.replace("\xa0", " ") for line in lines]
 
 
