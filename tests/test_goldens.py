@@ -23,7 +23,6 @@ from codi_bench.report.contents import report_of
 from codi_bench.report.export import COLUMNS, escaped
 from codi_bench.report.page import page
 from codi_bench.report.render import terminal
-from codi_bench.report.takeaways import takeaways
 
 GOLDEN = Path(__file__).parent / "golden"
 REGENERATE = "CODI_BENCH_GOLDEN"
@@ -162,10 +161,6 @@ FILES = {
     "page.txt": lambda rows, known: page_text(page(report_of(rows, known), [])),
     "terminal.txt": lambda rows, environment: terminal(rows, environment, Path("no-folder")),
     "nothing-measured.txt": lambda rows, environment: terminal(published()[-2:], environment, Path("no-folder")),
-    "takeaways.txt": lambda rows, environment: "\n".join(
-        f"[{each.group}] {each.claim or '-'} ({', '.join(each.models) or '-'})\n{each.text}\n"
-        for each in takeaways(rows, environment)
-    ),
 }
 
 
@@ -182,7 +177,8 @@ def compare(path, text):
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_is_the_golden_one(name, monkeypatch):
-    monkeypatch.setattr(rendering.sys.stdout, "isatty", lambda: False, raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
     compare(GOLDEN / name, FILES[name](all_rows(), environment()))
 
 

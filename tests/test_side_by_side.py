@@ -300,7 +300,7 @@ def test_the_command_writes_beside_the_first_or_where_it_is_told(files, tmp_path
 
 def test_one_file_is_drawn_as_ever(files, tmp_path):
     shown = CliRunner().invoke(app, ["report", files[0], "--out", str(tmp_path / "c")])
-    assert shown.exit_code == 0 and "task-accuracy" in shown.output
+    assert shown.exit_code == 0 and "Task accuracy" in shown.output
     assert (tmp_path / "c" / "report.md").exists() and not (tmp_path / "a" / "report.md").exists()
 
 

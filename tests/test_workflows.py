@@ -177,7 +177,7 @@ def summary(folder):
 def test_the_summary_has_what_drifted_first_then_takeaways_and_table(night, tmp_path):
     text = summary(tmp_path)
     assert text.startswith("## Drifted\n") and "## Not measured" not in text
-    places = [text.index(part) for part in ("stored 0.6, measured 0.5", "## Key takeaways", "## gpt2-mini", "accuracy, %")]
+    places = [text.index(part) for part in ("stored 0.6, measured 0.5", "## Key takeaways", "## gpt2-mini", "| accuracy, %")]
     assert places == sorted(places)
     long = night / "report.md"
     long.write_text(long.read_text(encoding="utf-8").replace("## gpt2-mini", "long\n" * 400_000), encoding="utf-8")

@@ -35,7 +35,7 @@ FAMILIES = {
     "sharing": Family(tests=4),
     "decoding": Family(budget=24),
     "latents": Family(budget=48),
-    "other probes": Family(budget=5),  # what 199 permutations carry: 5/200 is just alpha
+    "other probes": Family(budget=10),
     "contradictions": Family(budget=12),
 }
 WINNER_TESTS = 3  # of two models: task accuracy, the AUC of the best probe, the AUC of SAE errors

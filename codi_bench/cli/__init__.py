@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from rich.progress import Progress
 from codi_bench.cli import options
 from codi_bench.cli.baselines import baselines_app
 from codi_bench.cli.cache import cache_app
+from codi_bench.cli.show import show
 from codi_bench.cli.sweep import sweep
 from codi_bench.cli.train import losses, train
 from codi_bench.errors import CodiBenchError, one_line
@@ -33,6 +35,9 @@ app.add_typer(cache_app, name="cache")
 
 def main() -> None:
     """Run a command; what a user can cause ends with one line and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 shows a sign for what it lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except (CodiBenchError, OSError, MemoryError) as error:
@@ -202,6 +207,7 @@ def _progress(text: str, total: int):
 app.command()(train)
 app.command()(losses)
 app.command()(sweep)
+app.command()(show)
 
 
 @app.command()
@@ -250,7 +256,7 @@ def report(
         from codi_bench.report.render import render
 
         check_writable(folder / "report.md", "give --out DIR")
-        print(render(list(runs[0].rows.values()), runs[0].environment, folder), end="")
+        options.print_text(render(list(runs[0].rows.values()), runs[0].environment, folder))
         return
     from codi_bench.report.differences import markdown, terminal
     from codi_bench.report.side_by_side import compare
@@ -258,7 +264,7 @@ def report(
     check_writable(folder / "comparison.md", "give --out DIR")
     comparison = compare(runs)
     write_text(folder / "comparison.md", markdown(comparison))
-    print(terminal(comparison, colour=sys.stdout.isatty()) + f"{folder / 'comparison.md'}")
+    options.print_text(terminal(comparison, colour=sys.stdout.isatty()) + f"{folder / 'comparison.md'}\n")
 
 
 @app.command()
@@ -278,4 +284,4 @@ def history(
     series = read_history(results, baselines or package_folder("baselines"))
     files = write_history(series, out)
     note = f"beside it {files[1].name} and figures/"
-    print(terminal(series, colour=sys.stdout.isatty()) + f"{files[0]}; {note}")
+    options.print_text(terminal(series, colour=sys.stdout.isatty()) + f"{files[0]}; {note}\n")

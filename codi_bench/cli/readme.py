@@ -9,10 +9,11 @@ from pathlib import Path
 from codi_bench.claims import CLAIMS
 from codi_bench.errors import CodiBenchError
 from codi_bench.records.as_rows import recorded_rows
-from codi_bench.records.results import OK, Row
+from codi_bench.records.results import OK
 from codi_bench.report.figures import Figure, figures
-from codi_bench.report.render import tables
+from codi_bench.report.render import comparison, tables
 from codi_bench.store.files import write_text
+from codi_bench.suite.winners import winners
 
 BEGIN, END = "<!-- begin: codi-bench baselines readme -->", "<!-- end: codi-bench baselines readme -->"
 FIGURE = "headline"
@@ -49,27 +50,27 @@ class Readme:
 
 
 def readme_of(path: Path, baselines: Path) -> Readme:
-    """What these files should be: README with our own questions and the first study, docs/literature.md with all other sources.
+    """What these files should be: README with the table of the first study, docs/literature.md with all other sources' numbers.
 
     Raises CodiBenchError where one cannot be read, or has not the two marks.
     """
     environment, rows = recorded_rows(baselines)
+    environment["winners"] = winners(rows)
     drawings = figures(rows, environment, only=(FIGURE,))
     if not drawings:
         raise CodiBenchError(f"{baselines}: nothing is recorded there that a table could show; give --baselines DIR")
     figure = drawings[0]
-    own_rows = [row for row in rows if row.claim not in PAPERS]
     paper_rows = [row for row in rows if row.claim in PAPERS and row.status == OK]
     note = f"Recorded {environment['date']}; `=` stands for that: nothing was measured to draw this."
     head = f"![{figure.title}](docs/{FIGURE}.svg)\n\n{figure.caption} {note}\n\n"
-    texts = {path: _fill(path, head + _table(own_rows, environment))}
+    texts = {path: _fill(path, head + _indented(comparison(rows, environment)))}
     literature = path.parent / "docs" / "literature.md"
-    texts[literature] = _fill(literature, f"{note}\n\n" + _table(paper_rows, environment))
+    texts[literature] = _fill(literature, f"{note}\n\n" + _indented(tables(paper_rows, environment)))
     return Readme(path, texts, figure)
 
 
-def _table(rows: list[Row], environment: dict) -> str:
-    return "\n".join(f"    {line}".rstrip() for line in tables(rows, environment).splitlines())
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in text.splitlines())
 
 
 def _fill(path: Path, inside: str) -> str:

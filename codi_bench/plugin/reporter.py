@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from codi_bench.plugin.options import crowded, given, suite_of
 from codi_bench.store.files import write_text
 from codi_bench.suite.progress import LiveLine, Schedule, load_timings, save_timings
 
+SHOWN_WARNINGS = 8
+
 
 class Reporter:
     """Gathers the rows of a run, says how far it is, and writes table and results when it ends."""
@@ -20,6 +24,7 @@ class Reporter:
     def __init__(self, config):
         self.config, self.outcomes, self.crashed, self.shown, self.red = config, {}, set(), "", []
         self.pairs, self.schedule, self.live = {}, Schedule([], {}), LiveLine()  # test → (claim, model)
+        self.start = time.monotonic()
 
     def pytest_collection_finish(self, session):
         self.expect(claims_among(session.items))
@@ -82,7 +87,7 @@ class Reporter:
             crashed = (claim, model) in self.crashed
             reason = "crashed while it was measured: see the error of its test" if crashed else "the run ended before it"
             rows += suite.unmeasured(claim, model, reason)
-        environment = {**suite.environment(rows, facts), "winners": comparisons}
+        environment = {**suite.environment(rows, facts), "winners": comparisons, "seconds": round(time.monotonic() - self.start)}
         self.red = suite.stray_files()
         try:
             write_results(folder / "results.json", environment, rows)
@@ -98,12 +103,18 @@ class Reporter:
     def pytest_terminal_summary(self, terminalreporter):
         if not self.outcomes:
             return
+        from codi_bench.report.console import legible
+
+        encoding = getattr(sys.stdout, "encoding", None)
         terminalreporter.write_line("")
-        terminalreporter.write(self.shown)
-        for line in dict.fromkeys(warning for outcome in self.outcomes.values() for warning in outcome["warnings"]):
-            terminalreporter.write_line(f"warning: {line}", yellow=True)
+        terminalreporter.write(legible(self.shown, encoding))
+        warnings = list(dict.fromkeys(warning for outcome in self.outcomes.values() for warning in outcome["warnings"]))
+        for line in warnings[:SHOWN_WARNINGS]:
+            terminalreporter.write_line(legible(f"warning: {line}", encoding), yellow=True)
+        if len(warnings) > SHOWN_WARNINGS:
+            terminalreporter.write_line(f"warning: and {len(warnings) - SHOWN_WARNINGS} more", yellow=True)
         for line in self.red:
-            terminalreporter.write_line(f"RED {line}", red=True)
+            terminalreporter.write_line(legible(f"RED {line}", encoding), red=True)
 
     def _line(self, text: str) -> None:
         """Write a line of its own where pytest's letters go; an empty one only ends what was begun, where the live line comes."""

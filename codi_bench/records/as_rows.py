@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ from codi_bench.claims import CLAIMS, in_words
 from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY
 from codi_bench.records.baseline import Record, load_baseline, of_record_key
 from codi_bench.records.extras import noise_figures
-from codi_bench.records.results import NOT_RUN, OK, NullNumber, Number, Row
+from codi_bench.records.results import NOT_RUN, OK, Detail, NullNumber, Number, PublishedNumber, Row
 from codi_bench.thoughts.decoded import LOGS
 
 REASON = "not measured: the published checkpoints are not in this package"
@@ -28,22 +29,30 @@ def recorded_rows(baselines: Path, *, device: str = "cpu") -> tuple[dict[str, An
             if record := load_baseline(baselines, model, claim.id).newest(device):
                 newest[model] = max(record, newest.get(model, record), key=lambda candidate: candidate.date)
                 rows += _rows(claim.id, model, record)
-    for model in PUBLISHED:
-        for claim in CLAIMS.values():
-            for metric, entry in load_baseline(baselines, model, claim.id).reported.items():
-                number: Number = {"value": entry.value, "low": entry.low, "high": entry.high}
-                rows.append(
-                    Row(claim.id, model, metric, "reported", NOT_RUN, entry.unit, entry.n, number, cell=entry.cell, reason=REASON)
-                )
+    rows += [Row(protocol="reported", status=NOT_RUN, reason=REASON, **number) for number in published_numbers(baselines, CLAIMS)]
     inputs = {model: {"weights": record.weights, "problems": record.problems} for model, record in newest.items()}
     environment = {
         "claims": in_words(CLAIMS),
         "layers": {name: list(entry.layers) for name, entry in REGISTRY.items()},
         "inputs": inputs,
+        "beside": {name: entry.beside for name, entry in REGISTRY.items() if entry.beside},
         "noise": noise_figures(baselines),
         "date": max((record.date for record in newest.values()), default=""),
     }
     return environment, rows
+
+
+def published_numbers(baselines: Path, claims: Iterable[str]) -> list[PublishedNumber]:
+    """What was printed about these claims and the published models; raises BaselineError for a damaged file."""
+    return [
+        {
+            **{"claim": claim, "model": model, "metric": metric, "unit": entry.unit, "n": entry.n, "cell": entry.cell},
+            "reported": {"value": entry.value, "low": entry.low, "high": entry.high},
+        }
+        for model in PUBLISHED
+        for claim in claims
+        for metric, entry in load_baseline(baselines, model, claim).reported.items()
+    ]
 
 
 def _rows(claim: str, model: str, record: Record) -> list[Row]:
@@ -51,6 +60,9 @@ def _rows(claim: str, model: str, record: Record) -> list[Row]:
     for key, entry in record.metrics.items():
         protocol, metric = of_record_key(key)
         number: Number = {"value": entry.value, "low": entry.low, "high": entry.high}
+        detail: Detail = {"fragile": entry.fragile, "decide": entry.decide, "problems": record.problems}
+        if entry.outcomes:
+            detail["outcomes"] = entry.outcomes
         rows.append(
             Row(
                 claim,
@@ -67,7 +79,7 @@ def _rows(claim: str, model: str, record: Record) -> list[Row]:
                 seeds=record.seeds,
                 validity=entry.verdict,
                 regression="SAME",
-                detail={"fragile": entry.fragile, "decide": entry.decide},
+                detail=detail,
             )
         )
     return rows

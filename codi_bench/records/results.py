@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -109,6 +110,7 @@ class Detail(TypedDict, total=False):
     over: str | Ends  # what a gain is over, or the difference from it with its interval
     problems: str
     outcomes: str | None
+    critical: list[int]
     grid: Grid
     p_value_max_auc: Grid
     p_conditional: Grid
@@ -157,16 +159,9 @@ class Winner(TypedDict):
     test: str
 
 
-@with_config(OPEN)
-class NoiseText(TypedDict):
-    """What the study's probes read on pure noise, in words."""
-
-    text: str
-
-
 @with_config(CLOSED)
-class Published(TypedDict):
-    """A published number of a model that the run was not asked for: it stands beside the rows of others, and is none."""
+class PublishedNumber(TypedDict):
+    """What a source printed about one of its own models."""
 
     claim: Name
     model: Name
@@ -175,6 +170,13 @@ class Published(TypedDict):
     n: Count | None
     reported: Number
     cell: Cell | None
+
+
+@with_config(OPEN)
+class NoiseText(TypedDict):
+    """What the study's probes read on pure noise, in words."""
+
+    text: str
 
 
 @with_config(OPEN)
@@ -194,7 +196,10 @@ class RunEnvironment(TypedDict, total=False):
     layers: dict[str, list[int]] | None
     claims: dict[Name, ClaimText] | None
     winners: dict[str, Winner] | None
-    published: list[Published] | None
+    published: list[PublishedNumber] | None  # about the claims of the rows
+    seconds: Real | None  # that the run took
+    speed: dict[str, Real] | None  # problems a second, by model
+    beside: dict[str, str] | None  # the published model that a model stands beside
 
 
 @dataclass(frozen=True)
@@ -239,6 +244,17 @@ class ResultsFile(TypedDict):
     rows: list[Row]
 
 
+def published_rows(environment: dict[str, Any], rows: Iterable[Row]) -> list[Row]:
+    """What was published about the claims of some rows, as rows that were not run; without those that are among them."""
+    keys, claims = {row.key for row in rows}, {row.claim for row in rows}
+    published = [
+        Row(protocol=REPORTED, status=NOT_RUN, reason="published: not asked for", **number)
+        for number in environment.get("published") or ()
+        if number["claim"] in claims
+    ]
+    return [row for row in published if row.key not in keys]
+
+
 def finite(x: object) -> float | None:
     """A finite number, or None: results may hold null or NaN where nothing was measured."""
     return float(x) if isinstance(x, int | float) and math.isfinite(x) else None
@@ -277,11 +293,6 @@ def _check_words(rows: list[Row]) -> None:
         number = finite((row.measured or {}).get("value")) if row.status == OK else None
         if number is None and any(words):
             raise ValueError(f"rows.{i}: is {next(filter(None, words))}, with status {row.status} and no measured number")
-
-
-def published_rows(environment: dict[str, Any]) -> list[Row]:
-    """The published numbers beside a run's rows as rows: reports show them where they show those."""
-    return [Row(protocol=REPORTED, status=NOT_RUN, **number) for number in environment.get("published") or ()]
 
 
 def of_model(environment: dict[str, Any], name: str, model: str) -> Any:

@@ -11,19 +11,15 @@ HEADLINE = ("probe-accuracy", "mean")
 ALPHA = 0.025  # of one family, docs/verdicts.md, section 3
 
 
-def says(rows: Sequence[Row], environment: dict, *, listed: bool = True) -> list[str]:
-    """The study's headline numbers, then each measured model: its probes and its words; last, what chance alone would give.
-
-    listed: with the claims by word, a paragraph a model; not where the takeaways, which name them, stand beside it.
-    """
+def says(rows: Sequence[Row], environment: dict) -> list[str]:
+    """The study's headline numbers, then each measured model: its probes and its words; last, what chance alone would give."""
     headline_rows = {
         (row.model, row.protocol): row for row in rows if row.claim == HEADLINE[0] and row.metric in (HEADLINE[1], "-")
     }
     sentences = []
     for model in measured_models(rows):
         sentences += probes(model, headline_rows.get((model, REPORTED)), headline_rows.get((model, SOUND)))
-        if listed:
-            sentences += words(model, [row for row in rows if row.model == model], environment)
+        sentences += words(model, [row for row in rows if row.model == model], environment)
     sentences = headline(headline_rows, environment, others=bool(sentences)) + sentences
     families = environment.get("families")
     if families and any(row.validity for row in rows):

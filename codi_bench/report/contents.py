@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from codi_bench.records.results import Row, published_rows
 from codi_bench.report import sentences
 from codi_bench.report.audit import says
+from codi_bench.report.comparison import StudyTable, study_table
 from codi_bench.report.table import Table, by_family, measured_models, results_table
-from codi_bench.report.takeaways import Takeaway, takeaways
 
 
 @dataclass(frozen=True)
 class Report:
     """Tables by model (where nothing was measured one of no model, "", with what the study printed), and what stands beside them.
 
-    families: of the claims, a family at a time, in the source's order. audit: what it says where the takeaways stand beside it.
+    study: the first study's own table, None where nothing of it was measured. families: of the claims, a family at a time, in the
+    source's order. audit: what it says, in sentences.
     """
 
     rows: Sequence[Row]
     environment: dict
+    study: StudyTable | None
     families: Mapping[str, str]
     tables: Mapping[str, Table]
-    takeaways: Sequence[Takeaway]
     audit: Sequence[str]
     winners: Sequence[str]
     notes: Sequence[str]
@@ -40,14 +41,14 @@ class Report:
 
 def report_of(rows: Sequence[Row], environment: dict) -> Report:
     """The report of a results file's rows."""
-    shown = [*rows, *published_rows(environment)]
+    everything = [*rows, *published_rows(environment, rows)]
     return Report(
         rows,
         environment,
-        families=dict(by_family(shown, environment)),
-        tables={model: results_table(shown, environment, model) for model in measured_models(rows) or [""]},
-        takeaways=takeaways(rows, environment),
-        audit=says(shown, environment, listed=False),
+        study=study_table(everything, environment),
+        families=dict(by_family(rows, environment)),
+        tables={model: results_table(everything, environment, model) for model in measured_models(rows) or [""]},
+        audit=says(everything, environment),
         winners=sentences.winners(environment),
         notes=sentences.notes(rows),
         reproductions=sentences.reproductions(rows),

@@ -11,12 +11,14 @@ from typing import Any
 from tabulate import LATEX_ESCAPE_RULES, tabulate
 
 from codi_bench.records.results import Row, finite
-from codi_bench.report import takeaways
 from codi_bench.report.audit import evidence, without_word
+from codi_bench.report.comparison import LEGEND as STUDY_LEGEND
+from codi_bench.report.comparison import StudyTable, winners_text
 from codi_bench.report.contents import Report
 from codi_bench.report.table import (
     CAME_OUT_LEGEND,
     LEGEND,
+    REPORTING,
     WORDS_LEGEND,
     Cell,
     Column,
@@ -55,9 +57,11 @@ def _on_one_line(cell: Cell, column: Column) -> str:
 
 
 def markdown(report: Report) -> str:
-    """Takeaways, tables, what the audit says, evidence, protocols in words, and everything that was not measured."""
+    """The study's table, what the audit says, every number, evidence, protocols in words, and what was not measured."""
     rows, environment = report.rows, report.environment
-    parts = ["# codi-bench: claims of the first study", "", *takeaways.lines(report.takeaways, report.models)]
+    parts = ["# codi-bench: claims about continuous-thought models, measured", ""]
+    parts += _study(report.study) if report.study else []
+    parts += ["## Key takeaways", "", *_list(report.audit or ["Nothing, in these results."])]
     for model, table in report.tables.items():
         parts += [f"## {model or 'Nothing was measured'}", "", _grid(*cells(table)), ""]
     legends = [LEGEND] + [CAME_OUT_LEGEND] * bool(report.reproductions)
@@ -71,14 +75,33 @@ def markdown(report: Report) -> str:
         "",
         *_list([*report.winners, *report.notes]),
     ]
-    if report.audit:
-        parts += ["## What the audit says", "", *_list(report.audit)]
     parts += [*_evidence(report), *_reproductions(rows), *_protocols(environment)]
     parts += ["", "## Drifted", "", *_list(report.drifted or ["nothing"])]
     parts += ["## Not measured", "", *_list(report.unmeasured or ["nothing"])]
     versions = {key: text for key, text in environment.items() if isinstance(text, str)}
     parts += ["## Environment", "", ", ".join(f"{key} {text}" for key, text in versions.items()), ""]
     return "\n".join(parts)
+
+
+def _study(table: StudyTable) -> list[str]:
+    """All models of the study's table, and whether its winners hold."""
+    names = [f"{name}, published" for name in REPORTING.values()]
+    heads = ["", *names, *table.models, *["winner, p"] * (len(table.models) > 1)]
+    body = []
+    for line in table.lines:
+        cells = [line.measured.get(model, Cell()) for model in table.models]
+        texts = [" ".join(filter(None, [cell.text, cell.note, cell.mark])) for cell in cells]
+        name = line.name.replace("  ", "&emsp;")
+        body.append([name, *(line.published.get(model, "") for model in REPORTING), *texts, f"{line.winner} {line.p}".rstrip()])
+    winners = winners_text(table)
+    parts = [
+        "## The study, measured",
+        "",
+        f"{table.basis.capitalize()}.",
+        "",
+        _grid([line[: len(heads)] for line in body], heads),
+    ]
+    return [*parts, "", ". ".join(STUDY_LEGEND) + ".", "", *winners[:1], "", *_list([text.strip() for text in winners[1:]])]
 
 
 def _grid(body: Sequence[Sequence[str]], head: Sequence[str]) -> str:
@@ -124,15 +147,6 @@ def _list(texts: Sequence[str]) -> list[str]:
 
 
 # --- HTML, CSV -------------------------------------------------------------------------------------------
-
-
-def plain_text(report: Report) -> str:
-    """The tables alone, as text without colours or lines, as wide as they are."""
-    parts = []
-    for model, table in report.tables.items():
-        body, head = cells(table)
-        parts += [model or "nothing was measured", "", tabulate(body, head, tablefmt="plain", disable_numparse=True), ""]
-    return "\n".join(parts)
 
 
 def html(table: Table) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from codi_bench.records.results import OK, Row, finite
+from codi_bench.records.results import OK, Row, finite, published_rows
 from codi_bench.report import figure_probes, plots
 from codi_bench.report.figure_data import (
     FigurePlan,
@@ -58,6 +58,7 @@ def figures(rows: Sequence[Row], environment: dict, only: Collection[str] = ()) 
 
 def plans(rows: Sequence[Row], environment: dict) -> list[FigurePlan]:
     """What the figures will show and say, before any is drawn."""
+    rows = [*rows, *published_rows(environment, rows)]
     measured = {row.key: row for row in rows if row.status == OK and finite((row.measured or {}).get("value")) is not None}
     models = [model for model in measured_models(rows) if any(key[1] == model for key in measured)]
     makers = (figure_probes.headline, figure_probes.cells, figure_probes.spread, sae, ablation, steps, figure_probes.values)

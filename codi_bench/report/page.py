@@ -16,6 +16,7 @@ from codi_bench.report.strips import PROTOCOLS, WIDTH, strips
 from codi_bench.report.table import (
     CAME_OUT,
     COUNTERPART_NAMES,
+    REPORTING,
     SYMBOLS,
     WORDS,
     Cell,
@@ -25,7 +26,6 @@ from codi_bench.report.table import (
     in_order,
     outcome,
 )
-from codi_bench.report.takeaways import GROUPS, Takeaway
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -65,13 +65,11 @@ def page(report: Report, drawn: Sequence[Figure] = ()) -> str:
         report=report,
         environment=environment,
         versions={key: text for key, text in environment.items() if isinstance(text, str) and key != "date"},
-        takeaways={
-            group: [(each, _models_of(each, report.takeaways)) for each in report.takeaways if each.group == group]
-            for group in GROUPS
-        },
+        study=report.study,
+        reporting=REPORTING,
+        signs={mark: Cell(word, mark) for word, mark in WORDS.items()},
         counts=[(legend[in_capitals(word)], count) for word, count in report.counts.items()],
         families=families,
-        anchors={claim["id"]: claim["anchor"] for family in families for claim in family["claims"]},
         figures=[_figure(figure) for figure in drawn if figure.name not in placed_names],
         unmeasured=[*report.unmeasured, *_claims_without_rows(report)],
         legend=[(sign, MEANINGS[word]) for word, sign in legend.items()],
@@ -95,13 +93,6 @@ def _template() -> Template:
 def slug(text: str) -> str:
     """Text as a part of an address or the name of a style."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
-
-
-def _models_of(takeaway: Takeaway, all_takeaways: Sequence[Takeaway]) -> str:
-    """The models of a takeaway; in part: other numbers of that model stand in another group."""
-    others = [each.models for each in all_takeaways if each.claim == takeaway.claim and each.group != takeaway.group]
-    elsewhere = {model for models in others for model in models}
-    return ", ".join(f"{model} (in part)" if model in elsewhere else model for model in sorted(takeaway.models))
 
 
 def _claims(report: Report) -> list[str]:
@@ -144,11 +135,11 @@ def _entry(line: TableLine) -> dict:
         "metric": metric if metric != "-" else "all metrics",
         "protocol": PROTOCOLS.get(protocol, protocol),
         "regression": line["regression"] if line.row else Cell("not in these results", SYMBOLS[NOT_RUN]),
-        "evidence": _evidence(line.row, line["validity"].note) if line.row and line.row.status == OK else [],
+        "evidence": remarks(line.row, line["validity"].note) if line.row and line.row.status == OK else [],
     }
 
 
-def _evidence(row: Row, decide: str) -> list[tuple[str, str]]:
+def remarks(row: Row, decide: str) -> list[tuple[str, str]]:
     """What stands behind the numbers and words of a measured row: (heading, text)."""
     detail, null = row.detail, row.detail.get("null")
     remarks = [
@@ -185,7 +176,7 @@ def _claim(name: str, environment: dict, numbers: dict[str, list[dict]], rows: S
         "numbers": numbers,
         "glance": [tally(row for row in rows if (row.model, row.protocol) == each) for each in by_protocol],
         "stopped": [(*reason, " and ".join(dict.fromkeys(protocols))) for reason, protocols in reasons.items()],
-        "provenance": {model: _provenance(name, model, environment, rows) for model in models},
+        "provenance": {model: provenance(name, model, environment, rows) for model in models},
     }
 
 
@@ -199,7 +190,7 @@ def tally(rows: Iterable[Row]) -> list[tuple[Cell, int]]:
     return sorted(signs.items(), key=lambda item: [*WORDS, item[0].text].index(item[0].text))
 
 
-def _provenance(claim: str, model: str, environment: dict, rows: Sequence[Row]) -> dict:
+def provenance(claim: str, model: str, environment: dict, rows: Sequence[Row]) -> dict:
     """Where one model's numbers of a claim come from, and the command that measures them again."""
     device = environment["devices"].get(model) or environment.get("device") or ""
     seeds = dict(pair for row in rows if row.model == model for pair in (row.seeds or {}).items())

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -15,17 +14,28 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row, published_rows
-from codi_bench.report.audit import says
-from codi_bench.report.console import WIDTH, printed, text_console
+from codi_bench.records.results import BLOCKED, OK, Row
+from codi_bench.report.comparison import study_table, text_of, winners_text, words_by_source
+from codi_bench.report.console import coloured, printed, terminal_console, text_console
 from codi_bench.report.contents import Report, report_of
-from codi_bench.report.export import csv_text, latex, markdown, plain_text
+from codi_bench.report.export import csv_text, latex, markdown
 from codi_bench.report.figures import figures, write_figures
 from codi_bench.report.page import page
-from codi_bench.report.table import CAME_OUT_LEGEND, LEGEND, SOUND, SYMBOLS, WORDS_LEGEND, Table, TableLine, labels, nested
+from codi_bench.report.table import (
+    CAME_OUT_LEGEND,
+    LEGEND,
+    SOUND,
+    SYMBOLS,
+    WORDS_LEGEND,
+    Table,
+    TableLine,
+    is_number,
+    labels,
+    nested,
+)
 from codi_bench.store.files import write_text
 
-SHOWN_RED = 12  # lines of what drifted; all of them are in report.md
+SHOWN_RED, SHOWN_STOPPED = 12, 6  # lines of what drifted, and of what was stopped; all of them are in report.md
 COLOURS = {"✗": "red", "■": "magenta", "?": "yellow", "=": "green", "✓": "green", "≈": "magenta", "⊘": "red", "…": "yellow"}
 COLOURS |= {"●": "green", "○": "red", "◐": "yellow"}
 RECORD = (
@@ -34,7 +44,8 @@ RECORD = (
     'codi-bench baselines accept --reason "why they are right"',
 )
 PAGE = "report.html"
-FILES = {"report.md": markdown, "report.txt": plain_text, "report.csv": csv_text, "report.tex": latex}
+LONG = "report.txt"
+OUTCOMES = {"does not hold": "red", "undecided": "yellow", "holds": "green"}
 HEADS = {"measured": "measured\n[95 %]", "null": "null\n[95 %]", "regression": "rec."}
 # how narrow a column can be made: from which step on an interval stands under its number; the last leaves out bands of nulls
 BREAKS, WITHOUT_BANDS = {"null": 2, "measured": 3}, 4
@@ -51,9 +62,9 @@ class TerminalColumn:
 
 
 def render(rows: list[Row], environment: dict, folder: Path) -> str:
-    """Write the report's files and figures beside the results, and give the same tables as text for a terminal."""
+    """Write the report's files and figures beside the results, and give what a terminal shows of them."""
     report = report_of(rows, environment)
-    drawings = figures([*rows, *published_rows(environment)], environment)
+    drawings = figures(rows, environment)
     write_figures(drawings, folder)
     write_text(folder / PAGE, page(report, drawings))
     for name, write in FILES.items():
@@ -62,56 +73,73 @@ def render(rows: list[Row], environment: dict, folder: Path) -> str:
 
 
 def terminal(rows: list[Row], environment: dict, folder: Path | None) -> str:
-    """The tables as text of 100 columns, and what to do next; colour only where somebody watches, and never alone.
+    """The study's table, what is red or stopped, and what to do next: at most 100 columns, fewer where the terminal has fewer.
 
-    folder: where the report's files are; None: there are none.
+    Colour only where somebody watches, and never alone. folder: where the report's files are; None: there are none.
     """
     return _terminal(report_of(rows, environment), folder)
 
 
-def tables(rows: list[Row], environment: dict) -> str:
-    """The tables alone, with what has to be said beside them, as plain text of 100 columns."""
-    return _text(report_of(rows, environment), [], colour=False)
+def tables(rows: Sequence[Row], environment: dict) -> str:
+    """Every number, a table a model, with what has to be said beside it: plain text of 100 columns."""
+    return _tables(report_of(rows, environment))
+
+
+def comparison(rows: Sequence[Row], environment: dict) -> str:
+    """The study's table alone, as plain text of 100 columns; "" where nothing of the study is there."""
+    study = study_table(rows, environment)
+    return "\n".join([*text_of(study), "", *winners_text(study)]) if study else ""
 
 
 def _terminal(report: Report, folder: Path | None) -> str:
-    return _text(report, ["", *_ending(report, folder)], colour=sys.stdout.isatty())
-
-
-def _text(report: Report, ending: Sequence[str], *, colour: bool) -> str:
-    console = text_console(colour=colour)
-    _print_report(console, report)
-    for text in ending:
-        _say(console, text)
+    console = terminal_console()
+    width = console.width
+    lines = text_of(report.study, width) if report.study else words_by_source(report.rows, report.environment, width)
+    for i, line in enumerate(lines):
+        console.print(coloured(line, COLOURS), style="bold" if i < 2 else "dim" if line.startswith("─") else None)
+    for line in winners_text(report.study, width) if report.study else []:
+        console.print(coloured(line, OUTCOMES))
+    console.print()
+    for text in _ending(report, folder):
+        say(console, text)
     return printed(console)
+
+
+def _tables(report: Report) -> str:
+    console = text_console()
+    _print_report(console, report)
+    return printed(console)
+
+
+FILES = {"report.md": markdown, LONG: _tables, "report.csv": csv_text, "report.tex": latex}
 
 
 def _print_report(console: Console, report: Report) -> None:
     rows = report.rows
-    _say(console, f"Claims measured on: {', '.join(report.models) or 'nothing'}")
+    say(console, f"Claims measured on: {', '.join(report.models) or 'nothing'}")
     if any(row.protocol == SOUND for row in rows):
-        _say(console, "A metric's own line: as the study measured it. 'soundly': under the sound protocol.", style="dim")
+        say(console, "A metric's own line: as the study measured it. 'soundly': under the sound protocol.", style="dim")
     for table in report.tables.values():
-        _print_table(console, table)
+        print_table(console, table)
     console.print()
     legends = [f"rec.: {LEGEND}"] + [CAME_OUT_LEGEND] * any(row.reproduction for row in rows)
     for text in legends + [WORDS_LEGEND] * any(row.validity for row in rows):
         console.print(text, style="dim", markup=False)
     for text in (*report.winners, *report.notes, *report.reproductions, *report.unmeasured):
-        _say(console, text)
-    if sentences := says([*rows, *published_rows(report.environment)], report.environment):
+        say(console, text)
+    if report.audit:
         console.print("\nWhat the audit says", style="bold")
-        for text in sentences:
-            _say(console, f"- {text}")
+        for text in report.audit:
+            say(console, f"- {text}")
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
-def _print_table(console: Console, table: Table) -> None:
+def print_table(console: Console, table: Table) -> None:
     """A grid for each widest group (a family), all with the same columns, under its name."""
     lines = nested(table.lines)
-    columns = _columns(table, lines)
+    columns = _columns(table, lines, console.width)
     width = sum(column.width for column in columns) + len(columns) - 1
     console.print()
     console.print(_grid(columns, [[escape(column.head) for column in columns]], style="bold"))
@@ -129,11 +157,11 @@ def _grid(columns: Sequence[TerminalColumn], body: Sequence[Sequence[str]], styl
     return grid
 
 
-def _columns(table: Table, lines: list[TableLine]) -> list[TerminalColumn]:
+def _columns(table: Table, lines: list[TableLine], available: int) -> list[TerminalColumn]:
     """The columns that have anything, narrowed step by step until they fit: names and intervals are broken, no number is cut."""
     for step in range(WITHOUT_BANDS + 1):
         columns = _columns_at(step, table, lines)
-        excess = sum(column.width for column in columns) + len(columns) - 1 - WIDTH
+        excess = sum(column.width for column in columns) + len(columns) - 1 - available
         if excess <= 0:
             return columns
     return [replace(columns[0], width=max(columns[0].width - excess, 12)), *columns[1:]]
@@ -150,7 +178,7 @@ def _columns_at(step: int, table: Table, lines: list[TableLine]) -> list[Termina
         if any(texts):  # an older run has neither nulls nor words
             head = HEADS.get(name, name.replace(" reported", "\nreported"))
             head = "null" if name == "null" and step >= WITHOUT_BANDS else head
-            marked = [(_colour if column.side == "left" else escape)(text) for text in texts]
+            marked = [coloured(text, COLOURS) if column.side == "left" else escape(text) for text in texts]
             columns.append(_column(head, texts, marked, column.side))
     return columns
 
@@ -172,16 +200,11 @@ def _cell(step: int, head: str, line: TableLine) -> str:
     return text if head == "null" else "\n".join(filter(None, [text, cell.note]))
 
 
-def _colour(text: str) -> str:
-    """A mark or word, coloured by its symbols."""
-    return re.sub("|".join(map(re.escape, COLOURS)), lambda match: f"[{COLOURS[match[0]]}]{match[0]}[/]", escape(text))
-
-
-def _say(console: Console, text: str, style: str | None = None) -> None:
+def say(console: Console, text: str, style: str | None = None) -> None:
     """A sentence, broken between words, its further lines indented; a number stays with its sign."""
     sentence = re.sub(r" (?=%|points)|(?<=\b[pn]) = ", lambda match: match[0].replace(" ", "\xa0"), text)
     indent = " " * (len(text) - len(text.lstrip()) + 2)
-    paragraph = textwrap.fill(sentence, WIDTH, subsequent_indent=indent, break_on_hyphens=False).replace("\xa0", " ")
+    paragraph = textwrap.fill(sentence, console.width, subsequent_indent=indent, break_on_hyphens=False).replace("\xa0", " ")
     console.print(paragraph, style=style, markup=False)
 
 
@@ -189,33 +212,40 @@ def _say(console: Console, text: str, style: str | None = None) -> None:
 
 
 def _ending(report: Report, folder: Path | None) -> list[str]:
-    """What is red and why, the counts, what can be done about each that is no pass, and where the files are."""
-    drifts = report.drifted
-    limit = len(drifts) if folder is None else SHOWN_RED
-    texts = [f"{SYMBOLS['DRIFTED']} DRIFTED {text}" for text in drifts[:limit]]
-    if folder is not None and len(drifts) > limit:
-        texts.append(f"{SYMBOLS['DRIFTED']} and {len(drifts) - limit} more in {folder / 'report.md'}")
-    texts += [", ".join(f"{count} {word}" for word, count in report.counts.items()), *next_steps(report.rows)]
-    if folder is None:
-        return texts
-    files = [*FILES, "figures/", *(["results.json"] if (folder / "results.json").exists() else [])]
-    return [*texts, f"the page, with figures and evidence: {folder / PAGE}; beside it {', '.join(files)}"]
+    """What is red or was stopped and why, the counts, what can be done about each that is no pass, and where to read on."""
+    drifts = [f"{SYMBOLS['DRIFTED']} DRIFTED {text}" for text in report.drifted]
+    texts = [*_first(drifts, SHOWN_RED, folder), *_first(report.unmeasured, SHOWN_STOPPED, folder)]
+    texts += [counted(report.counts, report.environment), *next_steps(report.rows)]
+    claim = next((row.claim for row in report.rows if row.status == OK and row.validity), None)
+    shown = [f"one claim in full: codi-bench show {claim}"] if claim else []
+    return [*texts, *shown, *([f"every number, with figures and evidence: {folder / PAGE}, {folder / LONG}"] if folder else [])]
+
+
+def _first(texts: Sequence[str], limit: int, folder: Path | None) -> list[str]:
+    """The first of them, and where the others are; all, where nothing could be written."""
+    if folder is None or len(texts) <= limit:
+        return list(texts)
+    return [*texts[:limit], f"{texts[0][0]} and {len(texts) - limit} more in {folder / 'report.md'}"]
+
+
+def counted(counts: Mapping[str, int], environment: dict) -> str:
+    """How many numbers came out how, and how long the run took."""
+    seconds = environment.get("seconds")
+    words = {"same": "as recorded", "not-run": "not run"}
+    text = ", ".join(f"{count} {words.get(word, word)}" for word, count in counts.items())
+    return f"numbers: {text}" + (f"; {seconds:.0f} s" if is_number(seconds) else "")
 
 
 def next_steps(rows: Sequence[Row]) -> list[str]:
     """What a maintainer can do, for each outcome that is no pass; commands on lines of their own."""
     any_drift = any(row.regression == "DRIFTED" for row in rows)
     any_unchecked = any(row.status == OK and row.regression == "UNCHECKED" for row in rows)
-    reasons = {row.reason for row in rows if row.status == NOT_RUN}
-    gpu_reasons = {reason for reason in reasons if reason.startswith("no GPU")}
     steps = {
         "BLOCKED: mend what the reason says and run those claims again; until then nothing is said about them": any(
             row.status == BLOCKED for row in rows
         ),
-        "NOT RUN for want of a GPU: nothing is to be done on this machine": gpu_reasons,
-        "NOT RUN: see the reasons above; what was not run counts as nothing": reasons - gpu_reasons,
         "DRIFTED: find what moved the numbers; only if the new ones are right, record them": any_drift,
         "UNCHECKED: nothing is recorded to check these numbers against; look at them, then record them": any_unchecked,
     }
     texts = [f"next, {text}" for text, applies in steps.items() if applies]
-    return texts + [f"    {command}" for command in RECORD] * (any_drift or any_unchecked) or ["next: nothing is to be done"]
+    return texts + [f"    {command}" for command in RECORD] * (any_drift or any_unchecked)

@@ -88,7 +88,7 @@ class Result:
 
     def _shown(self) -> list[Row]:
         """The rows, and beside them the published numbers of the same claims."""
-        return [*self.rows, *published_rows(self.environment)]
+        return [*self.rows, *published_rows(self.environment, self.rows)]
 
     def _notes(self) -> list[str]:
         """What has to stand beside the tables: counts first, then winners, notes, what moved, what was not measured and why."""

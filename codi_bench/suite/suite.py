@@ -15,12 +15,13 @@ from codi_bench.claims.claim import DEFAULT_PERMUTATIONS
 from codi_bench.errors import BaselineError, CodiBenchError, MissingError
 from codi_bench.models.hub import is_repository
 from codi_bench.models.loading import load, resolve
-from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY
+from codi_bench.models.registry import EMBEDDED, REGISTRY
 from codi_bench.problems import load_problems
 from codi_bench.problems.files import ELSEWHERE
+from codi_bench.records.as_rows import published_numbers
 from codi_bench.records.baseline import REPORTED, SOUND, load_baseline, metrics_recorded, orphans, path_of
 from codi_bench.records.extras import noise_figures
-from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Published, Row, Status
+from codi_bench.records.results import BLOCKED, NOT_RUN, OK, PublishedNumber, Row, Status
 from codi_bench.rules.reproduction import Reproduction
 from codi_bench.rules.validity import holm_permutations
 from codi_bench.store.cache import Store, default_bound, default_folder
@@ -150,34 +151,9 @@ class Suite:
             return [Row(claim, model, "-", REPORTED, NOT_RUN, reason=str(error))]
         return engine.unmeasured(model, definition, baseline, NOT_RUN, reason)
 
-    def published(self, rows: Sequence[Row]) -> list[Published]:
-        """What is printed of the published models that these rows' claims are about, for a report to show beside the rows."""
-        claims = {row.claim for row in rows}
-        return [number for number in self._published if number["claim"] in claims]
-
     @cached_property
-    def _published(self) -> list[Published]:
-        """The printed numbers of published models that are not asked for: those that are have rows of their own."""
-        asked_models = {model.name for model in self.asked_models}
-        files = [
-            load_baseline(self.baseline_folder, name, claim.id)
-            for name in PUBLISHED
-            if name not in asked_models
-            for claim in self.asked_claims
-        ]
-        return [
-            Published(
-                claim=file.claim,
-                model=file.model,
-                metric=metric,
-                unit=entry.unit,
-                n=entry.n,
-                reported={"value": entry.value, "low": entry.low, "high": entry.high},
-                cell=entry.cell,
-            )
-            for file in files
-            for metric, entry in file.reported.items()
-        ]
+    def _published(self) -> list[PublishedNumber]:
+        return published_numbers(self.baseline_folder, [claim.id for claim in self.asked_claims])
 
     @property
     def options(self) -> str:
@@ -205,6 +181,7 @@ class Suite:
         facts = {name: known for name in {*self.benches, *(facts or {})} if (known := self.facts(name) or (facts or {})[name])}
         inputs = {name: known["inputs"] for name, known in sorted(facts.items())}
         measured = {(row.model, CLAIMS[row.claim].family) for row in rows if row.protocol == SOUND and row.status == OK}
+        claims = {row.claim for row in rows}
         return {
             "families": sum(bool(FAMILIES[family].tests) for _, family in measured),
             "noise": noise_figures(self.baseline_folder),
@@ -215,8 +192,9 @@ class Suite:
             **({"options": self.options} if self.options else {}),
             **environment(device if available(device) else "cpu", dtype).model_dump(),
             **versions(),
-            "claims": in_words({row.claim for row in rows}),
-            "published": self.published(rows),
+            "claims": in_words(claims),
+            "published": [number for number in self._published if number["claim"] in claims],
+            "beside": {name: model.beside for name, model in REGISTRY.items() if model.beside},
             "layers": {name: list(model.layers) for name, model in REGISTRY.items()}
             | {name: known["layers"] for name, known in facts.items()},
         }
