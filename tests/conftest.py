@@ -24,8 +24,15 @@ settings.load_profile("codi-bench")
 LONGEST = ("test_end_to_end.py", "test_parallel.py")
 
 
-def pytest_collection_modifyitems(items):
-    """The longest files come first: each is one worker's alone, and the other would wait for it at the end."""
+def pytest_configure(config):
+    config.addinivalue_line("markers", "nightly: whole runs of the real pair, of minutes each; deselected unless -m names it")
+
+
+def pytest_collection_modifyitems(config, items):
+    """What is nightly is left to the night. The longest files come first: the other worker would wait for them at the end."""
+    if "nightly" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("nightly")])
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 

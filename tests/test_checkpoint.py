@@ -113,6 +113,10 @@ def field(name, **changes):
     return lambda folder: edit_json(folder / name, **changes)
 
 
+def twice(name, key):
+    return lambda folder: (folder / name).write_text((folder / name).read_text().replace(f'"{key}"', f'"{key}": 2, "{key}"'))
+
+
 def cut(folder):
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
 
@@ -140,6 +144,10 @@ DAMAGE = {
     "tokenizer": (another_word, "the tokenizer does not fit"),
     "vocabulary": (field("codi.json", vocab_size=7), "codi.json says 7"),
     "layers": (field("config.json", n_layer=3), "unexpected: backbone.transformer.h.3."),
+    "layers without end": (field("config.json", n_layer=10**9), "n_layer: Input should be less than"),
+    "no heads": (field("config.json", n_head=-1), "n_head: Input should be greater than or equal to 0"),
+    "a field twice": (twice("config.json", "n_head"), "'n_head': is there twice"),
+    "a length that is none": (field("tokenizer_config.json", model_max_length="x"), "model_max_length"),
     "no eos": (field("tokenizer_config.json", eos_token=None), "tokenizer_config.json: field 'eos_token' is missing"),
     "no config": (gone("config.json"), "config.json missing"),
     "no tokenizer": (gone("tokenizer.json", "tokenizer_config.json"), "tokenizer.json and tokenizer_config.json missing"),
@@ -154,6 +162,7 @@ DAMAGE = {
     "list meta": (content("codi.json", b"[6]"), "codi.json: not readable or incomplete"),
     "half meta": (field("codi.json", vocab_size=None), "codi.json: not readable or incomplete (vocab_size: Field required)"),
     "text meta": (field("codi.json", num_latents="6"), "(num_latents: Input should be a valid integer)"),
+    "a projection of no size": (field("codi.json", projection_width=10**12), "projection_width: Input should be less than"),
     "negative meta": (field("codi.json", num_latents=-1), "(num_latents: Input should be greater than or equal to 0)"),
 }
 

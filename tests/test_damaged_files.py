@@ -145,35 +145,7 @@ def test_a_results_file_is_refused_by_its_field(results, what, monkeypatch, caps
 # --- problem files ---------------------------------------------------------------------------------------------------
 
 
-def test_a_problem_file_is_refused_by_its_field(tmp_path, monkeypatch, capsys):
-    """Which faults are seen: tests/test_problems.py."""
-    path = tmp_path / "p.jsonl"
-    path.write_text('{"question": "Mia has 7 apples .", "answer": NaN}\n')
-    status, out, err = command(monkeypatch, capsys, "problems", "generated", "--path", path)
-    assert (status, out) == (2, "") and err.startswith(f"codi-bench: {path}, line 1: field 'answer' is nan")
-    assert len(err.splitlines()) == 1
-
-
-# --- checkpoints -----------------------------------------------------------------------------------------------------
-
-CHECKPOINTS = {
-    "a projection of no size": ("codi.json", "projection_width", "1000000000000", "projection_width: Input should be less than"),
-    "layers without end": ("config.json", "n_layer", "1000000000", "n_layer: Input should be less than"),
-    "no heads": ("config.json", "n_head", "-1", "n_head: Input should be greater than or equal to 0"),
-    "a field twice": ("config.json", "n_head", "2", "'n_head': is there twice"),
-    "a length that is none": ("tokenizer_config.json", "model_max_length", '"x"', "model_max_length"),
-}
-
-
-@pytest.mark.parametrize("what", CHECKPOINTS)
-def test_a_checkpoint_is_refused_by_its_field(tiny_folders, tmp_path, what):
-    name, field, to, message = CHECKPOINTS[what]
-    folder = Path(shutil.copytree(tiny_folders["gpt2"], tmp_path / "mine"))
-    changed(folder / name, field, to=to, twice="twice" in what)
-    with pytest.raises(CodiBenchError) as caught:
-        load(folder, device="cpu")
-    said = str(caught.value)
-    assert said.startswith(f"{folder / name}: ") and message in said and len(said.splitlines()) == 1
+# --- checkpoints: tests/test_checkpoint.py ---------------------------------------------------------------------------
 
 
 def test_how_a_library_hands_results_over_is_no_property_of_a_model(tiny_folders, tmp_path):

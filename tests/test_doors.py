@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sae_folders import write_sae
 from typer.testing import CliRunner
 
 import codi_bench
@@ -56,35 +55,10 @@ OPTIONS = (
 )
 
 
-def test_a_model_is_loaded_thinks_answers_and_explains(tiny_folders):
-    model = codi_bench.load(tiny_folders["gpt2"], device="cpu")
-    questions = [problem.question for problem in codi_bench.load_problems("generated", n=3)]
-    thoughts = model.think(questions)
-    assert thoughts.hidden_states.shape[:2] == (3, 7) and thoughts.latents.shape[:2] == (3, 7)
-    assert (
-        len(model.answer(questions, edits=(), max_new_tokens=4).texts)
-        == len(model.explain(questions, max_new_tokens=4).texts)
-        == 3
-    )
-
-
 def test_load_and_run_take_what_they_took():
     assert {"base", "device", "dtype", "num_latents", "lora_alpha"} <= inspect.signature(codi_bench.load).parameters.keys()
     assert {"path", "n", "split", "seed"} <= inspect.signature(codi_bench.load_problems).parameters.keys()
     assert list(inspect.signature(codi_bench.run).parameters)[:2] == ["models", "claims"]
-
-
-def test_run_gives_a_result_for_notebooks():
-    result = codi_bench.run(["gpt2-mini"], claims=["size"])
-    table = result.to_pandas()
-    assert set(table["claim"]) == {"size"} and set(table["regression"]) == {"SAME"}
-
-
-def test_problems_are_loaded_and_answers_scored():
-    (problem,) = codi_bench.problems.load_problems("generated", n=1, seed=3)
-    assert codi_bench.problems.score(problem.answer, problem.answer, "study") and not codi_bench.problems.score(
-        "-1", "2", "published"
-    )
 
 
 def test_the_probe_grid_is_a_function_of_measures():
@@ -102,19 +76,6 @@ def test_the_probe_grid_is_a_function_of_measures():
         "import codi_bench, codi_bench.measures; import codi_bench.measures.grid; assert callable(codi_bench.measures.probe_grid)"
     )
     subprocess.run([sys.executable, "-c", command], check=True)
-
-
-def test_an_sae_folder_is_read_by_measures(tmp_path):
-    from codi_bench.measures.sae import train_relu_sae
-
-    vectors = stream(0, "doors").normal(size=(20, 4)).astype(np.float32)
-    write_sae(train_relu_sae(vectors, features=6, l1=1e-3, l1_kind="mean", epochs=1, seed=0), tmp_path / "sae")
-    assert codi_bench.measures.load_sae(tmp_path / "sae").encode(vectors).shape == (20, 6)
-
-
-def test_wilson_is_a_door():
-    rate = codi_bench.rules.wilson(432, 1000)
-    assert (round(rate.low, 3), round(rate.high, 3)) == (0.402, 0.463)  # docs/verdicts.md, section 5
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -137,6 +98,7 @@ def test_the_command_line_and_the_plugin_are_where_they_were(pytester):
 
 
 def test_the_package_says_what_it_has():
+    assert callable(codi_bench.measures.load_sae) and round(codi_bench.rules.wilson(432, 1000).low, 3) == 0.402
     assert set(codi_bench.__all__) == {"load", "load_problems", "run"}
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         codi_bench.lode  # noqa: B018

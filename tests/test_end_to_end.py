@@ -1,4 +1,8 @@
-"""The main job on the embedded pair, as a user starts it: cold, then in another order with the thoughts of gpt2-mini anew."""
+"""The main job on the embedded pair, as a user starts it: cold, then in another order with the thoughts of gpt2-mini anew.
+
+Whole runs are nightly. On every push one claim of llama-mini is compared with its record here, and one of gpt2-mini in
+test_plugin.py; a tiny model goes the same ways, cold and warm, damaged, killed and in any order, in test_faults.py and test_stress.py.
+"""
 
 import json
 import os
@@ -28,12 +32,19 @@ def run(folder, cache, *files):
     return done.stdout, json.loads((folder / "report" / "results.json").read_text())
 
 
+def test_a_claim_of_llama_mini_comes_out_as_recorded(tmp_path):
+    _, results = run(tmp_path, tmp_path / "cache", "benchmarks", "--claim", "task-accuracy", "--model", "llama-mini")
+    measured = [row for row in results["rows"] if row["status"] == "ok"]
+    assert [(row["model"], row["regression"]) for row in measured] == [("llama-mini", "SAME")] * 2
+
+
 @pytest.fixture(scope="module")
 def cold(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cold")
     return run(folder, folder / "cache"), folder / "cache"
 
 
+@pytest.mark.nightly
 def test_every_claim_of_the_study_stands_on_both_models(cold):
     (shown, results), _ = cold
     rows = results["rows"]
@@ -46,6 +57,7 @@ def test_every_claim_of_the_study_stands_on_both_models(cold):
     assert f"{2 * len(study)} passed" in shown
 
 
+@pytest.mark.nightly
 def test_what_is_stored_and_what_is_computed_anew_are_the_same_bytes(cold, tmp_path):
     """gpt2-mini alone, in another order: it thinks and answers anew; all else is found in the store, by what it is made of."""
     (_, first), cache = cold

@@ -213,19 +213,9 @@ def test_the_command_writes_table_csv_and_figures(tmp_path):
     assert "](figures/history-task-accuracy.svg)" in (tmp_path / "out" / "history.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "odd", [{"metric": 3}, {"regression": None}, {"measured": {"value": "0.6"}}, {"recorded": {"value": []}}]
-)
-def test_rows_of_a_wrong_kind_are_refused_with_the_name_of_the_file(tmp_path, odd):
-    path = night(tmp_path, 0, Row(**{**vars(row()), **odd}))
-    with pytest.raises(CodiBenchError, match="results.json: not a results file"):
-        read(tmp_path, path)
-
-
-@pytest.mark.parametrize("odd", [{"inputs": []}, {"claims": {"task-accuracy": 3}}, {"devices": "cpu"}, {"torch": 2}, {"date": 5}])
-def test_an_odd_environment_is_refused_by_its_field_and_a_folder_that_holds_one_is_read_without_it(tmp_path, odd):
-    bad, _ = night(tmp_path, 0, row(), **odd), night(tmp_path, 1, row())
-    with pytest.raises(CodiBenchError, match=rf"results.json: not a results file \(environment\.{next(iter(odd))}"):
+def test_an_odd_environment_is_refused_by_its_field_and_a_folder_that_holds_one_is_read_without_it(tmp_path):
+    bad, _ = night(tmp_path, 0, row(), devices="cpu"), night(tmp_path, 1, row())
+    with pytest.raises(CodiBenchError, match=r"results.json: not a results file \(environment\.devices"):
         read(tmp_path, bad)
     found = read(tmp_path)
     assert len(found.runs) == 1 and found.notes[0].startswith(f"left out: {bad}")

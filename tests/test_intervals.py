@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chi2, ncx2, norm
+from scipy.stats import chi2, ncx2
 from sklearn.metrics import roc_auc_score
 from statsmodels.stats.contingency_tables import cochrans_q
 
@@ -167,15 +167,6 @@ def test_cv_auc_contains_the_value_inside_zero_and_one(auc, variance, phi, small
     assert 0 <= estimate.low <= auc == estimate.value <= estimate.high <= 1
 
 
-def test_cv_auc_coverage_where_the_scores_are_fixed():
-    """Two Gaussians 1 apart: AUC 0.760; 100 problems, one fold, phi = 1."""
-    rng, labels = stream(4, "auc coverage"), np.arange(100) % 2
-    auc, variance = fold_auc(rng.standard_normal((1000, 100)) + labels, labels, np.zeros(100, int))
-    estimates = [cv_auc(a, v, 1.0) for a, v in zip(auc, variance, strict=True)]
-    hits = sum(e.low <= norm.cdf(1 / math.sqrt(2)) <= e.high for e in estimates)
-    assert 0.925 <= hits / 1000 <= 0.98
-
-
 # Spread over cells
 
 
@@ -198,16 +189,6 @@ def test_tau_s_ends_are_where_the_noncentral_chi_square_has_its_tails():
 def test_q_is_nearly_cochran_s_where_cells_are_equal():
     outcomes = stream(6, "cochran").random((500, 8)) < 0.6
     assert heterogeneity(outcomes).q == pytest.approx(cochrans_q(outcomes.astype(int)).statistic, rel=0.02)
-
-
-def test_the_test_of_equal_cells_has_its_size_and_tau_its_coverage():
-    rng, rates = stream(7, "tau coverage"), 0.7 + 0.05 * np.sqrt(2) * np.sin(np.arange(12) * np.pi / 6)
-    assert rates.std() == pytest.approx(0.05)
-    spread = [heterogeneity(rng.random((200, 12)) < rates).tau for _ in range(300)]
-    assert 0.91 <= np.mean([tau.low <= 0.05 <= tau.high for tau in spread]) <= 0.985
-    equal = [heterogeneity(rng.random((200, 12)) < 0.7) for _ in range(300)]
-    assert np.mean([found.p <= 0.05 for found in equal]) <= 0.1
-    assert np.mean([found.tau.low == 0 for found in equal]) >= 0.94
 
 
 def test_numbers_stay_finite_without_any_variance():

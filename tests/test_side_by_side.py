@@ -320,12 +320,6 @@ def contents(*rows, **fields):
 
 BROKEN = {
     "missing": None,
-    "not json": b"{",
-    "not text": b"\xff\xfe\x00",
-    "other json": b'{"rows": []}',
-    "a list": b"[]",
-    "another schema": b'{"schema": 99, "environment": {}, "rows": []}',
-    "numbers of another kind": contents(row(), measured="four"),
     "outcomes of another length": contents(accuracy(), n=3, measured=value(0.1)),
 }
 

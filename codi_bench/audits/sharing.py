@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import fisher_exact
 from scipy.stats import t as student
-from statsmodels.stats.proportion import confint_proportions_2indep
 
 from codi_bench.errors import MeasureError
 from codi_bench.measures.crosscoder import SHARED, Crosscoder, cka, cka_of, match, standardised, train_crosscoder
@@ -92,6 +91,8 @@ def sharing(
 
 def over(found: Sharing, control: Sharing) -> Estimate:
     """Share of shared features over that of a control, with Newcombe's interval for two independent rates."""
+    from statsmodels.stats.proportion import confint_proportions_2indep  # loads pandas
+
     low, high = confint_proportions_2indep(found.both, found.alive, control.both, control.alive, method="newcomb", compare="diff")
     return Estimate(found.rate.value - control.rate.value, float(low), float(high))
 

@@ -10,14 +10,13 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from codi_bench.claims.families import FAMILIES
 from codi_bench.models.conditions import Condition
-from codi_bench.models.model import Model
 from codi_bench.problems import Problem, parse_number, score
 from codi_bench.problems.generator import Limits
 from codi_bench.problems.pairs import Pair
@@ -26,6 +25,9 @@ from codi_bench.rules.stats import Estimate
 from codi_bench.rules.validity import Verdict
 from codi_bench.thoughts.decoded import Decoded
 from codi_bench.thoughts.record import Answers
+
+if TYPE_CHECKING:  # claims are listed without transformers
+    from codi_bench.models.model import Model
 
 T = TypeVar("T")
 P = ParamSpec("P")

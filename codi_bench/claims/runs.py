@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,11 +15,13 @@ from codi_bench.claims.families import FAMILIES
 from codi_bench.errors import MeasureError
 from codi_bench.measures.surface import surface_design
 from codi_bench.models.conditions import CLEAN, Fed, Patched, Shortened
-from codi_bench.models.model import Model
 from codi_bench.problems import Problem
 from codi_bench.problems.features import PRIORITY, surface_table
 from codi_bench.thoughts.decoded import Decoded
 from codi_bench.thoughts.record import Answers
+
+if TYPE_CHECKING:
+    from codi_bench.models.model import Model
 
 NUM_PROBLEMS = FAMILIES["task accuracy"].n
 NUM_WORDS = 5  # that are decoded at each place, as in the released log

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import t as student
-from statsmodels.stats.contingency_tables import cochrans_q
 
 from codi_bench.errors import MeasureError
 from codi_bench.rules.stats import Interval, holm, mcnemar_exact, newcombe_paired
@@ -101,6 +100,8 @@ def _cochran(ablated: np.ndarray) -> tuple[float, float]:
     """Cochran's Q over positions and its p; 0 and 1 where every problem has one outcome at all positions."""
     if (ablated == ablated[0]).all():
         return 0.0, 1.0
+    from statsmodels.stats.contingency_tables import cochrans_q  # loads pandas
+
     test = cochrans_q(ablated.T.astype(int))
     return float(test.statistic), float(test.pvalue)
 

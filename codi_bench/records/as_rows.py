@@ -45,10 +45,15 @@ def recorded_rows(baselines: Path, *, device: str = "cpu") -> tuple[dict[str, An
 def published_numbers(baselines: Path, claims: Iterable[str]) -> list[PublishedNumber]:
     """What was printed about these claims and the published models; raises BaselineError for a damaged file."""
     return [
-        {
-            **{"claim": claim, "model": model, "metric": metric, "unit": entry.unit, "n": entry.n, "cell": entry.cell},
-            "reported": {"value": entry.value, "low": entry.low, "high": entry.high},
-        }
+        PublishedNumber(
+            claim=claim,
+            model=model,
+            metric=metric,
+            unit=entry.unit,
+            n=entry.n,
+            reported={"value": entry.value, "low": entry.low, "high": entry.high},
+            cell=entry.cell,
+        )
         for model in PUBLISHED
         for claim in claims
         for metric, entry in load_baseline(baselines, model, claim).reported.items()

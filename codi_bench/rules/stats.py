@@ -15,7 +15,6 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
-from statsmodels.stats.proportion import proportion_confint
 
 from codi_bench.errors import MeasureError
 
@@ -73,6 +72,8 @@ def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
     n may be fractional: a cross-validated accuracy passes successes / phi and n / phi (docs/verdicts.md, section 5).
     Raises MeasureError for n < 1 or successes outside 0..n.
     """
+    from statsmodels.stats.proportion import proportion_confint  # loads pandas
+
     if not (np.isfinite(n) and n >= 1):
         raise MeasureError(f"a rate needs at least one problem, not n = {n}")
     if not 0 <= successes <= n:
@@ -96,6 +97,8 @@ def newcombe_limits(
     Source: Newcombe 1998, Stat. Med. 17:2635, method 10: Wilson limits of both rates, squared and added with phi; a positive
     numerator of phi is reduced by n/2 (not below 0), and phi = 0 where a margin is empty.
     """
+    from statsmodels.stats.proportion import proportion_confint
+
     both, lost, gained, neither = (np.asarray(cell, float) for cell in (both, lost, gained, neither))
     n = both + lost + gained + neither
     first, second = (both + lost) / n, (both + gained) / n

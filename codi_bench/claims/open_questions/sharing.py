@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,9 +36,11 @@ from codi_bench.claims.open_questions import LEARNED, NO_ROWS, UNPUBLISHED
 from codi_bench.errors import MeasureError
 from codi_bench.measures.sae import Sae, train_topk_sae
 from codi_bench.measures.sae_heldout import grouped_split
-from codi_bench.models.model import Model
 from codi_bench.rules.stats import stream
 from codi_bench.rules.validity import check_permutations, holm_p
+
+if TYPE_CHECKING:
+    from codi_bench.models.model import Model
 
 EPOCHS = 15
 FAMILY = "sharing"
