@@ -227,7 +227,7 @@ def _run(
             position_ids=positions,
             use_cache=True,
             output_hidden_states=all_layers,
-            **{cache_argument(type(model.backbone.base_model)): cache},
+            **{cache_argument(type(model.backbone.base_model)): cache},  # type: ignore[arg-type]  # mypy: no class is hashable
         )
     cache.length = next_sees.shape[2]
     return State(cache, next_sees, next_position, out.last_hidden_state, tuple(out.hidden_states) if all_layers else ())
