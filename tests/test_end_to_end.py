@@ -1,7 +1,8 @@
 """The main job on the embedded pair, as a user starts it: cold, then in another order with the thoughts of gpt2-mini anew.
 
 Whole runs are nightly. On every push one claim of llama-mini is compared with its record here, and one of gpt2-mini in
-test_plugin.py; a tiny model goes the same ways, cold and warm, damaged, killed and in any order, in test_faults.py and test_stress.py.
+test_plugin.py; a tiny model goes the same ways, cold and warm, damaged, killed and in any order, in test_faults.py and
+test_stress.py.
 """
 
 import json
