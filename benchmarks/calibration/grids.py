@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.calibration import planted
 from codi_bench.audits.probes import ProbeAudit, audit_probes, exists_word, spread_of
-from codi_bench.measures.grid import in_sample_split, permuted_labels, scores
+from codi_bench.measures.grid import Probe, in_sample_split, permuted_labels, scores
 from codi_bench.rules.intervals import cv_accuracy, cv_auc, heterogeneity
 from codi_bench.rules.validity import NULL_LEVEL, protocol_artefact
 
@@ -29,7 +29,7 @@ def in_sample(rng, *, n, cells, d, decay, folds, study_seed, permutations) -> di
     grid, read = [made.activations[:, cell] for cell in range(cells)], np.empty(0)
     for stage in (*STAGES, permutations):
         todo = columns[:, len(read) : 1 + stage]
-        score = scores(grid, todo, [whole], loose=True, workers=1).score  # [n, todo, cells]
+        score = scores(grid, todo, [whole], probe="logistic", loose=True, workers=1).score  # [n, todo, cells]
         read = np.r_[read, ((score > 0) == todo[:, :, None]).mean((0, 2))]
         measured, null = read[0], read[1:]
         p = (1 + (null >= measured).sum()) / (permutations + 1)  # of all permutations, if no other one came up to measured
@@ -51,7 +51,7 @@ def in_sample_columns(labels, *, folds: int, seed: int, permutations: int, null_
 # --- the sound protocol ------------------------------------------------------------------------------------------------
 
 
-def audited(make, rng, *, permutations, folds, Cs, grouped=True, look=0, **settings) -> dict:
+def audited(make, rng, *, permutations, folds, probe, Cs, grouped=True, look=0, **settings) -> dict:
     """One audit of planted data: the word of `exists`, the cell it names, and numbers and intervals of the cell `look`."""
     made = make(rng, **{key: value for key, value in settings.items() if key != "target"})
     audit = audit_probes(
@@ -61,6 +61,7 @@ def audited(make, rng, *, permutations, folds, Cs, grouped=True, look=0, **setti
         groups=made.groups if grouped else None,
         permutations=permutations,
         seed=int(rng.integers(2**31)),
+        probe=probe,
         Cs=Cs,
         folds=folds,
         workers=1,
@@ -103,11 +104,11 @@ def spread(rng, **settings) -> dict:
 
 
 @cache
-def _shift(target: float, n: int, d: int, folds: int, Cs: tuple[float, ...]) -> float:
-    return planted.shift_for_auc(target, n, d, folds=folds, Cs=Cs)
+def _shift(target: float, n: int, d: int, folds: int, probe: Probe, Cs: tuple[float, ...]) -> float:
+    return planted.shift_for_auc(target, n, d, folds=folds, probe=probe, Cs=Cs)
 
 
 def with_shift(settings: dict) -> dict:
     """`target`, an attained held-out AUC, as the shift that attains it under the settings of the audit."""
-    keys = ("target", "n", "d", "folds")
+    keys = ("target", "n", "d", "folds", "probe")
     return settings | {"shift": _shift(*(settings[key] for key in keys), tuple(settings["Cs"]))}

@@ -14,7 +14,7 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from codi_bench.errors import MeasureError
-from codi_bench.measures.grid import CS, nested_splits, scores
+from codi_bench.measures.grid import nested_splits, scores
 from codi_bench.measures.surface import surface_design
 from codi_bench.rules.intervals import fold_auc
 from codi_bench.rules.stats import stream
@@ -129,14 +129,17 @@ def _two_classes(draw: Callable[[], np.ndarray], smallest: int = 10) -> np.ndarr
 
 
 def attained_auc(
-    shift: float, n: int, d: int, *, repeats: int, seed: int, decay: float = 0.0, folds: int = 5, Cs: Sequence[float] = CS
+    shift: float, n: int, d: int, *, repeats: int, seed: int, decay: float = 0.0, folds: int = 5, **how
 ) -> float:
-    """Mean held-out AUC of the probe pipeline over `repeats` data sets [n, d] of that shift; the same noise for every shift."""
+    """Mean held-out AUC of the probe pipeline over `repeats` data sets [n, d] of that shift; the same noise for every shift.
+
+    how: probe and Cs, as `scores` takes them.
+    """
     # The data sets stand beside each other as cells: what is held out in one is held out in all.
     data = signal(stream(seed, "attained AUC"), n=n, cells=repeats, d=d, shift=shift, decay=decay)
     splits, fold = nested_splits(data.labels, folds=folds, seed=seed)
     cells = [data.activations[:, k] for k in range(repeats)]
-    score = scores(cells, data.labels[:, None], splits, Cs=Cs, loose=True, workers=1).score[:, 0]
+    score = scores(cells, data.labels[:, None], splits, loose=True, workers=1, **how).score[:, 0]
     return float(fold_auc(score.T, data.labels, fold)[0].mean())
 
 
