@@ -9,8 +9,8 @@ from .engine import Calibration, Case
 
 STUDY = {"n": 100, "cells": 18, "folds": 5, "study_seed": 42}
 # A cheap version of the sound protocol: its five folds and six C cost ten times as much.
-CHEAP = {"folds": 3, "Cs": [0.001, 0.01], "permutations": 99}
-FIVE = {"folds": 5, "Cs": [0.001, 0.01], "permutations": 99}
+CHEAP = {"probe": "ridge", "folds": 3, "Cs": [0.001, 0.01], "permutations": 99}
+FIVE = {"probe": "ridge", "folds": 5, "Cs": [0.001, 0.01], "permutations": 99}
 MEANS = ("auc", "phi", "phi_auc")
 SEED_DROPS = [0.06, 0.07, 0.18, 0.20, 0.07, 0.07]  # the first study's, GPT-2
 

@@ -128,9 +128,7 @@ def _two_classes(draw: Callable[[], np.ndarray], smallest: int = 10) -> np.ndarr
 # --- how strong a signal is ------------------------------------------------------------------------------------------
 
 
-def attained_auc(
-    shift: float, n: int, d: int, *, repeats: int, seed: int, decay: float = 0.0, folds: int = 5, **how
-) -> float:
+def attained_auc(shift: float, n: int, d: int, *, repeats: int, seed: int, decay: float = 0.0, folds: int = 5, **how) -> float:
     """Mean held-out AUC of the probe pipeline over `repeats` data sets [n, d] of that shift; the same noise for every shift.
 
     how: probe and Cs, as `scores` takes them.

@@ -21,7 +21,8 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from codi_bench.measures.grid import CS, nested_splits, permuted_labels, probe_grid
+from codi_bench.measures.grid import nested_splits, permuted_labels, probe_grid
+from codi_bench.measures.logistic import CS
 from codi_bench.measures.probes import _L2_ONLY
 from codi_bench.rules.stats import stream
 
