@@ -33,9 +33,7 @@ pytestmark = pytest.mark.usefixtures("plain_reports")
 MODEL = "gpt2-mini"
 # what takes seconds; probes and sweeps are shared as thoughts and autoencoders are
 FAMILIES = ("task accuracy", "SAE errors", "size", "decoding", "latents")
-ASKED = {
-    name: claim for name, claim in CLAIMS.items() if claim.suite == "study" and claim.family in FAMILIES and name != "sae-folds"
-}
+ASKED = {name: claim for name, claim in CLAIMS.items() if claim.suite == "study" and claim.family in FAMILIES}
 ASKED |= {"log-parity": CLAIMS["log-parity"]}
 GIVEN = ("--model", MODEL, "--n", "160", *(word for name in ASKED for word in ("--claim", name)))
 SPY = """

@@ -149,12 +149,12 @@ def study_sae(bench: Bench, vectors: np.ndarray, seed: int = SEEDS["sae"]) -> Sa
 @once
 def held_out(bench: Bench) -> SaeAudit:
     """The audit of error prediction from SAE features."""
-    return audit_of(bench, permutations=bench.permutations, seed=SEED + bench.seed)
+    return audit_of(bench, runs.captured(bench), permutations=bench.permutations, seed=SEED + bench.seed)
 
 
-def audit_of(bench: Bench, *, permutations: int, seed: int, sae_seed: int = SEEDS["sae"]) -> SaeAudit:
-    """The same by another split, or with another SAE."""
-    capture, tokens = runs.captured(bench), len(places(bench))
+def audit_of(bench: Bench, capture: runs.Captured, *, permutations: int, seed: int, sae_seed: int = SEEDS["sae"]) -> SaeAudit:
+    """The same on other problems, by another split or with another SAE."""
+    tokens = len(places(bench))
     states = capture.hidden_states[:, :tokens, list(bench.model.sae_layers)].astype(np.float32)  # [n, tokens, layers, d]
     states = states.reshape(len(states), -1, states.shape[-1])
     d = states.shape[-1]
@@ -298,40 +298,3 @@ def summary(held: HeldoutQuality) -> dict[str, float]:
 def sae_width(bench: Bench, published: Published) -> Protocols:
     """The SAE has this many features from this many inputs."""
     yield from counts({"features": as_published(bench).features, "inputs": bench.model.width})
-
-
-SEEDS_TRIED = range(5)  # of the splits, and of the SAEs on each
-FEWEST = 19  # permutations: of the audit only AUCs are read, which no null moves; its control needs some
-
-
-@claim(
-    "sae-folds",
-    f"{SOURCE}, §2",
-    family=FAMILY,
-    kind="fact",
-    n=NUM_PROBLEMS,
-    protocol="nothing was said of it",
-    sound=(
-        "five splits of 80 to 20 by groups (whose held-out sides may overlap: their spread is not that of a partition), and five "
-        "SAEs on each; AUC of their features for errors, its std over SAE seeds and over splits"
-    ),
-    seeds=SEEDS,
-)
-def sae_folds(bench: Bench, published: Published) -> Protocols:
-    """How far error prediction depends on the split and on the seed of the SAE."""
-    yield []
-
-    def on_split(split: int, seed: int) -> float:
-        return audit_of(bench, permutations=FEWEST, seed=split, sae_seed=seed).sets["sae"].auc.value
-
-    auc = np.array([[on_split(split, seed) for seed in SEEDS_TRIED] for split in SEEDS_TRIED])  # [splits, seeds]
-    n, why = held_out(bench).n, without_word("a spread over seeds and splits, which is no effect")
-    within, between = auc.var(1, ddof=1).mean(), auc.mean(1).std(ddof=1)
-    claimed = held_out(bench).sets["sae"].auc.value
-    yield [
-        measured(
-            "auc", float(auc.mean()), n, detail=why | {"auc": auc.tolist(), "note": f"one split, as claimed: {claimed:.3f}"}
-        ),
-        measured("std_seeds", float(np.sqrt(within)), n, detail=why),
-        measured("std_splits", float(between), n, detail=why),
-    ]
