@@ -22,7 +22,7 @@ FEWEST = 19  # permutations: of the audit only AUCs are read, which no null move
     n=NUM_PROBLEMS,
     protocol=UNPUBLISHED,
     sound=(
-        "five splits into halves by groups (which overlap: their spread is not that of a partition), and five SAEs on each; AUC of "
+        "five splits into halves by groups (they overlap: no partition), and five SAEs on each; AUC of "
         "their features for errors, its std over SAE seeds and over splits"
     ),
     seeds=SEEDS,
