@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from codi_bench.measures.grid import Probe, ProbeGrid, probe_grid
 from codi_bench.measures.surface import ConditionalNull, added_auc, conditional_null, standardised
 from codi_bench.rules.intervals import Heterogeneity, Ranked, accuracy_phi, auc_phi, cv_accuracy, cv_auc, fold_auc, heterogeneity
 from codi_bench.rules.stats import Estimate, bootstrap_mean, stream
-from codi_bench.rules.validity import ALPHA, SpreadWord, Verdict, check_permuted, sound_verdict, spread_word
+from codi_bench.rules.validity import ALPHA, SpreadWord, Verdict, check_permuted, passes, sound_verdict, spread_word
 from codi_bench.store.memo import uncached
 
 AUC_FLOOR = 0.10
@@ -128,19 +128,33 @@ def audit_probes(
     )
 
 
-def accuracy_word(audit: ProbeAudit, accuracy: Estimate, *, delta: float = ACCURACY_FLOOR, cells: int = 1) -> Verdict:
-    """The word of a `value` claim: accuracy over the mean of the permuted ones; cells: how many it is the best of."""
-    return _word(audit, _shift(accuracy, audit.q), delta, cells)
+def accuracy_word(
+    audit: ProbeAudit,
+    accuracy: Estimate,
+    *,
+    delta: float = ACCURACY_FLOOR,
+    cells: int = 1,
+    p: Mapping[str, float] | None = None,
+) -> Verdict:
+    """The word of a `value` claim: accuracy over the mean of the permuted ones; cells: how many it is the best of.
+
+    p: of every null, for a part of the grid. Where the surface explains the accuracy, the effect is the AUC that the best cell
+    adds to it: no n makes the accuracy itself small.
+    """
+    p = audit.p if p is None else p
+    if passes(p.get(SURFACE, 0.0)):
+        return _word(audit, _shift(accuracy, audit.q), delta, cells, p)
+    return _word(audit, audit.added, AUC_FLOOR, cells, p)
 
 
 def exists_word(audit: ProbeAudit, *, delta: float = AUC_FLOOR) -> Verdict:
     """The word of an `exists` or `location` claim: the AUC that the best cell adds to the surface."""
-    return _word(audit, audit.added, delta, audit.correct.shape[1])
+    return _word(audit, audit.added, delta, audit.correct.shape[1], audit.p)
 
 
-def _word(audit: ProbeAudit, theta: Estimate, delta: float, cells: int) -> Verdict:
+def _word(audit: ProbeAudit, theta: Estimate, delta: float, cells: int, p: Mapping[str, float]) -> Verdict:
     z = float(norm.isf(ALPHA / cells))
-    return sound_verdict(theta, delta=delta, p=audit.p, marginal=LABELS, n=audit.n, z=z, permutations=audit.permutations)
+    return sound_verdict(theta, delta=delta, p=p, marginal=LABELS, n=audit.n, z=z, permutations=audit.permutations)
 
 
 def spread_of(audit: ProbeAudit) -> tuple[Heterogeneity, SpreadWord]:

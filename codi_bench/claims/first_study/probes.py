@@ -41,7 +41,7 @@ from codi_bench.claims.first_study import (
 from codi_bench.measures import InSampleProbes, balanced_sample, grid_summary, in_sample_probes, spread
 from codi_bench.measures.grid import in_sample_null
 from codi_bench.rules.stats import Estimate, bootstrap_mean, stream
-from codi_bench.rules.validity import HETEROGENEOUS, SpreadWord, Validity, Verdict, passes, permutation_p, sound_verdict
+from codi_bench.rules.validity import HETEROGENEOUS, SpreadWord, Validity, Verdict, passes, permutation_p
 
 PER_CLASS, NUM_PROBED = 50, FAMILIES["probes"].n
 CHANCE = 0.5  # of a balanced sample
@@ -118,11 +118,10 @@ def grid(bench: Bench, cells: np.ndarray) -> np.ndarray:
     return np.asarray(cells).reshape(len(bench.model.layers), len(places(bench)))
 
 
-def accuracy_word(audit: ProbeAudit, accuracy: Estimate, published: Published, metric: str, cells: int = 1) -> Verdict:
+def accuracy_word(audit: ProbeAudit, accuracy: Estimate, published: Published, metric: str, **how: Any) -> Verdict:
     """Is held-out accuracy above chance, by half of what was published?"""
-    return probing.accuracy_word(
-        audit, accuracy, delta=effect_over(published, metric, CHANCE, probing.ACCURACY_FLOOR), cells=cells
-    )
+    delta = effect_over(published, metric, CHANCE, probing.ACCURACY_FLOOR)
+    return probing.accuracy_word(audit, accuracy, delta=delta, **how)
 
 
 @claim("probe-accuracy", f"{SOURCE}, §1", kind="value", **PROBES)
@@ -177,7 +176,7 @@ def probe_range(bench: Bench, published: Published) -> Protocols:
     ]
     audit = held_out(bench)
     cells, draws = audit.grid.held_out_accuracy, audit.grid.null_held_out
-    word = accuracy_word(audit, audit.best_accuracy, published, "max", len(cells))
+    word = accuracy_word(audit, audit.best_accuracy, published, "max", cells=len(cells))
     detail = {"no_interval": NO_BOUND, "validity_of": "the cell chosen inside the outer folds"}
     yield [
         measured("min", float(cells.min()), audit.n, detail=without_word(NO_BOUND), null=Null.of(draws.min(1))),
@@ -197,7 +196,7 @@ def probe_best(bench: Bench, published: Published) -> Protocols:
     layer, token = divmod(audit.best, len(places(bench)))
     shown = passes(audit.grid.p_value_max_auc[audit.best])  # else no cell can be named
     best = {"layer": layers[layer], "latent_pos": places(bench)[token]} if shown else None
-    word = accuracy_word(audit, audit.best_accuracy, published, "accuracy", audit.correct.shape[1])
+    word = accuracy_word(audit, audit.best_accuracy, published, "accuracy", cells=audit.correct.shape[1])
     null_accuracy = Null.of(audit.grid.null_held_out.max(1))
     null_auc = Null.of(audit.grid.null_auc.max(1), audit.grid.p_value_any_auc)
     detail = {"added_auc": audit.added.value, "surface_auc": audit.surface_auc}
@@ -230,9 +229,7 @@ def layer_mean(bench: Bench, audit: ProbeAudit, i: int, published: Published) ->
     assert audit.conditional is not None  # the surface is given
     p_labels, p_surface = (grid(bench, p)[i] for p in (audit.grid.p_value_max_auc, audit.conditional.p_value_max))
     p = {probing.LABELS: float(p_labels.min()), probing.SURFACE: float(p_surface.min())}
-    delta = effect_over(published, f"mean_L{layer}", CHANCE, probing.ACCURACY_FLOOR)
-    theta = Estimate(mean.value - audit.q, mean.low - audit.q, mean.high - audit.q)
-    word = sound_verdict(theta, delta=delta, p=p, marginal=probing.LABELS, n=audit.n, permutations=audit.permutations)
+    word = accuracy_word(audit, mean, published, f"mean_L{layer}", p=p)
     cell = {"layer": layer, "latent_pos": None}
     return measured(f"mean_L{layer}", mean, audit.n, cell=cell, null=Null.of(draws.mean(1)), verdict=word)
 
