@@ -148,9 +148,12 @@ def thoughts(strength, *, groups=120, variants=2, vectors=2, d=5):
     return states.astype(np.float32)[order], right[order], group[order], surface[order]
 
 
-def audit_of(states, right, group, surface, train_sae=None, train_topk=None):
+def audit_of(states, right, group, surface, train_sae=None, train_topk=None, confidence=None):
+    """confidence: of a model that knows nothing of its errors, if not told."""
+    confidence = stream(0, "confidence").standard_normal((len(right), 2)) if confidence is None else confidence
     trainers = {"train_sae": train_sae or Trainer(), "train_topk": train_topk or Trainer()}
-    return sae.audit_errors(states, right, groups=group, surface=surface, permutations=199, seed=0, **trainers)
+    known = {"groups": group, "surface": surface, "confidence": confidence}
+    return sae.audit_errors(states, right, **known, permutations=199, seed=0, **trainers)
 
 
 @cache
@@ -168,9 +171,8 @@ def test_errors_that_features_tell_are_supported():
     assert found.train_accuracy == found.sets["sae"].accuracy.value == found.sets["sae"].auc.value == 1
     assert found.sets["surface"].accuracy.value < 0.8
     assert list(found.sets) == ["sae", "raw", "pca", "surface", "topk"]
-    assert (
-        found.n == len(found.ranked.labels) == 24 and found.fitted == 192
-    )  # a problem a held-out group, all problems of the others
+    assert found.n == len(found.ranked.labels) == 60  # one problem of each held-out group
+    assert found.fitted == 120  # all problems of the others
 
 
 def test_features_that_are_the_activations_gain_nothing():
@@ -194,13 +196,26 @@ def test_features_that_tell_nothing_are_not_supported():
             assert sae.precision_word(found, which, found.p_precision[which]).word is not SUPPORTED
 
 
+def test_what_the_model_says_of_its_answer_itself_is_not_counted_for_the_features():
+    known = thoughts(2.0, groups=400, variants=1)
+    blind = audit_of(*known)
+    assert abs(blind.confidence.value - 0.5) < 0.1
+    assert sae.confidence_word(blind, blind.over_confidence_p).word is SUPPORTED and blind.over_confidence_p < 0.001
+    states, right, _, _ = known
+    certain = np.column_stack([states[:, :, 0].sum(1), np.zeros(len(right))])  # it tells all that the features tell
+    aware = audit_of(*known, confidence=certain)
+    assert aware.confidence.value > 0.9 and aware.over_confidence.high < sae.GAIN_FLOOR
+    assert sae.confidence_word(aware, aware.over_confidence_p).word is REFUTED
+    assert aware.sets["sae"].auc == blind.sets["sae"].auc  # the features are judged by themselves as before
+
+
 @pytest.mark.parametrize("variants", [1, 3])
 def test_labels_are_permuted_among_held_out_groups_and_among_the_others(variants, monkeypatch):
     states, right, group, surface = thoughts(1.0, variants=variants)
     drawn, draw = [], sae.permuted_labels
     monkeypatch.setattr(sae, "permuted_labels", lambda *given, **how: drawn.append(draw(*given, **how)) or drawn[-1])
     audit_of(states, right, group, surface)
-    _, test = grouped_split(group, right, seed=0)
+    _, test = grouped_split(group, right, test_share=sae.TEST_SHARE, seed=0)
     assert (drawn[0][:, test].sum(1) == right[test].sum()).all() and not (drawn[0][:, test] == right[test]).all()
 
 
@@ -208,7 +223,7 @@ def test_what_is_fitted_does_not_see_held_out_states():
     states, right, group, surface = thoughts(1.0)
     trainers = Trainer(), Trainer()
     plain = audit_of(states, right, group, surface, *trainers)
-    train, test = grouped_split(group, right, seed=0)
+    train, test = grouped_split(group, right, test_share=sae.TEST_SHARE, seed=0)
     for trainer in trainers:
         (given,) = trainer.given
         assert np.array_equal(given, states[train].reshape(-1, 5))

@@ -26,13 +26,7 @@ from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, str
 from codi_bench.rules.validity import Z95, Verdict, check_permuted, permutation_p, sound_verdict
 from codi_bench.store.memo import uncached
 
-CS = (
-    1e-6,
-    1e-5,
-    1e-4,
-    1e-3,
-    1e-2,
-)  # features of all vectors of a problem together are many thousands, and penalties grow with them
+CS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # features of all vectors of a problem are many thousands, and penalties grow with them
 AUC_FLOOR, GAIN_FLOOR, RATE_FLOOR = 0.05, 0.03, 0.05
 TEST_SHARE = 0.5  # problems cost less than what is learned from them: what is held out decides
 LABELS, SURFACE, CONFIDENCE = "labels permuted", "surface", "confidence"
