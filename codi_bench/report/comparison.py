@@ -203,7 +203,7 @@ LINES: tuple[str | _Spec, ...] = (
     _Spec("  permuted labels", "sae-error-prediction", "test_accuracy", REPORTED, _null),
     _Spec("held out, AUC", "sae-error-prediction", "auc", SOUND),
     _Spec("beyond raw states", "sae-error-prediction", "gain", SOUND),
-    _Spec("beyond confidence", "sae-error-prediction", "gain_over_confidence", SOUND),
+    _Spec("beyond confidence", "sae-error-prediction", "gain_confidence", SOUND),
     "Ablation: one thought replaced, points lost",
     _Spec("largest @ latent", "ablation", "drop", SOUND, _largest_drop),
     _Spec("critical latents", "ablation-critical", "range", SOUND, _critical),

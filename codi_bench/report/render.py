@@ -35,7 +35,8 @@ from codi_bench.report.table import (
 )
 from codi_bench.store.files import write_text
 
-SHOWN_RED, SHOWN_STOPPED = 12, 6  # lines of what drifted, and of what was stopped; all of them are in report.md
+SHOWN_RED, SHOWN_STOPPED = 12, 6  # of what drifted, and of what was stopped; all of them are in report.md, and in full
+SHOWN_LENGTH = 250  # characters of why it drifted
 COLOURS = {"✗": "red", "■": "magenta", "?": "yellow", "=": "green", "✓": "green", "≈": "magenta", "⊘": "red", "…": "yellow"}
 COLOURS |= {"●": "green", "○": "red", "◐": "yellow"}
 RECORD = (
@@ -213,7 +214,9 @@ def say(console: Console, text: str, style: str | None = None) -> None:
 
 def _ending(report: Report, folder: Path | None) -> list[str]:
     """What is red or was stopped and why, the counts, what can be done about each that is no pass, and where to read on."""
-    drifts = [f"{SYMBOLS['DRIFTED']} DRIFTED {text}" for text in report.drifted]
+    drifts = [
+        textwrap.shorten(f"{SYMBOLS['DRIFTED']} DRIFTED {text}", SHOWN_LENGTH, placeholder=" ...") for text in report.drifted
+    ]
     texts = [*_first(drifts, SHOWN_RED, folder), *_first(report.unmeasured, SHOWN_STOPPED, folder)]
     texts += [counted(report.counts, report.environment), *next_steps(report.rows)]
     claim = next((row.claim for row in report.rows if row.status == OK and row.validity), None)

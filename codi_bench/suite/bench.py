@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 
 import numpy as np
@@ -16,7 +18,7 @@ from codi_bench.models import answering
 from codi_bench.models.adapter import load_adapter
 from codi_bench.models.checkpoint import load_folder
 from codi_bench.models.codi import Codi
-from codi_bench.models.conditions import UNMASKED, Condition, Edited, edits_of
+from codi_bench.models.conditions import CLEAN, UNMASKED, Condition, Edited, edits_of
 from codi_bench.models.edits import Reference, needs_reference, replacements
 from codi_bench.models.model import Model
 from codi_bench.models.objective import encode_examples
@@ -66,6 +68,16 @@ class ModelBench:
         if self.other is None:
             raise MeasureError(f"{self.model.name} is compared with no other model: give a second one, --model NAME=FOLDER")
         return self.other()
+
+    @cached_property
+    def speed(self) -> float:
+        """Problems a second that are thought about and answered, in the second of two equal batches."""
+        questions = [problem.question for problem in self.problems.first(self.batch_size)]
+        for _ in range(2):
+            start = time.perf_counter()
+            self.model.answers(questions, [CLEAN], batch_size=self.batch_size, max_new_tokens=self.max_new_tokens)
+            seconds = time.perf_counter() - start
+        return len(questions) / seconds
 
     def answers(
         self,

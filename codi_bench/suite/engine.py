@@ -220,10 +220,14 @@ def compare_numbers(
 
 def _identity_changes(baseline: Baseline, record: Record, proposal: Record) -> list[str]:
     """What must be equal before two numbers are compared, both ways: protocol, seeds, weights, problems, metrics."""
-    changes = [
-        f"{name}: stored {getattr(record, name)}, now {getattr(proposal, name)}, tolerance 0"
-        for name in record.changed_inputs(proposal)
-    ]
+    changes = []
+    for name in record.changed_inputs(proposal):
+        before, now = getattr(record, name), getattr(proposal, name)
+        if isinstance(before, dict) and isinstance(now, dict):  # of protocols, which are long, what differs
+            before, now = (
+                {key: value for key, value in each.items() if before.get(key) != now.get(key)} for each in (before, now)
+            )
+        changes.append(f"{name}: stored {before}, now {now}, tolerance 0")
     return changes + [
         f"metric '{metric}' has a tolerance and no record" for metric in sorted(set(baseline.tolerance) - set(record.metrics))
     ]
