@@ -164,15 +164,16 @@ class Suite:
         return " ".join([*texts, *(f"--problems {text}" for text in self.problems)])
 
     def facts(self, name: str) -> dict:
-        """Device, inputs, layers and speed of a model that was measured here; {} of another. A worker of a run sends them along."""
+        """Device, inputs, layers and speed of a model that was measured here; {} of another. A worker sends them along."""
         bench = self.benches.get(name)
         if bench is None:
             return {}
         inputs = {"weights": bench.model.fingerprint, "problems": bench.problems.hash}
         kind = bench.model.device.partition(":")[0]  # which of several GPUs it was is no property of a number
-        facts = {"device": f"{kind} {bench.model.dtype}", "inputs": inputs, "layers": list(bench.model.layers)}
-        timed = isinstance(bench, ModelBench) and any(claim.family == "task accuracy" for claim in self.asked_claims)
-        return facts | ({"speed": bench.speed} if timed else {})
+        facts: dict[str, object] = {"device": f"{kind} {bench.model.dtype}", "inputs": inputs, "layers": list(bench.model.layers)}
+        if isinstance(bench, ModelBench) and any(claim.family == "task accuracy" for claim in self.asked_claims):
+            facts["speed"] = bench.speed
+        return facts
 
     def environment(self, rows: Sequence[Row] = (), facts: dict[str, dict] | None = None) -> dict:
         """Device, versions and threads of this run, and the claims in words, so that a report needs no model room.
