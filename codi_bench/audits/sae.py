@@ -106,15 +106,15 @@ def audit_errors(
     features = feature_sets(states, train, sae=sae, surface=surface)
     features["topk"] = topk.encode(states).reshape(len(states), -1)
     split = Split(train, np.arange(len(right)), inner_folds(right, train, groups, folds=5, seed=seed))
-    fit = partial(run, Scored, scores, splits=[split], Cs=CS)
-    all_scores = fit(list(features.values()), right[:, None]).score[:, 0]  # [n, sets], training problems too
-    test_scores = all_scores[test]
-    truth, one_fold = right[test], np.zeros(len(test), int)  # one fold: all held-out problems are ranked together
-
     label_draws = permuted_labels(right, side, groups, permutations=permutations, seed=seed)
     p_right = propensity(surface, right)
     surface_draws = conditional_draws(p_right, groups=groups, draws=permutations, seed=seed)
-    null = fit([features["sae"]], np.concatenate([label_draws, surface_draws]).T, loose=True).score[test, :, 0].T
+    fit = partial(run, Scored, scores, splits=[split], Cs=CS, loose=True)
+    own, *others = features.values()
+    own_scores = fit([own], np.concatenate([right[None], label_draws, surface_draws]).T).score[:, :, 0]  # [n, 1 + draws]
+    all_scores = np.column_stack([own_scores[:, 0], fit(others, right[:, None]).score[:, 0]])  # [n, sets], training problems too
+    test_scores, null = all_scores[test], own_scores[test, 1:].T
+    truth, one_fold = right[test], np.zeros(len(test), int)  # one fold: all held-out problems are ranked together
     null_labels = label_draws[:, test]
     null_auc, null_variance = fold_auc(null[:permutations], null_labels, one_fold)
     phi = auc_phi(null_auc, null_variance)
