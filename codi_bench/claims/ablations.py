@@ -61,17 +61,17 @@ def edited(bench: Bench, edits: Sequence[Sequence[Edit]], problems: Sequence[Pro
 
 
 def main_conditions(num_latents: int) -> list[tuple[str, list[Edit]]]:
-    """The clean run, all latents and each replaced by the main kind, and bot by zeros: it is its own mean."""
+    """The clean run, each latent replaced by the main kind, and bot by zeros: it is its own mean."""
     main = ablating.MAIN
-    named: list[tuple[str, list[Edit]]] = [(CLEAN, []), (ablating.ALL, [Edit("all", main)]), (f"{BOT}=zero", [Edit(BOT, "zero")])]
+    named: list[tuple[str, list[Edit]]] = [(CLEAN, []), (f"{BOT}=zero", [Edit(BOT, "zero")])]
     return named + [(f"{place}={main}", [Edit(place, main)]) for place in range(num_latents)]
 
 
 def controls(num_latents: int) -> list[tuple[str, list[Edit]]]:
-    """All latents replaced by themselves, and direct effects of the main kind."""
+    """All latents replaced by themselves and by the main kind, and its direct effects."""
     main = ablating.MAIN
     direct_effects = [(f"{place}={main} direct", direct(Edit(place, main), num_latents)) for place in range(num_latents)]
-    return [(SELF, [Edit("all", "self")]), *direct_effects]
+    return [(SELF, [Edit("all", "self")]), (ablating.ALL, [Edit("all", main)]), *direct_effects]
 
 
 def other_kinds(num_latents: int) -> list[tuple[str, list[Edit]]]:

@@ -36,9 +36,8 @@ PROTOCOL = (
 )
 SOUND = (
     f"{FAMILIES['ablation'].n} problems; one place replaced (by its mean over training problems; bot by zeros) and all "
-    "that follows recomputed; exact McNemar, Holm over the latents; beside it direct effects, and on the first "
-    "problems zero, noise of equal norm and another "
-    "problem's latent (5 donors)"
+    "that follows recomputed; exact McNemar, Holm over the latents; beside it, on the first problems, all latents, direct "
+    "effects, and zero, noise of equal norm and another problem's latent (5 donors)"
 )
 
 
@@ -62,7 +61,7 @@ def ablation(bench: Bench, published: Published) -> Protocols:
         for cell, right in zip(at, zeroed, strict=True)
     ]
     ablations = sweep(bench)
-    n, everything = len(ablations.right[0]), ablating.effect(ablations, ablating.ALL, seed=SEED + bench.seed)
+    everything, n = ablating.effect(ablations, ablating.ALL, seed=SEED + bench.seed), len(ablations.beside(ablating.ALL)[0])
     why = without_word("a control: what all latents together carry")
     yield [
         *(replaced_drop(bench, ablations, place, published) for place in (BOT, *range(bench.model.num_latents))),
