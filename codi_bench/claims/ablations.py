@@ -17,7 +17,7 @@ from codi_bench.models.edits import BOT, Edit, direct
 from codi_bench.problems import Problem
 from codi_bench.rules.stats import stream
 
-NUM_ABLATED = 300  # problems, under every kind of replacement
+NUM_ABLATED = FAMILIES["latents"].n  # problems, under every kind of replacement
 NUM_CONTROLS, NUM_BESIDE = 400, 200  # of the first ones: what checks or explains the main replacements need not decide
 KINDS = ("zero", "mean", "noise")
 PARITIES = "even", "odd"  # of latent positions

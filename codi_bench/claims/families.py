@@ -31,10 +31,10 @@ FAMILIES = {
     "ablation": Family(n=2400),  # 1400: no position stands out by 3 points where all cost 5; a drop of 2 points
     "spread": Family(n=1200),  # those of the probes: 400 tell concentrated from even at an AUC of 0.75, weaker cells take more
     "size": Family(tests=0),
-    "edits": Family(budget=12),
+    "edits": Family(budget=12, n=1000),  # pairs, some 400 of them known; 220 tell 20 % that follow from 5 %
     "sharing": Family(tests=4),
-    "decoding": Family(budget=24),
-    "latents": Family(budget=48),
+    "decoding": Family(budget=24, n=1200),  # a quarter of them have a third step: 300 tell 18 % read from 5 %
+    "latents": Family(budget=48, n=1000),  # a drop of 5 points with gains of 2 % takes 890
     "other probes": Family(budget=10),
     "contradictions": Family(budget=12),
 }

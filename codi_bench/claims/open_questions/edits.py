@@ -11,7 +11,7 @@ from codi_bench.audits.patching import DONOR, PatchOutcomes, Steered
 from codi_bench.claims import runs
 from codi_bench.claims.claim import SEED, Bench, Measured, Null, Protocols, Published, claim, ends, measured, once
 from codi_bench.claims.families import budget_of
-from codi_bench.claims.open_questions import NO_ROWS, NUM_FULL, NUM_PAIRS, STEERED, STEPS, UNPUBLISHED
+from codi_bench.claims.open_questions import NO_ROWS, NUM_PAIRS, STEERED, STEPS, UNPUBLISHED
 
 FAMILY = "edits"
 PATCHING = (
@@ -116,8 +116,8 @@ def patch_all(bench: Bench, published: Published) -> Protocols:
 @claim(
     "patch-sets",
     STEERED,
-    n=NUM_FULL,
-    sound=PATCHING.replace(str(NUM_PAIRS), str(NUM_FULL), 1).format(
+    n=NUM_PAIRS,
+    sound=PATCHING.format(
         what="the first or last k latents are the donor's, or two, chosen on half of the pairs",
         noise=", random vectors of equal norm",
         corrected="Holm over steps and sets",
@@ -131,7 +131,7 @@ def patch_sets(bench: Bench, published: Published) -> Protocols:
     every, patches = tuple(range(count)), patching.patches(count, full=True)
     ends_of = {f"left_step{{}}_{k}": every[:k] for k in range(1, count)}
     ends_of |= {f"right_step{{}}_{k}": every[count - k :] for k in range(1, count)}
-    outcomes = {step: runs.patched(bench, NUM_FULL, patches, step=step, seed=SEED + bench.seed) for step in STEPS}
+    outcomes = {step: runs.patched(bench, NUM_PAIRS, patches, step=step, seed=SEED + bench.seed) for step in STEPS}
     for found in outcomes.values():
         patching.check_self(found)
     tests: list[Test] = [(name.format(step), outcomes[step], part) for step in STEPS for name, part in ends_of.items()]

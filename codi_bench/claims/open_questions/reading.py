@@ -9,12 +9,13 @@ from codi_bench.audits.reading import Hits
 from codi_bench.claims import runs
 from codi_bench.claims.blocks import corrected, not_lost, rate
 from codi_bench.claims.claim import SEED, Bench, Measured, Null, Protocols, Published, claim, ends, measured, without_word
+from codi_bench.claims.families import FAMILIES
 from codi_bench.claims.open_questions import NO_ROWS, STEERED, STEPS, UNPUBLISHED
 from codi_bench.claims.runs import Captured
 from codi_bench.errors import MeasureError
 from codi_bench.rules.stats import newcombe_paired
 
-NUM_READ, NUM_CHOOSING, FEWEST_READ = 300, 200, 20
+NUM_READ, NUM_CHOOSING, FEWEST_READ = FAMILIES["decoding"].n, 200, 20
 
 
 @claim(

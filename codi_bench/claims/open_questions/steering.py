@@ -12,7 +12,7 @@ from codi_bench.audits.steering import Dose
 from codi_bench.claims import runs
 from codi_bench.claims.blocks import corrected
 from codi_bench.claims.claim import SEED, Bench, Measured, Null, Protocols, Published, claim, ends, measured
-from codi_bench.claims.open_questions import NO_ROWS, NUM_FULL, STEERED, STEPS, UNPUBLISHED
+from codi_bench.claims.open_questions import NO_ROWS, NUM_PAIRS, STEERED, STEPS, UNPUBLISHED
 from codi_bench.errors import MeasureError
 from codi_bench.measures.sae import Sae, train_topk_sae
 from codi_bench.problems import Problem, generator
@@ -29,10 +29,10 @@ NAMES = {steering.MEAN: "mean", steering.PROBE: "probe", steering.SAE: "sae"}
     STEERED,
     family=FAMILY,
     kind="exists",
-    n=NUM_FULL,
+    n=NUM_PAIRS,
     protocol=UNPUBLISHED,
     sound=(
-        f"{NUM_FULL} pairs a step; directions from the recipient's value to the donor's, from {NUM_TRAINING} training problems: "
+        f"{NUM_PAIRS} pairs a step; directions from the recipient's value to the donor's, from {NUM_TRAINING} training problems: "
         "mean difference, probe weights, SAE features, all as long; place and strength chosen on half of the pairs; against a "
         "random direction there, exact McNemar, Holm over kinds and steps"
     ),
@@ -62,7 +62,7 @@ def dose_row(metric: str, dose: Dose, p: float) -> Measured:
 def doses(bench: Bench, step: int) -> list[Dose]:
     """Every kind of direction at every place and strength, on the pairs whose two values are known from training problems."""
     rng, source = stream(SEED + bench.seed, "steer", str(step)), bench.problems
-    pairs = source.pairs(NUM_FULL, step=step)
+    pairs = source.pairs(NUM_PAIRS, step=step)
     drawn = islice(generator.stream(TRAINING_SEED, "train", limits=source.limits), NUM_TRAINING)
     training: list[Problem] = [problem for problem in drawn if problem.num_steps > step]
     latents = runs.latents(bench, training)[:, :-1]
@@ -85,7 +85,7 @@ def doses(bench: Bench, step: int) -> list[Dose]:
                 vectors[name][usable, place] += np.float32(strength) * direction
                 patches[kind, place, strength] = Patch(name, (place,))
     asked = list(patches.values())
-    outcomes = runs.patched(bench, NUM_FULL, asked, step=step, seed=SEED + bench.seed, vectors=vectors)
+    outcomes = runs.patched(bench, NUM_PAIRS, asked, step=step, seed=SEED + bench.seed, vectors=vectors)
     valid = outcomes.known & usable
     if valid.sum() < FEWEST_KNOWN:
         raise MeasureError(
