@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tabulate import tabulate
 
 from codi_bench.errors import CodiBenchError
-from codi_bench.plugin.options import EXTRA, REFUSED, STUDY, SUITE, SUITES, given, gpu_asked, named, names_given, selects, strict, suite_of
+from codi_bench.plugin.options import (
+    EXTRA,
+    REFUSED,
+    STUDY,
+    SUITE,
+    SUITES,
+    given,
+    gpu_asked,
+    named,
+    names_given,
+    selects,
+    strict,
+    suite_of,
+)
 from codi_bench.records.baseline import record_key
 from codi_bench.store.files import package_folder
 
