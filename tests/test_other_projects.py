@@ -56,7 +56,7 @@ def test_tests_of_others_run_whatever_they_are_marked_as(run_benchmarks, pyteste
 
 def test_a_project_beside_the_installed_package_is_as_it_was(pytester):
     """Its options and markers are its own, its warnings are errors, and neither torch nor codi-bench is loaded."""
-    flags = "--model --claim --device --dtype --n --report --base --log --problems --batch-size".split()
+    flags = ["--model", "--claim", "--device", "--dtype", "--n", "--report", "--base", "--log", "--problems", "--batch-size"]
     pytester.makeconftest(f"def pytest_addoption(parser):\n    for flag in {flags}:\n        parser.addoption(flag)\n")
     pytester.makeini("[pytest]\nfilterwarnings = error\nmarkers =\n    slow\n    claims\n")
     pytester.makepyfile(
