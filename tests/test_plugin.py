@@ -247,6 +247,7 @@ BAD = {
     "unknown model": (["--model", "gpt2-mini", "--model", "lama-mini"], "did you mean 'llama-mini'?"),
     "unknown claim": (["--claim", "probe-acuracy"], "did you mean 'probe-accuracy'?"),
     "folder missing": (["--model", "mine=nowhere"], "nowhere: no such folder"),
+    "model twice": (["--model", f"mine={REGISTRY[MODEL].folder}", "--model", "mine=other"], "mine=other: mine is"),
     "model without path": (["--model", "mine="], "write NAME=PATH"),
     "problem set": (["--problems", "generatd=x.jsonl"], "did you mean 'generated'?"),
     "problem file missing": (["--problems", "generated=x.jsonl"], "x.jsonl: cannot be read"),

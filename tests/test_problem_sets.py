@@ -59,6 +59,7 @@ MULTIARITH = [
 AUG = [
     {"question": "How many?", "cot": "<<14*9=126>> <<126-37=89>>", "answer": "89"},
     {"question": "How few?", "cot": "", "answer": "1,000"},
+    {"question": "How many?", "cot": "Ann has 14 times 9. That is 126.", "answer": "126"},
 ]
 FILES = {"gsm8k": GSM8K, "svamp": SVAMP, "gsm-hard": GSM_HARD, "multiarith": MULTIARITH}
 LISTS = ("svamp", "multiarith")  # kept as one JSON list
@@ -114,6 +115,9 @@ def test_gsm_hard_shares_its_groups_with_gsm8k(tmp_path):
     assert first.group == original[0].group and second.group not in {p.group for p in original}
     assert (first.answer, second.answer, second.question) == ("0.0000025", "-9867630", "How much is left?")
     assert parse_number(first.answer) == 2.5e-06
+    copied = [{"instruction": row["input"], "response": str(row["target"])} for row in GSM_HARD]  # as CODI's test.py reads it
+    copies = load_problems("gsm-hard", path=write_set(tmp_path, "gsm-hard", copied))
+    assert [(p.question, p.answer, p.steps) for p in copies] == [(p.question, p.answer, ()) for p in (first, second)]
 
 
 def test_multiarith(tmp_path):
@@ -125,9 +129,9 @@ def test_multiarith(tmp_path):
 
 def test_training_files_with_chains(tmp_path):
     path = write(tmp_path / "aug.jsonl", AUG, as_list=False)
-    chained, bare = load_problems("gsm8k", path=path)
+    chained, bare, worded = load_problems("gsm8k", path=path)
     assert (chained.steps, chained.values, chained.answer) == (("<<14*9=126>>", "<<126-37=89>>"), (126, 89), "89")
-    assert (bare.steps, bare.answer) == ((), "1000")
+    assert (bare.steps, bare.answer) == ((), "1000") and (worded.steps, worded.answer) == ((), "126")
     text = tmp_path / "aug.txt"
     text.write_text("How many?||<<14*9=126>> <<126-37=89>> #### 89\n\nHow few?||#### 1,000\n", encoding="utf-8")
     assert read_problems(text) == [chained, bare]
@@ -184,8 +188,7 @@ def test_a_broken_row_is_named_with_its_field(tmp_path, name, change, message):
         ('[{"question": "a",\n "answer": }]', ": begins as a JSON list, but is not one (Expecting value: line 2"),
         ("[" * 100_000, ": begins as a JSON list, but is not one"),
         ("[]", ": holds no problems"),
-        ('{"question": "a", "cot": "First we add.", "answer": "5"}', ", line 1: field 'cot' needs annotated steps"),
-        ('{"question": "a", "cot": null, "answer": "5"}', ", line 1: field 'cot' needs annotated steps"),
+        ('{"question": "a", "cot": null, "answer": "5"}', ", line 1: field 'cot' must be text"),
         ('{"question": "a", "cot": "<<2+3=5>>"}', ", line 1: field 'answer' is None, which is not a number"),
         (
             "How many?||<<2+3=5>> #### 5\nHow few?||<<2+3=5>> 5",

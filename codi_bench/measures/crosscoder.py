@@ -19,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import linear
 
 from codi_bench.errors import MeasureError
-from codi_bench.measures.sae import descend, largest, unit_columns
+from codi_bench.measures.sae import as_tensor, descend, largest, unit_columns
 
 SHARED = (0.3, 0.7)  # share of the second model in a feature's decoder norms
 
@@ -46,7 +46,7 @@ class Crosscoder:
     def encode(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Features float32 [..., F], none negative, of aligned vectors [..., d_a] and [..., d_b]."""
         with torch.no_grad():
-            x, y = (torch.as_tensor(a) - self.mean_a) / self.scale_a, (torch.as_tensor(b) - self.mean_b) / self.scale_b
+            x, y = (as_tensor(a) - self.mean_a) / self.scale_a, (as_tensor(b) - self.mean_b) / self.scale_b
             return largest(linear(x, self.encoder_a, self.encoder_bias) + linear(y, self.encoder_b), self.k).numpy()
 
     def ratio(self) -> np.ndarray:
@@ -56,7 +56,7 @@ class Crosscoder:
 
     def explained(self, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
         """Explained variance of each model's vectors [m, d], around the means of these."""
-        features = torch.as_tensor(self.encode(a, b))
+        features = as_tensor(self.encode(a, b))
         shares = []
         for x, mean, scale, decoder in (
             (a, self.mean_a, self.scale_a, self.decoder_a),
@@ -78,7 +78,7 @@ def train_crosscoder(
     Raises MeasureError for vectors that are not finite, constant or not aligned, k outside 1..features, or training that
     diverges.
     """
-    vectors = [torch.as_tensor(np.ascontiguousarray(x, np.float32)) for x in (a, b)]
+    vectors = [as_tensor(x) for x in (a, b)]
     if any(x.ndim != 2 or not x.isfinite().all() for x in vectors) or len(vectors[0]) != len(vectors[1]):
         shapes = " and ".join(str(list(x.shape)) for x in vectors)
         raise MeasureError(f"a crosscoder needs finite aligned vectors [m, d] of both models, got {shapes}")

@@ -61,7 +61,7 @@ class Sae:
 
     @torch.no_grad()
     def _run(self, values: Array, function: Callable[[torch.Tensor], torch.Tensor]) -> Array:
-        out = function(_tensor(values).to(self.encoder_weight.device))
+        out = function(as_tensor(values).to(self.encoder_weight.device))
         return out if isinstance(values, torch.Tensor) else out.cpu().numpy()
 
 
@@ -360,7 +360,7 @@ def threads_for(size: int) -> Iterator[None]:
 
 def _vectors(x: ArrayLike | torch.Tensor) -> torch.Tensor:
     """x as a float32 tensor [m, d] on its own device, checked."""
-    x = _tensor(x)
+    x = as_tensor(x)
     if x.ndim != 2 or 0 in x.shape:
         raise MeasureError(f"an autoencoder needs vectors [m, d], got {list(x.shape)}")
     if not x.isfinite().all():
@@ -368,8 +368,8 @@ def _vectors(x: ArrayLike | torch.Tensor) -> torch.Tensor:
     return x
 
 
-def _tensor(x: ArrayLike | torch.Tensor) -> torch.Tensor:
+def as_tensor(x: ArrayLike | torch.Tensor) -> torch.Tensor:
+    """Float32; read-only arrays (memory-mapped files) are copied, since torch would warn of them."""
     if isinstance(x, torch.Tensor):
         return x.float()
-    # "W" copies read-only arrays (memory-mapped files), about which torch would warn.
     return torch.from_numpy(np.require(x, np.float32, ["C", "W"]))

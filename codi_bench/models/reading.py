@@ -28,7 +28,7 @@ def lens_ranks(model: Codi, hidden_states: np.ndarray, words: Sequence[Sequence[
     ranks = np.full((n, places, layers + 1, m), -1, np.int32)
     chunk = max(1, AT_ONCE // (places * (layers + 1) * (model.vocab_size + 3)))
     for start in range(0, n, chunk):
-        states = torch.as_tensor(hidden_states[start : start + chunk], device=model.device, dtype=model.backbone.dtype)
+        states = torch.tensor(hidden_states[start : start + chunk], device=model.device, dtype=model.backbone.dtype)
         normed = torch.cat([final_norm(model)(states[:, :, :-1]), states[:, :, -1:], model.projection(states[:, :, -1:])], dim=2)
         logits = model.logits(normed).float()
         for i, problem in enumerate(words[start : start + chunk]):
@@ -51,7 +51,7 @@ def lens_words(model: Codi, states: np.ndarray, count: int) -> tuple[tuple[tuple
     n, places, _ = states.shape
     chunk, top_ids = max(1, AT_ONCE // (places * (model.vocab_size + 3))), []
     for start in range(0, n, chunk):
-        chunk_states = torch.as_tensor(states[start : start + chunk], device=model.device, dtype=model.backbone.dtype)
+        chunk_states = torch.tensor(states[start : start + chunk], device=model.device, dtype=model.backbone.dtype)
         top_ids.append(model.logits(chunk_states).float().topk(count, dim=-1).indices.cpu())
     ids = torch.cat(top_ids).tolist()
     text_of = {

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from codi_bench.plugin.collection import pytest_collect_file, pytest_ignore_collect
 from codi_bench.plugin.items import (
     pytest_assertrepr_compare,
     pytest_collection_modifyitems,
     pytest_generate_tests,
+    pytest_report_collectionfinish,
     pytest_report_teststatus,
     pytest_runtest_makereport,
     suite,
@@ -26,10 +28,13 @@ from codi_bench.plugin.reporter import Reporter
 __all__ = [
     "pytest_addoption",
     "pytest_assertrepr_compare",
+    "pytest_collect_file",
     "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_generate_tests",
+    "pytest_ignore_collect",
     "pytest_load_initial_conftests",
+    "pytest_report_collectionfinish",
     "pytest_report_teststatus",
     "pytest_runtest_makereport",
     "suite",
@@ -39,6 +44,7 @@ __all__ = [
 
 
 def pytest_addoption(parser, pluginmanager):
+    pytest.register_assert_rewrite("benchmarks", "codi_bench.benchmarks")  # python_files may name others
     if any(Path(getattr(plugin, "__file__", None) or "").name == "conftest.py" for plugin in pluginmanager.get_plugins()):
         add_options(parser)  # a conftest.py loads us, behind the plugins of others; with `-p` we come before them, so see below
 

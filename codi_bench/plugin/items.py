@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tabulate import tabulate
 
 from codi_bench.errors import CodiBenchError
-from codi_bench.plugin.options import EXTRA, REFUSED, STUDY, SUITE, SUITES, given, gpu_asked, named, selects, strict, suite_of
+from codi_bench.plugin.options import (
+    EXTRA,
+    REFUSED,
+    STUDY,
+    SUITE,
+    SUITES,
+    given,
+    gpu_asked,
+    named,
+    names_given,
+    selects,
+    strict,
+    suite_of,
+)
 from codi_bench.records.baseline import record_key
 from codi_bench.store.files import package_folder
 
@@ -23,6 +35,7 @@ if TYPE_CHECKING:
 
 UNJUDGED = ("not-run", "blocked", "unchecked")
 OUTCOME = pytest.StashKey[dict]()
+LEFT_OUT = pytest.StashKey[list[str]]()
 NOTHING = object()
 NO_PAIR = pytest.param(NOTHING, NOTHING, id="nothing")  # of a family without a claim in this run; it is deselected
 Claims = dict[str, tuple[str, str, str]]  # test → claim, model, family
@@ -52,11 +65,20 @@ def pytest_generate_tests(metafunc):
 def pytest_collection_modifyitems(config, items):
     if REFUSED in config.stash:
         pytest.exit(f"codi-bench: {config.stash[REFUSED]}", returncode=2)
-    names = _names_given(config)
+    names = names_given(config)
     asked = [_is_asked(item, bool(names & {(item.path, test) for test in _names_of(item)})) for item in items]
-    if not all(asked):
-        config.hook.pytest_deselected(items=[item for item, kept in zip(items, asked) if not kept])
+    left_out = [item for item, kept in zip(items, asked) if not kept]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item, kept in zip(items, asked) if kept]
+    if not items:
+        config.stash[LEFT_OUT] = sorted({*SUITES, *EXTRA} & {mark.name for item in left_out for mark in item.iter_markers()})
+
+
+def pytest_report_collectionfinish(config):
+    """Says it where everything was left out for its suite."""
+    markers = config.stash.get(LEFT_OUT, [])
+    return [f"codi-bench: nothing of the study is here; give -m {' or -m '.join(markers)}"] if markers else []
 
 
 def _is_asked(item, is_named: bool) -> bool:
@@ -76,12 +98,6 @@ def _is_asked(item, is_named: bool) -> bool:
         return False
     gates = {name for name in EXTRA if item.get_closest_marker(name)}
     return is_named or gates <= named(expression) or not item.path.is_relative_to(package_folder("benchmarks"))
-
-
-def _names_given(config) -> set[tuple[Path, str]]:
-    """File and test of every argument FILE::TEST."""
-    arguments = [argument.partition("::") for argument in config.args]
-    return {((config.invocation_params.dir / path).resolve(), test) for path, _, test in arguments if test}
 
 
 def _names_of(item) -> tuple[str, str]:

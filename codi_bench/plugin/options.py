@@ -113,10 +113,29 @@ def suite_of(config) -> Suite:
         from codi_bench.suite.suite import Suite  # torch and transformers take seconds: only runs that measure load them
 
         arguments = vars(given(config)) | {"gpu": gpu_asked(config.option.markexpr)}
+        if not arguments["gpu"]:
+            arguments["models"] = [*arguments["models"], *_models_of_tests(config, arguments["models"])]
         del arguments["update_baselines"]
         worker = re.search(r"\d+$", getattr(config, "workerinput", {}).get("workerid", ""))  # xdist names them gw0, gw1, …
         config.stash[SUITE] = Suite(**arguments, worker=int(worker[0]) if worker else None)
     return config.stash[SUITE]
+
+
+def _models_of_tests(config, models: list[str]) -> list[str]:
+    """Published models that tests given by name (`test_size[gpt2-size]`, of a run with -m gpu) are about, beside these models."""
+    from codi_bench.claims import CLAIMS
+    from codi_bench.models.registry import EMBEDDED, REGISTRY
+
+    parameters = {re.sub(r"^.*\[|\]$", "", test) for _, test in names_given(config)}
+    names = {name for name in REGISTRY for claim in CLAIMS if f"{name}-{claim}" in parameters}
+    others = sorted(names - {*EMBEDDED, *(model.partition("=")[0] for model in models)})
+    return others if models else [*others, *EMBEDDED] if others else []
+
+
+def names_given(config) -> set[tuple[Path, str]]:
+    """File and test of every argument FILE::TEST."""
+    arguments = [argument.partition("::") for argument in config.args]
+    return {((config.invocation_params.dir / path).resolve(), test) for path, _, test in arguments if test}
 
 
 def crowded(option, expression: str, workers: int) -> str:

@@ -80,7 +80,8 @@ class Reporter:
         from codi_bench.suite.winners import winners
 
         suite, folder = suite_of(self.config), Path(given(self.config).report)
-        rows = [Row(**row) for outcome in self.outcomes.values() for row in outcome["rows"]]
+        last = {self.pairs[test]: outcome for test, outcome in self.outcomes.items()}  # pytest-repeat measures a pair again
+        rows = [Row(**row) for outcome in last.values() for row in outcome["rows"]]
         comparisons = winners(rows)
         facts = {name: details for outcome in self.outcomes.values() for name, details in outcome["facts"].items()}
         for claim, model in {*self.pairs.values()} - {(row.claim, row.model) for row in rows}:

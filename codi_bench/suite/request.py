@@ -81,7 +81,7 @@ def model_requests(
     Raises CodiBenchError for names that clash, and for a base of no model.
     """
     base_of = _pairs("--base", bases)
-    own = {name: path for text in models if "=" in text for name, path in _pairs("--model", [text]).items()}
+    own = _pairs("--model", (text for text in models if "=" in text))
     log_requests = [ModelRequest(name, path, log=True) for name, path in _pairs("--log", logs).items()]
     log_names = {log.name for log in log_requests}
     if clashes := sorted(log_names & {*REGISTRY, *own}):
@@ -92,7 +92,7 @@ def model_requests(
     if base_of:
         name, base = base_of.popitem()
         raise CodiBenchError(f"--base {name}={base}: belongs to no model of this run; give --model {name}=FOLDER too")
-    selection = [entry(text).name for text in models if "=" not in text and text not in log_names]
+    selection = [entry(text).name for text in dict.fromkeys(models) if "=" not in text and text not in log_names]
     if not models:
         selection = [*default]
     return [*(ModelRequest(name) for name in selection if name not in own), *own_requests, *log_requests]
@@ -108,11 +108,12 @@ def given_problems(texts: Iterable[str]) -> Mapping[str, tuple[Problem, ...]]:
 
 
 def _pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
-    """name → path; a name that comes again has its last path."""
-    pairs = {}
+    """name → path. Raises CodiBenchError for what is no such text, and for a name with two paths."""
+    pairs: dict[str, str] = {}
     for text in texts:
         name, _, path = text.partition("=")
         if not (name and path):
             raise CodiBenchError(f"{option} {text}: write NAME=PATH")
-        pairs[name] = path
+        if pairs.setdefault(name, path) != path:
+            raise CodiBenchError(f"{option} {text}: {name} is {pairs[name]} already; give one of them another name")
     return pairs

@@ -74,7 +74,7 @@ class Suite:
             raise CodiBenchError(
                 f"{self.baseline_folder}: no such folder; --baselines needs the folder that holds <model>/<claim>.json"
             )
-        self.asked_claims: list[Claim] = [get_claim(name) for name in self.claims] or list(CLAIMS.values())
+        self.asked_claims: list[Claim] = [get_claim(name) for name in dict.fromkeys(self.claims)] or list(CLAIMS.values())
         self.asked_models = model_requests(self.models, self.bases, self.logs, (*REGISTRY,) if self.gpu else EMBEDDED)
         self.given = given_problems(self.problems)
         fewest = {"--n": (self.n, 1, ""), "--batch-size": (self.batch_size, 1, "")}
