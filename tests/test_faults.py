@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.stress.door import DATE, Door
+from benchmarks.stress.door import TIMES, Door
 from benchmarks.stress.kills import on_tiny
 from codi_bench.cli import main
 from codi_bench.rules.stats import stream
@@ -32,8 +32,8 @@ def shown(result) -> str:
     return result.stdout.str() + result.stderr.str()
 
 
-def undated(path: Path) -> bytes:
-    return DATE.sub(b"", path.read_bytes())
+def timeless(path: Path) -> bytes:
+    return TIMES.sub(b"", path.read_bytes())
 
 
 # The report
@@ -65,10 +65,10 @@ def test_a_disk_that_is_full_costs_the_report_and_not_the_table(run_benchmarks, 
     result = run_benchmarks(*SIZE)
     (line,) = [line for line in result.outlines if line.startswith("RED ")]
     assert result.ret == 1 and f"{name}: could not be written (No space left on device)" in line and "run again" in line
-    assert "parameters" in shown(result) and " passed" in shown(result) and "report.html; beside it" not in shown(result)
+    assert "Parameters" in shown(result) and " passed" in shown(result) and "report.html; beside it" not in shown(result)
     assert "Traceback" not in shown(result) and "INTERNALERROR" not in shown(result)
     assert {path for path in report.rglob("*") if path.is_file()} == before.keys()  # nothing half-written
-    assert all(undated(path) == DATE.sub(b"", held) for path, held in before.items())
+    assert all(timeless(path) == TIMES.sub(b"", held) for path, held in before.items())
 
 
 def test_a_report_folder_that_goes_while_the_run_measures_is_said(run_benchmarks, pytester):
@@ -84,7 +84,7 @@ def test_a_report_folder_that_goes_while_the_run_measures_is_said(run_benchmarks
     result = run_benchmarks(*SIZE, "-p", "meddling")
     (line,) = [line for line in result.outlines if line.startswith("RED ")]
     assert result.ret == 1 and line.startswith("RED report") and "could not be written" in line
-    assert "parameters" in shown(result) and "INTERNALERROR" not in shown(result)
+    assert "Parameters" in shown(result) and "INTERNALERROR" not in shown(result)
 
 
 def test_proposals_that_cannot_be_written_are_said(run_benchmarks, pytester):
@@ -119,16 +119,16 @@ def test_a_command_on_a_full_disk_says_which_file_and_leaves_what_was_there(tmp_
 
 
 @pytest.fixture
-def measured(pytester, monkeypatch, asked):
-    """A function (cache, …) → a run's results without their date, and its warnings."""
+def measured(run_benchmarks, pytester, monkeypatch, asked):
+    """A function (cache, …) → a run's results without their times, and its warnings."""
 
     def run(cache, *more):
         monkeypatch.setenv("CODI_BENCH_CACHE", str(cache))
         store._say_unstored.cache_clear()
-        result = pytester.runpytest_inprocess(*asked, *more)
+        result = run_benchmarks(*asked, *more)
         assert result.ret == 0, shown(result)
         said = [line for line in result.outlines if line.startswith("warning: ")]
-        return undated(pytester.path / "report" / "results.json"), said
+        return timeless(pytester.path / "report" / "results.json"), said
 
     return run
 
@@ -202,8 +202,8 @@ def unknown(uid):
 pwd.getpwuid = unknown
 for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "HF_HOME", "CODI_BENCH_CACHE"):
     os.environ.pop(name, None)
-import pytest
-sys.exit(pytest.main(sys.argv[1:]))
+from codi_bench.plugin.run import run
+sys.exit(run(sys.argv[1:]))
 """
 
 
@@ -220,13 +220,13 @@ def test_a_user_without_a_home_gets_a_report_and_is_told_that_nothing_is_kept(as
 
 COUNTING = """
 import os
-from codi_bench.models.model import Model
-whole = Model.answers
+from codi_bench.store.cache import Store
+whole = Store._write
 def counted(*args, **kwargs):
     with open(os.environ["COMPUTED"], "a") as file:
         file.write("once\\n")
     return whole(*args, **kwargs)
-Model.answers = counted
+Store._write = counted
 """
 
 
@@ -239,5 +239,5 @@ def test_two_runs_on_one_cache_compute_each_capture_once(asked, tmp_path, monkey
         assert [process.wait(300) for process in (one, other)] == [0, 0], (tmp_path / "run-0" / "said.txt").read_text()
     held = store.entries(tmp_path / "cache" / "store")
     assert held and (tmp_path / "computed").read_text().split() == ["once"] * len(held)
-    assert len({undated(door.folder / "report" / "results.json") for door in doors}) == 1
+    assert len({timeless(door.folder / "report" / "results.json") for door in doors}) == 1
     assert all("warning: " not in (door.folder / "said.txt").read_text() for door in doors)

@@ -19,7 +19,12 @@ from codi_bench.store.arrays import UnusableError, read_sealed
 
 RESULTS = "report/results.json"
 HALVES = {"an entry": "cache/store/.*.safetensors.*", "results.json": "report/.results.json.*", "the report": "report/**/.*"}
-DATE = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d\+00:00)?")  # all by which two reports may differ
+# all by which two reports may differ: when the run was, how long it took, and how fast the models were
+TIMES = re.compile(
+    rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d\+00:00)?"
+    rb'|"seconds": \d+|"speed": {[^}]*}'
+    rb"|Problems a second(</th>(?s:.*?)</tr>| .*)"
+)
 POLL = 0.001  # seconds
 LONGEST = 3600.0  # seconds, after which a run is taken to hang
 
@@ -75,9 +80,9 @@ class Door:
         return set(self.folder.glob(HALVES[name]))
 
     def files(self) -> dict[str, str]:
-        """What every file that counts says, by name, as a hash: of the report without its date, and of the store."""
+        """What every file that counts says, by name, as a hash: of the report without its times, and of the store."""
         report = [path for path in self.folder.glob("report/**/*") if path.is_file() and not path.name.startswith(".")]
-        says = {path: hashlib.sha256(DATE.sub(b"", path.read_bytes())).hexdigest() for path in report}
+        says = {path: hashlib.sha256(TIMES.sub(b"", path.read_bytes())).hexdigest() for path in report}
         says |= {path: _entry(path) for path in self.folder.glob("cache/store/[!.]*.safetensors")}
         return {path.relative_to(self.folder).as_posix(): digest for path, digest in says.items()}
 

@@ -94,7 +94,7 @@ def on_tiny(folder: Path, claims: tuple[str, ...]) -> tuple[str, ...]:
     model, baselines = folder / "tiny", folder / "baselines"
     baselines.mkdir(parents=True, exist_ok=True)
     if not model.is_dir():
-        write_tiny("gpt2", model)
+        write_tiny("gpt2", model, brief=True)
     asked = [word for claim in claims for word in ("--claim", claim)]
     return ("-k", "tiny", "--model", f"tiny={model}", "--baselines", str(baselines), "--n", "8", *asked)
 
@@ -105,7 +105,7 @@ def full_kills(work: Path, arguments: tuple[str, ...] = FULL, aims: tuple[str, .
 
 
 def door_kills(work: Path, arguments: tuple[str, ...], trials: int, aims: tuple[str, ...]) -> dict:
-    """Chains of kills, each compared with one undisturbed run, file by file and byte by byte but for the date."""
+    """Chains of kills, each compared with one undisturbed run, file by file and byte by byte but for their times."""
     wanted = kept(work / "undisturbed.json", lambda: _undisturbed(Door(work / "undisturbed", arguments)))
     steps, ends = [], []
     for trial in range(trials):

@@ -14,6 +14,7 @@ from codi_bench.training.recipes import Recipe
 from codi_bench.training.tokenizer import write_tokenizer
 
 FAMILIES = ("gpt2", "llama")
+ENDING = 3.0  # added to the logit of eos, where the highest of all others is about 3
 
 
 def tiny_recipe(family: str, **changes) -> Recipe:
@@ -38,13 +39,19 @@ def tiny_recipe(family: str, **changes) -> Recipe:
     return Recipe(**{**fields, **changes})
 
 
-def write_tiny(family: str, folder: Path) -> Path:
-    """Write an untrained model: width 32, 4 layers, 2 heads, K = 6; the seed is the family's place in FAMILIES."""
+def write_tiny(family: str, folder: Path, *, brief: bool = False) -> Path:
+    """Write an untrained model: width 32, 4 layers, 2 heads, K = 6; the seed is the family's place in FAMILIES.
+
+    brief: of GPT-2, its answers end after a few tokens; others go on to the limit.
+    """
     write_tokenizer(vocabulary(), folder)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     recipe = tiny_recipe(family)
     torch.manual_seed(FAMILIES.index(family))
     backbone = AutoModelForCausalLM.from_config(recipe.config(len(tokenizer)))
+    if brief:
+        eos = backbone.get_output_embeddings().weight[tokenizer.eos_token_id].detach()
+        backbone.transformer.ln_f.bias.data += ENDING * eos / eos.square().sum()
     projection = Projection(recipe.width, recipe.inner)
     save_folder(Codi(backbone, projection, tokenizer, vocab_size=len(tokenizer), num_latents=recipe.num_latents), folder)
     return folder
