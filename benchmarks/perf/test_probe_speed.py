@@ -1,4 +1,4 @@
-"""The grid of ridge probes against what it replaced and against scikit-learn: nested folds, every penalty, a thousand permutations.
+"""The grid of ridge probes against logistic ones and against scikit-learn: nested folds, every penalty, 1000 permutations.
 
 Either reference would take minutes to hours: it is timed on a part of the same job in the same run, before each of ROUNDS rounds
 of the grid, and scaled. Asserted are ratios and memory; seconds are printed.
