@@ -161,7 +161,7 @@ def test_stages_give_the_word_that_all_permutations_give(index):
 def read_in_sample(made, columns) -> np.ndarray:
     whole = in_sample_split(made.labels, folds=5, seed=42)
     grid = [made.activations[:, cell] for cell in range(made.activations.shape[1])]
-    found = scores(grid, columns, [whole], loose=True, workers=1).score
+    found = scores(grid, columns, [whole], probe="logistic", loose=True, workers=1).score
     return ((found > 0) == columns[:, :, None]).mean((0, 2))
 
 
@@ -170,7 +170,7 @@ def test_the_permutations_are_those_of_the_study_s_null():
     columns = grids.in_sample_columns(made.labels, folds=5, seed=7, permutations=5, null_seed=7)
     whole = in_sample_split(made.labels, folds=5, seed=7)
     grid = [made.activations[:, cell] for cell in range(2)]
-    found = scores(grid, columns[:, 1:], [whole], loose=True, workers=1).score
+    found = scores(grid, columns[:, 1:], [whole], probe="logistic", loose=True, workers=1).score
     wanted = in_sample_null(made.activations, made.labels, permutations=5, seed=7, workers=1)
     assert (((found > 0) == columns[:, 1:, None]).mean(0) == wanted).all()
 

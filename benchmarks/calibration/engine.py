@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.calibration import planted
 from codi_bench.audits import probes
-from codi_bench.measures import ablation, logistic, surface
+from codi_bench.measures import ablation, logistic, ridge, surface
 from codi_bench.measures import grid as probe_grid
 from codi_bench.rules import intervals, stats, validity
 from codi_bench.rules.stats import stream
@@ -31,7 +31,7 @@ from codi_bench.store.code import code_hash
 from codi_bench.store.files import write_text
 from codi_bench.suite.environment import environment, versions
 
-AUDITOR = (ablation, intervals, logistic, planted, probe_grid, probes, stats, surface, validity)
+AUDITOR = (ablation, intervals, logistic, planted, probe_grid, probes, ridge, stats, surface, validity)
 CHUNK = 20  # draws
 
 
