@@ -33,7 +33,7 @@ FAMILIES = {
     "size": Family(tests=0),
     "edits": Family(budget=12, n=1000),  # pairs, some 400 of them known; 220 tell 20 % that follow from 5 %
     "sharing": Family(tests=4),
-    "decoding": Family(budget=24, n=1200),  # a quarter of them have a third step: 300 tell 18 % read from 5 %
+    "decoding": Family(budget=24, n=1000),  # a quarter of them have a third step: 250 tell 19 % read from 5 %
     "latents": Family(budget=48, n=1000),  # a drop of 5 points with gains of 2 % takes 890
     "other probes": Family(budget=10),
     "contradictions": Family(budget=12),
