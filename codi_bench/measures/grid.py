@@ -29,9 +29,7 @@ from codi_bench.rules.validity import max_p, permutation_p
 
 Probe = Literal["ridge", "logistic"]
 KERNELS = {"ridge": ridge, "logistic": logistic}
-TOGETHER = (
-    200  # columns of labels that a thread takes where nothing is shared: a single cell with several nulls should use both cores
-)
+TOGETHER = 200  # columns of labels that a thread takes, where they share nothing: one cell with many nulls keeps all cores busy
 
 
 @dataclass(frozen=True, eq=False)

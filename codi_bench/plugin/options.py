@@ -50,7 +50,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "n": {"type": int, "help": "use at most this many problems; nothing is compared with the records then"},
     "permutations": {
         "type": int,
-        "help": "label permutations of every X; with others nothing is compared with the records",
+        "help": "label permutations of every null (default: 1000); with others nothing is compared with the records",
     },
     "device": {
         "default": "auto",

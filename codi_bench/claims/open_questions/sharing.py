@@ -208,8 +208,7 @@ def alignment(bench: Bench, published: Published) -> Protocols:
 @claim(
     "shared-errors",
     LEARNED,
-    sound=TWO
-    + "a logistic classifier of the other model's errors on the mean activation of shared features, held-out AUC for this "
+    sound=TWO + "a ridge classifier of the other model's errors on the mean activation of shared features, held-out AUC for this "
     "model's errors; nulls: labels permuted, labels drawn given the surface; Holm over the four tests of the family",
     **SHARED,
 )
