@@ -142,6 +142,7 @@ def test_naming_models_and_claims_measures_those_and_no_others(run_benchmarks):
 def test_a_test_runs_by_its_name_whatever_its_suite(run_benchmarks):
     name = "test_sharing[gpt2-mini-alignment]"
     assert collected(run_benchmarks, f"benchmarks/test_sharing.py::{name}") == {name}
+    assert collected(run_benchmarks, f"benchmarks/test_sharing.py::{name}", "--model", "llama-mini") == {name}
     assert len(collected(run_benchmarks, "benchmarks/test_sharing.py::test_sharing")) > 2
 
 

@@ -114,22 +114,22 @@ def suite_of(config) -> Suite:
 
         arguments = vars(given(config)) | {"gpu": gpu_asked(config.option.markexpr)}
         if not arguments["gpu"]:
-            arguments["models"] = [*arguments["models"], *_models_of_tests(config, arguments["models"])]
+            arguments["models"] = _models_to_measure(config, arguments["models"])
         del arguments["update_baselines"]
         worker = re.search(r"\d+$", getattr(config, "workerinput", {}).get("workerid", ""))  # xdist names them gw0, gw1, …
         config.stash[SUITE] = Suite(**arguments, worker=int(worker[0]) if worker else None)
     return config.stash[SUITE]
 
 
-def _models_of_tests(config, models: list[str]) -> list[str]:
-    """Published models that tests given by name (`test_size[gpt2-size]`, of a run with -m gpu) are about, beside these models."""
+def _models_to_measure(config, models: list[str]) -> list[str]:
+    """These models, and those that tests given by name are about (`test_size[gpt2-size]`, copied from a run with -m gpu)."""
     from codi_bench.claims import CLAIMS
     from codi_bench.models.registry import EMBEDDED, REGISTRY
 
     parameters = {re.sub(r"^.*\[|\]$", "", test) for _, test in names_given(config)}
-    names = {name for name in REGISTRY for claim in CLAIMS if f"{name}-{claim}" in parameters}
-    others = sorted(names - {*EMBEDDED, *(model.partition("=")[0] for model in models)})
-    return others if models else [*others, *EMBEDDED] if others else []
+    by_test = {name for name in REGISTRY for claim in CLAIMS if f"{name}-{claim}" in parameters}
+    others = sorted(by_test - {model.partition("=")[0] for model in models or EMBEDDED})
+    return [*others, *(models or EMBEDDED)] if others else models
 
 
 def names_given(config) -> set[tuple[Path, str]]:
