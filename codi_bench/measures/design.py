@@ -44,7 +44,7 @@ class Gram:
         """x [n, d] with some of its rows."""
         place = torch.full((len(x),), -1, device=x.device)
         place[rows] = torch.arange(len(rows), device=x.device)
-        return cls(x @ x[rows].T, place)
+        return cls((x @ x[rows].T).double(), place)
 
 
 def design(x: Tensor, gram: Gram | None, train: Tensor, test: Tensor) -> Design:

@@ -29,6 +29,7 @@ from codi_bench.rules.validity import max_p, permutation_p
 
 Probe = Literal["ridge", "logistic"]
 KERNELS = {"ridge": ridge, "logistic": logistic}
+RANKED = 50  # columns of scores that a thread ranks at a time
 TOGETHER = 200  # columns of labels that a thread takes, where they share nothing: one cell with many nulls keeps all cores busy
 
 
@@ -250,7 +251,9 @@ def _cell(
     scale: bool,
 ) -> tuple[np.ndarray, ...]:
     kernel, dtype = KERNELS[probe], precision(loose)
-    x = torch.as_tensor(np.asarray(x, np.float64), device=signs.device)
+    # Of many features the products take the memory and the time, and ridge penalties lie far above what single precision rounds.
+    single = loose and probe == "ridge" and x.shape[1] > len(x)
+    x = torch.as_tensor(np.asarray(x, np.float32 if single else np.float64), device=signs.device)
     grid, labels = torch.tensor(Cs, dtype=dtype, device=signs.device), signs.to(dtype)
 
     def right(of: Design, fit_rows: Tensor, score_rows: Tensor) -> Tensor:
@@ -267,8 +270,11 @@ def _cell(
 
 
 def _auc(score: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """AUC and its DeLong variance [draws, cells] of scores [draws, n, cells] and labels [draws, n]."""
-    return fold_auc(score.transpose(0, 2, 1), labels[:, None, :], fold)
+    """AUCs and their variances [columns, cells] of scores [columns, n, cells] for labels [columns, n], within folds."""
+    blocks = [slice(start, start + RANKED) for start in range(0, len(score), RANKED)]
+    parts = in_threads(fold_auc, [(score[rows].transpose(0, 2, 1), labels[rows, None, :], fold) for rows in blocks], None)
+    auc, variance = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return auc, variance
 
 
 def _accuracy(result: Scored, labels: np.ndarray) -> np.ndarray:
