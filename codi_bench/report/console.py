@@ -75,9 +75,9 @@ def terminal_table(table: Table, heads: Mapping[str, str], colours: Mapping[str,
 
 
 def coloured(text: str, colours: Mapping[str, str]) -> str:
-    """Text as rich's markup, in it the words that have a colour."""
-    words = "|".join(map(re.escape, colours))
-    return re.sub(words, lambda found: f"[{colours[found[0]]}]{found[0]}[/]", escape(text)) if words else escape(text)
+    """Text as rich's markup, in it the words that have a colour: whole ones, for a question mark may be a symbol too."""
+    words = r"(?<!\S)(?:" + "|".join(map(re.escape, colours)) + r")(?!\S)"
+    return re.sub(words, lambda found: f"[{colours[found[0]]}]{found[0]}[/]", escape(text)) if colours else escape(text)
 
 
 def markdown_table(table: Table) -> str:
