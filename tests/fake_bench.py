@@ -50,6 +50,7 @@ class FakeBench(SimpleNamespace):
             log_probability=np.zeros((len(names), N)),
             answers=[SimpleNamespace(texts=())] * len(names),
             hidden_states=np.zeros((N, 1)),
+            confidence=np.zeros((N, 2)),
             reference="",
         )
 

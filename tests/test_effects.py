@@ -1,5 +1,7 @@
 """Direct effects and the log-probability of gold answers, against a plain loop without batch, cache or padding."""
 
+from functools import partialmethod
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,6 @@ from codi_bench.models.edits import KINDS, Edit, direct, draws, parse_edit
 from codi_bench.models.model import Model
 from codi_bench.problems import generate
 from codi_bench.store.cache import Store
-from codi_bench.suite import bench as bench_module
 from codi_bench.suite import problem_source
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.problem_source import ProblemSource
@@ -202,7 +203,12 @@ def effects(bench: ModelBench, n: int, conditions=SWEEP, **settings):
 
 
 def test_effects_are_computed_once_and_read_again(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(bench_module, "NUM_REFERENCES", 60)
+    references = ProblemSource.references
+
+    def take(most):
+        monkeypatch.setattr(ProblemSource, "references", partialmethod(references, most=most))
+
+    take(60)
     bench = ModelBench(tiny, Store(tmp_path), max_new_tokens=NEW)
     found = effects(bench, 12)
     assert found.right().shape == found.log_probability.shape == (5, 12) and found.right().dtype == bool
@@ -215,11 +221,11 @@ def test_effects_are_computed_once_and_read_again(tiny, tmp_path, monkeypatch):
     fewer = effects(bench, 12, SWEEP[:2])
     np.testing.assert_allclose(fewer.log_probability, found.log_probability[:2], atol=1e-5, rtol=0)
     other = [effects(bench, 12, seed=1)]
-    monkeypatch.setattr(bench_module, "NUM_REFERENCES", 50)
+    take(50)
     other.append(effects(bench, 12))
     assert all((each.log_probability[1:4] != found.log_probability[1:4]).any() for each in other)
 
-    monkeypatch.setattr(bench_module, "NUM_REFERENCES", 60)
+    take(60)
     monkeypatch.setattr(Model, "answers", lambda *args, **kwargs: pytest.fail("computed again"))
     held = effects(ModelBench(tiny, Store(tmp_path), batch_size=5, max_new_tokens=NEW), 12)
     assert (held.log_probability == found.log_probability).all() and held.answers == found.answers

@@ -5,6 +5,7 @@ The full run is `pytest benchmarks/stress -m stress`.
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,18 @@ from benchmarks.stress.door import RESULTS, Door
 from benchmarks.stress.kills import on_tiny, store_kills, tiny_kills
 from benchmarks.stress.records import LEAST, folder, lines, met, write_record
 from benchmarks.stress.repeats import SETTINGS, Setting, compare
+from benchmarks.stress.tiny import write_tiny
+from codi_bench.claims import CLAIMS
+from codi_bench.claims.claim import STUDY
+from codi_bench.models.loading import load
+from codi_bench.problems import generate, parse_number
+from codi_bench.records.baseline import Baseline
 from codi_bench.store.arrays import read_sealed, seal, write_arrays
 from codi_bench.store.cache import Store, entries
 from codi_bench.store.files import write_text
+from codi_bench.suite.bench import ModelBench
+from codi_bench.suite.engine import measure_claim
+from codi_bench.suite.problem_source import ProblemSource
 
 DOCS = Path(__file__).parent.parent / "docs" / "regression.md"
 CHEAP = ("task-accuracy", "size")
@@ -119,6 +129,34 @@ def test_results_from_before_may_stand_after_a_kill_and_not_at_the_end(door, mon
 def test_order_batch_size_and_threads_change_no_number(tmp_path):
     found = repeats.repeats(tmp_path, (Setting(64, 2), Setting(1, 1)), on_tiny(tmp_path, CHEAP))
     assert not found["faults"] and found["tests"] == 2 and found["identical"] == found["rows"] == 8
+
+
+@pytest.fixture(scope="module")
+def half_right(tmp_path_factory):
+    """A tiny model, and 170 problems of which it answers about half rightly: what it says itself is taken for right there."""
+    model = load(write_tiny("gpt2", tmp_path_factory.mktemp("half") / "tiny"), device="cpu")
+    problems = generate(170, seed=3)
+    texts = model.answer([problem.question for problem in problems], num_latents=5, max_new_tokens=2).texts
+    numbers = {i: number for i, text in enumerate(texts) if (number := parse_number(text)) is not None}
+    return model, tuple(replace(p, answer=str(int(numbers[i]))) if i in numbers else p for i, p in enumerate(problems))
+
+
+def test_neither_batch_size_nor_order_change_a_byte_of_the_study(half_right, tmp_path):
+    """Of 120 problems; the others give means and donors."""
+    model, problems = half_right
+    study = [claim.id for claim in CLAIMS.values() if claim.suite == STUDY]
+
+    def measured(names, batch_size):
+        store, source = Store(tmp_path / str(batch_size)), ProblemSource(problems, 120)
+        bench = ModelBench(model, store, source, batch_size, max_new_tokens=2, permutations=199)
+        outcomes = [measure_claim(bench, CLAIMS[name], Baseline(schema=1, model="tiny", claim=name)) for name in names]
+        assert {outcome.word for outcome in outcomes} == {"ok"}
+        return {row.key: json.dumps([row.measured, row.null, row.validity, row.cell]) for out in outcomes for row in out.rows}
+
+    first = measured(study, 64)
+    assert len(first) > 60
+    assert measured(study[::-1], 7) == first
+    assert measured(study[5:] + study[:5], 1) == first
 
 
 def test_the_settings_are_those_that_must_hold():

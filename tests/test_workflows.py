@@ -13,6 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from codi_bench.cli import app
+from codi_bench.plugin.options import STUDY, SUITES
 from codi_bench.records.results import Row, write_results
 from codi_bench.report.render import render
 
@@ -81,6 +82,12 @@ def test_a_workflow_has_a_limit_few_rights_no_secret_and_pinned_actions(name):
             assert ("uses" in step) != ("run" in step), step
             if "uses" in step:
                 assert re.fullmatch(r"actions/[\w/-]+@v\d+", step["uses"]), step
+
+
+def test_the_night_has_what_a_push_leaves_out():
+    called = " ".join(commands("nightly"))
+    assert all(name in called for name in {*SUITES} - {STUDY}) and "-m nightly" in called
+    assert tox("report")[0] == [["python", "-m", "pytest", "benchmarks"]]  # the study
 
 
 @pytest.mark.parametrize("name", ["nightly", "calibration", "stress"])

@@ -172,7 +172,8 @@ class Suite:
         kind = bench.model.device.partition(":")[0]  # which of several GPUs it was is no property of a number
         facts: dict[str, object] = {"device": f"{kind} {bench.model.dtype}", "inputs": inputs, "layers": list(bench.model.layers)}
         if isinstance(bench, ModelBench) and any(claim.family == "task accuracy" for claim in self.asked_claims):
-            facts["speed"] = bench.speed
+            with suppress(RuntimeError):  # as out of memory, which its rows say
+                facts["speed"] = bench.speed
         return facts
 
     def environment(self, rows: Sequence[Row] = (), facts: dict[str, dict] | None = None) -> dict:
