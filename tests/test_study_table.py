@@ -6,6 +6,8 @@ from rows import printed, row, value
 from typer.testing import CliRunner
 
 from codi_bench.cli import app
+from codi_bench.errors import BaselineError
+from codi_bench.records.extras import recorded_winners, winners_of
 from codi_bench.records.results import published_rows, write_results
 from codi_bench.report.comparison import study_table, text_of, winners_text, words_by_source
 from codi_bench.report.console import legible
@@ -225,3 +227,29 @@ def test_an_unknown_name_is_one_line_with_the_nearest(arguments, said, tmp_path)
 def test_without_a_report_the_records_are_shown(tmp_path):
     text = shown("size", "--report", str(tmp_path)).output
     assert "570440" in text.replace("0.57 M", "570440") and "from what is recorded in" in text
+
+
+def test_who_is_better_is_recorded_where_every_test_of_the_pair_was_run(tmp_path):
+    one = {
+        "metric": "auc",
+        "unit": "fraction",
+        "models": ["gpt2-mini", "llama-mini"],
+        "winner": "gpt2-mini",
+        "p": 0.01,
+        "difference": {"value": 0.1, "low": 0.05, "high": 0.15},
+        "test": "bootstrap",
+    }
+    winners = {name: one | {"claim": name} for name in ("task-accuracy", "probe-best", "sae-error-prediction")}
+    write_results(tmp_path / "results.json", {"winners": winners}, [])
+    ((file, text),) = winners_of(tmp_path).items()
+    (tmp_path / file).parent.mkdir()
+    (tmp_path / file).write_text(text)
+    assert recorded_winners(tmp_path) == winners
+    for p, models in ((None, one["models"]), (0.01, ["gpt2-mini", "mine"])):  # not tested; not the embedded pair
+        other = winners | {"probe-best": winners["probe-best"] | {"p": p, "models": models}}
+        write_results(tmp_path / "results.json", {"winners": other}, [])
+        assert winners_of(tmp_path) == {}
+    (tmp_path / file).write_text(text.replace("0.01", '"small"'))
+    with pytest.raises(BaselineError, match=f"{file.name}.*restore it with git"):
+        recorded_winners(tmp_path)
+    assert recorded_winners(tmp_path / "elsewhere") == {}

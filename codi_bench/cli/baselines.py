@@ -61,6 +61,7 @@ def accept(
     no commit would then hold both the numbers and what made them.
     """
     from codi_bench.records.changes import weak_reason
+    from codi_bench.records.extras import winners_of
     from codi_bench.records.proposals import check_clean, read_proposals, write_together
     from codi_bench.suite.engine import accept as next_baseline
 
@@ -79,7 +80,8 @@ def accept(
         print(f"codi-bench: other changes are not looked for: {problem}", file=sys.stderr)
     today = datetime.date.today().isoformat()
     records = [next_baseline(each.before, each.record.model_copy(update={"date": today}), reason) for each in proposals]
-    for path in write_together(folder, records, {update.file: update.accepted(today, reason) for update in file_proposals}):
+    beside = {update.file: update.accepted(today, reason) for update in file_proposals} | winners_of(report)
+    for path in write_together(folder, records, beside):
         print(path)
 
 
@@ -89,12 +91,13 @@ def restamp(report: Report = Path("report"), baselines: Folder = None, model: Mo
 
     Only records of that run's own environment, of which every number came out the same. What is left alone is named.
     """
+    from codi_bench.records.extras import winners_of
     from codi_bench.records.proposals import write_together
     from codi_bench.suite.restamp import restamp
 
     folder = baselines or package_folder("baselines")
     records, leftovers = restamp(report, folder, model or (), claim or ())
-    for path in write_together(folder, records, {}):
+    for path in write_together(folder, records, winners_of(report) if records else {}):
         print(path)
     for line in leftovers:
         print(f"left as it is: {line}", file=sys.stderr)

@@ -13,7 +13,6 @@ from codi_bench.records.results import OK
 from codi_bench.report.figures import Figure, figures
 from codi_bench.report.render import comparison, tables
 from codi_bench.store.files import write_text
-from codi_bench.suite.winners import winners
 
 BEGIN, END = "<!-- begin: codi-bench baselines readme -->", "<!-- end: codi-bench baselines readme -->"
 FIGURE = "headline"
@@ -55,7 +54,6 @@ def readme_of(path: Path, baselines: Path) -> Readme:
     Raises CodiBenchError where one cannot be read, or has not the two marks.
     """
     environment, rows = recorded_rows(baselines)
-    environment["winners"] = winners(rows)
     drawings = figures(rows, environment, only=(FIGURE,))
     if not drawings:
         raise CodiBenchError(f"{baselines}: nothing is recorded there that a table could show; give --baselines DIR")

@@ -9,7 +9,7 @@ from typing import Any, cast
 from codi_bench.claims import CLAIMS, in_words
 from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY
 from codi_bench.records.baseline import Record, load_baseline, of_record_key
-from codi_bench.records.extras import noise_figures
+from codi_bench.records.extras import noise_figures, recorded_winners
 from codi_bench.records.results import NOT_RUN, OK, Detail, NullNumber, Number, PublishedNumber, Row
 from codi_bench.thoughts.decoded import LOGS
 
@@ -37,6 +37,7 @@ def recorded_rows(baselines: Path, *, device: str = "cpu") -> tuple[dict[str, An
         "inputs": inputs,
         "beside": {name: entry.beside for name, entry in REGISTRY.items() if entry.beside},
         "noise": noise_figures(baselines),
+        "winners": recorded_winners(baselines),
         "date": max((record.date for record in newest.values()), default=""),
     }
     return environment, rows

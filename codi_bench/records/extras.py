@@ -1,16 +1,20 @@
-"""What lies beside the baselines of the claims and a report shows: what noise gives."""
+"""What lies beside the baselines of the claims and a report shows: what noise gives, and which of the embedded pair is better."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pydantic import AliasPath, BaseModel, Field, TypeAdapter
 
+from codi_bench.claims.families import WINNER_TESTS
 from codi_bench.errors import BaselineError, one_line
-from codi_bench.records.results import Count, Name, NoiseText, Real
+from codi_bench.models.registry import EMBEDDED
+from codi_bench.records.results import Count, Name, NoiseText, Real, Winner, read_results
 from codi_bench.store.json_files import read_json
 
 NOISE = ("_calibration", "noise-in-sample.json")
+WINNERS = Path("_winners", "embedded.json")  # records of one model each cannot tell: that takes both models' scores
 
 
 class NoiseCase(BaseModel):
@@ -40,3 +44,20 @@ def noise_figures(baselines: Path) -> NoiseText | None:
         return None
     readings = ", ".join(f"{100 * case.reads:.1f} % ({name}; {case.draws} draws)" for name, case in file.cases.items())
     return {"text": f"On pure noise with labels that mean nothing the same protocol reads {readings}, mean over 18 cells."}
+
+
+def winners_of(report: Path) -> dict[Path, str]:
+    """File and text to record of who is better, of a run that compared the embedded pair by every test; else nothing."""
+    winners = read_results(report / "results.json")[0].get("winners") or {}
+    pair = {name: each for name, each in sorted(winners.items()) if {*each["models"]} == {*EMBEDDED}}
+    tested = sum(each["p"] is not None for each in pair.values())
+    return {WINNERS: json.dumps(pair, indent=1) + "\n"} if tested == WINNER_TESTS else {}
+
+
+def recorded_winners(baselines: Path) -> dict[str, Winner]:
+    """What was recorded so; raises BaselineError for a damaged file."""
+    path = baselines / WINNERS
+    try:
+        return read_json(path, TypeAdapter(dict[Name, Winner]).validate_json, finite=True) if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise BaselineError(f"{path}: {one_line(error)}; restore it with git") from error
