@@ -305,7 +305,7 @@ def test_a_sentence_or_a_function_more_in_a_claims_file_changes_no_hash(copied):
 OWN = {
     "cap-batch-effect": ("BATCH_FLOOR, VALUE_FLOOR = 0.01", "BATCH_FLOOR, VALUE_FLOOR = 0.02"),
     "contra-none": ('OTHER = "the other protocol"', 'OTHER = "the other"'),
-    "lens": ("NUM_READ, NUM_CHOOSING, FEWEST_READ = 300, 200, 20", "NUM_READ, NUM_CHOOSING, FEWEST_READ = 300, 200, 30"),
+    "lens": ('FAMILIES["decoding"].n, 200, 20', 'FAMILIES["decoding"].n, 200, 30'),
     "ablation": ("HETEROGENEOUS = 0.05", "HETEROGENEOUS = 0.04"),  # of its measure
 }
 

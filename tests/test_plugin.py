@@ -65,14 +65,14 @@ def test_recorded_numbers_come_out_again_and_the_table_is_written(suite, pyteste
     (printed,) = [n for n in results["environment"]["published"] if (n["model"], n["metric"]) == ("gpt2", "drop_2")]
     assert printed["reported"]["value"] == 20
     assert "| ablation" in (pytester.path / "report" / "report.md").read_text()
-    result.stdout.fnmatch_lines(["*drop_2, points*20.0*"])
+    result.stdout.fnmatch_lines(["*largest @ latent 20 @ 2*"])
 
 
 CHANGES = {
     "value": lambda h: recorded(h)["metrics"]["sound drop_all"].update(value=5.0),
     "outcome": lambda h: recorded(h)["metrics"]["drop_0"].update(outcomes="A" * 18 + "=="),
     "cell": lambda h: recorded(h)["metrics"]["drop_0"].update(cell={"layer": None, "latent_pos": 3}),
-    "verdict": lambda h: recorded(h)["metrics"]["drop_0"].update(verdict="SUPPORTED"),
+    "verdict": lambda h: recorded(h)["metrics"]["drop_0"].update(verdict="REFUTED"),
     "seed": lambda h: recorded(h).update(seeds={"fold": 1}),
     "metric deleted": lambda h: recorded(h)["metrics"].pop("drop_1"),
     "tolerance deleted": lambda h: h["tolerance"]["metrics"].pop("drop_1"),

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from codi_bench.records.results import BLOCKED, OK, Row
+from codi_bench.report import sentences
 from codi_bench.report.comparison import study_table, text_of, winners_text, words_by_source
 from codi_bench.report.console import coloured, printed, terminal_console, text_console
 from codi_bench.report.contents import Report, report_of
@@ -218,7 +219,7 @@ def _ending(report: Report, folder: Path | None) -> list[str]:
         textwrap.shorten(f"{SYMBOLS['DRIFTED']} DRIFTED {text}", SHOWN_LENGTH, placeholder=" ...") for text in report.drifted
     ]
     texts = [*_first(drifts, SHOWN_RED, folder), *_first(report.unmeasured, SHOWN_STOPPED, folder)]
-    texts += [counted(report.counts, report.environment), *next_steps(report.rows)]
+    texts += [counted(report.counts, report.environment), *sentences.other_code(report.rows), *next_steps(report.rows)]
     claim = next((row.claim for row in report.rows if row.status == OK and row.validity), None)
     shown = [f"one claim in full: codi-bench show {claim}"] if claim else []
     return [*texts, *shown, *([f"every number, with figures and evidence: {folder / PAGE}, {folder / LONG}"] if folder else [])]

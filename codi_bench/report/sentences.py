@@ -10,13 +10,18 @@ from codi_bench.report.table import SOUND, SYMBOLS, is_number
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """What has to be said beside a number; of records that other code made, how many there are."""
-    pairs = {(row.claim, row.model) for row in rows if "code" in row.detail}
-    count = f"{len(pairs)} record{'s' * (len(pairs) > 1)} made by other code: what counts is whether numbers moved"
-    return [count] * bool(pairs) + [
+    return other_code(rows) + [
         f"note, {row.claim} on {row.model}: {row.metric}{_soundly(row)}: {row.detail['note']}"
         for row in rows
         if "note" in row.detail
     ]
+
+
+def other_code(rows: Sequence[Row]) -> list[str]:
+    """How many records other code made, where there are any."""
+    pairs = {(row.claim, row.model) for row in rows if "code" in row.detail}
+    count = f"{len(pairs)} record{'s' * (len(pairs) > 1)} made by other code: what counts is whether numbers moved"
+    return [count] * bool(pairs)
 
 
 def winners(environment: dict) -> list[str]:
