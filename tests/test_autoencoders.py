@@ -14,7 +14,8 @@ from sae_folders import write_sae
 from safetensors.torch import load_file, save_file
 
 from codi_bench.errors import CodiBenchError, MeasureError
-from codi_bench.measures.sae import Sae, sae_quality, train_relu_sae, train_topk_sae, use_threads
+from codi_bench.measures.pipeline import use_threads
+from codi_bench.measures.sae import Sae, sae_quality, train_relu_sae, train_topk_sae
 from codi_bench.measures.sae_folder import CONFIG, WEIGHTS, load_sae
 from codi_bench.measures.sae_heldout import feature_sets, grouped_split, pca_features, quality
 

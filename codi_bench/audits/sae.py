@@ -18,7 +18,8 @@ from scipy.stats import norm
 
 from codi_bench.measures.folds import Split, inner_folds, permuted_labels
 from codi_bench.measures.grid import Scored, scores
-from codi_bench.measures.sae import Sae, use_threads
+from codi_bench.measures.pipeline import use_threads
+from codi_bench.measures.sae import Sae
 from codi_bench.measures.sae_heldout import HeldoutQuality, feature_sets, grouped_split, null_precisions, quality
 from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, held_out, propensity, standardised
 from codi_bench.rules.intervals import Ranked, auc_phi, cv_auc, fold_auc
@@ -87,11 +88,13 @@ def audit_errors(
     permutations: int,
     seed: int = 0,
     run: Callable[..., Any] = uncached,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> SaeAudit:
     """states float32 [n, vectors, d], right bool [n], groups [n], surface [n, columns]; the trainers take vectors [m, d].
 
     confidence [n, columns]: of the model in its own answers. One grouped split into halves, and of each held-out group
-    its first problem. run: how the classifiers' long computations are called, as by `bench.cached`.
+    its first problem. run: how the classifiers' long computations are called, as by `bench.cached`. meanwhile: other work, done
+    while both autoencoders are trained.
     Raises MeasureError where a side would miss a class.
     """
     groups = np.asarray(groups)
@@ -102,7 +105,9 @@ def audit_errors(
     vectors = states[train].reshape(-1, states.shape[-1])
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(2, initializer=use_threads, initargs=(threads,)) as pool:  # small ones take one core each
-        sae, topk = (future.result() for future in [pool.submit(train, vectors) for train in (train_sae, train_topk)])
+        trained = [pool.submit(train, vectors) for train in (train_sae, train_topk)]
+        meanwhile()
+        sae, topk = (future.result() for future in trained)
     features = feature_sets(states, train, sae=sae, surface=surface)
     features["topk"] = topk.encode(states).reshape(len(states), -1)
     split = Split(train, np.arange(len(right)), inner_folds(right, train, groups, folds=5, seed=seed))

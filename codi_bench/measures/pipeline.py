@@ -50,10 +50,20 @@ def in_threads(task: Callable[..., Result], arguments: Iterable[tuple], workers:
     Each computes with one thread: how a sum is split over threads would change its last bits.
     """
     threads = torch.get_num_threads()
-    with ThreadPoolExecutor(workers or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ThreadPoolExecutor(workers or os.cpu_count(), initializer=use_threads, initargs=(1,)) as pool:
         results = list(pool.map(lambda those: task(*those), arguments))
     torch.set_num_threads(threads)
     return results
+
+
+def use_threads(count: int) -> None:
+    """Let this thread compute with so many threads.
+
+    The first time that a thread asks torch for its number it is given the one that any thread set last, even over one of its own:
+    so it asks before it sets.
+    """
+    torch.get_num_threads()
+    torch.set_num_threads(count)
 
 
 def precision(loose: bool) -> torch.dtype:

@@ -334,16 +334,6 @@ def unit_columns(weight: torch.Tensor) -> torch.Tensor:
     return weight / weight.norm(dim=0).clamp_min(1e-12)
 
 
-def use_threads(count: int) -> None:
-    """Let this thread compute with so many threads.
-
-    The first time that a thread asks torch for its number it is given the one that any thread set last, even over one of its own:
-    so it asks before it sets.
-    """
-    torch.get_num_threads()
-    torch.set_num_threads(count)
-
-
 @contextmanager
 def threads_for(size: int) -> Iterator[None]:
     """One thread for a small autoencoder: its products gain nothing from more, whose split of a sum would show in the weights.
