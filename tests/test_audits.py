@@ -79,7 +79,8 @@ def test_what_only_the_surface_tells_is_an_artefact():
     assert found.surface_auc > 0.7 and found.added.high < probes.AUC_FLOOR
     # Its accuracy is far above chance, and no n would make it small: what is judged is what it adds.
     assert found.mean.low - found.q > probes.ACCURACY_FLOOR / 2
-    assert probes.accuracy_word(found, found.mean).word is ARTEFACT
+    said = probes.accuracy_word(found, found.mean)
+    assert said.word is ARTEFACT and said.why.startswith("AUC added to the surface")
     layer = {probes.LABELS: found.p[probes.LABELS], probes.SURFACE: 0.01}  # a part of the grid that passes is judged by accuracy
     assert probes.accuracy_word(found, found.mean, p=layer).word is SUPPORTED
     blind = probes.audit_probes(made.activations, made.labels, **QUICK)  # an auditor who does not know the surface is taken in

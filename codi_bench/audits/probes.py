@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -144,7 +144,8 @@ def accuracy_word(
     p = audit.p if p is None else p
     if passes(p.get(SURFACE, 0.0)):
         return _word(audit, _shift(accuracy, audit.q), delta, cells, p)
-    return _word(audit, audit.added, AUC_FLOOR, cells, p)
+    verdict = _word(audit, audit.added, AUC_FLOOR, cells, p)
+    return replace(verdict, why=f"AUC added to the surface, which explains the accuracy: {verdict.why}")
 
 
 def exists_word(audit: ProbeAudit, *, delta: float = AUC_FLOOR) -> Verdict:
