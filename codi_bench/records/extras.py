@@ -7,9 +7,7 @@ from pathlib import Path
 
 from pydantic import AliasPath, BaseModel, Field, TypeAdapter
 
-from codi_bench.claims.families import WINNER_TESTS
 from codi_bench.errors import BaselineError, one_line
-from codi_bench.models.registry import EMBEDDED
 from codi_bench.records.results import Count, Name, NoiseText, Real, Winner, read_results
 from codi_bench.store.json_files import read_json
 
@@ -48,7 +46,11 @@ def noise_figures(baselines: Path) -> NoiseText | None:
 
 def winners_of(report: Path) -> dict[Path, str]:
     """File and text to record of who is better, of a run that compared the embedded pair by every test; else nothing."""
-    winners = read_results(report / "results.json")[0].get("winners") or {}
+    from codi_bench.claims.families import WINNER_TESTS  # a report needs no claims
+    from codi_bench.models.registry import EMBEDDED
+
+    path = report / "results.json"
+    winners = read_results(path)[0].get("winners") or {} if path.is_file() else {}
     pair = {name: each for name, each in sorted(winners.items()) if {*each["models"]} == {*EMBEDDED}}
     tested = sum(each["p"] is not None for each in pair.values())
     return {WINNERS: json.dumps(pair, indent=1) + "\n"} if tested == WINNER_TESTS else {}
