@@ -8,7 +8,7 @@ from . import grids, judges, nights, outcomes
 from .engine import Calibration, Case
 
 STUDY = {"n": 100, "cells": 18, "folds": 5, "study_seed": 42}
-# A cheap version of the sound protocol: its five folds, five C and 1000 permutations cost twenty times as much.
+# A cheap version of the sound protocol: its five folds, five C and 1000 permutations cost up to ten times as much.
 CHEAP = {"probe": "ridge", "folds": 3, "Cs": [0.001, 0.01], "permutations": 99}
 FIVE = {"probe": "ridge", "folds": 5, "Cs": [0.001, 0.01], "permutations": 99}
 MEANS = ("auc", "phi", "phi_auc")
