@@ -9,7 +9,8 @@ from codi_bench.cli import app
 from codi_bench.errors import BaselineError
 from codi_bench.records.extras import recorded_winners, winners_of
 from codi_bench.records.results import published_rows, write_results
-from codi_bench.report.comparison import study_table, text_of, winners_text, words_by_source
+from codi_bench.report.comparison import study_table
+from codi_bench.report.comparison_text import text_of, winners_text, words_by_source
 from codi_bench.report.console import legible
 from codi_bench.report.render import terminal
 

@@ -12,8 +12,9 @@ from tabulate import LATEX_ESCAPE_RULES, tabulate
 
 from codi_bench.records.results import Row, finite
 from codi_bench.report.audit import evidence, without_word
-from codi_bench.report.comparison import LEGEND as STUDY_LEGEND
-from codi_bench.report.comparison import StudyTable, winners_text
+from codi_bench.report.comparison import StudyTable
+from codi_bench.report.comparison_text import LEGEND as STUDY_LEGEND
+from codi_bench.report.comparison_text import winners_text
 from codi_bench.report.contents import Report
 from codi_bench.report.table import (
     CAME_OUT_LEGEND,

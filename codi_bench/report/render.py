@@ -16,7 +16,8 @@ from rich.table import Table as RichTable
 
 from codi_bench.records.results import BLOCKED, OK, Row
 from codi_bench.report import sentences
-from codi_bench.report.comparison import study_table, text_of, winners_text, words_by_source
+from codi_bench.report.comparison import study_table
+from codi_bench.report.comparison_text import text_of, winners_text, words_by_source
 from codi_bench.report.console import coloured, printed, terminal_console, text_console
 from codi_bench.report.contents import Report, report_of
 from codi_bench.report.export import csv_text, latex, markdown
