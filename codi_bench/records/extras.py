@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import AliasPath, BaseModel, Field, TypeAdapter
 
@@ -11,7 +12,8 @@ from codi_bench.errors import BaselineError, one_line
 from codi_bench.records.results import Count, Name, NoiseText, Real, Winner, read_results
 from codi_bench.store.json_files import read_json
 
-NOISE = ("_calibration", "noise-in-sample.json")
+T = TypeVar("T")
+NOISE = Path("_calibration", "noise-in-sample.json")
 WINNERS = Path("_winners", "embedded.json")  # records of one model each cannot tell: that takes both models' scores
 
 
@@ -33,11 +35,7 @@ def noise_figures(baselines: Path) -> NoiseText | None:
 
     Raises BaselineError for a damaged file.
     """
-    path = baselines.joinpath(*NOISE)
-    try:
-        file = read_json(path, TypeAdapter(NoiseFile).validate_json, finite=True) if path.is_file() else None
-    except (OSError, ValueError) as error:
-        raise BaselineError(f"{path}: {one_line(error)}; restore it with git") from error
+    file = _read(baselines / NOISE, NoiseFile)
     if file is None or not file.cases:
         return None
     readings = ", ".join(f"{100 * case.reads:.1f} % ({name}; {case.draws} draws)" for name, case in file.cases.items())
@@ -58,8 +56,12 @@ def winners_of(report: Path) -> dict[Path, str]:
 
 def recorded_winners(baselines: Path) -> dict[str, Winner]:
     """What was recorded so; raises BaselineError for a damaged file."""
-    path = baselines / WINNERS
+    return _read(baselines / WINNERS, dict[Name, Winner]) or {}
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    """The contents of a file, None where there is none."""
     try:
-        return read_json(path, TypeAdapter(dict[Name, Winner]).validate_json, finite=True) if path.is_file() else {}
+        return read_json(path, TypeAdapter(kind).validate_json, finite=True) if path.is_file() else None
     except (OSError, ValueError) as error:
         raise BaselineError(f"{path}: {one_line(error)}; restore it with git") from error
