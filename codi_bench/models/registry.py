@@ -149,7 +149,6 @@ REGISTRY = {
 }
 EMBEDDED = tuple(name for name, entry in REGISTRY.items() if entry.embedded)
 PUBLISHED = tuple(name for name, entry in REGISTRY.items() if entry.hub)
-ADAPTERS = tuple(name for name, entry in REGISTRY.items() if entry.adapter)
 
 
 def entry(name: str) -> ModelEntry:
