@@ -13,7 +13,7 @@ from codi_bench.records.results import Count, Name, NoiseText, Real, Winner, rea
 from codi_bench.store.json_files import read_json
 
 T = TypeVar("T")
-NOISE = Path("_calibration", "noise-in-sample.json")
+NOISE = ("_calibration", "noise-in-sample.json")
 WINNERS = Path("_winners", "embedded.json")  # records of one model each cannot tell: that takes both models' scores
 
 
@@ -35,7 +35,7 @@ def noise_figures(baselines: Path) -> NoiseText | None:
 
     Raises BaselineError for a damaged file.
     """
-    file = _read(baselines / NOISE, NoiseFile)
+    file = _read(baselines.joinpath(*NOISE), NoiseFile)
     if file is None or not file.cases:
         return None
     readings = ", ".join(f"{100 * case.reads:.1f} % ({name}; {case.draws} draws)" for name, case in file.cases.items())
