@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, cast
 
@@ -25,6 +25,7 @@ from codi_bench.rules.stats import Estimate
 from codi_bench.rules.validity import Verdict
 from codi_bench.thoughts.decoded import Decoded
 from codi_bench.thoughts.record import Answers
+from codi_bench.thoughts.released import ReleasedFile
 
 if TYPE_CHECKING:  # claims are listed without transformers
     from codi_bench.models.model import Model
@@ -152,6 +153,30 @@ class Bench(Protocol):
         """
 
 
+class ReleasedBench(Protocol):
+    """One model as released files tell of it: nothing can be asked of it but what they hold."""
+
+    @property
+    def model(self) -> Named: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def permutations(self) -> int: ...
+
+    @property
+    def memo(self) -> dict[Any, Any]: ...
+
+    def read(self, file: ReleasedFile) -> Any:
+        """What its adapter makes of a file, once a run. Raises ProblemError where the file is not at hand."""
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
 def once(function: Callable[P, T]) -> Callable[P, T]:
     """A run that claims share: `function(bench, ...)` the first time, the same value, or error, ever after."""
 
@@ -268,13 +293,24 @@ NOTHING_MORE: list[Measured] = []  # what a sound protocol adds where no rule gi
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a claim is measured on released files. files: which it needs, by the model that they tell of; function: of their bench."""
+
+    files: Mapping[str, tuple[ReleasedFile, ...]]
+    protocol: str
+    sound_protocol: str
+    function: Function = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Claim:
     """A reported claim: its sentence and source, both protocols in words, and the function that measures it.
 
     kind: value, exists, location, none, even, order or fact (docs/verdicts.md, section 1). function: yields the numbers of the
     reported protocol, then the same metrics (and further ones) as they should have been measured, with verdicts. n: problems, or
     pairs, that it takes. compared: the metric, soundly measured, by which two models are compared. with_partner: measured on two
-    models, and recorded with the weights of both. on_logs: measured on what was decoded alone, so that a released log is enough.
+    models, and recorded with the weights of both. reading: how it is measured on released files, where it can be. runs: can it be
+    measured on a model at all, or on released files alone?
     """
 
     id: str
@@ -289,7 +325,21 @@ class Claim:
     seeds: dict[str, int] = field(default_factory=dict)
     compared: str | None = None
     with_partner: bool = False
-    on_logs: bool = False
+    reading: Reading | None = field(default=None, repr=False)
+    runs: bool = True
+
+    def files(self, model: str) -> tuple[ReleasedFile, ...]:
+        """The released files on which it is measured for that model; () where there are none."""
+        return self.reading.files.get(model, ()) if self.reading else ()
+
+    @property
+    def on_files(self) -> Claim:
+        """The same claim as it is measured on released files."""
+        assert self.reading is not None
+        reading = self.reading
+        return replace(
+            self, function=reading.function, protocol=reading.protocol, sound_protocol=reading.sound_protocol
+        )
 
     @property
     def suite(self) -> str:
@@ -306,9 +356,20 @@ CLAIMS: dict[str, Claim] = {}
 
 
 def claim(
-    id: str, source: str, *, family: str, kind: str, n: int, protocol: str, sound: str, **more: Any
+    id: str,
+    source: str,
+    *,
+    family: str,
+    kind: str,
+    n: int,
+    protocol: str,
+    sound: str,
+    files: Mapping[str, tuple[ReleasedFile, ...]] | None = None,
+    **more: Any,
 ) -> Callable[[Function], Function]:
     """Register the decorated function as a claim. sound: the sound protocol in words; all else as in `Claim`.
+
+    files: by model, the released files on which the same function measures it.
 
     Raises ValueError for a second claim of that id, an unknown family or kind, a family whose budget is spent, or a function
     without a docstring: a mistake in the source, which every run would meet.
@@ -328,7 +389,25 @@ def claim(
         for problem, holds in problems.items():
             if holds:
                 raise ValueError(f"claim '{id}': {problem}")
-        CLAIMS[id] = Claim(id, family, kind, sentence, source, n, protocol, sound, function, **more)
+        reading = Reading(files, protocol, sound, function) if files else None
+        CLAIMS[id] = Claim(id, family, kind, sentence, source, n, protocol, sound, function, reading=reading, **more)
+        return function
+
+    return register
+
+
+def on_released(
+    id: str, files: Mapping[str, tuple[ReleasedFile, ...]], *, protocol: str, sound: str
+) -> Callable[[Function], Function]:
+    """Register the decorated function as how that claim, which models are run for, is measured on released files.
+
+    Raises ValueError for a second way.
+    """
+
+    def register(function: Function) -> Function:
+        if CLAIMS[id].reading is not None:
+            raise ValueError(f"claim '{id}': it is measured on released files already")
+        CLAIMS[id] = replace(CLAIMS[id], reading=Reading(files, protocol, sound, function))
         return function
 
     return register

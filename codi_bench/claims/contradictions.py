@@ -49,7 +49,7 @@ def differences(outcomes: Mapping[str, np.ndarray], pairs: Mapping[str, tuple[st
         "result begins with"
     ),
     sound=f"the looser rule against the stricter, on the same problems: {PAIRED}",
-    on_logs=True,
+    files=hits.LOG,
     **CONTRADICTION,
 )
 def table3(bench: Bench, published: Published) -> Protocols:

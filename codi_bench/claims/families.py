@@ -37,6 +37,7 @@ FAMILIES = {
     "latents": Family(budget=48, n=1000),  # a drop of 5 points with gains of 2 % takes 890
     "other probes": Family(budget=10),
     "contradictions": Family(budget=12),
+    "released answers": Family(budget=40),  # a released file has the problems that it has
 }
 WINNER_TESTS = 3  # of two models: task accuracy, the AUC of the best probe, the AUC of SAE errors
 

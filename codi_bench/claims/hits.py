@@ -17,10 +17,11 @@ from codi_bench.claims.blocks import corrected, effect_over, rate
 from codi_bench.claims.claim import SEED, Bench, Measured, Null, Published, ends, once
 from codi_bench.claims.runs import NUM_PROBLEMS
 from codi_bench.errors import MeasureError
-from codi_bench.thoughts.decoded import Decoded, number
+from codi_bench.thoughts.decoded import Decoded, decoded_latent, number
 
 FAMILY = "decoding"
-DECODED: dict[str, Any] = {"family": FAMILY, "n": NUM_PROBLEMS, "on_logs": True}
+LOG = {"gpt2": (decoded_latent,)}  # what a log tells is measured on it too
+DECODED: dict[str, Any] = {"family": FAMILY, "n": NUM_PROBLEMS, "files": LOG}
 RIGHT = "rightly answered problems alone; the head's first words behind bot and each latent; numbers compared as numbers; "
 OTHERS = (
     "the same, against the values of another problem of as many steps: exact McNemar, Holm in the claim times the claims of the "

@@ -19,6 +19,7 @@ import numpy as np
 
 from codi_bench.errors import ProblemError
 from codi_bench.problems.problem import Problem
+from codi_bench.thoughts.released import Repository, released
 
 NUM_ASKED = 1319  # problems of the test split, of which the log has those answered rightly
 HEAD = re.compile(r"Question(\d+)\.\.\.$")
@@ -26,24 +27,6 @@ SOLUTION = re.compile(r"CoT=(.*), Answer=(\S+)$")
 LATENT = re.compile(r"decoded (\d+)th latent \(top(\d+)\): (\[.*\])$")
 NUMBER = r"\d+(\.\d+)?|\.\d+"
 SAID = "Model Prediction: "
-
-
-@dataclass(frozen=True)
-class Log:
-    """A released log: sha256 of the file, and where it lies."""
-
-    name: str
-    sha256: str
-    source: str
-
-
-LOGS = {
-    "codi-gpt2": Log(
-        "codi-gpt2",
-        "40b3adeab8ef38dd8b7f2b2af25e10d46013b304c04ea773c133b2d8c95d6bbe",
-        "outputs/decoded_latent.txt of github.com/zhenyi4/codi",
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -135,3 +118,14 @@ def number(word: str) -> float:
     """What a word is as a number; NaN where it is none."""
     text = word.strip()
     return float(text) if re.fullmatch(NUMBER, text) else math.nan
+
+
+@released(
+    Repository("zhenyi4/codi"),
+    "outputs/decoded_latent.txt",
+    "40b3adeab8ef38dd8b7f2b2af25e10d46013b304c04ea773c133b2d8c95d6bbe",
+    unknown="revision of the checkpoint; bfloat16, batch size 128",
+)
+def decoded_latent(path: Path) -> Decoded:
+    """The authors' own log of CODI-GPT-2 on GSM8K: right answers alone."""
+    return load_decoded(path)

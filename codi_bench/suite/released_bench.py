@@ -1,0 +1,100 @@
+"""The bench of what others released: their files are read, and nothing else can be asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from codi_bench.claims.claim import DEFAULT_PERMUTATIONS
+from codi_bench.errors import MissingError, ProblemError
+from codi_bench.problems import problems_hash
+from codi_bench.store.files import file_hash
+from codi_bench.thoughts.decoded import Decoded, decoded_latent
+from codi_bench.thoughts.released import RELEASED, ReleasedFile
+
+LARGEST = 64 << 20  # bytes: no released file has more, and what has more is not read to see
+
+
+@dataclass(frozen=True)
+class ReleasedModel:
+    """What stands for a model in rows from released files. fingerprint: sha256 of the file, or of those of several."""
+
+    name: str
+    fingerprint: str
+    device: str = "cpu"
+    dtype: str = "float32"  # of this program's numbers; what the model itself ran in only the release may tell
+    layers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReleasedProblems:
+    """The problems that released numbers are about."""
+
+    hash: str
+    on_gsm8k: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class FilesBench:
+    """A `claims.ReleasedBench`. files: those that the claim needs, where they lie; memo: what claims of a model share."""
+
+    model: ReleasedModel
+    files: Mapping[ReleasedFile, Path]
+    problems: ReleasedProblems
+    permutations: int = DEFAULT_PERMUTATIONS
+    seed: int = 0
+    memo: dict = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, name: str, files: Mapping[ReleasedFile, Path], **settings: Any) -> FilesBench:
+        """The bench of a model for a claim that needs these files."""
+        sums = sorted(file.sha256 for file in files)
+        fingerprint = sums[0] if len(sums) == 1 else hashlib.sha256(" ".join(sums).encode()).hexdigest()
+        return cls(ReleasedModel(name, fingerprint), files, ReleasedProblems(fingerprint), **settings)
+
+    @classmethod
+    def of_log(cls, name: str, path: Path, **settings: Any) -> FilesBench:
+        """The bench of a user's own log of decoded thoughts. Raises ProblemError for a file that is none."""
+        bench = cls(ReleasedModel(name, file_hash(path)), {decoded_latent: path}, ReleasedProblems(""), **settings)
+        return cls(bench.model, bench.files, ReleasedProblems(problems_hash(bench.decoded.problems)), **settings, memo=bench.memo)
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Of each file where it was released, and its sha256."""
+        return {file.where: file.sha256 for file in self.files}
+
+    def read(self, file: ReleasedFile) -> Any:
+        if file not in self.files:
+            raise MissingError(f"{file.where} is needed: give it with --released")
+        key = ("released", file.sha256, str(self.files[file]))
+        if key not in self.memo:
+            self.memo[key] = file.read(self.files[file])
+        return self.memo[key]
+
+    @property
+    def decoded(self) -> Decoded:
+        return self.read(decoded_latent)
+
+
+def released_in(paths: Iterable[Path]) -> dict[ReleasedFile, Path]:
+    """The registered files among these files and in these folders.
+
+    Raises ProblemError for a path that is not there or holds none: what was given as evidence must not be passed over.
+    """
+    found: dict[ReleasedFile, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise ProblemError(f"--released {path}: no such file or folder")
+        candidates = sorted(path.rglob("*")) if path.is_dir() else [path]
+        files = [each for each in candidates if each.is_file() and each.stat().st_size <= LARGEST]
+        here = {RELEASED[sha256]: each for each in files if (sha256 := file_hash(each)) in RELEASED}
+        if not here:
+            raise ProblemError(
+                f"--released {path}: none of {len(files)} file{'s' * (len(files) != 1)} there is a released one as it was "
+                "published; docs/released.md lists those that are known"
+            )
+        found |= here
+    return found

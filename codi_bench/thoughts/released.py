@@ -1,0 +1,63 @@
+"""Files that others released with what their models answered, problem by problem: recognised by content, wherever they lie.
+
+None of them is in this project; numbers that were computed from them are, with the sha256 of the file. The adapters, which say
+what a file holds, are in the modules of this room, one a repository.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+UNKNOWN = "hash of the checkpoint, dtype and batch size"  # what most releases leave out
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Where a file was released. name: `owner/name` on github.com; commit: of the copy whose sha256 is known, if that is known."""
+
+    name: str
+    commit: str = ""
+
+
+@dataclass(frozen=True)
+class ReleasedFile:
+    """A file by its content. read: its adapter. unknown: what it does not tell of how its numbers were made."""
+
+    name: str
+    sha256: str
+    repository: Repository
+    path: str
+    read: Callable[[Path], Any] = field(repr=False)
+    unknown: str = UNKNOWN
+
+    @property
+    def where(self) -> str:
+        commit = f" at {self.repository.commit}" if self.repository.commit else ""
+        return f"{self.path} of github.com/{self.repository.name}{commit}"
+
+
+RELEASED: dict[str, ReleasedFile] = {}  # by sha256
+
+
+def released(
+    repository: Repository, path: str, sha256: str, *, unknown: str = UNKNOWN
+) -> Callable[[Callable[[Path], Any]], ReleasedFile]:
+    """Register the decorated function as the adapter of that file, which it then stands for. Raises ValueError for a second one."""
+
+    def register(read: Callable[[Path], Any]) -> ReleasedFile:
+        if sha256 in RELEASED:
+            raise ValueError(f"released file '{read.__name__}': {RELEASED[sha256].name} has that sha256 already")
+        file = RELEASED[sha256] = ReleasedFile(read.__name__, sha256, repository, path, read, unknown)
+        return file
+
+    return register
+
+
+# Models of which nothing but released outcomes is measured here, and what they are; the others have their entry in the registry.
+MODELS: dict[str, str] = {
+    "sim-cot-gpt2": "internlm/SIM_COT-GPT2-CODI",
+}
+ALIASES = {"codi-gpt2": "gpt2"}  # as the released log was called here
