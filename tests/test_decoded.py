@@ -25,7 +25,7 @@ from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.problem_source import ProblemSource
 from codi_bench.suite.request import ModelRequest
 from codi_bench.suite.suite import Suite
-from codi_bench.thoughts.decoded import Decoded, load_decoded, number
+from codi_bench.thoughts.decoded import Decoded, decoded_latent, load_decoded, number
 
 PLACES = 7
 ENTRY = """Question{i}...
@@ -208,7 +208,9 @@ def test_words_of_a_model_are_those_its_head_ranks_first(tiny, tmp_path):
 def test_a_log_takes_the_claims_that_need_no_more(log, tmp_path):
     found = codi_bench.run(logs={"mine": log}, progress=False)
     assert {row.model for row in found.rows} == {"mine"}
-    assert {row.claim for row in found.rows} == {name for name, claim in CLAIMS.items() if claim.on_logs}
+    assert {row.claim for row in found.rows} == {
+        name for name, claim in CLAIMS.items() if (decoded_latent,) == claim.files("gpt2")
+    }
     assert {row.regression for row in found.rows if row.status == "ok"} == {"UNCHECKED"}
 
 
@@ -222,8 +224,8 @@ def test_a_log_is_counted_on_the_cpu_whatever_the_models_run_on(log, tmp_path):
     assert suite.measure(suite.asked_models[0], CLAIMS["log-count"]).word == "unchecked"
 
 
-def test_a_released_log_is_no_model_of_ones_own_under_strict(log):
-    assert ModelRequest("codi-gpt2", str(log), log=True).known and not ModelRequest("mine", str(log), log=True).known
+def test_a_log_of_ones_own_has_nothing_to_be_checked_against_under_strict(log):
+    assert ModelRequest("sim-cot-gpt2").known and not ModelRequest("mine", str(log), log=True).known
 
 
 def test_claims_are_listed_with_their_verdicts():
@@ -239,7 +241,7 @@ def test_claims_are_listed_with_their_verdicts():
 
 
 def test_a_log_and_a_model_of_one_name_are_refused(log, tmp_path):
-    with pytest.raises(CodiBenchError, match="--model codi-gpt2=…: a released log has that name"):
+    with pytest.raises(CodiBenchError, match="--model codi-gpt2=…: what others released has that name"):
         Suite(models=["codi-gpt2=/nowhere"], report=tmp_path)
     with pytest.raises(CodiBenchError, match="--log gpt2-mini=…: a model has that name"):
         Suite(logs=[f"gpt2-mini={log}"], report=tmp_path)

@@ -294,7 +294,7 @@ NOTHING_MORE: list[Measured] = []  # what a sound protocol adds where no rule gi
 
 @dataclass(frozen=True)
 class Reading:
-    """How a claim is measured on released files. files: which it needs, by the model that they tell of; function: of their bench."""
+    """How a claim is measured on released files. files: which it needs, by the model that they tell of."""
 
     files: Mapping[str, tuple[ReleasedFile, ...]]
     protocol: str
@@ -337,9 +337,7 @@ class Claim:
         """The same claim as it is measured on released files."""
         assert self.reading is not None
         reading = self.reading
-        return replace(
-            self, function=reading.function, protocol=reading.protocol, sound_protocol=reading.sound_protocol
-        )
+        return replace(self, function=reading.function, protocol=reading.protocol, sound_protocol=reading.sound_protocol)
 
     @property
     def suite(self) -> str:

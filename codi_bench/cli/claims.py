@@ -11,9 +11,9 @@ from codi_bench.errors import UnknownNameError
 from codi_bench.models.registry import REGISTRY
 from codi_bench.records.baseline import Record, load_baseline, of_record_key
 from codi_bench.rules.validity import Validity
-from codi_bench.thoughts.decoded import LOGS
+from codi_bench.thoughts.released import MODELS as RELEASED_MODELS
 
-MODELS = (*REGISTRY, *LOGS)
+MODELS = (*REGISTRY, *RELEASED_MODELS)
 
 
 def listed(

@@ -56,7 +56,7 @@ def pytest_generate_tests(metafunc):
         pytest.param(model, claim, id=f"{model.name}-{claim.id}", marks=[pytest.mark.gpu] * (suite.gpu or model.for_gpus))
         for model in suite.asked_models
         for claim in suite.asked_claims
-        if claim.family == marker.args[0] and model.takes(claim)
+        if claim.family == marker.args[0] and suite.takes(model, claim)
     ]
     metafunc.parametrize(("model", "claim"), pairs or [NO_PAIR])
 

@@ -41,11 +41,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "NAME=PATH",
         "help": "where a problem set lies: gsm8k=FILE, svamp=FILE, gsm-hard=FILE, multiarith=FILE or generated=FILE",
     },
+    "released": MANY
+    | {
+        "metavar": "PATH",
+        "help": "what others released of their models' answers, a file or a folder: recognised by its content, it asks for the "
+        "claims and models that it tells of (repeatable)",
+    },
     "logs": MANY
     | {
         "flag": "--log",
         "metavar": "NAME=FILE",
-        "help": "a released log of decoded thoughts, on which is measured what it tells (codi-gpt2=FILE: of CODI's authors)",
+        "help": "a log of decoded thoughts of your own, on which is measured what it tells (codi-gpt2=FILE: --released FILE)",
     },
     "n": {"type": int, "help": "use at most this many problems; nothing is compared with the records then"},
     "permutations": {

@@ -8,28 +8,35 @@ from typing import Any, cast
 
 from codi_bench.claims import CLAIMS, in_words
 from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY
-from codi_bench.records.baseline import Record, load_baseline, of_record_key
+from codi_bench.records.baseline import RELEASED, Record, load_baseline, of_record_key
 from codi_bench.records.extras import noise_figures, recorded_winners
 from codi_bench.records.results import NOT_RUN, OK, Detail, NullNumber, Number, PublishedNumber, Row
-from codi_bench.thoughts.decoded import LOGS
+from codi_bench.thoughts.released import MODELS
 
 REASON = "not measured: the published checkpoints are not in this package"
 
 
 def recorded_rows(baselines: Path, *, device: str = "cpu") -> tuple[dict[str, Any], list[Row]]:
-    """(environment, rows): the embedded models as recorded last on that device, and what is reported of the published ones.
+    """(environment, rows) of what is recorded and reported.
+
+    Of the embedded models what was recorded last on that device, of others what was computed from released files.
 
     A recorded number stands where a measured one would, and is as recorded by its nature: these rows say what the files hold,
     not that a run agreed with them. Details (grids, draws) are not recorded. Raises BaselineError for a damaged file.
     """
     rows: list[Row] = []
     newest: dict[str, Record] = {}
-    for model in (*EMBEDDED, *LOGS):
+    devices = {**dict.fromkeys((*PUBLISHED, *MODELS), RELEASED), **dict.fromkeys(EMBEDDED, device)}
+    for model, where in devices.items():
         for claim in CLAIMS.values():
-            if record := load_baseline(baselines, model, claim.id).newest(device):
+            if record := load_baseline(baselines, model, claim.id).newest(where):
                 newest[model] = max(record, newest.get(model, record), key=lambda candidate: candidate.date)
                 rows += _rows(claim.id, model, record)
-    rows += [Row(protocol="reported", status=NOT_RUN, reason=REASON, **number) for number in published_numbers(baselines, CLAIMS)]
+    keys = {row.key for row in rows}
+    published = [
+        Row(protocol="reported", status=NOT_RUN, reason=REASON, **number) for number in published_numbers(baselines, CLAIMS)
+    ]
+    rows += [row for row in published if row.key not in keys]
     inputs = {model: {"weights": record.weights, "problems": record.problems} for model, record in newest.items()}
     environment = {
         "claims": in_words(CLAIMS),
@@ -55,7 +62,7 @@ def published_numbers(baselines: Path, claims: Iterable[str]) -> list[PublishedN
             reported={"value": entry.value, "low": entry.low, "high": entry.high},
             cell=entry.cell,
         )
-        for model in PUBLISHED
+        for model in (*PUBLISHED, *MODELS)
         for claim in claims
         for metric, entry in load_baseline(baselines, model, claim).reported.items()
     ]
@@ -67,6 +74,8 @@ def _rows(claim: str, model: str, record: Record) -> list[Row]:
         protocol, metric = of_record_key(key)
         number: Number = {"value": entry.value, "low": entry.low, "high": entry.high}
         detail: Detail = {"fragile": entry.fragile, "decide": entry.decide, "problems": record.problems}
+        if record.files:
+            detail["files"] = list(record.files)
         if entry.outcomes:
             detail["outcomes"] = entry.outcomes
         rows.append(
@@ -86,6 +95,7 @@ def _rows(claim: str, model: str, record: Record) -> list[Row]:
                 validity=entry.verdict,
                 regression="SAME",
                 detail=detail,
+                origin="released" if record.files else "run",
             )
         )
     return rows

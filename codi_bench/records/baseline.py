@@ -105,7 +105,7 @@ class Recorded(Strict):
 class Environment(Strict):
     """What a number may depend on besides its inputs."""
 
-    device: str = Field(description="cpu, or the name of the GPU")
+    device: str = Field(description="cpu, the name of the GPU, or `released`: the model was not run here")
     instructions: str = Field(description="CPU instruction set that PyTorch uses")
     torch: str = Field(description="major.minor")
     dtype: str
@@ -114,7 +114,8 @@ class Environment(Strict):
 class Record(Strict):
     """Everything recorded for one environment. metrics: by name, those of the sound protocol as `sound <name>`.
 
-    partner: weights of the model that this one is compared with, where the claim takes two.
+    partner: weights of the model that this one is compared with, where the claim takes two. files: the released files that it was
+    computed from, sha256 by place; these stand for weights and problems.
     """
 
     environment: Environment
@@ -122,6 +123,7 @@ class Record(Strict):
     seeds: dict[str, int]
     weights: str
     partner: str | None = None
+    files: dict[str, str] | None = None
     problems: str
     code: str  # `Code.text` of what measured it, which is told where a number moved and judges nothing
     date: str
@@ -203,9 +205,12 @@ class Baseline(Strict):
         """The record of this environment and True, or else the one that shares most with it and False.
 
         now: what is measured now: a record of the same weights, problems, protocols and seeds comes before one of others. One
-        that is superseded comes after all others: it says what older code gave there, until somebody records it again.
+        that is superseded comes after all others: it says what older code gave there, until somebody records it again. What was
+        computed from released files and what a model was run for are never compared.
         """
-        if not self.recorded:
+        released = environment.device == RELEASED
+        candidates = [record for record in self.recorded if (record.environment.device == RELEASED) == released]
+        if not candidates:
             return None, False
 
         def worth(record: Record) -> tuple[bool, bool, int]:
@@ -213,7 +218,7 @@ class Baseline(Strict):
             shared = sum(getattr(record.environment, k) == v for k, v in environment.model_dump().items())
             return same_inputs, not self.superseded(record), shared
 
-        closest = max(self.recorded, key=worth)
+        closest = max(candidates, key=worth)
         return closest, closest.environment == environment
 
     def superseded(self, record: Record) -> bool:
@@ -227,6 +232,7 @@ class Baseline(Strict):
 
 BLOCKS = ("reported", "tolerance")
 FILES = "[!_]*/*.json"  # of claims: what lies beside them begins with an underscore
+RELEASED = "released"  # the device of numbers that were computed from what others released
 REPORTED, SOUND = "reported", "sound"  # type: Literal["reported"], Literal["sound"]
 
 

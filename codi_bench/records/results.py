@@ -18,7 +18,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from codi_bench.errors import CodiBenchError, one_line
-from codi_bench.records.baseline import REPORTED, Cell, Environment, Word
+from codi_bench.records.baseline import RELEASED, REPORTED, Cell, Environment, Word
 from codi_bench.store.files import write_text
 from codi_bench.store.json_files import read_json
 
@@ -42,6 +42,7 @@ Steps = Annotated[str, Field(pattern="^[0-9]{1,4}$")]
 Ends = Annotated[list[Real | None], Field(max_length=3)]  # value, low, high
 Grid = Annotated[list[Annotated[list[Real | None], Field(max_length=200)]], Field(max_length=200)]  # layers x places
 Status = Literal["ok", "blocked", "not-run"]
+Origin = Literal["run", "released"]  # was the model run, or is the number computed from what others released?
 Reproduction = Literal["REPRODUCED", "NOT REPRODUCED", "INCONCLUSIVE"]
 Regression = Literal["SAME", "DRIFTED", "UNCHECKED"]
 
@@ -109,6 +110,9 @@ class Detail(TypedDict, total=False):
     reference: str
     over: str | Ends  # what a gain is over, or the difference from it with its interval
     problems: str
+    files: list[str]  # released ones that the number was computed from, where they were released
+    unknown: str  # what these do not tell of how they were made
+    counts: list[Count]  # right, and of how many, where outcomes by problem were not released
     outcomes: str | None
     critical: list[int]
     grid: Grid
@@ -229,6 +233,7 @@ class Row:
     regression: Regression = "UNCHECKED"
     reason: str = ""
     detail: Detail = field(default_factory=Detail)
+    origin: Origin = "run"
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -307,7 +312,7 @@ def environment_of(facts: dict[str, Any], model: str) -> Environment | None:
     try:
         return Environment.model_validate(
             {
-                "device": "cpu" if device == "cpu" else facts.get("device"),
+                "device": device if device in ("cpu", RELEASED) else facts.get("device"),
                 "instructions": facts.get("instructions"),
                 "torch": ".".join(str(facts.get("torch") or "").split("+")[0].split(".")[:2]),
                 "dtype": dtype or facts.get("dtype"),

@@ -14,6 +14,7 @@ from codi_bench.claims import Claim, Measured
 from codi_bench.errors import BaselineError, CodiBenchError, one_line
 from codi_bench.records import results as schema
 from codi_bench.records.baseline import (
+    RELEASED,
     REPORTED,
     SOUND,
     Band,
@@ -40,7 +41,7 @@ from codi_bench.rules.validity import Verdict
 from codi_bench.store.code import Code, code_of
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.environment import environment
-from codi_bench.suite.log_bench import LogBench
+from codi_bench.suite.released_bench import FilesBench
 from codi_bench.suite.request import PairOutcome
 from codi_bench.suite.winners import packed_scores
 
@@ -68,7 +69,7 @@ class Standard:
 
 
 def measure_claim(
-    bench: ModelBench | LogBench, claim: Claim, baseline: Baseline, *, compare: bool = True, recorded: int = 1
+    bench: ModelBench | FilesBench, claim: Claim, baseline: Baseline, *, compare: bool = True, recorded: int = 1
 ) -> PairOutcome:
     """Measure one claim under both protocols and compare it with what is reported and recorded: ok, red or blocked.
 
@@ -139,22 +140,33 @@ def judge(reported: list[Measured], sound: list[Measured], permutations: int) ->
 
 
 def unmeasured(model: str, claim: Claim, baseline: Baseline, status: schema.Status, reason: str) -> list[Row]:
-    """Rows of a claim that was not measured (not-run) or must not count (blocked), one a known metric, with the reason."""
+    """Rows of a claim that was not measured (not-run) or must not count (blocked), one a known metric, with the reason.
+
+    What was recorded from released files stands beside it: with them at hand it would come out again.
+    """
     keys = {*baseline.reported, *(m for record in baseline.recorded for m in record.metrics)}
+    released = baseline.newest(RELEASED)
     rows = []
     for key in sorted(keys) or ["-"]:
         protocol, metric = of_record_key(key)
         reported = baseline.reported.get(key)
-        facts: dict[str, Any] = {"unit": reported.unit, "n": reported.n, "cell": reported.cell} if reported else {}
+        recorded = released.metrics.get(key) if released else None
+        facts: dict[str, Any] = {}
+        if number := recorded or reported:
+            facts = {"unit": number.unit, "n": number.n, "cell": number.cell, "recorded": _number(recorded)}
         rows.append(Row(claim.id, model, metric, protocol, status, reported=_number(reported), reason=reason, **facts))
     return rows
 
 
-def _row(bench: ModelBench | LogBench, claim: Claim, key: str, measured: Measured, standard: Standard) -> Row:
+def _row(bench: ModelBench | FilesBench, claim: Claim, key: str, measured: Measured, standard: Standard) -> Row:
     protocol, baseline = of_record_key(key)[0], standard.baseline
     number = standard.record.metrics.get(key) if standard.record else None
     word, why = _regression(key, measured, standard)
-    detail: dict[str, Any] = {**measured.detail, "problems": bench.problems.hash}
+    detail: dict[str, Any] = {"problems": bench.problems.hash, **measured.detail}
+    origin: schema.Origin = "run"
+    if isinstance(bench, FilesBench) and bench.origin:
+        origin, detail["files"] = "released", list(bench.origin)
+        detail["unknown"] = "; ".join(sorted({file.unknown for file in bench.files if file.unknown}))
     if standard.note:
         detail["code"] = standard.note["note"]
     if measured.outcomes is not None:
@@ -165,7 +177,11 @@ def _row(bench: ModelBench | LogBench, claim: Claim, key: str, measured: Measure
         detail |= {"validity": verdict.why, "fragile": verdict.fragile, "decide": verdict.decide}
     reported = baseline.reported.get(measured.metric) if protocol == REPORTED else None
     noise = baseline.tolerance[key].noise if key in baseline.tolerance else {}
-    reproduction = _reproduction(measured, reported, bench.problems.on_gsm8k, noise) if reported and standard.reproduces else None
+    # what is read in right answers is read in other problems where the model is run again
+    same_list = bench.problems.on_gsm8k and (
+        origin == RELEASED or claim.reading is None or claim.reading.function != claim.function
+    )
+    reproduction = _reproduction(measured, reported, same_list, noise) if reported and standard.reproduces else None
     if reproduction:
         detail["reproduction"] = reproduction.why
     return Row(
@@ -174,6 +190,7 @@ def _row(bench: ModelBench | LogBench, claim: Claim, key: str, measured: Measure
         measured.metric,
         protocol,
         OK,
+        origin=origin,
         unit=measured.unit,
         n=measured.n,
         reported=_number(reported),
@@ -233,7 +250,7 @@ def _identity_changes(baseline: Baseline, record: Record, proposal: Record) -> l
     ]
 
 
-def record_of(bench: ModelBench | LogBench, claim: Claim, numbers: Mapping[str, Measured]) -> Record:
+def record_of(bench: ModelBench | FilesBench, claim: Claim, numbers: Mapping[str, Measured]) -> Record:
     """What would be recorded of a claim that was measured here, with everything that it depends on."""
     return Record(
         environment=environment(bench.model.device, bench.model.dtype),
@@ -241,6 +258,7 @@ def record_of(bench: ModelBench | LogBench, claim: Claim, numbers: Mapping[str, 
         seeds=claim.seeds,
         weights=bench.model.fingerprint,
         partner=cast(ModelBench, bench).partner.model.fingerprint if claim.with_partner else None,
+        files=bench.origin or None if isinstance(bench, FilesBench) else None,
         problems=bench.problems.hash,
         code=claim_code(claim, type(bench)).text,
         date=datetime.date.today().isoformat(),

@@ -24,7 +24,7 @@ def own_gpu(device: str, worker: int) -> str:
 
 def environment(device: str, dtype: str) -> Environment:
     """The key under which numbers are recorded."""
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     return Environment(
         device=name,
         instructions=torch.backends.cpu.get_cpu_capability(),

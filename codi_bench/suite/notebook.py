@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -104,6 +104,7 @@ def run(
     base: Given | None = None,
     problems: Given | None = None,
     logs: Given | None = None,
+    released: str | Path | Sequence[str | Path] = (),
     n: int | None = None,
     permutations: int | None = None,
     num_latents: int | None = None,
@@ -118,7 +119,8 @@ def run(
 
     models: registered names, "NAME=FOLDER" texts or {name: folder}; only these are measured (default: the embedded pair).
     claims: ids (default: those of the study). base, problems, logs: "NAME=PATH" texts or {name: path}, as
-    `--base`, `--problems` and `--log` (logs without models: they alone are measured); the other options are those of
+    `--base`, `--problems` and `--log` (logs without models: they alone are measured). released: files and folders of what others
+    released (without models: what it tells of is measured beside the embedded pair); the other options are those of
     `pytest benchmarks` too. progress: say on the error stream what is being measured, where somebody watches.
 
     What goes wrong while one claim is measured is a row that says so. Raises CodiBenchError, a ValueError, before anything is
@@ -134,6 +136,7 @@ def run(
                 claims=_texts("claims", claims),
                 problems=_texts("problems", problems),
                 logs=log_texts,
+                released=[released] if isinstance(released, str | Path) else released,
                 num_latents=num_latents,
                 lora_alpha=lora_alpha,
                 n=n,
@@ -156,7 +159,7 @@ def _measure(suite: Suite, progress: bool) -> list[Row]:
         f"{claim.id} on {model.name}": (model, claim)
         for model in suite.asked_models
         for claim in suite.asked_claims
-        if model.takes(claim) and (suite.names(model, claim) or claim.suite == STUDY)
+        if suite.takes(model, claim) and (suite.names(model, claim) or claim.suite == STUDY)
     }
     schedule = Schedule(list(pairs), {} if suite.changed else load_timings(default_folder().parent))
     rows = []

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from codi_bench.claims.claim import DEFAULT_PERMUTATIONS
 from codi_bench.errors import MissingError, ProblemError
 from codi_bench.problems import problems_hash
+from codi_bench.records.baseline import RELEASED
 from codi_bench.store.files import file_hash
 from codi_bench.thoughts.decoded import Decoded, decoded_latent
-from codi_bench.thoughts.released import RELEASED, ReleasedFile
+from codi_bench.thoughts.released import RELEASED as KNOWN
+from codi_bench.thoughts.released import ReleasedFile
 
 LARGEST = 64 << 20  # bytes: no released file has more, and what has more is not read to see
 
@@ -24,7 +26,7 @@ class ReleasedModel:
 
     name: str
     fingerprint: str
-    device: str = "cpu"
+    device: str = RELEASED
     dtype: str = "float32"  # of this program's numbers; what the model itself ran in only the release may tell
     layers: tuple[int, ...] = ()
 
@@ -39,13 +41,17 @@ class ReleasedProblems:
 
 @dataclass(frozen=True, eq=False)
 class FilesBench:
-    """A `claims.ReleasedBench`. files: those that the claim needs, where they lie; memo: what claims of a model share."""
+    """A `claims.ReleasedBench`.
+
+    files: those that the claim needs, where they lie; own: a user's own log among them. memo: what claims of a model share.
+    """
 
     model: ReleasedModel
     files: Mapping[ReleasedFile, Path]
     problems: ReleasedProblems
     permutations: int = DEFAULT_PERMUTATIONS
     seed: int = 0
+    own: Path | None = None
     memo: dict = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -58,13 +64,18 @@ class FilesBench:
     @classmethod
     def of_log(cls, name: str, path: Path, **settings: Any) -> FilesBench:
         """The bench of a user's own log of decoded thoughts. Raises ProblemError for a file that is none."""
-        bench = cls(ReleasedModel(name, file_hash(path)), {decoded_latent: path}, ReleasedProblems(""), **settings)
-        return cls(bench.model, bench.files, ReleasedProblems(problems_hash(bench.decoded.problems)), **settings, memo=bench.memo)
+        bench = cls(ReleasedModel(name, file_hash(path)), {decoded_latent: path}, ReleasedProblems(""), own=path, **settings)
+        return replace(bench, problems=ReleasedProblems(problems_hash(bench.decoded.problems)))
+
+    def of_claim(self, files: Iterable[ReleasedFile]) -> FilesBench:
+        """The bench of a claim that needs some of these files; what was read of them is shared."""
+        settings = {"permutations": self.permutations, "seed": self.seed, "memo": self.memo}
+        return self.of(self.model.name, {file: self.files[file] for file in files}, **settings)
 
     @property
     def origin(self) -> dict[str, str]:
-        """Of each file where it was released, and its sha256."""
-        return {file.where: file.sha256 for file in self.files}
+        """Of each file where it was released, and its sha256; {} of a user's own log, which nobody released."""
+        return {file.where: file.sha256 for file in self.files if self.own is None}
 
     def read(self, file: ReleasedFile) -> Any:
         if file not in self.files:
@@ -90,7 +101,7 @@ def released_in(paths: Iterable[Path]) -> dict[ReleasedFile, Path]:
             raise ProblemError(f"--released {path}: no such file or folder")
         candidates = sorted(path.rglob("*")) if path.is_dir() else [path]
         files = [each for each in candidates if each.is_file() and each.stat().st_size <= LARGEST]
-        here = {RELEASED[sha256]: each for each in files if (sha256 := file_hash(each)) in RELEASED}
+        here = {KNOWN[sha256]: each for each in files if (sha256 := file_hash(each)) in KNOWN}
         if not here:
             raise ProblemError(
                 f"--released {path}: none of {len(files)} file{'s' * (len(files) != 1)} there is a released one as it was "

@@ -1,25 +1,27 @@
-"""What a run was asked for: models, logs and problem sets read from `NAME=PATH` texts; and what came of one model and claim."""
+"""What a run was asked for: models, released files and problem sets, as texts; and what came of one model and claim."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from codi_bench.claims import Claim
-from codi_bench.errors import CodiBenchError, UnknownNameError
-from codi_bench.models.registry import REGISTRY, ModelEntry, entry
+from codi_bench.errors import CodiBenchError, ProblemError, UnknownNameError
+from codi_bench.models.registry import REGISTRY, ModelEntry
 from codi_bench.problems import Problem, load_problems
 from codi_bench.problems.files import NAMES
 from codi_bench.records.baseline import Record
 from codi_bench.records.results import Row
-from codi_bench.thoughts.decoded import LOGS
+from codi_bench.store.files import file_hash
+from codi_bench.thoughts.decoded import decoded_latent
+from codi_bench.thoughts.released import ALIASES, MODELS
 
 
 @dataclass(frozen=True)
 class ModelRequest:
     """A model of this run: its name, and where it lies if the user said so (a folder or a hub name, with its base).
 
-    log: what lies there is a released log, on which claims are measured that need no more.
+    log: what lies there is a user's own log of decoded thoughts, on which claims are measured that need no more.
     """
 
     name: str
@@ -29,12 +31,13 @@ class ModelRequest:
 
     @property
     def known(self) -> bool:
-        """Is it a registered model or log, and no user's own?"""
-        return self.registered is not None or (self.log and self.name in LOGS)
+        """Is it a model that we know by name, and no user's own?"""
+        return self.registered is not None or self.name in MODELS
 
-    def takes(self, wanted: Claim) -> bool:
-        """Can that claim be measured on it at all?"""
-        return wanted.on_logs or not self.log
+    @property
+    def runs(self) -> bool:
+        """Can there be weights of it, so that it could be run?"""
+        return not self.log and (self.path is not None or self.name not in MODELS)
 
     @property
     def registered(self) -> ModelEntry | None:
@@ -76,7 +79,7 @@ class PairOutcome:
 def model_requests(
     models: Sequence[str], bases: Sequence[str], logs: Sequence[str], default: Sequence[str]
 ) -> list[ModelRequest]:
-    """The models of a run by `NAME=PATH` or NAME, and its logs; default: the models where none is named.
+    """The models of a run by `NAME=PATH` or NAME, and its own logs; default: the models where none is named.
 
     Raises CodiBenchError for names that clash, and for a base of no model.
     """
@@ -84,18 +87,47 @@ def model_requests(
     own = _pairs("--model", (text for text in models if "=" in text))
     log_requests = [ModelRequest(name, path, log=True) for name, path in _pairs("--log", logs).items()]
     log_names = {log.name for log in log_requests}
-    if clashes := sorted(log_names & {*REGISTRY, *own}):
+    if clashes := sorted(log_names & {*REGISTRY, *MODELS, *own}):
         raise CodiBenchError(f"--log {clashes[0]}=…: a model has that name; give the log another")
-    if clashes := sorted(own.keys() & LOGS.keys()):
-        raise CodiBenchError(f"--model {clashes[0]}=…: a released log has that name; give the model another")
+    if clashes := sorted(own.keys() & {*ALIASES, *MODELS}):
+        raise CodiBenchError(f"--model {clashes[0]}=…: what others released has that name; give the model another")
     own_requests = [ModelRequest(name, path, base_of.pop(name, None)) for name, path in own.items()]
     if base_of:
         name, base = base_of.popitem()
         raise CodiBenchError(f"--base {name}={base}: belongs to no model of this run; give --model {name}=FOLDER too")
-    selection = [entry(text).name for text in dict.fromkeys(models) if "=" not in text and text not in log_names]
+    names = [text for text in dict.fromkeys(models) if "=" not in text and text not in log_names]
+    selection = list(dict.fromkeys(known_name(name) for name in names))
     if not models:
         selection = [*default]
     return [*(ModelRequest(name) for name in selection if name not in own), *own_requests, *log_requests]
+
+
+def known_name(name: str) -> str:
+    """The name of a registered model or of one that others released outcomes of; raises UnknownNameError with the nearest one."""
+    name = ALIASES.get(name, name)
+    if name not in (known := {*REGISTRY, *MODELS}):
+        raise UnknownNameError("model", name, known)
+    return name
+
+
+def released_logs(logs: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Of `NAME=FILE` texts the files that are the released log, and the texts of users' own ones.
+
+    Raises ProblemError for another file under the name of the released one.
+    """
+    released, own = list[Path](), list[str]()
+    for name, path in _pairs("--log", logs).items():
+        sha256 = file_hash(Path(path)) if name in ALIASES and Path(path).is_file() else None
+        if sha256 not in (None, decoded_latent.sha256):
+            raise ProblemError(
+                f"{path}: sha256 is {sha256}, that of {decoded_latent.where} is {decoded_latent.sha256}; give the file as it was "
+                "released, or this one another name"
+            )
+        if name in ALIASES:
+            released.append(Path(path))
+        else:
+            own.append(f"{name}={path}")
+    return released, own
 
 
 def given_problems(texts: Iterable[str]) -> Mapping[str, tuple[Problem, ...]]:

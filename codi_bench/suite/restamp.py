@@ -7,12 +7,11 @@ from pathlib import Path
 
 from codi_bench.claims import get_claim
 from codi_bench.errors import CodiBenchError, UnknownNameError
-from codi_bench.records.baseline import Baseline, Record, load_baseline, record_key
+from codi_bench.records.baseline import RELEASED, Baseline, Record, load_baseline, record_key
 from codi_bench.records.results import Row, environment_of, read_results
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.engine import claim_code
-from codi_bench.suite.log_bench import LogBench
-from codi_bench.thoughts.decoded import LOGS
+from codi_bench.suite.released_bench import FilesBench
 
 
 def restamp(
@@ -39,9 +38,13 @@ def restamp(
         if not any("code" in row.detail for row in results):
             continue
         baseline, environment = load_baseline(folder, model, claim), environment_of(facts, model)
+        on_files = any(row.origin == RELEASED for row in results)
+        if environment and on_files:  # of a model that others of its claims were run for
+            environment = environment.model_copy(update={"device": RELEASED})
         record = next((candidate for candidate in baseline.recorded if candidate.environment == environment), None)
         try:
-            code = claim_code(get_claim(claim), LogBench if model in LOGS else ModelBench)
+            wanted = get_claim(claim).on_files if on_files else get_claim(claim)
+            code = claim_code(wanted, FilesBench if on_files else ModelBench)
             why = _why_not(record, results, code.digest)
         except CodiBenchError as error:
             why = str(error)

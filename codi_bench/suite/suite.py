@@ -29,11 +29,12 @@ from codi_bench.store.files import check_writable, package_folder
 from codi_bench.suite import engine
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.environment import available, environment, own_gpu, versions
-from codi_bench.suite.log_bench import LogBench
 from codi_bench.suite.preflight import preflight
 from codi_bench.suite.problem_source import ProblemSource
-from codi_bench.suite.request import ModelRequest, PairOutcome, given_problems, model_requests
-from codi_bench.thoughts.decoded import LOGS
+from codi_bench.suite.released_bench import FilesBench, released_in
+from codi_bench.suite.request import ModelRequest, PairOutcome, given_problems, model_requests, released_logs
+from codi_bench.thoughts.decoded import decoded_latent
+from codi_bench.thoughts.released import MODELS
 
 FEWEST_PERMUTATIONS = holm_permutations(max(family.tests for family in FAMILIES.values()))
 
@@ -42,10 +43,11 @@ FEWEST_PERMUTATIONS = holm_permutations(max(family.tests for family in FAMILIES.
 class Suite:
     """Everything that a run was asked for, checked before anything is measured.
 
-    models, bases, problems, logs: `NAME=PATH`, or a bare NAME of a model. Models that are named are measured and no others;
-    without any it is the embedded pair, and with gpu every registered one. num_latents, lora_alpha: of the models that the user
-    gave, where their files do not say. gpu: measure on cuda, the embedded pair too. worker: number of this process among
-    several, which share the GPUs.
+    models, bases, problems, logs: `NAME=PATH`, or a bare NAME of a model. released: files and folders of what others released,
+    which ask for the claims and models that they tell of. Models that are named are measured and no others; without any it is the
+    embedded pair and those of the released files, and with gpu every registered one. num_latents, lora_alpha: of the models that
+    the user gave, where their files do not say. gpu: measure on cuda, the embedded pair too. worker: number of this process
+    among several, which share the GPUs.
     Raises CodiBenchError.
     """
 
@@ -54,6 +56,7 @@ class Suite:
     claims: Sequence[str] = ()
     problems: Sequence[str] = ()
     logs: Sequence[str] = ()
+    released: Sequence[str | Path] = ()
     num_latents: int | None = None
     lora_alpha: float | None = None
     gpu: bool = False
@@ -65,7 +68,8 @@ class Suite:
     batch_size: int = 64
     report: Path = Path("report")
     baselines: str | Path | None = None
-    benches: dict[str, ModelBench | LogBench] = field(default_factory=dict, repr=False)
+    benches: dict[str, ModelBench] = field(default_factory=dict, repr=False)
+    file_benches: dict[str, FilesBench] = field(default_factory=dict, repr=False)
     stopped: dict[str, tuple[Status, str]] = field(default_factory=dict, repr=False)  # model → (status, why nothing of it counts)
 
     def __post_init__(self):
@@ -75,14 +79,19 @@ class Suite:
                 f"{self.baseline_folder}: no such folder; --baselines needs the folder that holds <model>/<claim>.json"
             )
         self.asked_claims: list[Claim] = [get_claim(name) for name in dict.fromkeys(self.claims)] or list(CLAIMS.values())
-        self.asked_models = model_requests(self.models, self.bases, self.logs, (*REGISTRY,) if self.gpu else EMBEDDED)
+        logs, own_logs = released_logs(self.logs)
+        self.files = released_in([*map(Path, self.released), *logs])
+        told_of = {name: None for claim in CLAIMS.values() for name in (claim.reading.files if claim.reading else ())}
+        served = [name for name in told_of if any(self.serves(name, claim) for claim in self.asked_claims)]
+        default = [*dict.fromkeys([*(REGISTRY if self.gpu else EMBEDDED), *served])]
+        self.asked_models = model_requests(self.models, self.bases, own_logs, default)
         self.given = given_problems(self.problems)
         fewest = {"--n": (self.n, 1, ""), "--batch-size": (self.batch_size, 1, "")}
         fewest["--permutations"] = (self.permutations, FEWEST_PERMUTATIONS, ", which Holm over the largest family needs")
         for option, (value, least, why) in fewest.items():
             if value is not None and value < least:
                 raise CodiBenchError(f"{option} must be at least {least}{why}, got {value}")
-        sets = {model.problem_set(self.given) for model in self.asked_models if not model.log}
+        sets = {model.problem_set(self.given) for model in self.asked_models if model.runs}
         elsewhere = {*ELSEWHERE} if "gsm8k" in self.given or self.gpu else set()  # else nothing is measured on GSM8K here
         extra = self.given.keys() - sets - (elsewhere if "gsm8k" in sets else set())
         if extra:
@@ -94,7 +103,8 @@ class Suite:
         for model in self.asked_models:
             if model.path is not None and available(self._device(model)):
                 with suppress(MissingError):  # which is said in the rows
-                    self._bench(model)  # a folder that cannot be loaded must not cost a minute of measuring first
+                    # what cannot be loaded must not cost a minute of measuring first
+                    _ = self._files_bench(model) if model.log else self._model_bench(model)
 
     @cached_property
     def recorded(self) -> int:
@@ -107,20 +117,44 @@ class Suite:
         options = (("--n", self.n), ("--permutations", self.permutations if self.permutations != DEFAULT_PERMUTATIONS else None))
         return ", ".join(f"{name} {value}" for name, value in options if value is not None)
 
+    def serves(self, model: str, claim: Claim) -> bool:
+        """Are all released files at hand on which that claim is measured for that model?"""
+        return bool(claim.files(model)) and all(file in self.files for file in claim.files(model))
+
+    def takes(self, model: ModelRequest, claim: Claim) -> bool:
+        """Can that claim be measured on that model, on it itself or on what others released of it?
+
+        A claim that no model can be run for has a row where its files are at hand, or the model was named.
+        """
+        if model.log:
+            return claim.reading is not None and (decoded_latent,) in claim.reading.files.values()
+        if claim.runs and model.runs:
+            return True
+        return self.serves(model.name, claim) or bool(claim.files(model.name) and self.models)
+
     def names(self, model: ModelRequest, claim: Claim) -> bool:
-        """Is it asked for by name, whatever its suite? Whoever gives a log asks for all that it tells."""
-        return model.log or claim.id in self.claims
+        """Is it asked for by name, whatever its suite? Whoever gives released files asks for all that they tell."""
+        return model.log or claim.id in self.claims or self.serves(model.name, claim)
 
     def measure(self, model: ModelRequest, wanted: Claim) -> PairOutcome:
         """Measure one claim on one model; whatever goes wrong while measuring is a row, not an exception."""
         try:
             baseline = load_baseline(self.baseline_folder, model.name, wanted.id)
-            status, why = self._checked(model)
+            status, why = self._checked(model) if model.log or (wanted.runs and model.runs) else (NOT_RUN, "")
         except CodiBenchError as error:  # a damaged baseline or damaged embedded weights
             return _unusable(model, wanted, str(error))
-        if status != OK:
+        on_files = model.log or (status == NOT_RUN and self.serves(model.name, wanted))
+        if status != OK and not on_files:
+            if files := wanted.files(model.name):
+                needed = ", ".join(file.where for file in files if file not in self.files)
+                why = f"{why}; or {needed}, given with --released" if why else f"needs {needed}: give it with --released"
             return PairOutcome(engine.unmeasured(model.name, wanted, baseline, status, why), status, [why])
-        bench = self._bench(model)
+        bench: ModelBench | FilesBench
+        if on_files:
+            bench, wanted = self._files_bench(model), wanted.on_files
+            bench = bench if model.log else bench.of_claim(wanted.files(model.name))
+        else:
+            bench = self._model_bench(model)
         try:
             outcome = engine.measure_claim(bench, wanted, baseline, compare=not self.changed, recorded=self.recorded)
         except CodiBenchError as error:
@@ -140,7 +174,7 @@ class Suite:
 
     def stray_files(self) -> list[str]:
         """Baseline files that no registered (model, claim) would ever check."""
-        return orphans(self.baseline_folder, CLAIMS, {*REGISTRY, *LOGS, *(model.name for model in self.asked_models)})
+        return orphans(self.baseline_folder, CLAIMS, {*REGISTRY, *MODELS, *(model.name for model in self.asked_models)})
 
     def unmeasured(self, claim: str, model: str, reason: str) -> list[Row]:
         """Rows of a claim on a model that were asked for and did not come, such as of one that crashed."""
@@ -165,7 +199,7 @@ class Suite:
 
     def facts(self, name: str) -> dict:
         """Device, inputs, layers and speed of a model that was measured here; {} of another. A worker sends them along."""
-        bench = self.benches.get(name)
+        bench = self.benches.get(name) or self.file_benches.get(name)
         if bench is None:
             return {}
         inputs = {"weights": bench.model.fingerprint, "problems": bench.problems.hash}
@@ -182,7 +216,11 @@ class Suite:
         facts: of the measured models, where they were measured elsewhere than in this process.
         """
         device, dtype = resolve(self._device(self.asked_models[0]), self.dtype)
-        facts = {name: known for name in {*self.benches, *(facts or {})} if (known := self.facts(name) or (facts or {})[name])}
+        facts = {
+            name: known
+            for name in {*self.benches, *self.file_benches, *(facts or {})}
+            if (known := self.facts(name) or (facts or {})[name])
+        }
         inputs = {name: known["inputs"] for name, known in sorted(facts.items())}
         measured = {(row.model, CLAIMS[row.claim].family) for row in rows if row.protocol == SOUND and row.status == OK}
         claims = {row.claim for row in rows}
@@ -225,6 +263,8 @@ class Suite:
         return self.stopped[model.name]
 
     def _check(self, model: ModelRequest) -> tuple[Status, str]:
+        if model.log:
+            return OK, ""
         device, known = self._device(model), model.registered
         if not available(device):
             remedy = ""
@@ -237,33 +277,35 @@ class Suite:
             own = self._model_bench(model)  # weights that came with the package: what is wrong with them is red
             return (BLOCKED, why) if device != "cpu" and (why := preflight(own, None)) else (OK, "")
         try:
-            bench = self._bench(model)
+            bench = self._model_bench(model)
         except MissingError as error:
             return NOT_RUN, str(error)
         except CodiBenchError as error:
             return BLOCKED, f"preflight: {error}"
-        if isinstance(bench, LogBench):
-            return OK, ""
         reported = load_baseline(self.baseline_folder, model.name, "task-accuracy").reported.get("accuracy")
         why = preflight(bench, reported)
         return (BLOCKED, why) if why else (OK, "")
 
-    def _bench(self, model: ModelRequest) -> ModelBench | LogBench:
+    def _files_bench(self, model: ModelRequest) -> FilesBench:
+        """The bench of all released files at hand that tell of a model, or of a user's own log."""
+        if model.name not in self.file_benches:
+            settings = {"permutations": self.permutations or DEFAULT_PERMUTATIONS}
+            if model.log:
+                assert model.path is not None  # --log names one
+                bench = FilesBench.of_log(model.name, Path(model.path), **settings)
+            else:
+                files = {file for claim in CLAIMS.values() for file in claim.files(model.name)} & self.files.keys()
+                bench = FilesBench.of(model.name, {file: self.files[file] for file in files}, **settings)
+            self.file_benches[model.name] = bench
+        return self.file_benches[model.name]
+
+    def _model_bench(self, model: ModelRequest) -> ModelBench:
         if model.name not in self.benches:
             self.benches[model.name] = self._load(model)
         return self.benches[model.name]
 
-    def _model_bench(self, model: ModelRequest) -> ModelBench:
-        """The bench of a model that is no log."""
-        bench = self._bench(model)
-        assert isinstance(bench, ModelBench)
-        return bench
-
-    def _load(self, model: ModelRequest) -> ModelBench | LogBench:
+    def _load(self, model: ModelRequest) -> ModelBench:
         permutations, path = self.permutations or DEFAULT_PERMUTATIONS, model.path
-        if model.log:
-            assert path is not None  # --log names one
-            return LogBench.read(model.name, Path(path), permutations=permutations)
         name = model.problem_set(self.given)
         problems = self.given.get(name) or (() if name == "generated" else tuple(load_problems(name)))
         checkpoint = load(

@@ -16,7 +16,7 @@ UNKNOWN = "hash of the checkpoint, dtype and batch size"  # what most releases l
 
 @dataclass(frozen=True)
 class Repository:
-    """Where a file was released. name: `owner/name` on github.com; commit: of the copy whose sha256 is known, if that is known."""
+    """Where a file was released. name: `owner/name` on github.com; commit: of the copy whose sha256 is known, "" if unknown."""
 
     name: str
     commit: str = ""
@@ -45,7 +45,10 @@ RELEASED: dict[str, ReleasedFile] = {}  # by sha256
 def released(
     repository: Repository, path: str, sha256: str, *, unknown: str = UNKNOWN
 ) -> Callable[[Callable[[Path], Any]], ReleasedFile]:
-    """Register the decorated function as the adapter of that file, which it then stands for. Raises ValueError for a second one."""
+    """Register the decorated function as the adapter of that file, which it then stands for.
+
+    Raises ValueError for a second one.
+    """
 
     def register(read: Callable[[Path], Any]) -> ReleasedFile:
         if sha256 in RELEASED:
