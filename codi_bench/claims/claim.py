@@ -294,12 +294,17 @@ NOTHING_MORE: list[Measured] = []  # what a sound protocol adds where no rule gi
 
 @dataclass(frozen=True)
 class Reading:
-    """How a claim is measured on released files. files: which it needs, by the model that they tell of."""
+    """How a claim is measured on released files.
+
+    files: which it needs, by the model that they tell of. compared: the metric by which two models are compared then, where it is
+    another one than that of runs.
+    """
 
     files: Mapping[str, tuple[ReleasedFile, ...]]
     protocol: str
     sound_protocol: str
     function: Function = field(repr=False)
+    compared: str | None = None
 
 
 @dataclass(frozen=True)
@@ -310,7 +315,8 @@ class Claim:
     reported protocol, then the same metrics (and further ones) as they should have been measured, with verdicts. n: problems, or
     pairs, that it takes. compared: the metric, soundly measured, by which two models are compared. with_partner: measured on two
     models, and recorded with the weights of both. reading: how it is measured on released files, where it can be. runs: can it be
-    measured on a model at all, or on released files alone?
+    measured on a model at all, or on released files alone? unreleased: what nobody released, so that it cannot be judged without
+    weights.
     """
 
     id: str
@@ -327,6 +333,7 @@ class Claim:
     with_partner: bool = False
     reading: Reading | None = field(default=None, repr=False)
     runs: bool = True
+    unreleased: str = ""
 
     def files(self, model: str) -> tuple[ReleasedFile, ...]:
         """The released files on which it is measured for that model; () where there are none."""
@@ -337,7 +344,8 @@ class Claim:
         """The same claim as it is measured on released files."""
         assert self.reading is not None
         reading = self.reading
-        return replace(self, function=reading.function, protocol=reading.protocol, sound_protocol=reading.sound_protocol)
+        protocols = {"protocol": reading.protocol, "sound_protocol": reading.sound_protocol}
+        return replace(self, function=reading.function, compared=reading.compared or self.compared, **protocols)
 
     @property
     def suite(self) -> str:
@@ -395,17 +403,22 @@ def claim(
 
 
 def on_released(
-    id: str, files: Mapping[str, tuple[ReleasedFile, ...]], *, protocol: str, sound: str
+    id: str, files: Mapping[str, tuple[ReleasedFile, ...]], *, protocol: str, sound: str, compared: str | None = None
 ) -> Callable[[Function], Function]:
     """Register the decorated function as how that claim, which models are run for, is measured on released files.
 
-    Raises ValueError for a second way.
+    All else as in `Reading`. Raises ValueError for a second way.
     """
 
     def register(function: Function) -> Function:
         if CLAIMS[id].reading is not None:
             raise ValueError(f"claim '{id}': it is measured on released files already")
-        CLAIMS[id] = replace(CLAIMS[id], reading=Reading(files, protocol, sound, function))
+        CLAIMS[id] = replace(CLAIMS[id], reading=Reading(files, protocol, sound, function, compared))
         return function
 
     return register
+
+
+def not_released(what: str, *ids: str) -> None:
+    """Say of claims what nobody released that they would need."""
+    CLAIMS.update({id: replace(CLAIMS[id], unreleased=what) for id in ids})

@@ -1,18 +1,21 @@
-"""The tables and the figure of README.md and docs/literature.md, drawn from what is recorded, and nothing else."""
+"""The tables and the figure of README.md, docs/literature.md and docs/released.md, drawn from what is recorded alone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from html import unescape
+from itertools import chain
 from pathlib import Path
 
 from codi_bench.claims import CLAIMS
 from codi_bench.errors import CodiBenchError
+from codi_bench.models.registry import PUBLISHED
 from codi_bench.records.as_rows import recorded_rows
 from codi_bench.records.results import OK
 from codi_bench.report.figures import Figure, figures
 from codi_bench.report.render import comparison, tables
 from codi_bench.store.files import write_text
+from codi_bench.thoughts.released import RELEASED
 
 BEGIN, END = "<!-- begin: codi-bench baselines readme -->", "<!-- end: codi-bench baselines readme -->"
 FIGURE = "headline"
@@ -23,7 +26,7 @@ PAPERS = {claim.id for claim in CLAIMS.values() if claim.suite == "literature"}
 
 @dataclass(frozen=True)
 class Readme:
-    """A README and docs/literature.md beside it, as they should be, and the README's figure, which lies in docs/ too."""
+    """A README and two pages of docs/ as they should be, and the README's figure, which lies in docs/ too."""
 
     path: Path
     texts: dict[Path, str]
@@ -49,22 +52,40 @@ class Readme:
 
 
 def readme_of(path: Path, baselines: Path) -> Readme:
-    """What these files should be: README with the table of the first study, docs/literature.md with all other sources' numbers.
+    """What these files should be.
 
-    Raises CodiBenchError where one cannot be read, or has not the two marks.
+    README: the table of the first study; docs/literature.md: all other sources' numbers; docs/released.md: the study's table of
+    its own two models, from what others released. Raises CodiBenchError where one cannot be read, or has not the two marks.
     """
     environment, rows = recorded_rows(baselines)
-    drawings = figures(rows, environment, only=(FIGURE,))
+    study = recorded_rows(baselines, released=False)
+    drawings = figures(study[1], study[0], only=(FIGURE,))
     if not drawings:
         raise CodiBenchError(f"{baselines}: nothing is recorded there that a table could show; give --baselines DIR")
     figure = drawings[0]
     paper_rows = [row for row in rows if row.claim in PAPERS and row.status == OK]
     note = f"Recorded {environment['date']}; `=` stands for that: nothing was measured to draw this."
     head = f"![{figure.title}](docs/{FIGURE}.svg)\n\n{figure.caption} {note}\n\n"
-    texts = {path: _fill(path, head + _indented(comparison(rows, environment)))}
+    texts = {path: _fill(path, head + _indented(comparison(study[1], study[0])))}
     literature = path.parent / "docs" / "literature.md"
     texts[literature] = _fill(literature, f"{note}\n\n" + _indented(tables(paper_rows, environment)))
+    released = path.parent / "docs" / "released.md"
+    theirs = [row for row in rows if row.model in PUBLISHED]
+    texts[released] = _fill(released, f"{note}\n\n{_indented(comparison(theirs, environment))}\n\n{_files()}")
     return Readme(path, texts, figure)
+
+
+def _files() -> str:
+    """Which released files are known, a list a repository, and what is measured on each."""
+    lines: list[str] = []
+    for name in sorted({file.repository.name for file in RELEASED.values()}):
+        files = [file for file in RELEASED.values() if file.repository.name == name]
+        commit = files[0].repository.commit
+        lines += ["", f"**github.com/{name}**{f' at `{commit}`' if commit else ''}", ""]
+        for file in sorted(files, key=lambda file: file.path):
+            used = {claim.id: None for claim in CLAIMS.values() if claim.reading and file in chain(*claim.reading.files.values())}
+            lines.append(f"- `{file.path}` (sha256 `{file.sha256[:16]}…`): {', '.join(used) or 'nothing yet'}")
+    return "\n".join(lines).strip()
 
 
 def _indented(text: str) -> str:

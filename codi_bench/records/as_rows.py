@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from codi_bench.claims import CLAIMS, in_words
 from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY
-from codi_bench.records.baseline import RELEASED, Record, load_baseline, of_record_key
+from codi_bench.records.baseline import RELEASED, Baseline, Record, Reported, load_baseline, of_record_key
 from codi_bench.records.extras import noise_figures, recorded_winners
 from codi_bench.records.results import NOT_RUN, OK, Detail, NullNumber, Number, PublishedNumber, Row
 from codi_bench.thoughts.released import MODELS
@@ -16,22 +16,23 @@ from codi_bench.thoughts.released import MODELS
 REASON = "not measured: the published checkpoints are not in this package"
 
 
-def recorded_rows(baselines: Path, *, device: str = "cpu") -> tuple[dict[str, Any], list[Row]]:
+def recorded_rows(baselines: Path, *, device: str = "cpu", released: bool = True) -> tuple[dict[str, Any], list[Row]]:
     """(environment, rows) of what is recorded and reported.
 
-    Of the embedded models what was recorded last on that device, of others what was computed from released files.
+    Of the embedded models what was recorded last on that device; released: and of others what was computed from released files.
 
     A recorded number stands where a measured one would, and is as recorded by its nature: these rows say what the files hold,
     not that a run agreed with them. Details (grids, draws) are not recorded. Raises BaselineError for a damaged file.
     """
     rows: list[Row] = []
     newest: dict[str, Record] = {}
-    devices = {**dict.fromkeys((*PUBLISHED, *MODELS), RELEASED), **dict.fromkeys(EMBEDDED, device)}
+    devices = {**dict.fromkeys((*PUBLISHED, *MODELS) if released else (), RELEASED), **dict.fromkeys(EMBEDDED, device)}
     for model, where in devices.items():
         for claim in CLAIMS.values():
-            if record := load_baseline(baselines, model, claim.id).newest(where):
+            baseline = load_baseline(baselines, model, claim.id)
+            if record := baseline.newest(where):
                 newest[model] = max(record, newest.get(model, record), key=lambda candidate: candidate.date)
-                rows += _rows(claim.id, model, record)
+                rows += _rows(baseline, record)
     keys = {row.key for row in rows}
     published = [
         Row(protocol="reported", status=NOT_RUN, reason=REASON, **number) for number in published_numbers(baselines, CLAIMS)
@@ -59,7 +60,7 @@ def published_numbers(baselines: Path, claims: Iterable[str]) -> list[PublishedN
             metric=metric,
             unit=entry.unit,
             n=entry.n,
-            reported={"value": entry.value, "low": entry.low, "high": entry.high},
+            reported=_printed(entry) or {},
             cell=entry.cell,
         )
         for model in (*PUBLISHED, *MODELS)
@@ -68,7 +69,11 @@ def published_numbers(baselines: Path, claims: Iterable[str]) -> list[PublishedN
     ]
 
 
-def _rows(claim: str, model: str, record: Record) -> list[Row]:
+def _printed(entry: Reported | None) -> Number | None:
+    return {"value": entry.value, "low": entry.low, "high": entry.high} if entry else None
+
+
+def _rows(baseline: Baseline, record: Record) -> list[Row]:
     rows = []
     for key, entry in record.metrics.items():
         protocol, metric = of_record_key(key)
@@ -80,13 +85,14 @@ def _rows(claim: str, model: str, record: Record) -> list[Row]:
             detail["outcomes"] = entry.outcomes
         rows.append(
             Row(
-                claim,
-                model,
+                baseline.claim,
+                baseline.model,
                 metric,
                 protocol,
                 OK,
                 entry.unit,
                 entry.n,
+                reported=_printed(baseline.reported.get(key)),
                 measured=number,
                 recorded=number,
                 null=None if entry.null is None else cast(NullNumber, entry.null.model_dump()),

@@ -14,7 +14,7 @@ from codi_bench.store.json_files import read_json
 
 T = TypeVar("T")
 NOISE = ("_calibration", "noise-in-sample.json")
-WINNERS = Path("_winners", "embedded.json")  # records of one model each cannot tell: that takes both models' scores
+WINNERS = Path("_winners")  # records of one model each cannot tell: that takes both models' scores
 
 
 class NoiseCase(BaseModel):
@@ -43,20 +43,32 @@ def noise_figures(baselines: Path) -> NoiseText | None:
 
 
 def winners_of(report: Path) -> dict[Path, str]:
-    """File and text to record of who is better, of a run that compared the embedded pair by every test; else nothing."""
-    from codi_bench.claims.families import WINNER_TESTS  # a report needs no claims
-    from codi_bench.models.registry import EMBEDDED
+    """Files and texts to record of who is better.
+
+    Of the embedded pair by a run that compared it by every test; of the study's two models by one that had all released files.
+    """
+    from codi_bench.claims import CLAIMS  # a report needs no claims
+    from codi_bench.claims.families import WINNER_TESTS
+    from codi_bench.models.registry import EMBEDDED, REGISTRY
 
     path = report / "results.json"
     winners = read_results(path)[0].get("winners") or {} if path.is_file() else {}
-    pair = {name: each for name, each in sorted(winners.items()) if {*each["models"]} == {*EMBEDDED}}
-    tested = sum(each["p"] is not None for each in pair.values())
-    return {WINNERS: json.dumps(pair, indent=1) + "\n"} if tested == WINNER_TESTS else {}
+    on_files = sum(claim.compared is not None and claim.reading is not None for claim in CLAIMS.values())
+    pairs = {"embedded": ({*EMBEDDED}, WINNER_TESTS), "released": ({REGISTRY[name].beside for name in EMBEDDED}, on_files)}
+    texts = {}
+    for name, (models, tests) in pairs.items():
+        pair = {key: each for key, each in sorted(winners.items()) if {*each["models"]} == models}
+        if sum(each["p"] is not None for each in pair.values()) == tests:
+            texts[WINNERS / f"{name}.json"] = json.dumps(pair, indent=1) + "\n"
+    return texts
 
 
 def recorded_winners(baselines: Path) -> dict[str, Winner]:
     """What was recorded so; raises BaselineError for a damaged file."""
-    return _read(baselines / WINNERS, dict[Name, Winner]) or {}
+    recorded: dict[str, Winner] = {}
+    for path in sorted((baselines / WINNERS).glob("*.json")):
+        recorded |= _read(path, dict[Name, Winner]) or {}
+    return recorded
 
 
 def _read(path: Path, kind: type[T]) -> T | None:

@@ -112,6 +112,7 @@ class Detail(TypedDict, total=False):
     problems: str
     files: list[str]  # released ones that the number was computed from, where they were released
     unknown: str  # what these do not tell of how they were made
+    unreleased: str  # what the claim needs, and nobody released
     counts: list[Count]  # right, and of how many, where outcomes by problem were not released
     outcomes: str | None
     critical: list[int]

@@ -24,7 +24,8 @@ SPREAD = {
     (LLAMA, "SUPPORTED"): "even",
     (LLAMA, "REFUTED"): "uneven",
 }
-ABSENT, NO_TEST, NONE, UNDECIDED = "…", "–", "none", "undecided"
+ABSENT, NO_TEST, NONE, UNDECIDED, UNJUDGED = "…", "–", "none", "undecided", "cannot be judged"
+RECORDED = "°"  # behind a number that was not measured in this run and is recorded from released files
 # what the study said who wins: the words for it, the winner, and the claim and metric that decide
 WINNERS = (
     ("accuracy", LLAMA, "task-accuracy", "accuracy"),
@@ -83,7 +84,7 @@ class _Run:
 
     @cached_property
     def models(self) -> list[str]:
-        measured = {row.model for row in self.rows if row.claim in CLAIMS and row.status != NOT_RUN}
+        measured = {row.model for row in self.rows if row.claim in CLAIMS and (row.status != NOT_RUN or row.recorded)}
         return [model for model in measured_models(self.rows) if model in measured]
 
     def row(self, claim: str, model: str, metric: str, protocol: str) -> Row | None:
@@ -102,7 +103,10 @@ class _Run:
         return (self.environment.get("beside") or {}).get(model) or (names[0] if len(names) == 1 else "")
 
     def absent(self, claim: str, model: str, row: Row | None = None) -> Cell:
-        """Why there is no number: the status of its row, or that the claim was not measured at all."""
+        """Why there is no number: the status of its row, or that the claim was not measured at all; what is recorded of it."""
+        if row is not None and row.status == NOT_RUN and row.recorded:
+            cell = _cell(row.recorded, shown_unit(row), "")
+            return Cell(cell.text + RECORDED, note=cell.note)
         if row is not None and row.status != OK:
             return Cell(row.status.replace("-", " "))
         any_row = any(row.status == OK for row in self.rows if (row.claim, row.model) == (claim, model))
@@ -236,7 +240,7 @@ def _winner(run: _Run, claim: str, metric: str, models: Sequence[str]) -> tuple[
     comparisons = [
         comparison
         for comparison in (run.environment.get("winners") or {}).values()
-        if (comparison["claim"], comparison["metric"]) == (claim, metric) and set(comparison["models"]) <= set(models)
+        if comparison["claim"] == claim and set(comparison["models"]) <= set(models)
     ]
     p = [value for comparison in comparisons if (value := finite(comparison["p"])) is not None]
     for model in models:
@@ -260,8 +264,8 @@ def _study_winners(run: _Run, pair: tuple[str, ...], asked: Collection[str]) -> 
             continue
         if (claim, metric) in TESTED:
             name, p = _winner(run, claim, metric, pair)
-            outcome = "holds" if name == models[published] else "does not hold" if name in pair else UNDECIDED
-            why = {NONE: "no difference shown", ABSENT: "not tested"}.get(name, f"{name} is better")
+            outcome = "holds" if name == models[published] else "does not hold" if name in pair else _open(run, claim, pair)
+            why = {NONE: "no difference shown", ABSENT: _missing(run, claim, pair)}.get(name, f"{name} is better")
             why = f"{why}, p\xa0{_p(p)}" if p is not None else why
             winners.append(StudyWinner(subject, PUBLISHED[published], outcome, why))
             continue
@@ -270,9 +274,22 @@ def _study_winners(run: _Run, pair: tuple[str, ...], asked: Collection[str]) -> 
         show = _spread if claim == "spread" else _critical
         texts = [f"{model} {show(run, claim, model, metric, SOUND).text}" for model in pair]
         why = ", ".join(texts) if claim == "spread" else f"critical: {', '.join(texts)}"
-        outcome = "holds" if holds else "does not hold" if falls else UNDECIDED
+        why = why if words else _missing(run, claim, pair)
+        outcome = "holds" if holds else "does not hold" if falls else _open(run, claim, pair)
         winners.append(StudyWinner(subject, PUBLISHED[published], outcome, why))
     return winners
+
+
+def _open(run: _Run, claim: str, pair: tuple[str, ...]) -> str:
+    """What is not decided: by more problems, or, where others released no more, not at all."""
+    rows = [row for row in run.rows if row.claim == claim and row.model in pair]
+    return UNJUDGED if any(row.origin == "released" or row.detail.get("unreleased") for row in rows) else UNDECIDED
+
+
+def _missing(run: _Run, claim: str, pair: tuple[str, ...]) -> str:
+    """Why two models were not compared."""
+    rows = [row for row in run.rows if row.claim == claim and row.model in pair]
+    return next((f"nobody released {row.detail['unreleased']}" for row in rows if row.detail.get("unreleased")), "not tested")
 
 
 def study_table(rows: Sequence[Row], environment: dict) -> StudyTable | None:

@@ -155,6 +155,8 @@ def remarks(row: Row, decide: str) -> list[tuple[str, str]]:
         ("formula", detail.get("formula")),
         ("note", detail.get("note")),
         ("code", detail.get("code")),
+        ("released in", "; ".join(detail.get("files") or ())),
+        ("not told there", detail.get("unknown")),
     ]
     return [(heading, str(text)) for heading, text in remarks if text]
 
@@ -197,8 +199,9 @@ def provenance(claim: str, model: str, environment: dict, rows: Sequence[Row]) -
     inputs = environment["inputs"].get(model) or {}
     facts = {f"sha256 of the {name}": inputs.get(name) for name in ("weights", "problems")}
     facts |= {"device": device, "seeds": ", ".join(f"{name} {seed}" for name, seed in sorted(seeds.items()))}
-    gpu = "" if device.startswith("cpu") or not device else " -m gpu"
-    command = f"pytest benchmarks{gpu} --claim {claim} --model {model} {environment.get('options', '')}".rstrip()
+    is_released = device.startswith("released")
+    where = " --released FOLDER" if is_released else "" if device.startswith("cpu") or not device else " -m gpu"
+    command = f"pytest benchmarks{where} --claim {claim} --model {model} {environment.get('options', '')}".rstrip()
     return {"facts": {name: fact for name, fact in facts.items() if fact}, "command": command}
 
 

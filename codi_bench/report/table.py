@@ -114,7 +114,7 @@ def _cells(row: Row) -> dict[str, Cell]:
     """What a row says: its numbers and words if it was measured, else why not."""
     cells = {"regression": outcome(row)}
     if row.status != OK:
-        return cells
+        return cells | ({"measured": Cell(number(row.recorded, shown_unit(row)), note="recorded")} if row.recorded else {})
     unit = shown_unit(row)
     decide = row.detail.get("decide") if row.protocol != REPORTED else None  # what decides is more problems, soundly
     p = f"p = {row.null['p']:.2g}" if row.null and is_number(row.null.get("p")) else ""

@@ -12,6 +12,7 @@ import numpy as np
 
 from codi_bench.claims import Claim, Measured
 from codi_bench.errors import BaselineError, CodiBenchError, one_line
+from codi_bench.models.registry import PUBLISHED
 from codi_bench.records import results as schema
 from codi_bench.records.baseline import (
     RELEASED,
@@ -32,7 +33,7 @@ from codi_bench.records.baseline import (
     record_key,
 )
 from codi_bench.records.changes import compare
-from codi_bench.records.results import BLOCKED, OK, Row
+from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Row
 from codi_bench.records.tolerance import carry_over, tolerance_of
 from codi_bench.rules import validity
 from codi_bench.rules.reproduction import Outcome, Regression, equivalence_margin, reproduce
@@ -146,6 +147,8 @@ def unmeasured(model: str, claim: Claim, baseline: Baseline, status: schema.Stat
     """
     keys = {*baseline.reported, *(m for record in baseline.recorded for m in record.metrics)}
     released = baseline.newest(RELEASED)
+    is_open = claim.unreleased and status == NOT_RUN and model in PUBLISHED
+    detail: Any = {"unreleased": claim.unreleased} if is_open else {}
     rows = []
     for key in sorted(keys) or ["-"]:
         protocol, metric = of_record_key(key)
@@ -154,7 +157,8 @@ def unmeasured(model: str, claim: Claim, baseline: Baseline, status: schema.Stat
         facts: dict[str, Any] = {}
         if number := recorded or reported:
             facts = {"unit": number.unit, "n": number.n, "cell": number.cell, "recorded": _number(recorded)}
-        rows.append(Row(claim.id, model, metric, protocol, status, reported=_number(reported), reason=reason, **facts))
+        facts |= {"reported": _number(reported), "reason": reason, "detail": detail}
+        rows.append(Row(claim.id, model, metric, protocol, status, **facts))
     return rows
 
 

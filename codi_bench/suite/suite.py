@@ -81,8 +81,7 @@ class Suite:
         self.asked_claims: list[Claim] = [get_claim(name) for name in dict.fromkeys(self.claims)] or list(CLAIMS.values())
         logs, own_logs = released_logs(self.logs)
         self.files = released_in([*map(Path, self.released), *logs])
-        told_of = {name: None for claim in CLAIMS.values() for name in (claim.reading.files if claim.reading else ())}
-        served = [name for name in told_of if any(self.serves(name, claim) for claim in self.asked_claims)]
+        served = [name for name in released_models() if any(self.serves(name, claim) for claim in self.asked_claims)]
         default = [*dict.fromkeys([*(REGISTRY if self.gpu else EMBEDDED), *served])]
         self.asked_models = model_requests(self.models, self.bases, own_logs, default)
         self.given = given_problems(self.problems)
@@ -145,9 +144,8 @@ class Suite:
             return _unusable(model, wanted, str(error))
         on_files = model.log or (status == NOT_RUN and self.serves(model.name, wanted))
         if status != OK and not on_files:
-            if files := wanted.files(model.name):
-                needed = ", ".join(file.where for file in files if file not in self.files)
-                why = f"{why}; or {needed}, given with --released" if why else f"needs {needed}: give it with --released"
+            if status == NOT_RUN:
+                why = self._needed(model, wanted, why)
             return PairOutcome(engine.unmeasured(model.name, wanted, baseline, status, why), status, [why])
         bench: ModelBench | FilesBench
         if on_files:
@@ -163,6 +161,13 @@ class Suite:
             return outcome
         word, lines = self._unrecorded(model, outcome.rows)
         return replace(outcome, word=word, lines=[f"{wanted.id} on {model.name}: {line}" for line in lines])
+
+    def _needed(self, model: ModelRequest, wanted: Claim, why: str) -> str:
+        """Why a claim is not run, and which released files would do instead of weights."""
+        if files := wanted.files(model.name):
+            needed = ", ".join(file.where for file in files if file not in self.files)
+            return f"{why}; or {needed}, given with --released" if why else f"needs {needed}: give it with --released"
+        return f"{why}; nobody released {wanted.unreleased}" if wanted.unreleased and model.for_gpus else why
 
     def bench_of(self, name: str) -> tuple[ModelBench | None, str]:
         """The bench of a model for what is no claim, or None and why it cannot be measured in this run."""
@@ -346,6 +351,11 @@ class Suite:
         elif device == "auto" and model.path is None:
             device = "cpu"
         return device if self.worker is None else own_gpu(device, self.worker)
+
+
+def released_models() -> list[str]:
+    """Of which models released files tell something, in the order of the claims."""
+    return list(dict.fromkeys(name for claim in CLAIMS.values() if claim.reading for name in claim.reading.files))
 
 
 def _unusable(model: ModelRequest, claim: Claim, reason: str) -> PairOutcome:

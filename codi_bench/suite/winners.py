@@ -8,33 +8,36 @@ from typing import Any, cast
 
 import numpy as np
 
-from codi_bench.claims import CLAIMS
+from codi_bench.claims import CLAIMS, Claim
 from codi_bench.claims.families import WINNER_TESTS
 from codi_bench.errors import CodiBenchError
 from codi_bench.records.baseline import SOUND, pack_bits, unpack_bits
 from codi_bench.records.results import OK, Difference, Row, Winner
+from codi_bench.rules.counts import fisher
 from codi_bench.rules.intervals import Ranked, auc_difference, mover_difference
 from codi_bench.rules.reproduction import winner
-from codi_bench.rules.stats import Estimate, holm, mcnemar_exact, newcombe_paired, stream
+from codi_bench.rules.stats import Estimate, holm, mcnemar_exact, newcombe_paired, stream, wilson
 
 MCNEMAR = "exact McNemar on the same problems"
 BOOTSTRAP = "bootstrap over the problems of both"
+FISHER = "Fisher's exact test on counts, of other problems each"
 INTERVALS = "limits from those of both, taken as independent; evenness has no better side"
 
 
 def winners(rows: list[Row]) -> dict[str, Winner]:
     """For each compared claim and pair of models: the difference with its interval, and who is better, with the corrected p.
 
-    Right or wrong on the same problems: McNemar; scores that an AUC is made of: bootstrap; where neither side is the better one:
-    the difference of two intervals, no p and no winner. p is Holm-corrected over the WINNER_TESTS rows of a model pair; one that
-    is missing counts as 1, so that a partial run can miss a winner but not invent one. Models asked other problems: no entry.
+    Right or wrong on the same problems: McNemar; scores that an AUC is made of: bootstrap; counts alone: Fisher; where neither
+    side is the better one: the difference of two intervals, no p and no winner. p is Holm-corrected over the WINNER_TESTS rows of
+    a model pair; one that is missing counts as 1, so that a partial run can miss a winner but not invent one. Models asked other
+    problems: no entry.
     """
     results: dict[str, Winner] = {}
     claims = {claim.id: claim for claim in CLAIMS.values() if claim.compared}
     sound_rows = {
         (row.claim, row.model): row
         for row in rows
-        if row.claim in claims and (row.metric, row.protocol, row.status) == (claims[row.claim].compared, SOUND, OK)
+        if row.claim in claims and (row.metric, row.protocol, row.status) == (_compared(claims[row.claim], row), SOUND, OK)
     }
     for a, b in combinations(sorted({model for _, model in sound_rows}), 2):
         sides = [(sound_rows.get((name, a)), sound_rows.get((name, b))) for name in claims]
@@ -46,6 +49,11 @@ def winners(rows: list[Row]) -> dict[str, Winner]:
             comparison |= {"p": float(p), "winner": {"a": a, "b": b}[side] if side else None}
         results |= {f"{comparison['claim']}: {a} / {b}": comparison for comparison in found}
     return results
+
+
+def _compared(claim: Claim, row: Row) -> str | None:
+    """By which metric: what was released may hold another one than a run."""
+    return claim.on_files.compared if row.origin == "released" and claim.reading else claim.compared
 
 
 def packed_scores(scores: Ranked) -> dict:
@@ -61,7 +69,7 @@ def packed_scores(scores: Ranked) -> dict:
 
 def _comparison(one: Row, two: Row) -> Winner | None:
     """The difference one - two of one metric of two models, p not yet corrected; None where they were asked other problems."""
-    if one.detail.get("problems") != two.detail.get("problems"):
+    if one.origin != two.origin or (one.detail.get("problems") != two.detail.get("problems") and not _counted(one, two)):
         return None
     try:
         difference, p, test = _difference(one, two)
@@ -79,7 +87,15 @@ def _difference(one: Row, two: Row) -> tuple[Estimate, float | None, str]:
     if "outcomes" in one.detail:
         outcomes = _bits(one.detail["outcomes"], one.n), _bits(two.detail["outcomes"], two.n)
         return newcombe_paired(*outcomes), mcnemar_exact(*outcomes), MCNEMAR
+    if _counted(one, two):
+        counts = one.detail["counts"], two.detail["counts"]
+        return mover_difference(wilson(*counts[0]), wilson(*counts[1])), fisher(*counts[0], *counts[1]), FISHER
     return mover_difference(_estimate(one), _estimate(two)), None, INTERVALS
+
+
+def _counted(one: Row, two: Row) -> bool:
+    """Were only counts released of both?"""
+    return "counts" in one.detail and "counts" in two.detail
 
 
 def _ranked(row: Row) -> Ranked:
