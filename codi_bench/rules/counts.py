@@ -1,0 +1,86 @@
+"""Rules where nothing but counts was released, such as 151 of 200 right: counts in, p and words out.
+
+Two counts on the same problems leave open how many problems changed from right to wrong and how many back; only the difference of
+these is known. So every table of both that the counts allow is tried, and a word is said where all of them give it.
+Source: docs/verdicts.md, released outcomes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import binom, fisher_exact
+
+from codi_bench.errors import MeasureError
+from codi_bench.rules.stats import Estimate, Interval, newcombe_limits
+from codi_bench.rules.validity import Validity, Verdict, sound_verdict
+
+ALTERNATIVES = ("two-sided", "greater", "less")
+RANGE = "McNemar, largest p of all tables that the counts allow"
+
+
+def fisher(right_a: int, n_a: int, right_b: int, n_b: int, alternative: str = "two-sided") -> float:
+    """Fisher's exact p of two counts on different problems. alternative: `greater` asks whether a's rate is the greater one.
+
+    Raises MeasureError for a count outside of 0..n, or no problems.
+    """
+    _check(alternative, (right_a, n_a), (right_b, n_b))
+    table = [[right_a, n_a - right_a], [right_b, n_b - right_b]]
+    return float(fisher_exact(table, alternative=alternative).pvalue)
+
+
+def tables(before: int, after: int, n: int) -> np.ndarray:
+    """All tables that two counts of right answers on the same n problems allow, int [tables, 4], the fewest changes first.
+
+    Columns: both right, right then wrong, wrong then right, both wrong. Raises MeasureError for a count outside of 0..n.
+    """
+    _check("greater", (before, n), (after, n))
+    gained = np.arange(max(0, after - before), min(after, n - before) + 1)
+    lost = gained + before - after
+    return np.stack([before - lost, lost, gained, n - before - gained], axis=1)
+
+
+def mcnemar_range(before: int, after: int, n: int, alternative: str = "two-sided") -> tuple[float, float]:
+    """Least and largest exact McNemar p over all tables that the counts allow.
+
+    alternative: `greater` asks whether the rate before is the greater one (a loss), `less` whether it is the smaller one.
+    """
+    _check(alternative, (before, n))
+    _, lost, gained, _ = tables(before, after, n).T
+    greater, less = binom.sf(lost - 1, lost + gained, 0.5), binom.cdf(lost, lost + gained, 0.5)
+    p = {"greater": greater, "less": less, "two-sided": np.minimum(1, 2 * np.minimum(greater, less))}[alternative]
+    return float(p.min()), float(p.max())
+
+
+def difference_range(before: int, after: int, n: int, level: float = 0.95) -> Interval:
+    """(before - after) / n with the least lower and the greatest upper end of Newcombe's interval over all tables allowed."""
+    both, lost, gained, neither = tables(before, after, n).T
+    low, high = newcombe_limits(both, lost, gained, neither, level)
+    return Interval((before - after) / n, float(low.min()), float(high.max()))
+
+
+def paired_verdict(before: int, after: int, n: int, *, delta: float, p: float) -> Verdict:
+    """The word for "fewer are right after than before, by Delta": that of all tables, else UNDERPOWERED with the range.
+
+    p: the largest of `mcnemar_range(..., "greater")`, corrected. Which table is the true one does not matter where all say the
+    same, so p is that of the worst one.
+    """
+    low, high = newcombe_limits(*tables(before, after, n).T)
+    value = (before - after) / n
+    ends = zip(low.tolist(), high.tolist(), strict=True)
+    verdicts = [sound_verdict(Estimate(value, *each), delta=delta, p={RANGE: p}, marginal=RANGE, n=n) for each in ends]
+    words, fragile = {verdict.word for verdict in verdicts}, any(verdict.fragile for verdict in verdicts)
+    why = (
+        f"{before} and {after} of {n}: effect {100 * value:+.1f} points, [{100 * low.min():+.1f}, {100 * high.max():+.1f}] "
+        f"over all {len(verdicts)} tables that the counts allow, Delta {100 * delta:+.1f}, largest p {p:.2g}"
+    )
+    if len(words) == 1:
+        return Verdict(words.pop(), why, fragile)
+    return Verdict(Validity.UNDERPOWERED, f"{why}: which table it was decides, and it was not released", fragile)
+
+
+def _check(alternative: str, *counts: tuple[int, int]) -> None:
+    if alternative not in ALTERNATIVES:
+        raise MeasureError(f"unknown alternative '{alternative}': use {', '.join(ALTERNATIVES)}")
+    for right, n in counts:
+        if right != int(right) or n != int(n) or n < 1 or not 0 <= right <= n:
+            raise MeasureError(f"{right} right of {n}: a count needs whole numbers, n >= 1 and 0 <= right <= n")

@@ -1,0 +1,75 @@
+"""Counts without outcomes: p against those of all outcomes that give the counts."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.stats import fisher_exact
+
+from codi_bench.errors import MeasureError
+from codi_bench.rules.counts import difference_range, fisher, mcnemar_range, paired_verdict, tables
+from codi_bench.rules.stats import mcnemar_exact, newcombe_paired
+from codi_bench.rules.validity import Validity
+
+
+def outcomes(before, after, n):
+    """Every pair of outcomes on n problems with these counts, bool [n] each."""
+    lists = [np.array(bits, bool) for bits in product([0, 1], repeat=n)]
+    return [(a, b) for a in lists if a.sum() == before for b in lists if b.sum() == after]
+
+
+@pytest.mark.parametrize("counts", [(4, 2, 6), (2, 4, 6), (3, 3, 5), (5, 0, 5), (0, 0, 4), (4, 4, 4)])
+@pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
+def test_the_range_is_that_of_all_outcomes_with_these_counts(counts, alternative):
+    p = [mcnemar_exact(a, b, alternative) for a, b in outcomes(*counts)]
+    assert mcnemar_range(*counts, alternative) == pytest.approx((min(p), max(p)))
+
+
+@pytest.mark.parametrize("counts", [(4, 2, 6), (2, 4, 6), (5, 0, 5)])
+def test_the_interval_holds_that_of_every_table(counts):
+    intervals = [newcombe_paired(a, b) for a, b in outcomes(*counts)]
+    found = difference_range(*counts)
+    assert (found.low, found.high) == pytest.approx((min(i.low for i in intervals), max(i.high for i in intervals)))
+    assert found.value == pytest.approx((counts[0] - counts[1]) / counts[2])
+
+
+def test_tables_have_the_counts_as_margins():
+    both, lost, gained, neither = tables(42, 22, 100).T
+    assert (both + lost == 42).all() and (both + gained == 22).all() and (both + lost + gained + neither == 100).all()
+    assert (lost[0], gained[0]) == (20, 0) and (lost[-1], gained[-1]) == (42, 22)
+
+
+def test_a_drop_that_no_table_undoes_and_one_that_some_do():
+    """20 of 100 lost: at least 42 against 22, one-sided p 0.0084; 6 lost: from 6 against 0 to 42 against 36."""
+    assert mcnemar_range(42, 22, 100, "greater") == pytest.approx((0.5**20, 0.0084), abs=1e-4)
+    least, largest = mcnemar_range(42, 36, 100, "greater")
+    assert least == pytest.approx(0.5**6) and largest > 0.25
+    assert paired_verdict(42, 22, 100, delta=0.02, p=0.0084).word is Validity.SUPPORTED
+    assert paired_verdict(42, 36, 100, delta=0.02, p=largest).word is Validity.UNDERPOWERED
+
+
+def test_a_loss_that_is_none_in_any_table_is_refuted_and_one_that_is_in_some_is_not():
+    assert paired_verdict(500, 500, 1000, delta=0.07, p=1.0).word is Validity.REFUTED
+    close = difference_range(500, 500, 1000).high
+    assert paired_verdict(500, 500, 1000, delta=close - 0.001, p=1.0).word is Validity.UNDERPOWERED
+
+
+def test_fisher_is_scipys():
+    assert fisher(151, 200, 128, 183) == pytest.approx(fisher_exact([[151, 49], [128, 55]]).pvalue)
+    assert fisher(151, 200, 128, 183) == pytest.approx(0.25, abs=0.03)
+    assert fisher(9, 10, 1, 10, "greater") < 0.001 < 0.99 < fisher(9, 10, 1, 10, "less")
+
+
+@pytest.mark.parametrize("counts", [(11, 5, 10), (5, -1, 10), (0, 0, 0), (2.5, 1, 10)])
+def test_counts_that_are_none_are_named(counts):
+    with pytest.raises(MeasureError, match="right of"):
+        mcnemar_range(*counts)
+
+
+def test_an_unknown_alternative_is_named():
+    with pytest.raises(MeasureError, match="unknown alternative 'more'"):
+        fisher(1, 2, 1, 2, "more")
+
+
+def test_the_reason_names_the_range():
+    assert "tables that the counts allow" in paired_verdict(42, 36, 100, delta=0.02, p=0.3).why
