@@ -7,7 +7,15 @@ import pytest
 from scipy.stats import fisher_exact
 
 from codi_bench.errors import MeasureError
-from codi_bench.rules.counts import difference_range, fisher, mcnemar_range, paired_verdict, tables
+from codi_bench.rules.counts import (
+    cochran_largest,
+    contrast_range,
+    difference_range,
+    fisher,
+    mcnemar_range,
+    paired_verdict,
+    tables,
+)
 from codi_bench.rules.stats import mcnemar_exact, newcombe_paired
 from codi_bench.rules.validity import Validity
 
@@ -73,3 +81,28 @@ def test_an_unknown_alternative_is_named():
 
 def test_the_reason_names_the_range():
     assert "tables that the counts allow" in paired_verdict(42, 36, 100, delta=0.02, p=0.3).why
+
+
+def joint(counts, n):
+    """Every table bool [positions, n] with these counts, but for the order of problems."""
+    first = np.arange(n) < counts[0]
+    choices = [[np.array(bits, bool) for bits in product([0, 1], repeat=n) if sum(bits) == count] for count in counts[1:]]
+    return [np.array([first, *rest]) for rest in product(*choices)]
+
+
+@pytest.mark.parametrize("counts", [(2, 1, 3), (4, 4, 1), (3, 3, 3), (0, 2, 5)])
+def test_the_error_of_a_contrast_is_the_largest_of_all_joint_tables(counts):
+    for position in range(3):
+        contrasts = [table[position] - np.delete(table, position, axis=0).mean(0) for table in joint(counts, 5)]
+        value, error = contrast_range(counts, position, 5)
+        assert value == pytest.approx(contrasts[0].mean())
+        assert error == pytest.approx(max(each.std(ddof=1) for each in contrasts) / np.sqrt(5))
+
+
+@pytest.mark.parametrize("counts", [(2, 1, 3), (4, 4, 1), (0, 2, 4)])
+def test_cochrans_p_is_the_largest_of_all_joint_tables(counts):
+    from statsmodels.stats.contingency_tables import cochrans_q
+
+    p = [cochrans_q(table.T.astype(int)).pvalue for table in joint(counts, 5)]
+    assert cochran_largest(counts, 5) == pytest.approx(max(p))
+    assert cochran_largest((3, 3, 3), 5) == 1.0

@@ -7,8 +7,10 @@ Source: docs/verdicts.md, released outcomes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from scipy.stats import binom, fisher_exact
+from scipy.stats import binom, chi2, fisher_exact
 
 from codi_bench.errors import MeasureError
 from codi_bench.rules.stats import Estimate, Interval, newcombe_limits
@@ -39,8 +41,8 @@ def tables(before: int, after: int, n: int) -> np.ndarray:
     return np.stack([before - lost, lost, gained, n - before - gained], axis=1)
 
 
-def mcnemar_range(before: int, after: int, n: int, alternative: str = "two-sided") -> tuple[float, float]:
-    """Least and largest exact McNemar p over all tables that the counts allow.
+def mcnemar_each(before: int, after: int, n: int, alternative: str = "two-sided") -> np.ndarray:
+    """Exact McNemar p of each of the `tables`, float64 [tables].
 
     alternative: `greater` asks whether the rate before is the greater one (a loss), `less` whether it is the smaller one.
     """
@@ -48,6 +50,12 @@ def mcnemar_range(before: int, after: int, n: int, alternative: str = "two-sided
     _, lost, gained, _ = tables(before, after, n).T
     greater, less = binom.sf(lost - 1, lost + gained, 0.5), binom.cdf(lost, lost + gained, 0.5)
     p = {"greater": greater, "less": less, "two-sided": np.minimum(1, 2 * np.minimum(greater, less))}[alternative]
+    return np.asarray(p, float)
+
+
+def mcnemar_range(before: int, after: int, n: int, alternative: str = "two-sided") -> tuple[float, float]:
+    """Least and largest exact McNemar p over all tables that the counts allow; alternative as in `mcnemar_each`."""
+    p = mcnemar_each(before, after, n, alternative)
     return float(p.min()), float(p.max())
 
 
@@ -76,6 +84,34 @@ def paired_verdict(before: int, after: int, n: int, *, delta: float, p: float) -
     if len(words) == 1:
         return Verdict(words.pop(), why, fragile)
     return Verdict(Validity.UNDERPOWERED, f"{why}: which table it was decides, and it was not released", fragile)
+
+
+def contrast_range(counts: Sequence[int], position: int, n: int) -> tuple[float, float]:
+    """Share at a position less the mean share at the others, and its largest standard error over all joint tables of the counts.
+
+    counts [positions]: events (wrong answers, losses) at each position, on the same n problems. The error is largest where the
+    others' events fall on the same problems and those of the position on problems with the fewest of them: both squares in
+    E[(x - m)^2] = E[x^2] + E[m^2] - 2 E[xm] are at their greatest then, and E[xm] at its least.
+    """
+    _check("greater", *((count, n) for count in counts))
+    others = [count for i, count in enumerate(counts) if i != position]
+    rank = np.arange(n)
+    m = np.mean([rank < count for count in others], axis=0)  # falls with the rank
+    contrast = (rank >= n - counts[position]) - m
+    return float(contrast.mean()), float(contrast.std(ddof=1) / np.sqrt(n))
+
+
+def cochran_largest(counts: Sequence[int], n: int) -> float:
+    """Largest p of Cochran's Q over all joint tables of events [positions] on the same n problems.
+
+    Q is least where every problem has equally many events, or one more than others.
+    """
+    _check("greater", *((count, n) for count in counts))
+    k, total = len(counts), sum(counts)
+    each, more = divmod(total, n)
+    squares = (n - more) * each**2 + more * (each + 1) ** 2
+    spread = (k - 1) * (k * sum(count**2 for count in counts) - total**2)
+    return float(chi2.sf(spread / (k * total - squares), k - 1)) if spread else 1.0
 
 
 def _check(alternative: str, *counts: tuple[int, int]) -> None:

@@ -6,8 +6,7 @@ Its tokens are `bot-first`: place 0 is bot, place t the latent position t - 1. P
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +97,7 @@ def _pair(row: dict) -> str:
     return f"pair-{int(row['pair_id'])}"
 
 
-def _labels(path: Path, groups: Sequence[str] = ()) -> Labels:
+def _labels(path: Path) -> Labels:
     rows = _json(path)["samples"]
     problems = [
         Problem(row["question"], (), f"{row['ground_truth']}", _pair(row) if "pair_id" in row else f"{row['id']}") for row in rows
@@ -136,14 +135,11 @@ def llama_labels(path: Path) -> Labels:
     unknown="",
 )
 def problem_pairs(path: Path) -> Pairs:
-    """The 532 pairs; the answers of the clean members from their full solutions, for the short ones end at a comma (2 for 2,125)."""
-    rows, members = _json(path), []
-    for row in rows:
-        clean = read_gsm8k({"question": row["clean"]["question"], "answer": row["clean"]["full_answer"]})
-        perturbed = Problem(row["corrupted"]["question"], (), f"{row['corrupted']['answer']}", _pair(row))
-        members.append((Problem(clean.question, clean.steps, clean.answer, _pair(row), values=clean.values), perturbed))
-    clean, perturbed = zip(*members, strict=True)
-    return Pairs(clean, perturbed)
+    """The 532 pairs; clean members with the answer of their full solution, for the short one ends at a comma (2 for 2,125)."""
+    rows = _json(path)
+    solved = [read_gsm8k({"question": row["clean"]["question"], "answer": row["clean"]["full_answer"]}) for row in rows]
+    perturbed = [Problem(row["corrupted"]["question"], (), f"{row['corrupted']['answer']}", _pair(row)) for row in rows]
+    return Pairs(tuple(replace(p, group=_pair(row)) for p, row in zip(solved, rows, strict=True)), tuple(perturbed))
 
 
 def _pair_answers(path: Path) -> PairAnswers:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from codi_bench.claims import runs
@@ -35,15 +38,19 @@ def task_accuracy(bench: Bench, published: Published) -> Protocols:
 
 
 def over_constant(capture: Captured, published: Published) -> Measured:
-    """The share right against always giving the most frequent answer: a family of one test."""
-    right, golds = capture.right, [p.answer for p in capture.problems]
+    """The share right of problems that were thought about, with that by number of steps."""
+    golds = [p.answer for p in capture.problems]
+    return share_over_constant("accuracy", capture.right, golds, published, by_steps=by_steps(capture))
+
+
+def share_over_constant(metric: str, right: np.ndarray, golds: Sequence[str], published: Published, **detail: Any) -> Measured:
+    """The share right, bool [n], against always giving the most frequent of the gold answers: a family of one test."""
     control = constant(golds)
-    delta = effect_over(published, "accuracy", float(control.mean()), ACCURACY_FLOOR)
+    delta = effect_over(published, metric, float(control.mean()), ACCURACY_FLOOR)
     p = mcnemar_exact(right, control, "greater")
     word = sound_verdict(newcombe_paired(right, control), delta=delta, p={"constant": p}, marginal="constant", n=len(right))
-    common = golds[int(control.argmax())]
-    detail = {"null": f"always answering {common}", "by_steps": by_steps(capture)}
-    return rate("accuracy", right, detail=detail, null=Null(float(control.mean()), p=p), verdict=word)
+    detail = {"null": f"always answering {golds[int(control.argmax())]}", **detail}
+    return rate(metric, right, detail=detail, null=Null(float(control.mean()), p=p), verdict=word)
 
 
 def published_scoring(capture: Captured) -> dict[str, str]:

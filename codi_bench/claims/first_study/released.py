@@ -1,0 +1,308 @@
+"""The first study's claims on what was released of its models: right and wrong by problem, and counts.
+
+Hidden states were not released, so nothing here is about probes; SAE and ablation are judged by the counts alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy.stats import t as student
+
+from codi_bench.audits.ablation import CONTRAST_FLOOR, DROP_FLOOR
+from codi_bench.audits.sae import RATE_FLOOR
+from codi_bench.claims.blocks import rate
+from codi_bench.claims.claim import (
+    SEED,
+    Measured,
+    Null,
+    Protocols,
+    Published,
+    ReleasedBench,
+    measured,
+    on_released,
+    points,
+    without_word,
+)
+from codi_bench.claims.families import FAMILIES
+from codi_bench.claims.first_study import GPT2, LLAMA, NO_BOUND, NO_INTERVAL
+from codi_bench.claims.first_study.ablation import NUM_ABLATED
+from codi_bench.claims.first_study.sae import FAMILY, SEEDS
+from codi_bench.claims.first_study.task import share_over_constant
+from codi_bench.errors import MeasureError
+from codi_bench.measures import predict_errors
+from codi_bench.measures.ablation import BOUND_LEVEL, HETEROGENEOUS
+from codi_bench.measures.surface import surface_design
+from codi_bench.models.edits import BOT
+from codi_bench.problems import Problem, problems_hash, score
+from codi_bench.problems.features import PRIORITY, surface_table
+from codi_bench.rules.counts import (
+    cochran_largest,
+    contrast_range,
+    difference_range,
+    fisher,
+    mcnemar_each,
+    mcnemar_range,
+    paired_verdict,
+    tables,
+)
+from codi_bench.rules.intervals import mover_difference
+from codi_bench.rules.stats import Interval, bootstrap_mean, holm, stream, wilson
+from codi_bench.rules.validity import ALPHA, Validity, Verdict, half_effect, none_stands_out, order_verdict, sound_verdict
+from codi_bench.thoughts.cot_exploration import (
+    PairAnswers,
+    gpt2_error_classifier,
+    gpt2_labels,
+    gpt2_pairs,
+    llama_importance,
+    llama_pairs,
+    problem_pairs,
+)
+from codi_bench.thoughts.internalize_cot import gsm8k_chains, spelling
+
+EQUAL = "equal positions"
+PAIRS = {GPT2: gpt2_pairs, LLAMA: llama_pairs}
+
+
+# Task accuracy
+
+
+@on_released(
+    "task-accuracy",
+    {GPT2: (gpt2_labels, problem_pairs, gpt2_pairs), LLAMA: (problem_pairs, llama_pairs)},
+    protocol=(
+        "as its scripts counted: gpt2 on GSM8K test 0..999 and its first 100; both models on 532 pairs of a problem and the same "
+        "with other numbers, clean members alone and all 1064 answers. 32 of the pairs stand there twice, five gold answers are "
+        "cut at a comma (2 for 2,125), and llama-3.2-1b is known on these pairs alone"
+    ),
+    sound=(
+        "each of the 500 pairs once, gold answers of clean members from the full solutions, integer parts compared as on the "
+        "labels; against always giving the most frequent answer, exact McNemar; all answers: the mean of a pair's two, intervals "
+        "over pairs (gold answers of other numbers were computed by GPT-4)"
+    ),
+    compared="accuracy_pairs",
+)
+def task_accuracy(bench: ReleasedBench, published: Published) -> Protocols:
+    """The model answers this share of the problems correctly."""
+    pairs: PairAnswers = bench.read(PAIRS[bench.model.name])
+    labels = bench.read(gpt2_labels) if bench.model.name == GPT2 else None
+    clean = pairs.right[:, 0]
+    own = {"accuracy": clean} if labels is None else {"accuracy": labels.right, "accuracy_first_100": labels.right[:NUM_ABLATED]}
+    outcomes = own | {"accuracy_pairs": clean, "accuracy_answers": pairs.right.ravel()}
+    yield [rate(metric, right) for metric, right in outcomes.items()]
+
+    problems, right = once_each(bench)
+    golds, hash = [p.answer for p in problems], {"problems": problems_hash(problems)}
+    on_pairs = share_over_constant("accuracy_pairs", right[:, 0], golds, published, **hash)
+    if labels is None:
+        rows = [over_constant("accuracy", right[:, 0], golds, published, **hash)]
+    else:
+        part = without_word("the first 100 of the 1000 above")
+        rows = [
+            share_over_constant("accuracy", labels.right, [p.answer for p in labels.problems], published),
+            rate("accuracy_first_100", labels.right[:NUM_ABLATED], detail=part),
+        ]
+        known = {spelling(p.question): label for p, label in zip(labels.problems, labels.right)}
+        others = sum(known[spelling(p.question)] != bool(answer) for p, answer in zip(problems, right[:, 0]))
+        note = {"note": f"{others} of {len(problems)} answers are right in one of labels and pairs and wrong in the other"}
+        on_pairs = replace(on_pairs, detail=on_pairs.detail | note)
+    why = without_word("half of the gold answers were computed by GPT-4: the clean members are judged")
+    mean = bootstrap_mean(right, rng=stream(SEED + bench.seed, "task-accuracy", "answers"))
+    yield [*rows, on_pairs, measured("accuracy_answers", mean, len(right), detail=why | hash)]
+
+
+def once_each(bench: ReleasedBench) -> tuple[list[Problem], np.ndarray]:
+    """Clean members of each pair once, and right or wrong of them and of the perturbed ones, bool [groups, 2].
+
+    Right as on the labels: the integer parts agree.
+    """
+    pairs, answers = bench.read(problem_pairs), bench.read(PAIRS[bench.model.name])
+    members = (pairs.clean, answers.clean), (pairs.perturbed, answers.perturbed)
+    right = [[score(texts[i], problems[i].answer, "study") for problems, texts in members] for i in pairs.distinct]
+    return [pairs.clean[i] for i in pairs.distinct], np.array(right)
+
+
+# SAE features that predict errors
+
+
+@on_released(
+    "sae-error-prediction",
+    {GPT2: (gpt2_error_classifier, gpt2_labels, gsm8k_chains)},
+    protocol="as its script printed it: a share of the 200 problems of one stratified split, SAE trained on them too",
+    sound=(
+        "counts alone: the same split made again from labels and seed; against always saying the larger class there, and against "
+        "the study's own classifier on the question's surface (length, numbers, steps and operators of its solution), fitted on "
+        "the same 800; McNemar over all tables that the counts allow, times the five tests of the family. The other model: "
+        "Fisher, 128 of 183 as the document prints (70.0 %; its reports have 69.40)"
+    ),
+    compared="test_accuracy",
+)
+def sae_error_prediction(bench: ReleasedBench, published: Published) -> Protocols:
+    """SAE features of the thoughts predict whether the answer will be wrong."""
+    labels, accuracy = bench.read(gpt2_labels), bench.read(gpt2_error_classifier).test_accuracy
+    surface = predict_errors(surface_of(bench, range(len(labels.right))), labels.right, seed=SEEDS["split"])
+    n = len(surface.test_right)
+    right = round(accuracy * n)
+    yield [measured("test_accuracy", wilson(right, n), n)]
+
+    majority = max(int(labels.right[surface.test_index].sum()), int((~labels.right[surface.test_index]).sum()))
+    others = {"majority": majority, "surface": int(surface.test_right.sum())}
+    rows = {name: over_count(f"over_{name}", right, other, n) for name, other in others.items()}
+    word = strictest(rows["majority"], rows["surface"])
+    counts = {"counts": [right, n], "note": ", ".join(f"{name} {other} of {n}" for name, other in others.items())}
+    why = without_word("a control: what the question shows without any thought")
+    yield [
+        measured("test_accuracy", wilson(right, n), n, detail=counts, null=Null(others["surface"] / n), verdict=word),
+        rate("surface_accuracy", surface.test_right, detail=why),
+        *rows.values(),
+        over_llama(right, n),
+    ]
+
+
+def surface_of(bench: ReleasedBench, rows: Sequence[int]) -> np.ndarray:
+    """What some of the labelled problems show without any thought, [n, columns]: the question, and its gold solution's steps."""
+    labels, chains = bench.read(gpt2_labels), bench.read(gsm8k_chains)
+    table = surface_table([chains[spelling(labels.problems[i].question)] for i in rows])
+    return surface_design(table.numeric, table.categorical, len(rows), priority=PRIORITY)
+
+
+def over_count(metric: str, right: int, other: int, n: int) -> Measured:
+    """Are surely more right than another classifier has on the same n problems?"""
+    p = min(1.0, FAMILIES[FAMILY].tests * mcnemar_range(right, other, n, "greater")[1])
+    word = paired_verdict(right, other, n, delta=RATE_FLOOR, p=p)
+    return points(metric, difference_range(right, other, n), n, null=Null(0.0, p=p), verdict=word)
+
+
+def strictest(marginal: Measured, stricter: Measured) -> Verdict:
+    """The word over both nulls: what is above the marginal one and surely not above the stricter one is an artefact."""
+    assert marginal.verdict is not None and stricter.verdict is not None
+    if marginal.verdict.word is not Validity.SUPPORTED:
+        return marginal.verdict
+    verdict = stricter.verdict
+    word = Validity.ARTEFACT if verdict.word is Validity.REFUTED else verdict.word
+    return replace(verdict, word=word, why=f"{stricter.metric}: {verdict.why}")
+
+
+def over_llama(right: int, n: int) -> Measured:
+    """The count of the other model is known from the document alone."""
+    other, m = 128, 183
+    difference = mover_difference(wilson(right, n), wilson(other, m))
+    p, note = fisher(right, n, other, m), f"{LLAMA} {other} of {m}, other problems: Fisher's exact test"
+    return points("over_llama", difference, n, null=Null(0.0, p=p), verdict=order_verdict(difference), detail={"note": note})
+
+
+@on_released(
+    "sae-train-accuracy",
+    {GPT2: (gpt2_error_classifier,)},
+    protocol="as its script printed it: 800 of 1000 problems, the other 200",
+    sound="nothing more: which problems were predicted rightly was not released",
+)
+def sae_train_accuracy(bench: ReleasedBench, published: Published) -> Protocols:
+    """The classifier fits its training problems and loses this much on others."""
+    classifier, n, why = bench.read(gpt2_error_classifier), 800, {"no_interval": "measured on the problems it was fitted to"}
+    gap = 100 * (classifier.train_accuracy - classifier.test_accuracy)
+    rows = [
+        measured("train_accuracy", classifier.train_accuracy, n, detail=why),
+        measured("gap", gap, n, "points", detail=why),
+    ]
+    yield rows
+    no_word = without_word("measured on the problems it was fitted to, and no outcome was released that could be permuted")
+    yield [replace(row, detail=row.detail | no_word) for row in rows]
+
+
+# Ablation
+
+
+LATENTS = range(5)  # that the study fed: its tokens 1 to 5
+
+
+@on_released(
+    "ablation",
+    {GPT2: (gpt2_labels,)},
+    protocol="the clean run alone: right of the first 100 problems; no outcome under ablation was released",
+    sound=(
+        "the printed drops (token t zeroes latents t-1 and t, so tokens 2 and 3 share latent 2) from the clean count of the "
+        "labels: McNemar over all tables of losses and gains that they allow, largest p of each, Holm over six; contrasts of the "
+        "two latents called critical with the mean of the others, at the largest error of any joint table"
+    ),
+)
+def ablation(bench: ReleasedBench, published: Published) -> Protocols:
+    """Removing token t costs this many points of accuracy."""
+    clean = bench.read(gpt2_labels).right[:NUM_ABLATED]
+    yield [rate("clean", clean)]
+    before, n = int(clean.sum()), len(clean)
+    if missing := [f"drop_{place}" for place in (BOT, *LATENTS) if f"drop_{place}" not in published]:
+        raise MeasureError(f"the baseline has no {', '.join(missing)} in its field 'reported': the printed drops are needed")
+    after = {place: before - round(n * published[f"drop_{place}"] / 100) for place in (BOT, *LATENTS)}
+    p_values = holm([mcnemar_range(before, right, n, "greater")[1] for right in after.values()])
+    rows = [drop(place, before, right, n, float(p)) for (place, right), p in zip(after.items(), p_values, strict=True)]
+    wrong = [n - after[latent] for latent in LATENTS]
+    yield [rate("clean", clean, detail=without_word("what the drops are from")), *rows, *contrasts(wrong, (1, 2), n)]
+
+
+def drop(place: int | str, before: int, after: int, n: int, p: float) -> Measured:
+    """A printed drop with the bounds of all tables; p: the largest, corrected."""
+    shown = tables(before, after, n)[6 * mcnemar_each(before, after, n, "greater") <= ALPHA]
+    gains = f"shown if at most {shown[:, 2].max()} wrong answers turned right" if len(shown) else "shown by no table"
+    delta = half_effect((before - after) / n, DROP_FLOOR)
+    return points(
+        f"drop_{place}",
+        difference_range(before, after, n),
+        n,
+        cell={"layer": None, "latent_pos": place},
+        detail={"note": f"{after} right of {n}; {gains}"},
+        null=Null(0.0, p=p),
+        verdict=paired_verdict(before, after, n, delta=delta, p=p),
+    )
+
+
+def contrasts(events: Sequence[int], latents: Sequence[int], n: int) -> list[Measured]:
+    """Events at a latent over the mean of the others, at the largest error of any joint table; Holm over all latents."""
+    rows, size = [], len(events)
+    for latent in latents:
+        value, error = contrast_range(events, latent, n)
+        reach, p = student.ppf(0.975, n - 1) * error, min(1.0, size * float(student.sf(value / error, n - 1)))
+        theta = Interval(value, value - reach, value + reach)
+        word = sound_verdict(theta, delta=CONTRAST_FLOOR, p={EQUAL: p}, marginal=EQUAL, n=n)
+        at = {"layer": None, "latent_pos": latent}
+        rows.append(points(f"contrast_{latent}", theta, n, cell=at, null=Null(0.0, p=p), verdict=word))
+    return rows
+
+
+@on_released(
+    "ablation-critical",
+    {LLAMA: (llama_importance,)},
+    protocol=(
+        "another run of the same group: 100 problems, 25 each of 2, 3, 4 and 5 or more steps; the state behind block 8 zeroed at "
+        "one token, what follows recomputed; share of all problems that turn wrong, range over the six tokens"
+    ),
+    sound=(
+        "the same counts; contrast of each latent with the mean of the other four at the largest error of any joint table, "
+        "one-sided t, Holm over five, and the largest p of Cochran's Q. Losses alone: what turned right was not released"
+    ),
+)
+def ablation_critical(bench: ReleasedBench, published: Published) -> Protocols:
+    """No token is critical."""
+    importance = bench.read(llama_importance)
+    n, share = importance.n, importance.share
+    places = (BOT, *LATENTS)
+    at = {"layer": None, "latent_pos": places[int(np.argmax(share))]}
+    yield [measured("range", 100 * float(np.ptp(share)), n, "points", cell=at, detail={"no_interval": NO_INTERVAL})]
+    losses = [round(n * part) for part in share[1:]]  # bot is no statement about a thought
+    rows, q_p = contrasts(losses, LATENTS, n), cochran_largest(losses, n)
+    critical = [row.cell["latent_pos"] for row in rows if row.cell and is_supported(row) and q_p <= HETEROGENEOUS]
+    errors = [contrast_range(losses, latent, n) for latent in LATENTS]
+    upper = [value + student.isf(BOUND_LEVEL / len(losses), n - 1) * error for value, error in errors]
+    word = none_stands_out(upper, margin=CONTRAST_FLOOR, deviates=bool(critical), n=n, se=max(error for _, error in errors))
+    names = ", ".join(map(str, critical)) or "none shown"
+    detail = {"no_interval": NO_BOUND, "critical": critical, "note": f"critical latents, by losses alone: {names}"}
+    value = 100 * float(np.ptp(losses)) / n
+    why = f"losses alone, Cochran's Q p at most {q_p:.2g}: {word.why}"
+    row = measured("range", value, n, "points", cell=at, detail=detail, null=Null(0.0, p=q_p), verdict=replace(word, why=why))
+    yield [row, *rows]
+
+
+def is_supported(row: Measured) -> bool:
+    return row.verdict is not None and row.verdict.word is Validity.SUPPORTED
