@@ -14,6 +14,7 @@ from codi_bench.rules.counts import (
     fisher,
     mcnemar_range,
     paired_verdict,
+    stratified_difference,
     tables,
 )
 from codi_bench.rules.stats import mcnemar_exact, newcombe_paired
@@ -106,3 +107,21 @@ def test_cochrans_p_is_the_largest_of_all_joint_tables(counts):
     p = [cochrans_q(table.T.astype(int)).pvalue for table in joint(counts, 5)]
     assert cochran_largest(counts, 5) == pytest.approx(max(p))
     assert cochran_largest((3, 3, 3), 5) == 1.0
+
+
+def test_strata_take_away_what_their_sizes_alone_make():
+    """In each stratum the rates are equal, and one side has more of the easy ones."""
+    easy, hard = ((72, 80), (9, 10)), ((2, 10), (16, 80))
+    found = stratified_difference(*zip(easy, hard))
+    assert found.value == pytest.approx(0) and found.low < 0 < found.high
+    assert (72 + 2) / 90 - (9 + 16) / 90 > 0.5
+
+
+def test_a_stratified_difference_of_one_stratum_is_that_of_its_rates_and_its_interval_covers():
+    assert stratified_difference([(30, 50), (3, 3)], [(20, 50), (0, 0)]).value == pytest.approx(0.2)
+    rng, p, n = np.random.default_rng(0), np.array([0.8, 0.3]), np.array([40, 60])
+    draws = [[(x, m) for x, m in zip(rng.binomial(n, q), n)] for q in [p + 0.1, p] * 400]
+    intervals = [stratified_difference(a, b) for a, b in zip(draws[::2], draws[1::2])]
+    assert 0.92 < np.mean([i.low <= 0.1 <= i.high for i in intervals]) < 0.98
+    with pytest.raises(MeasureError, match="no stratum has problems of both sides"):
+        stratified_difference([(1, 2)], [(0, 0)])
