@@ -27,6 +27,7 @@ from codi_bench.models.registry import REGISTRY
 from codi_bench.plugin.options import crowded
 from codi_bench.store.cache import entries
 from codi_bench.suite.environment import environment
+from codi_bench.suite.facts import facts_of
 from codi_bench.suite.suite import Suite
 
 pytestmark = pytest.mark.usefixtures("plain_reports")
@@ -278,7 +279,7 @@ def test_workers_on_equal_gpus_share_what_is_stored_and_say_the_same_of_it(gpus,
         captured(bench, 3, 1)
         bench.cached(np.ndarray, np.sort, np.arange(3.0), axis=0)
     assert len(entries(tmp_path / "store")) == 2
-    first, second = (suite.facts(MODEL) | {"speed": None} for suite in suites)
+    first, second = (facts_of(suite, MODEL) | {"speed": None} for suite in suites)
     assert first == second and first["device"] == "cuda float32"
     assert environment(benches[0].model.device, "float32") == environment(benches[1].model.device, "float32")
 

@@ -24,7 +24,7 @@ def copies(tmp_path):
     shutil.copytree(package_folder("baselines"), tmp_path / "baselines")
     (tmp_path / "docs").mkdir()
     shutil.copy(ROOT / "README.md", tmp_path)
-    for name in ("headline.svg", "literature.md"):
+    for name in ("headline.svg", "literature.md", "released.md"):
         shutil.copy(ROOT / "docs" / name, tmp_path / "docs")
     return tmp_path / "README.md", tmp_path / "baselines"
 

@@ -6,7 +6,8 @@ import pytest
 
 import codi_bench
 from codi_bench.claims import CLAIMS
-from codi_bench.claims.claim import claim, on_released
+from codi_bench.claims.claim import claim
+from codi_bench.claims.on_files import on_released
 from codi_bench.errors import ProblemError, UnknownNameError
 from codi_bench.records.baseline import RELEASED, Environment, load_baseline
 from codi_bench.store.files import file_hash, package_folder

@@ -153,30 +153,6 @@ class Bench(Protocol):
         """
 
 
-class ReleasedBench(Protocol):
-    """One model as released files tell of it: nothing can be asked of it but what they hold."""
-
-    @property
-    def model(self) -> Named: ...
-
-    @property
-    def seed(self) -> int: ...
-
-    @property
-    def permutations(self) -> int: ...
-
-    @property
-    def memo(self) -> dict[Any, Any]: ...
-
-    def read(self, file: ReleasedFile) -> Any:
-        """What its adapter makes of a file, once a run. Raises ProblemError where the file is not at hand."""
-
-
-class Named(Protocol):
-    @property
-    def name(self) -> str: ...
-
-
 def once(function: Callable[P, T]) -> Callable[P, T]:
     """A run that claims share: `function(bench, ...)` the first time, the same value, or error, ever after."""
 
@@ -344,8 +320,13 @@ class Claim:
         """The same claim as it is measured on released files."""
         assert self.reading is not None
         reading = self.reading
-        protocols = {"protocol": reading.protocol, "sound_protocol": reading.sound_protocol}
-        return replace(self, function=reading.function, compared=reading.compared or self.compared, **protocols)
+        return replace(
+            self,
+            function=reading.function,
+            protocol=reading.protocol,
+            sound_protocol=reading.sound_protocol,
+            compared=reading.compared or self.compared,
+        )
 
     @property
     def suite(self) -> str:
@@ -400,25 +381,3 @@ def claim(
         return function
 
     return register
-
-
-def on_released(
-    id: str, files: Mapping[str, tuple[ReleasedFile, ...]], *, protocol: str, sound: str, compared: str | None = None
-) -> Callable[[Function], Function]:
-    """Register the decorated function as how that claim, which models are run for, is measured on released files.
-
-    All else as in `Reading`. Raises ValueError for a second way.
-    """
-
-    def register(function: Function) -> Function:
-        if CLAIMS[id].reading is not None:
-            raise ValueError(f"claim '{id}': it is measured on released files already")
-        CLAIMS[id] = replace(CLAIMS[id], reading=Reading(files, protocol, sound, function, compared))
-        return function
-
-    return register
-
-
-def not_released(what: str, *ids: str) -> None:
-    """Say of claims what nobody released that they would need."""
-    CLAIMS.update({id: replace(CLAIMS[id], unreleased=what) for id in ids})

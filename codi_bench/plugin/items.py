@@ -148,6 +148,8 @@ class Gathering:
 
     def add(self, outcome: PairOutcome) -> Judged:
         """Give rows to the table; the test is NOT RUN, BLOCKED or UNCHECKED where nothing can be judged."""
+        from codi_bench.suite.facts import facts_of  # loaded already, as the suite is
+
         config, params = self.request.config, self.request.node.callspec.params
         model, claim = params["model"], params["claim"]
         word, lines = outcome.word, outcome.lines
@@ -157,7 +159,7 @@ class Gathering:
             "word": word,
             "lines": lines,
             "rows": [asdict(row) for row in outcome.rows],
-            "facts": {model.name: self.suite.facts(model.name)},
+            "facts": {model.name: facts_of(self.suite, model.name)},
             "warnings": [record.getMessage() for record in self.caplog.records if record.name.startswith("codi_bench.")],
             "proposal": outcome.proposal.model_dump_json() if word == "proposed" and outcome.proposal is not None else None,
         }

@@ -77,6 +77,7 @@ class Reporter:
         """Write results, report and proposals; where they cannot be written the table is shown all the same."""
         from codi_bench.records.results import Row, write_results
         from codi_bench.report.render import render, terminal
+        from codi_bench.suite.facts import run_environment
         from codi_bench.suite.winners import winners
 
         suite, folder = suite_of(self.config), Path(given(self.config).report)
@@ -88,7 +89,8 @@ class Reporter:
             crashed = (claim, model) in self.crashed
             reason = "crashed while it was measured: see the error of its test" if crashed else "the run ended before it"
             rows += suite.unmeasured(claim, model, reason)
-        environment = {**suite.environment(rows, facts), "winners": comparisons, "seconds": round(time.monotonic() - self.start)}
+        seconds = round(time.monotonic() - self.start)
+        environment = {**run_environment(suite, rows, facts), "winners": comparisons, "seconds": seconds}
         self.red = suite.stray_files()
         try:
             write_results(folder / "results.json", environment, rows)

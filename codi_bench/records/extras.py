@@ -58,7 +58,7 @@ def winners_of(report: Path) -> dict[Path, str]:
     texts = {}
     for name, (models, tests) in pairs.items():
         pair = {key: each for key, each in sorted(winners.items()) if {*each["models"]} == models}
-        if sum(each["p"] is not None for each in pair.values()) == tests:
+        if pair and sum(each["p"] is not None for each in pair.values()) == tests:
             texts[WINNERS / f"{name}.json"] = json.dumps(pair, indent=1) + "\n"
     return texts
 

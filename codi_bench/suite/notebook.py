@@ -26,6 +26,7 @@ from codi_bench.report import audit, export, render, sentences
 from codi_bench.report.table import results_table
 from codi_bench.store.cache import default_folder
 from codi_bench.store.files import check_writable
+from codi_bench.suite.facts import run_environment
 from codi_bench.suite.progress import Schedule, load_timings
 from codi_bench.suite.suite import Suite
 from codi_bench.suite.winners import winners
@@ -151,7 +152,7 @@ def run(
             choices = f"models: {', '.join(REGISTRY)}, or your own as {{name: folder}}; claims: {', '.join(CLAIMS)}"
             raise CodiBenchError(f"{error} ({choices})") from error
     rows = sorted(_measure(suite, progress), key=lambda row: row.key)
-    return Result(tuple(rows), {**suite.environment(rows), "winners": winners(rows)})
+    return Result(tuple(rows), {**run_environment(suite, rows), "winners": winners(rows)})
 
 
 def _measure(suite: Suite, progress: bool) -> list[Row]:

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 
-from codi_bench import __version__
-from codi_bench.claims import CLAIMS, FAMILIES, Claim, get_claim, in_words
+from codi_bench.claims import CLAIMS, FAMILIES, Claim, get_claim
 from codi_bench.claims.claim import DEFAULT_PERMUTATIONS
 from codi_bench.errors import BaselineError, CodiBenchError, MissingError
 from codi_bench.models.hub import is_repository
-from codi_bench.models.loading import load, resolve
+from codi_bench.models.loading import load
 from codi_bench.models.registry import EMBEDDED, REGISTRY
 from codi_bench.problems import load_problems
 from codi_bench.problems.files import ELSEWHERE
 from codi_bench.records.as_rows import published_numbers
-from codi_bench.records.baseline import REPORTED, SOUND, load_baseline, metrics_recorded, orphans, path_of
+from codi_bench.records.baseline import REPORTED, load_baseline, metrics_recorded, orphans, path_of
 from codi_bench.records.extras import noise_figures
 from codi_bench.records.results import BLOCKED, NOT_RUN, OK, PublishedNumber, Row, Status
 from codi_bench.rules.reproduction import Reproduction
@@ -28,7 +26,7 @@ from codi_bench.store.cache import Store, default_bound, default_folder
 from codi_bench.store.files import check_writable, package_folder
 from codi_bench.suite import engine
 from codi_bench.suite.bench import ModelBench
-from codi_bench.suite.environment import available, environment, own_gpu, versions
+from codi_bench.suite.environment import available, own_gpu
 from codi_bench.suite.preflight import preflight
 from codi_bench.suite.problem_source import ProblemSource
 from codi_bench.suite.released_bench import FilesBench, released_in
@@ -97,10 +95,10 @@ class Suite:
             raise CodiBenchError(f"--problems {min(extra)}=…: no model of this run is measured on {min(extra)}")
         check_writable(Path(self.report) / "results.json", "give --report DIR")
         noise_figures(self.baseline_folder)  # what the report will show beside the rows must be readable, and the next too
-        _ = self._published
+        _ = self.published
         default_bound()  # a bound that is no number is said before anything runs
         for model in self.asked_models:
-            if model.path is not None and available(self._device(model)):
+            if model.path is not None and available(self.device_of(model)):
                 with suppress(MissingError):  # which is said in the rows
                     # what cannot be loaded must not cost a minute of measuring first
                     _ = self._files_bench(model) if model.log else self._model_bench(model)
@@ -191,61 +189,8 @@ class Suite:
         return engine.unmeasured(model, definition, baseline, NOT_RUN, reason)
 
     @cached_property
-    def _published(self) -> list[PublishedNumber]:
+    def published(self) -> list[PublishedNumber]:
         return published_numbers(self.baseline_folder, [claim.id for claim in self.asked_claims])
-
-    @property
-    def options(self) -> str:
-        """The options of this run that its numbers depend on, as they were given."""
-        values: dict[str, object] = {"--n": self.n, "--permutations": self.permutations, "--num-latents": self.num_latents}
-        values |= {"--lora-alpha": self.lora_alpha, "--dtype": None if self.dtype == "auto" else self.dtype}
-        texts = [f"{name} {value}" for name, value in values.items() if value is not None]
-        return " ".join([*texts, *(f"--problems {text}" for text in self.problems)])
-
-    def facts(self, name: str) -> dict:
-        """Device, inputs, layers and speed of a model that was measured here; {} of another. A worker sends them along."""
-        bench = self.benches.get(name) or self.file_benches.get(name)
-        if bench is None:
-            return {}
-        inputs = {"weights": bench.model.fingerprint, "problems": bench.problems.hash}
-        kind = bench.model.device.partition(":")[0]  # which of several GPUs it was is no property of a number
-        facts: dict[str, object] = {"device": f"{kind} {bench.model.dtype}", "inputs": inputs, "layers": list(bench.model.layers)}
-        if isinstance(bench, ModelBench) and any(claim.family == "task accuracy" for claim in self.asked_claims):
-            with suppress(RuntimeError):  # as out of memory, which its rows say
-                facts["speed"] = bench.speed
-        return facts
-
-    def environment(self, rows: Sequence[Row] = (), facts: dict[str, dict] | None = None) -> dict:
-        """Device, versions and threads of this run, and the claims in words, so that a report needs no model room.
-
-        facts: of the measured models, where they were measured elsewhere than in this process.
-        """
-        device, dtype = resolve(self._device(self.asked_models[0]), self.dtype)
-        facts = {
-            name: known
-            for name in {*self.benches, *self.file_benches, *(facts or {})}
-            if (known := self.facts(name) or (facts or {})[name])
-        }
-        inputs = {name: known["inputs"] for name, known in sorted(facts.items())}
-        measured = {(row.model, CLAIMS[row.claim].family) for row in rows if row.protocol == SOUND and row.status == OK}
-        claims = {row.claim for row in rows}
-        return {
-            "families": sum(bool(FAMILIES[family].tests) for _, family in measured),
-            "noise": noise_figures(self.baseline_folder),
-            "devices": {name: known["device"] for name, known in sorted(facts.items())},
-            "inputs": inputs,
-            "speed": {name: known["speed"] for name, known in sorted(facts.items()) if "speed" in known},
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "codi-bench": __version__,
-            **({"options": self.options} if self.options else {}),
-            **environment(device if available(device) else "cpu", dtype).model_dump(),
-            **versions(),
-            "claims": in_words(claims),
-            "published": [number for number in self._published if number["claim"] in claims],
-            "beside": {name: model.beside for name, model in REGISTRY.items() if model.beside},
-            "layers": {name: list(model.layers) for name, model in REGISTRY.items()}
-            | {name: known["layers"] for name, known in facts.items()},
-        }
 
     def _unrecorded(self, model: ModelRequest, rows: Sequence[Row]) -> tuple[str, list[str]]:
         """The word of a pair that is compared with no record, and why."""
@@ -270,7 +215,7 @@ class Suite:
     def _check(self, model: ModelRequest) -> tuple[Status, str]:
         if model.log:
             return OK, ""
-        device, known = self._device(model), model.registered
+        device, known = self.device_of(model), model.registered
         if not available(device):
             remedy = ""
             if known and known.hub:
@@ -317,7 +262,7 @@ class Suite:
             model.name if path is None else path if is_repository(path) else Path(path),
             base=model.base,
             name=model.name,
-            device=self._device(model),
+            device=self.device_of(model),
             dtype=self.dtype,
             num_latents=None if path is None else self.num_latents,
             lora_alpha=None if path is None else self.lora_alpha,
@@ -341,7 +286,7 @@ class Suite:
         candidates = [other for other in self.asked_models if other.registered is None and other.name != model.name]
         return partial(self._model_bench, candidates[0]) if len(candidates) == 1 else None
 
-    def _device(self, model: ModelRequest) -> str:
+    def device_of(self, model: ModelRequest) -> str:
         """`auto`: the embedded pair is recorded on the CPU and measured there unless `-m gpu` asks; published models on cuda."""
         device = self.device
         if model.log:

@@ -88,8 +88,8 @@ def _difference(one: Row, two: Row) -> tuple[Estimate, float | None, str]:
         outcomes = _bits(one.detail["outcomes"], one.n), _bits(two.detail["outcomes"], two.n)
         return newcombe_paired(*outcomes), mcnemar_exact(*outcomes), MCNEMAR
     if _counted(one, two):
-        counts = one.detail["counts"], two.detail["counts"]
-        return mover_difference(wilson(*counts[0]), wilson(*counts[1])), fisher(*counts[0], *counts[1]), FISHER
+        (right_a, n_a), (right_b, n_b) = one.detail["counts"], two.detail["counts"]
+        return mover_difference(wilson(right_a, n_a), wilson(right_b, n_b)), fisher(right_a, n_a, right_b, n_b), FISHER
     return mover_difference(_estimate(one), _estimate(two)), None, INTERVALS
 
 

@@ -1,0 +1,56 @@
+"""How claims that models are run for are measured on released files, and what such a measurement may ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from codi_bench.claims.claim import CLAIMS, Function, Reading
+from codi_bench.thoughts.released import ReleasedFile
+
+
+class ReleasedBench(Protocol):
+    """One model as released files tell of it: nothing can be asked of it but what they hold."""
+
+    @property
+    def model(self) -> Named: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def permutations(self) -> int: ...
+
+    @property
+    def memo(self) -> dict[Any, Any]: ...
+
+    def read(self, file: ReleasedFile) -> Any:
+        """What its adapter makes of a file, once a run. Raises ProblemError where the file is not at hand."""
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+def on_released(
+    id: str, files: Mapping[str, tuple[ReleasedFile, ...]], *, protocol: str, sound: str, compared: str | None = None
+) -> Callable[[Function], Function]:
+    """Register the decorated function as how that claim, which models are run for, is measured on released files.
+
+    All else as in `Reading`. Raises ValueError for a second way.
+    """
+
+    def register(function: Function) -> Function:
+        if CLAIMS[id].reading is not None:
+            raise ValueError(f"claim '{id}': it is measured on released files already")
+        CLAIMS[id] = replace(CLAIMS[id], reading=Reading(files, protocol, sound, function, compared))
+        return function
+
+    return register
+
+
+def not_released(what: str, *ids: str) -> None:
+    """Say of claims what nobody released that they would need."""
+    CLAIMS.update({id: replace(CLAIMS[id], unreleased=what) for id in ids})

@@ -1,0 +1,76 @@
+"""What a run says of itself beside its rows: devices, inputs, versions, speed, and the claims in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from codi_bench import __version__
+from codi_bench.claims import CLAIMS, FAMILIES, in_words
+from codi_bench.models.loading import resolve
+from codi_bench.models.registry import REGISTRY
+from codi_bench.records.baseline import SOUND
+from codi_bench.records.extras import noise_figures
+from codi_bench.records.results import OK, Row
+from codi_bench.suite.bench import ModelBench
+from codi_bench.suite.environment import available, environment, versions
+
+if TYPE_CHECKING:
+    from codi_bench.suite.suite import Suite
+
+
+def run_environment(suite: Suite, rows: Sequence[Row] = (), facts: dict[str, dict] | None = None) -> dict:
+    """Device, versions and threads of this run, and the claims in words, so that a report needs no model room.
+
+    facts: of the measured models, where they were measured elsewhere than in this process.
+    """
+    device, dtype = resolve(suite.device_of(suite.asked_models[0]), suite.dtype)
+    facts = {
+        name: known
+        for name in {*suite.benches, *suite.file_benches, *(facts or {})}
+        if (known := facts_of(suite, name) or (facts or {})[name])
+    }
+    inputs = {name: known["inputs"] for name, known in sorted(facts.items())}
+    measured = {(row.model, CLAIMS[row.claim].family) for row in rows if row.protocol == SOUND and row.status == OK}
+    claims = {row.claim for row in rows}
+    return {
+        "families": sum(bool(FAMILIES[family].tests) for _, family in measured),
+        "noise": noise_figures(suite.baseline_folder),
+        "devices": {name: known["device"] for name, known in sorted(facts.items())},
+        "inputs": inputs,
+        "speed": {name: known["speed"] for name, known in sorted(facts.items()) if "speed" in known},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "codi-bench": __version__,
+        **({"options": options} if (options := _options(suite)) else {}),
+        **environment(device if available(device) else "cpu", dtype).model_dump(),
+        **versions(),
+        "claims": in_words(claims),
+        "published": [number for number in suite.published if number["claim"] in claims],
+        "beside": {name: model.beside for name, model in REGISTRY.items() if model.beside},
+        "layers": {name: list(model.layers) for name, model in REGISTRY.items()}
+        | {name: known["layers"] for name, known in facts.items()},
+    }
+
+
+def facts_of(suite: Suite, name: str) -> dict:
+    """Device, inputs, layers and speed of a model that was measured here; {} of another. A worker sends them along."""
+    bench = suite.benches.get(name) or suite.file_benches.get(name)
+    if bench is None:
+        return {}
+    inputs = {"weights": bench.model.fingerprint, "problems": bench.problems.hash}
+    kind = bench.model.device.partition(":")[0]  # which of several GPUs it was is no property of a number
+    facts: dict[str, object] = {"device": f"{kind} {bench.model.dtype}", "inputs": inputs, "layers": list(bench.model.layers)}
+    if isinstance(bench, ModelBench) and any(claim.family == "task accuracy" for claim in suite.asked_claims):
+        with suppress(RuntimeError):  # as out of memory, which its rows say
+            facts["speed"] = bench.speed
+    return facts
+
+
+def _options(suite: Suite) -> str:
+    """The options of this run that its numbers depend on, as they were given."""
+    values: dict[str, object] = {"--n": suite.n, "--permutations": suite.permutations, "--num-latents": suite.num_latents}
+    values |= {"--lora-alpha": suite.lora_alpha, "--dtype": None if suite.dtype == "auto" else suite.dtype}
+    texts = [f"{name} {value}" for name, value in values.items() if value is not None]
+    return " ".join([*texts, *(f"--problems {text}" for text in suite.problems)])
