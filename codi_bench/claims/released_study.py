@@ -17,7 +17,6 @@ from codi_bench.claims.claim import (
     Null,
     Protocols,
     Published,
-    ReleasedBench,
     claim,
     ends,
     measured,
@@ -28,6 +27,7 @@ from codi_bench.claims.first_study import GPT2, LLAMA
 from codi_bench.claims.first_study.probes import CHANCE, PER_CLASS, against
 from codi_bench.claims.first_study.probes import SEEDS as PROBE_SEEDS
 from codi_bench.claims.first_study.released import surface_of
+from codi_bench.claims.on_files import ReleasedBench
 from codi_bench.errors import MeasureError
 from codi_bench.measures import balanced_sample, in_sample_probes
 from codi_bench.measures.grid import in_sample_null

@@ -18,9 +18,7 @@ from codi_bench.claims.claim import (
     Null,
     Protocols,
     Published,
-    ReleasedBench,
     measured,
-    on_released,
     points,
     without_word,
 )
@@ -29,6 +27,7 @@ from codi_bench.claims.first_study import GPT2, LLAMA
 from codi_bench.claims.first_study.ablation import NUM_ABLATED
 from codi_bench.claims.first_study.sae import FAMILY, SEEDS
 from codi_bench.claims.first_study.task import share_over_constant
+from codi_bench.claims.on_files import ReleasedBench, on_released
 from codi_bench.measures import predict_errors
 from codi_bench.measures.surface import surface_design
 from codi_bench.problems import Problem, problems_hash, score

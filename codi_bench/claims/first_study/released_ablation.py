@@ -15,14 +15,13 @@ from codi_bench.claims.claim import (
     Null,
     Protocols,
     Published,
-    ReleasedBench,
     measured,
-    on_released,
     points,
     without_word,
 )
 from codi_bench.claims.first_study import GPT2, LLAMA, NO_BOUND, NO_INTERVAL
 from codi_bench.claims.first_study.ablation import NUM_ABLATED
+from codi_bench.claims.on_files import ReleasedBench, on_released
 from codi_bench.errors import MeasureError
 from codi_bench.measures.ablation import BOUND_LEVEL, HETEROGENEOUS
 from codi_bench.models.edits import BOT
