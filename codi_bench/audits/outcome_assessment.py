@@ -1,7 +1,7 @@
 """Anybody's right and wrong answers, assessed: accuracies, paired drops, critical conditions, and who is better.
 
-The statistics are those of an ablation's claims (docs/verdicts.md, sections 3, 5 and 6). A group of problems counts once: it has the
-mean of its problems as its rate, it is lost where more of them are lost than gained, and n counts groups.
+The statistics are those of an ablation's claims (docs/verdicts.md, sections 3, 5 and 6). A group of problems counts once: it has
+the mean of its problems as its rate, it is lost where more of them are lost than gained, and n counts groups.
 """
 
 from __future__ import annotations

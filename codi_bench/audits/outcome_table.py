@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ def _is_placed(row: Any) -> bool:
 
 
 def checked_table(rows: Sequence[Row], clean: str | None = None) -> list[ModelTable]:
-    """A table a model, in order of appearance; clean: the name of that condition. Raises InputError naming column, row and mend."""
+    """A table a model; clean: the name of that condition. Raises InputError naming column, row and mend."""
     there = list(dict.fromkeys(name for _, row in rows for name in row))
     for name in NEEDED:
         if name not in there:

@@ -1,4 +1,4 @@
-"""Anybody's activations and labels, from a file or as arrays: checked before anything is computed, and named where they are wrong.
+"""Anybody's activations and labels, from a file or as arrays: checked before anything is computed.
 
 Rows are counted from 0, as in the arrays themselves.
 """

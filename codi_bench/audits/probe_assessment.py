@@ -1,4 +1,4 @@
-"""Anybody's probes, assessed: the number as it would be published, the same under its null, held out, the word, and which n decides.
+"""Anybody's probes, assessed: the number as it would be published, its null, the number held out, the word, and which n decides.
 
 What a claim's probes are audited with (`audits.probes`) does the measuring; added are the published protocol with a null of its
 own, the model's confidence beside the probes, and the words of docs/verdicts.md, section 3, for one reader.
@@ -119,7 +119,7 @@ class ProbeAssessment:
 
     @property
     def word(self) -> Validity | None:
-        """The held-out word; ARTEFACT where that is not SUPPORTED and the published protocol makes the best cell's number itself."""
+        """The held-out word; but ARTEFACT where that is not SUPPORTED and the published protocol makes the best cell's number."""
         if self.published is None or self.held_out is None:
             return None
         word = self.held_out.verdict.word

@@ -6,9 +6,9 @@
     codi_bench.audit.probes(**codi_bench.audit.read_probes("probes.npz")).as_dict()
 
 `codi-bench audit probes FILE` and `codi-bench audit outcomes FILE` are the same; `--json` prints `as_dict()`. Rates, AUCs and
-drops are fractions there; an estimate is {value, low, high} with a 95 % interval, whose ends are null where there is none; a verdict
-is {word, why, fragile, decide}. Both kinds have `schema` (1), `kind`, `status` ("ok", or "blocked" with its `reason`), `sentence`,
-`decide` (how many problems would decide what is undecided, or null) and `source`.
+drops are fractions there; an estimate is {value, low, high} with a 95 % interval, whose ends are null where there is none; a
+verdict is {word, why, fragile, decide}. Both kinds have `schema` (1), `kind`, `status` ("ok", or "blocked" with its `reason`),
+`sentence`, `decide` (how many problems would decide what is undecided, or null) and `source`.
 
 `probes`: `word`; n (groups where there are any), rows, ones, cells, width, probe, folds, permutations, seed; and, null where
 blocked, `published` {mean, best, cell}, in-sample accuracies {value, null {value, low, high, p}, artefact, verdict}; `held_out`
