@@ -52,5 +52,9 @@ class MeasureError(CodiBenchError):
     """A measurement that its input does not allow (one class only, too few problems): the row is blocked."""
 
 
+class InputError(CodiBenchError):
+    """An array or a table that the public auditor cannot use: names array or column, row and mend."""
+
+
 class BaselineError(CodiBenchError):
     """A baseline file that is missing, damaged or breaks the schema."""

@@ -169,6 +169,13 @@ def test_noise_reads_high_in_sample_and_is_nothing_held_out():
     assert found.null_in_sample.shape == found.null_held_out.shape == found.null_auc.shape == (39, 2)
 
 
+def test_wide_cells_share_what_knows_no_labels_and_give_the_same_numbers(monkeypatch):
+    x, y = noise(200, 2, 190, 5), balanced(200, 6)
+    apart = probe_grid(x, y, in_sample_null=True, **QUICK)
+    monkeypatch.setattr("codi_bench.measures.grid.WIDE", 190)
+    assert same(probe_grid(x, y, in_sample_null=True, **QUICK), apart)
+
+
 def test_chance_is_found_as_often_as_chance_allows():
     """p values of noise are uniform: their mean over seeds is near a half, and few are small."""
     how = QUICK | {"Cs": (0.1,)}

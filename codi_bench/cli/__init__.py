@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from codi_bench.cli import options
+from codi_bench.cli.audit import audit_app
 from codi_bench.cli.baselines import baselines_app
 from codi_bench.cli.cache import cache_app
 from codi_bench.cli.show import show
@@ -29,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Claims about continuous-thought language models as executable tests.",
 )
+app.add_typer(audit_app, name="audit")
 app.add_typer(baselines_app, name="baselines")
 app.add_typer(cache_app, name="cache")
 

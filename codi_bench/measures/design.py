@@ -48,8 +48,11 @@ class Gram:
 
 
 def design(x: Tensor, gram: Gram | None, train: Tensor, test: Tensor) -> Design:
-    """Rows `train` of x [n, d] (float64) in their span, and rows `test` in it; gram: of x, needed where d > n alone."""
-    if gram is None:
+    """Rows `train` of x [n, d] (float64) in their span, and rows `test` in it.
+
+    gram: of x, which is used where there are fewer rows `train` than dimensions, and needed there alone.
+    """
+    if gram is None or len(train) >= x.shape[1]:
         mean = x[train].mean(0)
         rows = x[train] - mean
         values, vectors = _spectrum(rows.T @ rows)

@@ -31,6 +31,7 @@ Probe = Literal["ridge", "logistic"]
 KERNELS = {"ridge": ridge, "logistic": logistic}
 RANKED = 50  # columns of scores that a thread ranks at a time
 TOGETHER = 200  # columns of labels that a thread takes, where they share nothing: one cell with many nulls keeps all cores busy
+WIDE = 256  # dimensions from which on the designs, which know no labels, are most of the work: observed and null share them
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,11 @@ class Scored:
     score: np.ndarray
     chosen: np.ndarray
     inner: np.ndarray
+
+    def split(self, columns: int) -> tuple[Scored, Scored]:
+        """The first columns, and the others."""
+        arrays = (self.score, self.chosen, self.inner)
+        return Scored(*(array[:, :columns] for array in arrays)), Scored(*(array[:, columns:] for array in arrays))
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +110,8 @@ def probe_grid(
     activations [n, positions, d]; labels [n] of two classes; groups [n]: variants of one problem, never divided. probe: "ridge"
     on +1 and -1, or "logistic"; Cs: penalties tried (ridge: 1 / alpha), rising, the kernel's own by default. null_labels
     [permutations, n]: label draws to be used instead of permutations (a conditional null). in_sample: False leaves those two
-    out (None); in_sample_null: also refit the in-sample probes to every permutation (a fifth more work). workers: threads on the
-    CPU, one a core by default; they change no result.
+    out (None); in_sample_null: have them, and refit them to every permutation (a fifth more work). workers: threads on the CPU,
+    one a core by default; they change no result.
     Raises MeasureError for shapes that do not fit, values that are not finite, or classes too small for the folds.
     """
     x, y, classes = checked(activations, labels, groups)
@@ -117,16 +123,25 @@ def probe_grid(
         null = binary(null_labels, classes, len(y))
     cells = [x[:, cell] for cell in range(x.shape[1])]
     run = partial(scores, cells, probe=probe, Cs=Cs, device=device, workers=workers)
+    shared = probe == "ridge" and WIDE <= x.shape[2] <= len(x)
 
-    outer_scores = run(y[:, None], splits)
-    in_sample_scores = run(y[:, None], [in_sample_folds]) if in_sample else None
-    null_scores = run(null.T, splits, loose=True).score.transpose(1, 0, 2)  # [B, n, cells]
+    def observed_and_null(over: Sequence[Split]) -> tuple[Scored, Scored]:
+        if shared:
+            return run(np.column_stack([y, null.T]), over, loose=True, exact=1).split(1)
+        return run(y[:, None], over), run(null.T, over, loose=True)
+
+    outer_scores, null_outer = observed_and_null(splits)
+    in_sample_scores = in_sample_null_scores = None
+    if in_sample_null:
+        in_sample_scores, in_sample_null_scores = observed_and_null([in_sample_folds])
+    elif in_sample:
+        in_sample_scores = run(y[:, None], [in_sample_folds])
+    null_scores = null_outer.score.transpose(1, 0, 2)  # [B, n, cells]
     prediction = outer_scores.score[:, 0] > 0
     right = prediction == y[:, None]
     accuracy, null_accuracy = right.mean(0), ((null_scores > 0) == null[:, :, None]).mean(1)
     auc, variance = (draws[0] for draws in _auc(outer_scores.score.transpose(1, 0, 2), y[None], fold))
     null_auc, null_variance = _auc(null_scores, null, fold)
-    in_sample_nulls = _accuracy(run(null.T, [in_sample_folds], loose=True), null.T) if in_sample_null else None
     p, p_max, p_max_auc = permutation_p(accuracy, null_accuracy), max_p(accuracy, null_accuracy), max_p(auc, null_auc)
     return ProbeGrid(
         in_sample_accuracy=_accuracy(in_sample_scores, y[:, None])[0] if in_sample_scores else None,
@@ -140,7 +155,7 @@ def probe_grid(
         fold=fold,
         fold_C=outer_scores.chosen[:, 0],
         fold_inner=outer_scores.inner[:, 0],
-        null_in_sample=in_sample_nulls,
+        null_in_sample=_accuracy(in_sample_null_scores, null.T) if in_sample_null_scores else None,
         null_held_out=null_accuracy,
         null_auc=null_auc,
         null_auc_variance=null_variance,
@@ -213,14 +228,16 @@ def scores(
     probe: Probe = "ridge",
     Cs: Sequence[float] | None = None,
     loose: bool = False,
+    exact: int = 0,
     scale: bool = True,
     device: str = "cpu",
     workers: int | None = None,
 ) -> Scored:
     """The pipeline for every cell ([n, d], widths may differ) and every column of labels bool [n, columns].
 
-    loose: float32, and of logistic probes a tolerance that moves fewer than a prediction in a thousand, for nulls. scale: to mean
-    0 and std 1 of the training rows. A split without inner folds takes the only C.
+    loose: float32, and of logistic probes a tolerance that moves fewer than a prediction in a thousand, for nulls; exact: so many
+    columns of ridge probes, the first ones, are not loose all the same. scale: to mean 0 and std 1 of the training rows. A split
+    without inner folds takes the only C.
     Raises MeasureError for another probe, or Cs that are not positive and rising.
     """
     if probe not in KERNELS:
@@ -228,7 +245,7 @@ def scores(
     Cs = tuple(KERNELS[probe].CS if Cs is None else Cs)
     check_penalties(Cs)
     signs = torch.as_tensor(np.where(labels, 1.0, -1.0), device=device)
-    task = partial(_cell, splits=splits, probe=probe, Cs=Cs, loose=loose, scale=scale)
+    task = partial(_cell, splits=splits, probe=probe, Cs=Cs, loose=loose, exact=exact, scale=scale)
     if device != "cpu":
         results = [task(cell, signs) for cell in cells]
     else:
@@ -248,24 +265,35 @@ def _cell(
     probe: Probe,
     Cs: tuple[float, ...],
     loose: bool,
+    exact: int,
     scale: bool,
 ) -> tuple[np.ndarray, ...]:
-    kernel, dtype = KERNELS[probe], precision(loose)
+    kernel = KERNELS[probe]
     # Of many features the products take the memory and the time, and ridge penalties lie far above what single precision rounds.
-    single = loose and probe == "ridge" and x.shape[1] > len(x)
+    single = loose and not exact and probe == "ridge" and x.shape[1] > len(x)
     x = torch.as_tensor(np.asarray(x, np.float32 if single else np.float64), device=signs.device)
-    grid, labels = torch.tensor(Cs, dtype=dtype, device=signs.device), signs.to(dtype)
+    # columns of one precision each; the design is as precise as the first of them needs it
+    blocks = [signs[:, :exact], signs[:, exact:].to(precision(loose))] if exact else [signs.to(precision(loose))]
+    grids = [torch.tensor(Cs, dtype=labels.dtype, device=signs.device) for labels in blocks]
+    ends = np.cumsum([labels.shape[1] for labels in blocks])
 
     def right(of: Design, fit_rows: Tensor, score_rows: Tensor) -> Tensor:
-        hits = (kernel.path(of, labels[fit_rows], grid) > 0) == (labels[score_rows] > 0)
-        return hits.sum(1) / hits.new_full((), hits.shape[1], dtype=torch.float64)
+        shares = []
+        for labels, grid in zip(blocks, grids, strict=True):
+            hits = (kernel.path(of.to(labels.dtype), labels[fit_rows], grid) > 0) == (labels[score_rows] > 0)
+            shares.append(hits.sum(1) / hits.new_full((), hits.shape[1], dtype=torch.float64))
+        return torch.cat(shares, 1)
 
     score, chosen, inner = np.full(signs.shape, np.nan, np.float32), [], []
-    for split, of, best, accuracy in choices(x, splits, right, columns=(len(Cs), labels.shape[1]), dtype=dtype, scale=scale):
+    shape, dtype = (len(Cs), signs.shape[1]), blocks[0].dtype
+    for split, of, best, accuracy in choices(x, splits, right, columns=shape, dtype=dtype, scale=scale):
         chosen.append(np.array(Cs)[best.cpu().numpy()])
         inner.append(accuracy.cpu().numpy())
         train = torch.as_tensor(split.train, device=x.device)
-        score[split.test] = kernel.decide(of, labels[train], grid[best]).float().cpu().numpy()
+        for labels, grid, end in zip(blocks, grids, ends, strict=True):
+            columns = slice(end - labels.shape[1], end)
+            decisions = kernel.decide(of.to(labels.dtype), labels[train], grid[best[columns]])
+            score[split.test, columns] = decisions.float().cpu().numpy()
     return score, np.stack(chosen), np.stack(inner)
 
 

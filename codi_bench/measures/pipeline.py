@@ -88,7 +88,8 @@ def choices(
     for split in splits:
         train, test = (torch.as_tensor(rows, device=x.device) for rows in (split.train, split.test))
         features = standardised(x, train) if scale else x - x[train].mean(0)
-        gram = Gram.of(features, train) if x.shape[1] > len(train) else None
+        fewest = min((len(rows) for rows, _ in split.inner), default=len(train))
+        gram = Gram.of(features, train) if x.shape[1] > fewest else None
         votes = torch.zeros(columns, dtype=torch.float64, device=x.device)
         for pair in split.inner:
             fit_rows, score_rows = (torch.as_tensor(rows, device=x.device) for rows in pair)

@@ -148,7 +148,7 @@ def half_effect(reported_effect: float | None, floor: float) -> float:
     return max(reported_effect / 2, floor)
 
 
-def _decide(n: int, se: float, delta: float, z: float) -> int:
+def n_decide(n: int, se: float, delta: float, z: float) -> int:
     """n_decide = ceil(n ((z + 1.2816) SE / Delta)^2)."""
     return math.ceil(n * ((z + POWER_Z) * se / delta) ** 2)
 
@@ -156,7 +156,7 @@ def _decide(n: int, se: float, delta: float, z: float) -> int:
 def _underpowered(why: str, *, n: int, se: float | None, delta: float, z: float, fragile: bool) -> Verdict:
     if se is None:
         return Verdict(Validity.UNDERPOWERED, f"{why}: undecided, and no standard error tells how many problems would", fragile)
-    number = _decide(n, se, delta, z)
+    number = n_decide(n, se, delta, z)
     if number <= n:
         reason = f"{number} have 90 % power at Delta, so the effect lies near a bound, or a stricter null is not passed"
         return Verdict(Validity.UNDERPOWERED, f"{why}: undecided, though {reason}", fragile)
@@ -384,5 +384,5 @@ def spread_word(
         f"{passing} of {len(accuracy)} cells pass alone; {tau} against half the mean effect, {100 * half:.1f}"
     )
     n = len(np.asarray(correct))
-    decide = max(n + 1, _decide(n, se, half, Z95)) if spread.tau.low < half <= spread.tau.high else None
+    decide = max(n + 1, n_decide(n, se, half, Z95)) if spread.tau.low < half <= spread.tau.high else None
     return SpreadWord(word, why, alternatives, decide)

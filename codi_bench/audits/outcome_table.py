@@ -1,0 +1,196 @@
+"""Anybody's table of right and wrong answers, from a file or from memory: checked, and named where it is wrong.
+
+Columns: `problem`, `condition`, `right`, and where there are any `model` and `group`; others are left alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codi_bench.audits.probe_arrays import in_file
+from codi_bench.errors import InputError, one_line
+
+NEEDED, OPTIONAL = ("problem", "condition", "right"), ("model", "group")
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+CLEAN = ("clean", "baseline")
+TRUTHS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+
+Row = tuple[str, Mapping[str, Any]]  # where it stands, and its cells
+
+
+@dataclass(frozen=True, eq=False)
+class ModelTable:
+    """right bool [conditions, n] of one model: conditions by name, the clean one first, every problem under each of them.
+
+    group int [n]: of each problem, 0, 1, 2 ...; without groups each problem is its own. model: "" where the table has no models.
+    """
+
+    model: str
+    conditions: tuple[str, ...]
+    problems: tuple[str, ...]
+    right: np.ndarray
+    group: np.ndarray
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def read_outcomes(path: str | Path) -> list[Row]:
+    """The rows of a CSV, JSON lines or Parquet file, each with the place where it stands. Raises InputError."""
+    path = Path(path)
+    readers = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}
+    if path.suffix not in readers:
+        raise InputError(f"{path}: has the suffix '{path.suffix}'; give a .csv, a .jsonl (JSON lines) or a .parquet file")
+    with in_file(path):
+        try:
+            rows = list(readers[path.suffix](path))
+        except FileNotFoundError as error:
+            raise InputError("no such file") from error
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"cannot be read ({one_line(error)}); write it as UTF-8 text") from error
+        if not rows:
+            raise InputError("holds no rows; give one a problem and condition")
+    return rows
+
+
+def _csv(path: Path) -> Iterator[Row]:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        head = [name.strip() for name in next(reader, [])]
+        if len(set(head)) < len(head):
+            raise InputError(f"line 1: the columns {', '.join(head)} are not all different; name each once")
+        for cells in reader:
+            if not cells:
+                continue
+            where = f"line {reader.line_num}"
+            if len(cells) != len(head):
+                raise InputError(f"{where}: has {len(cells)} cells, the head has {len(head)} columns; fill or mend that row")
+            yield where, dict(zip(head, cells, strict=True))
+
+
+def _json_lines(path: Path) -> Iterator[Row]:
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"line {number}: is not JSON ({one_line(error)}); each line must be one object") from error
+        if not isinstance(row, dict):
+            raise InputError(f"line {number}: is no object; each needs the fields {', '.join(NEEDED)}")
+        yield f"line {number}", row
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    import pandas
+
+    try:
+        frame = pandas.read_parquet(path)
+    except (FileNotFoundError, InputError):
+        raise
+    except Exception as error:  # whichever engine there is has errors of its own
+        raise InputError(f"cannot be read ({one_line(error)}); write it with pandas.DataFrame.to_parquet") from error
+    yield from rows_of(frame)
+
+
+def rows_of(table: Any) -> list[Row]:
+    """Rows of a table in memory: a pandas DataFrame, a mapping of columns, or mappings one a row; counted from 0."""
+    if hasattr(table, "to_dict"):
+        table = table.to_dict("records")
+    if isinstance(table, Mapping):
+        lengths = {name: len(column) for name, column in table.items()}
+        if len(set(lengths.values())) > 1:
+            raise InputError(f"columns: have different lengths ({lengths}); give each a cell a row")
+        table = [dict(zip(table, cells, strict=True)) for cells in zip(*table.values(), strict=True)]
+    rows = [row if _is_placed(row) else (f"row {i}", row) for i, row in enumerate(table)]
+    if not rows or not all(isinstance(row, Mapping) for _, row in rows):
+        raise InputError(f"table: give rows with {', '.join(NEEDED)}, as a DataFrame, a mapping of columns or mappings")
+    return rows
+
+
+def _is_placed(row: Any) -> bool:
+    return isinstance(row, tuple) and len(row) == 2 and isinstance(row[0], str)
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def checked_table(rows: Sequence[Row], clean: str | None = None) -> list[ModelTable]:
+    """A table a model; clean: the name of that condition. Raises InputError naming column, row and mend."""
+    there = list(dict.fromkeys(name for _, row in rows for name in row))
+    for name in NEEDED:
+        if name not in there:
+            raise InputError(f"{name}: no such column, there are {', '.join(map(str, there)) or 'none'}; name one so")
+    columns = [*NEEDED, *(name for name in OPTIONAL if name in there)]
+    outcomes: dict[str, dict[tuple[str, str], bool]] = {}
+    places: dict[tuple[str, str, str], str] = {}
+    groups: dict[str, str] = {}
+    for where, row in rows:
+        cells = {name: _cell(name, row.get(name), where) for name in columns}
+        key = (model, problem, condition) = (cells.get("model", ""), cells["problem"], cells["condition"])
+        what = f"problem {problem}, condition {condition}" + (f", model {model}" if model else "")
+        if key in places:
+            raise InputError(f"{where}: {what} is there twice, first in {places[key]}; keep the one that is meant")
+        places[key] = where
+        outcomes.setdefault(model, {})[problem, condition] = _right(cells["right"], where)
+        group = cells.get("group", problem)
+        if groups.setdefault(problem, group) != group:
+            raise InputError(f"{where}: group of problem {problem} is {group}, above it is {groups[problem]}; give it one group")
+    return [_model_table(model, by_key, groups, clean) for model, by_key in outcomes.items()]
+
+
+def _cell(name: str, value: Any, where: str) -> str:
+    """The text of a cell; numbers that are whole are written alike."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or (isinstance(value, float) and math.isnan(value)) or not str(value).strip() or str(value) == "<NA>":
+        raise InputError(f"{where}: {name} is missing; fill the cell, or leave that problem out everywhere")
+    if isinstance(value, float) and value.is_integer() and name != "right":
+        value = int(value)
+    return str(value).strip()
+
+
+def _right(value: str, where: str) -> bool:
+    if value.lower() not in TRUTHS:
+        raise InputError(
+            f"{where}: right is {value[:40]!r}, neither 0 nor 1; write 1 (or true) for right and 0 (or false) for wrong"
+        )
+    return TRUTHS[value.lower()]
+
+
+def _model_table(
+    model: str, outcomes: Mapping[tuple[str, str], bool], groups: Mapping[str, str], clean: str | None
+) -> ModelTable:
+    problems, names = (tuple(dict.fromkeys(key[i] for key in outcomes)) for i in (0, 1))
+    of_model = f" of model {model}" if model else ""
+    first = _clean(names, clean, of_model)
+    conditions = (first, *(name for name in names if name != first))
+    for problem in problems:
+        for condition in conditions:
+            if (problem, condition) not in outcomes:
+                raise InputError(
+                    f"problem {problem}{of_model}: has no row for the condition {condition}; add it, or leave that problem out"
+                )
+    right = np.array([[outcomes[problem, condition] for problem in problems] for condition in conditions])
+    group = np.unique([groups[problem] for problem in problems], return_inverse=True)[1]
+    return ModelTable(model, conditions, problems, right, group)
+
+
+def _clean(names: Sequence[str], clean: str | None, of_model: str) -> str:
+    """The name of the clean condition: the one that was asked for, the one that is called so, or the only one."""
+    matches = [name for name in names if (name == clean if clean is not None else name.lower() in CLEAN)]
+    if clean is None and len(names) == 1:
+        return names[0]
+    if len(matches) == 1:
+        return matches[0]
+    listed = ", ".join(names[:12]) + ", …" * (len(names) > 12)
+    what = f"'{clean}' is none of" if clean is not None else f"{'two are' if matches else 'none is'} called clean or baseline of"
+    raise InputError(f"condition: {what} the conditions{of_model} ({listed}); give --clean NAME")

@@ -1,0 +1,197 @@
+"""Anybody's activations and labels, from a file or as arrays: checked before anything is computed.
+
+Rows are counted from 0, as in the arrays themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from codi_bench.errors import InputError, one_line
+from codi_bench.measures.surface import PROBLEMS_PER_COLUMN, surface_design
+
+NAMES = ("activations", "labels", "groups", "surface", "confidence")
+SUFFIXES = (".npz", ".safetensors")
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeArrays:
+    """activations [n, cells, d]; labels bool [n]; groups int [n]; surface [n, p], a design; confidence [n, columns].
+
+    num_groups: n where there are none.
+    """
+
+    activations: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray | None
+    surface: np.ndarray | None
+    confidence: np.ndarray | None
+    num_groups: int
+
+
+@contextmanager
+def in_file(path: Path) -> Iterator[None]:
+    """Names the file in what is wrong with its contents."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def read_probes(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz or .safetensors file, by name, those that the auditor does not know among them; nothing is unpickled.
+
+    bfloat16 becomes float32. Raises InputError for another suffix, a file that cannot be read, and arrays that are missing or
+    hold Python objects.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: has the suffix '{path.suffix}'; give an .npz or a .safetensors file")
+    with in_file(path):
+        arrays = _npz(path) if path.suffix == ".npz" else _safetensors(path)
+        for name in NAMES[:2]:
+            if name not in arrays:
+                raise InputError(f"{name}: no such array, there are {', '.join(sorted(arrays)) or 'none'}; name one so")
+    return arrays
+
+
+def _npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise InputError("holds one array without a name; write it with np.savez(FILE, activations=..., labels=...)")
+            arrays = {}
+            for name in file.files:
+                try:
+                    arrays[name] = file[name]
+                except ValueError as error:
+                    raise InputError(f"{name}: cannot be read ({one_line(error)}); write it as an array of numbers") from error
+            return arrays
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError("no such file") from error
+    except Exception as error:  # damaged archives raise errors of zipfile, zlib and numpy
+        raise InputError(f"cannot be read ({one_line(error)}); write it with np.savez") from error
+
+
+def _safetensors(path: Path) -> dict[str, np.ndarray]:
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
+    except FileNotFoundError as error:
+        raise InputError("no such file") from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"cannot be read ({one_line(error)}); write it with safetensors.numpy.save_file") from error
+    small = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+    return {name: (tensor.float() if tensor.dtype in small else tensor).numpy() for name, tensor in tensors.items()}
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def checked_arrays(arrays: Mapping[str, ArrayLike | None], *, folds: int) -> ProbeArrays:
+    """What the auditor computes with, of arrays by name. Raises InputError naming array, row and mend."""
+    x = _numbers("activations", arrays["activations"])
+    if x.ndim == 2:
+        x = x[:, None]
+    if x.ndim != 3 or 0 in x.shape:
+        raise InputError(f"activations: has the shape {list(x.shape)}; give [n, cells, d] or [n, d]")
+    _finite("activations", x)
+    n = len(x)
+    labels = _labels(arrays["labels"], n)
+    given = {name: None if (value := arrays.get(name)) is None else np.asarray(value) for name in NAMES[2:]}
+    groups = None if given["groups"] is None else _groups(given["groups"], n)
+    num_groups = n if groups is None else int(groups.max()) + 1
+    for label in (0, 1):
+        rows = np.flatnonzero(labels == label)
+        count = len(rows) if groups is None else len(np.unique(groups[rows]))
+        if count < folds:
+            what = "problems" if groups is None else "groups"
+            raise InputError(f"labels: {count} {what} have the label {label}, {folds} folds need {folds}; give more of them")
+    columns = {name: _columns(name, given[name], n) for name in ("surface", "confidence")}
+    design = None
+    if (surface := columns["surface"]) is not None:
+        if num_groups < PROBLEMS_PER_COLUMN:
+            raise InputError(
+                f"surface: {num_groups} problems (or groups) are too few to hold it fixed, {PROBLEMS_PER_COLUMN} are needed; "
+                "give more, or leave surface out"
+            )
+        design = surface_design({str(k): column for k, column in enumerate(surface.T)}, {}, num_groups)
+    return ProbeArrays(x, labels, groups, design, columns["confidence"], num_groups)
+
+
+def _numbers(name: str, values: ArrayLike | None) -> np.ndarray:
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name}: holds {array.dtype}; numbers are needed (bfloat16 fits into a safetensors file)")
+    return array.astype(np.float32) if array.dtype.kind in "biu" or array.dtype == np.float16 else array
+
+
+def _finite(name: str, array: np.ndarray) -> None:
+    finite = np.isfinite(array)
+    if not finite.all():
+        row, *place = np.argwhere(~finite)[0].tolist()
+        where = f", {'column' if len(place) == 1 else 'cell'} {place[0]}" if place else ""
+        raise InputError(f"{name}: row {row}{where} holds {array[row, *place]}; mend it, or leave that problem out everywhere")
+
+
+def _rows(name: str, array: np.ndarray, n: int) -> None:
+    if not array.ndim or len(array) != n:
+        count = len(array) if array.ndim else "no"
+        raise InputError(f"{name}: has {count} rows, activations have {n}; give one a problem, in the same order")
+
+
+def _labels(values: ArrayLike | None, n: int) -> np.ndarray:
+    labels = np.asarray(values)
+    _rows("labels", labels, n)
+    if labels.ndim != 1:
+        raise InputError(f"labels: has the shape {list(labels.shape)}; give [n]")
+    right = np.array([isinstance(value, bool | int | float) and value in (0, 1) for value in labels.tolist()])
+    if not right.all():
+        row = int(np.flatnonzero(~right)[0])
+        raise InputError(f"labels: row {row} is {labels[row]!s:.40}, neither 0 nor 1; write 1 for right and 0 for wrong")
+    labels = labels.astype(bool)
+    if labels.all() or not labels.any():
+        raise InputError(f"labels: all {n} are {int(labels[0])}; a probe needs problems of both classes")
+    return labels
+
+
+def _groups(values: np.ndarray, n: int) -> np.ndarray:
+    """The groups as numbers 0, 1, 2 ... in sorted order."""
+    _rows("groups", values, n)
+    if values.ndim != 1:
+        raise InputError(f"groups: has the shape {list(values.shape)}; give [n], a name or a number a problem")
+    names: list[Any] = values.tolist()
+    for row, name in enumerate(names):
+        if name is None or name != name or (isinstance(name, str | bytes) and not name.strip()):
+            raise InputError(
+                f"groups: row {row} is missing; give every problem its group, one without variants a name of its own"
+            )
+    if values.dtype.kind == "O":
+        values = np.array([str(name) for name in names])
+    return np.asarray(np.unique(values, return_inverse=True)[1])
+
+
+def _columns(name: str, values: np.ndarray | None, n: int) -> np.ndarray | None:
+    """Numbers float64 [n, columns], of [n] or [n, columns]."""
+    if values is None:
+        return None
+    array = _numbers(name, values).astype(np.float64)
+    _rows(name, array, n)
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or not array.shape[1]:
+        raise InputError(f"{name}: has the shape {list(array.shape)}; give [n] or [n, columns]")
+    _finite(name, array)
+    return array

@@ -1,0 +1,92 @@
+"""`codi-bench audit probes` and `audit outcomes`: the auditor on anybody's file, without a model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from codi_bench.cli.options import print_text
+from codi_bench.errors import CodiBenchError
+from codi_bench.store.files import check_writable
+
+if TYPE_CHECKING:
+    from codi_bench.audits.public import OutcomeAssessment, ProbeAssessment
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON; codi_bench.audits.public says what the keys are")]
+FigureFile = Annotated[Path | None, typer.Option("--figure", help="write the picture too: FILE.svg or FILE.png")]
+audit_app = typer.Typer(no_args_is_help=True, help="Audit numbers of your own: probes, or right and wrong answers.")
+
+
+@audit_app.command()
+def probes(
+    file: Annotated[
+        Path,
+        typer.Argument(help=".npz or .safetensors: activations [n, cells, d], labels [n]; also groups, surface, confidence"),
+    ],
+    as_json: AsJson = False,
+    figure: FigureFile = None,
+    permutations: Annotated[int, typer.Option(min=99, help="of the labels")] = 1000,
+    probe: Annotated[str, typer.Option(help="ridge, or logistic as the first study had it (slow)")] = "ridge",
+    folds: Annotated[int, typer.Option(min=2)] = 5,
+    seed: int = 0,
+) -> None:
+    """Do probes read the labels? As published, on permuted labels, held out; with the word and the n that decides."""
+    from codi_bench.audits import public
+    from codi_bench.audits.probe_arrays import NAMES, in_file
+    from codi_bench.suite.progress import LiveLine
+
+    _check_figure(figure)
+    arrays = public.read_probes(file)
+    if unknown := sorted(set(arrays) - set(NAMES)):
+        print(f"codi-bench: {file}: not read: {', '.join(unknown)}", file=sys.stderr)
+    line = LiveLine()
+    try:
+        with in_file(file):
+            known = {name: arrays[name] for name in NAMES if name in arrays}
+            settings = {"permutations": permutations, "probe": probe, "folds": folds, "seed": seed}
+            assessment = public.probes(**known, **settings, source=file.name, progress=line.show)  # type: ignore[arg-type]
+    finally:
+        line.hide()
+    _show(assessment, as_json, figure)
+
+
+@audit_app.command()
+def outcomes(
+    file: Annotated[Path, typer.Argument(help=".csv, .jsonl or .parquet: problem, condition, right; also model, group")],
+    as_json: AsJson = False,
+    figure: FigureFile = None,
+    clean: Annotated[str | None, typer.Option(help="the condition to compare with (default: clean or baseline)")] = None,
+    constant: Annotated[float, typer.Option(help="share of problems that the best constant answer has right")] = 0.0,
+) -> None:
+    """What does each condition cost on the same problems, does one stand out, and which model is better?"""
+    from codi_bench.audits import public
+    from codi_bench.audits.probe_arrays import in_file
+
+    _check_figure(figure)
+    rows = public.read_outcomes(file)
+    with in_file(file):
+        assessment = public.outcomes(rows, clean=clean, constant=constant, source=file.name)
+    _show(assessment, as_json, figure)
+
+
+def _check_figure(figure: Path | None) -> None:
+    if figure is None:
+        return
+    if figure.suffix not in (".svg", ".png"):
+        raise CodiBenchError(f"--figure {figure}: has the suffix '{figure.suffix}'; give FILE.svg or FILE.png")
+    check_writable(figure, "give --figure FILE, in a folder that can be written to")
+
+
+def _show(assessment: ProbeAssessment | OutcomeAssessment, as_json: bool, figure: Path | None) -> None:
+    if as_json:
+        print(json.dumps(assessment.as_dict(), indent=1, allow_nan=False))
+    else:
+        print_text(f"{assessment}\n")
+    if figure is not None:
+        from codi_bench.report.figure_audit import write_figure
+
+        write_figure(assessment, figure)
