@@ -30,7 +30,7 @@ def test_answers_without_a_number_are_equal_to_each_other():
 @pytest.mark.parametrize(("moved", "dead"), [(0.0, True), (1e-7, True), (1e-5, False)])
 def test_a_log_probability_that_moves_shows_that_the_hook_works(moved, dead):
     before = np.array([-1.0, -2.0, -3.0, -4.0])
-    after = {"zero": before + [0, moved, 0, 0]}
+    after = {"zero": before + np.array([0, moved, 0, 0])}
     if dead:
         with pytest.raises(MeasureError, match="dead edit"):
             check_alive(CLEAN, {"zero": CLEAN}, (before, after))

@@ -12,7 +12,7 @@ import numpy as np
 
 from codi_bench.audits.ablation import CLEAN, DROP_FLOOR
 from codi_bench.audits.reading import enough_word
-from codi_bench.claims.claim import Measured, Null, Published, ends, measured, without_word
+from codi_bench.claims.claim import Measured, Null, Published, ends, measured
 from codi_bench.claims.families import budget_of
 from codi_bench.errors import MeasureError
 from codi_bench.rules.stats import mcnemar_exact, newcombe_paired, rate_of
@@ -40,7 +40,7 @@ def rates(outcomes: Outcomes) -> list[Measured]:
 def of_right(outcomes: Outcomes, metric: str) -> np.ndarray:
     """Outcomes of the problems that the clean run answers rightly; raises MeasureError where there are none."""
     if not outcomes[CLEAN].any():
-        raise MeasureError("no problem is answered rightly: nothing could be lost")
+        raise MeasureError("nothing to lose: no problem is answered rightly")
     return outcomes[metric][outcomes[CLEAN]]
 
 
@@ -90,13 +90,12 @@ def drops(outcomes: Outcomes, published: Published, *, family: str) -> list[Meas
 
 
 def not_lost(full: np.ndarray, outcomes: Outcomes, *, family: str) -> list[Measured]:
-    """Is surely less than 5 points lost against `full`, bool [n]? No word where nothing could be lost."""
+    """Is surely less than 5 points lost against `full`, bool [n]?"""
     p_values = corrected([mcnemar_exact(full, right, "greater") for right in outcomes.values()], family)
     rows = []
     for (metric, right), p in zip(outcomes.items(), p_values, strict=True):
         word = enough_word(full, right, p, tests=len(outcomes))
-        why = {} if word else without_word("of what it is compared with less than 5 % may be right: nothing could be lost")
-        rows.append(rate(metric, right, null=Null(float(full.mean()), p=p), verdict=word, detail=why))
+        rows.append(rate(metric, right, null=Null(float(full.mean()), p=p), verdict=word))
     return rows
 
 

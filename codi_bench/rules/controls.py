@@ -35,12 +35,13 @@ def check_alive(
     if log_probability is not None:
         before, after = log_probability
         before = np.asarray(before, float)
-        if any((np.abs(np.asarray(each, float) - before[: len(np.asarray(each))]) > DEAD).any() for each in after.values()):
+        moves = [np.abs(each - before[: len(each)]) for each in (np.asarray(part, float) for part in after.values())]
+        if any((move > DEAD).any() for move in moves):
             return
     n, names = len(np.asarray(clean)), ", ".join(list(edited)[:3]) + ", …" * (len(edited) > 3)
     raise MeasureError(
-        f"dead edit: none of {len(edited)} condition{'s' * (len(edited) > 1)} ({names}) changes anything on {n} problems: the edit "
-        "does not reach the model"
+        f"dead edit: none of {len(edited)} condition{'s' * (len(edited) > 1)} ({names}) changes anything on {n} problems: the "
+        "edit does not reach the model"
     )
 
 
@@ -63,6 +64,6 @@ def check_room(right: ArrayLike, constant: float = 0.0, *, floor: float = ROOM, 
     low = wilson(int(right.sum()), right.size).low
     if low <= constant + floor:
         raise MeasureError(
-            f"nothing {what}: {100 * right.mean():.1f} % of {right.size} problems are answered rightly, surely {100 * low:.1f} %; a "
-            f"constant answer has {100 * constant:.1f} %, and {100 * floor:.0f} points over it are needed"
+            f"nothing {what}: {100 * right.mean():.1f} % of {right.size} problems are answered rightly, surely {100 * low:.1f} "
+            f"%; a constant answer has {100 * constant:.1f} %, and {100 * floor:.0f} points over it are needed"
         )
