@@ -40,7 +40,7 @@ class FakeBench(SimpleNamespace):
 
     def __init__(self, right=None, numbers=None, *, num_latents=K, problems=(), **more):
         model = SimpleNamespace(num_latents=num_latents, name="fake")
-        source = SimpleNamespace(first=lambda n, variants=1: list(problems), **more.pop("sets", {}))
+        source = SimpleNamespace(**{"first": lambda n, variants=1: list(problems), **more.pop("sets", {})})
         super().__init__(model=model, problems=source, seed=0, permutations=199, memo={}, **more)
         self.given, self.given_numbers, self.clean = right or {}, numbers or {}, np.arange(N) % 4 > 0
 

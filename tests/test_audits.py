@@ -266,6 +266,7 @@ def test_a_self_replacement_that_changes_an_answer_or_is_missing_blocks():
     ablation.check_controls(sweep_of(clean, {"0=zero": -0.1}, **{"0=zero": clean}))  # a log-probability that moves is an effect
     with pytest.raises(MeasureError, match="^dead edit: none of 1 condition .0=zero. changes anything on 50 problems"):
         ablation.check_controls(sweep_of(clean, **{"0=zero": clean}))
+    ablation.check_controls(sweep_of(clean, **{"0=resample": [clean, ~clean, clean]}))
     with pytest.raises(MeasureError, match="^nothing to lose: 60.0 % of 50"):
         ablation.check_controls(replace(sweep_of(clean, **{"0=zero": ~clean}), constant=0.5))
     for changed in (0, 49):  # one that was right, one that was wrong: a gain counts as well

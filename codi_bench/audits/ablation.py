@@ -71,9 +71,10 @@ def check_controls(sweep: Sweep) -> None:
     if changes:
         raise MeasureError(f"a control fails: replacing every latent by itself changes {changes} of {clean.size} answers")
     (own,), (log,) = sweep.rows(CLEAN)
-    right, logs = (dict(zip(sweep.names, each, strict=True)) for each in (sweep.right, sweep.log_probability))
-    edited = [name for name in right if name not in (CLEAN, SELF)]
-    check_alive(own, {name: right[name] for name in edited}, (log, {name: logs[name] for name in edited}))
+    names = sweep.names  # one that comes again is marked, so that each draw counts
+    draws = {name + "'" * names[:i].count(name): i for i, name in enumerate(names) if name not in (CLEAN, SELF)}
+    logs = {name: sweep.log_probability[i] for name, i in draws.items()}
+    check_alive(own, {name: sweep.right[i] for name, i in draws.items()}, (log, logs))
     check_room(own, sweep.constant)
 
 
