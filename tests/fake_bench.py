@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from codi_bench.claims import CLAIMS
-from codi_bench.models.conditions import UNMASKED, Discretised, Edited, Fed, InWords, Shortened
+from codi_bench.models.conditions import UNMASKED, Discretised, Edited, Fed, InWords, Patched, Shortened
 
 K, N = 6, 200
 EVERY = tuple(range(K))
@@ -23,6 +23,8 @@ def name_of(condition) -> str:
             return f"after {latents}"
         case InWords():
             return "in words"
+        case Patched():
+            return str(condition)
         case Discretised(places):
             return f"words at {places}"
     raise AssertionError(condition)
@@ -38,17 +40,21 @@ class FakeBench(SimpleNamespace):
 
     def __init__(self, right=None, numbers=None, *, num_latents=K, problems=(), **more):
         model = SimpleNamespace(num_latents=num_latents, name="fake")
-        source = SimpleNamespace(first=lambda n, variants=1: list(problems), **more.pop("sets", {}))
+        source = SimpleNamespace(**{"first": lambda n, variants=1: list(problems), **more.pop("sets", {})})
         super().__init__(model=model, problems=source, seed=0, permutations=199, memo={}, **more)
         self.given, self.given_numbers, self.clean = right or {}, numbers or {}, np.arange(N) % 4 > 0
 
     def answers(self, problems, conditions, **_):
         names = [name_of(condition) for condition in conditions]
+        rows = slice(len(problems) or None)
+        right = np.array([self.given.get(name, self.clean)[rows] for name in names])
+        numbers = np.array([self.given_numbers.get(name, np.arange(float(N)))[rows] for name in names])
         return GivenOutcomes(
-            given_right=np.array([self.given.get(name, self.clean) for name in names]),
-            numbers=np.array([self.given_numbers.get(name, np.arange(float(N))) for name in names]),
+            problems=[SimpleNamespace(answer=str(i)) for i in range(right.shape[1])],
+            given_right=right,
+            numbers=numbers,
             log_probability=np.zeros((len(names), N)),
-            answers=[SimpleNamespace(texts=())] * len(names),
+            answers=[SimpleNamespace(texts=[*map(str, zip(*rows, strict=False))]) for rows in zip(right, numbers)],
             hidden_states=np.zeros((N, 1)),
             confidence=np.zeros((N, 2)),
             reference="",

@@ -109,6 +109,17 @@ def test_what_bot_reads_already_is_not_beyond_bot():
     assert adds.beyond_bot.p_value_any == 1 / 80 and adds.beyond_bot.p_value_max.shape == (2,)
 
 
+def test_a_probe_is_held_against_what_the_model_says_of_its_answer_itself():
+    made, alone = audited("signal", n=160, cells=4, d=16, shift=3.0, where=2)
+    told = {"surface": made.surface, "groups": made.groups, **QUICK}
+    for certain in (False, True):
+        noise = stream(0, "confidence").standard_normal((160, 2))
+        found = probes.audit_probes(made.activations, made.labels, confidence=noise + 9 * certain * made.labels[:, None], **told)
+        own = found.over_confidence
+        assert (own.alone.value > 0.95) == certain and (own.word(own.p, n=160).word is SUPPORTED) != certain
+        assert found.best_auc == alone.best_auc and found.added == alone.added  # the probe is judged by itself as before
+
+
 def test_the_floor_of_accuracy_is_an_auc_of_0_60():
     x, y = stream(0, "floor").standard_normal(200_000), np.arange(200_000) % 2
     shift = 2 * 0.17914  # of two normal classes with AUC 0.60
@@ -200,13 +211,15 @@ def test_features_that_tell_nothing_are_not_supported():
 def test_what_the_model_says_of_its_answer_itself_is_not_counted_for_the_features():
     known = thoughts(2.0, groups=400, variants=1)
     blind = audit_of(*known)
-    assert abs(blind.confidence.value - 0.5) < 0.1
-    assert sae.confidence_word(blind, blind.over_confidence_p).word is SUPPORTED and blind.over_confidence_p < 0.001
+    own = blind.over_confidence
+    assert abs(own.alone.value - 0.5) < 0.1
+    assert own.word(own.p, n=blind.n).word is SUPPORTED and own.p < 0.001
     states, right, _, _ = known
     certain = np.column_stack([states[:, :, 0].sum(1), np.zeros(len(right))])  # it tells all that the features tell
     aware = audit_of(*known, confidence=certain)
-    assert aware.confidence.value > 0.9 and aware.over_confidence.high < sae.GAIN_FLOOR
-    assert sae.confidence_word(aware, aware.over_confidence_p).word is REFUTED
+    own = aware.over_confidence
+    assert own.alone.value > 0.9 and own.gain.high < sae.GAIN_FLOOR
+    assert own.word(own.p, n=aware.n).word is REFUTED
     assert aware.sets["sae"].auc == blind.sets["sae"].auc  # the features are judged by themselves as before
 
 
@@ -263,7 +276,12 @@ def sweep_of(clean, log=None, **others):
 
 def test_a_self_replacement_that_changes_an_answer_or_is_missing_blocks():
     clean = np.arange(50) < 30
-    ablation.check_controls(sweep_of(clean))
+    ablation.check_controls(sweep_of(clean, {"0=zero": -0.1}, **{"0=zero": clean}))  # a log-probability that moves is an effect
+    with pytest.raises(MeasureError, match="^dead edit: none of 1 condition .0=zero. changes anything on 50 problems"):
+        ablation.check_controls(sweep_of(clean, **{"0=zero": clean}))
+    ablation.check_controls(sweep_of(clean, **{"0=resample": [clean, ~clean, clean]}))
+    with pytest.raises(MeasureError, match="^nothing to lose: 60.0 % of 50"):
+        ablation.check_controls(replace(sweep_of(clean, **{"0=zero": ~clean}), constant=0.5))
     for changed in (0, 49):  # one that was right, one that was wrong: a gain counts as well
         same = clean.copy()
         same[changed] ^= True

@@ -145,8 +145,11 @@ def test_features_are_matched_one_to_one():
     assert (standardised(np.ones((5, 2)), np.arange(5)) == 0).all()
 
 
-def errors(beyond: float, columns: int = 1, seed: int = 0):
-    """Two models' errors: both hang on the surface, and by `beyond` on one feature that is no part of it."""
+def errors(beyond: float, columns: int = 1, seed: int = 0, *, aware: bool = False):
+    """Two models' errors: both hang on the surface, and by `beyond` on one feature that is no part of it.
+
+    aware: does the model's own confidence tell all that makes its errors?
+    """
     rng = stream(seed, "planted errors")
     surface, feature = rng.standard_normal((2, 1000))
     own, theirs = (rng.random(1000) < 1 / (1 + np.exp(-(surface + beyond * feature))) for _ in range(2))
@@ -154,7 +157,8 @@ def errors(beyond: float, columns: int = 1, seed: int = 0):
     features = np.column_stack([surface, feature, rng.standard_normal((1000, 6))]).astype(np.float32)
     sides = np.arange(800), np.arange(800, 1000)
     shared = {"groups": [str(i) for i in range(1000)], "surface": design, "permutations": 199, "seed": 0}
-    return across(features, theirs, own, *sides, **shared)
+    confidence = (surface + beyond * feature if aware else rng.standard_normal(1000))[:, None]
+    return across(features, theirs, own, *sides, confidence=confidence, **shared)
 
 
 def test_errors_are_told_across_models_where_a_shared_feature_makes_them_and_not_where_the_surface_does():
@@ -163,6 +167,12 @@ def test_errors_are_told_across_models_where_a_shared_feature_makes_them_and_not
     assert audit.across_word(told, told.p).word is Validity.SUPPORTED
     assert not_told.auc.low > 0.5 and not_told.p[SURFACE] > 0.025  # the surface alone tells errors, and the test knows it
     assert audit.across_word(not_told, not_told.p).word is not Validity.SUPPORTED
+
+
+def test_what_a_model_knows_of_its_own_errors_is_not_told_by_features_that_it_shares():
+    blind, aware = errors(2.0).over_confidence, errors(2.0, aware=True).over_confidence
+    assert abs(blind.alone.value - 0.5) < 0.1 and blind.word(blind.p, n=200).word is Validity.SUPPORTED
+    assert aware.alone.value > 0.8 and aware.word(aware.p, n=200).word is not Validity.SUPPORTED and aware.gain.value < 0.02
 
 
 def test_a_surface_of_many_columns_is_not_fitted_to_the_few_held_out_problems():

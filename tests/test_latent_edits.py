@@ -1,6 +1,6 @@
 """Latents replaced, re-ordered and transplanted, where it is known what must come of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -109,10 +109,9 @@ def test_the_same_value_leaves_the_answer_or_loses_it(read_at):
     bench = read_at(3)
     assert set(values("af-same-value-patch", bench).values()) == {1}
     assert {*words("af-same-value-patch", bench).values()} == {SUPPORTED}
-    lost = SimpleNamespace(of=lambda source, places: (None, np.zeros(2 * NUMBERS, bool)))
-    spoilt = FakeBench()
-    spoilt.memo = done({transplants.transplanted: lost})
-    assert {*words("af-same-value-patch", spoilt).values()} == {REFUTED}
+    found = transplants.transplanted(bench)
+    bench.memo.update(done({transplants.transplanted: replace(found, stays=np.zeros_like(found.stays))}))
+    assert {*words("af-same-value-patch", bench).values()} == {REFUTED}
 
 
 # Words in the place of thoughts
@@ -162,7 +161,7 @@ def content(reverse, without, word):
         ("cap-ablate-all", FEWER, {"clean": 0.9, "zero": 0.1}, None, {"zero": REFUTED}),  # less than half of the published loss
         ("gs-necessity", ABLATED, {}, {"lost": 0}, {}),
         ("gs-necessity", {"all=zero": NONE}, {}, {"lost": 1}, {}),
-        ("af-last-two-random", {}, {}, None, {"last_two": SUPPORTED}),
+        ("af-last-two-random", {"all=zero": HALF}, {}, None, {"last_two": SUPPORTED}),
         ("af-last-two-random", {"4=noise+5=noise": NONE}, {}, None, {"last_two": REFUTED}),
         ("cap-batch-effect", PADDED | {"unmasked-padding": ALL}, {}, {"batches": 1, "alone": 0.9}, {"batches": SUPPORTED}),
         ("cap-batch-effect", PADDED, {}, None, {"batches": Validity.UNDERPOWERED}),
@@ -288,14 +287,10 @@ def test_a_prediction_that_changes_is_a_flip_right_or_wrong():
         ("scratch-order", FakeBench({ORDER: THREE_QUARTERS ^ (INDEX % 20 == 7)}), "the own thoughts, fed again in their order"),
     ],
 )
-def test_a_control_that_fails_stops_everything(claim, bench, control):
+def test_a_control_that_fails_forbids_every_word_and_no_published_number(claim, bench, control):
+    assert values(claim, bench)
     with pytest.raises(MeasureError, match=f"a control fails: {control}"):
-        values(claim, bench)
-
-
-def test_noise_in_the_last_two_of_a_model_that_has_nothing_to_lose_is_said_to_be_undecidable():
-    (row,) = measured("af-last-two-random", FakeBench(dict.fromkeys(("", "all=self", "4=noise+5=noise"), NONE)))[1].values()
-    assert row.verdict is None and "nothing could be lost" in row.detail["no_validity"]
+        measured(claim, bench)
 
 
 # Fewer latents
@@ -310,6 +305,7 @@ def test_a_dip_of_long_problems_is_found_and_none_is_not():
     steps, flat = np.arange(N) % 5 + 1, np.ones((4, N), bool)
     dip = flat.copy()
     dip[2] = steps < 3
+    flat[1, 0] = False  # an edit that changes nothing at all is dead
     found, sound = measured("cap-truncation-by-steps", truncating(dip, steps))
     row = sound["dip"]
     assert row.value == 1 and row.n == (steps >= 3).sum() and row.verdict.word is SUPPORTED

@@ -233,7 +233,7 @@ def test_the_model_built_by_hand_is_steered_where_its_answer_is_read(tiny_folder
         np.array([[a != b for a, b in zip(each.texts, clean.texts)] for each in under]),
     )
     assert seen.known.all()
-    patching.check_self(seen)
+    patching.check_controls(seen)
     for keys_only in (False, True):
         for place, step in enumerate(steered([(seen, (k,)) for k in EVERY], keys_only=keys_only, budget=7)):
             read = place == carrier
@@ -247,9 +247,13 @@ def test_the_model_built_by_hand_is_steered_where_its_answer_is_read(tiny_folder
 def test_a_control_that_fails_or_too_few_known_pairs_stop_everything():
     every = patches(2)
     none = np.zeros((len(every), 30), bool)
-    patching.check_self(PatchOutcomes(every, np.ones(30, bool), none, ~none, none))
+    alive = none.copy()
+    alive[every.index(Patch(RANDOM, (1,))), 7] = True
+    patching.check_controls(PatchOutcomes(every, np.ones(30, bool), none, ~none, alive))
+    with pytest.raises(MeasureError, match="^dead edit: none of .* changes anything on 30 problems"):
+        patching.check_controls(PatchOutcomes(every, np.ones(30, bool), none, ~none, none))
     with pytest.raises(MeasureError, match="own values|a control fails: patch '0,1=self' changes 30"):
-        patching.check_self(PatchOutcomes(every, np.ones(30, bool), none, ~none, ~none))
+        patching.check_controls(PatchOutcomes(every, np.ones(30, bool), none, ~none, ~none))
     with pytest.raises(MeasureError, match="in 0 of 30 pairs; 20 are needed"):
         patching.check_known(np.zeros(30, bool))
 
@@ -272,10 +276,10 @@ def test_the_slow_claim_chooses_its_pair_on_one_half_and_counts_on_the_other(mon
         np.ones(300, bool),
         np.array([follows(p) for p in every]),
         np.zeros((len(every), 300), bool),
-        np.zeros((len(every), 300), bool),
+        np.array([follows(p) for p in every]),
     )
     monkeypatch.setattr(runs, "patched", lambda bench, n, asked, step, seed: found)
-    _, rows = measured("patch-sets", FakeBench())
+    _, rows = measured("patch-sets", FakeBench(sets={"pairs": lambda n, step: planted()}))
     assert len(rows) == 2 * (2 * (K - 1) + 1)
     assert (
         rows["pair_step1"].detail["note"] == "latents 0 and 2" and rows["pair_step1"].value == 0 and rows["pair_step1"].n == 150

@@ -13,6 +13,7 @@ import numpy as np
 
 from codi_bench.errors import MeasureError
 from codi_bench.measures.ablation import PositionEffects, position_effects
+from codi_bench.rules.controls import check_alive, check_room
 from codi_bench.rules.stats import Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream
 from codi_bench.rules.validity import Z95, Validity, Verdict, none_stands_out, sound_verdict
 
@@ -28,13 +29,14 @@ class Sweep:
     """right bool and log_probability float64 [n] of the clean run and of every named condition, in turn.
 
     The clean run has all problems, a condition those, or the first of them. A name that comes again is another draw of the same
-    condition. reference: where means and donors come from, in words.
+    condition. reference: where means and donors come from, in words. constant: accuracy of the best constant answer.
     """
 
     names: tuple[str, ...]
     right: Sequence[np.ndarray]
     log_probability: Sequence[np.ndarray]
     reference: str = ""
+    constant: float = 0.0
 
     def rows(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Outcomes and log-probabilities [draws, n] of a condition."""
@@ -60,11 +62,20 @@ class Effect:
 
 
 def check_controls(sweep: Sweep) -> None:
-    """Raises MeasureError where replacing every latent by itself changes an answer: then no drop means anything."""
+    """Raises MeasureError where no drop means anything.
+
+    Replacing every latent by itself changes an answer, no other replacement changes anything, or nothing is there to lose.
+    """
     identity, (clean, _) = sweep.rows(SELF)[0][0], sweep.beside(SELF)
     changes = int((clean != identity).sum())
     if changes:
         raise MeasureError(f"a control fails: replacing every latent by itself changes {changes} of {clean.size} answers")
+    (own,), (log,) = sweep.rows(CLEAN)
+    names = sweep.names  # one that comes again is marked, so that each draw counts
+    draws = {name + "'" * names[:i].count(name): i for i, name in enumerate(names) if name not in (CLEAN, SELF)}
+    logs = {name: sweep.log_probability[i] for name, i in draws.items()}
+    check_alive(own, {name: sweep.right[i] for name, i in draws.items()}, (log, logs))
+    check_room(own, sweep.constant)
 
 
 def effect(sweep: Sweep, name: str, *, seed: int = 0) -> Effect:

@@ -15,6 +15,7 @@ import numpy as np
 
 from codi_bench.errors import MeasureError
 from codi_bench.models.edits import NOISE, SELF
+from codi_bench.rules.controls import check_alive
 from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, rate_of
 from codi_bench.rules.validity import Verdict, across_claims, sound_verdict
 
@@ -105,16 +106,18 @@ def check_known(known: np.ndarray) -> None:
     """Raises MeasureError where too few pairs (bool [n]) are known: then no rate means anything."""
     if known.sum() < FEWEST_PAIRS:
         raise MeasureError(
-            f"all three problems are answered rightly in {known.sum()} of {len(known)} pairs; {FEWEST_PAIRS} are needed: give a "
-            "larger --n, or a model that solves more of them"
+            f"nothing to find: all three problems are answered rightly in {known.sum()} of {len(known)} pairs; "
+            f"{FEWEST_PAIRS} are needed: give a larger --n, or a model that solves more of them"
         )
 
 
-def check_self(found: PatchOutcomes) -> None:
-    """Raises MeasureError where the own values change an answer: then no rate means anything."""
+def check_controls(found: PatchOutcomes) -> None:
+    """Raises MeasureError where the own values change an answer, or no other ones do: then no rate means anything."""
     for patch, changes in zip(found.patches, found.changed):
         if patch.source == SELF and changes.any():
             raise MeasureError(f"a control fails: patch '{patch}' changes {int(changes.sum())} of {found.known.sum()} answers")
+    clean, changed = np.zeros(len(found.known), bool), zip(found.patches, found.changed, strict=True)
+    check_alive(clean, {str(patch): changes for patch, changes in changed if patch.source not in (SELF, SAME)})
 
 
 def steered(tests: Sequence[tuple[PatchOutcomes, Sequence[int]]], *, keys_only: bool = False, budget: int) -> list[Steered]:

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from codi_bench.audits.confidence import CONFIDENCE, GAIN_FLOOR
 from codi_bench.audits.probe_arrays import NAMES, ProbeArrays, checked_arrays
 from codi_bench.audits.probes import AUC_FLOOR, ProbeAudit, audit_probes, exists_word
-from codi_bench.audits.sae import CONFIDENCE, GAIN_FLOOR, p_above
 from codi_bench.errors import InputError, MeasureError
 from codi_bench.measures.grid import KERNELS, Probe, ProbeGrid
 from codi_bench.measures.surface import added_auc, held_out, standardised
 from codi_bench.rules.intervals import cv_auc, fold_auc
 from codi_bench.rules.stats import Estimate
-from codi_bench.rules.validity import Validity, Verdict, passes, permutation_p, protocol_artefact, sound_verdict
+from codi_bench.rules.validity import Validity, Verdict, p_above, passes, permutation_p, protocol_artefact, sound_verdict
 
 SCHEMA, OK, BLOCKED = 1, "ok", "blocked"
 FEWEST_PERMUTATIONS = 99  # with fewer no p can be 0.01, the level at which a protocol makes its own number

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from codi_bench.audits.confidence import OverConfidence, confidence_logit, over_confidence
 from codi_bench.measures.grid import Probe, ProbeGrid, probe_grid
 from codi_bench.measures.surface import ConditionalNull, added_auc, conditional_null, standardised
 from codi_bench.rules.intervals import Heterogeneity, Ranked, accuracy_phi, auc_phi, cv_accuracy, cv_auc, fold_auc, heterogeneity
@@ -34,7 +35,7 @@ class ProbeAudit:
     other cells; None where those at bot are not named. correct bool [n, cells]: held out. phi, q: of the permuted accuracies;
     phi_auc of the AUCs. mean: held-out accuracy over all cells. best: the cell with the highest AUC. best_accuracy, best_auc,
     ranked: of the cell chosen inside the outer folds by its inner folds, so that choosing costs nothing. added: AUC that
-    it adds to the surface (over the null's mean where there is no surface).
+    it adds to the surface (over the null's mean where there is no surface); over_confidence: to the model's own confidence.
     """
 
     grid: ProbeGrid
@@ -53,6 +54,7 @@ class ProbeAudit:
     added: Estimate
     surface_auc: float | None
     ranked: Ranked
+    over_confidence: OverConfidence | None = None
 
     @property
     def p(self) -> dict[str, float]:
@@ -68,6 +70,7 @@ def audit_probes(
     surface: np.ndarray | None = None,
     groups: ArrayLike | None = None,
     bot: ArrayLike | None = None,
+    confidence: np.ndarray | None = None,
     permutations: int,
     seed: int = 0,
     probe: Probe = "ridge",
@@ -80,7 +83,8 @@ def audit_probes(
     """Probes of activations [n, cells, d] for labels bool [n] with null (a), and (b) where there is a surface [n, columns].
 
     bot: the cells at bot, int [layers]; their scores join the surface in a second conditional null over the other cells.
-    run: how a long computation is called, as by `bench.cached`.
+    confidence [n, columns]: of the model in its own answers, where labels are its errors. run: how a long computation is called,
+    as by `bench.cached`.
     Raises MeasureError as `probe_grid` does.
     """
     labels = np.asarray(labels, bool)
@@ -108,6 +112,10 @@ def audit_probes(
             score, draws = grid.held_out_score[:, thought_cells], min(permutations, BOT_PERMUTATIONS)
             beyond_null = nulls(activations[:, thought_cells], labels, wider_surface, score=score, permutations=draws)
         added, surface_auc = added_auc(best_score, labels, surface, grid.fold, phi=phi_auc)
+    beyond_confidence = None
+    if confidence is not None:
+        logit = confidence_logit(confidence, labels, grid.fold)
+        beyond_confidence = over_confidence(best_score, labels, logit, fold=grid.fold, ranked=grid.fold, phi=phi_auc)
     return ProbeAudit(
         grid=grid,
         conditional=conditional,
@@ -125,6 +133,7 @@ def audit_probes(
         added=added,
         surface_auc=surface_auc,
         ranked=Ranked(best_score, labels, grid.fold, np.arange(len(labels)) if groups is None else np.asarray(groups), phi_auc),
+        over_confidence=beyond_confidence,
     )
 
 

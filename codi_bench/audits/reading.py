@@ -18,14 +18,12 @@ HIT_FLOOR = 0.05
 SHUFFLED = "another problem's value"
 
 
-def enough_word(full: np.ndarray, early: np.ndarray, p: float, *, tests: int) -> Verdict | None:
+def enough_word(full: np.ndarray, early: np.ndarray, p: float, *, tests: int) -> Verdict:
     """Are so few latents enough? SUPPORTED where the loss against all of them is surely below 5 points.
 
     full, early: right bool [n]. p: exact McNemar of a loss, corrected; with it the loss is there, and the claim REFUTED. tests:
-    how many such losses are bounded together. None where all latents may answer less than 5 %: then nothing is there to lose.
+    how many such losses are bounded together. Says nothing of a model that has nothing to lose (`rules.controls`).
     """
-    if rate_of(full).low <= ENOUGH_MARGIN:
-        return None
     loss, bound = newcombe_paired(full, early), newcombe_paired(full, early, level=1 - 0.1 / tests).high
     se = (loss.high - loss.low) / (2 * Z95)
     deviates = passes(p) and loss.low > 0

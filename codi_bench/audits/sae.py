@@ -14,23 +14,23 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.stats import norm
 
+from codi_bench.audits.confidence import GAIN_FLOOR, OverConfidence, confidence_logit, over_confidence
 from codi_bench.measures.folds import Split, inner_folds, permuted_labels
 from codi_bench.measures.grid import Scored, scores
 from codi_bench.measures.pipeline import use_threads
 from codi_bench.measures.sae import Sae
 from codi_bench.measures.sae_heldout import HeldoutQuality, feature_sets, grouped_split, null_precisions, quality
-from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, held_out, propensity, standardised
+from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, held_out, propensity
 from codi_bench.rules.intervals import Ranked, auc_phi, cv_auc, fold_auc
 from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
-from codi_bench.rules.validity import Z95, Verdict, check_permuted, permutation_p, sound_verdict
+from codi_bench.rules.validity import Verdict, check_permuted, permutation_p, sound_verdict
 from codi_bench.store.memo import uncached
 
 CS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # features of all vectors of a problem are many thousands, and penalties grow with them
-AUC_FLOOR, GAIN_FLOOR, RATE_FLOOR = 0.05, 0.03, 0.05
+AUC_FLOOR, RATE_FLOOR = 0.05, 0.05
 TEST_SHARE = 0.5  # problems cost less than what is learned from them: what is held out decides
-LABELS, SURFACE, CONFIDENCE = "labels permuted", "surface", "confidence"
+LABELS, SURFACE = "labels permuted", "surface"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +49,8 @@ class SaeAudit:
     n: held-out groups; fitted: training problems; train_accuracy: on those. ranked: what the features say of each held-out
     problem. sets: by name, "sae" first. p: raw permutation p
     against each null: of the AUC, and of the precisions (labels permuted). null_*: of the accuracy, AUC and precisions
-    [permutations]. added: AUC that the features add to the surface. over_confidence: AUC that they add to what the model's own
-    confidence tells, and confidence: AUC of that alone. called, precision: (incorrect, correct).
+    [permutations]. added: AUC that the features add to the surface; over_confidence: to what the model's own confidence tells.
+    called, precision: (incorrect, correct).
     """
 
     n: int
@@ -63,9 +63,7 @@ class SaeAudit:
     null_auc: np.ndarray
     p_auc: dict[str, float]
     added: Estimate
-    over_confidence: Estimate
-    over_confidence_p: float
-    confidence: Estimate
+    over_confidence: OverConfidence
     best_other: str
     gain: Estimate
     gain_p: float
@@ -144,9 +142,7 @@ def audit_errors(
     # The design has a column for each twenty of all problems; held-out ones alone are too few to fit it, so training ones do.
     surface_logit = held_out(surface, right, side)[test, None]
     added, _ = added_auc(test_scores[:, 0], truth, surface_logit, fold[test], phi=phi)
-    confidence_logit = held_out(standardised(confidence.astype(float), np.zeros(len(right))), right, side)[test, None]
-    over_confidence, _ = added_auc(test_scores[:, 0], truth, confidence_logit, fold[test], phi=phi)
-    own_auc, own_variance = fold_auc(confidence_logit[:, 0], truth, one_fold)
+    own_logit = confidence_logit(confidence, right, side)[test]
     rival = max(("raw", "pca"), key=lambda name: sets[name].accuracy.value)
     calls = test_scores[:, 0] > 0
     precision, null_precision = _precisions(calls, truth), null_precisions(null[:permutations] > 0, null_labels)
@@ -161,9 +157,7 @@ def audit_errors(
         null_auc=null_auc,
         p_auc={LABELS: permutation_p(float(auc[0]), null_auc), SURFACE: permutation_p(float(statistic), null_statistic)},
         added=added,
-        over_confidence=over_confidence,
-        over_confidence_p=p_above(over_confidence),
-        confidence=cv_auc(float(own_auc), float(own_variance), 1.0, smaller_class=smaller),
+        over_confidence=over_confidence(test_scores[:, 0], truth, own_logit, fold=fold[test], ranked=one_fold, phi=phi),
         best_other=rival,
         gain=newcombe_paired(sets["sae"].right, sets[rival].right),
         gain_p=mcnemar_exact(sets["sae"].right, sets[rival].right, "greater"),
@@ -201,24 +195,12 @@ def gain_word(audit: SaeAudit, p: float) -> Verdict:
     return sound_verdict(audit.gain, delta=GAIN_FLOOR, p={audit.best_other: p}, marginal=audit.best_other, n=audit.n)
 
 
-def confidence_word(audit: SaeAudit, p: float) -> Verdict:
-    """Do they tell more than the model's own confidence in its answer?"""
-    return sound_verdict(audit.over_confidence, delta=GAIN_FLOOR, p={CONFIDENCE: p}, marginal=CONFIDENCE, n=audit.n)
-
-
 def precision_word(audit: SaeAudit, which: int, p: float, *, delta: float = RATE_FLOOR) -> Verdict:
     """Is a call of that class right more often than with permuted labels?"""
     estimate, base = audit.precision[which], float(np.nanmean(audit.null_precision[which]))
     assert estimate is not None and estimate.low is not None and estimate.high is not None
     theta = Estimate(estimate.value - base, estimate.low - base, estimate.high - base)
     return sound_verdict(theta, delta=delta, p={LABELS: p}, marginal=LABELS, n=audit.n, permutations=audit.permutations)
-
-
-def p_above(theta: Estimate) -> float:
-    """One-sided p that an effect with a 95 % interval is not above zero; 1 where it has none."""
-    if theta.low is None or theta.high is None:
-        return 1.0
-    return float(norm.sf(2 * Z95 * theta.value / (theta.high - theta.low)))
 
 
 def _precisions(calls: np.ndarray, truth: np.ndarray) -> tuple[Estimate | None, Estimate | None]:

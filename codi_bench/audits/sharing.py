@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import fisher_exact
 from scipy.stats import t as student
 
+from codi_bench.audits.confidence import OverConfidence, confidence_logit, over_confidence
 from codi_bench.errors import MeasureError
 from codi_bench.measures.crosscoder import SHARED, Crosscoder, cka, cka_of, match, standardised, train_crosscoder
 from codi_bench.measures.folds import Split, inner_folds, permuted_labels
@@ -217,12 +218,14 @@ def aligned_word(found: Aligned, p: dict[str, float]) -> Verdict:
 class Across:
     """Errors of one model told by a classifier of the other one's, on problems that it has not seen.
 
-    own: its AUC for the errors that it was made for. added: what it adds to the surface. null_auc: permuted labels.
+    own: its AUC for the errors that it was made for. added: what it adds to the surface; over_confidence: to the confidence of
+    the model whose errors are told. null_auc: permuted labels.
     """
 
     auc: Estimate
     own: Estimate
     added: Estimate
+    over_confidence: OverConfidence
     p: dict[str, float]
     null_auc: np.ndarray
     ranked: Ranked
@@ -237,15 +240,16 @@ def across(
     *,
     groups: ArrayLike,
     surface: np.ndarray,
+    confidence: np.ndarray,
     permutations: int,
     seed: int,
     run: Callable[..., Any] = uncached,
 ) -> Across:
     """features [n, F]; theirs, own: right bool [n] of the model whose errors are learned, and of the one they are told for.
 
-    The classifier is fitted to the training problems, as the features were, and of each held-out group the first problem is
-    scored. Nulls: own labels permuted, and drawn given the surface; the scores do not depend on own labels, so nothing is fitted
-    again. Raises MeasureError where a side would miss a class.
+    confidence [n, columns]: of the latter in its own answers. The classifier is fitted to the training problems, as the features
+    were, and of each held-out group the first problem is scored. Nulls: own labels permuted, and drawn given the surface; the
+    scores do not depend on own labels, so nothing is fitted again. Raises MeasureError where a side would miss a class.
     """
     if not features.shape[1]:
         raise MeasureError("no feature is shared: there is nothing to tell errors by")
@@ -266,6 +270,7 @@ def across(
     )
     # Fitted to training problems: the held-out ones are too few for its columns.
     surface_logit = held_out(surface, own, side)[test, None]
+    own_logit = confidence_logit(confidence, own, side)[test]
     fold = np.empty(len(test), int)
     for k, (_, part) in enumerate(inner_folds(truth, np.arange(len(test)), folds=5, seed=seed)):
         fold[part] = k
@@ -274,6 +279,7 @@ def across(
         _interval(auc, variance, truth, phi),
         _interval(*fold_auc(score, theirs[test], one_fold), theirs[test], phi),
         added_auc(score, truth, surface_logit, fold, phi=phi)[0],
+        over_confidence(score, truth, own_logit, fold=fold, ranked=one_fold, phi=phi),
         {LABELS: permutation_p(float(auc), null), SURFACE: permutation_p(float(statistic), null_statistic)},
         null,
         Ranked(score, truth, one_fold, groups[test], phi),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from codi_bench.audits import ablation as ablating
 from codi_bench.audits.ablation import CLEAN, SELF, Sweep
 from codi_bench.claims import runs
+from codi_bench.claims.blocks import constant
+from codi_bench.claims.branches import Branches, branches, failure_of
 from codi_bench.claims.claim import SEED, Bench, Outcomes, once
 from codi_bench.claims.families import FAMILIES
 from codi_bench.errors import MeasureError
@@ -30,28 +32,29 @@ def sweep(bench: Bench) -> Sweep:
     """Every place replaced, by the main kind on as many problems as decide, beside it on the first ones; checked."""
     problems, count = bench.problems.sample(FAMILIES["ablation"].n, edited=True), bench.model.num_latents
     parts = [(len(problems), main_conditions(count)), (NUM_CONTROLS, controls(count)), (NUM_BESIDE, other_kinds(count))]
-    return swept(bench, [(problems[:n], conditions) for n, conditions in parts])
+    ablations = swept(bench, [(problems[:n], conditions) for n, conditions in parts])
+    ablating.check_controls(ablations)  # the sound protocol alone asks for them
+    return ablations
 
 
 @once
 def every_kind(bench: Bench) -> Sweep:
-    """Every place replaced in every way on the same problems, checked."""
+    """Every place replaced in every way on the same problems; `check_controls` is for the sound protocol."""
     count = bench.model.num_latents
     conditions = main_conditions(count) + controls(count) + other_kinds(count)
     return swept(bench, [(bench.problems.first(NUM_ABLATED), conditions)])
 
 
 def swept(bench: Bench, parts: Sequence[tuple[Sequence[Problem], Sequence[tuple[str, list[Edit]]]]]) -> Sweep:
-    """Named conditions on the problems of each part, checked."""
+    """Named conditions on the problems of each part."""
     runs = [edited(bench, [edits for _, edits in conditions], problems) for problems, conditions in parts]
-    ablations = Sweep(
+    return Sweep(
         tuple(name for _, conditions in parts for name, _ in conditions),
         [right for run in runs for right in run.right()],
         [row for run in runs if run.log_probability is not None for row in run.log_probability],
         runs[0].reference,
+        float(constant([problem.answer for problem in runs[0].problems]).mean()),
     )
-    ablating.check_controls(ablations)
-    return ablations
 
 
 def edited(bench: Bench, edits: Sequence[Sequence[Edit]], problems: Sequence[Problem] | None = None) -> Outcomes:
@@ -84,8 +87,8 @@ def other_kinds(num_latents: int) -> list[tuple[str, list[Edit]]]:
 
 
 @once
-def replaced(bench: Bench) -> dict[str, np.ndarray]:
-    """All latents replaced, the first ones by zeros, every other one, and the last two by noise: right bool [n] by name."""
+def replaced(bench: Bench) -> Branches:
+    """All latents replaced, the first ones by zeros, every other one, and the last two by noise."""
     count = bench.model.num_latents
     edits: dict[str, list[Edit]] = {CLEAN: [], SELF: [Edit("all", "self")]} | {kind: [Edit("all", kind)] for kind in KINDS}
     edits |= {f"first_{i}": [Edit(k, "zero") for k in range(i)] for i in range(1, count)}
@@ -93,27 +96,23 @@ def replaced(bench: Bench) -> dict[str, np.ndarray]:
         name: zeros for name, start in zip(PARITIES, (0, 1)) if (zeros := [Edit(k, "zero") for k in range(start, count, 2)])
     }
     edits["last_two"] = [Edit(k, "noise") for k in range(max(0, count - 2), count)]
-    right = dict(zip(edits, edited(bench, list(edits.values())).right(), strict=True))
+    right = branches([*edits], edited(bench, list(edits.values())), same=[SELF])
     if (right[SELF] != right[CLEAN]).any():
-        raise MeasureError("a control fails: replacing every latent by itself changes an answer")
+        return Branches(right, MeasureError("a control fails: replacing every latent by itself changes an answer"))
     return right
 
 
-def by_place(bench: Bench) -> dict[str, np.ndarray]:
+def by_place(bench: Bench) -> Branches:
     """One latent replaced, by kind and position, and the clean run."""
     ablations, count = every_kind(bench), bench.model.num_latents
     outcomes = {f"{kind}_{k}": ablations.rows(f"{k}={kind}")[0][0] for kind in KINDS for k in range(count)}
-    return {CLEAN: ablations.rows(CLEAN)[0][0], **outcomes}
-
-
-def chosen(outcomes: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The clean run and some conditions, of those that there are."""
-    return {name: outcomes[name] for name in (CLEAN, *names) if name in outcomes}
+    right = {CLEAN: ablations.rows(CLEAN)[0][0], **outcomes}
+    return Branches(right, failure_of(ablating.check_controls, ablations))
 
 
 @once
-def rearranged(bench: Bench) -> dict[str, np.ndarray]:
-    """The own thoughts fed in other arrangements: right bool [n] by name."""
+def rearranged(bench: Bench) -> Branches:
+    """The own thoughts fed in other arrangements."""
     count, rng = bench.model.num_latents, stream(SEED + bench.seed, "another order")
     if count < 2:
         raise MeasureError(f"another order needs two latents, {bench.model.name} has {count}")
@@ -126,13 +125,12 @@ def rearranged(bench: Bench) -> dict[str, np.ndarray]:
     problems = bench.problems.first(NUM_ABLATED)
     thoughts = runs.latents(bench, problems)
     fed = [Fed(arrange(thoughts, arrangement, seed=SEED + bench.seed)) for arrangement in arrangements.values()]
-    outcomes = dict(zip(arrangements, bench.answers(problems, fed, seed=SEED + bench.seed).right(), strict=True))
+    outcomes = branches([*arrangements], bench.answers(problems, fed, seed=SEED + bench.seed))
     right = runs.captured(bench, NUM_ABLATED).right
     num_changed = int((outcomes[CLEAN] != right).sum())
     if num_changed > CHANGED * len(right):
-        raise MeasureError(
-            f"a control fails: the own thoughts, fed again in their order, change {num_changed} of {len(right)} answers"
-        )
+        why = f"a control fails: the own thoughts, fed again in their order, change {num_changed} of {len(right)} answers"
+        return Branches(outcomes, MeasureError(why))
     return outcomes
 
 

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from codi_bench.audits.ablation import CLEAN, DROP_FLOOR
+from codi_bench.audits.confidence import OverConfidence
 from codi_bench.audits.reading import enough_word
-from codi_bench.claims.claim import Measured, Null, Published, ends, measured, without_word
-from codi_bench.claims.families import budget_of
+from codi_bench.claims.claim import Measured, Null, Published, ends, measured, points, without_word
+from codi_bench.claims.families import FAMILIES, budget_of
 from codi_bench.errors import MeasureError
 from codi_bench.rules.stats import mcnemar_exact, newcombe_paired, rate_of
-from codi_bench.rules.validity import across_claims, half_effect, sound_verdict
+from codi_bench.rules.validity import Validity, across_claims, half_effect, sound_verdict
 
 Outcomes = Mapping[str, np.ndarray]  # right or wrong by metric, bool [n] each
 NO_DROP = "no drop"
@@ -40,7 +41,7 @@ def rates(outcomes: Outcomes) -> list[Measured]:
 def of_right(outcomes: Outcomes, metric: str) -> np.ndarray:
     """Outcomes of the problems that the clean run answers rightly; raises MeasureError where there are none."""
     if not outcomes[CLEAN].any():
-        raise MeasureError("no problem is answered rightly: nothing could be lost")
+        raise MeasureError("nothing to lose: no problem is answered rightly")
     return outcomes[metric][outcomes[CLEAN]]
 
 
@@ -90,14 +91,28 @@ def drops(outcomes: Outcomes, published: Published, *, family: str) -> list[Meas
 
 
 def not_lost(full: np.ndarray, outcomes: Outcomes, *, family: str) -> list[Measured]:
-    """Is surely less than 5 points lost against `full`, bool [n]? No word where nothing could be lost."""
+    """Is surely less than 5 points lost against `full`, bool [n]?"""
     p_values = corrected([mcnemar_exact(full, right, "greater") for right in outcomes.values()], family)
     rows = []
     for (metric, right), p in zip(outcomes.items(), p_values, strict=True):
         word = enough_word(full, right, p, tests=len(outcomes))
-        why = {} if word else without_word("of what it is compared with less than 5 % may be right: nothing could be lost")
-        rows.append(rate(metric, right, null=Null(float(full.mean()), p=p), verdict=word, detail=why))
+        rows.append(rate(metric, right, null=Null(float(full.mean()), p=p), verdict=word))
     return rows
+
+
+def confidence_rows(found: OverConfidence, p: float, n: int) -> list[Measured]:
+    """AUC of the model's own confidence, and what a detector of its errors adds to that; p: corrected. No other word changes."""
+    word = found.word(p, n=n)
+    note = {} if word.word is Validity.SUPPORTED else {"note": "nothing shown beyond what the model's own confidence tells"}
+    return [
+        measured("auc_confidence", found.alone, n, detail=without_word("a control: what the model itself says")),
+        points("gain_confidence", found.gain, n, detail=note, null=Null(0.0, p=found.p), verdict=word),
+    ]
+
+
+def one_more_test(family: str, p: float) -> float:
+    """p of a test beside those of a family, whose words it must not change: by Bonferroni, as if it were one of them."""
+    return min(1.0, (FAMILIES[family].tests + 1) * p)
 
 
 def over_constant(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from codi_bench.audits.ablation import CLEAN, DROP_FLOOR, KINDS, Sweep
+from codi_bench.audits.ablation import CLEAN, DROP_FLOOR, KINDS, Sweep, check_controls
 from codi_bench.audits.decoding import FEWEST
 from codi_bench.claims import codi_paper, hits, lab_journal, lab_notebook, released_log, runs, scratchpad
 from codi_bench.claims.ablations import NUM_ABLATED, every_kind, rearranged, replaced
@@ -77,8 +77,10 @@ def table3(bench: Bench, published: Published) -> Protocols:
 )
 def without_thoughts(bench: Bench, published: Published) -> Protocols:
     """What is meant by no thoughts explains why accuracy without them is 24, 23 or 11 %."""
-    outcomes = {NO_LATENTS: runs.shortened(bench, NUM_READ)[0], **{kind: replaced(bench)[kind] for kind in ("zero", "mean")}}
+    fewer, others = runs.shortened(bench, NUM_READ), replaced(bench)
+    outcomes = {NO_LATENTS: fewer["0"], **{kind: others[kind] for kind in ("zero", "mean")}}
     yield rates(outcomes)
+    _ = fewer.checked(), others.checked()
     yield differences(outcomes, {f"{a}_over_{b}": (a, b) for a, b in combinations(outcomes, 2)}, published)
 
 
@@ -102,6 +104,7 @@ def most_important(bench: Bench, published: Published) -> Protocols:
     ablations, pairs = every_kind(bench), list(combinations(KINDS, 2))
     n = len(ablations.right[0])
     yield [measured(kind, float(worst(ablations, kind, slice(None))), n, "count") for kind in KINDS]
+    check_controls(ablations)
     yield [compared(bench, ablations, *pair, num_pairs=len(pairs)) for pair in pairs]
 
 
@@ -150,8 +153,10 @@ def loss(ablations: Sweep, kind: str, place: int) -> np.ndarray:
 )
 def order_or_content(bench: Bench, published: Published) -> Protocols:
     """Thoughts matter by their content more than by their order."""
-    outcomes = {name: rearranged(bench)[name] for name in (CLEAN, "reversed")} | {NO_LATENTS: runs.shortened(bench, NUM_READ)[0]}
+    fed, fewer = rearranged(bench), runs.shortened(bench, NUM_READ)
+    outcomes = {CLEAN: fed[CLEAN], "reversed": fed["reversed"], NO_LATENTS: fewer["0"]}
     yield rates(outcomes)
+    _ = fed.checked(), fewer.checked()
     clean, reverse, none = (right.astype(float) for right in outcomes.values())
     gain = bootstrap_mean((reverse - none) - (clean - reverse), rng=stream(SEED + bench.seed, "order or content"))
     yield [measured("content_over_order", gain, len(clean), verdict=order_verdict(gain))]

@@ -13,6 +13,7 @@ from codi_bench.claims.claim import NOTHING_MORE, Bench, Protocols, Published, c
 from codi_bench.claims.open_questions.reading import NUM_READ
 from codi_bench.errors import MeasureError
 from codi_bench.models.edits import Edit
+from codi_bench.rules.controls import check_alive
 
 SOURCE = "Dynamics within latent CoT, arXiv 2602.08783 (second-hand)"
 LATENTS: dict[str, Any] = {"family": "latents", "kind": "value"}
@@ -28,8 +29,10 @@ LATENTS: dict[str, Any] = {"family": "latents", "kind": "value"}
 )
 def solved_rate(bench: Bench, published: Published) -> Protocols:
     """After one of the first k latents so many problems are answered rightly."""
-    right = runs.shortened(bench, NUM_READ)
+    fewer = runs.shortened(bench, NUM_READ)
+    right = [*fewer.values()]
     yield rates({f"solved_{k}": np.any(right[: k + 1], axis=0) for k in range(len(right))})
+    fewer.checked()
     yield NOTHING_MORE
 
 
@@ -46,7 +49,8 @@ def flips(bench: Bench, published: Published) -> Protocols:
     places = range(bench.model.num_latents)
     clean, same, *zeroed = edited(bench, [[], [Edit("all", "self")], *([Edit(k, "zero")] for k in places)]).numbers
     changed = [~((own == clean) | (np.isnan(own) & np.isnan(clean))) for own in (same, *zeroed)]
+    yield rates({f"flip_{k + 1}": flipped for k, flipped in enumerate(changed[1:])})
     if changed[0].any():
         raise MeasureError("a control fails: replacing every latent by itself changes an answer")
-    yield rates({f"flip_{k + 1}": flipped for k, flipped in enumerate(changed[1:])})
+    check_alive(clean, {f"{k}=zero": own for k, own in enumerate(zeroed)})
     yield NOTHING_MORE

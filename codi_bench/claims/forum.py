@@ -9,7 +9,7 @@ import numpy as np
 from codi_bench.audits.ablation import CLEAN
 from codi_bench.audits.patching import SAME
 from codi_bench.claims import operations, transplants
-from codi_bench.claims.ablations import NUM_ABLATED, chosen, replaced
+from codi_bench.claims.ablations import NUM_ABLATED, replaced
 from codi_bench.claims.blocks import not_lost, rates
 from codi_bench.claims.claim import Bench, Protocols, Published, claim
 from codi_bench.claims.open_questions import NUM_PAIRS
@@ -29,8 +29,9 @@ NOTHING_LOST: dict[str, Any] = {"family": "latents", "kind": "none", "sound": "t
 )
 def last_two(bench: Bench, published: Published) -> Protocols:
     """Noise in the last two latents does not reduce accuracy."""
-    outcomes = chosen(replaced(bench), ["last_two"])
+    outcomes = replaced(bench).chosen(["last_two"])
     yield rates(outcomes)
+    outcomes.checked()
     yield not_lost(outcomes.pop(CLEAN), outcomes, family="latents")
 
 
@@ -48,6 +49,7 @@ def same_value(bench: Bench, published: Published) -> Protocols:
     outcomes, places = transplants.transplanted(bench), transplants.places_of(bench, PAIR)
     stays = {name: outcomes.of(SAME, part)[1] for name, part in places.items()}
     yield rates(stays)
+    transplants.checked(bench)
     known = np.ones(len(stays["all"]), bool)  # known pairs are answered rightly
     yield not_lost(known, stays, family="latents")
 

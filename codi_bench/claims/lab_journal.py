@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import pearsonr
 
-from codi_bench.audits.ablation import CLEAN, DROP_FLOOR, Effect, effect
+from codi_bench.audits.ablation import CLEAN, DROP_FLOOR, Effect, check_controls, effect
 from codi_bench.claims import hits, operations
-from codi_bench.claims.ablations import NUM_ABLATED, PARITIES, chosen, every_kind, replaced
+from codi_bench.claims.ablations import NUM_ABLATED, PARITIES, every_kind, replaced
 from codi_bench.claims.blocks import NO_DROP, PAIRED, corrected, drops, of_right, rate, rates
+from codi_bench.claims.branches import Branches, branches
 from codi_bench.claims.claim import (
     NOTHING_MORE,
     SEED,
@@ -46,6 +47,7 @@ LATENTS: dict[str, Any] = {"family": "latents", "n": NUM_ABLATED}
 def necessity(bench: Bench, published: Published) -> Protocols:
     """With zeros for all latents right answers become wrong."""
     yield [rate("lost", ~of_right(replaced(bench), "zero"))]
+    replaced(bench).checked()
     yield NOTHING_MORE
 
 
@@ -60,6 +62,7 @@ def necessity(bench: Bench, published: Published) -> Protocols:
 def cumulative(bench: Bench, published: Published) -> Protocols:
     """The more of the first latents are zero, the more right answers become wrong."""
     yield [rate(f"lost_{i}", ~of_right(replaced(bench), f"first_{i}")) for i in range(1, bench.model.num_latents)]
+    replaced(bench).checked()
     yield NOTHING_MORE
 
 
@@ -73,11 +76,11 @@ def cumulative(bench: Bench, published: Published) -> Protocols:
 )
 def number_positions(bench: Bench, published: Published) -> Protocols:
     """Zeros where numbers are read, or where none are, cost so much."""
-    outcomes = chosen(replaced(bench), PARITIES)
+    outcomes = replaced(bench).chosen(PARITIES)
     clean, zeroed = outcomes[CLEAN], {name: outcomes[name] for name in PARITIES if name in outcomes}
     yield [points(f"drop_{name}", newcombe_paired(clean, right), len(clean)) for name, right in zeroed.items()]
     accuracies = {name: 1 - published[f"drop_{name}"] / 100 for name in PARITIES if f"drop_{name}" in published}
-    yield drops(outcomes, {CLEAN: 1.0, **accuracies}, family="latents")
+    yield drops(outcomes.checked(), {CLEAN: 1.0, **accuracies}, family="latents")
 
 
 @claim(
@@ -100,6 +103,7 @@ def resampled(bench: Bench, published: Published) -> Protocols:
         why = without_word("a correlation of a few positions has no honest interval")
         rows.append(measured("r", float(pearsonr(values, zeros).statistic), len(values), detail=why))
     yield rows
+    check_controls(every_kind(bench))
     sound = []
     for k, (each, p) in enumerate(zip(effects, corrected([each.p for each in effects], "latents"), strict=True)):
         delta = half_effect(published.get(f"drop_{k}", 0) / 100 or None, DROP_FLOOR)
@@ -114,13 +118,12 @@ def by_kind(bench: Bench, kind: str) -> list[Effect]:
 
 
 @once
-def discretised(bench: Bench) -> dict[str, np.ndarray]:
+def discretised(bench: Bench) -> Branches:
     """Right or wrong as published with words at no position, at odd ones, and at all."""
     every = tuple(range(bench.model.num_latents))
     places = {name: part for name, part in {CLEAN: (), "odd": every[1::2], "all": every}.items() if part or name == CLEAN}
     asked = [Discretised(part) for part in places.values()]
-    right = bench.answers(bench.problems.first(NUM_ABLATED), asked).right("published")
-    return dict(zip(places, right, strict=True))
+    return branches([*places], bench.answers(bench.problems.first(NUM_ABLATED), asked), scoring="published")
 
 
 @claim(
@@ -136,7 +139,7 @@ def discretised(bench: Bench) -> dict[str, np.ndarray]:
 def discretise(bench: Bench, published: Published) -> Protocols:
     """With words in the place of thoughts accuracy falls."""
     yield rates(discretised(bench))
-    yield drops(discretised(bench), published, family="latents")
+    yield drops(discretised(bench).checked(), published, family="latents")
 
 
 @claim(

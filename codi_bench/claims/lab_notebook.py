@@ -10,7 +10,7 @@ from codi_bench.audits.ablation import CLEAN, DROP_FLOOR
 from codi_bench.audits.patching import DONOR
 from codi_bench.claims import hits, operations, runs
 from codi_bench.claims import transplants as twins
-from codi_bench.claims.ablations import KINDS, NUM_ABLATED, by_place, chosen, replaced
+from codi_bench.claims.ablations import KINDS, NUM_ABLATED, by_place, replaced
 from codi_bench.claims.blocks import NO_DROP, PAIRED, corrected, drops, gains, losses, rates
 from codi_bench.claims.claim import NOTHING_MORE, Bench, Null, Protocols, Published, claim, measured, without_word
 from codi_bench.claims.codi_paper import NUM_ANSWERED, answered
@@ -58,8 +58,9 @@ def batch_effect(bench: Bench, published: Published) -> Protocols:
 )
 def truncation(bench: Bench, published: Published) -> Protocols:
     """With fewer latents the model answers less often rightly, in steps at three and five."""
-    outcomes = {f"accuracy_{k}": right for k, right in enumerate(runs.shortened(bench, NUM_READ))}
+    outcomes = {f"accuracy_{k}": right for k, right in runs.shortened(bench, NUM_READ).items()}
     yield rates(outcomes)
+    runs.shortened(bench, NUM_READ).checked()
     (last, full) = outcomes.popitem()
     yield drops({CLEAN: full, **outcomes}, {**published, CLEAN: published.get(last, 0)}, family="latents")
 
@@ -75,10 +76,11 @@ def truncation(bench: Bench, published: Published) -> Protocols:
 )
 def truncation_by_steps(bench: Bench, published: Published) -> Protocols:
     """Problems of three steps or more are answered worst after two latents."""
-    right = runs.shortened(bench, NUM_READ)
+    right = [*runs.shortened(bench, NUM_READ).values()]
     steps = np.minimum([p.num_steps for p in bench.problems.first(NUM_READ)], 4)
     parts = {f"steps{k}": steps == k for k in (1, 2, 3, 4) if (steps == k).any()}
     yield rates({f"{name}_{k}": outcomes[rows] for name, rows in parts.items() for k, outcomes in enumerate(right)})
+    runs.shortened(bench, NUM_READ).checked()
     long = steps >= 3
     if len(right) < 3 or not long.any():
         raise MeasureError("a dip at two latents needs two of them and problems with three steps: give more problems")
@@ -101,8 +103,9 @@ def truncation_by_steps(bench: Bench, published: Published) -> Protocols:
 )
 def ablate_all(bench: Bench, published: Published) -> Protocols:
     """With all latents replaced accuracy falls, least with zeros, most with means."""
-    outcomes = chosen(replaced(bench), KINDS)
+    outcomes = replaced(bench).chosen(KINDS)
     yield rates(outcomes)
+    outcomes.checked()
     order = []
     for better, worse in (("zero", "noise"), ("noise", "mean")):  # zeros leave more than noise, and noise more than means
         gain = newcombe_paired(outcomes[better], outcomes[worse])
@@ -122,7 +125,7 @@ def ablate_all(bench: Bench, published: Published) -> Protocols:
 def ablate_one(bench: Bench, published: Published) -> Protocols:
     """With one latent replaced accuracy falls, by how much depends on the value put there."""
     yield rates(by_place(bench))
-    yield drops(by_place(bench), published, family="latents")
+    yield drops(by_place(bench).checked(), published, family="latents")
 
 
 @claim("cap-minimal-pair", SOURCE, protocol=TWINS.format(what="all latents of the twin, or one,"), **TWIN)
@@ -165,6 +168,7 @@ def wrong_twin(bench: Bench, published: Published) -> Protocols:
     """With the thoughts of a twin that is answered wrongly a problem gets the twin's wrong answer, not its right one."""
     outcomes = twins.wrong_twins(bench)
     yield rates(outcomes)
+    twins.check_twins(bench)
     yield gains({"wrong": (outcomes["wrong"], outcomes["gold"])}, "its right answer", family="latents", delta=VALUE_FLOOR)
 
 
@@ -199,6 +203,7 @@ def off_by_one(bench: Bench, published: Published) -> Protocols:
     """One place off, a transplant does less: what it finds there looks diffuse."""
     in_place, shifted = (twins.followed(bench, source, twins.places_of(bench, PAIR)) for source in (DONOR, SHIFTED))
     yield rates(shifted)
+    twins.checked(bench)
     pairs = {name: (in_place[name], shifted[name]) for name in in_place}
     yield losses(pairs, "the right places", family="latents", delta=VALUE_FLOOR)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from codi_bench.audits import patching
 from codi_bench.audits.patching import DONOR, RANDOM, SAME, Patch, PatchOutcomes
+from codi_bench.claims.branches import Branches, branches, check_room_of
 from codi_bench.claims.claim import Bench, once
 from codi_bench.claims.families import FAMILIES
 from codi_bench.errors import MeasureError
@@ -67,10 +68,11 @@ def captured(bench: Bench, n: int | None = None, num_latents: int | None = None,
 
 
 @once
-def shortened(bench: Bench, n: int) -> np.ndarray:
-    """Right or wrong on the first n problems after k latents, bool [K + 1, n]."""
-    counts = range(bench.model.num_latents + 1)
-    return bench.answers(bench.problems.first(n), [Shortened(k) for k in counts]).right()
+def shortened(bench: Bench, n: int) -> Branches:
+    """The first n problems answered after 0 to K latents, by their number."""
+    count = bench.model.num_latents
+    outcomes = bench.answers(bench.problems.first(n), [Shortened(k) for k in range(count + 1)])
+    return branches([str(k) for k in range(count + 1)], outcomes, clean=str(count))
 
 
 def latents(bench: Bench, problems: Sequence[Problem]) -> np.ndarray:
@@ -131,3 +133,13 @@ def patched(
     found = np.zeros((3, len(patches), len(pairs)), bool)  # what is not known is not patched, and counts nowhere
     found[:, :, rows] = follows[1:], outcomes.right()[1:], changed
     return PatchOutcomes(tuple(patches), known, *found)
+
+
+def check_patched(bench: Bench, outcomes: PatchOutcomes, n: int, *, steps: Sequence[int]) -> None:
+    """Raises MeasureError where no rate of n pairs a step means anything.
+
+    Own values change an answer, no other ones change any, or a model answers too few problems for an answer to follow.
+    """
+    recipients = [pair.recipient for step in steps for pair in bench.problems.pairs(n, step=step)]
+    check_room_of(bench.answers(recipients, [CLEAN]).right()[0], recipients, what="to find")
+    patching.check_controls(outcomes)

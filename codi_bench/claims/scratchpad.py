@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codi_bench.audits.ablation import DROP_FLOOR
-from codi_bench.claims.ablations import NUM_ABLATED, chosen, rearranged
+from codi_bench.claims.ablations import NUM_ABLATED, rearranged
 from codi_bench.claims.blocks import PAIRED, drops, losses, of_right, over_constant, rate, rates
 from codi_bench.claims.claim import NOTHING_MORE, Bench, Protocols, Published, claim
 from codi_bench.models.conditions import CLEAN
@@ -42,9 +42,9 @@ def baseline(bench: Bench, published: Published) -> Protocols:
 )
 def order(bench: Bench, published: Published) -> Protocols:
     """The thoughts are needed in their order."""
-    outcomes = chosen(rearranged(bench), ("permuted", "reversed"))
+    outcomes = rearranged(bench).chosen(("permuted", "reversed"))
     yield rates(outcomes)
-    yield drops(outcomes, {}, family="latents")
+    yield drops(outcomes.checked(), {}, family="latents")
 
 
 @claim(
@@ -58,9 +58,9 @@ def order(bench: Bench, published: Published) -> Protocols:
 )
 def subset(bench: Bench, published: Published) -> Protocols:
     """With half of the thoughts accuracy falls."""
-    outcomes = chosen(rearranged(bench), ("first_half", "last_half", "even", "odd"))
+    outcomes = rearranged(bench).chosen(("first_half", "last_half", "even", "odd"))
     yield rates(outcomes)
-    yield drops(outcomes, {}, family="latents")
+    yield drops(outcomes.checked(), {}, family="latents")
 
 
 @claim(
@@ -77,6 +77,7 @@ def single(bench: Bench, published: Published) -> Protocols:
     outcomes = rearranged(bench)
     zero, alone = outcomes["zero_single"], {f"single_{k}": outcomes[f"single_{k}"] for k in range(bench.model.num_latents)}
     yield rates({**alone, "zero": zero})
+    outcomes.checked()
     against = {name: (zero, right) for name, right in alone.items()}
     yield losses(against, "zero vectors", family="latents", delta=DROP_FLOOR)
 
@@ -95,6 +96,7 @@ def repeat(bench: Bench, published: Published) -> Protocols:
     outcomes = rearranged(bench)
     zero, alone = outcomes["zero_repeat"], {f"repeat_{k}": outcomes[f"repeat_{k}"] for k in range(bench.model.num_latents)}
     yield rates({**alone, "zero": zero, "normal": outcomes["normal_repeat"]})
+    outcomes.checked()
     against = {name: (zero, right) for name, right in alone.items()}
     yield losses(against, "zero vectors", family="latents", delta=DROP_FLOOR)
 
@@ -112,4 +114,5 @@ def retention(bench: Bench, published: Published) -> Protocols:
     """Of the right answers so many stay right."""
     outcomes = rearranged(bench)
     yield rates({name: of_right(outcomes, name) for name in ("first_half", "last_half", "zero_single")})
+    outcomes.checked()
     yield NOTHING_MORE

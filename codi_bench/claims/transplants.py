@@ -10,16 +10,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from codi_bench.audits import patching
 from codi_bench.audits.patching import DONOR, FEWEST_PAIRS, RANDOM, SAME, Patch, PatchOutcomes
 from codi_bench.claims import runs
 from codi_bench.claims.blocks import rates
+from codi_bench.claims.branches import check_room_of
 from codi_bench.claims.claim import SEED, Bench, Measured, once
 from codi_bench.claims.open_questions import NUM_PAIRS, STEPS, edits
 from codi_bench.errors import MeasureError
 from codi_bench.models.conditions import CLEAN, Fed
 from codi_bench.models.edits import NOISE, SELF
 from codi_bench.problems.pairs import Pair
+from codi_bench.rules.controls import check_alive
 
 SHIFTED = "one place off"
 NUM_TWINS = 600  # pairs a step, of which few have a twin that is answered wrongly
@@ -44,7 +45,7 @@ def places_of(bench: Bench, kind: str) -> dict[str, tuple[int, ...]]:
 
 @once
 def transplanted(bench: Bench) -> PatchOutcomes:
-    """Known pairs about both steps together under every transplant and its controls, checked."""
+    """Known pairs about both steps together under every transplant and its controls."""
     sets = dict.fromkeys(places for kind in (PAIR, WITHOUT, PREFIX) for places in places_of(bench, kind).values())
     patches = [Patch(SELF, tuple(range(bench.model.num_latents)))]
     patches += [Patch(source, places) for places in sets for source in (DONOR, SAME, RANDOM, NOISE)]
@@ -59,8 +60,13 @@ def transplanted(bench: Bench) -> PatchOutcomes:
         parts.append(replace(outcomes, known=outcomes.known & new))
     names = ("known", "follows", "stays", "changed")
     arrays = [np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in names]
-    outcomes = PatchOutcomes(parts[0].patches, *arrays)
-    patching.check_self(outcomes)
+    return PatchOutcomes(parts[0].patches, *arrays)
+
+
+def checked(bench: Bench) -> PatchOutcomes:
+    """The same for the sound protocol: raises MeasureError where a control fails."""
+    outcomes = transplanted(bench)
+    runs.check_patched(bench, outcomes, NUM_PAIRS, steps=STEPS)
     return outcomes
 
 
@@ -75,7 +81,7 @@ def follow_rates(bench: Bench, places: Places) -> list[Measured]:
 
 def follow_over_controls(bench: Bench, places: Places) -> list[Measured]:
     """The same against a donor with the same value, a random one, and noise."""
-    return edits.follow_rates([(name, transplanted(bench), part) for name, part in places.items()], family="latents")
+    return edits.follow_rates([(name, checked(bench), part) for name, part in places.items()], family="latents")
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +117,13 @@ def twins(bench: Bench) -> Twins:
     recipients, donors = ([getattr(pair, side) for pair in pairs] for side in ("recipient", "donor"))
     own, fed = bench.answers(recipients, [CLEAN, Fed(runs.latents(bench, donors)[:, :-1])]).numbers
     return Twins(pairs, own, bench.answers(donors, [CLEAN]).numbers[0], fed)
+
+
+def check_twins(bench: Bench) -> None:
+    """Raises MeasureError where a twin's thoughts change no answer, or too few problems are answered for one to follow."""
+    found = twins(bench)
+    check_alive(found.recipient, {"a twin's thoughts": found.fed})
+    check_room_of(found.solved, [pair.recipient for pair in found.pairs], what="to find")
 
 
 def wrong_twins(bench: Bench) -> dict[str, np.ndarray]:

@@ -35,7 +35,8 @@ def check_alive(
     if log_probability is not None:
         before, after = log_probability
         before = np.asarray(before, float)
-        if any((np.abs(np.asarray(each, float) - before[: len(np.asarray(each))]) > DEAD).any() for each in after.values()):
+        moves = [np.abs(each - before[: len(each)]) for each in (np.asarray(part, float) for part in after.values())]
+        if any((move > DEAD).any() for move in moves):
             return
     n, names = len(np.asarray(clean)), ", ".join(list(edited)[:3]) + ", …" * (len(edited) > 3)
     raise MeasureError(

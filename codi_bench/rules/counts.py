@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binom, chi2, fisher_exact, norm
+from scipy.stats import binom, chi2, fisher_exact
 
 from codi_bench.errors import MeasureError
 from codi_bench.rules.stats import Estimate, Interval, newcombe_limits
@@ -130,12 +130,6 @@ def stratified_difference(a: Sequence[tuple[int, int]], b: Sequence[tuple[int, i
     error = np.sqrt(weight**2 @ (x * (n - x) / n**3 + y * (m - y) / m**3)) / weight.sum()
     reach = Z95 * float(error)
     return Interval(value, max(value - reach, -1.0), min(value + reach, 1.0))
-
-
-def p_above(difference: Interval) -> float:
-    """One-sided p that a difference with a normal 95 % interval is not above zero."""
-    width = difference.high - difference.low
-    return float(norm.sf(2 * Z95 * difference.value / width)) if width else float(difference.value <= 0)
 
 
 def _check(alternative: str, *counts: tuple[int, int]) -> None:

@@ -92,6 +92,14 @@ def passes(p: float) -> bool:
     return p <= ALPHA + ROUNDING
 
 
+def p_above(theta: Estimate) -> float:
+    """One-sided p that an effect with a normal 95 % interval is not above zero; 1 where it has none."""
+    if theta.low is None or theta.high is None:
+        return 1.0
+    width = theta.high - theta.low
+    return float(norm.sf(2 * Z95 * theta.value / width)) if width else float(theta.value <= 0)
+
+
 def holm_permutations(m: int) -> int:
     """Permutations that Holm over m tests needs at least: with 40 m - 1 the smallest p, 1/(40 m), just reaches 0.025 / m."""
     finite(least=1, m=m)

@@ -269,7 +269,7 @@ def _words_rest_on(full: Sweep, num_latents: int) -> Sweep:
     names = {CLEAN, SELF, ALL, f"{BOT}=zero", *(f"{place}={MAIN}" for place in range(num_latents))}
     indices = [i for i, name in enumerate(full.names) if name in names]
     right, log_probability = ([rows[i] for i in indices] for rows in (full.right, full.log_probability))
-    return Sweep(tuple(full.names[i] for i in indices), right, log_probability, full.reference)
+    return replace(full, names=tuple(full.names[i] for i in indices), right=right, log_probability=log_probability)
 
 
 def share_turned(plan: CalibrationPlan, moves: dict[Key, list[NoiseMove]]) -> tuple[int, int, float]:

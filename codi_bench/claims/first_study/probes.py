@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from codi_bench.audits import probes as probing
 from codi_bench.audits.probes import ProbeAudit
 from codi_bench.claims import runs
-from codi_bench.claims.blocks import effect_over
+from codi_bench.claims.blocks import confidence_rows, effect_over, one_more_test
 from codi_bench.claims.claim import (
     SEED,
     Bench,
@@ -101,6 +101,7 @@ def held_out(bench: Bench) -> ProbeAudit:
         surface=capture.surface(n),
         groups=[p.group for p in capture.problems[:n]],
         bot=np.arange(len(layers)) * tokens,
+        confidence=capture.confidence[:n],
         permutations=bench.permutations,
         seed=SEED + bench.seed,
         device=bench.model.device,
@@ -200,10 +201,12 @@ def probe_best(bench: Bench, published: Published) -> Protocols:
     null_accuracy = Null.of(audit.grid.null_held_out.max(1))
     null_auc = Null.of(audit.grid.null_auc.max(1), audit.grid.p_value_any_auc)
     detail = {"added_auc": audit.added.value, "surface_auc": audit.surface_auc}
-    exists = probing.exists_word(audit)
+    exists, beyond = probing.exists_word(audit), audit.over_confidence
+    assert beyond is not None  # the confidence is given
     yield [
         measured("accuracy", audit.best_accuracy, audit.n, cell=best, null=null_accuracy, verdict=word),
         measured("auc", audit.best_auc, audit.n, cell=best, ranked=audit.ranked, detail=detail, null=null_auc, verdict=exists),
+        *confidence_rows(beyond, one_more_test("probes", beyond.p), audit.n),
     ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from codi_bench.audits import sae as encoding
 from codi_bench.audits.sae import SaeAudit
 from codi_bench.claims import runs
-from codi_bench.claims.blocks import effect_over
+from codi_bench.claims.blocks import confidence_rows, effect_over
 from codi_bench.claims.claim import (
     SEED,
     Bench,
@@ -187,7 +187,7 @@ def corrected(bench: Bench, null: str = encoding.LABELS) -> dict[str, float]:
     """Corrected p of the family's five tests, that of the AUC against one of its two nulls: both must be passed."""
     audit, tests = held_out(bench), FAMILIES[FAMILY].tests
     check_permutations(bench.permutations, tests)
-    p = {"auc": audit.p_auc[null], "gain": audit.gain_p, "gain_confidence": audit.over_confidence_p}
+    p = {"auc": audit.p_auc[null], "gain": audit.gain_p, "gain_confidence": audit.over_confidence.p}
     p |= {"incorrect": audit.p_precision[0], "correct": audit.p_precision[1]}
     return holm_p(p, tests)
 
@@ -209,7 +209,6 @@ def sae_error_prediction(bench: Bench, published: Published) -> Protocols:
     sets = {name: {"accuracy": ends(each.accuracy), "auc": ends(each.auc)} for name, each in audit.sets.items()}
     detail = {"sets": sets, "added_auc": ends(audit.added), "seeds_of_the_sae": 1}
     null_auc, gain = Null.of(audit.null_auc, max(audit.p_auc.values())), encoding.gain_word(audit, corrected(bench)["gain"])
-    over_own = encoding.confidence_word(audit, corrected(bench)["gain_confidence"])
     yield [
         measured(
             "test_accuracy",
@@ -222,8 +221,7 @@ def sae_error_prediction(bench: Bench, published: Published) -> Protocols:
         ),
         measured("auc", features.auc, audit.n, ranked=audit.ranked, null=null_auc, verdict=word),
         points("gain", audit.gain, audit.n, detail={"over": audit.best_other}, null=Null(0.0, p=audit.gain_p), verdict=gain),
-        measured("auc_confidence", audit.confidence, audit.n, detail=without_word("a control: what the model itself says")),
-        points("gain_confidence", audit.over_confidence, audit.n, null=Null(0.0, p=audit.over_confidence_p), verdict=over_own),
+        *confidence_rows(audit.over_confidence, corrected(bench)["gain_confidence"], audit.n),
     ]
 
 

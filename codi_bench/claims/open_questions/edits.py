@@ -29,7 +29,7 @@ def patched(bench: Bench, step: int) -> PatchOutcomes:
     """All pairs of a step under every patch, checked."""
     patches = patching.patches(bench.model.num_latents)
     outcomes = runs.patched(bench, NUM_PAIRS, patches, step=step, seed=SEED + bench.seed)
-    patching.check_self(outcomes)
+    runs.check_patched(bench, outcomes, NUM_PAIRS, steps=[step])
     return outcomes
 
 
@@ -132,8 +132,8 @@ def patch_sets(bench: Bench, published: Published) -> Protocols:
     ends_of = {f"left_step{{}}_{k}": every[:k] for k in range(1, count)}
     ends_of |= {f"right_step{{}}_{k}": every[count - k :] for k in range(1, count)}
     outcomes = {step: runs.patched(bench, NUM_PAIRS, patches, step=step, seed=SEED + bench.seed) for step in STEPS}
-    for found in outcomes.values():
-        patching.check_self(found)
+    for step, found in outcomes.items():
+        runs.check_patched(bench, found, NUM_PAIRS, steps=[step])
     tests: list[Test] = [(name.format(step), outcomes[step], part) for step in STEPS for name, part in ends_of.items()]
     detail = {}
     for step, found in outcomes.items():

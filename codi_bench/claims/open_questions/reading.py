@@ -33,7 +33,7 @@ NUM_READ, NUM_CHOOSING, FEWEST_READ = FAMILIES["decoding"].n, 200, 20
 def early_answer(bench: Bench, published: Published) -> Protocols:
     """The answer is settled before the last latent: after k latents it is as often right."""
     yield NO_ROWS
-    *fewer, full = runs.shortened(bench, NUM_READ)
+    *fewer, full = runs.shortened(bench, NUM_READ).checked().values()
     rows = not_lost(full, {f"accuracy_{k}": right for k, right in enumerate(fewer)}, family="edits")
     for row, right in zip(rows, fewer, strict=True):
         row.detail["loss"] = ends(newcombe_paired(full, right))

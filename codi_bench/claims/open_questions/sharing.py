@@ -30,6 +30,7 @@ from codi_bench.audits.sharing import (
     strictest,
 )
 from codi_bench.claims import runs
+from codi_bench.claims.blocks import confidence_rows, one_more_test
 from codi_bench.claims.claim import SEED, Bench, Null, Protocols, Published, claim, ends, measured, once, without_word
 from codi_bench.claims.families import FAMILIES
 from codi_bench.claims.open_questions import LEARNED, NO_ROWS, UNPUBLISHED
@@ -121,7 +122,7 @@ def comparison(first: Bench, second: Bench) -> Comparison:
     saes, reseeded = {name: topk_sae(first, x[train], seed) for name, x in rows.items()}, topk_sae(first, a[train], seed + 1)
     settings: dict[str, Any] = {"permutations": first.permutations, "seed": seed}
     pooled = shared.features[:, :, shared.shared].mean(axis=1)  # [n, shared features]
-    surface, rights = first_capture.surface(len(groups)), dict(zip(names, (first_capture.right, second_capture.right)))
+    surface, captures = first_capture.surface(len(groups)), dict(zip(names, (first_capture, second_capture), strict=True))
     transfer = partial(across, pooled, train=train, test=test, groups=groups, surface=surface, run=first.cached)
     return Comparison(
         shared,
@@ -131,7 +132,13 @@ def comparison(first: Bench, second: Bench) -> Comparison:
         float(np.trace(matched_products(saes["own"], reseeded, a, a, train, test)) / len(test)),
         crosscode(b, seed=seed + 1).rate.value,
         {
-            target: across_or_error(transfer, theirs=rights[source], own=rights[target], **settings)
+            target: across_or_error(
+                transfer,
+                theirs=captures[source].right,
+                own=captures[target].right,
+                confidence=captures[target].confidence,
+                **settings,
+            )
             for target, source in (names, names[::-1])
         },
         len(test),
@@ -220,7 +227,8 @@ def shared_errors(bench: Bench, published: Published) -> Protocols:
     if isinstance(transfer, MeasureError):
         raise transfer
     detail = {"own": ends(transfer.own), "added_auc": ends(transfer.added), "p": p}
-    null, word = Null.of(transfer.null_auc, max(p.values())), across_word(transfer, p)
+    null, word, n = Null.of(transfer.null_auc, max(p.values())), across_word(transfer, p), len(transfer.ranked.labels)
     yield [
-        measured("auc", transfer.auc, len(transfer.ranked.labels), ranked=transfer.ranked, detail=detail, null=null, verdict=word)
+        measured("auc", transfer.auc, n, ranked=transfer.ranked, detail=detail, null=null, verdict=word),
+        *confidence_rows(transfer.over_confidence, one_more_test(FAMILY, transfer.over_confidence.p), n),
     ]

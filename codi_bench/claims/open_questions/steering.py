@@ -86,6 +86,7 @@ def doses(bench: Bench, step: int) -> list[Dose]:
                 patches[kind, place, strength] = Patch(name, (place,))
     asked = list(patches.values())
     outcomes = runs.patched(bench, NUM_PAIRS, asked, step=step, seed=SEED + bench.seed, vectors=vectors)
+    runs.check_patched(bench, outcomes, NUM_PAIRS, steps=[step])
     valid = outcomes.known & usable
     if valid.sum() < FEWEST_KNOWN:
         raise MeasureError(

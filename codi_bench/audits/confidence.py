@@ -1,0 +1,47 @@
+"""The model's own confidence beside what predicts its errors: what it tells alone, and what a detector adds to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codi_bench.measures.surface import added_auc, held_out, standardised
+from codi_bench.rules.intervals import cv_auc, fold_auc
+from codi_bench.rules.stats import Estimate
+from codi_bench.rules.validity import Verdict, p_above, sound_verdict
+
+GAIN_FLOOR = 0.03
+CONFIDENCE = "confidence"
+
+
+@dataclass(frozen=True)
+class OverConfidence:
+    """alone: AUC of the confidence; gain: AUC that a detector adds to it; p: one-sided, that it adds nothing."""
+
+    alone: Estimate
+    gain: Estimate
+    p: float
+
+    def word(self, p: float, *, n: int) -> Verdict:
+        """Does the detector tell more than the model's own confidence in its answer, by 3 points of AUC? p: corrected."""
+        return sound_verdict(self.gain, delta=GAIN_FLOOR, p={CONFIDENCE: p}, marginal=CONFIDENCE, n=n)
+
+
+def confidence_logit(confidence: np.ndarray, right: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Logit [n] of being right by the confidence [n, columns] alone: of each fold by a logistic fit to all others."""
+    return held_out(standardised(confidence.astype(float), np.zeros(len(right))), right, fold)
+
+
+def over_confidence(
+    score: np.ndarray, right: np.ndarray, logit: np.ndarray, *, fold: np.ndarray, ranked: np.ndarray, phi: float
+) -> OverConfidence:
+    """score, logit [n]: held-out, of a detector and of the confidence alone; right bool [n].
+
+    fold [n]: over which both are combined by a cross-fitted logistic; ranked [n]: within which problems are ranked. phi: by which
+    the detector's cross-validation inflates the variance; a fit of two columns does not.
+    """
+    gain, _ = added_auc(score, right, logit[:, None], fold, phi=phi)
+    auc, variance = fold_auc(logit, right, ranked)
+    smaller = int(min(right.sum(), (~right).sum()))
+    return OverConfidence(cv_auc(float(auc), float(variance), 1.0, smaller_class=smaller), gain, p_above(gain))
