@@ -310,9 +310,11 @@ def study_table(rows: Sequence[Row], environment: dict) -> StudyTable | None:
     compared = [set(comparison["models"]) for comparison in (environment.get("winners") or {}).values()]
     pair = max(pairs, key=lambda pair: compared.count(set(pair)), default=())
     sizes = [row.n for row in rows if row.claim in CLAIMS and row.model in run.models and row.status == OK and row.n]
-    devices = environment.get("devices") or {}
-    names = {str(devices[model]).split(" float")[0] for model in run.models if devices.get(model)}
-    basis = ", ".join(["measured here", *[f"up to {max(sizes, default=0)} problems"] * bool(sizes), *sorted(names)])
+    devices, theirs = environment.get("devices") or {}, {row.model for row in rows if row.origin == "released"}
+    names = {str(devices[model]).split(" float")[0] for model in run.models if devices.get(model)} - {"released"}
+    names |= {"° recorded"} if any(row.recorded and row.status == NOT_RUN and row.model in run.models for row in rows) else set()
+    how = "measured here" if {*run.models} - theirs else "from what others released"
+    basis = ", ".join([how, *[f"up to {max(sizes, default=0)} problems"] * bool(sizes), *sorted(names)])
     return StudyTable(tuple(run.models), basis, tuple(lines), pair, tuple(_study_winners(run, pair, asked) if pair else ()))
 
 

@@ -85,9 +85,9 @@ def winners_text(table: StudyTable, width: int = 100) -> list[str]:
         return []
     lines = textwrap.wrap(f"The study's winners, with {table.pair[0]} for GPT-2 and {table.pair[1]} for LLaMA:", width)
     subjects = [f"{each.subject}: {each.winner}" for each in table.winners]
-    size = max(map(len, subjects))
+    size, outcomes = max(map(len, subjects)), max(len(each.outcome) for each in table.winners)
     for subject, each in zip(subjects, table.winners, strict=True):
-        text = f"  {subject:<{size}}  {each.outcome:<13}  {each.why}"
+        text = f"  {subject:<{size}}  {each.outcome:<{outcomes}}  {each.why}"
         lines += textwrap.wrap(text, width, subsequent_indent=" " * (size + 4), break_on_hyphens=False)
     return [line.replace("\xa0", " ") for line in lines]
 
