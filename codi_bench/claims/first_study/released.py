@@ -37,7 +37,7 @@ from codi_bench.rules.intervals import mover_difference
 from codi_bench.rules.stats import bootstrap_mean, stream, wilson
 from codi_bench.rules.validity import Validity, Verdict, order_verdict
 from codi_bench.thoughts.cot_exploration import (
-    PairAnswers,
+    Labels,
     gpt2_error_classifier,
     gpt2_labels,
     gpt2_pairs,
@@ -69,31 +69,39 @@ PAIRS = {GPT2: gpt2_pairs, LLAMA: llama_pairs}
 )
 def task_accuracy(bench: ReleasedBench, published: Published) -> Protocols:
     """The model answers this share of the problems correctly."""
-    pairs: PairAnswers = bench.read(PAIRS[bench.model.name])
-    labels = bench.read(gpt2_labels) if bench.model.name == GPT2 else None
-    clean = pairs.right[:, 0]
+    answers, labels = bench.read(PAIRS[bench.model.name]), bench.read(gpt2_labels) if bench.model.name == GPT2 else None
+    clean, every = answers.right[:, 0], answers.right.ravel()
     own = {"accuracy": clean} if labels is None else {"accuracy": labels.right, "accuracy_first_100": labels.right[:NUM_ABLATED]}
-    outcomes = own | {"accuracy_pairs": clean, "accuracy_answers": pairs.right.ravel()}
-    yield [rate(metric, right) for metric, right in outcomes.items()]
+    yield [rate(metric, right) for metric, right in {**own, "accuracy_pairs": clean, "accuracy_answers": every}.items()]
 
     problems, right = once_each(bench)
-    golds, hash = [p.answer for p in problems], {"problems": problems_hash(problems)}
-    on_pairs = share_over_constant("accuracy_pairs", right[:, 0], golds, published, **hash)
-    if labels is None:
-        rows = [share_over_constant("accuracy", right[:, 0], golds, published, **hash)]
-    else:
-        part = without_word("the first 100 of the 1000 above")
-        rows = [
-            share_over_constant("accuracy", labels.right, [p.answer for p in labels.problems], published),
-            rate("accuracy_first_100", labels.right[:NUM_ABLATED], detail=part),
-        ]
-        known = {spelling(p.question): label for p, label in zip(labels.problems, labels.right)}
-        others = sum(known[spelling(p.question)] != bool(answer) for p, answer in zip(problems, right[:, 0]))
-        note = {"note": f"{others} of {len(problems)} answers are right in one of labels and pairs and wrong in the other"}
-        on_pairs = replace(on_pairs, detail=on_pairs.detail | note)
-    why = without_word("half of the gold answers were computed by GPT-4: the clean members are judged")
+    golds, same = [p.answer for p in problems], {"problems": problems_hash(problems)}
+    rows = [share_over_constant("accuracy", right[:, 0], golds, published, **same)]
+    if labels is not None:
+        rows, same["note"] = on_labels(labels, published), disagreements(labels, problems, right[:, 0])
     mean = bootstrap_mean(right, rng=stream(SEED + bench.seed, "task-accuracy", "answers"))
-    yield [*rows, on_pairs, measured("accuracy_answers", mean, len(right), detail=why | hash)]
+    why = without_word("half of the gold answers were computed by GPT-4: the clean members are judged")
+    yield [
+        *rows,
+        share_over_constant("accuracy_pairs", right[:, 0], golds, published, **same),
+        measured("accuracy_answers", mean, len(right), detail=why | same),
+    ]
+
+
+def on_labels(labels: Labels, published: Published) -> list[Measured]:
+    """Accuracy on all labels, and on those of the ablation run."""
+    part = without_word("the first 100 of the 1000 above")
+    return [
+        share_over_constant("accuracy", labels.right, [p.answer for p in labels.problems], published),
+        rate("accuracy_first_100", labels.right[:NUM_ABLATED], detail=part),
+    ]
+
+
+def disagreements(labels: Labels, problems: Sequence[Problem], right: np.ndarray) -> str:
+    """How often the labels and another run of the same model, right bool [n], differ on the same problems."""
+    known = {spelling(p.question): label for p, label in zip(labels.problems, labels.right, strict=True)}
+    others = sum(known[spelling(p.question)] != each for p, each in zip(problems, right, strict=True))
+    return f"{others} of {len(problems)} answers are right in one of labels and pairs and wrong in the other"
 
 
 def once_each(bench: ReleasedBench) -> tuple[list[Problem], np.ndarray]:
