@@ -33,7 +33,7 @@ from codi_bench.measures import balanced_sample, in_sample_probes
 from codi_bench.measures.grid import in_sample_null
 from codi_bench.problems import Problem
 from codi_bench.rules.counts import stratified_difference
-from codi_bench.rules.stats import stream
+from codi_bench.rules.stats import Interval, stream
 from codi_bench.rules.validity import holm_permutations, p_above, sound_verdict
 from codi_bench.thoughts.cot_exploration import Words, gpt2_labels, gpt2_words, llama_labels, llama_words
 from codi_bench.thoughts.decoded import Decoded, number
@@ -43,7 +43,7 @@ SOURCE = "results released in github.com/GusSand/CoT_Exploration, recomputed"
 FAMILY = "released answers"
 RELEASED: dict[str, Any] = {"family": FAMILY, "runs": False}
 RESULTS = (1, 2, 3)  # before the last
-WRONG = "wrong answers"
+Strata = list[tuple[int, int]]
 WORDS, LABELS = {GPT2: gpt2_words, LLAMA: llama_words}, {GPT2: gpt2_labels, LLAMA: llama_labels}
 
 
@@ -153,34 +153,29 @@ def distinct(words: Words) -> np.ndarray:
 def selection(bench: ReleasedBench, published: Published) -> Protocols:
     """Intermediate results are read more often in thoughts that lead to a right answer."""
     words, chains = bench.read(WORDS[bench.model.name]), bench.read(gsm8k_chains)
-    rows = {
-        "right": np.flatnonzero(words.clean & words.right),
-        "wrong": np.flatnonzero(words.clean & ~words.right),
-        "all": np.flatnonzero(words.clean),
-    }
-    found = {name: by_results(words, chains, each) for name, each in rows.items()}
-    pooled = {name: against_others(each, seed=SEED + bench.seed) for name, each in found.items()}
+    sets = {"right": words.clean & words.right, "wrong": words.clean & ~words.right, "all": words.clean}
+    found = {name: by_results(words, chains, np.flatnonzero(rows)) for name, rows in sets.items()}
+    pooled = {name: against_others(matrices, seed=SEED + bench.seed) for name, matrices in found.items()}
     yield [rate(name, comparison.own) for name, comparison in pooled.items()]
     counts = {name: [(int(np.trace(each[m])), len(each[m])) for m in RESULTS] for name, each in found.items()}
     difference = stratified_difference(counts["right"], counts["wrong"])
-    p_values = corrected([*(each.p for each in pooled.values()), p_above(difference)], FAMILY)
-    word = sound_verdict(difference, delta=HIT_FLOOR, p={WRONG: p_values[-1]}, marginal=WRONG, n=len(pooled["all"].own))
-    strata = zip(RESULTS, counts["right"], counts["wrong"], strict=True)
-    note = "; ".join(f"{m} results: {a} of {n} right, {b} of {k} wrong" for m, (a, n), (b, k) in strata)
-    yield [
-        *(
-            rate(name, each.own, null=Null(each.mean, p=p), verdict=each.word(p), detail={"gain": ends(each.gain)})
-            for (name, each), p in zip(pooled.items(), p_values[:-1], strict=True)
-        ),
-        points(
-            "selection",
-            difference,
-            len(pooled["all"].own),
-            null=Null(0.0, p=p_values[-1]),
-            verdict=word,
-            detail={"note": note},
-        ),
+    *p_values, p = corrected([*(each.p for each in pooled.values()), p_above(difference)], FAMILY)
+    own = [
+        rate(
+            name, each.own, null=Null(each.mean, p=corrected_p), verdict=each.word(corrected_p), detail={"gain": ends(each.gain)}
+        )
+        for (name, each), corrected_p in zip(pooled.items(), p_values, strict=True)
     ]
+    yield [*own, left_out(difference, p, counts["right"], counts["wrong"])]
+
+
+def left_out(difference: Interval, p: float, right: Strata, wrong: Strata) -> Measured:
+    """Right less wrong answers at equal numbers of results; right, wrong: (read, n) by number of results; p: corrected."""
+    n, control = sum(n for _, n in (*right, *wrong)), "wrong answers"
+    word = sound_verdict(difference, delta=HIT_FLOOR, p={control: p}, marginal=control, n=n)
+    strata = zip(RESULTS, right, wrong, strict=True)
+    note = "; ".join(f"{m} results: {a} of {n_a} right, {b} of {n_b} wrong" for m, (a, n_a), (b, n_b) in strata)
+    return points("selection", difference, n, null=Null(0.0, p=p), verdict=word, detail={"note": note})
 
 
 def by_results(words: Words, chains: dict[str, Problem], rows: np.ndarray) -> dict[int, np.ndarray]:

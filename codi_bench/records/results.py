@@ -114,6 +114,7 @@ class Detail(TypedDict, total=False):
     unknown: str  # what these do not tell of how they were made
     unreleased: str  # what the claim needs, and nobody released
     counts: list[Count]  # right, and of how many, where outcomes by problem were not released
+    against: dict[Name, list[Count]]  # the counts of other models, of which no more is known
     outcomes: str | None
     critical: list[int]
     grid: Grid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from codi_bench.claims import CLAIMS, Claim
 from codi_bench.claims.families import WINNER_TESTS
 from codi_bench.errors import CodiBenchError
 from codi_bench.records.baseline import SOUND, pack_bits, unpack_bits
-from codi_bench.records.results import OK, Difference, Row, Winner
+from codi_bench.records.results import OK, Detail, Difference, Number, Row, Winner
 from codi_bench.rules.counts import fisher
 from codi_bench.rules.intervals import Ranked, auc_difference, mover_difference
 from codi_bench.rules.reproduction import winner
@@ -40,7 +41,7 @@ def winners(rows: list[Row]) -> dict[str, Winner]:
         if row.claim in claims and (row.metric, row.protocol, row.status) == (_compared(claims[row.claim], row), SOUND, OK)
     }
     for a, b in combinations(sorted({model for _, model in sound_rows}), 2):
-        sides = [(sound_rows.get((name, a)), sound_rows.get((name, b))) for name in claims]
+        sides = [(_side(sound_rows, name, a, b), _side(sound_rows, name, b, a)) for name in claims]
         found = [comparison for one, two in sides if one and two and (comparison := _comparison(one, two))]
         tests = [(comparison, p) for comparison in found if (p := comparison["p"]) is not None]
         corrected = holm([*(p for _, p in tests), *[1.0] * (WINNER_TESTS - len(tests))])
@@ -49,6 +50,18 @@ def winners(rows: list[Row]) -> dict[str, Winner]:
             comparison |= {"p": float(p), "winner": {"a": a, "b": b}[side] if side else None}
         results |= {f"{comparison['claim']}: {a} / {b}": comparison for comparison in found}
     return results
+
+
+def _side(rows: Mapping[tuple[str, str], Row], claim: str, model: str, other: str) -> Row | None:
+    """The row of a model, or what that of the other one knows of it: its count of right answers."""
+    own, known = rows.get((claim, model)), rows.get((claim, other))
+    against = known.detail.get("against") if known else None
+    if own or not (known and against and model in against):
+        return own
+    right, n = against[model]
+    ends = wilson(right, n)
+    number: Number = {"value": ends.value, "low": ends.low, "high": ends.high}
+    return replace(known, model=model, n=n, measured=number, detail=Detail(counts=[right, n]))
 
 
 def _compared(claim: Claim, row: Row) -> str | None:

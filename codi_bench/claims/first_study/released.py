@@ -27,7 +27,7 @@ from codi_bench.claims.first_study import GPT2, LLAMA
 from codi_bench.claims.first_study.ablation import NUM_ABLATED
 from codi_bench.claims.first_study.sae import FAMILY, SEEDS
 from codi_bench.claims.first_study.task import share_over_constant
-from codi_bench.claims.on_files import ReleasedBench, on_released
+from codi_bench.claims.on_files import ReleasedBench, not_released, on_released
 from codi_bench.measures import predict_errors
 from codi_bench.measures.surface import surface_design
 from codi_bench.problems import Problem, problems_hash, score
@@ -37,7 +37,7 @@ from codi_bench.rules.intervals import mover_difference
 from codi_bench.rules.stats import bootstrap_mean, stream, wilson
 from codi_bench.rules.validity import Validity, Verdict, order_verdict
 from codi_bench.thoughts.cot_exploration import (
-    PairAnswers,
+    Labels,
     gpt2_error_classifier,
     gpt2_labels,
     gpt2_pairs,
@@ -47,6 +47,9 @@ from codi_bench.thoughts.cot_exploration import (
 from codi_bench.thoughts.internalize_cot import gsm8k_chains, spelling
 
 PAIRS = {GPT2: gpt2_pairs, LLAMA: llama_pairs}
+LLAMA_SAE = 128, 183  # right of so many, as the document prints (70.0 %): nothing more is known of LLaMA's classifier
+not_released("the hidden states of these models", "probe-accuracy", "probe-range", "probe-best", "probe-by-layer", "spread")
+not_released("what its classifier said of each problem", "sae-error-prediction", "sae-precision", "sae-quality")
 
 
 # Task accuracy
@@ -69,31 +72,39 @@ PAIRS = {GPT2: gpt2_pairs, LLAMA: llama_pairs}
 )
 def task_accuracy(bench: ReleasedBench, published: Published) -> Protocols:
     """The model answers this share of the problems correctly."""
-    pairs: PairAnswers = bench.read(PAIRS[bench.model.name])
-    labels = bench.read(gpt2_labels) if bench.model.name == GPT2 else None
-    clean = pairs.right[:, 0]
+    answers, labels = bench.read(PAIRS[bench.model.name]), bench.read(gpt2_labels) if bench.model.name == GPT2 else None
+    clean, every = answers.right[:, 0], answers.right.ravel()
     own = {"accuracy": clean} if labels is None else {"accuracy": labels.right, "accuracy_first_100": labels.right[:NUM_ABLATED]}
-    outcomes = own | {"accuracy_pairs": clean, "accuracy_answers": pairs.right.ravel()}
-    yield [rate(metric, right) for metric, right in outcomes.items()]
+    yield [rate(metric, right) for metric, right in {**own, "accuracy_pairs": clean, "accuracy_answers": every}.items()]
 
     problems, right = once_each(bench)
-    golds, hash = [p.answer for p in problems], {"problems": problems_hash(problems)}
-    on_pairs = share_over_constant("accuracy_pairs", right[:, 0], golds, published, **hash)
-    if labels is None:
-        rows = [share_over_constant("accuracy", right[:, 0], golds, published, **hash)]
-    else:
-        part = without_word("the first 100 of the 1000 above")
-        rows = [
-            share_over_constant("accuracy", labels.right, [p.answer for p in labels.problems], published),
-            rate("accuracy_first_100", labels.right[:NUM_ABLATED], detail=part),
-        ]
-        known = {spelling(p.question): label for p, label in zip(labels.problems, labels.right)}
-        others = sum(known[spelling(p.question)] != bool(answer) for p, answer in zip(problems, right[:, 0]))
-        note = {"note": f"{others} of {len(problems)} answers are right in one of labels and pairs and wrong in the other"}
-        on_pairs = replace(on_pairs, detail=on_pairs.detail | note)
-    why = without_word("half of the gold answers were computed by GPT-4: the clean members are judged")
+    golds, same = [p.answer for p in problems], {"problems": problems_hash(problems)}
+    rows = [share_over_constant("accuracy", right[:, 0], golds, published, **same)]
+    if labels is not None:
+        rows, same["note"] = on_labels(labels, published), disagreements(labels, problems, right[:, 0])
     mean = bootstrap_mean(right, rng=stream(SEED + bench.seed, "task-accuracy", "answers"))
-    yield [*rows, on_pairs, measured("accuracy_answers", mean, len(right), detail=why | hash)]
+    why = without_word("half of the gold answers were computed by GPT-4: the clean members are judged")
+    yield [
+        *rows,
+        share_over_constant("accuracy_pairs", right[:, 0], golds, published, **same),
+        measured("accuracy_answers", mean, len(right), detail=why | same),
+    ]
+
+
+def on_labels(labels: Labels, published: Published) -> list[Measured]:
+    """Accuracy on all labels, and on those of the ablation run."""
+    part = without_word("the first 100 of the 1000 above")
+    return [
+        share_over_constant("accuracy", labels.right, [p.answer for p in labels.problems], published),
+        rate("accuracy_first_100", labels.right[:NUM_ABLATED], detail=part),
+    ]
+
+
+def disagreements(labels: Labels, problems: Sequence[Problem], right: np.ndarray) -> str:
+    """How often the labels and another run of the same model, right bool [n], differ on the same problems."""
+    known = {spelling(p.question): label for p, label in zip(labels.problems, labels.right, strict=True)}
+    others = sum(known[spelling(p.question)] != each for p, each in zip(problems, right, strict=True))
+    return f"{others} of {len(problems)} answers are right in one of labels and pairs and wrong in the other"
 
 
 def once_each(bench: ReleasedBench) -> tuple[list[Problem], np.ndarray]:
@@ -134,7 +145,11 @@ def sae_error_prediction(bench: ReleasedBench, published: Published) -> Protocol
     others = {"majority": majority, "surface": int(surface.test_right.sum())}
     rows = {name: over_count(f"over_{name}", right, other, n) for name, other in others.items()}
     word = strictest(rows["majority"], rows["surface"])
-    counts = {"counts": [right, n], "note": ", ".join(f"{name} {other} of {n}" for name, other in others.items())}
+    counts = {
+        "counts": [right, n],
+        "against": {LLAMA: [*LLAMA_SAE]},
+        "note": ", ".join(f"{name} {other} of {n}" for name, other in others.items()),
+    }
     why = without_word("a control: what the question shows without any thought")
     yield [
         measured("test_accuracy", wilson(right, n), n, detail=counts, null=Null(others["surface"] / n), verdict=word),
@@ -170,9 +185,8 @@ def strictest(marginal: Measured, stricter: Measured) -> Verdict:
 
 def over_llama(right: int, n: int) -> Measured:
     """The count of the other model is known from the document alone."""
-    other, m = 128, 183
-    difference = mover_difference(wilson(right, n), wilson(other, m))
-    p, note = fisher(right, n, other, m), f"{LLAMA} {other} of {m}, other problems: Fisher's exact test"
+    difference = mover_difference(wilson(right, n), wilson(*LLAMA_SAE))
+    p, note = fisher(right, n, *LLAMA_SAE), "{} {} of {}, other problems: Fisher's exact test".format(LLAMA, *LLAMA_SAE)
     return points("over_llama", difference, n, null=Null(0.0, p=p), verdict=order_verdict(difference), detail={"note": note})
 
 
