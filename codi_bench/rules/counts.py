@@ -2,7 +2,7 @@
 
 Two counts on the same problems leave open how many problems changed from right to wrong and how many back; only the difference of
 these is known. So every table of both that the counts allow is tried, and a word is said where all of them give it.
-Source: docs/verdicts.md, released outcomes.
+Source: docs/verdicts.md, section 9.
 """
 
 from __future__ import annotations
