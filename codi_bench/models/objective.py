@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from codi_bench.errors import ProblemError
+from codi_bench.models.answering import CUE
 from codi_bench.models.codi import Codi
 from codi_bench.models.conditions import MASKED, UNMASKED
 from codi_bench.models.loop import think
@@ -25,7 +26,6 @@ from codi_bench.problems import Problem
 
 FIXED = "fixed-mask"
 MASKS = (MASKED, UNMASKED, FIXED)
-CUE = "The answer is:"
 IGNORE = -100
 
 
