@@ -162,7 +162,7 @@ def audit_errors(
         p_auc={LABELS: permutation_p(float(auc[0]), null_auc), SURFACE: permutation_p(float(statistic), null_statistic)},
         added=added,
         over_confidence=over_confidence,
-        over_confidence_p=_p_above(over_confidence),
+        over_confidence_p=p_above(over_confidence),
         confidence=cv_auc(float(own_auc), float(own_variance), 1.0, smaller_class=smaller),
         best_other=rival,
         gain=newcombe_paired(sets["sae"].right, sets[rival].right),
@@ -214,7 +214,7 @@ def precision_word(audit: SaeAudit, which: int, p: float, *, delta: float = RATE
     return sound_verdict(theta, delta=delta, p={LABELS: p}, marginal=LABELS, n=audit.n, permutations=audit.permutations)
 
 
-def _p_above(theta: Estimate) -> float:
+def p_above(theta: Estimate) -> float:
     """One-sided p that an effect with a 95 % interval is not above zero; 1 where it has none."""
     if theta.low is None or theta.high is None:
         return 1.0

@@ -65,6 +65,6 @@ def _affine(matrix: np.ndarray, offset: np.ndarray) -> Affine:
 
 
 def band(width: int, first: int, end: int, of: int) -> slice:
-    """Components first..end - 1 of a model of width `of`, as a share of another width: one at least."""
-    start = round(first * width / of) if first == 0 else max(1, round(first * width / of))
+    """Components first..end - 1 of a model of width `of`, as the like share of another width: one at least."""
+    start = max(min(first, 1), round(first * width / of))
     return slice(start, max(start + 1, round(end * width / of)))
