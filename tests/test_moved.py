@@ -1,13 +1,19 @@
 """States, keys and values moved by affine maps: against a plain loop, and against what another run had there."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from plain import plain
+from transformers import AutoModelForCausalLM
 
 from codi_bench.errors import EditError, ProblemError
 from codi_bench.models.answering import cue_ids
+from codi_bench.models.codi import Codi
 from codi_bench.models.conditions import CLEAN, Affine, AtCue, KeysMoved, Patched
+from codi_bench.models.loading import load
 from codi_bench.problems import generate
 
 NEW, K = 4, 6
@@ -20,6 +26,22 @@ def every(tiny, factor: float, offset: float = 0.0) -> Affine:
     shape = tiny.keys_and_values(QUESTIONS[:1]).shape[2:]
     eye = np.tile(factor * np.eye(shape[-1], dtype=np.float32), (*shape[:-1], 1, 1))
     return Affine(eye, np.full(shape, offset, np.float32))
+
+
+@pytest.fixture(params=("gpt2", "llama", "grouped"))
+def tiny(request, tiny_folders):
+    """One family after the other, and a Llama whose two heads share their keys and values."""
+    model = load(tiny_folders[request.param.replace("grouped", "llama")], device="cpu")
+    if request.param != "grouped":
+        return model
+    config = copy.deepcopy(model.codi.backbone.config)
+    config.num_key_value_heads = 1
+    torch.manual_seed(0)
+    backbone = AutoModelForCausalLM.from_config(config).eval()
+    codi = model.codi
+    return replace(
+        model, codi=Codi(backbone, codi.projection, codi.tokenizer, vocab_size=codi.vocab_size, num_latents=codi.num_latents)
+    )
 
 
 def answers(tiny, conditions, **settings):
@@ -57,7 +79,8 @@ def test_the_states_at_the_cue_are_those_that_are_read(tiny):
 
 @pytest.mark.parametrize("place", (0, 3, 5))
 def test_keys_moved_to_those_of_another_run_are_that_run_s(tiny, place):
-    donor = QUESTIONS[-1]
+    donor, heads = QUESTIONS[-1], getattr(tiny.codi.backbone.config, "num_key_value_heads", 2)
+    assert tiny.keys_and_values(QUESTIONS).shape == (9, K, tiny.num_layers, 2, heads, 16)
     keys = tiny.keys_and_values([donor])[0, place]
     other = Affine(np.zeros((*keys.shape, keys.shape[-1]), np.float32), keys)
     clean, same, patched, moved, zero = answers(

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import mannwhitneyu
 
 from codi_bench.audits.ablation import CLEAN, DROP_FLOOR
-from codi_bench.audits.sae import AUC_FLOOR, CONFIDENCE, GAIN_FLOOR, LABELS, SURFACE, p_above
+from codi_bench.audits.sae import AUC_FLOOR, GAIN_FLOOR, LABELS, SURFACE, p_above
 from codi_bench.claims import runs
 from codi_bench.claims.ablations import NUM_ABLATED
 from codi_bench.claims.blocks import constant, corrected, effect_over, rate, rates
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from codi_bench.models.model import Model
 
 SOURCE = "ledger, github.com/0x0shephard/latent-reasoning"
-NUM_FITTED, NUM_RANDOM, RANK = 1000, 5, 4
+NUM_FITTED, NUM_RANDOM, RANK = 1000, 3, 4
 FEWEST = 20
 WIDTH, LEADING, BAND = 768, (0, 4), (4, 32)  # of the source's model, and its components there
 STRENGTHS = {"quarter": 0.25, "half": 0.5, "1": 1.0, "2": 2.0, "4": 4.0}
@@ -86,7 +86,9 @@ def correctness(bench: Bench) -> np.ndarray:
 def check_classes(right: np.ndarray) -> None:
     """Raises MeasureError unless some problems are answered rightly and some wrongly, FEWEST each."""
     if min(right.sum(), (~right).sum()) < FEWEST:
-        raise MeasureError(f"{right.sum()} of {len(right)} problems are answered rightly: {FEWEST} right and {FEWEST} wrong are needed")
+        raise MeasureError(
+            f"{right.sum()} of {len(right)} problems are answered rightly: {FEWEST} right and {FEWEST} wrong are needed"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,9 +292,7 @@ def latent_budget(bench: Bench, published: Published) -> Protocols:
     check_alive(full, budgets)
     spare = next(reversed(budgets))
     lost = {name: effect_over(published, full_name, published.get(name, 0), DROP_FLOOR) for name in budgets}
-    contrasts = {
-        name: Contrast(full, each, ALL_LATENTS, None if name == spare else lost[name]) for name, each in budgets.items()
-    }
+    contrasts = {name: Contrast(full, each, ALL_LATENTS, None if name == spare else lost[name]) for name, each in budgets.items()}
     yield [
         rate(name, budgets[name], null=Null(float(full.mean()), p=p), verdict=word)
         for name, (_, p, word) in judged(contrasts, "latents").items()
@@ -320,19 +320,19 @@ def predictors(bench: Bench) -> Predictors:
     "confidence-baseline",
     SOURCE,
     family="other probes",
-    kind="value",
+    kind="exists",
     n=runs.NUM_PROBLEMS,
     protocol=(
         "AUC for a right answer asked for by its cue: the lead of its first token (logits), and the state there along the "
         f"difference of the means of right and wrong answers to {NUM_FITTED} training problems"
     ),
     sound=(
-        "labels permuted (Mann-Whitney), and drawn from the surface alone; what the direction adds to the margin, cross-fitted; "
-        "Holm in the claim times the claims of the family"
+        "labels permuted (Mann-Whitney), and drawn from the surface alone; what the direction adds to the margin, cross-fitted, is "
+        "surely below 3 points; Holm in the claim times the claims of the family"
     ),
 )
 def confidence_baseline(bench: Bench, published: Published) -> Protocols:
-    """The answer's own margin predicts errors, a direction in the state less well, and hardly adds to it."""
+    """The answer's own margin predicts errors, and a direction in the state that predicts them too hardly adds to it."""
     found, seed = predictors(bench), SEED + bench.seed
     right, n, groups = found.right, len(found.right), [p.group for p in found.problems]
     one_fold, smaller = np.zeros(n, int), int(min(found.right.sum(), (~found.right).sum()))
@@ -354,9 +354,13 @@ def confidence_baseline(bench: Bench, published: Published) -> Protocols:
         for score in found.scores.values()
     ]
     rows = []
-    for (name, score), label_p, surface_p in zip(found.scores.items(), p_labels, corrected(by_surface, "other probes"), strict=True):
+    for (name, score), label_p, surface_p in zip(
+        found.scores.items(), p_labels, corrected(by_surface, "other probes"), strict=True
+    ):
         added, p = added_auc(score, right, design, fold, phi=1.0)[0], {LABELS: label_p, SURFACE: surface_p}
         word = sound_verdict(added, delta=AUC_FLOOR, p=p, marginal=LABELS, n=n, permutations=bench.permutations)
         rows.append(measured(f"auc_{name}", estimates[name], n, null=Null(0.5, p=max(p.values())), verdict=word))
-    word = sound_verdict(gain, delta=GAIN_FLOOR, p={CONFIDENCE: p_gain}, marginal=CONFIDENCE, n=n)
+    assert gain.low is not None and gain.high is not None  # scores of which hardly two are equal
+    se, deviates = (gain.high - gain.low) / (2 * Z95), passes(p_gain) and gain.low > 0
+    word = none_stands_out([gain.high], margin=GAIN_FLOOR, deviates=deviates, n=n, se=se)
     yield [*rows, points("gain_direction", gain, n, null=Null(0.0, p=p_gain), verdict=word)]

@@ -39,8 +39,7 @@ def principal_axes(x: np.ndarray) -> Axes:
 
 def random_basis(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Orthonormal rows [..., r, d] of random spaces; shape: (..., r, d)."""
-    columns, triangle = np.linalg.qr(rng.standard_normal(shape).swapaxes(-1, -2))
-    return np.asarray((columns * np.sign(np.einsum("...ii->...i", triangle))[..., None, :]).swapaxes(-1, -2))
+    return np.linalg.qr(rng.standard_normal(shape).swapaxes(-1, -2))[0].swapaxes(-1, -2)
 
 
 def removing(basis: np.ndarray, centre: np.ndarray, scale: np.ndarray | float = 1.0) -> Affine:

@@ -289,7 +289,9 @@ def cue_ids(model: Codi) -> list[int]:
 def _at_cue(model: Codi, questions: Sequence[list[int]], settings: Pass) -> State:
     """The state behind eot and cue, after the thoughts."""
     cue, num_latents = [model.eot_id, *cue_ids(model)], settings.num_latents
-    model.check_length(max(map(len, questions)) + 1 + num_latents + len(cue), "the longest question with bot, thoughts, eot and cue")
+    model.check_length(
+        max(map(len, questions)) + 1 + num_latents + len(cue), "the longest question with bot, thoughts, eot and cue"
+    )
     ids = torch.tensor([cue] * len(questions), device=model.device)
     return feed(model, think(model, questions, num_latents).state, model.embed(ids))
 
@@ -316,7 +318,10 @@ def answer_at_cue(model: Codi, questions: Sequence[str], moves: Sequence[Affine 
 @torch.inference_mode()
 def cue_states(model: Codi, questions: Sequence[str], settings: Pass) -> CueStates:
     """What an answer is read from, where it is asked for by the cue."""
-    ids, found = tokenise(model, questions), CueStates(np.empty((len(questions), model.width), np.float32), np.empty(len(questions)))
+    ids, found = (
+        tokenise(model, questions),
+        CueStates(np.empty((len(questions), model.width), np.float32), np.empty(len(questions))),
+    )
 
     def write(rows: np.ndarray) -> None:
         state = _at_cue(model, [ids[i] for i in rows], settings).last
