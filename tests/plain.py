@@ -9,8 +9,8 @@ import torch
 def plain(codi, question, replaced=None, *, latents=6, in_words=False, discretised=(), gold=None, cue=(), moved=None, new=6):
     """Hidden states and latents by place, first logits, tokens; with a gold answer its log-probability.
 
-    replaced: place → the embedding fed there; discretised: latent positions fed a word's embedding, projected; cue: ids fed behind
-    eot, and moved: what becomes of the state at the last of them.
+    replaced: place → the embedding fed there; discretised: latent positions fed a word's embedding, projected.
+    cue: ids fed behind eot; moved: what becomes of the state at the last of them.
     """
     table = codi.backbone.get_input_embeddings().weight
     fed = [table[i] for i in codi.tokenizer(question)["input_ids"]]

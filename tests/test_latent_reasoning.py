@@ -29,7 +29,7 @@ RIGHT = np.random.default_rng(1).random(len(PROBLEMS)) < 0.8
 
 
 class PlantedBench(SimpleNamespace):
-    """states [n, d] at the cue and keys [n, K, 1, 2, 1, d_head] of all problems; the class that `read` gives tells right from wrong."""
+    """States [n, d] at the cue and keys [n, K, 1, 2, 1, d_head] of all problems; right is what `read` gives the own class."""
 
     def __init__(self, states=None, read=None, *, keys=None, read_keys=None, margin=None):
         source = SimpleNamespace(

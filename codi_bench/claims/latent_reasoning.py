@@ -132,17 +132,24 @@ class Contrast:
 def judged(contrasts: Mapping[str, Contrast], family: str) -> dict[str, tuple[Estimate, float, Verdict]]:
     """Difference, corrected p of a one-sided exact McNemar test, and word of each contrast of a claim."""
     p_values = corrected([mcnemar_exact(each.more, each.less, "greater") for each in contrasts.values()], family)
-    tests, words = sum(each.delta is None for each in contrasts.values()), {}
+    tests = sum(each.delta is None for each in contrasts.values())
+    words = dict[str, tuple[Estimate, float, Verdict]]()
     for (name, each), p in zip(contrasts.items(), p_values, strict=True):
         difference, n = newcombe_paired(each.more, each.less), len(each.more)
         if each.delta is None:
-            bound = newcombe_paired(each.more, each.less, level=1 - 0.1 / tests).high
-            se = (difference.high - difference.low) / (2 * Z95)
-            word = none_stands_out([bound], margin=FLOOR, deviates=passes(p) and difference.low > 0, n=n, se=se)
+            bound = newcombe_paired(each.more, each.less, level=1 - 0.1 / tests)
+            word = nothing_more(difference, bound, p, margin=FLOOR, n=n)
         else:
             word = sound_verdict(difference, delta=each.delta, p={each.control: p}, marginal=each.control, n=n)
         words[name] = difference, p, word
     return words
+
+
+def nothing_more(gain: Estimate, bound: Estimate, p: float, *, margin: float, n: int) -> Verdict:
+    """Is a gain surely below the margin? bound: the gain with an interval that is simultaneous; p: that it is above zero."""
+    assert gain.low is not None and gain.high is not None and bound.high is not None
+    se, deviates = (gain.high - gain.low) / (2 * Z95), passes(p) and gain.low > 0
+    return none_stands_out([bound.high], margin=margin, deviates=deviates, n=n, se=se)
 
 
 # The claims
@@ -233,7 +240,7 @@ def steer_correctness(bench: Bench, published: Published) -> Protocols:
 
 @once
 def without_directions(bench: Bench) -> Run:
-    """Keys and values of one place without their leading directions, and without random ones times what makes them weigh as much."""
+    """Keys and values of one place without their leading directions, and without random ones scaled to weigh as much."""
     axes, rng = key_axes(bench), stream(SEED + bench.seed, "random directions of keys and values")
     learned = axes.axes[..., : min(RANK, axes.axes.shape[-1]), :]
     bases = {"learned_{}": learned} | {f"random_{{}}_{i}": random_basis(learned.shape, rng) for i in range(NUM_RANDOM)}
@@ -254,8 +261,8 @@ def without_directions(bench: Bench) -> Run:
         f"training problems (there: those that predict the teacher's), removed as soon as they are there, {NUM_ABLATED} problems"
     ),
     sound=(
-        f"what is lost beyond the middle of {NUM_RANDOM} random draws that remove as much variance is surely below 5 points; exact "
-        "McNemar, Holm over positions"
+        f"what is lost beyond the middle of {NUM_RANDOM} random draws that remove as much variance is surely below 5 points; "
+        "exact McNemar, Holm over positions"
     ),
     **LATENTS,
 )
@@ -299,23 +306,6 @@ def latent_budget(bench: Bench, published: Published) -> Protocols:
     ]
 
 
-@dataclass(frozen=True, eq=False)
-class Predictors:
-    """What is said of answers to n problems, float64 [n] by name, and whether they are right."""
-
-    scores: Mapping[str, np.ndarray]
-    right: np.ndarray
-    problems: list[Problem]
-
-
-@once
-def predictors(bench: Bench) -> Predictors:
-    problems = bench.problems.sample(runs.NUM_PROBLEMS, edited=True)
-    found = states(bench, problems)
-    scores = {"margin": found.margin, "direction": (found.states @ correctness(bench)).astype(float)}
-    return Predictors(scores, bench.answers(problems, [AtCue()]).right()[0], problems)
-
-
 @claim(
     "confidence-baseline",
     SOURCE,
@@ -327,40 +317,40 @@ def predictors(bench: Bench) -> Predictors:
         f"difference of the means of right and wrong answers to {NUM_FITTED} training problems"
     ),
     sound=(
-        "labels permuted (Mann-Whitney), and drawn from the surface alone; what the direction adds to the margin, cross-fitted, is "
-        "surely below 3 points; Holm in the claim times the claims of the family"
+        "labels permuted (Mann-Whitney), and drawn from the surface alone; what the direction adds to the margin, cross-fitted, "
+        "is surely below 3 points; Holm in the claim times the claims of the family"
     ),
 )
 def confidence_baseline(bench: Bench, published: Published) -> Protocols:
     """The answer's own margin predicts errors, and a direction in the state that predicts them too hardly adds to it."""
-    found, seed = predictors(bench), SEED + bench.seed
-    right, n, groups = found.right, len(found.right), [p.group for p in found.problems]
-    one_fold, smaller = np.zeros(n, int), int(min(found.right.sum(), (~found.right).sum()))
+    problems = bench.problems.sample(runs.NUM_PROBLEMS, edited=True)
+    found, right = states(bench, problems), bench.answers(problems, [AtCue()]).right()[0]
     check_classes(right)
-    aucs = {name: fold_auc(score, right, one_fold) for name, score in found.scores.items()}
-    estimates = {name: cv_auc(float(auc), float(spread), 1.0, smaller_class=smaller) for name, (auc, spread) in aucs.items()}
-    yield [measured(f"auc_{name}", estimate, n) for name, estimate in estimates.items()]
-    fold = np.empty(n, int)
-    for k, (_, rows) in enumerate(inner_folds(right, np.arange(n), groups, folds=5, seed=seed)):
-        fold[rows] = k
-    design = runs.surface_of(found.problems)
+    scores = {"auc_margin": found.margin, "auc_direction": (found.states @ correctness(bench)).astype(float)}
+    n, one_fold, smaller = len(right), np.zeros(len(right), int), int(min(right.sum(), (~right).sum()))
+    aucs = {
+        name: cv_auc(float(auc), float(variance), 1.0, smaller_class=smaller)
+        for name, (auc, variance) in ((name, fold_auc(score, right, one_fold)) for name, score in scores.items())
+    }
+    yield [measured(name, auc, n) for name, auc in aucs.items()]
+    groups, design, seed = [p.group for p in problems], runs.surface_of(problems), SEED + bench.seed
+    folds = inner_folds(right, np.arange(n), groups, folds=5, seed=seed)
+    fold = np.sum([k * np.isin(np.arange(n), rows) for k, (_, rows) in enumerate(folds)], axis=0)
+    added = {name: added_auc(score, right, design, fold, phi=1.0)[0] for name, score in scores.items()}
+    gain = added_auc(scores["auc_direction"], right, found.margin[:, None], fold, phi=1.0)[0]
     p_right = propensity(design, right)
     draws = conditional_draws(p_right, groups=groups, draws=bench.permutations, seed=seed)
-    gain, _ = added_auc(found.scores["direction"], right, found.scores["margin"][:, None], fold, phi=1.0)
-    ranked = [float(mannwhitneyu(score[right], score[~right], alternative="greater").pvalue) for score in found.scores.values()]
-    *p_labels, p_gain = corrected([*ranked, p_above(gain)], "other probes")
     by_surface = [
         permutation_p(*(conditional_statistic(labels, p_right, score, one_fold) for labels in (right, draws)))
-        for score in found.scores.values()
+        for score in scores.values()
     ]
+    by_labels = [mannwhitneyu(score[right], score[~right], alternative="greater").pvalue for score in scores.values()]
+    *p_labels, p_gain = corrected([*by_labels, p_above(gain)], "other probes")
     rows = []
-    for (name, score), label_p, surface_p in zip(
-        found.scores.items(), p_labels, corrected(by_surface, "other probes"), strict=True
-    ):
-        added, p = added_auc(score, right, design, fold, phi=1.0)[0], {LABELS: label_p, SURFACE: surface_p}
-        word = sound_verdict(added, delta=AUC_FLOOR, p=p, marginal=LABELS, n=n, permutations=bench.permutations)
-        rows.append(measured(f"auc_{name}", estimates[name], n, null=Null(0.5, p=max(p.values())), verdict=word))
-    assert gain.low is not None and gain.high is not None  # scores of which hardly two are equal
-    se, deviates = (gain.high - gain.low) / (2 * Z95), passes(p_gain) and gain.low > 0
-    word = none_stands_out([gain.high], margin=GAIN_FLOOR, deviates=deviates, n=n, se=se)
+    for name, *p in zip(scores, p_labels, corrected([float(p) for p in by_surface], "other probes"), strict=True):
+        p_values = dict(zip((LABELS, SURFACE), p, strict=True))
+        settings: dict[str, Any] = {"p": p_values, "marginal": LABELS, "n": n, "permutations": bench.permutations}
+        word = sound_verdict(added[name], delta=AUC_FLOOR, **settings)
+        rows.append(measured(name, aucs[name], n, null=Null(0.5, p=max(p)), verdict=word))
+    word = nothing_more(gain, gain, p_gain, margin=GAIN_FLOOR, n=n)
     yield [*rows, points("gain_direction", gain, n, null=Null(0.0, p=p_gain), verdict=word)]

@@ -1,4 +1,4 @@
-"""Answers to questions, batch by batch: clean, under edits, after fewer thoughts, with words for thoughts, behind a cue, in words."""
+"""Answers to questions, batch by batch: clean, edited, after fewer thoughts, with words for thoughts, behind a cue, in words."""
 
 from __future__ import annotations
 
@@ -298,7 +298,10 @@ def _at_cue(model: Codi, questions: Sequence[list[int]], settings: Pass) -> Stat
 
 @torch.inference_mode()
 def answer_at_cue(model: Codi, questions: Sequence[str], moves: Sequence[Affine | None], settings: Pass) -> list[Answers]:
-    """Greedy answers behind the cue, with the state at its last token moved in every given way. Raises EditError for another width."""
+    """Greedy answers behind the cue, with the state at its last token moved in every given way.
+
+    Raises EditError for a map of another width.
+    """
     ids, width = tokenise(model, questions), model.width
     for move in moves:
         if move is not None and (move.matrix.shape != (width, width) or move.offset.shape != (width,)):

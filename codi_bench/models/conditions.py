@@ -81,7 +81,7 @@ class InWords:
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """x → x matrix + offset: float32 [d, d] and [d], or with further dimensions before them one such map for each of many vectors."""
+    """x → x matrix + offset: float32 [d, d] and [d], or with dimensions before them one such map for each of many vectors."""
 
     matrix: np.ndarray
     offset: np.ndarray

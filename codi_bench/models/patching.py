@@ -2,7 +2,8 @@
 
 A patch takes from its source the latents at some latent positions, which are fed instead of the own ones, or the keys and values
 of one position alone: then the own latent is fed and the next thought is its own, but whatever comes after attends to the
-source's. Own keys and values that are moved are such a source. What precedes a patch is computed once for all of them, what follows for up to BRANCHES of them together.
+source's. Own keys and values that are moved are such a source. What precedes a patch is computed once for all of them, what
+follows for up to BRANCHES of them together.
 """
 
 from __future__ import annotations
