@@ -10,9 +10,9 @@ from plain import plain
 from transformers import AutoModelForCausalLM
 
 from codi_bench.errors import EditError, ProblemError
-from codi_bench.models.answering import cue_ids
 from codi_bench.models.codi import Codi
 from codi_bench.models.conditions import CLEAN, Affine, AtCue, KeysMoved, Patched
+from codi_bench.models.cue import cue_ids
 from codi_bench.models.loading import load
 from codi_bench.problems import generate
 

@@ -11,34 +11,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import mannwhitneyu
 
 from codi_bench.audits.ablation import CLEAN, DROP_FLOOR
-from codi_bench.audits.sae import AUC_FLOOR, GAIN_FLOOR, LABELS, SURFACE, p_above
+from codi_bench.audits.confidence import auc_of, audit_scores, check_classes, gain_over
+from codi_bench.audits.sae import AUC_FLOOR, GAIN_FLOOR, LABELS, SURFACE
 from codi_bench.claims import runs
 from codi_bench.claims.ablations import NUM_ABLATED
 from codi_bench.claims.blocks import constant, corrected, effect_over, rate, rates
 from codi_bench.claims.claim import SEED, Bench, Null, Protocols, Published, claim, measured, once, points
 from codi_bench.claims.open_questions.reading import NUM_READ
-from codi_bench.errors import MeasureError
-from codi_bench.measures.folds import inner_folds
 from codi_bench.measures.subspaces import Axes, band, keeping, principal_axes, random_basis, removing, shifting
-from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, propensity
-from codi_bench.models.answering import CueStates
 from codi_bench.models.conditions import CLEAN as NOTHING_DONE
 from codi_bench.models.conditions import AtCue, Condition, KeysMoved
+from codi_bench.models.cue import CueStates
 from codi_bench.problems import Problem
 from codi_bench.rules.controls import check_alive, check_room
-from codi_bench.rules.intervals import cv_auc, fold_auc
 from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream
-from codi_bench.rules.validity import Z95, Verdict, none_stands_out, passes, permutation_p, sound_verdict
+from codi_bench.rules.validity import Z95, Verdict, none_stands_out, passes, sound_verdict
 
 if TYPE_CHECKING:
     from codi_bench.models.model import Model
 
 SOURCE = "ledger, github.com/0x0shephard/latent-reasoning"
 NUM_FITTED, NUM_RANDOM, RANK = 1000, 3, 4
-FEWEST = 20
 WIDTH, LEADING, BAND = 768, (0, 4), (4, 32)  # of the source's model, and its components there
 STRENGTHS = {"quarter": 0.25, "half": 0.5, "1": 1.0, "2": 2.0, "4": 4.0}
 FLOOR = 0.05
@@ -81,14 +76,6 @@ def correctness(bench: Bench) -> np.ndarray:
     right, found = bench.answers(problems, [AtCue()]).right()[0], states(bench, problems).states
     check_classes(right)
     return np.asarray(found[right].mean(0) - found[~right].mean(0))
-
-
-def check_classes(right: np.ndarray) -> None:
-    """Raises MeasureError unless some problems are answered rightly and some wrongly, FEWEST each."""
-    if min(right.sum(), (~right).sum()) < FEWEST:
-        raise MeasureError(
-            f"{right.sum()} of {len(right)} problems are answered rightly: {FEWEST} right and {FEWEST} wrong are needed"
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -325,32 +312,18 @@ def confidence_baseline(bench: Bench, published: Published) -> Protocols:
     """The answer's own margin predicts errors, and a direction in the state that predicts them too hardly adds to it."""
     problems = bench.problems.sample(runs.NUM_PROBLEMS, edited=True)
     found, right = states(bench, problems), bench.answers(problems, [AtCue()]).right()[0]
-    check_classes(right)
-    scores = {"auc_margin": found.margin, "auc_direction": (found.states @ correctness(bench)).astype(float)}
-    n, one_fold, smaller = len(right), np.zeros(len(right), int), int(min(right.sum(), (~right).sum()))
-    aucs = {
-        name: cv_auc(float(auc), float(variance), 1.0, smaller_class=smaller)
-        for name, (auc, variance) in ((name, fold_auc(score, right, one_fold)) for name, score in scores.items())
-    }
-    yield [measured(name, auc, n) for name, auc in aucs.items()]
-    groups, design, seed = [p.group for p in problems], runs.surface_of(problems), SEED + bench.seed
-    folds = inner_folds(right, np.arange(n), groups, folds=5, seed=seed)
-    fold = np.sum([k * np.isin(np.arange(n), rows) for k, (_, rows) in enumerate(folds)], axis=0)
-    added = {name: added_auc(score, right, design, fold, phi=1.0)[0] for name, score in scores.items()}
-    gain = added_auc(scores["auc_direction"], right, found.margin[:, None], fold, phi=1.0)[0]
-    p_right = propensity(design, right)
-    draws = conditional_draws(p_right, groups=groups, draws=bench.permutations, seed=seed)
-    by_surface = [
-        permutation_p(*(conditional_statistic(labels, p_right, score, one_fold) for labels in (right, draws)))
-        for score in scores.values()
-    ]
-    by_labels = [mannwhitneyu(score[right], score[~right], alternative="greater").pvalue for score in scores.values()]
-    *p_labels, p_gain = corrected([*by_labels, p_above(gain)], "other probes")
+    n, scores = len(right), {"auc_margin": found.margin, "auc_direction": (found.states @ correctness(bench)).astype(float)}
+    yield [measured(name, auc_of(score, right), n) for name, score in scores.items()]
+    split: dict[str, Any] = {"groups": [p.group for p in problems], "seed": SEED + bench.seed}
+    audits = audit_scores(scores, right, surface=runs.surface_of(problems), permutations=bench.permutations, **split)
+    gain, p_gain = gain_over(scores["auc_direction"], scores["auc_margin"], right, **split)
+    *by_labels, p_gain = corrected([*(audit.p[LABELS] for audit in audits.values()), p_gain], "other probes")
+    by_surface = corrected([audit.p[SURFACE] for audit in audits.values()], "other probes")
     rows = []
-    for name, *p in zip(scores, p_labels, corrected([float(p) for p in by_surface], "other probes"), strict=True):
+    for (name, audit), *p in zip(audits.items(), by_labels, by_surface, strict=True):
         p_values = dict(zip((LABELS, SURFACE), p, strict=True))
         settings: dict[str, Any] = {"p": p_values, "marginal": LABELS, "n": n, "permutations": bench.permutations}
-        word = sound_verdict(added[name], delta=AUC_FLOOR, **settings)
-        rows.append(measured(name, aucs[name], n, null=Null(0.5, p=max(p)), verdict=word))
+        word = sound_verdict(audit.added, delta=AUC_FLOOR, **settings)
+        rows.append(measured(name, audit.auc, n, null=Null(0.5, p=max(p)), verdict=word))
     word = nothing_more(gain, gain, p_gain, margin=GAIN_FLOOR, n=n)
     yield [*rows, points("gain_direction", gain, n, null=Null(0.0, p=p_gain), verdict=word)]

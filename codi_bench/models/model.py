@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from codi_bench.errors import UnknownNameError
-from codi_bench.models import answering, reading
-from codi_bench.models.answering import CueStates, Pass
+from codi_bench.models import answering, cue, reading
+from codi_bench.models.answering import Pass
 from codi_bench.models.codi import Codi
 from codi_bench.models.conditions import (
     CLEAN,
@@ -186,7 +186,7 @@ class Model:
             elif kind is Discretised:
                 part = [answering.answer_discretised(self.codi, questions, member.places, settings) for member in members]
             elif kind is AtCue:
-                part = answering.answer_at_cue(self.codi, questions, [member.move for member in members], settings)
+                part = cue.answer_at_cue(self.codi, questions, [member.move for member in members], settings)
             else:
                 part = [answering.explain(self.codi, questions, settings)] * len(members)
             results |= dict(zip(rows, part, strict=True))
@@ -211,9 +211,9 @@ class Model:
             for edits, rng in zip(conditions, draws(conditions, seed))
         ]
 
-    def at_cue(self, questions: Sequence[str], *, batch_size: int = 64) -> CueStates:
+    def at_cue(self, questions: Sequence[str], *, batch_size: int = 64) -> cue.CueStates:
         """The states that answers are read from, where they are asked for by the cue; raises what `think` raises."""
-        return answering.cue_states(self.codi, questions, self._pass(None, batch_size, 0, MASKED))
+        return cue.cue_states(self.codi, questions, self._pass(None, batch_size, 0, MASKED))
 
     def keys_and_values(self, questions: Sequence[str], *, batch_size: int = 64) -> np.ndarray:
         """What attention keeps of the thoughts, as it lies there: float32 [n, K, blocks, 2, heads, d_head], keys and values."""

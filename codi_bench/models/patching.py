@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from codi_bench.errors import EditError
-from codi_bench.models.answering import Parts, Pass, answer_batches, each_batch, moved, tokenise
+from codi_bench.models.answering import Parts, Pass, answer_batches, each_batch, tokenise
 from codi_bench.models.codi import Codi
 from codi_bench.models.conditions import Affine, Fed, KeysMoved, Patched, check_patched, fed_places
+from codi_bench.models.cue import moved
 from codi_bench.models.edits import NOISE, SELF
 from codi_bench.models.loop import (
     BRANCHES,
