@@ -24,7 +24,7 @@ FOLDS = 5  # of the fits that combine a score with what it is held against
 class Predictor:
     """AUC of one score for a right answer, what it adds to the surface, and raw p against each null.
 
-    Labels permuted: Mann-Whitney. Drawn from the surface alone: how often the score follows such labels further than the true ones.
+    Labels permuted: Mann-Whitney. Drawn from the surface alone: how often a score follows such labels as far as the true ones.
     """
 
     auc: Estimate
