@@ -73,9 +73,9 @@ def _key_axes(model: Model, questions: list[str]) -> Axes:
 def correctness(bench: Bench) -> np.ndarray:
     """Mean state of the training problems that are answered rightly, minus that of the others, [d]."""
     problems = training(bench)
-    right, found = bench.answers(problems, [AtCue()]).right()[0], states(bench, problems).states
+    right, x = bench.answers(problems, [AtCue()]).right()[0], states(bench, problems).states
     check_classes(right)
-    return np.asarray(found[right].mean(0) - found[~right].mean(0))
+    return np.asarray(x[right].mean(0) - x[~right].mean(0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ class Run:
         return sorted((right for name, right in self.right.items() if name.startswith(start)), key=np.sum)
 
 
-def asked(bench: Bench, conditions: Mapping[str, Condition]) -> Run:
+def answer_under(bench: Bench, conditions: Mapping[str, Condition]) -> Run:
     problems = bench.problems.first(NUM_ABLATED)
     outcomes = bench.answers(problems, list(conditions.values()), seed=SEED + bench.seed)
     right, numbers = (dict(zip(conditions, values, strict=True)) for values in (outcomes.right(), outcomes.numbers))
@@ -116,7 +116,7 @@ class Contrast:
     delta: float | None = None
 
 
-def judged(contrasts: Mapping[str, Contrast], family: str) -> dict[str, tuple[Estimate, float, Verdict]]:
+def judge(contrasts: Mapping[str, Contrast], family: str) -> dict[str, tuple[Estimate, float, Verdict]]:
     """Difference, corrected p of a one-sided exact McNemar test, and word of each contrast of a claim."""
     p_values = corrected([mcnemar_exact(each.more, each.less, "greater") for each in contrasts.values()], family)
     tests = sum(each.delta is None for each in contrasts.values())
@@ -143,7 +143,7 @@ def nothing_more(gain: Estimate, bound: Estimate, p: float, *, margin: float, n:
 
 
 @once
-def in_bands(bench: Bench) -> Run:
+def band_run(bench: Bench) -> Run:
     """Leading components and the band behind them kept and removed, and random spaces of the band's rank."""
     axes, rng = principal_axes(states(bench, training(bench)).states), stream(SEED + bench.seed, "random spaces")
     d = len(axes.centre)
@@ -152,7 +152,7 @@ def in_bands(bench: Bench) -> Run:
     conditions: dict[str, Condition] = {CLEAN: AtCue()}
     for name, basis in spaces.items():
         conditions |= {f"keep_{name}": AtCue(keeping(basis, axes.centre)), f"remove_{name}": AtCue(removing(basis, axes.centre))}
-    return asked(bench, conditions)
+    return answer_under(bench, conditions)
 
 
 @claim(
@@ -165,7 +165,7 @@ def in_bands(bench: Bench) -> Run:
 )
 def pc_band(bench: Bench, published: Published) -> Protocols:
     """Middle components carry the answer: kept alone they leave it, removed they take it; leading ones do neither."""
-    run = in_bands(bench)
+    run = band_run(bench)
     right, kept, removed = run.right, run.named("keep_random")[-1], run.named("remove_random")[0]
     rows = {name: right[name] for name in (CLEAN, "keep_band", "remove_band", "keep_leading", "remove_leading")}
     yield rates(rows | {"keep_random": kept})
@@ -183,12 +183,12 @@ def pc_band(bench: Bench, published: Published) -> Protocols:
     nulls = {"keep_band": kept, "remove_band": removed, "keep_leading": right["keep_band"], "remove_leading": right[CLEAN]}
     yield [
         rate(name, right[name], null=Null(float(nulls[name].mean()), p=p), verdict=word)
-        for name, (_, p, word) in judged(contrasts, "latents").items()
+        for name, (_, p, word) in judge(contrasts, "latents").items()
     ]
 
 
 @once
-def steered(bench: Bench) -> Run:
+def steering_run(bench: Bench) -> Run:
     """The state shifted along the correctness direction, and along random ones as long."""
     direction, rng = correctness(bench), stream(SEED + bench.seed, "random directions")
     others = rng.standard_normal((NUM_RANDOM, len(direction)))
@@ -197,7 +197,7 @@ def steered(bench: Bench) -> Run:
     for name, strength in STRENGTHS.items():
         conditions |= {f"change_{name}": AtCue(shifting(strength * direction))}
         conditions |= {f"random_{name}_{i}": AtCue(shifting(strength * other)) for i, other in enumerate(others)}
-    return asked(bench, conditions)
+    return answer_under(bench, conditions)
 
 
 @claim(
@@ -213,12 +213,12 @@ def steered(bench: Bench) -> Run:
 )
 def steer_correctness(bench: Bench, published: Published) -> Protocols:
     """At no strength does steering along the direction of correctness make more answers right."""
-    run = steered(bench)
+    run = steering_run(bench)
     clean, names = run.right[CLEAN], [f"change_{name}" for name in STRENGTHS]
     yield [points(name, newcombe_paired(run.right[name], clean), len(clean)) for name in names]
     run.check()
     contrasts, rows = {name: Contrast(run.right[name], clean, NOT_STEERED) for name in names}, []
-    for name, (gain, p, word) in judged(contrasts, "latents").items():
+    for name, (gain, p, word) in judge(contrasts, "latents").items():
         draws = run.named(f"{name.replace('change', 'random')}_")
         null = Null.of([100 * (float(draw.mean()) - float(clean.mean())) for draw in draws], p)
         rows.append(points(name, gain, len(clean), null=null, verdict=word))
@@ -226,7 +226,7 @@ def steer_correctness(bench: Bench, published: Published) -> Protocols:
 
 
 @once
-def without_directions(bench: Bench) -> Run:
+def key_run(bench: Bench) -> Run:
     """Keys and values of one place without their leading directions, and without random ones scaled to weigh as much."""
     axes, rng = key_axes(bench), stream(SEED + bench.seed, "random directions of keys and values")
     learned = axes.axes[..., : min(RANK, axes.axes.shape[-1]), :]
@@ -236,7 +236,7 @@ def without_directions(bench: Bench) -> Run:
         scale = np.sqrt(axes.energy(learned) / axes.energy(basis))
         for k, directions in enumerate(zip(basis, axes.centre, scale, strict=True)):
             conditions[name.format(k)] = KeysMoved(k, removing(*directions))
-    return asked(bench, conditions)
+    return answer_under(bench, conditions)
 
 
 @claim(
@@ -255,7 +255,7 @@ def without_directions(bench: Bench) -> Run:
 )
 def kv_rank4(bench: Bench, published: Published) -> Protocols:
     """At no position do learned directions of keys and values matter more than random ones."""
-    run, places = without_directions(bench), range(bench.model.num_latents)
+    run, places = key_run(bench), range(bench.model.num_latents)
     learned = {f"learned_{k}": run.right[f"learned_{k}"] for k in places}
     random = {f"random_{k}": run.named(f"random_{k}_")[NUM_RANDOM // 2] for k in places}
     yield rates({CLEAN: run.right[CLEAN]} | learned | random)
@@ -263,7 +263,7 @@ def kv_rank4(bench: Bench, published: Published) -> Protocols:
     contrasts = {f"learned_{k}": Contrast(random[f"random_{k}"], learned[f"learned_{k}"], "random directions") for k in places}
     yield [
         rate(name, learned[name], null=Null(float(contrasts[name].more.mean()), p=p), verdict=word)
-        for name, (_, p, word) in judged(contrasts, "latents").items()
+        for name, (_, p, word) in judge(contrasts, "latents").items()
     ]
 
 
@@ -289,7 +289,7 @@ def latent_budget(bench: Bench, published: Published) -> Protocols:
     contrasts = {name: Contrast(full, each, ALL_LATENTS, None if name == spare else lost[name]) for name, each in budgets.items()}
     yield [
         rate(name, budgets[name], null=Null(float(full.mean()), p=p), verdict=word)
-        for name, (_, p, word) in judged(contrasts, "latents").items()
+        for name, (_, p, word) in judge(contrasts, "latents").items()
     ]
 
 
@@ -311,8 +311,8 @@ def latent_budget(bench: Bench, published: Published) -> Protocols:
 def confidence_baseline(bench: Bench, published: Published) -> Protocols:
     """The answer's own margin predicts errors, and a direction in the state that predicts them too hardly adds to it."""
     problems = bench.problems.sample(runs.NUM_PROBLEMS, edited=True)
-    found, right = states(bench, problems), bench.answers(problems, [AtCue()]).right()[0]
-    n, scores = len(right), {"auc_margin": found.margin, "auc_direction": (found.states @ correctness(bench)).astype(float)}
+    cue, right = states(bench, problems), bench.answers(problems, [AtCue()]).right()[0]
+    n, scores = len(right), {"auc_margin": cue.margin, "auc_direction": (cue.states @ correctness(bench)).astype(float)}
     yield [measured(name, auc_of(score, right), n) for name, score in scores.items()]
     split: dict[str, Any] = {"groups": [p.group for p in problems], "seed": SEED + bench.seed}
     audits = audit_scores(scores, right, surface=runs.surface_of(problems), permutations=bench.permutations, **split)

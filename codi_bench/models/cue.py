@@ -28,7 +28,7 @@ class CueStates:
     margin: np.ndarray
 
 
-def moved(x: Tensor, move: Affine) -> Tensor:
+def apply(move: Affine, x: Tensor) -> Tensor:
     """x [b, ..., d] under the map of each of its vectors."""
     matrix, offset = (torch.as_tensor(part, device=x.device) for part in (move.matrix, move.offset))
     return (torch.einsum("b...i,...ij->b...j", x.float(), matrix) + offset).to(x.dtype)
@@ -65,7 +65,7 @@ def answer_at_cue(model: Codi, questions: Sequence[str], moves: Sequence[Affine 
         state = _at_cue(model, [ids[i] for i in rows], settings)
         for start in range(0, len(moves), BRANCHES):
             part = moves[start : start + BRANCHES]
-            hidden = torch.stack([state.last if move is None else moved(state.last, move) for move in part], dim=1)
+            hidden = torch.stack([state.last if move is None else apply(move, state.last) for move in part], dim=1)
             branches = replace(state, sees=state.sees.repeat(1, len(part), 1), position=state.position.repeat(1, len(part)))
             yield start, generate(model, replace(branches, hidden=hidden), settings.max_new_tokens)[1]
 
@@ -75,15 +75,13 @@ def answer_at_cue(model: Codi, questions: Sequence[str], moves: Sequence[Affine 
 @torch.inference_mode()
 def cue_states(model: Codi, questions: Sequence[str], settings: Pass) -> CueStates:
     """What an answer is read from, where it is asked for by the cue."""
-    ids, found = (
-        tokenise(model, questions),
-        CueStates(np.empty((len(questions), model.width), np.float32), np.empty(len(questions))),
-    )
+    ids, n = tokenise(model, questions), len(questions)
+    result = CueStates(np.empty((n, model.width), np.float32), np.empty(n))
 
     def write(rows: np.ndarray) -> None:
         state = _at_cue(model, [ids[i] for i in rows], settings).last
         best = model.answer_logits(state).float().topk(2).values
-        found.states[rows], found.margin[rows] = state.float().cpu().numpy(), (best[:, 0] - best[:, 1]).cpu().numpy()
+        result.states[rows], result.margin[rows] = state.float().cpu().numpy(), (best[:, 0] - best[:, 1]).cpu().numpy()
 
     each_batch(model, write, ids, settings.batch_size)
-    return found
+    return result

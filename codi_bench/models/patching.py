@@ -20,7 +20,7 @@ from codi_bench.errors import EditError
 from codi_bench.models.answering import Parts, Pass, answer_batches, each_batch, tokenise
 from codi_bench.models.codi import Codi
 from codi_bench.models.conditions import Affine, Fed, KeysMoved, Patched, check_patched, fed_places
-from codi_bench.models.cue import moved
+from codi_bench.models.cue import apply
 from codi_bench.models.edits import NOISE, SELF
 from codi_bench.models.loop import (
     BRANCHES,
@@ -73,7 +73,7 @@ class SourceRun:
         for block, pair in enumerate(tapes):
             for kind, tape in enumerate(pair):
                 own = Affine(move.matrix[block, kind], move.offset[block, kind])
-                tape[:, :, place] = moved(tape[:, :, place], own)
+                tape[:, :, place] = apply(own, tape[:, :, place])
         return SourceRun(self.latents, tapes)
 
 
