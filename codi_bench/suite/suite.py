@@ -21,6 +21,7 @@ from codi_bench.problems.files import ELSEWHERE
 from codi_bench.records.as_rows import published_numbers
 from codi_bench.records.baseline import REPORTED, SOUND, load_baseline, metrics_recorded, orphans, path_of
 from codi_bench.records.extras import noise_figures
+from codi_bench.records.gate import load_gate
 from codi_bench.records.results import BLOCKED, NOT_RUN, OK, PublishedNumber, Row, Status
 from codi_bench.rules.reproduction import Reproduction
 from codi_bench.rules.validity import holm_permutations
@@ -29,6 +30,7 @@ from codi_bench.store.files import check_writable, package_folder
 from codi_bench.suite import engine
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.environment import available, environment, own_gpu, versions
+from codi_bench.suite.gate import note_of
 from codi_bench.suite.log_bench import LogBench
 from codi_bench.suite.preflight import preflight
 from codi_bench.suite.problem_source import ProblemSource
@@ -66,6 +68,7 @@ class Suite:
     report: Path = Path("report")
     baselines: str | Path | None = None
     benches: dict[str, ModelBench | LogBench] = field(default_factory=dict, repr=False)
+    gates: dict[str, str] = field(default_factory=dict, repr=False)  # model → what was decoded again of it, or why nothing was
     stopped: dict[str, tuple[Status, str]] = field(default_factory=dict, repr=False)  # model → (status, why nothing of it counts)
 
     def __post_init__(self):
@@ -130,6 +133,10 @@ class Suite:
         word, lines = self._unrecorded(model, outcome.rows)
         return replace(outcome, word=word, lines=[f"{wanted.id} on {model.name}: {line}" for line in lines])
 
+    def unchecked(self, name: str) -> ModelBench:
+        """The bench of a model before its preflight; raises CodiBenchError where it cannot be loaded."""
+        return self._model_bench(next(model for model in self.asked_models if model.name == name))
+
     def bench_of(self, name: str) -> tuple[ModelBench | None, str]:
         """The bench of a model for what is no claim, or None and why it cannot be measured in this run."""
         model = next((candidate for candidate in self.asked_models if candidate.name == name), None)
@@ -171,6 +178,8 @@ class Suite:
         inputs = {"weights": bench.model.fingerprint, "problems": bench.problems.hash}
         kind = bench.model.device.partition(":")[0]  # which of several GPUs it was is no property of a number
         facts: dict[str, object] = {"device": f"{kind} {bench.model.dtype}", "inputs": inputs, "layers": list(bench.model.layers)}
+        if name in self.gates and self.stopped.get(name) == (OK, ""):
+            facts["gate"] = self.gates[name]
         if isinstance(bench, ModelBench) and any(claim.family == "task accuracy" for claim in self.asked_claims):
             with suppress(RuntimeError):  # as out of memory, which its rows say
                 facts["speed"] = bench.speed
@@ -192,6 +201,7 @@ class Suite:
             "devices": {name: known["device"] for name, known in sorted(facts.items())},
             "inputs": inputs,
             "speed": {name: known["speed"] for name, known in sorted(facts.items()) if "speed" in known},
+            "gate": {name: known["gate"] for name, known in sorted(facts.items()) if "gate" in known},
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "codi-bench": __version__,
             **({"options": self.options} if self.options else {}),
@@ -245,7 +255,9 @@ class Suite:
         if isinstance(bench, LogBench):
             return OK, ""
         reported = load_baseline(self.baseline_folder, model.name, "task-accuracy").reported.get("accuracy")
-        why = preflight(bench, reported)
+        gate = load_gate(self.baseline_folder, model.name)
+        why = preflight(bench, reported, gate)
+        self.gates[model.name] = note_of(bench, gate)
         return (BLOCKED, why) if why else (OK, "")
 
     def _bench(self, model: ModelRequest) -> ModelBench | LogBench:
