@@ -1,4 +1,4 @@
-"""What a checkpoint answered is decoded again: the same passes, and one token, number or right answer that is another is found."""
+"""What a checkpoint answered is decoded again: the same passes; another token, number or right answer is found."""
 
 from __future__ import annotations
 
