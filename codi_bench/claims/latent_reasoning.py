@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from codi_bench.audits.ablation import CLEAN, DROP_FLOOR
+from codi_bench.audits.confidence import GAIN_FLOOR
 from codi_bench.audits.predictors import auc_of, audit_scores, check_classes, gain_over
-from codi_bench.audits.sae import AUC_FLOOR, GAIN_FLOOR, LABELS, SURFACE
+from codi_bench.audits.sae import AUC_FLOOR, LABELS, SURFACE
 from codi_bench.claims import runs
 from codi_bench.claims.ablations import NUM_ABLATED
 from codi_bench.claims.blocks import constant, corrected, effect_over, rate, rates
@@ -279,7 +280,7 @@ def kv_rank4(bench: Bench, published: Published) -> Protocols:
 def latent_budget(bench: Bench, published: Published) -> Protocols:
     """The last latent is not needed, those before it are."""
     right = runs.shortened(bench, NUM_READ)
-    budgets = {f"accuracy_{k}": right[k] for k in range(max(0, len(right) - 4), len(right))}
+    budgets = {f"accuracy_{k}": right[str(k)] for k in range(max(0, len(right) - 4), len(right))}
     yield rates(budgets)
     (full_name, full) = budgets.popitem()
     check_room(full, float(constant([p.answer for p in bench.problems.first(NUM_READ)]).mean()))
