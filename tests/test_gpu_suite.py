@@ -25,6 +25,7 @@ from codi_bench.models.registry import REGISTRY
 from codi_bench.plugin.options import gpu_asked
 from codi_bench.problems import files, generate
 from codi_bench.problems.files import is_gsm8k_test
+from codi_bench.records.gate import gate_file, gate_text, load_gate
 from codi_bench.store.cache import Store
 from codi_bench.store.files import package_folder
 from codi_bench.suite.bench import ModelBench
@@ -101,11 +102,13 @@ def as_gpt2(monkeypatch, tmp_path):
         REGISTRY, "gpt2", replace(REGISTRY["gpt2"], layers=(1, 2, 3), sae_layers=(1, 2, 3), num_layers=4, width=104)
     )
     folder = Path(shutil.copytree(package_folder("baselines"), tmp_path / "baselines"))
+    gate = load_gate(folder, "gpt2").model_copy(update={"answers": ()})  # those of CODI-GPT-2 are no made-up model's
+    (folder / gate_file("gpt2")).write_text(gate_text(gate))
 
     def reported(value):
         path = folder / "gpt2" / "task-accuracy.json"
         held = json.loads(path.read_text())
-        held["reported"]["metrics"]["accuracy"] = value
+        held["reported"]["metrics"]["accuracy"]["value"] = value
         path.write_text(json.dumps(held))
         return folder
 
