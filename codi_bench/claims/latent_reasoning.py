@@ -27,8 +27,8 @@ from codi_bench.models.conditions import CLEAN as NOTHING_DONE
 from codi_bench.models.conditions import AtCue, Condition, KeysMoved
 from codi_bench.models.cue import CueStates
 from codi_bench.problems import Problem
-from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream
-from codi_bench.rules.validity import Z95, Verdict, none_stands_out, passes, sound_verdict
+from codi_bench.rules.stats import Z95, Estimate, mcnemar_exact, newcombe_paired, stream
+from codi_bench.rules.validity import Verdict, none_stands_out, passes, sound_verdict
 
 if TYPE_CHECKING:
     from codi_bench.models.model import Model
