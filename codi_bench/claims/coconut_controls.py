@@ -9,9 +9,10 @@ import numpy as np
 
 from codi_bench.audits.ablation import DROP_FLOOR
 from codi_bench.audits.reading import ENOUGH_MARGIN
-from codi_bench.claims.blocks import Pairs, above, corrected, rate, rates
+from codi_bench.claims.blocks import corrected, rate, rates
 from codi_bench.claims.claim import Measured, Null, Protocols, Published, claim, measured, points, without_word
 from codi_bench.claims.coconut_latents import TWO
+from codi_bench.claims.comparisons import Pairs, above
 from codi_bench.claims.on_files import ReleasedBench
 from codi_bench.claims.released_study import FAMILY, RELEASED
 from codi_bench.errors import MeasureError

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from codi_bench.claims.blocks import PAIRED, above, drops, gains, rate, rates
+from codi_bench.claims.blocks import PAIRED, drops, gains, rate, rates
 from codi_bench.claims.claim import Protocols, Published, claim, without_word
+from codi_bench.claims.comparisons import above
 from codi_bench.claims.on_files import ReleasedBench
 from codi_bench.claims.released_study import FAMILY, RELEASED
 from codi_bench.rules.controls import ROOM, check_alive, check_room
