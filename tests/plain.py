@@ -6,10 +6,11 @@ import torch
 
 
 @torch.inference_mode()
-def plain(codi, question, replaced=None, *, latents=6, in_words=False, discretised=(), gold=None, new=6):
+def plain(codi, question, replaced=None, *, latents=6, in_words=False, discretised=(), gold=None, cue=(), moved=None, new=6):
     """Hidden states and latents by place, first logits, tokens; with a gold answer its log-probability.
 
     replaced: place → the embedding fed there; discretised: latent positions fed a word's embedding, projected.
+    cue: ids fed behind eot; moved: what becomes of the state at the last of them.
     """
     table = codi.backbone.get_input_embeddings().weight
     fed = [table[i] for i in codi.tokenizer(question)["input_ids"]]
@@ -36,9 +37,9 @@ def plain(codi, question, replaced=None, *, latents=6, in_words=False, discretis
         value = codi.projection(thought)
         thoughts.append(value)
     if not in_words:
-        fed.append(table[codi.vocab_size + 2])
+        fed += [table[codi.vocab_size + 2], *(table[i] for i in cue)]
     likely = None if gold is None else log_probability()
-    first = logits = step()[1]
+    first = logits = step()[1] if moved is None else codi.logits(moved(step()[0][-1]))[:-1]
     tokens = [int(logits.argmax())]
     while tokens[-1] != codi.eos_id and len(tokens) < new:
         fed.append(table[tokens[-1]])

@@ -14,7 +14,9 @@ import datasets
 import pytest
 import torch
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
+from codi_bench.cli import app
 from codi_bench.models import packaged
 from codi_bench.models.codi import Codi
 from codi_bench.models.loading import load
@@ -23,6 +25,7 @@ from codi_bench.models.registry import REGISTRY
 from codi_bench.plugin.options import gpu_asked
 from codi_bench.problems import files, generate
 from codi_bench.problems.files import is_gsm8k_test
+from codi_bench.records.gate import gate_file, gate_text, load_gate
 from codi_bench.store.cache import Store
 from codi_bench.store.files import package_folder
 from codi_bench.suite.bench import ModelBench
@@ -99,11 +102,13 @@ def as_gpt2(monkeypatch, tmp_path):
         REGISTRY, "gpt2", replace(REGISTRY["gpt2"], layers=(1, 2, 3), sae_layers=(1, 2, 3), num_layers=4, width=104)
     )
     folder = Path(shutil.copytree(package_folder("baselines"), tmp_path / "baselines"))
+    gate = load_gate(folder, "gpt2").model_copy(update={"answers": ()})  # those of CODI-GPT-2 are no made-up model's
+    (folder / gate_file("gpt2")).write_text(gate_text(gate))
 
     def reported(value):
         path = folder / "gpt2" / "task-accuracy.json"
         held = json.loads(path.read_text())
-        held["reported"]["metrics"]["accuracy"] = value
+        held["reported"]["metrics"]["accuracy"]["value"] = value
         path.write_text(json.dumps(held))
         return folder
 
@@ -236,6 +241,49 @@ NOT_ASKED = ("study or not study", "study", "not gpu", "", "perf", "not (gpu or 
 @pytest.mark.parametrize("expression", ASKED + NOT_ASKED)
 def test_a_gpu_run_is_one_that_asks_for_it(expression):
     assert gpu_asked(expression) is (expression in ASKED)
+
+
+# What a checkpoint is known to answer is decoded again
+
+
+@pytest.fixture
+def written(pytester):
+    """What the last run's report says, on one line."""
+    return lambda: " ".join((pytester.path / "report" / "report.txt").read_text().split())
+
+
+def test_an_own_checkpoint_is_pinned_and_what_answers_otherwise_is_blocked(run, written, published, gsm8k, as_gpt2):
+    folder, (checkpoint, base) = as_gpt2(0.516), published
+    given = ["--problems", f"gsm8k={gsm8k}", "--device", "cpu", "--baselines", folder]
+    command = ["baselines", "gate", f"mine={checkpoint}", "--base", base, *given, "--n", 12, "--source", "this test"]
+
+    def pin(*more):
+        return CliRunner().invoke(app, [*map(str, (*command, *more))])
+
+    assert pin().exit_code == 0
+    path = folder / "_gate" / "mine.json"
+    first = path.read_text()
+    measured = ["--model", f"mine={checkpoint}", "--base", f"mine={base}", *given, "--claim", "size", "--n", N]
+    _, rows = run(*measured)
+    assert rows["size", "mine", "layers"]["status"] == "ok"
+    assert "preflight, mine: 12 answers were decoded again and are as recorded (this test; this is torch " in written()
+
+    path.write_text(first.replace('"tokens": "', '"tokens": "9 ', 1))
+    _, rows = run(*measured)
+    row = rows.get(("size", "mine", "layers")) or rows["size", "mine", "-"]
+    assert row["status"] == "blocked" and row["measured"] is None
+    assert row["reason"].startswith("preflight: gate: 1 of 12 answers are not those of this test: the first is problem 1, ")
+    refused = pin()
+    assert refused.exit_code != 0 and "give --answers-changed if that is meant" in str(refused.exception)
+    assert pin("--answers-changed").exit_code == 0 and path.read_text() == first
+
+
+def test_a_checkpoint_of_which_nothing_is_recorded_says_so_beside_its_numbers(run, written, as_gpt2, given):
+    options = ("--device", "cpu", "-m", "gpu", "--baselines", as_gpt2(0.516), "--claim", "size")
+    _, rows = run(*given("gpt2"), *options)
+    assert rows["size", "gpt2", "layers"]["status"] == "ok"
+    assert "preflight, gpt2: nothing is recorded of what this checkpoint answers: nothing was decoded again" in written()
+    assert "others measured 43.67 % under transformers 4.52.4 and peft 0.15.2; 37.23 % under a newer image" in written()
 
 
 # The preflight finds what is planted

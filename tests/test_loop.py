@@ -12,7 +12,7 @@ from plain import plain
 from codi_bench.errors import EditError, ProblemError
 from codi_bench.models import answering, loop
 from codi_bench.models import codi as codi_module
-from codi_bench.models.answering import Pass
+from codi_bench.models.answering import Pass, batches
 from codi_bench.models.conditions import Edited
 from codi_bench.models.edits import Edit, Reference, parse_edit, replacements
 from codi_bench.models.loading import load
@@ -347,3 +347,11 @@ def test_the_number_of_threads_changes_no_bit_and_transformers_that_cannot_be_th
     finally:
         torch.set_num_threads(before)
     assert np.array_equal(found.hidden_states, clean.hidden_states) and (threaded or most == 1)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64])
+def test_a_batch_that_must_round_as_any_other_has_an_even_number_of_rows_of_one_length(size):
+    lengths = [3, 5, 3, 3, 5, 9, 3, 3, 5]
+    parts = batches([[0] * n for n in lengths], size, exact=True)
+    assert all(len(rows) % 2 == 0 and len(rows) >= 4 and len({lengths[i] for i in rows}) == 1 for rows in parts)
+    assert {int(i) for rows in parts for i in rows} == set(range(9))

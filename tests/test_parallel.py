@@ -231,7 +231,7 @@ def test_another_model_beside_it_changes_no_row(alone, part):
 def gpus(monkeypatch, tmp_path):
     """A function (count) that makes PyTorch see so many, and gives the list of devices that models are loaded to."""
     monkeypatch.setenv("CODI_BENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(codi_bench.suite.suite, "preflight", lambda bench, reported: None)
+    monkeypatch.setattr(codi_bench.suite.suite, "preflight", lambda *_: None)
     asked = []
 
     def load(where, *, device, **how):

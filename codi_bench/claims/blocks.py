@@ -16,8 +16,9 @@ from codi_bench.audits.reading import enough_word
 from codi_bench.claims.claim import Measured, Null, Published, ends, measured, points, without_word
 from codi_bench.claims.families import FAMILIES, budget_of
 from codi_bench.errors import MeasureError
+from codi_bench.rules.p_values import across_claims
 from codi_bench.rules.stats import mcnemar_exact, newcombe_paired, rate_of
-from codi_bench.rules.validity import Validity, across_claims, half_effect, sound_verdict
+from codi_bench.rules.validity import Validity, half_effect, sound_verdict
 
 Outcomes = Mapping[str, np.ndarray]  # right or wrong by metric, bool [n] each
 NO_DROP = "no drop"

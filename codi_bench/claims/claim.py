@@ -96,6 +96,9 @@ class ProblemSource(Protocol):
     def donors(self, pairs: Sequence[Pair], *, seed: int) -> list[Problem]:
         """For each pair a random training problem, of like length, that has nothing to do with it."""
 
+    def references(self, scored: Sequence[Problem], most: int = ...) -> tuple[list[Problem], str]:
+        """Up to `most` problems that directions and spaces are fitted to, none of a scored group; and whence, in words."""
+
     def elsewhere(self) -> dict[str, list[Problem]]:
         """Problems out of distribution, by the name of their set; raises MeasureError where none are known."""
 

@@ -18,8 +18,8 @@ from codi_bench.claims.released_study import FAMILY, RELEASED
 from codi_bench.errors import MeasureError
 from codi_bench.rules.controls import check_alive, check_room
 from codi_bench.rules.counts import difference_range, mcnemar_range, paired_verdict
-from codi_bench.rules.stats import wilson
-from codi_bench.rules.validity import Z95, half_effect, none_stands_out, passes
+from codi_bench.rules.stats import Z95, wilson
+from codi_bench.rules.validity import half_effect, none_stands_out, passes
 from codi_bench.thoughts.research_pipeline import (
     COCONUT,
     PAUSE,

@@ -50,9 +50,13 @@ class Captured:
 
     def surface(self, n: int) -> np.ndarray:
         """What the first n problems show without any thought, [n, columns]."""
-        problems = self.problems[:n]
-        table = surface_table(problems)
-        return surface_design(table.numeric, table.categorical, len({p.group for p in problems}), priority=PRIORITY)
+        return surface_of(self.problems[:n])
+
+
+def surface_of(problems: Sequence[Problem]) -> np.ndarray:
+    """What problems show without any thought, [n, columns]."""
+    table = surface_table(list(problems))
+    return surface_design(table.numeric, table.categorical, len({p.group for p in problems}), priority=PRIORITY)
 
 
 @once

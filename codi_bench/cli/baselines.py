@@ -1,4 +1,4 @@
-"""Change control: `codi-bench baselines diff`, `accept`, `restamp`, `calibrate` and `readme`.
+"""Change control: `codi-bench baselines diff`, `accept`, `restamp`, `gate`, `calibrate` and `readme`.
 
 Proposals are looked at, then recorded with a reason; how far recorded numbers may move is measured.
 """
@@ -103,6 +103,40 @@ def restamp(report: Report = Path("report"), baselines: Folder = None, model: Mo
         print(f"left as it is: {line}", file=sys.stderr)
     if not records and not leftovers:
         print("nothing is to be restamped: no record of that run was made by other code")
+
+
+@baselines_app.command()
+def gate(
+    model: Annotated[str, typer.Argument(help="a model, or NAME=PATH")],
+    baselines: Folder = None,
+    base: Annotated[str | None, typer.Option(help="folder of the base under a model given so")] = None,
+    problems: Annotated[list[str] | None, typer.Option(help="NAME=FILE of its problem set, as for a run")] = None,
+    n: Annotated[int, typer.Option(min=1, help="problems whose answers are pinned")] = 32,
+    may_differ: Annotated[int, typer.Option(min=0, help="answers that another machine may turn")] = 0,
+    source: Annotated[str, typer.Option(help="who decoded them, in words")] = "codi-bench",
+    device: str = "auto",
+    answers_changed: Annotated[bool, typer.Option("--answers-changed", help="replace answers that are others now")] = False,
+) -> None:
+    """Pin what a checkpoint answers now: before its claims count, a run decodes it again and compares.
+
+    Written whole or not at all. Where answers are pinned already that come out otherwise, nothing is written without
+    --answers-changed.
+    """
+    from codi_bench.records.gate import Gate, gate_file, gate_text, load_gate
+    from codi_bench.records.proposals import write_together
+    from codi_bench.suite.gate import answers_otherwise, pinned
+    from codi_bench.suite.suite import Suite
+
+    folder, name = baselines or package_folder("baselines"), model.partition("=")[0]
+    bases = [] if base is None else [f"{name}={base}"]
+    suite = Suite([model], bases, problems=problems or (), device=device, baselines=folder)
+    bench, before = suite.unchecked(name), load_gate(folder, name)
+    if (fault := answers_otherwise(bench, before)) and not answers_changed:
+        raise CodiBenchError(f"{folder / gate_file(name)}: {fault}; give --answers-changed if that is meant")
+    start = before or Gate(schema=1, model=name, checkpoint=bench.model.entry.hub or name)
+    new = pinned(bench, start.model_copy(update={"source": source, "may_differ": may_differ}), n)
+    print(*write_together(folder, [], {gate_file(name): gate_text(new)}))
+    print(f"{len(new.answers)} answers, {sum(answer.right for answer in new.answers)} of them right")
 
 
 @baselines_app.command()

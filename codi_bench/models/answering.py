@@ -35,7 +35,7 @@ from codi_bench.thoughts.record import Answers, Thoughts
 
 # Before version 5 transformers changes the blocks themselves while it collects hidden states: a second thread would meet that.
 THREADED = find_spec("transformers.utils.output_capturing") is not None
-FEWEST_ROWS = 4  # of a batch that must round as any other does: a CPU multiplies one or two rows another way
+FEWEST_ROWS = 4  # of a batch that must round as any other does: a CPU multiplies one or two rows another way, and the odd one out
 
 Parts = Iterable[tuple[int, list[list[list[int]]]]]  # of a batch: the first condition of a part, and its ids [b][C]
 
@@ -58,8 +58,8 @@ def batches(sequences: Sequence[list[int]], size: int, padding: str = MASKED, *,
     """Indices a batch: of similar length together, or in the given order where padding shows.
 
     So little padding is computed, and the order never shows in a result.
-    exact: of one length alone, and never fewer than FEWEST_ROWS: a row that comes again fills a batch up. How far it is padded,
-    and whether it is alone, rounds sums on a CPU; so no batch size changes a bit.
+    exact: of one length alone, an even number and never fewer than FEWEST_ROWS: rows that come again fill a batch up. How far it
+    is padded, and whether it is alone, rounds sums on a CPU; so no batch size changes a bit.
     """
     lengths = np.array([len(s) for s in sequences])
     order = np.argsort(lengths, kind="stable") if padding == MASKED else np.arange(len(sequences))
@@ -67,7 +67,7 @@ def batches(sequences: Sequence[list[int]], size: int, padding: str = MASKED, *,
         return [order[i : i + size] for i in range(0, len(order), size)]
     groups = np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1) if len(order) else []
     parts = [rows[i : i + size] for rows in groups for i in range(0, len(rows), size)]
-    return [np.resize(rows, max(len(rows), FEWEST_ROWS)) for rows in parts]
+    return [np.resize(rows, max(len(rows) + len(rows) % 2, FEWEST_ROWS)) for rows in parts]
 
 
 def each_batch(

@@ -79,12 +79,47 @@ class InWords:
     """No thoughts: the teacher's chain in words, and its answer."""
 
 
-Condition = Edited | Patched | Fed | Shortened | Discretised | InWords
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """x → x matrix + offset: float32 [d, d] and [d], or with dimensions before them one such map for each of many vectors."""
+
+    matrix: np.ndarray
+    offset: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class AtCue:
+    """The answer is asked for by the words that every answer begins with, and goes on behind them.
+
+    move: of `final_normed` at the last of these words, from which the first token of the number is read and nothing else; None
+    moves nothing.
+    """
+
+    move: Affine | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class KeysMoved:
+    """Keys and values of one latent position moved once they are there: its thought is fed as it was, what follows is recomputed.
+
+    move: of each block's keys and values in each of their heads, [blocks, 2, heads, d_head, d_head] and without the last one.
+    """
+
+    place: int
+    move: Affine
+
+    def __str__(self) -> str:
+        return f"{self.place}=keys and values moved"
+
+
+Condition = Edited | Patched | Fed | Shortened | Discretised | InWords | AtCue | KeysMoved
 CLEAN, IN_WORDS, PUBLISHED = Edited(), InWords(), Edited(padding=UNMASKED)
 
 
-def fed_places(condition: Patched | Fed) -> tuple[int, ...]:
-    """The latent positions at which something else is fed."""
+def fed_places(condition: Patched | Fed | KeysMoved) -> tuple[int, ...]:
+    """The latent positions at which something else is fed, or stands."""
+    if isinstance(condition, KeysMoved):
+        return (condition.place,)
     return (
         tuple(range(condition.latents.shape[1]))
         if isinstance(condition, Fed) and condition.places is None
@@ -92,12 +127,12 @@ def fed_places(condition: Patched | Fed) -> tuple[int, ...]:
     )
 
 
-def latents_of(condition: Patched | Fed, num_latents: int) -> int:
+def latents_of(condition: Patched | Fed | KeysMoved, num_latents: int) -> int:
     """How many thoughts a run under that condition has."""
     return condition.latents.shape[1] if isinstance(condition, Fed) else num_latents
 
 
-def check_patched(condition: Patched | Fed, n: int, num_latents: int) -> None:
+def check_patched(condition: Patched | Fed | KeysMoved, n: int, num_latents: int) -> None:
     """Raises EditError for places outside the thoughts, an unknown source, or keys and values but of one place of a run.
 
     Raises ValueError for a source, or vectors, of other than n problems.
@@ -107,6 +142,8 @@ def check_patched(condition: Patched | Fed, n: int, num_latents: int) -> None:
         raise EditError(f"patch '{condition}' needs different latent positions")
     if not all(0 <= place < num_latents for place in places):
         raise EditError(f"patch '{condition}': there are the latent positions 0..{num_latents - 1}")
+    if isinstance(condition, KeysMoved):
+        return
     if isinstance(condition, Fed):
         if len(condition.latents) != n:
             raise ValueError(f"patch '{condition}' has vectors for {len(condition.latents)} problems, not {n}")
@@ -121,7 +158,7 @@ def check_patched(condition: Patched | Fed, n: int, num_latents: int) -> None:
 
 def check(condition: Condition, n: int, num_latents: int) -> None:
     """Raises EditError or ValueError for a condition that n problems cannot be answered under, with so many latents."""
-    if isinstance(condition, Patched | Fed):
+    if isinstance(condition, Patched | Fed | KeysMoved):
         check_patched(condition, n, latents_of(condition, num_latents))
     elif isinstance(condition, Edited):
         if condition.padding not in PADDINGS:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from codi_bench.errors import UnknownNameError
-from codi_bench.models import answering, reading
+from codi_bench.models import answering, cue, reading
 from codi_bench.models.answering import Pass
 from codi_bench.models.codi import Codi
 from codi_bench.models.conditions import (
@@ -19,11 +19,13 @@ from codi_bench.models.conditions import (
     IN_WORDS,
     MASKED,
     PADDINGS,
+    AtCue,
     Condition,
     Discretised,
     Edited,
     Fed,
     InWords,
+    KeysMoved,
     Patched,
     Shortened,
     check,
@@ -31,13 +33,13 @@ from codi_bench.models.conditions import (
 )
 from codi_bench.models.edits import Edit, Reference, Replacement, draws, replacements
 from codi_bench.models.objective import encode_examples
-from codi_bench.models.patching import answer_patched
+from codi_bench.models.patching import answer_patched, source_run
 from codi_bench.models.registry import ModelEntry
 from codi_bench.problems import Problem
 from codi_bench.rules.stats import stream
 from codi_bench.thoughts.record import Answers, Thoughts
 
-_ORDER = (Fed, Edited, Shortened, Discretised, InWords)  # runs of patches answer the clean run too, so they come first
+_ORDER = (Fed, Edited, Shortened, Discretised, AtCue, InWords)  # runs of patches answer the clean run too, so they come first
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,8 @@ class Model:
                 part = answering.answer_early(self.codi, questions, [member.latents for member in members], settings)
             elif kind is Discretised:
                 part = [answering.answer_discretised(self.codi, questions, member.places, settings) for member in members]
+            elif kind is AtCue:
+                part = cue.answer_at_cue(self.codi, questions, [member.move for member in members], settings)
             else:
                 part = [answering.explain(self.codi, questions, settings)] * len(members)
             results |= dict(zip(rows, part, strict=True))
@@ -206,6 +210,17 @@ class Model:
             replacements(edits, **facts, answers=golds, groups=groups, rng=rng)
             for edits, rng in zip(conditions, draws(conditions, seed))
         ]
+
+    def at_cue(self, questions: Sequence[str], *, batch_size: int = 64) -> cue.CueStates:
+        """The states that answers are read from, where they are asked for by the cue; raises what `think` raises."""
+        return cue.cue_states(self.codi, questions, self._pass(None, batch_size, 0, MASKED))
+
+    def keys_and_values(self, questions: Sequence[str], *, batch_size: int = 64) -> np.ndarray:
+        """What attention keeps of the thoughts, as it lies there: float32 [n, K, blocks, 2, heads, d_head], keys and values."""
+        with torch.inference_mode():
+            run = source_run(self.codi, answering.tokenise(self.codi, questions), self.num_latents, batch_size)
+        blocks = torch.stack([torch.stack(pair, dim=1) for pair in run.tapes], dim=1)  # [n, blocks, 2, heads, K, d_head]
+        return blocks.permute(0, 4, 1, 2, 3, 5).float().cpu().numpy()
 
     def lens_ranks(self, hidden_states: np.ndarray, words: Sequence[Sequence[str]]) -> np.ndarray:
         """How many ids the head puts before each of a problem's m words, int32 [n, places, L + 2, m], from [n, places, L + 1, d].
@@ -280,6 +295,6 @@ class Model:
 
 def _run_of(condition: Condition, num_latents: int) -> tuple:
     """Conditions of one run share their thoughts: its kind, and what else must be equal."""
-    if isinstance(condition, Patched | Fed):
+    if isinstance(condition, Patched | Fed | KeysMoved):
         return Fed, latents_of(condition, num_latents)
     return (Edited, condition.padding) if isinstance(condition, Edited) else (type(condition),)

@@ -19,13 +19,13 @@ from torch import Tensor
 from codi_bench.errors import ProblemError
 from codi_bench.models.codi import Codi
 from codi_bench.models.conditions import MASKED, UNMASKED
+from codi_bench.models.cue import CUE
 from codi_bench.models.loop import think
 from codi_bench.models.state import State, feed
 from codi_bench.problems import Problem
 
 FIXED = "fixed-mask"
 MASKS = (MASKED, UNMASKED, FIXED)
-CUE = "The answer is:"
 IGNORE = -100
 
 

@@ -2,7 +2,8 @@
 
 A patch takes from its source the latents at some latent positions, which are fed instead of the own ones, or the keys and values
 of one position alone: then the own latent is fed and the next thought is its own, but whatever comes after attends to the
-source's. What precedes a patch is computed once for all of them, what follows for up to BRANCHES of them together.
+source's. Own keys and values that are moved are such a source. What precedes a patch is computed once for all of them, what
+follows for up to BRANCHES of them together.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from codi_bench.errors import EditError
 from codi_bench.models.answering import Parts, Pass, answer_batches, each_batch, tokenise
 from codi_bench.models.codi import Codi
-from codi_bench.models.conditions import Fed, Patched, check_patched, fed_places
+from codi_bench.models.conditions import Affine, Fed, KeysMoved, Patched, check_patched, fed_places
+from codi_bench.models.cue import apply
 from codi_bench.models.edits import NOISE, SELF
 from codi_bench.models.loop import (
     BRANCHES,
@@ -61,6 +64,18 @@ class SourceRun:
         at = torch.as_tensor(np.asarray(rows), device=self.latents.device)
         return SourceRun(self.latents[at], tuple((keys[at], values[at]) for keys, values in self.tapes))
 
+    def moved(self, place: int, move: Affine) -> SourceRun:
+        """The same with keys and values of one place moved. Raises EditError for a map of another shape than they have."""
+        heads, _, d_head = self.tapes[0][0].shape[1:]
+        if move.matrix.shape != (shape := (len(self.tapes), 2, heads, d_head, d_head)) or move.offset.shape != shape[:-1]:
+            raise EditError(f"keys and values are moved by a map of shape {list(shape)}, not {list(move.matrix.shape)}")
+        tapes = tuple((keys.clone(), values.clone()) for keys, values in self.tapes)
+        for block, pair in enumerate(tapes):
+            for kind, tape in enumerate(pair):
+                own = Affine(move.matrix[block, kind], move.offset[block, kind])
+                tape[:, :, place] = apply(own, tape[:, :, place])
+        return SourceRun(self.latents, tapes)
+
 
 def source_run(model: Codi, questions: Sequence[list[int]], num_latents: int, batch_size: int) -> SourceRun:
     """Think about every question, in batches of its own: sources of recipients of one length have many, and paddings round."""
@@ -84,7 +99,7 @@ def source_run(model: Codi, questions: Sequence[list[int]], num_latents: int, ba
 def answer_patched(
     model: Codi,
     questions: Sequence[str],
-    conditions: Sequence[Patched | Fed],
+    conditions: Sequence[Patched | Fed | KeysMoved],
     settings: Pass,
     rng: np.random.Generator,
 ) -> tuple[Answers, list[Answers]]:
@@ -131,7 +146,7 @@ def patched(
     model: Codi,
     recipient: Thinking,
     donors: Mapping[Source, SourceRun],
-    conditions: Sequence[Patched | Fed],
+    conditions: Sequence[Patched | Fed | KeysMoved],
     fed: Mapping[int, Tensor],
     directions: Tensor,
 ) -> State:
@@ -144,6 +159,7 @@ def patched(
         condition = conditions[c]
         if isinstance(condition, Fed):
             return fed[c][:, place]
+        assert isinstance(condition, Patched)
         if condition.source == SELF:
             return None
         if condition.source == NOISE:
@@ -151,19 +167,25 @@ def patched(
         return donors[condition.source].latents[:, place]
 
     places, replacements, first = places_of(recipient), list[Replacements](), list[int]()
+    own_run = SourceRun.of(recipient)
     keys_of: dict[Source, list[tuple[int, int]]] = {}
     for c, condition in enumerate(conditions):
         own = fed_places(condition)
-        if isinstance(condition, Patched) and condition.keys_only:  # the own latent was fed; what comes after its place is new
-            replacements.append({})
+        if isinstance(condition, KeysMoved) or (isinstance(condition, Patched) and condition.keys_only):
+            replacements.append({})  # the own latent was fed; what comes after its place is new
             first.append(places.index(own[0]) + 1)
-            keys_of.setdefault(condition.source, []).append((c, own[0]))
+            if isinstance(condition, Patched):
+                keys_of.setdefault(condition.source, []).append((c, own[0]))
         else:
             replacements.append({place: latent(c, place) for place in own})
             first.append(min(map(places.index, own)))
     state = forked(recipient, first)
     for source, branch_places in keys_of.items():
-        state = _with_donor_keys(state, recipient, SourceRun.of(recipient) if source == SELF else donors[source], branch_places)
+        state = _with_donor_keys(state, recipient, own_run if source == SELF else donors[source], branch_places)
+    for c, condition in enumerate(conditions):
+        if isinstance(condition, KeysMoved):
+            run = own_run.moved(condition.place, condition.move)
+            state = _with_donor_keys(state, recipient, run, [(c, condition.place)])
     return go_on(model, recipient, state, first, replacements)
 
 

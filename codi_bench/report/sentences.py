@@ -17,6 +17,11 @@ def notes(rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def decoded_again(environment: dict) -> list[str]:
+    """What was decoded again of each checkpoint before its claims counted, or why nothing was."""
+    return [f"preflight, {model}: {note}" for model, note in (environment.get("gate") or {}).items()]
+
+
 def other_code(rows: Sequence[Row]) -> list[str]:
     """How many records other code made, where there are any."""
     pairs = {(row.claim, row.model) for row in rows if "code" in row.detail}

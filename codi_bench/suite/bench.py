@@ -14,7 +14,7 @@ import torch
 from codi_bench.claims import runs
 from codi_bench.claims.claim import DEFAULT_PERMUTATIONS, Outcomes, T
 from codi_bench.errors import MeasureError
-from codi_bench.models import answering
+from codi_bench.models import answering, cue
 from codi_bench.models.adapter import load_adapter
 from codi_bench.models.checkpoint import load_folder
 from codi_bench.models.codi import Codi
@@ -35,7 +35,7 @@ from codi_bench.thoughts.decoded import Decoded
 
 PUBLISHED_BATCH = 128  # problems, of the published evaluation
 LOADERS = (load_folder, load_published, load_adapter)
-ANSWERING = (Codi, answer_patched, answering)  # and the kinds of runs in it
+ANSWERING = (Codi, answer_patched, answering, cue)  # and the kinds of runs in it
 DRAWING = (encode_examples, replacements, stats.stream)  # the gold sentence, and what is drawn
 LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn")  # that compute what is stored
 

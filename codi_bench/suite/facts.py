@@ -41,6 +41,7 @@ def run_environment(suite: Suite, rows: Sequence[Row] = (), facts: dict[str, dic
         "devices": {name: known["device"] for name, known in sorted(facts.items())},
         "inputs": inputs,
         "speed": {name: known["speed"] for name, known in sorted(facts.items()) if "speed" in known},
+        "gate": {name: known["gate"] for name, known in sorted(facts.items()) if "gate" in known},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "codi-bench": __version__,
         **({"options": options} if (options := _options(suite)) else {}),
@@ -61,7 +62,10 @@ def facts_of(suite: Suite, name: str) -> dict:
         return {}
     inputs = {"weights": bench.model.fingerprint, "problems": bench.problems.hash}
     kind = bench.model.device.partition(":")[0]  # which of several GPUs it was is no property of a number
-    facts: dict[str, object] = {"device": f"{kind} {bench.model.dtype}", "inputs": inputs, "layers": list(bench.model.layers)}
+    device = f"{kind} {bench.model.dtype}" if isinstance(bench, ModelBench) else kind
+    facts: dict[str, object] = {"device": device, "inputs": inputs, "layers": list(bench.model.layers)}
+    if name in suite.gates and suite.stopped.get(name) == (OK, ""):
+        facts["gate"] = suite.gates[name]
     if isinstance(bench, ModelBench) and any(claim.family == "task accuracy" for claim in suite.asked_claims):
         with suppress(RuntimeError):  # as out of memory, which its rows say
             facts["speed"] = bench.speed

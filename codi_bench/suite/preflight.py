@@ -8,8 +8,10 @@ from codi_bench.claims import CLAIMS
 from codi_bench.errors import CodiBenchError, one_line
 from codi_bench.models.registry import REGISTRY
 from codi_bench.records.baseline import Reported
+from codi_bench.records.gate import Gate
 from codi_bench.rules.stats import wilson
 from codi_bench.suite.bench import ModelBench
+from codi_bench.suite.gate import answers_otherwise, circumstances
 
 NUM_PROBLEMS, NEW_TOKENS = 16, 32
 # Largest relative distance of a hidden state alone from the same one in a batch. float32 differs by rounding; half precision
@@ -17,13 +19,18 @@ NUM_PROBLEMS, NEW_TOKENS = 16, 32
 CLOSE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
 
 
-def preflight(bench: ModelBench, accuracy: Reported | None) -> str | None:
+def preflight(bench: ModelBench, accuracy: Reported | None, gate: Gate | None = None) -> str | None:
     """Why nothing of this model counts, or None if it may.
 
-    accuracy: its reported task accuracy; None for a user's own model, of which nobody has said anything yet.
+    accuracy: its reported task accuracy; None for a user's own model, of which nobody has said anything yet. gate: what
+    it is known to answer, which is decoded again.
     """
     try:
-        return _not_this_checkpoint(bench) or _batches_matter(bench) or (_off(bench, accuracy) if accuracy else None)
+        if fault := _not_this_checkpoint(bench) or _batches_matter(bench):
+            return fault
+        if fault := answers_otherwise(bench, gate) or (_off(bench, accuracy, gate) if accuracy else None):
+            return f"preflight: {fault}"
+        return None
     except (CodiBenchError, RuntimeError) as error:
         return f"preflight: {one_line(error)}"
 
@@ -53,7 +60,7 @@ def _batches_matter(bench: ModelBench) -> str | None:
     return None
 
 
-def _off(bench: ModelBench, reported: Reported) -> str | None:
+def _off(bench: ModelBench, reported: Reported, gate: Gate | None) -> str | None:
     """Is the task accuracy outside the 95 % interval of the reported one, or the range that was stated?"""
     if reported.value is None:
         low, high = reported.low, reported.high
@@ -69,7 +76,8 @@ def _off(bench: ModelBench, reported: Reported) -> str | None:
         least, most = measured.low, measured.high
     if least > high or most < low:
         return (
-            f"preflight: task accuracy {100 * measured.value:.1f} % of {measured.n} is outside "
-            f"{100 * low:.1f}-{100 * high:.1f} %, the interval of the reported one: wrong weights, problems or harness"
+            f"task accuracy {100 * measured.value:.1f} % of {measured.n} is outside "
+            f"{100 * low:.1f}-{100 * high:.1f} %, the interval of the reported one: wrong weights, problems or harness; "
+            f"{circumstances(gate)}"
         )
     return None

@@ -19,14 +19,16 @@ from codi_bench.problems.files import ELSEWHERE
 from codi_bench.records.as_rows import published_numbers
 from codi_bench.records.baseline import REPORTED, load_baseline, metrics_recorded, orphans, path_of
 from codi_bench.records.extras import noise_figures
+from codi_bench.records.gate import load_gate
 from codi_bench.records.results import BLOCKED, NOT_RUN, OK, PublishedNumber, Row, Status
+from codi_bench.rules.p_values import holm_permutations
 from codi_bench.rules.reproduction import Reproduction
-from codi_bench.rules.validity import holm_permutations
 from codi_bench.store.cache import Store, default_bound, default_folder
 from codi_bench.store.files import check_writable, package_folder
 from codi_bench.suite import engine
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.environment import available, own_gpu
+from codi_bench.suite.gate import note_of
 from codi_bench.suite.preflight import preflight
 from codi_bench.suite.problem_source import ProblemSource
 from codi_bench.suite.released_bench import FilesBench, released_in
@@ -68,6 +70,7 @@ class Suite:
     baselines: str | Path | None = None
     benches: dict[str, ModelBench] = field(default_factory=dict, repr=False)
     file_benches: dict[str, FilesBench] = field(default_factory=dict, repr=False)
+    gates: dict[str, str] = field(default_factory=dict, repr=False)  # model → what was decoded again of it, or why nothing was
     stopped: dict[str, tuple[Status, str]] = field(default_factory=dict, repr=False)  # model → (status, why nothing of it counts)
 
     def __post_init__(self):
@@ -167,6 +170,10 @@ class Suite:
             return f"{why}; or {needed}, given with --released" if why else f"needs {needed}: give it with --released"
         return f"{why}; nobody released {wanted.unreleased}" if wanted.unreleased and model.for_gpus else why
 
+    def unchecked(self, name: str) -> ModelBench:
+        """The bench of a model before its preflight; raises CodiBenchError where it cannot be loaded."""
+        return self._model_bench(next(model for model in self.asked_models if model.name == name))
+
     def bench_of(self, name: str) -> tuple[ModelBench | None, str]:
         """The bench of a model for what is no claim, or None and why it cannot be measured in this run."""
         model = next((candidate for candidate in self.asked_models if candidate.name == name), None)
@@ -233,7 +240,9 @@ class Suite:
         except CodiBenchError as error:
             return BLOCKED, f"preflight: {error}"
         reported = load_baseline(self.baseline_folder, model.name, "task-accuracy").reported.get("accuracy")
-        why = preflight(bench, reported)
+        gate = load_gate(self.baseline_folder, model.name)
+        why = preflight(bench, reported, gate)
+        self.gates[model.name] = note_of(bench, gate)
         return (BLOCKED, why) if why else (OK, "")
 
     def _files_bench(self, model: ModelRequest) -> FilesBench:

@@ -31,7 +31,8 @@ from codi_bench.models import adapter
 from codi_bench.models.backbone import WORDS, base_folder, hash_files, new_rows, quiet, read_backbone
 from codi_bench.models.checkpoint import TOKENIZER_FILES, WEIGHTS, save_folder
 from codi_bench.models.codi import Codi, Projection
-from codi_bench.models.objective import CUE, Example, codi_losses, encode_examples
+from codi_bench.models.cue import CUE
+from codi_bench.models.objective import Example, codi_losses, encode_examples
 from codi_bench.models.settings import AdapterMeta
 from codi_bench.models.strict import embedding_names, is_tied, read_words
 from codi_bench.problems import Problem, problems_hash
