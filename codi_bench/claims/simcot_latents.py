@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from codi_bench.audits.ablation import DROP_FLOOR
-from codi_bench.claims.blocks import PAIRED, constant, gained, not_lost, rate
+from codi_bench.claims.blocks import PAIRED, constant, not_lost, rate
 from codi_bench.claims.claim import Measured, Null, Protocols, Published, claim, measured, points, without_word
+from codi_bench.claims.comparisons import gained
 from codi_bench.claims.on_files import ReleasedBench
 from codi_bench.claims.released_study import FAMILY, RELEASED
 from codi_bench.problems import problems_hash
