@@ -95,8 +95,8 @@ def last_operation(bench: ReleasedBench, published: Published) -> Protocols:
         "full, posthoc: each latent becomes its first word's vector, of equal norm, before or after all were computed"
     ),
     sound=(
-        "each pair once (219), the member in GSM8K where it is there, the others with the answer of GPT-4: for 77 of 153 of these "
-        "the file has no number and for 56 another one; losses against vanilla, and posthoc over full on the same problems; "
+        "each pair once (219), the member in GSM8K where it is there, the others with GPT-4's answer: 77 of 153 of them have "
+        "no number in the file and 56 another one; losses against vanilla, and posthoc over full on the same problems; "
         f"{PAIRED}"
     ),
     files={model: (file, problem_pairs) for model, file in WORDS.items()},
