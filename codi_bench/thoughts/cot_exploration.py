@@ -89,7 +89,8 @@ class Words:
     words: tuple[tuple[tuple[str, ...], ...], ...]
 
 
-def _json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """A released JSON file; its adapter knows what is in it."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -98,7 +99,7 @@ def _pair(row: dict) -> str:
 
 
 def _labels(path: Path) -> Labels:
-    rows = _json(path)["samples"]
+    rows = read_json(path)["samples"]
     problems = [
         Problem(row["question"], (), f"{row['ground_truth']}", _pair(row) if "pair_id" in row else f"{row['id']}") for row in rows
     ]
@@ -136,14 +137,14 @@ def llama_labels(path: Path) -> Labels:
 )
 def problem_pairs(path: Path) -> Pairs:
     """The 532 pairs; clean members with the answer of their full solution, for the short one ends at a comma (2 for 2,125)."""
-    rows = _json(path)
+    rows = read_json(path)
     solved = [read_gsm8k({"question": row["clean"]["question"], "answer": row["clean"]["full_answer"]}) for row in rows]
     perturbed = [Problem(row["corrupted"]["question"], (), f"{row['corrupted']['answer']}", _pair(row)) for row in rows]
     return Pairs(tuple(replace(p, group=_pair(row)) for p, row in zip(solved, rows, strict=True)), tuple(perturbed))
 
 
 def _pair_answers(path: Path) -> PairAnswers:
-    rows = _json(path)["results"]
+    rows = read_json(path)["results"]
     clean, perturbed = (tuple(row[member]["output"] for row in rows) for member in ("clean", "corrupted"))
     return PairAnswers(
         clean, perturbed, np.array([[row[member]["correct"] for member in ("clean", "corrupted")] for row in rows])
@@ -178,7 +179,7 @@ def llama_pairs(path: Path) -> PairAnswers:
 )
 def gpt2_error_classifier(path: Path) -> ErrorClassifier:
     """The study's classifier of CODI-GPT-2's errors: two accuracies, and nothing by problem."""
-    return ErrorClassifier(**_json(path))
+    return ErrorClassifier(**read_json(path))
 
 
 @released(
@@ -189,14 +190,14 @@ def gpt2_error_classifier(path: Path) -> ErrorClassifier:
 )
 def llama_importance(path: Path) -> Importance:
     """What spoiling one token's states at layer 8 costs CODI-LLaMA-3.2-1B, by token."""
-    content = _json(path)
+    content = read_json(path)
     tokens, lengths = content["per_token"], content["by_difficulty"].values()
     share = tuple(tokens[f"token_{t}"]["importance_mean"] for t in range(len(tokens)))
     return Importance(share, sum(length["num_problems"] for length in lengths))
 
 
 def _words(path: Path) -> Words:
-    rows = _json(path)["results"]["vanilla"]
+    rows = read_json(path)["results"]["vanilla"]
     return Words(
         tuple(row["question"] for row in rows),
         tuple(map(_pair, rows)),
