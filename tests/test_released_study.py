@@ -140,6 +140,8 @@ def words(right, texts, clean=True):
             "variant": "clean" if clean else "corrupted",
             "question": f"What is {i} and 1?",
             "correct": bool(each),
+            "predicted_number": i + 1 if each else -1,
+            "ground_truth": i + 1,
             "thought_tokens": [[text, " so", ","] if place % 2 == 0 else [">>", "-", text] for place in range(7)],
         }
         for i, (each, text) in enumerate(zip(right, texts, strict=True))

@@ -6,6 +6,7 @@ Its tokens are `bot-first`: place 0 is bot, place t the latent position t - 1. P
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ class Importance:
 class Words:
     """The head's first words behind bot and six latents, words [n][places][3], of n members of pairs; right bool [n].
 
-    clean bool [n]: is it the member that stands in GSM8K? groups: its pair.
+    clean bool [n]: is it the member that stands in GSM8K? groups: its pair. answers: numbers [n] by condition; golds [n]: what
+    its script compared them with, where it knew a number.
     """
 
     questions: tuple[str, ...]
@@ -87,6 +89,8 @@ class Words:
     clean: np.ndarray
     right: np.ndarray
     words: tuple[tuple[tuple[str, ...], ...], ...]
+    answers: Mapping[str, np.ndarray]
+    golds: np.ndarray
 
 
 def read_json(path: Path) -> Any:
@@ -197,13 +201,16 @@ def llama_importance(path: Path) -> Importance:
 
 
 def _words(path: Path) -> Words:
-    rows = read_json(path)["results"]["vanilla"]
+    conditions = read_json(path)["results"]
+    rows = conditions["vanilla"]
     return Words(
         tuple(row["question"] for row in rows),
         tuple(map(_pair, rows)),
         np.array([row["variant"] == "clean" for row in rows]),
         np.array([row["correct"] for row in rows], bool),
         tuple(tuple(map(tuple, row["thought_tokens"])) for row in rows),
+        {name: np.array([row["predicted_number"] for row in part], float) for name, part in conditions.items()},
+        np.array([row["ground_truth"] for row in rows], float),
     )
 
 

@@ -1,0 +1,268 @@
+"""What the journal behind the first study released of paddings and of edited thoughts: paired, each problem once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from codi_bench.audits.ablation import CLEAN, DROP_FLOOR
+from codi_bench.claims.blocks import PAIRED, gains, losses, not_lost, rate, rates
+from codi_bench.claims.claim import Measured, Protocols, Published, claim, measured, without_word
+from codi_bench.claims.first_study import GPT2, LLAMA
+from codi_bench.claims.on_files import ReleasedBench
+from codi_bench.claims.released_study import FAMILY, RELEASED, SOURCE, WORDS, distinct
+from codi_bench.errors import MeasureError
+from codi_bench.problems import parse_number
+from codi_bench.rules.controls import check_alive, check_room
+from codi_bench.rules.stats import mcnemar_exact, wilson
+from codi_bench.rules.validity import half_effect
+from codi_bench.thoughts.cot_exploration import Labels, gpt2_labels, gpt2_words, problem_pairs
+from codi_bench.thoughts.decoded import Decoded, decoded_latent
+from codi_bench.thoughts.edited_runs import (
+    Edited,
+    llama_operations,
+    llama_operations_multi,
+    llama_projected,
+    llama_projected_train,
+    llama_teacher_projected,
+    llama_without_bot,
+)
+from codi_bench.thoughts.internalize_cot import spelling
+
+VANILLA = "vanilla"
+LOSS = f"loss against the run without edits on the same problems; {PAIRED}"
+
+
+# Padding
+
+
+@claim(
+    "rel-padding",
+    f"{SOURCE}, against the authors' own log (github.com/zhenyi4/codi)",
+    kind="exists",
+    n=1000,
+    protocol=(
+        "right of GSM8K test 0 to 999 in batches of 1 (the labels, float32) and of 128 (the log, bfloat16, which holds right "
+        "answers alone); of 132 of them in batches of 16"
+    ),
+    sound=(
+        "the same problems, compared by their text: which share is right in one run and wrong in the other; batch_128: is more "
+        f"answered rightly there than in batches of 1? {PAIRED}. The checkpoint is the same by name; dtype and versions differ"
+    ),
+    files={GPT2: (gpt2_labels, decoded_latent, gpt2_words)},
+    **RELEASED,
+)
+def padding(bench: ReleasedBench, published: Published) -> Protocols:
+    """How a batch is padded decides which problems are answered rightly."""
+    labels, words = bench.read(gpt2_labels), bench.read(gpt2_words)
+    log = in_log(labels, bench.read(decoded_latent))
+    yield [rate("batch_1", labels.right), rate("batch_128", log), rate("batch_16", words.right[words.clean])]
+
+    known = {spelling(problem.question): right for problem, right in zip(labels.problems, labels.right, strict=True)}
+    of_16 = {spelling(words.questions[i]): words.right[i] for i in np.flatnonzero(words.clean)}
+    shared = [question for question in of_16 if question in known]
+    pairs = {
+        "differ_128": (labels.right, log),
+        "differ_16": (np.array([known[q] for q in shared]), np.array([of_16[q] for q in shared])),
+    }
+    yield [differ(metric, *pair) for metric, pair in pairs.items()] + gains(
+        {"batch_128": (log, labels.right)}, "batches of 1", family=FAMILY, delta=DROP_FLOOR
+    )
+
+
+def in_log(labels: Labels, log: Decoded) -> np.ndarray:
+    """Which of the labelled problems, in the order of GSM8K, the log has as right: bool [n].
+
+    Raises MeasureError where the log has another problem at that place.
+    """
+    right = np.zeros(len(labels.problems), bool)
+    for problem in log.problems:
+        place = int(problem.group.rpartition(":")[2])
+        if place < len(right):
+            if spelling(problem.question) != spelling(labels.problems[place].question):
+                raise MeasureError(f"problem {place} of the log is another one than that of the labels")
+            right[place] = True
+    return right
+
+
+def differ(metric: str, one: np.ndarray, other: np.ndarray) -> Measured:
+    """Share of problems that are right in one of two runs, bool [n] each, and wrong in the other."""
+    lost, gained = int((one & ~other).sum()), int((~one & other).sum())
+    note = {
+        "note": f"{gained} right in the larger batches alone, {lost} in batches of 1 alone; p {mcnemar_exact(one, other):.2g}"
+    }
+    why = without_word("a share of changes has no null: of the same run twice it is 0")
+    return measured(metric, wilson(lost + gained, len(one)), len(one), outcomes=one != other, detail=why | note)
+
+
+# Operations
+
+
+@claim(
+    "rel-operations",
+    SOURCE,
+    kind="exists",
+    n=60,
+    protocol=(
+        "latent 1 becomes the projected mean state (layer 8) of problems with one operation, or of a random vector; both: the last "
+        "thought too; share of 60 answers (53 of GSM8K's training set) that change"
+    ),
+    sound=f"the same against the random vector, on the same problems: {PAIRED}",
+    files={LLAMA: (llama_operations, llama_operations_multi)},
+    **RELEASED,
+)
+def operations(bench: ReleasedBench, published: Published) -> Protocols:
+    """The mean state of an operation in the place of a latent changes answers more than a random vector."""
+    single, multi = bench.read(llama_operations).changed, bench.read(llama_operations_multi).changed
+    names = {"addition": "to_addition", "multiplication": "to_multiplication", "mixed": "to_mixed"}
+    changed = {name: single[key] for name, key in names.items()} | {"both": multi["multi_token"]}
+    control = {name: single["random_control"] for name in names} | {"both": multi["multi_random"]}
+    yield [*rates(changed), rate("random", control["addition"])]
+    check_alive(np.zeros(len(control["both"]), bool), changed)
+    rows = gains({name: (changed[name], control[name]) for name in changed}, "random vector", family=FAMILY, delta=DROP_FLOOR)
+    apart = sum((changed[name] != changed["addition"]).sum() for name in changed)
+    rows[0].detail["note"] = f"{apart} problems on which one of the {len(changed)} edits changes the answer and another does not"
+    yield rows
+
+
+@claim(
+    "rel-operations-last",
+    SOURCE,
+    kind="none",
+    n=60,
+    protocol="the same for the last thought, which its script computes and feeds to nothing, and a random vector there",
+    sound="blocked where no edit, and not even noise, changes any answer",
+    files={LLAMA: (llama_operations, llama_operations_multi)},
+    **RELEASED,
+)
+def last_operation(bench: ReleasedBench, published: Published) -> Protocols:
+    """The last thought does not matter: neither an operation's mean state nor a random vector there changes an answer."""
+    single, multi = bench.read(llama_operations).changed, bench.read(llama_operations_multi).changed
+    changed = {"mean": multi["token5_only"], "random": multi["token5_random"], "wrong_token": single["wrong_token_control"]}
+    yield rates(changed)
+    unchanged = np.ones(len(changed["mean"]), bool)
+    check_alive(unchanged, {name: ~each for name, each in changed.items()})
+    yield not_lost(unchanged, {name: ~each for name, each in changed.items()}, family=FAMILY)
+
+
+# Words in the place of thoughts
+
+
+@claim(
+    "rel-discretise",
+    SOURCE,
+    kind="value",
+    n=219,
+    protocol=(
+        "as its script counted: rows whose answer it knew (208 of 285 members of pairs chosen for llama-3.2-1b's need of thoughts); "
+        "full, posthoc: each latent becomes its first word's vector, of equal norm, before or after all were computed"
+    ),
+    sound=(
+        "each pair once (219), the member in GSM8K where it is there, the others with the answer that GPT-4 computed: the file has "
+        "no number for 77 of 153 of these and another one for 56; losses against vanilla, and posthoc over full on the same "
+        f"problems; {PAIRED}"
+    ),
+    files={model: (file, problem_pairs) for model, file in WORDS.items()},
+    **RELEASED,
+)
+def discretise(bench: ReleasedBench, published: Published) -> Protocols:
+    """With words in the place of thoughts accuracy falls, less so where they are put in afterwards."""
+    words = bench.read(WORDS[bench.model.name])
+    known = np.isfinite(words.golds)
+    yield rates({name: (numbers == words.golds)[known] for name, numbers in words.answers.items()})
+
+    pairs = bench.read(problem_pairs)
+    golds = {
+        (problem.group, member): parse_number(problem.answer)
+        for member, problems in ((True, pairs.clean), (False, pairs.perturbed))
+        for problem in problems
+    }
+    rows = distinct(words)
+    own = np.array([golds[words.groups[i], bool(words.clean[i])] for i in rows], float)
+    outcomes = {name: numbers[rows] == own for name, numbers in words.answers.items()}
+    check_alive(words.answers[VANILLA][rows], {name: numbers[rows] for name, numbers in words.answers.items() if name != VANILLA})
+    check_room(outcomes[VANILLA])
+    yield edited(outcomes, published, VANILLA) + gains(
+        {"posthoc_over_full": (outcomes["posthoc"], outcomes["full"])}, "full", family=FAMILY, delta=DROP_FLOOR
+    )
+
+
+def edited(right: Mapping[str, np.ndarray], published: Published, clean: str = CLEAN) -> list[Measured]:
+    """Accuracy without and with edits, bool [n] each, and whether it is lost; clean: the name of the run without."""
+    pairs = {name: (right[clean], each) for name, each in right.items() if name != clean}
+    printed = {name: published.get(clean, 0) - published.get(name, 1) for name in pairs}
+    delta = {name: half_effect(loss if loss > 0 else None, DROP_FLOOR) for name, loss in printed.items()}
+    own = rate(clean, right[clean], detail=without_word("what the losses are from"))
+    return [own, *losses(pairs, "no edit", family=FAMILY, delta=delta)]
+
+
+# Projections
+
+
+@claim(
+    "rel-projections",
+    SOURCE,
+    kind="value",
+    n=132,
+    protocol=(
+        "132 problems of GSM8K's test set, and 132 of the training set (train_): the mean state where a number is read in a "
+        "thought, or the state projected on the span of its first K words' vectors, of equal norm (projK)"
+    ),
+    sound=f"{LOSS}. The model was trained on the problems of train_, so their accuracy is no measure of it; their losses are",
+    files={LLAMA: (llama_projected, llama_projected_train)},
+    **RELEASED,
+)
+def projections(bench: ReleasedBench, published: Published) -> Protocols:
+    """Thoughts that are projected on the span of few words' vectors lose accuracy."""
+    sets: dict[str, Edited] = {"": bench.read(llama_projected), "train_": bench.read(llama_projected_train)}
+    outcomes = {
+        name: {f"{name}{edit}": right for edit, right in {CLEAN: runs.clean, **runs.right}.items()} for name, runs in sets.items()
+    }
+    yield [row for part in outcomes.values() for row in rates(part)]
+    for runs in sets.values():
+        check_alive(runs.clean, runs.right)
+        check_room(runs.clean)
+    yield [row for name, part in outcomes.items() for row in edited(part, published, f"{name}{CLEAN}")]
+
+
+@claim(
+    "rel-without-bot",
+    SOURCE,
+    kind="value",
+    n=132,
+    protocol="132 problems, right before and wrong with zeros for all thoughts; bot left out; eot fed twice in both runs",
+    sound=LOSS,
+    files={LLAMA: (llama_without_bot,)},
+    **RELEASED,
+)
+def without_bot(bench: ReleasedBench, published: Published) -> Protocols:
+    """Without bot thoughts still give most answers, but fewer."""
+    runs = bench.read(llama_without_bot)
+    yield rates({CLEAN: runs.clean, **runs.right})
+    check_alive(runs.clean, runs.right)
+    check_room(runs.clean)
+    yield edited({CLEAN: runs.clean, **runs.right}, published)
+
+
+@claim(
+    "rel-teacher-projections",
+    SOURCE,
+    kind="none",
+    n=132,
+    protocol="the same 132 problems, thoughts written out; where a number comes next, its word read from the projected state",
+    sound=(
+        "is surely less than 5 points lost? The edit reaches the next word alone, for the cache keeps the state: it changes an "
+        "answer only where it changes a word"
+    ),
+    files={LLAMA: (llama_teacher_projected,)},
+    **RELEASED,
+)
+def teacher(bench: ReleasedBench, published: Published) -> Protocols:
+    """Written thoughts survive a projection of the states that their numbers are read from."""
+    runs = bench.read(llama_teacher_projected)
+    outcomes = {f"proj{k}": right for k, right in runs.right.items()}
+    yield rates({CLEAN: runs.clean, **outcomes})
+    check_alive(np.zeros(len(runs.clean), bool), runs.changed)
+    check_room(runs.clean)
+    yield not_lost(runs.clean, outcomes, family=FAMILY)
