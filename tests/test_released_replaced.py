@@ -8,6 +8,8 @@ import pytest
 from codi_bench.claims import CLAIMS
 from codi_bench.errors import MeasureError
 from codi_bench.suite.released_bench import FilesBench
+from codi_bench.thoughts.cot_exploration import llama_words
+from codi_bench.thoughts.edited_runs import llama_without_bot
 from codi_bench.thoughts.replaced_states import ALL, GPT2_PATCHED, llama_mapped_words, llama_number_five
 
 LAYERS = ("early", "middle", "late")
@@ -112,3 +114,34 @@ def test_an_edit_that_changes_no_answer_is_dead(measure):
     next(protocols)
     with pytest.raises(MeasureError, match=r"dead edit: none of 1 condition \(five\)"):
         next(protocols)
+
+
+@pytest.mark.parametrize(("batches", "claim"), [(0.95, "SUPPORTED"), (0.5, "REFUTED")])
+def test_a_loss_that_another_unedited_run_has_too_is_none_of_the_edit(measure, batches, claim):
+    n = 200
+    share = np.arange(n) / n
+    golds, clean, without = [7.0 + i for i in range(n)], share < 0.97, share < 0.5
+
+    def rows(right):
+        return [
+            {"question": f"What is {gold}?", "correct": bool(each), "predicted_number": gold if each else gold + 1}
+            for gold, each in zip(golds, right, strict=True)
+        ]
+
+    vanilla = [
+        row | {"pair_id": i, "variant": "clean", "thought_tokens": [[]], "ground_truth": golds[i]}
+        for i, row in enumerate(rows(share < batches))
+    ]
+    reported, sound = measure(
+        "rel-unedited",
+        "llama-3.2-1b",
+        {
+            llama_without_bot: {"results_with_bot": rows(clean), "results_without_bot": rows(without)},
+            llama_words: {"results": {"vanilla": vanilla}},
+            llama_number_five: replaced(golds, clean, without, without)[llama_number_five],
+        },
+        {"alone": 0.97, "without_bot": 0.5},
+    )
+    assert reported["batch_16"].value == batches and reported["without_bot"].value == 0.5
+    assert word(sound["over_unedited"]) == claim
+    assert sound["lost_bfloat16"].value == 0

@@ -8,14 +8,19 @@ import numpy as np
 
 from codi_bench.audits.ablation import DROP_FLOOR
 from codi_bench.audits.decoding import HIT_FLOOR
-from codi_bench.claims.blocks import gains, losses, rate
+from codi_bench.claims.blocks import gains, losses, rate, rates
 from codi_bench.claims.claim import Measured, Protocols, Published, claim, without_word
 from codi_bench.claims.families import budget_of
 from codi_bench.claims.first_study import GPT2, LLAMA
 from codi_bench.claims.on_files import ReleasedBench
+from codi_bench.claims.released_journal import falls
 from codi_bench.claims.released_study import FAMILY, RELEASED, SOURCE
+from codi_bench.errors import MeasureError
 from codi_bench.rules.controls import check_alive, check_room
 from codi_bench.rules.validity import ALPHA, half_effect
+from codi_bench.thoughts.cot_exploration import llama_words
+from codi_bench.thoughts.edited_runs import llama_without_bot
+from codi_bench.thoughts.internalize_cot import spelling
 from codi_bench.thoughts.replaced_states import (
     ALL,
     GPT2_PATCHED,
@@ -126,3 +131,48 @@ def replaced_states(bench: ReleasedBench, published: Published) -> Protocols:
     for name, run in runs.items():
         check_alive(np.zeros(len(run.clean), bool), {name: run.changed[name]})
     yield losses(pairs, "no edit", family=FAMILY, delta=delta)
+
+
+@claim(
+    "rel-unedited",
+    SOURCE,
+    kind="exists",
+    n=132,
+    protocol=(
+        "runs without any edit on the same 132 members of pairs, which were chosen as answered rightly by another such run: each "
+        "alone in float32 (that of rel-without-bot), in batches of 16, and alone in bfloat16 with answers that are cut; and the "
+        "first of these without bot"
+    ),
+    sound=(
+        "lost_batch_16, lost_bfloat16: what is lost against the first run (in bfloat16 where answers are not cut); over_unedited: "
+        "what leaving out bot loses more than batches of 16 do (Delta: half of what it was printed to lose); exact McNemar, Holm "
+        "in the claim times the claims of the family"
+    ),
+    files={LLAMA: (llama_without_bot, llama_words, llama_number_five)},
+    **RELEASED,
+)
+def unedited(bench: ReleasedBench, published: Published) -> Protocols:
+    """On problems that were chosen as answered rightly an edit costs more than another run without any edit does."""
+    first, words, cut = bench.read(llama_without_bot), bench.read(llama_words), bench.read(llama_number_five)
+    batches = {spelling(words.questions[i]): bool(words.right[i]) for i in np.flatnonzero(words.clean)}
+    if missing := {*first.questions} - {*batches} | {*first.questions} ^ {*cut.questions}:
+        raise MeasureError(
+            f"the runs are not of the same problems: {len(missing)} of {len(first.questions)} are not in all files"
+        )
+    batch_16 = np.array([batches[question] for question in first.questions])
+    order = [cut.questions.index(question) for question in first.questions]
+    bfloat16, whole = cut.clean[order], np.array(cut.origin)[order] == WHOLE
+    without = first.right["without_bot"]
+    runs = {"alone": first.clean, "batch_16": batch_16, "bfloat16": bfloat16, "without_bot": without}
+    yield rates(runs)
+
+    check_alive(first.clean, {name: right for name, right in runs.items() if name != "alone"})
+    check_room(first.clean)
+    printed = published["alone"] - published["without_bot"] if {"alone", "without_bot"} <= {*published} else None
+    pairs = {
+        "lost_batch_16": (first.clean, batch_16),
+        "lost_bfloat16": (first.clean[whole], bfloat16[whole]),
+        "over_unedited": (batch_16, without),
+    }
+    delta = dict.fromkeys(pairs, DROP_FLOOR) | {"over_unedited": half_effect(printed, DROP_FLOOR)}
+    yield falls(pairs, "the other run", family=FAMILY, delta=delta)
