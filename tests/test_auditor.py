@@ -17,8 +17,9 @@ from benchmarks.calibration import calibrate, grids, judges, planted
 from benchmarks.calibration.cases import CALIBRATIONS, CHEAP
 from benchmarks.calibration.engine import Bar, Calibration, Case, Rate, exact, rows_of, run, tally, within
 from codi_bench.measures.grid import in_sample_null, in_sample_split, scores
+from codi_bench.rules.p_values import permutation_p
 from codi_bench.rules.stats import stream
-from codi_bench.rules.validity import permutation_p, protocol_artefact
+from codi_bench.rules.validity import protocol_artefact
 
 
 def words(case: str, name: str, draws: int) -> Counter:

@@ -27,8 +27,9 @@ from codi_bench.suite.problem_source import ProblemSource
 UNEDITED = {"codi-acc-gsm8k", "codi-ood", "codi-ood-beats-cot", "scratch-baseline"}  # accuracies
 UNEDITED |= {"cap-cfr", "contra-table3", "lens"}  # nothing is done to these problems: what they are read for
 UNEDITED |= {"cap-batch-effect"}  # paddings that change nothing are how it should be
+ELSEWHERE = {"pc-band", "steer-correctness", "kv-rank4"}  # planted where their states and keys are: test_latent_reasoning
 FAMILIES = {"ablation", "edits", "latents", "contradictions"}
-EDITING = sorted(claim.id for claim in CLAIMS.values() if claim.family in FAMILIES and claim.id not in UNEDITED)
+EDITING = sorted(claim.id for claim in CLAIMS.values() if claim.family in FAMILIES and claim.id not in UNEDITED | ELSEWHERE)
 INDEX = np.arange(N)
 FEW = INDEX % 33 == 0  # 3 % and some
 

@@ -48,7 +48,8 @@ class PlantedBench(SimpleNamespace):
     def answers(self, problems, conditions, **_):
         rows = [INDEX[p.question] for p in problems]
         right = np.array([self.right(condition, rows) for condition in conditions])
-        return GivenOutcomes(given_right=right, numbers=np.where(right, GOLD[rows], GOLD[rows] + 1))
+        answers = [SimpleNamespace(texts=[*map(str, np.where(row, GOLD[rows], GOLD[rows] + 1))]) for row in right]
+        return GivenOutcomes(given_right=right, answers=answers, problems=problems, log_probability=None)
 
     def right(self, condition, rows):
         match condition:

@@ -10,20 +10,16 @@ from hypothesis import strategies as st
 
 from codi_bench.errors import MeasureError
 from codi_bench.rules.intervals import cv_accuracy
+from codi_bench.rules.p_values import check_permutations, check_permuted, holm_p, holm_permutations, permutation_p
 from codi_bench.rules.stats import Estimate, stream
 from codi_bench.rules.validity import (
     ALPHA,
     Validity,
     Verdict,
-    check_permutations,
-    check_permuted,
     half_effect,
-    holm_p,
-    holm_permutations,
     none_stands_out,
     order_verdict,
     passes,
-    permutation_p,
     protocol_artefact,
     sound_verdict,
     spread_word,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import grids, judges, nights, outcomes
+from . import door, grids, judges, nights, outcomes
 from .engine import Calibration, Case
 
 STUDY = {"n": 100, "cells": 18, "folds": 5, "study_seed": 42}
@@ -216,6 +216,33 @@ OUTCOMES = (
     ),
 )
 
+DROP_OF_7 = {"n": 340, "drops": [0.07, 0, 0, 0, 0, 0], "baseline": 0.6, "gains": 0.02}  # 90 % power (docs/verdicts.md, section 7)
+
+DOOR = Calibration(
+    "audit",
+    "The public auditor: noise and no drops, where SUPPORTED is wrong, and signals and drops, where it is right",
+    (
+        Case(
+            "probes, noise",
+            door.probes,
+            CHEAP | {"kind": "noise", "n": 100, "cells": 6, "d": 256, "decay": 1.0},
+            judges.judge_published,
+            ("reads",),
+        ),
+        Case(
+            "probes, AUC 0.75 in one of 6 cells",
+            door.probes,
+            CHEAP | {"kind": "signal", "n": 400, "cells": 6, "d": 16, "where": 2, "target": 0.75},
+            judges.judge_found,
+        ),
+        Case("outcomes, no drops", door.outcomes, DROP_OF_7 | {"drops": [0.0] * 6}, judges.judge_false),
+        Case("outcomes, a drop of 7 points", door.outcomes, DROP_OF_7, judges.judge_drops),
+    ),
+    draws=400,
+    least=400,
+    prepare=grids.with_shift,
+)
+
 ACCURACY = {"n": 1000, "rate": 0.43, "loss": 0.05}
 RECORDED = {"sizes": [1400]}  # M: all that is recorded
 # docs/verdicts.md, section 4: detected at M = 20, 100, 200, by churn.
@@ -274,4 +301,4 @@ NIGHTS = Calibration(
     prepare=nights.with_suite,
 )
 
-CALIBRATIONS = {calibration.name: calibration for calibration in (*GRIDS, *OUTCOMES, NIGHTS)}
+CALIBRATIONS = {calibration.name: calibration for calibration in (*GRIDS, *OUTCOMES, DOOR, NIGHTS)}

@@ -109,6 +109,8 @@ def _shift(target: float, n: int, d: int, folds: int, probe: Probe, Cs: tuple[fl
 
 
 def with_shift(settings: dict) -> dict:
-    """`target`, an attained held-out AUC, as the shift that attains it under the settings of the audit."""
+    """`target`, an attained held-out AUC, where there is one, as the shift that attains it under the settings of the audit."""
+    if "target" not in settings:
+        return settings
     keys = ("target", "n", "d", "folds", "probe")
     return settings | {"shift": _shift(*(settings[key] for key in keys), tuple(settings["Cs"]))}

@@ -41,6 +41,25 @@ def judge_signal(rows, settings) -> list[Rate]:
     ]
 
 
+def judge_published(rows, settings) -> list[Rate]:
+    """On noise: what is read in sample is made by its protocol, and nothing that is held out is there."""
+    artefacts = sum(row["in_sample"] == "ARTEFACT" for row in rows)
+    return [*judge_false(rows, settings), Rate("ARTEFACT in sample", artefacts, len(rows), Bar(low=0.95))]
+
+
+def judge_found(rows, settings) -> list[Rate]:
+    return [Rate("SUPPORTED", sum(row["word"] == "SUPPORTED" for row in rows), len(rows), MOSTLY)]
+
+
+def judge_drops(rows, settings) -> list[Rate]:
+    """Each planted drop, by its place."""
+    return [
+        Rate(f"drop of {100 * drop:.0f} points SUPPORTED", sum(row["words"][k] == "SUPPORTED" for row in rows), len(rows), MOSTLY)
+        for k, drop in enumerate(settings["drops"])
+        if drop
+    ]
+
+
 def judge_spread(rows, settings) -> list[Rate]:
     true = "even" if settings["where"] is None else "concentrated"
     return [Rate(true, sum(row["word"] == true for row in rows), len(rows), MOSTLY), *judge_cross_validated(rows, settings)]

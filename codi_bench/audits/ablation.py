@@ -14,8 +14,8 @@ import numpy as np
 from codi_bench.errors import MeasureError
 from codi_bench.measures.ablation import PositionEffects, position_effects
 from codi_bench.rules.controls import check_alive, check_room
-from codi_bench.rules.stats import Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream
-from codi_bench.rules.validity import Z95, Validity, Verdict, none_stands_out, sound_verdict
+from codi_bench.rules.stats import Z95, Estimate, bootstrap_mean, mcnemar_exact, newcombe_paired, stream
+from codi_bench.rules.validity import Validity, Verdict, none_stands_out, sound_verdict
 
 MAIN = "mean"
 KINDS = (MAIN, "zero", "noise", "resample")

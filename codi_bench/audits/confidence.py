@@ -8,8 +8,9 @@ import numpy as np
 
 from codi_bench.measures.surface import added_auc, held_out, standardised
 from codi_bench.rules.intervals import cv_auc, fold_auc
+from codi_bench.rules.p_values import p_above
 from codi_bench.rules.stats import Estimate
-from codi_bench.rules.validity import Verdict, p_above, sound_verdict
+from codi_bench.rules.validity import Verdict, sound_verdict
 
 GAIN_FLOOR = 0.03
 CONFIDENCE = "confidence"

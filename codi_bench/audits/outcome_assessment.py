@@ -21,8 +21,8 @@ from codi_bench.errors import InputError, MeasureError
 from codi_bench.measures.ablation import position_effects
 from codi_bench.rules.controls import check_alive, check_room
 from codi_bench.rules.reproduction import winner
-from codi_bench.rules.stats import Interval, holm, mcnemar_exact, newcombe_limits, wilson
-from codi_bench.rules.validity import Z95, Validity, Verdict, n_decide
+from codi_bench.rules.stats import Z95, Interval, holm, mcnemar_exact, newcombe_limits, wilson
+from codi_bench.rules.validity import Validity, Verdict, n_decide
 
 FEWEST_CONDITIONS = 3  # that are compared with each other
 ACCURACY_FLOOR = 0.05  # of task accuracy: the difference between two models that a number of problems is named for

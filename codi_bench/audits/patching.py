@@ -16,8 +16,9 @@ import numpy as np
 from codi_bench.errors import MeasureError
 from codi_bench.models.edits import NOISE, SELF
 from codi_bench.rules.controls import check_alive
+from codi_bench.rules.p_values import across_claims
 from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, rate_of
-from codi_bench.rules.validity import Verdict, across_claims, sound_verdict
+from codi_bench.rules.validity import Verdict, sound_verdict
 
 DONOR, SAME, RANDOM = "donor", "same", "random"
 FOLLOW_FLOOR = 0.05

@@ -13,8 +13,8 @@ from codi_bench.errors import MeasureError
 from codi_bench.measures.folds import inner_folds
 from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, propensity
 from codi_bench.rules.intervals import cv_auc, fold_auc
+from codi_bench.rules.p_values import p_above, permutation_p
 from codi_bench.rules.stats import Estimate
-from codi_bench.rules.validity import p_above, permutation_p
 
 FEWEST = 20  # of each class
 FOLDS = 5  # of the fits that combine a score with what it is held against

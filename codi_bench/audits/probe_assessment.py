@@ -21,8 +21,9 @@ from codi_bench.errors import InputError, MeasureError
 from codi_bench.measures.grid import KERNELS, Probe, ProbeGrid
 from codi_bench.measures.surface import added_auc, held_out, standardised
 from codi_bench.rules.intervals import cv_auc, fold_auc
+from codi_bench.rules.p_values import p_above, permutation_p
 from codi_bench.rules.stats import Estimate
-from codi_bench.rules.validity import Validity, Verdict, p_above, passes, permutation_p, protocol_artefact, sound_verdict
+from codi_bench.rules.validity import Validity, Verdict, passes, protocol_artefact, sound_verdict
 
 SCHEMA, OK, BLOCKED = 1, "ok", "blocked"
 FEWEST_PERMUTATIONS = 99  # with fewer no p can be 0.01, the level at which a protocol makes its own number

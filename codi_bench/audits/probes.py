@@ -16,8 +16,9 @@ from codi_bench.audits.confidence import OverConfidence, confidence_logit, over_
 from codi_bench.measures.grid import Probe, ProbeGrid, probe_grid
 from codi_bench.measures.surface import ConditionalNull, added_auc, conditional_null, standardised
 from codi_bench.rules.intervals import Heterogeneity, Ranked, accuracy_phi, auc_phi, cv_accuracy, cv_auc, fold_auc, heterogeneity
+from codi_bench.rules.p_values import check_permuted
 from codi_bench.rules.stats import Estimate, bootstrap_mean, stream
-from codi_bench.rules.validity import ALPHA, SpreadWord, Verdict, check_permuted, passes, sound_verdict, spread_word
+from codi_bench.rules.validity import ALPHA, SpreadWord, Verdict, passes, sound_verdict, spread_word
 from codi_bench.store.memo import uncached
 
 AUC_FLOOR = 0.10

@@ -10,8 +10,8 @@ import numpy as np
 
 from codi_bench.errors import MeasureError
 from codi_bench.problems import Problem
-from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, rate_of, stream
-from codi_bench.rules.validity import Z95, Verdict, none_stands_out, passes, sound_verdict
+from codi_bench.rules.stats import Z95, Estimate, mcnemar_exact, newcombe_paired, rate_of, stream
+from codi_bench.rules.validity import Verdict, none_stands_out, passes, sound_verdict
 
 ENOUGH_MARGIN = 0.05
 HIT_FLOOR = 0.05

@@ -23,8 +23,9 @@ from codi_bench.measures.sae import Sae
 from codi_bench.measures.sae_heldout import HeldoutQuality, feature_sets, grouped_split, null_precisions, quality
 from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, held_out, propensity
 from codi_bench.rules.intervals import Ranked, auc_phi, cv_auc, fold_auc
+from codi_bench.rules.p_values import check_permuted, permutation_p
 from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
-from codi_bench.rules.validity import Verdict, check_permuted, permutation_p, sound_verdict
+from codi_bench.rules.validity import Verdict, sound_verdict
 from codi_bench.store.memo import uncached
 
 CS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # features of all vectors of a problem are many thousands, and penalties grow with them

@@ -23,8 +23,9 @@ from codi_bench.measures.grid import Scored, scores
 from codi_bench.measures.sae import Sae
 from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, held_out, propensity
 from codi_bench.rules.intervals import Ranked, auc_phi, cv_auc, fold_auc
+from codi_bench.rules.p_values import check_permuted, permutation_p
 from codi_bench.rules.stats import Estimate, stream, wilson
-from codi_bench.rules.validity import Verdict, check_permuted, permutation_p, sound_verdict
+from codi_bench.rules.validity import Verdict, sound_verdict
 from codi_bench.store.memo import uncached
 
 SHARED_FLOOR, ALIGNED_FLOOR, AUC_FLOOR = 0.05, 0.05, 0.05

@@ -16,10 +16,12 @@ from codi_bench.audits.reading import enough_word
 from codi_bench.claims.claim import Measured, Null, Published, ends, measured, points, without_word
 from codi_bench.claims.families import FAMILIES, budget_of
 from codi_bench.errors import MeasureError
+from codi_bench.rules.p_values import across_claims
 from codi_bench.rules.stats import mcnemar_exact, newcombe_paired, rate_of
-from codi_bench.rules.validity import Validity, across_claims, half_effect, sound_verdict
+from codi_bench.rules.validity import Validity, half_effect, order_verdict, sound_verdict
 
 Outcomes = Mapping[str, np.ndarray]  # right or wrong by metric, bool [n] each
+Pairs = Mapping[str, tuple[np.ndarray, np.ndarray]]  # two of them on the same problems, by metric
 NO_DROP = "no drop"
 PAIRED = "exact McNemar, Holm in the claim times the claims of the family"
 
@@ -51,23 +53,17 @@ def effect_over(published: Published, metric: str, nominal: float, floor: float)
     return half_effect(None if value is None else value - nominal, floor)
 
 
-def gains(
-    pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], control: str, *, family: str, delta: float | Mapping[str, float]
-) -> list[Measured]:
+def gains(pairs: Pairs, control: str, *, family: str, delta: float | Mapping[str, float]) -> list[Measured]:
     """Is the first of each pair right more often than its control, the second? Rows show the first; delta: that counts."""
     return _paired(pairs, control, family, delta, shown=0)
 
 
-def losses(
-    pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], control: str, *, family: str, delta: float | Mapping[str, float]
-) -> list[Measured]:
+def losses(pairs: Pairs, control: str, *, family: str, delta: float | Mapping[str, float]) -> list[Measured]:
     """The same where the first of each pair is the control, and rows show what is left: the second."""
     return _paired(pairs, control, family, delta, shown=1)
 
 
-def _paired(
-    pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], control: str, family: str, delta: float | Mapping[str, float], shown: int
-) -> list[Measured]:
+def _paired(pairs: Pairs, control: str, family: str, delta: float | Mapping[str, float], shown: int) -> list[Measured]:
     p_values = corrected([mcnemar_exact(first, second, "greater") for first, second in pairs.values()], family)
     rows = []
     for (metric, pair), p in zip(pairs.items(), p_values, strict=True):
@@ -77,6 +73,30 @@ def _paired(
         null = Null(float(pair[1 - shown].mean()), p=p)
         detail = {("gain", "loss")[shown]: ends(difference)}
         rows.append(rate(metric, pair[shown], null=null, verdict=word, detail=detail))
+    return rows
+
+
+def gained(pairs: Pairs, control: str, *, family: str, delta: float) -> list[Measured]:
+    """The same as `gains` where rows show the gain itself, in points."""
+    p_values = corrected([mcnemar_exact(first, second, "greater") for first, second in pairs.values()], family)
+    rows = []
+    for (metric, (first, second)), p in zip(pairs.items(), p_values, strict=True):
+        gain = newcombe_paired(first, second)
+        word = sound_verdict(gain, delta=delta, p={control: p}, marginal=control, n=len(first))
+        rows.append(points(metric, gain, len(first), null=Null(0.0, p=p), verdict=word))
+    return rows
+
+
+def above(pairs: Pairs) -> list[Measured]:
+    """Is the first of each pair right more often than the second, by the intervals that hold for all pairs together?
+
+    p: exact McNemar, two-sided, of this pair alone; the word is by the interval (kind `order`).
+    """
+    rows = []
+    for metric, (first, second) in pairs.items():
+        word = order_verdict(newcombe_paired(first, second, level=1 - 0.05 / len(pairs)))
+        null = Null(float(second.mean()), p=mcnemar_exact(first, second))
+        rows.append(rate(metric, first, null=null, verdict=word, detail={"gain": ends(newcombe_paired(first, second))}))
     return rows
 
 

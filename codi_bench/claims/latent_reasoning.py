@@ -18,7 +18,8 @@ from codi_bench.audits.predictors import auc_of, audit_scores, check_classes, ga
 from codi_bench.audits.sae import AUC_FLOOR, LABELS, SURFACE
 from codi_bench.claims import runs
 from codi_bench.claims.ablations import NUM_ABLATED
-from codi_bench.claims.blocks import constant, corrected, effect_over, rate, rates
+from codi_bench.claims.blocks import corrected, effect_over, rate, rates
+from codi_bench.claims.branches import Branches, branches
 from codi_bench.claims.claim import SEED, Bench, Null, Protocols, Published, claim, measured, once, points
 from codi_bench.claims.open_questions.reading import NUM_READ
 from codi_bench.measures.subspaces import Axes, band, keeping, principal_axes, random_basis, removing, shifting
@@ -26,9 +27,8 @@ from codi_bench.models.conditions import CLEAN as NOTHING_DONE
 from codi_bench.models.conditions import AtCue, Condition, KeysMoved
 from codi_bench.models.cue import CueStates
 from codi_bench.problems import Problem
-from codi_bench.rules.controls import check_alive, check_room
-from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream
-from codi_bench.rules.validity import Z95, Verdict, none_stands_out, passes, sound_verdict
+from codi_bench.rules.stats import Z95, Estimate, mcnemar_exact, newcombe_paired, stream
+from codi_bench.rules.validity import Verdict, none_stands_out, passes, sound_verdict
 
 if TYPE_CHECKING:
     from codi_bench.models.model import Model
@@ -79,29 +79,15 @@ def correctness(bench: Bench) -> np.ndarray:
     return np.asarray(x[right].mean(0) - x[~right].mean(0))
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
-    """Right or wrong by condition, the clean run first, bool [n] each, the numbers that were answered, and the right answers."""
-
-    right: Mapping[str, np.ndarray]
-    numbers: Mapping[str, np.ndarray]
-    golds: tuple[str, ...]
-
-    def check(self) -> None:
-        """Raises MeasureError where no edit changes anything, or nothing could be lost."""
-        check_alive(self.numbers[CLEAN], {name: numbers for name, numbers in self.numbers.items() if name != CLEAN})
-        check_room(self.right[CLEAN], float(constant(self.golds).mean()))
-
-    def named(self, start: str) -> list[np.ndarray]:
-        """Outcomes of all draws of a kind, the one with the fewest right first."""
-        return sorted((right for name, right in self.right.items() if name.startswith(start)), key=np.sum)
+def answer_under(bench: Bench, conditions: Mapping[str, Condition]) -> Branches:
+    return branches(
+        [*conditions], bench.answers(bench.problems.first(NUM_ABLATED), [*conditions.values()], seed=SEED + bench.seed)
+    )
 
 
-def answer_under(bench: Bench, conditions: Mapping[str, Condition]) -> Run:
-    problems = bench.problems.first(NUM_ABLATED)
-    outcomes = bench.answers(problems, list(conditions.values()), seed=SEED + bench.seed)
-    right, numbers = (dict(zip(conditions, values, strict=True)) for values in (outcomes.right(), outcomes.numbers))
-    return Run(right, numbers, tuple(p.answer for p in problems))
+def draws_of(run: Branches, start: str) -> list[np.ndarray]:
+    """Outcomes of all draws of a kind, the one with the fewest right first."""
+    return sorted((right for name, right in run.items() if name.startswith(start)), key=np.sum)
 
 
 # How it is judged
@@ -144,7 +130,7 @@ def nothing_more(gain: Estimate, bound: Estimate, p: float, *, margin: float, n:
 
 
 @once
-def band_run(bench: Bench) -> Run:
+def band_run(bench: Bench) -> Branches:
     """Leading components and the band behind them kept and removed, and random spaces of the band's rank."""
     axes, rng = principal_axes(states(bench, training(bench)).states), stream(SEED + bench.seed, "random spaces")
     d = len(axes.centre)
@@ -167,29 +153,29 @@ def band_run(bench: Bench) -> Run:
 def pc_band(bench: Bench, published: Published) -> Protocols:
     """Middle components carry the answer: kept alone they leave it, removed they take it; leading ones do neither."""
     run = band_run(bench)
-    right, kept, removed = run.right, run.named("keep_random")[-1], run.named("remove_random")[0]
-    rows = {name: right[name] for name in (CLEAN, "keep_band", "remove_band", "keep_leading", "remove_leading")}
+    kept, removed = draws_of(run, "keep_random")[-1], draws_of(run, "remove_random")[0]
+    rows = {name: run[name] for name in (CLEAN, "keep_band", "remove_band", "keep_leading", "remove_leading")}
     yield rates(rows | {"keep_random": kept})
-    run.check()
+    run.checked()
 
     def delta(more: str, less: str) -> float:
         return effect_over(published, more, published.get(less, 0), FLOOR)
 
     contrasts = {
-        "keep_band": Contrast(right["keep_band"], kept, RANDOM_SPACES, delta("keep_band", "keep_random")),
-        "remove_band": Contrast(removed, right["remove_band"], RANDOM_SPACES, delta(CLEAN, "remove_band")),
-        "keep_leading": Contrast(right["keep_band"], right["keep_leading"], "the band", delta("keep_band", "keep_leading")),
-        "remove_leading": Contrast(right[CLEAN], right["remove_leading"], CLEAN),
+        "keep_band": Contrast(run["keep_band"], kept, RANDOM_SPACES, delta("keep_band", "keep_random")),
+        "remove_band": Contrast(removed, run["remove_band"], RANDOM_SPACES, delta(CLEAN, "remove_band")),
+        "keep_leading": Contrast(run["keep_band"], run["keep_leading"], "the band", delta("keep_band", "keep_leading")),
+        "remove_leading": Contrast(run[CLEAN], run["remove_leading"], CLEAN),
     }
-    nulls = {"keep_band": kept, "remove_band": removed, "keep_leading": right["keep_band"], "remove_leading": right[CLEAN]}
+    nulls = {"keep_band": kept, "remove_band": removed, "keep_leading": run["keep_band"], "remove_leading": run[CLEAN]}
     yield [
-        rate(name, right[name], null=Null(float(nulls[name].mean()), p=p), verdict=word)
+        rate(name, run[name], null=Null(float(nulls[name].mean()), p=p), verdict=word)
         for name, (_, p, word) in judge(contrasts, "latents").items()
     ]
 
 
 @once
-def steering_run(bench: Bench) -> Run:
+def steering_run(bench: Bench) -> Branches:
     """The state shifted along the correctness direction, and along random ones as long."""
     direction, rng = correctness(bench), stream(SEED + bench.seed, "random directions")
     others = rng.standard_normal((NUM_RANDOM, len(direction)))
@@ -215,19 +201,19 @@ def steering_run(bench: Bench) -> Run:
 def steer_correctness(bench: Bench, published: Published) -> Protocols:
     """At no strength does steering along the direction of correctness make more answers right."""
     run = steering_run(bench)
-    clean, names = run.right[CLEAN], [f"change_{name}" for name in STRENGTHS]
-    yield [points(name, newcombe_paired(run.right[name], clean), len(clean)) for name in names]
-    run.check()
-    contrasts, rows = {name: Contrast(run.right[name], clean, NOT_STEERED) for name in names}, []
+    clean, names = run[CLEAN], [f"change_{name}" for name in STRENGTHS]
+    yield [points(name, newcombe_paired(run[name], clean), len(clean)) for name in names]
+    run.checked()
+    contrasts, rows = {name: Contrast(run[name], clean, NOT_STEERED) for name in names}, []
     for name, (gain, p, word) in judge(contrasts, "latents").items():
-        draws = run.named(f"{name.replace('change', 'random')}_")
+        draws = draws_of(run, f"{name.replace('change', 'random')}_")
         null = Null.of([100 * (float(draw.mean()) - float(clean.mean())) for draw in draws], p)
         rows.append(points(name, gain, len(clean), null=null, verdict=word))
     yield rows
 
 
 @once
-def key_run(bench: Bench) -> Run:
+def key_run(bench: Bench) -> Branches:
     """Keys and values of one place without their leading directions, and without random ones scaled to weigh as much."""
     axes, rng = key_axes(bench), stream(SEED + bench.seed, "random directions of keys and values")
     learned = axes.axes[..., : min(RANK, axes.axes.shape[-1]), :]
@@ -257,10 +243,10 @@ def key_run(bench: Bench) -> Run:
 def kv_rank4(bench: Bench, published: Published) -> Protocols:
     """At no position do learned directions of keys and values matter more than random ones."""
     run, places = key_run(bench), range(bench.model.num_latents)
-    learned = {f"learned_{k}": run.right[f"learned_{k}"] for k in places}
-    random = {f"random_{k}": run.named(f"random_{k}_")[NUM_RANDOM // 2] for k in places}
-    yield rates({CLEAN: run.right[CLEAN]} | learned | random)
-    run.check()
+    learned = {f"learned_{k}": run[f"learned_{k}"] for k in places}
+    random = {f"random_{k}": draws_of(run, f"random_{k}_")[NUM_RANDOM // 2] for k in places}
+    yield rates({CLEAN: run[CLEAN]} | learned | random)
+    run.checked()
     contrasts = {f"learned_{k}": Contrast(random[f"random_{k}"], learned[f"learned_{k}"], "random directions") for k in places}
     yield [
         rate(name, learned[name], null=Null(float(contrasts[name].more.mean()), p=p), verdict=word)
@@ -283,8 +269,7 @@ def latent_budget(bench: Bench, published: Published) -> Protocols:
     budgets = {f"accuracy_{k}": right[str(k)] for k in range(max(0, len(right) - 4), len(right))}
     yield rates(budgets)
     (full_name, full) = budgets.popitem()
-    check_room(full, float(constant([p.answer for p in bench.problems.first(NUM_READ)]).mean()))
-    check_alive(full, budgets)
+    right.checked()
     spare = next(reversed(budgets))
     lost = {name: effect_over(published, full_name, published.get(name, 0), DROP_FLOOR) for name in budgets}
     contrasts = {name: Contrast(full, each, ALL_LATENTS, None if name == spare else lost[name]) for name, each in budgets.items()}

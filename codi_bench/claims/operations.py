@@ -26,8 +26,9 @@ from codi_bench.claims.claim import SEED, Bench, Measured, Null, Published, meas
 from codi_bench.claims.families import budget_of
 from codi_bench.errors import MeasureError
 from codi_bench.rules.intervals import accuracy_phi
+from codi_bench.rules.p_values import permutation_p
 from codi_bench.rules.stats import Interval, bootstrap_mean, stream
-from codi_bench.rules.validity import ALPHA, permutation_p, sound_verdict
+from codi_bench.rules.validity import ALPHA, sound_verdict
 
 FAMILY = "other probes"
 NUM_OPERATIONS = 600  # problems: 480 to train, 120 to test, as published

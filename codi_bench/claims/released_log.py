@@ -14,8 +14,8 @@ from codi_bench.claims.claim import NOTHING_MORE, SEED, Bench, Measured, Protoco
 from codi_bench.claims.hits import DECODED, FAMILY, OTHERS, RIGHT, hit_rates, hits_over_others
 from codi_bench.errors import MeasureError
 from codi_bench.problems.problem import parse_number
-from codi_bench.rules.stats import newcombe_paired, wilson
-from codi_bench.rules.validity import Z95, Verdict, none_stands_out, passes
+from codi_bench.rules.stats import Z95, newcombe_paired, wilson
+from codi_bench.rules.validity import Verdict, none_stands_out, passes
 from codi_bench.thoughts.decoded import Decoded
 
 SOURCE = "released log, outputs/decoded_latent.txt of github.com/zhenyi4/codi, recomputed"

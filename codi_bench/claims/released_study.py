@@ -33,8 +33,9 @@ from codi_bench.measures import balanced_sample, in_sample_probes
 from codi_bench.measures.grid import in_sample_null
 from codi_bench.problems import Problem
 from codi_bench.rules.counts import stratified_difference
+from codi_bench.rules.p_values import holm_permutations, p_above
 from codi_bench.rules.stats import Interval, stream
-from codi_bench.rules.validity import holm_permutations, p_above, sound_verdict
+from codi_bench.rules.validity import sound_verdict
 from codi_bench.thoughts.cot_exploration import Words, gpt2_labels, gpt2_words, llama_labels, llama_words
 from codi_bench.thoughts.decoded import Decoded, number
 from codi_bench.thoughts.internalize_cot import gsm8k_chains, spelling

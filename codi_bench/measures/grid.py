@@ -24,8 +24,8 @@ from codi_bench.measures.design import Design
 from codi_bench.measures.folds import Split, in_sample_split, nested_splits, permuted_labels
 from codi_bench.measures.pipeline import check_penalties, checked_cells, choices, in_threads, precision, two_classes
 from codi_bench.rules.intervals import fold_auc
+from codi_bench.rules.p_values import max_p, permutation_p
 from codi_bench.rules.stats import holm
-from codi_bench.rules.validity import max_p, permutation_p
 
 Probe = Literal["ridge", "logistic"]
 KERNELS = {"ridge": ridge, "logistic": logistic}

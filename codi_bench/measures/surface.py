@@ -28,8 +28,8 @@ from codi_bench.errors import MeasureError
 from codi_bench.measures.folds import nested_splits
 from codi_bench.measures.grid import Probe, checked, scores
 from codi_bench.rules.intervals import fold_auc
+from codi_bench.rules.p_values import permutation_p
 from codi_bench.rules.stats import Estimate, Interval, stream
-from codi_bench.rules.validity import permutation_p
 
 PROBLEMS_PER_COLUMN = 20
 RARE = 5  # problems

@@ -13,8 +13,8 @@ import numpy as np
 from scipy.stats import t as student
 
 from codi_bench.errors import MeasureError
+from codi_bench.rules.p_values import permutation_p
 from codi_bench.rules.stats import Interval, stream
-from codi_bench.rules.validity import permutation_p
 
 POWER = 0.9
 

@@ -30,8 +30,8 @@ from codi_bench.measures.design import Design
 from codi_bench.measures.folds import Split, nested_splits, permuted_labels
 from codi_bench.measures.pipeline import check_penalties, checked_cells, choices, in_threads, precision
 from codi_bench.rules.intervals import accuracy_phi, cv_accuracy
+from codi_bench.rules.p_values import max_p, permutation_p
 from codi_bench.rules.stats import Interval
-from codi_bench.rules.validity import max_p, permutation_p
 
 MIN_PROBLEMS = 40
 CONTROL_DRAWS = 5  # assignments of random values that a control accuracy is the mean of: one alone is as noisy as a null draw

@@ -313,7 +313,7 @@ def study_table(rows: Sequence[Row], environment: dict) -> StudyTable | None:
     devices, theirs = environment.get("devices") or {}, {row.model for row in rows if row.origin == "released"}
     names = {str(devices[model]).split(" float")[0] for model in run.models if devices.get(model)} - {"released"}
     names |= {"° recorded"} if any(row.recorded and row.status == NOT_RUN and row.model in run.models for row in rows) else set()
-    how = "measured here" if {*run.models} - theirs else "from what others released"
+    how = "measured here" if {*run.models} - theirs else "measured on what others released"
     basis = ", ".join([how, *[f"up to {max(sizes, default=0)} problems"] * bool(sizes), *sorted(names)])
     return StudyTable(tuple(run.models), basis, tuple(lines), pair, tuple(_study_winners(run, pair, asked) if pair else ()))
 

@@ -13,8 +13,8 @@ import numpy as np
 from scipy.stats import binom, chi2, fisher_exact
 
 from codi_bench.errors import MeasureError
-from codi_bench.rules.stats import Estimate, Interval, newcombe_limits
-from codi_bench.rules.validity import Z95, Validity, Verdict, sound_verdict
+from codi_bench.rules.stats import Z95, Estimate, Interval, newcombe_limits
+from codi_bench.rules.validity import Validity, Verdict, sound_verdict
 
 ALTERNATIVES = ("two-sided", "greater", "less")
 RANGE = "McNemar, largest p of all tables that the counts allow"

@@ -16,13 +16,13 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from codi_bench.errors import MeasureError, UnknownNameError
-from codi_bench.rules.stats import ROUNDING, Estimate, finite, mcnemar_exact, paired_counts
+from codi_bench.rules.stats import ROUNDING, Z95, Estimate, finite, mcnemar_exact, paired_counts
 
 ONE_POINT = 0.01
 RATE_MARGIN = 0.05
 DRIFT_LEVEL = 0.005
 WINNER_LEVEL = 0.05
-Z90, Z95 = float(norm.ppf(0.95)), float(norm.ppf(0.975))
+Z90 = float(norm.ppf(0.95))
 
 
 class Reproduction(StrEnum):

@@ -14,12 +14,13 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from codi_bench.errors import MeasureError
 
 # Equal numbers may differ by the order of their sums, and two printed decimals (0.425 - 0.44) from their difference.
 ROUNDING = 1e-12
+Z95 = float(norm.ppf(0.975))
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ def facts_of(suite: Suite, name: str) -> dict:
         return {}
     inputs = {"weights": bench.model.fingerprint, "problems": bench.problems.hash}
     kind = bench.model.device.partition(":")[0]  # which of several GPUs it was is no property of a number
-    facts: dict[str, object] = {"device": f"{kind} {bench.model.dtype}", "inputs": inputs, "layers": list(bench.model.layers)}
+    device = f"{kind} {bench.model.dtype}" if isinstance(bench, ModelBench) else kind
+    facts: dict[str, object] = {"device": device, "inputs": inputs, "layers": list(bench.model.layers)}
     if name in suite.gates and suite.stopped.get(name) == (OK, ""):
         facts["gate"] = suite.gates[name]
     if isinstance(bench, ModelBench) and any(claim.family == "task accuracy" for claim in suite.asked_claims):

@@ -21,8 +21,8 @@ from codi_bench.records.baseline import REPORTED, load_baseline, metrics_recorde
 from codi_bench.records.extras import noise_figures
 from codi_bench.records.gate import load_gate
 from codi_bench.records.results import BLOCKED, NOT_RUN, OK, PublishedNumber, Row, Status
+from codi_bench.rules.p_values import holm_permutations
 from codi_bench.rules.reproduction import Reproduction
-from codi_bench.rules.validity import holm_permutations
 from codi_bench.store.cache import Store, default_bound, default_folder
 from codi_bench.store.files import check_writable, package_folder
 from codi_bench.suite import engine

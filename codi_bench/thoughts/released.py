@@ -62,5 +62,6 @@ def released(
 # Models of which nothing but released outcomes is measured here, and what they are; the others have their entry in the registry.
 MODELS: dict[str, str] = {
     "sim-cot-gpt2": "internlm/SIM_COT-GPT2-CODI",
+    "coconut-gpt2-prosqa-liang": "Coconut on GPT-2, trained on ProsQA by valerieliang/coconut-cot, checkpoint_48",
 }
 ALIASES = {"codi-gpt2": "gpt2"}  # as the released log was called here

@@ -40,8 +40,9 @@ from codi_bench.claims.first_study import (
 )
 from codi_bench.measures import InSampleProbes, balanced_sample, grid_summary, in_sample_probes, spread
 from codi_bench.measures.grid import in_sample_null
+from codi_bench.rules.p_values import permutation_p
 from codi_bench.rules.stats import Estimate, bootstrap_mean, stream
-from codi_bench.rules.validity import HETEROGENEOUS, SpreadWord, Validity, Verdict, passes, permutation_p
+from codi_bench.rules.validity import HETEROGENEOUS, SpreadWord, Validity, Verdict, passes
 
 PER_CLASS, NUM_PROBED = 50, FAMILIES["probes"].n
 CHANCE = 0.5  # of a balanced sample

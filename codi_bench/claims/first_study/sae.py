@@ -45,8 +45,9 @@ from codi_bench.measures import ErrorPrediction, SaeQuality, predict_errors, sae
 from codi_bench.measures.grid import Scored, Split, permuted_labels, scores
 from codi_bench.measures.sae import Sae, train_topk_sae
 from codi_bench.measures.sae_heldout import HeldoutQuality, null_precisions
+from codi_bench.rules.p_values import check_permutations, holm_p
 from codi_bench.rules.stats import wilson
-from codi_bench.rules.validity import check_permutations, holm_p, sound_verdict
+from codi_bench.rules.validity import sound_verdict
 
 FAMILY = "SAE errors"
 SEEDS = {"sae": 42, "split": 42}

@@ -37,8 +37,8 @@ from codi_bench.claims.open_questions import LEARNED, NO_ROWS, UNPUBLISHED
 from codi_bench.errors import MeasureError
 from codi_bench.measures.sae import Sae, train_topk_sae
 from codi_bench.measures.sae_heldout import grouped_split
+from codi_bench.rules.p_values import check_permutations, holm_p
 from codi_bench.rules.stats import stream
-from codi_bench.rules.validity import check_permutations, holm_p
 
 if TYPE_CHECKING:
     from codi_bench.models.model import Model

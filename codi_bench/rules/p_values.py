@@ -1,0 +1,85 @@
+"""p values of permutations and of effects, and their corrections (docs/verdicts.md, sections 1 and 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import norm
+
+from codi_bench.errors import MeasureError
+from codi_bench.rules.stats import ROUNDING, Z95, Estimate, finite, holm
+
+Statistic = TypeVar("Statistic", float, np.ndarray)
+
+
+def permutation_p(observed: Statistic, null: ArrayLike) -> Statistic:
+    """(1 + #{null >= observed}) / (B + 1): a float, or an array [...] for observed [...] and null [B, ...]."""
+    observed, null = cast("Any", np.asarray(observed, float)), np.asarray(null, float)
+    assert isinstance(observed, np.ndarray)
+    if null.ndim < 1 or not len(null) or null.shape[1:] != observed.shape:
+        raise MeasureError(f"a permutation p needs observed [...] and null [B, ...], not {observed.shape} and {null.shape}")
+    if np.isnan(null).any() or np.isnan(observed).any():
+        raise MeasureError("a permutation p needs numbers, not NaN")
+    p = (1 + (null >= observed - ROUNDING).sum(axis=0)) / (len(null) + 1)
+    return cast("Statistic", p if observed.ndim else float(p))
+
+
+def max_p(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """p values [cells] of observed [cells] against the largest cell of each draw of null [B, cells]."""
+    return permutation_p(observed, np.broadcast_to(null.max(axis=1, keepdims=True), null.shape))
+
+
+def p_above(theta: Estimate) -> float:
+    """One-sided p that an effect with a normal 95 % interval is not above zero; 1 where it has none."""
+    if theta.low is None or theta.high is None:
+        return 1.0
+    width = theta.high - theta.low
+    return float(norm.sf(2 * Z95 * theta.value / width)) if width else float(theta.value <= 0)
+
+
+def holm_permutations(m: int) -> int:
+    """Permutations that Holm over m tests needs at least: with 40 m - 1 the smallest p, 1/(40 m), just reaches 0.025 / m."""
+    finite(least=1, m=m)
+    return 40 * m - 1
+
+
+def check_permutations(B: int, m: int) -> None:
+    """Raises MeasureError where B permutations cannot carry Holm over m tests: an error, never an UNDERPOWERED."""
+    if holm_permutations(m) > B:
+        raise MeasureError(f"{B} permutations cannot carry Holm over {m} tests: at least {holm_permutations(m)} are needed")
+
+
+def check_permuted(null_auc: ArrayLike) -> None:
+    """The control of every label null [B] or [B, cells]: permuted labels must not be told better than by chance.
+
+    With labels permuted inside the folds the AUC of every draw is 0.5 in expectation, whatever the scores; a pipeline that leaks
+    lifts it. The band: four standard errors of the mean over draws, and one point, since groups of a size of their own cannot be
+    permuted. Raises MeasureError, which blocks the rows.
+    """
+    draws = np.asarray(null_auc, float)
+    draws = draws.reshape(len(draws), -1).mean(axis=1)
+    mean, error = float(draws.mean()), float(draws.std(ddof=1)) / math.sqrt(len(draws))
+    if mean - 0.5 > max(0.01, 4 * error):
+        raise MeasureError(
+            f"a control fails: permuted labels have an AUC of {mean:.3f} in the mean, 0.5 +- {max(0.01, 4 * error):.3f} was "
+            "expected; something of the labels leaks, or most groups have a size of their own and cannot be permuted"
+        )
+
+
+def holm_p(p_values: Mapping[str, float], size: int) -> dict[str, float]:
+    """Holm-corrected p values by name, within a family of declared size.
+
+    Raises MeasureError unless all of the family is there: a partial run must not change a verdict.
+    """
+    if len(p_values) != size:
+        raise MeasureError(f"a family of {size} tests came with {len(p_values)}: Holm needs all of them")
+    return dict(zip(p_values, map(float, holm(list(p_values.values()))), strict=True))
+
+
+def across_claims(p_values: Sequence[float], claims: int) -> np.ndarray:
+    """Holm over the tests of one claim, times the claims of its family (section 3): no claim waits for the others of a family."""
+    return cast("np.ndarray", np.minimum(1.0, claims * holm(list(p_values))))
