@@ -144,7 +144,7 @@ def replaced_states(bench: ReleasedBench, published: Published) -> Protocols:
         "first of these without bot"
     ),
     sound=(
-        "lost_batch_16, lost_bfloat16: what is lost against the first run (in bfloat16 where answers are not cut); over_unedited: "
+        "lost_batch_16, lost_bfloat16: what is lost against the first run (bfloat16 where answers are not cut); over_unedited: "
         "what leaving out bot loses more than batches of 16 do (Delta: half of what it was printed to lose); exact McNemar, Holm "
         "in the claim times the claims of the family"
     ),
