@@ -1,4 +1,4 @@
-"""What the journal behind the first study released of paddings and of edited thoughts: paired, each problem once."""
+"""What the journal behind the first study released of edited thoughts: paired, each problem once."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ import numpy as np
 
 from codi_bench.audits.ablation import CLEAN, DROP_FLOOR
 from codi_bench.claims.blocks import PAIRED, gains, losses, not_lost, rate, rates
-from codi_bench.claims.claim import Measured, Protocols, Published, claim, measured, without_word
-from codi_bench.claims.first_study import GPT2, LLAMA
+from codi_bench.claims.claim import Measured, Protocols, Published, claim, without_word
+from codi_bench.claims.first_study import LLAMA
 from codi_bench.claims.on_files import ReleasedBench
+from codi_bench.claims.released_journal import check
 from codi_bench.claims.released_study import FAMILY, RELEASED, SOURCE, WORDS, distinct
-from codi_bench.errors import MeasureError
 from codi_bench.problems import parse_number
 from codi_bench.rules.controls import check_alive, check_room
-from codi_bench.rules.stats import mcnemar_exact, wilson
 from codi_bench.rules.validity import half_effect
-from codi_bench.thoughts.cot_exploration import Labels, gpt2_labels, gpt2_words, problem_pairs
-from codi_bench.thoughts.decoded import Decoded, decoded_latent
+from codi_bench.thoughts.cot_exploration import problem_pairs
 from codi_bench.thoughts.edited_runs import (
     Edited,
     llama_operations,
@@ -28,72 +26,9 @@ from codi_bench.thoughts.edited_runs import (
     llama_teacher_projected,
     llama_without_bot,
 )
-from codi_bench.thoughts.internalize_cot import spelling
 
 VANILLA = "vanilla"
 LOSS = f"loss against the run without edits on the same problems; {PAIRED}"
-
-
-# Padding
-
-
-@claim(
-    "rel-padding",
-    f"{SOURCE}, against the authors' own log (github.com/zhenyi4/codi)",
-    kind="exists",
-    n=1000,
-    protocol=(
-        "right of GSM8K test 0 to 999 in batches of 1 (the labels, float32) and of 128 (the log, bfloat16, which holds right "
-        "answers alone); of 132 of them in batches of 16"
-    ),
-    sound=(
-        "the same problems, compared by their text: which share is right in one run and wrong in the other; batch_128: is more "
-        f"answered rightly there than in batches of 1? {PAIRED}. The checkpoint is the same by name; dtype and versions differ"
-    ),
-    files={GPT2: (gpt2_labels, decoded_latent, gpt2_words)},
-    **RELEASED,
-)
-def padding(bench: ReleasedBench, published: Published) -> Protocols:
-    """How a batch is padded decides which problems are answered rightly."""
-    labels, words = bench.read(gpt2_labels), bench.read(gpt2_words)
-    log = in_log(labels, bench.read(decoded_latent))
-    yield [rate("batch_1", labels.right), rate("batch_128", log), rate("batch_16", words.right[words.clean])]
-
-    known = {spelling(problem.question): right for problem, right in zip(labels.problems, labels.right, strict=True)}
-    of_16 = {spelling(words.questions[i]): words.right[i] for i in np.flatnonzero(words.clean)}
-    shared = [question for question in of_16 if question in known]
-    pairs = {
-        "differ_128": (labels.right, log),
-        "differ_16": (np.array([known[q] for q in shared]), np.array([of_16[q] for q in shared])),
-    }
-    yield [differ(metric, *pair) for metric, pair in pairs.items()] + gains(
-        {"batch_128": (log, labels.right)}, "batches of 1", family=FAMILY, delta=DROP_FLOOR
-    )
-
-
-def in_log(labels: Labels, log: Decoded) -> np.ndarray:
-    """Which of the labelled problems, in the order of GSM8K, the log has as right: bool [n].
-
-    Raises MeasureError where the log has another problem at that place.
-    """
-    right = np.zeros(len(labels.problems), bool)
-    for problem in log.problems:
-        place = int(problem.group.rpartition(":")[2])
-        if place < len(right):
-            if spelling(problem.question) != spelling(labels.problems[place].question):
-                raise MeasureError(f"problem {place} of the log is another one than that of the labels")
-            right[place] = True
-    return right
-
-
-def differ(metric: str, one: np.ndarray, other: np.ndarray) -> Measured:
-    """Share of problems that are right in one of two runs, bool [n] each, and wrong in the other."""
-    lost, gained = int((one & ~other).sum()), int((~one & other).sum())
-    note = {
-        "note": f"{gained} right in the larger batches alone, {lost} in batches of 1 alone; p {mcnemar_exact(one, other):.2g}"
-    }
-    why = without_word("a share of changes has no null: of the same run twice it is 0")
-    return measured(metric, wilson(lost + gained, len(one)), len(one), outcomes=one != other, detail=why | note)
 
 
 # Operations
@@ -105,7 +40,7 @@ def differ(metric: str, one: np.ndarray, other: np.ndarray) -> Measured:
     kind="exists",
     n=60,
     protocol=(
-        "latent 1 becomes the projected mean state (layer 8) of problems with one operation, or of a random vector; both: the last "
+        "latent 1 becomes the projected mean state (layer 8) of problems with one operation, or a random vector; both: the last "
         "thought too; share of 60 answers (53 of GSM8K's training set) that change"
     ),
     sound=f"the same against the random vector, on the same problems: {PAIRED}",
@@ -122,6 +57,7 @@ def operations(bench: ReleasedBench, published: Published) -> Protocols:
     check_alive(np.zeros(len(control["both"]), bool), changed)
     rows = gains({name: (changed[name], control[name]) for name in changed}, "random vector", family=FAMILY, delta=DROP_FLOOR)
     apart = sum((changed[name] != changed["addition"]).sum() for name in changed)
+    rows.append(rate("random", control["addition"], detail=without_word("the control of the others")))
     rows[0].detail["note"] = f"{apart} problems on which one of the {len(changed)} edits changes the answer and another does not"
     yield rows
 
@@ -155,13 +91,13 @@ def last_operation(bench: ReleasedBench, published: Published) -> Protocols:
     kind="value",
     n=219,
     protocol=(
-        "as its script counted: rows whose answer it knew (208 of 285 members of pairs chosen for llama-3.2-1b's need of thoughts); "
+        "as its script counted: rows whose answer it knew (208 of 285 members of pairs that llama-3.2-1b loses with zeros); "
         "full, posthoc: each latent becomes its first word's vector, of equal norm, before or after all were computed"
     ),
     sound=(
-        "each pair once (219), the member in GSM8K where it is there, the others with the answer that GPT-4 computed: the file has "
-        "no number for 77 of 153 of these and another one for 56; losses against vanilla, and posthoc over full on the same "
-        f"problems; {PAIRED}"
+        "each pair once (219), the member in GSM8K where it is there, the others with GPT-4's answer: 77 of 153 of them have "
+        "no number in the file and 56 another one; losses against vanilla, and posthoc over full on the same problems; "
+        f"{PAIRED}"
     ),
     files={model: (file, problem_pairs) for model, file in WORDS.items()},
     **RELEASED,
@@ -221,8 +157,7 @@ def projections(bench: ReleasedBench, published: Published) -> Protocols:
     }
     yield [row for part in outcomes.values() for row in rates(part)]
     for runs in sets.values():
-        check_alive(runs.clean, runs.right)
-        check_room(runs.clean)
+        check(runs)
     yield [row for name, part in outcomes.items() for row in edited(part, published, f"{name}{CLEAN}")]
 
 
@@ -240,8 +175,7 @@ def without_bot(bench: ReleasedBench, published: Published) -> Protocols:
     """Without bot thoughts still give most answers, but fewer."""
     runs = bench.read(llama_without_bot)
     yield rates({CLEAN: runs.clean, **runs.right})
-    check_alive(runs.clean, runs.right)
-    check_room(runs.clean)
+    check(runs)
     yield edited({CLEAN: runs.clean, **runs.right}, published)
 
 
@@ -259,10 +193,9 @@ def without_bot(bench: ReleasedBench, published: Published) -> Protocols:
     **RELEASED,
 )
 def teacher(bench: ReleasedBench, published: Published) -> Protocols:
-    """Written thoughts survive a projection of the states that their numbers are read from."""
+    """Numbers of written thoughts are read alike from states that are projected on few words' vectors."""
     runs = bench.read(llama_teacher_projected)
     outcomes = {f"proj{k}": right for k, right in runs.right.items()}
     yield rates({CLEAN: runs.clean, **outcomes})
-    check_alive(np.zeros(len(runs.clean), bool), runs.changed)
-    check_room(runs.clean)
+    check(runs)
     yield not_lost(runs.clean, outcomes, family=FAMILY)

@@ -1,4 +1,4 @@
-"""What the journal behind the first study released of zeroed thoughts, and the contradiction in it: right and wrong by problem."""
+"""What the journal behind the first study released of zeroed thoughts, and a contradiction in it, problem by problem."""
 
 from __future__ import annotations
 
@@ -47,6 +47,14 @@ def falls(
     return rows
 
 
+def check(runs: Edited) -> None:
+    """Raises MeasureError where a problem stands there twice, no edit changes anything, or there is nothing to lose."""
+    if len(set(runs.questions)) < len(runs.questions):
+        raise MeasureError("a problem stands there twice: each must count once")
+    check_alive(np.zeros(len(runs.clean), bool), runs.changed)
+    check_room(runs.clean)
+
+
 # Zeros at all places
 
 
@@ -81,8 +89,9 @@ def necessity(bench: ReleasedBench, published: Published) -> Protocols:
     pairs = {
         "drop_matched": (matched.clean[once, 0], matched.zeroed[once, 0]),
         "drop_matched_perturbed": (matched.clean[once, 1], matched.zeroed[once, 1]),
-        **{"drop": (each.clean[each.distinct, 0], each.zeroed[each.distinct, 0]) for each in all_pairs},
     }
+    for each in all_pairs:
+        pairs["drop"] = each.clean[each.distinct, 0], each.zeroed[each.distinct, 0]
     check_alive(*zeros_of(pairs))
     check_room(pairs["drop" if all_pairs else "drop_matched"][0])
     either = without_word("either of two members, and of perturbed ones by another's answer: judged by member")
@@ -138,10 +147,7 @@ def cumulative(bench: ReleasedBench, published: Published) -> Protocols:
     runs: Edited = bench.read(llama_cumulative)
     yield [rate(f"lost_{place}", ~right) for place, right in runs.right.items()]
 
-    check_alive(runs.clean, runs.right)
-    check_room(runs.clean)
-    if len(set(runs.questions)) < len(runs.questions):
-        raise MeasureError("a problem stands there twice: count it once")
+    check(runs)
     steps = [runs.clean, *runs.right.values()]
     pairs = {f"more_{place}": pair for place, pair in zip(runs.right, pairwise(steps), strict=True)}
     added = np.array([before.astype(float) - after for before, after in pairs.values()])
