@@ -239,7 +239,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "audit.md"
 
 def test_the_page_shows_what_the_commands_print_today(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    parts = re.split(r"^(```python\n.*?^```\n|    \$ codi-bench .*\n(?:    .*\n)+)", PAGE.read_text(), flags=re.S | re.M)
+    parts = re.split(r"^(```python\n.*?^```\n|    \$ codi-bench [^\n]*\n(?:    [^\n]*\n)+)", PAGE.read_text(), flags=re.S | re.M)
     examples = [part for part in parts if part.startswith(("```python", "    $ "))]
     assert len(examples) == 6
     for example in examples:
