@@ -210,12 +210,18 @@ def test_answers_that_a_script_did_not_know_are_scored_by_their_own(measure):
     assert word(sound["full"]) == word(sound["posthoc_over_full"]) == "SUPPORTED"
 
 
-def conditions(name, said="predicted_answer", **kept):
-    """100 problems, all right without an edit; by edit, how many of them stay right."""
+def conditions(name, said="predicted_answer", gold=100, **kept):
+    """100 problems, all right without an edit but for those with a comma in their answer; by edit, how many stay right."""
     return {
         "conditions": [
-            {name: edit, "results": [{"question": question(i), "correct": i < n, said: int(i < n)} for i in range(100)]}
-            for edit, n in {"none": 100, **kept}.items()
+            {
+                name: edit,
+                "results": [
+                    {"question": question(i), "correct": i < n, said: int(i < n), "ground_truth": 10.0 if i < gold else 1500.0}
+                    for i in range(100)
+                ],
+            }
+            for edit, n in {"none": gold, **kept}.items()
         ]
     }
 
@@ -226,6 +232,9 @@ def test_losses_by_edits_are_seen_and_where_there_are_none(measure):
     assert (word(sound["average"]), word(sound["train_proj50"])) == ("SUPPORTED", "UNDERPOWERED")
     _, sound = measure("rel-teacher-projections", {llama_teacher_projected: conditions("k", **{"1": 100, "2": 50})})
     assert (word(sound["proj1"]), word(sound["proj2"])) == ("SUPPORTED", "REFUTED")
+    cut = conditions("k", gold=90, **{"1": 90, "2": 45})
+    reported, sound = measure("rel-teacher-projections", {llama_teacher_projected: cut})
+    assert (reported["proj2"].value, sound["proj2"].value, sound["proj2"].n) == (0.45, 0.5, 90)
     rows = [{"question": question(i), "correct": True, "predicted_number": 1} for i in range(100)]
     without = [row | {"correct": i < 60, "predicted_number": int(i < 60)} for i, row in enumerate(rows)]
     _, sound = measure("rel-without-bot", {llama_without_bot: {"results_with_bot": rows, "results_without_bot": without}})

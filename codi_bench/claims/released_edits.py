@@ -145,7 +145,10 @@ def edited(right: Mapping[str, np.ndarray], published: Published, clean: str = C
         "132 problems of GSM8K's test set, and 132 of the training set (train_): the mean state where a number is read in a "
         "thought, or the state projected on the span of its first K words' vectors, of equal norm (projK)"
     ),
-    sound=f"{LOSS}. The model was trained on the problems of train_, so their accuracy is no measure of it; their losses are",
+    sound=(
+        f"{LOSS}. Without 10 (train_: 9) answers of 1000 and more, which the script cuts at the comma and counts as wrong "
+        "everywhere. The model was trained on the problems of train_: their accuracy is no measure of it, their losses are"
+    ),
     files={LLAMA: (llama_projected, llama_projected_train)},
     **RELEASED,
 )
@@ -158,7 +161,8 @@ def projections(bench: ReleasedBench, published: Published) -> Protocols:
     yield [row for part in outcomes.values() for row in rates(part)]
     for runs in sets.values():
         check(runs)
-    yield [row for name, part in outcomes.items() for row in edited(part, published, f"{name}{CLEAN}")]
+    judged = {name: {f"{name}{edit}": right for edit, right in runs.judged().items()} for name, runs in sets.items()}
+    yield [row for name, part in judged.items() for row in edited(part, published, f"{name}{CLEAN}")]
 
 
 @claim(
@@ -186,8 +190,8 @@ def without_bot(bench: ReleasedBench, published: Published) -> Protocols:
     n=132,
     protocol="the same 132 problems, thoughts written out; where a number comes next, its word read from the projected state",
     sound=(
-        "is surely less than 5 points lost? The edit reaches the next word alone, for the cache keeps the state: it changes an "
-        "answer only where it changes a word"
+        "is surely less than 5 points lost, of the 122 answers below 1000? (Others are cut at the comma and wrong everywhere.) "
+        "The edit reaches the next word alone, for the cache keeps the state: it changes an answer only where it changes a word"
     ),
     files={LLAMA: (llama_teacher_projected,)},
     **RELEASED,
@@ -198,4 +202,5 @@ def teacher(bench: ReleasedBench, published: Published) -> Protocols:
     outcomes = {f"proj{k}": right for k, right in runs.right.items()}
     yield rates({CLEAN: runs.clean, **outcomes})
     check(runs)
-    yield not_lost(runs.clean, outcomes, family=FAMILY)
+    clean, *judged = runs.judged().values()
+    yield not_lost(clean, dict(zip(outcomes, judged, strict=True)), family=FAMILY)

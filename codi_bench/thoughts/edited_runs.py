@@ -19,6 +19,9 @@ PATCHING, OPERATIONS = f"{HERE}/activation_patching/results", f"{HERE}/operation
 PROJECTIONS = f"{HERE}/01-11-2025-topk-projection/intervention_comparison_results"
 
 
+CLEAN, CUT = "clean", 1000  # the run without edits; answers from here on have a comma, at which a script cuts them
+
+
 @dataclass(frozen=True, eq=False)
 class Zeroed:
     """Both members of n pairs, that of GSM8K first: right bool [n, 2], and right with zeros for all positions; groups: pairs."""
@@ -37,7 +40,8 @@ class Zeroed:
 class Edited:
     """n problems by the spelling of their question: right bool [n], by edit right and answered otherwise, bool [n] each.
 
-    origin [n]: the set that a problem is of, where a file mixes several.
+    origin [n]: the set that a problem is of, where a file mixes several. cut [n]: answers that its script cuts at their comma, so
+    that they are wrong under every edit and without any; () where none is.
     """
 
     questions: tuple[str, ...]
@@ -45,6 +49,12 @@ class Edited:
     right: Mapping[str, np.ndarray]
     changed: Mapping[str, np.ndarray]
     origin: tuple[str, ...] = ()
+    cut: tuple[bool, ...] = ()
+
+    def judged(self) -> dict[str, np.ndarray]:
+        """Right without and with edits, of problems that can be right at all."""
+        rows = ~np.array(self.cut, bool) if self.cut else slice(None)
+        return {CLEAN: self.clean[rows], **{edit: right[rows] for edit, right in self.right.items()}}
 
 
 def _zeroed(pairs: Iterable[object], members: Iterable[Sequence[tuple[bool, bool]]]) -> Zeroed:
@@ -174,6 +184,7 @@ def _conditions(path: Path, name: str, said: str) -> Edited:
             f"{edit[name]}": np.array([row[said] != own for row, own in zip(edit["results"], answers, strict=True)])
             for edit in edits
         },
+        cut=tuple(abs(row["ground_truth"]) >= CUT for row in first["results"]),
     )
 
 
