@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from codi_bench.claims.claim import CLAIMS, Function, Reading
+from codi_bench.claims.claim import CLAIMS, Claim, Function, Reading
+from codi_bench.models.registry import PUBLISHED
 from codi_bench.thoughts.released import ReleasedFile
 
 
@@ -54,3 +55,16 @@ def on_released(
 def not_released(what: str, *ids: str) -> None:
     """Say of claims what nobody released that they would need."""
     CLAIMS.update({id: replace(CLAIMS[id], unreleased=what) for id in ids})
+
+
+def released_models() -> list[str]:
+    """Of which models released files tell something, in the order of the claims."""
+    return list(dict.fromkeys(name for claim in CLAIMS.values() if claim.reading for name in claim.reading.files))
+
+
+def missing(claim: Claim, model: str, at_hand: Collection[ReleasedFile], why: str) -> str:
+    """Why a claim is not run (why: for lack of a GPU or weights, or ""), and which released files would do."""
+    if files := claim.files(model):
+        needed = ", ".join(file.where for file in files if file not in at_hand)
+        return f"{why}; or {needed}, given with --released" if why else f"needs {needed}: give it with --released"
+    return f"{why}; nobody released {claim.unreleased}" if claim.unreleased and model in PUBLISHED else why

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from codi_bench.claims import CLAIMS, FAMILIES, Claim, get_claim
 from codi_bench.claims.claim import DEFAULT_PERMUTATIONS
+from codi_bench.claims.on_files import missing, released_models
 from codi_bench.errors import BaselineError, CodiBenchError, MissingError
 from codi_bench.models.hub import is_repository
 from codi_bench.models.loading import load
@@ -146,7 +147,7 @@ class Suite:
         on_files = model.log or (status == NOT_RUN and self.serves(model.name, wanted))
         if status != OK and not on_files:
             if status == NOT_RUN:
-                why = self._needed(model, wanted, why)
+                why = missing(wanted, model.name, self.files, why)
             return PairOutcome(engine.unmeasured(model.name, wanted, baseline, status, why), status, [why])
         bench: ModelBench | FilesBench
         if on_files:
@@ -162,13 +163,6 @@ class Suite:
             return outcome
         word, lines = self._unrecorded(model, outcome.rows)
         return replace(outcome, word=word, lines=[f"{wanted.id} on {model.name}: {line}" for line in lines])
-
-    def _needed(self, model: ModelRequest, wanted: Claim, why: str) -> str:
-        """Why a claim is not run, and which released files would do instead of weights."""
-        if files := wanted.files(model.name):
-            needed = ", ".join(file.where for file in files if file not in self.files)
-            return f"{why}; or {needed}, given with --released" if why else f"needs {needed}: give it with --released"
-        return f"{why}; nobody released {wanted.unreleased}" if wanted.unreleased and model.for_gpus else why
 
     def unchecked(self, name: str) -> ModelBench:
         """The bench of a model before its preflight; raises CodiBenchError where it cannot be loaded."""
@@ -305,11 +299,6 @@ class Suite:
         elif device == "auto" and model.path is None:
             device = "cpu"
         return device if self.worker is None else own_gpu(device, self.worker)
-
-
-def released_models() -> list[str]:
-    """Of which models released files tell something, in the order of the claims."""
-    return list(dict.fromkeys(name for claim in CLAIMS.values() if claim.reading for name in claim.reading.files))
 
 
 def _unusable(model: ModelRequest, claim: Claim, reason: str) -> PairOutcome:
