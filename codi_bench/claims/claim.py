@@ -276,7 +276,7 @@ class Reading:
     """How a claim is measured on released files.
 
     files: which it needs, by the model that they tell of. compared: the metric by which two models are compared then, where it is
-    another one than that of runs.
+    another one than that of runs. same_list: are these the source's own outcomes, where a run has other problems?
     """
 
     files: Mapping[str, tuple[ReleasedFile, ...]]
@@ -284,6 +284,7 @@ class Reading:
     sound_protocol: str
     function: Function = field(repr=False)
     compared: str | None = None
+    same_list: bool = False
 
 
 @dataclass(frozen=True)

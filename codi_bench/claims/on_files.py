@@ -36,7 +36,7 @@ class Named(Protocol):
 
 
 def on_released(
-    id: str, files: Mapping[str, tuple[ReleasedFile, ...]], *, protocol: str, sound: str, compared: str | None = None
+    id: str, files: Mapping[str, tuple[ReleasedFile, ...]], *, protocol: str, sound: str, **more: Any
 ) -> Callable[[Function], Function]:
     """Register the decorated function as how that claim, which models are run for, is measured on released files.
 
@@ -46,7 +46,7 @@ def on_released(
     def register(function: Function) -> Function:
         if CLAIMS[id].reading is not None:
             raise ValueError(f"claim '{id}': it is measured on released files already")
-        CLAIMS[id] = replace(CLAIMS[id], reading=Reading(files, protocol, sound, function, compared))
+        CLAIMS[id] = replace(CLAIMS[id], reading=Reading(files, protocol, sound, function, **more))
         return function
 
     return register

@@ -76,6 +76,7 @@ def lost(pairs: Zeroed) -> np.ndarray:
         "were chosen as right; drop: clean members of all pairs, gains and losses; exact McNemar, Holm in the claim times the "
         "claims of the family. gpt2: no word, for its script zeroes the answer too"
     ),
+    same_list=True,
 )
 def necessity(bench: ReleasedBench, published: Published) -> Protocols:
     """With zeros for all latents right answers become wrong."""

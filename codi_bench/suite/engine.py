@@ -181,10 +181,11 @@ def _row(bench: ModelBench | FilesBench, claim: Claim, key: str, measured: Measu
         detail |= {"validity": verdict.why, "fragile": verdict.fragile, "decide": verdict.decide}
     reported = baseline.reported.get(measured.metric) if protocol == REPORTED else None
     noise = baseline.tolerance[key].noise if key in baseline.tolerance else {}
+    reading, released = claim.reading, origin == RELEASED
     # what is read in right answers is read in other problems where the model is run again
-    same_list = bench.problems.on_gsm8k and (
-        origin == RELEASED or claim.reading is None or claim.reading.function != claim.function
-    )
+    same_list = bench.problems.on_gsm8k and (released or reading is None or reading.function != claim.function)
+    if reported and released and reading and reading.same_list and reported.case == "other-list":
+        reported = reported.model_copy(update={"case": "same-list"})
     reproduction = _reproduction(measured, reported, same_list, noise) if reported and standard.reproduces else None
     if reproduction:
         detail["reproduction"] = reproduction.why

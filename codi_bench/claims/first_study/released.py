@@ -132,6 +132,7 @@ def once_each(bench: ReleasedBench) -> tuple[list[Problem], np.ndarray]:
         "Fisher, 128 of 183 as the document prints (70.0 %; its reports have 69.40)"
     ),
     compared="test_accuracy",
+    same_list=True,
 )
 def sae_error_prediction(bench: ReleasedBench, published: Published) -> Protocols:
     """SAE features of the thoughts predict whether the answer will be wrong."""
@@ -195,6 +196,7 @@ def over_llama(right: int, n: int) -> Measured:
     {GPT2: (gpt2_error_classifier,)},
     protocol="as its script printed it: 800 of 1000 problems, the other 200",
     sound="nothing more: which problems were predicted rightly was not released",
+    same_list=True,
 )
 def sae_train_accuracy(bench: ReleasedBench, published: Published) -> Protocols:
     """The classifier fits its training problems and loses this much on others."""
