@@ -52,7 +52,7 @@ def test_an_operation_is_found_on_other_stories_and_a_story_s_own_mark_is_not(cl
     published, by_story = (rows.values() for rows in measured(claim, told(shared=False)))
     assert min(row.value for row in published) > 0.9  # the published split knows every story
     assert all(abs(row.value - row.null.value) < 0.35 and row.verdict.word is not Validity.SUPPORTED for row in by_story)
-    assert all((row.n, row.detail["problems"]) in ((20, 400), (30, 600)) for row in by_story)  # stories are what counts
+    assert all((row.n, row.detail["asked"]) in ((20, 400), (30, 600)) for row in by_story)  # stories are what counts
     # 90 ways to deal three operations to six stories, 6 ways for two to four
     few = list(measured(claim, told(shared=True, stories=6))[1].values())
     assert {row.verdict for row in few} == {None} and "no p is small" in few[0].detail["no_validity"]

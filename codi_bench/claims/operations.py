@@ -123,7 +123,7 @@ def on_other_stories(
         gain = Interval(*(end - null.mean() for end in (accuracy.value, accuracy.low, accuracy.high)))
         delta = effect_over(published, name, chance, GAIN_FLOOR)
         word = sound_verdict(gain, delta=delta, p={PERMUTED: p}, marginal=PERMUTED, n=count, permutations=bench.permutations)
-        detail, ways = {"problems": len(right), "majority": majority}, labellings(cell)
+        detail, ways = {"asked": len(right), "majority": majority}, labellings(cell)
         decidable = budget_of(FAMILY) / ways <= ALPHA
         why = {} if decidable else without_word(f"{count} stories can have their operations in {ways} ways: no p is small")
         verdict = word if decidable else None
