@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import unescape
 from itertools import chain
@@ -11,15 +12,18 @@ from codi_bench.claims import CLAIMS
 from codi_bench.errors import CodiBenchError
 from codi_bench.models.registry import PUBLISHED
 from codi_bench.records.as_rows import recorded_rows
-from codi_bench.records.results import OK
+from codi_bench.records.baseline import SOUND
+from codi_bench.records.results import OK, Row
+from codi_bench.report.console import cell, grid
 from codi_bench.report.figures import Figure, figures
 from codi_bench.report.render import comparison, tables
+from codi_bench.report.table import number, shown_unit, word
 from codi_bench.store.files import write_text
-from codi_bench.thoughts.released import RELEASED
+from codi_bench.thoughts.released import MODELS, RELEASED
 
 BEGIN, END = "<!-- begin: codi-bench baselines readme -->", "<!-- end: codi-bench baselines readme -->"
 FIGURE = "headline"
-
+HEADS = "## Every claim that they decide", "## The files"
 
 PAPERS = {claim.id for claim in CLAIMS.values() if claim.suite == "literature"}
 
@@ -57,22 +61,39 @@ def readme_of(path: Path, baselines: Path) -> Readme:
     README: the table of the first study; docs/literature.md: all other sources' numbers; docs/released.md: the study's table of
     its own two models, from what others released. Raises CodiBenchError where one cannot be read, or has not the two marks.
     """
-    environment, rows = recorded_rows(baselines)
-    study = recorded_rows(baselines, released=False)
-    drawings = figures(study[1], study[0], only=(FIGURE,))
+    environment, rows = recorded_rows(baselines, released=False)
+    drawings = figures(rows, environment, only=(FIGURE,))
     if not drawings:
         raise CodiBenchError(f"{baselines}: nothing is recorded there that a table could show; give --baselines DIR")
     figure = drawings[0]
     paper_rows = [row for row in rows if row.claim in PAPERS and row.status == OK]
     note = f"Recorded {environment['date']}; `=` stands for that: nothing was measured to draw this."
     head = f"![{figure.title}](docs/{FIGURE}.svg)\n\n{figure.caption} {note}\n\n"
-    texts = {path: _fill(path, head + _indented(comparison(study[1], study[0])))}
+    texts = {path: _fill(path, head + _indented(comparison(rows, environment)))}
     literature = path.parent / "docs" / "literature.md"
     texts[literature] = _fill(literature, f"{note}\n\n" + _indented(tables(paper_rows, environment)))
     released = path.parent / "docs" / "released.md"
-    theirs = [row for row in rows if row.model in PUBLISHED]
-    texts[released] = _fill(released, f"{note}\n\n{_indented(comparison(theirs, environment))}\n\n{_files()}")
+    environment, rows = recorded_rows(baselines)
+    theirs = [row for row in rows if row.model in (*PUBLISHED, *MODELS)]
+    table = _indented(comparison([row for row in theirs if row.model in PUBLISHED], environment))
+    texts[released] = _fill(released, "\n\n".join([note, table, HEADS[0], _words(theirs), HEADS[1], _files()]))
     return Readme(path, texts, figure)
+
+
+def _words(rows: Sequence[Row]) -> str:
+    """Every claim that released files decide: its sentence, and its sound numbers that have a word, a line a metric."""
+    parts = []
+    for claim in CLAIMS.values():
+        judged = [row for row in rows if row.claim == claim.id and row.origin == "released" and row.protocol == SOUND]
+        lines = [
+            [row.model, row.metric, number(row.measured, shown_unit(row)), str(row.n), word(row.validity)]
+            for row in judged
+            if row.validity
+        ]
+        if judged:
+            table = grid(lines, ["model", "metric", "measured", "n", "word"]) if lines else "No number of it has a word."
+            parts.append(f"**{claim.id}**: {cell(claim.sentence)}\n\n{table}")
+    return "\n\n".join(parts)
 
 
 def _files() -> str:

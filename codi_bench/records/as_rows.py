@@ -35,7 +35,8 @@ def recorded_rows(baselines: Path, *, device: str = "cpu", released: bool = True
                 rows += _rows(baseline, record)
     keys = {row.key for row in rows}
     published = [
-        Row(protocol="reported", status=NOT_RUN, reason=REASON, **number) for number in published_numbers(baselines, CLAIMS)
+        Row(protocol="reported", status=NOT_RUN, reason=REASON, **number, detail=_open(number["claim"]) if released else {})
+        for number in published_numbers(baselines, CLAIMS)
     ]
     rows += [row for row in published if row.key not in keys]
     inputs = {model: {"weights": record.weights, "problems": record.problems} for model, record in newest.items()}
@@ -67,6 +68,11 @@ def published_numbers(baselines: Path, claims: Iterable[str]) -> list[PublishedN
         for claim in claims
         for metric, entry in load_baseline(baselines, model, claim).reported.items()
     ]
+
+
+def _open(claim: str) -> Detail:
+    """What nobody released that the claim needs."""
+    return {"unreleased": CLAIMS[claim].unreleased} if CLAIMS[claim].unreleased else {}
 
 
 def _printed(entry: Reported | None) -> Number | None:
