@@ -56,7 +56,10 @@ def test_a_night_on_which_nothing_changed_seldom_raises_an_alarm():
     ("case", "draws", "least"),
     [
         *((f"loss of 5 points, n = 1000, churn {churn}", 40, 0.9) for churn in ("0.0%", "0.5%", "1.0%")),
-        *((f"drop of 10 points doubled, n = 300, churn {churn}", 60, 0.8) for churn in ("0.0%", "0.5%")),
+        *(
+            (f"drop of {points} points doubled, n = 300, churn {churn}", 60, 0.8)
+            for points, churn in ((10, "0.0%"), (11, "0.5%"))
+        ),
         *((f"same environment, {flips}", 100, 1) for flips in ("one flip", "two flips that cancel")),
     ],
 )

@@ -153,6 +153,24 @@ def replaced_states(bench: ReleasedBench, published: Published) -> Protocols:
 )
 def unedited(bench: ReleasedBench, published: Published) -> Protocols:
     """On problems that were chosen as answered rightly an edit costs more than another run without any edit does."""
+    runs, whole = same_problems(bench)
+    yield rates(runs)
+
+    alone, batch_16, bfloat16, without = runs.values()
+    check_alive(alone, {name: right for name, right in runs.items() if name != "alone"})
+    check_room(alone)
+    printed = published["alone"] - published["without_bot"] if {"alone", "without_bot"} <= {*published} else None
+    pairs = {
+        "lost_batch_16": (alone, batch_16),
+        "lost_bfloat16": (alone[whole], bfloat16[whole]),
+        "over_unedited": (batch_16, without),
+    }
+    delta = dict.fromkeys(pairs, DROP_FLOOR) | {"over_unedited": half_effect(printed, DROP_FLOOR)}
+    yield falls(pairs, "the other run", family=FAMILY, delta=delta)
+
+
+def same_problems(bench: ReleasedBench) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Right bool [n] by run, problem by problem, and whether bfloat16's answer is whole. MeasureError for other problems."""
     first, words, cut = bench.read(llama_without_bot), bench.read(llama_words), bench.read(llama_number_five)
     batches = {spelling(words.questions[i]): bool(words.right[i]) for i in np.flatnonzero(words.clean)}
     if missing := {*first.questions} - {*batches} | {*first.questions} ^ {*cut.questions}:
@@ -161,18 +179,5 @@ def unedited(bench: ReleasedBench, published: Published) -> Protocols:
         )
     batch_16 = np.array([batches[question] for question in first.questions])
     order = [cut.questions.index(question) for question in first.questions]
-    bfloat16, whole = cut.clean[order], np.array(cut.origin)[order] == WHOLE
-    without = first.right["without_bot"]
-    runs = {"alone": first.clean, "batch_16": batch_16, "bfloat16": bfloat16, "without_bot": without}
-    yield rates(runs)
-
-    check_alive(first.clean, {name: right for name, right in runs.items() if name != "alone"})
-    check_room(first.clean)
-    printed = published["alone"] - published["without_bot"] if {"alone", "without_bot"} <= {*published} else None
-    pairs = {
-        "lost_batch_16": (first.clean, batch_16),
-        "lost_bfloat16": (first.clean[whole], bfloat16[whole]),
-        "over_unedited": (batch_16, without),
-    }
-    delta = dict.fromkeys(pairs, DROP_FLOOR) | {"over_unedited": half_effect(printed, DROP_FLOOR)}
-    yield falls(pairs, "the other run", family=FAMILY, delta=delta)
+    runs = {"alone": first.clean, "batch_16": batch_16, "bfloat16": cut.clean[order], "without_bot": first.right["without_bot"]}
+    return runs, np.array(cut.origin)[order] == WHOLE
