@@ -155,8 +155,6 @@ def remarks(row: Row, decide: str) -> list[tuple[str, str]]:
         ("formula", detail.get("formula")),
         ("note", detail.get("note")),
         ("code", detail.get("code")),
-        ("released in", "; ".join(detail.get("files") or ())),
-        ("not told there", detail.get("unknown")),
     ]
     return [(heading, str(text)) for heading, text in remarks if text]
 
@@ -196,11 +194,13 @@ def provenance(claim: str, model: str, environment: dict, rows: Sequence[Row]) -
     """Where one model's numbers of a claim come from, and the command that measures them again."""
     device = environment["devices"].get(model) or environment.get("device") or ""
     seeds = dict(pair for row in rows if row.model == model for pair in (row.seeds or {}).items())
-    inputs = environment["inputs"].get(model) or {}
+    theirs = [row.detail for row in rows if row.model == model and row.origin == "released"]
+    inputs = {} if theirs else environment["inputs"].get(model) or {}
     facts = {f"sha256 of the {name}": inputs.get(name) for name in ("weights", "problems")}
-    facts |= {"device": device, "seeds": ", ".join(f"{name} {seed}" for name, seed in sorted(seeds.items()))}
-    is_released = device.startswith("released")
-    where = " --released FOLDER" if is_released else "" if device.startswith("cpu") or not device else " -m gpu"
+    facts["released in"] = "; ".join(dict.fromkeys(file for detail in theirs for file in detail.get("files") or ()))
+    facts["not told there"] = "; ".join(dict.fromkeys(filter(None, (detail.get("unknown") for detail in theirs))))
+    facts |= {"device": "" if theirs else device, "seeds": ", ".join(f"{name} {seed}" for name, seed in sorted(seeds.items()))}
+    where = " --released FOLDER" if theirs else "" if device.startswith("cpu") or not device else " -m gpu"
     command = f"pytest benchmarks{where} --claim {claim} --model {model} {environment.get('options', '')}".rstrip()
     return {"facts": {name: fact for name, fact in facts.items() if fact}, "command": command}
 
