@@ -29,7 +29,8 @@ UNEDITED |= {"cap-cfr", "contra-table3", "lens"}  # nothing is done to these pro
 UNEDITED |= {"cap-batch-effect"}  # paddings that change nothing are how it should be
 ELSEWHERE = {"pc-band", "steer-correctness", "kv-rank4"}  # planted where their states and keys are: test_latent_reasoning
 FAMILIES = {"ablation", "edits", "latents", "contradictions"}
-EDITING = sorted(claim.id for claim in CLAIMS.values() if claim.family in FAMILIES and claim.id not in UNEDITED | ELSEWHERE)
+EDITED = (claim for claim in CLAIMS.values() if claim.runs and claim.family in FAMILIES)
+EDITING = sorted(claim.id for claim in EDITED if claim.id not in UNEDITED | ELSEWHERE)
 INDEX = np.arange(N)
 FEW = INDEX % 33 == 0  # 3 % and some
 

@@ -68,7 +68,7 @@ def test_sets_given_beside_gsm8k_are_out_of_distribution_and_beside_others_one_i
     mine = f"mine={tiny_folders['gpt2']}"
     suite = Suite(models=[mine], problems=[files("gsm8k"), files("svamp")], report=tmp_path / "report")
     (asked,) = suite.asked_models
-    bench = suite._bench(asked)
+    bench = suite._model_bench(asked)
     assert [p.question for p in bench.problems.given] == ["A has 1. B has 2. Both?"] * 2 and set(bench.problems.others) == {
         "svamp"
     }

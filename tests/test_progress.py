@@ -74,7 +74,7 @@ def test_the_packaged_durations_are_those_of_claims_that_there_are():
     from codi_bench.store.files import package_folder
 
     held = json.loads(package_folder("baselines").joinpath(*progress.PACKAGED).read_text())
-    assert held.keys() == {f"{claim} on {model}" for claim in CLAIMS for model in EMBEDDED}
+    assert held.keys() == {f"{claim.id} on {model}" for claim in CLAIMS.values() if claim.runs for model in EMBEDDED}
     assert 20 < sum(held.values()) < 2000  # seconds: of all suites, of which step values and SAE folds take 15 minutes
 
 

@@ -150,7 +150,8 @@ def test_neither_batch_size_nor_order_change_a_byte_of_the_study(half_right, tmp
         store, source = Store(tmp_path / str(batch_size)), ProblemSource(problems, 120)
         bench = ModelBench(model, store, source, batch_size, max_new_tokens=2, permutations=199)
         outcomes = [measure_claim(bench, CLAIMS[name], Baseline(schema=1, model="tiny", claim=name)) for name in names]
-        assert {outcome.word for outcome in outcomes} == {"ok"}
+        blocked = {line.partition(":")[0] for outcome in outcomes for line in outcome.lines}
+        assert blocked == {"nothing to lose"}  # one constant answer is right more often than this model
         return {row.key: json.dumps([row.measured, row.null, row.validity, row.cell]) for out in outcomes for row in out.rows}
 
     first = measured(study, 64)
