@@ -99,7 +99,8 @@ def test_the_command_line_and_the_plugin_are_where_they_were(pytester):
 
 def test_the_package_says_what_it_has():
     assert callable(codi_bench.measures.load_sae) and round(codi_bench.rules.wilson(432, 1000).low, 3) == 0.402
-    assert set(codi_bench.__all__) == {"load", "load_problems", "run"}
+    assert set(codi_bench.__all__) == {"audit", "load", "load_problems", "run"}
+    assert callable(codi_bench.audit.probes) and callable(codi_bench.audit.outcomes)
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         codi_bench.lode  # noqa: B018
 

@@ -18,7 +18,10 @@ LETTERS = 100  # of a title's line
 
 
 def write_figure(assessment: ProbeAssessment | OutcomeAssessment, path: Path) -> None:
-    """As SVG or PNG, by the name's end, whole or not at all. Raises InputError where probes are blocked: there is nothing to draw."""
+    """As SVG or PNG, by the name's end, whole or not at all.
+
+    Raises InputError where probes are blocked: there is nothing to draw.
+    """
     probes = isinstance(assessment, ProbeAssessment)
     panels = _of_probes(assessment) if isinstance(assessment, ProbeAssessment) else [_of_model(m) for m in assessment.models]
     if not panels:
