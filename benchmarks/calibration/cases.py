@@ -316,7 +316,7 @@ DOORS = (
                 ("reads",),
             ),
         ),
-        draws=400,
+        draws=1000,
         least=400,
         prepare=lambda settings: grids.with_shift(settings) if "target" in settings else settings,
     ),
@@ -336,7 +336,7 @@ DOORS = (
                 judges.judge_winner,
             ),
         ),
-        draws=400,
+        draws=2000,
         least=400,
     ),
 )
