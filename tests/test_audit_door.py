@@ -341,7 +341,7 @@ def test_json_and_figure_hold_what_is_printed(tmp_path):
 
 @pytest.mark.skipif(not PAGE.is_file(), reason="NOT A CHECKOUT: docs do not travel with the package")
 def test_the_page_shows_what_the_commands_print(tmp_path, monkeypatch):
-    """Numbers may differ by what another instruction set does to them; where this fails, run the commands and put in what they print."""
+    """To what another instruction set does to the numbers. Where this fails, put in what the commands print."""
     monkeypatch.chdir(tmp_path)
     text = PAGE.read_text(encoding="utf-8")
     for code in re.findall(r"```python\n(.*?)```", text, flags=re.S):
