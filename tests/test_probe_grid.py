@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from codi_bench.audits.probes import audit_probes
 from codi_bench.errors import MeasureError
 from codi_bench.measures import logistic, ridge
 from codi_bench.measures.grid import (
@@ -171,9 +172,12 @@ def test_noise_reads_high_in_sample_and_is_nothing_held_out():
 
 def test_wide_cells_share_what_knows_no_labels_and_give_the_same_numbers(monkeypatch):
     x, y = noise(200, 2, 190, 5), balanced(200, 6)
+    surface = noise(200, 1, 2, 7)[:, 0]
     apart = probe_grid(x, y, in_sample_null=True, **QUICK)
+    nulls = audit_probes(x, y, surface=surface, **QUICK).conditional
     monkeypatch.setattr("codi_bench.measures.grid.WIDE", 190)
     assert same(probe_grid(x, y, in_sample_null=True, **QUICK), apart)
+    assert same(audit_probes(x, y, surface=surface, **QUICK).conditional, nulls)
 
 
 def test_chance_is_found_as_often_as_chance_allows():

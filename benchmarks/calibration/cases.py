@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import door, grids, judges, nights, outcomes
+from . import doors, grids, judges, nights, outcomes
 from .engine import Calibration, Case
 
 STUDY = {"n": 100, "cells": 18, "folds": 5, "study_seed": 42}
@@ -216,33 +216,6 @@ OUTCOMES = (
     ),
 )
 
-DROP_OF_7 = {"n": 340, "drops": [0.07, 0, 0, 0, 0, 0], "baseline": 0.6, "gains": 0.02}  # 90 % power (docs/verdicts.md, section 7)
-
-DOOR = Calibration(
-    "audit",
-    "The public auditor: noise and no drops, where SUPPORTED is wrong, and signals and drops, where it is right",
-    (
-        Case(
-            "probes, noise",
-            door.probes,
-            CHEAP | {"kind": "noise", "n": 100, "cells": 6, "d": 256, "decay": 1.0},
-            judges.judge_published,
-            ("reads",),
-        ),
-        Case(
-            "probes, AUC 0.75 in one of 6 cells",
-            door.probes,
-            CHEAP | {"kind": "signal", "n": 400, "cells": 6, "d": 16, "where": 2, "target": 0.75},
-            judges.judge_found,
-        ),
-        Case("outcomes, no drops", door.outcomes, DROP_OF_7 | {"drops": [0.0] * 6}, judges.judge_false),
-        Case("outcomes, a drop of 7 points", door.outcomes, DROP_OF_7, judges.judge_drops),
-    ),
-    draws=400,
-    least=400,
-    prepare=grids.with_shift,
-)
-
 ACCURACY = {"n": 1000, "rate": 0.43, "loss": 0.05}
 RECORDED = {"sizes": [1969]}  # M: all that is recorded
 # docs/verdicts.md, section 4: detected at M = 20, 100, 200, by churn.
@@ -301,4 +274,71 @@ NIGHTS = Calibration(
     prepare=nights.with_suite,
 )
 
-CALIBRATIONS = {calibration.name: calibration for calibration in (*GRIDS, *OUTCOMES, DOOR, NIGHTS)}
+OTHERS = [0.0] * 5
+
+
+def dropping(name: str, n: int, drops: list[float], variants: int = 1) -> Case:
+    return Case(
+        name,
+        doors.dropping,
+        {"n": n, "drops": drops, "baseline": 0.43, "gains": 0.02, "variants": variants},
+        judges.judge_drops,
+    )
+
+
+DOORS = (
+    Calibration(
+        "audit-probes",
+        "codi_bench.audit.probes on noise (in sample ARTEFACT is right, SUPPORTED is wrong) and on an attained AUC of 0.75",
+        (
+            *(
+                Case(
+                    f"noise, {spectrum}",
+                    doors.noise,
+                    CHEAP | {"n": 100, "cells": 6, "d": 256, "decay": decay},
+                    judges.judge_made_by_the_protocol,
+                    ("reads",),
+                )
+                for spectrum, decay in (("isotropic", 0.0), ("variance 1/rank", 1.0))
+            ),
+            Case(
+                "noise in groups",
+                doors.leaking,
+                CHEAP | {"groups": 60, "variants": 3, "cells": 6, "d": 16},
+                judges.judge_no_probes,
+                ("reads",),
+            ),
+            Case(
+                "signal in one of 6 cells",
+                doors.signal,
+                CHEAP | {"n": 400, "cells": 6, "d": 16, "where": 2, "target": 0.75},
+                judges.judge_probes,
+                ("reads",),
+            ),
+        ),
+        draws=1000,
+        least=400,
+        prepare=lambda settings: grids.with_shift(settings) if "target" in settings else settings,
+    ),
+    Calibration(
+        "audit-outcomes",
+        "codi_bench.audit.outcomes: drops that are there (at an n of 90 % power) and that are not, and who is better",
+        (
+            dropping("no drop", 300, [0.0, *OTHERS]),
+            dropping("no drop, groups of 4 rows that agree", 100, [0.0, *OTHERS], 4),
+            dropping("one drop of 7 points, n = 340", 340, [0.07, *OTHERS]),
+            dropping("one drop of 18 points, n = 100", 100, [0.18, *OTHERS]),
+            Case("two equal models", doors.two_models, {"n": 300, "rates": [0.5, 0.5], "shared": 0.5}, judges.judge_no_winner),
+            Case(
+                "43.2 against 55.6 %, n = 300",
+                doors.two_models,
+                {"n": 300, "rates": [0.432, 0.556], "shared": 0.5},
+                judges.judge_winner,
+            ),
+        ),
+        draws=2000,
+        least=400,
+    ),
+)
+
+CALIBRATIONS = {calibration.name: calibration for calibration in (*GRIDS, *OUTCOMES, *DOORS, NIGHTS)}

@@ -10,6 +10,8 @@ from .engine import Bar, Rate, within
 
 RARELY, MOSTLY = Bar(high=0.05, by_interval=True), Bar(low=0.9)
 ALMOST_ALWAYS = Bar(low=0.98)
+WINNER = Bar(high=0.05, by_interval=True)  # tested at 0.05 two-sided
+BOUNDED, NEARLY_ALWAYS = Bar(high=0.05, upper=0.075), Bar(low=0.95)  # of the public auditor
 
 
 # --- probes ----------------------------------------------------------------------------------------------------------
@@ -38,25 +40,6 @@ def judge_signal(rows, settings) -> list[Rate]:
         Rate("SUPPORTED", sum(supported), len(rows), MOSTLY),
         Rate("SUPPORTED and the right cell named", sum(a and b for a, b in zip(supported, right)), len(rows), MOSTLY),
         *judge_cross_validated(rows, settings),
-    ]
-
-
-def judge_published(rows, settings) -> list[Rate]:
-    """On noise: what is read in sample is made by its protocol, and nothing that is held out is there."""
-    artefacts = sum(row["in_sample"] == "ARTEFACT" for row in rows)
-    return [*judge_false(rows, settings), Rate("ARTEFACT in sample", artefacts, len(rows), Bar(low=0.95))]
-
-
-def judge_found(rows, settings) -> list[Rate]:
-    return [Rate("SUPPORTED", sum(row["word"] == "SUPPORTED" for row in rows), len(rows), MOSTLY)]
-
-
-def judge_drops(rows, settings) -> list[Rate]:
-    """Each planted drop, by its place."""
-    return [
-        Rate(f"drop of {100 * drop:.0f} points SUPPORTED", sum(row["words"][k] == "SUPPORTED" for row in rows), len(rows), MOSTLY)
-        for k, drop in enumerate(settings["drops"])
-        if drop
     ]
 
 
@@ -116,6 +99,45 @@ def tell(judge):
         return [Rate(rate.what, rate.hits, rate.draws) for rate in judge(rows, settings)]
 
     return told
+
+
+# --- the public auditor ------------------------------------------------------------------------------------------------
+
+
+def judge_no_probes(rows, settings) -> list[Rate]:
+    return [Rate("SUPPORTED", sum(row["word"] == "SUPPORTED" for row in rows), len(rows), BOUNDED)]
+
+
+def judge_made_by_the_protocol(rows, settings) -> list[Rate]:
+    artefacts = {what: sum(row[f"artefact_{what}"] for row in rows) for what in ("mean", "best")}
+    return [
+        *judge_no_probes(rows, settings),
+        *(Rate(f"ARTEFACT, in sample, {what}", hits, len(rows), NEARLY_ALWAYS) for what, hits in artefacts.items()),
+    ]
+
+
+def judge_probes(rows, settings) -> list[Rate]:
+    return [
+        Rate("SUPPORTED", sum(row["word"] == "SUPPORTED" for row in rows), len(rows), MOSTLY),
+        Rate("the right cell named", sum(row["cell"] == settings["where"] for row in rows), len(rows), MOSTLY),
+    ]
+
+
+def judge_drops(rows, settings) -> list[Rate]:
+    """Conditions that cost something are to be SUPPORTED, each by itself; one that costs nothing is not."""
+    true = [i for i, drop in enumerate(settings["drops"]) if drop > 0]
+    wrong = sum(any(i not in true for i in row["supported"]) for row in rows)
+    hits = [Rate(f"edit {i} SUPPORTED", sum(i in row["supported"] for row in rows), len(rows), MOSTLY) for i in true]
+    critical = [Rate("a critical condition claimed", sum(bool(row["critical"]) for row in rows), len(rows), BOUNDED)]
+    return [*hits, Rate("SUPPORTED without a drop", wrong, len(rows), BOUNDED), *([] if true else critical)]
+
+
+def judge_no_winner(rows, settings) -> list[Rate]:
+    return [Rate("a winner claimed", sum(row["winner"] is not None for row in rows), len(rows), WINNER)]
+
+
+def judge_winner(rows, settings) -> list[Rate]:
+    return [Rate("the better model wins", sum(row["winner"] == "b" for row in rows), len(rows), MOSTLY)]
 
 
 # --- intervals of fixed outcomes ---------------------------------------------------------------------------------------

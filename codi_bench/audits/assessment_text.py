@@ -10,7 +10,7 @@ from codi_bench.rules.stats import Estimate
 from codi_bench.rules.validity import Validity
 
 LINES, WIDTH = 25, 100
-NAME = 28  # letters of a condition
+NAME = 22  # letters of a condition
 PAIRS = 3  # lines
 HARD = "\N{NO-BREAK SPACE}"
 
@@ -36,7 +36,7 @@ def probe_text(assessment: ProbeAssessment) -> str:
         _row("accuracy", *_estimate(held_out.accuracy, percent=True)),
         _row("AUC", *_estimate(held_out.auc), f"best {null.value:.2f} [{null.low:.2f}, {null.high:.2f}]", p_text(null.p)),
     ]
-    over = "permuted labels" if surface is None else f"the surface’s {surface:.2f}"
+    over = "permuted labels" if surface is None else f"surface ({surface:.2f})"
     _, *stricter = held_out.p.values()
     p = p_text(stricter[0]) if stricter else ""
     lines.append(_row(f"AUC over {over}", *_estimate(held_out.added, sign="+"), "", p, str(held_out.verdict.word)))
@@ -71,7 +71,7 @@ def outcome_text(assessment: OutcomeAssessment) -> str:
             else "this many; nothing is undecided that more would tell"
         )
         tail.append(f"n that decides: {decide}")
-    head = f"  {'':<{NAME}}{'right, % [95 %]':>18}{'drop, points [95 %]':>24}{'p (Holm)':>10}  word"
+    head = f"  {'':<{NAME}}{'right, % [95 %]':>20}{'drop, points [95 %]':>23}{'p (Holm)':>9}  word"
     room = LINES - len(first) - len(tail) - 1
     sections = [_model_lines(model, several, what, max(2, room // len(a.models))) for model in a.models]
     body = [line for section in sections for line in section]
@@ -90,19 +90,19 @@ def _model_lines(model: ModelOutcomes, several: bool, what: str, room: int) -> l
         largest = sorted(rows[1:], key=lambda row: -row.drop.value if row.drop else 0.0)[: max(0, left - 2)]
         omitted = len(rows) - 1 - len(largest)
         lines = [_condition(row) for row in [rows[0], *(row for row in rows if row in largest)]]
-        return [*heading, *lines, f"  … {omitted} conditions with smaller drops, see --json", *ending]
+        return [*heading, *lines, f"  … {omitted} more conditions with smaller drops, see --json", *ending]
     return [*heading, *map(_condition, rows), *ending]
 
 
 def _condition(row: ConditionOutcome) -> str:
-    name = row.condition if len(row.condition) < NAME else f"{row.condition[: NAME - 2]}…"
+    name = row.condition if len(row.condition) < NAME else f"{row.condition[: NAME // 2]}…{row.condition[2 - NAME // 2 :]}"
     accuracy, drop = (row.accuracy, row.drop)
-    text = f"  {name:<{NAME}}{_points(accuracy):>18}"
+    text = f"  {name:<{NAME}}{_points(accuracy):>20}"
     if drop is None or row.p is None:
         return text
     word = "" if row.verdict is None else str(row.verdict.word)
-    decide = f", n ≥ {row.verdict.decide}" if row.verdict and row.verdict.decide else ""
-    return f"{text}{_points(drop, '+'):>24}{p_text(row.p):>10}  {word}{decide}"
+    decide = f" n ≥ {row.verdict.decide}" if row.verdict and row.verdict.decide else ""
+    return f"{text}{_points(drop, '+'):>23}{p_text(row.p):>9}  {word}{decide}"
 
 
 def _critical(critical: Critical) -> str:
@@ -147,7 +147,7 @@ def _page(lines: list[str]) -> str:
 
 
 def _row(name: str, value: str = "", interval: str = "", null: str = "", p: str = "", word: str = "") -> str:
-    return f"  {name:<28}{value:>8}  {interval:<15} {null:<24} {p:>7}  {word}"
+    return f"  {name:<25}{value:>8}  {interval:<15} {null:<22} {p:>7}  {word}"
 
 
 def _in_sample(name: str, number: InSample) -> str:

@@ -64,9 +64,10 @@ def read_probes(path: str | Path) -> dict[str, np.ndarray]:
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise InputError("holds one array without a name; write it with np.savez(FILE, activations=..., labels=...)")
+        opened = np.load(path, allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise InputError("holds one array without a name; write it with np.savez(FILE, activations=..., labels=...)")
+        with opened as file:
             arrays = {}
             for name in file.files:
                 try:

@@ -13,8 +13,8 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from codi_bench.audits.confidence import OverConfidence, confidence_logit, over_confidence
-from codi_bench.measures.grid import Probe, ProbeGrid, probe_grid
-from codi_bench.measures.surface import ConditionalNull, added_auc, conditional_null, standardised
+from codi_bench.measures.grid import Probe, ProbeGrid, probe_grid, shares_designs
+from codi_bench.measures.surface import ConditionalNull, added_auc, conditional_draws, conditional_null, propensity, standardised
 from codi_bench.rules.intervals import Heterogeneity, Ranked, accuracy_phi, auc_phi, cv_accuracy, cv_auc, fold_auc, heterogeneity
 from codi_bench.rules.p_values import check_permuted
 from codi_bench.rules.stats import Estimate, bootstrap_mean, stream
@@ -91,7 +91,11 @@ def audit_probes(
     labels = np.asarray(labels, bool)
     settings = {"groups": groups, "probe": probe, "Cs": Cs, "folds": folds, "permutations": permutations, "seed": seed}
     settings |= {"device": device, "workers": workers}
-    grid = run(ProbeGrid, probe_grid, activations, labels, in_sample=False, **settings)
+    further = {}
+    if surface is not None and shares_designs(np.shape(activations), probe):  # both nulls in one pass
+        p_right = propensity(surface, labels)
+        further["further_labels"] = conditional_draws(p_right, groups=groups, draws=permutations, seed=seed, smallest=folds)
+    grid = run(ProbeGrid, probe_grid, activations, labels, in_sample=False, **settings, **further)
     n = len(labels) if groups is None else len(np.unique(groups))
     correct = grid.held_out_prediction == labels[:, None]
     phi, q = accuracy_phi(grid.null_held_out, n)
@@ -106,7 +110,8 @@ def audit_probes(
     added = _shift(best_auc, float(grid.null_auc.mean()))
     if surface is not None:
         nulls = partial(run, ConditionalNull, conditional_null, fold=grid.fold, **settings)
-        conditional = nulls(activations, labels, surface, score=grid.held_out_score)
+        null_score = {"null_score": grid.further_score} if further else {}
+        conditional = nulls(activations, labels, surface, score=grid.held_out_score, **null_score)
         if bot is not None:
             thought_cells = np.setdiff1d(np.arange(correct.shape[1]), bot)
             wider_surface = np.column_stack([surface, standardised(grid.held_out_score[:, bot], grid.fold)])

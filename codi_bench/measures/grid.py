@@ -61,7 +61,8 @@ class ProbeGrid:
     fold_C, fold_inner [folds, positions]: chosen C and its accuracy in the inner folds. null_*: the same under null labels
     [permutations, positions]; null_score [permutations, n, positions]. p_value, p_value_auc [positions]: (1 + #{null >=
     observed}) / (B + 1); p_value_max, p_value_max_auc [positions]: against the largest cell of each permutation; p_value_any,
-    p_value_any_auc: the smallest of those, so that of the best cell; p_value_holm [positions].
+    p_value_any_auc: the smallest of those, so that of the best cell; p_value_holm [positions]. further_score [B, n, positions]:
+    held out, under further_labels.
     """
 
     in_sample_accuracy: np.ndarray | None
@@ -87,6 +88,12 @@ class ProbeGrid:
     p_value_auc: np.ndarray
     p_value_max_auc: np.ndarray
     p_value_any_auc: float
+    further_score: np.ndarray | None = None
+
+
+def shares_designs(shape: Sequence[int], probe: str) -> bool:
+    """Is it the designs that take the time, for activations of that shape [n, positions, d]? Then one pass has all labels."""
+    return probe == "ridge" and WIDE <= shape[2] <= shape[0]
 
 
 def probe_grid(
@@ -100,6 +107,7 @@ def probe_grid(
     permutations: int = 1000,
     seed: int = 0,
     null_labels: ArrayLike | None = None,
+    further_labels: ArrayLike | None = None,
     in_sample: bool = True,
     in_sample_null: bool = False,
     device: str = "cpu",
@@ -109,7 +117,8 @@ def probe_grid(
 
     activations [n, positions, d]; labels [n] of two classes; groups [n]: variants of one problem, never divided. probe: "ridge"
     on +1 and -1, or "logistic"; Cs: penalties tried (ridge: 1 / alpha), rising, the kernel's own by default. null_labels
-    [permutations, n]: label draws to be used instead of permutations (a conditional null). in_sample: False leaves those two
+    [permutations, n]: label draws to be used instead of permutations (a conditional null); further_labels [B, n]: others, whose
+    scores alone are wanted, at little cost where `shares_designs`. in_sample: False leaves those two
     out (None); in_sample_null: have them, and refit them to every permutation (a fifth more work). workers: threads on the CPU,
     one a core by default; they change no result.
     Raises MeasureError for shapes that do not fit, values that are not finite, or classes too small for the folds.
@@ -121,26 +130,27 @@ def probe_grid(
         null = permuted_labels(y, fold, groups, permutations=permutations, seed=seed)
     else:
         null = binary(null_labels, classes, len(y))
+    further = null[:0] if further_labels is None else binary(further_labels, classes, len(y))
+    draws = np.concatenate([null, further])
     cells = [x[:, cell] for cell in range(x.shape[1])]
     run = partial(scores, cells, probe=probe, Cs=Cs, device=device, workers=workers)
-    shared = probe == "ridge" and WIDE <= x.shape[2] <= len(x)
 
-    def observed_and_null(over: Sequence[Split]) -> tuple[Scored, Scored]:
-        if shared:
-            return run(np.column_stack([y, null.T]), over, loose=True, exact=1).split(1)
-        return run(y[:, None], over), run(null.T, over, loose=True)
+    def observed_and(labels: np.ndarray, over: Sequence[Split]) -> tuple[Scored, Scored]:
+        if shares_designs(x.shape, probe):
+            return run(np.column_stack([y, labels.T]), over, loose=True, exact=1).split(1)
+        return run(y[:, None], over), run(labels.T, over, loose=True)
 
-    outer_scores, null_outer = observed_and_null(splits)
+    outer_scores, outer_draws = observed_and(draws, splits)
     in_sample_scores = in_sample_null_scores = None
     if in_sample_null:
-        in_sample_scores, in_sample_null_scores = observed_and_null([in_sample_folds])
+        in_sample_scores, in_sample_null_scores = observed_and(null, [in_sample_folds])
     elif in_sample:
         in_sample_scores = run(y[:, None], [in_sample_folds])
-    null_scores = null_outer.score.transpose(1, 0, 2)  # [B, n, cells]
+    null_scores, further_scores = (part.score.transpose(1, 0, 2) for part in outer_draws.split(len(null)))  # [B, n, cells]
     prediction = outer_scores.score[:, 0] > 0
     right = prediction == y[:, None]
     accuracy, null_accuracy = right.mean(0), ((null_scores > 0) == null[:, :, None]).mean(1)
-    auc, variance = (draws[0] for draws in _auc(outer_scores.score.transpose(1, 0, 2), y[None], fold))
+    auc, variance = (column[0] for column in _auc(outer_scores.score.transpose(1, 0, 2), y[None], fold))
     null_auc, null_variance = _auc(null_scores, null, fold)
     p, p_max, p_max_auc = permutation_p(accuracy, null_accuracy), max_p(accuracy, null_accuracy), max_p(auc, null_auc)
     return ProbeGrid(
@@ -167,6 +177,7 @@ def probe_grid(
         p_value_auc=permutation_p(auc, null_auc),
         p_value_max_auc=p_max_auc,
         p_value_any_auc=float(p_max_auc.min()),
+        further_score=None if further_labels is None else further_scores,
     )
 
 

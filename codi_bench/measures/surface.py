@@ -70,6 +70,7 @@ def conditional_null(
     groups: ArrayLike | None = None,
     score: ArrayLike | None = None,
     fold: ArrayLike | None = None,
+    null_score: ArrayLike | None = None,
     probe: Probe = "ridge",
     Cs: Sequence[float] | None = None,
     folds: int = 5,
@@ -82,7 +83,8 @@ def conditional_null(
 
     activations [n, cells, d]; labels [n] of two classes; design [n, p]: from `surface_design`, with any columns that the caller
     puts beside (the score at bot). groups, probe, Cs, folds, seed, device, workers: as in `probe_grid`. score [n, cells] and
-    fold [n]: held_out_score and fold of the ProbeGrid of the same arguments, so that the observed probes are not fitted again.
+    fold [n]: held_out_score and fold of the ProbeGrid of the same arguments, so that the observed probes are not fitted again;
+    null_score [B, n, cells]: its further_score, of `conditional_draws` with the same arguments.
     The folds are those of the true labels in every draw; C is chosen anew in each.
     Raises MeasureError as probe_grid, propensity and conditional_draws do, and for a fold that another split made.
     """
@@ -97,11 +99,15 @@ def conditional_null(
     cells, fit = [x[:, cell] for cell in range(x.shape[1])], partial(scores, probe=probe, Cs=Cs, device=device, workers=workers)
     if score is None:
         score = fit(cells, y[:, None], splits).score[:, 0]
-    null_score = fit(cells, null_labels.T, splits, loose=True).score  # [n, B, cells]
+    if null_score is None:
+        null_score = fit(cells, null_labels.T, splits, loose=True).score.transpose(1, 0, 2)
+    elif np.shape(null_score) != (permutations, *x.shape[:2]):
+        raise MeasureError(f"null_score needs the shape {[permutations, *x.shape[:2]]}, not {list(np.shape(null_score))}")
+    null_score = np.asarray(null_score)
 
     statistic = conditional_statistic(y, p, np.asarray(score).T, own_fold)
     # Cell by cell: in float64 all cells at once would be gigabytes.
-    null = np.stack([conditional_statistic(null_labels, p, null_score[..., c].T, own_fold) for c in range(len(cells))], axis=1)
+    null = np.stack([conditional_statistic(null_labels, p, null_score[..., c], own_fold) for c in range(len(cells))], axis=1)
     mean, std = null.mean(0), null.std(0)
     scale = np.where(std > 0, std, 1)  # no spread: a cell without any score, 0 in all draws
     z, z_max = (statistic - mean) / scale, ((null - mean) / scale).max(1)

@@ -23,7 +23,11 @@ def write_figure(assessment: ProbeAssessment | OutcomeAssessment, path: Path) ->
     Raises InputError where probes are blocked: there is nothing to draw.
     """
     probes = isinstance(assessment, ProbeAssessment)
-    panels = _of_probes(assessment) if isinstance(assessment, ProbeAssessment) else [_of_model(m) for m in assessment.models]
+    panels = (
+        _of_probes(assessment)
+        if isinstance(assessment, ProbeAssessment)
+        else [_of_model(model, assessment.source) for model in assessment.models]
+    )
     if not panels:
         raise InputError(f"{path}: nothing to draw, the audit is blocked ({assessment.reason})")
     title = textwrap.wrap(assessment.sentence, LETTERS)
@@ -56,9 +60,9 @@ def _of_probes(assessment: ProbeAssessment) -> list[Panel]:
     ]
 
 
-def _of_model(model: ModelOutcomes) -> Panel:
+def _of_model(model: ModelOutcomes, source: str) -> Panel:
     """Drops of the conditions against the clean one; the clean accuracy alone where there are none."""
-    title = f"{model.model} (n = {model.n})".strip()
+    title = f"{model.model or source} (n = {model.n})"
     edited = [row for row in model.conditions if row.drop is not None]
     if not edited:
         (clean,) = model.conditions
