@@ -9,7 +9,7 @@ from codi_bench.claims import CLAIMS
 from codi_bench.claims.claim import claim
 from codi_bench.claims.on_files import on_released
 from codi_bench.errors import ProblemError, UnknownNameError
-from codi_bench.records.baseline import RELEASED, Environment, load_baseline
+from codi_bench.records.baseline import RELEASED, Environment, load_baseline, save_baseline
 from codi_bench.store.files import file_hash, package_folder
 from codi_bench.suite.released_bench import released_in
 from codi_bench.suite.suite import Suite
@@ -77,6 +77,18 @@ def test_what_was_run_and_what_was_released_are_never_compared():
     assert record.environment.device == RELEASED and record.files == {decoded_latent.where: SUM}
     assert baseline.nearest(record.environment) == (record, True)
     assert baseline.nearest(Environment(device="cpu", instructions="AVX2", torch="2.13", dtype="float32")) == (None, False)
+
+
+def test_a_run_has_nothing_to_be_compared_with_where_only_a_released_record_is(tmp_path):
+    """gpt2-mini's own record goes under `released`: an embedded model without a record is red."""
+    folder = shutil.copytree(package_folder("baselines"), tmp_path / "baselines")
+    baseline = load_baseline(folder, "gpt2-mini", "size")
+    theirs = baseline.recorded[0].environment.model_copy(update={"device": RELEASED})
+    record = baseline.recorded[0].model_copy(update={"environment": theirs, "files": {"a": "b"}})
+    save_baseline(folder, baseline.model_copy(update={"recorded": [record]}))
+    suite = Suite(models=["gpt2-mini"], baselines=folder, report=tmp_path / "report")
+    outcome = suite.measure(suite.asked_models[0], CLAIMS["size"])
+    assert outcome.word == "red" and "nothing is recorded for this embedded model" in outcome.lines[0]
 
 
 def test_a_claim_on_files_alone_has_no_row_of_a_model_that_they_do_not_tell_of(tmp_path, monkeypatch):

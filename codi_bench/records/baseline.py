@@ -208,8 +208,7 @@ class Baseline(Strict):
         that is superseded comes after all others: it says what older code gave there, until somebody records it again. What was
         computed from released files and what a model was run for are never compared.
         """
-        released = environment.device == RELEASED
-        candidates = [record for record in self.recorded if (record.environment.device == RELEASED) == released]
+        candidates = self.of_origin(released=environment.device == RELEASED)
         if not candidates:
             return None, False
 
@@ -220,6 +219,10 @@ class Baseline(Strict):
 
         closest = max(candidates, key=worth)
         return closest, closest.environment == environment
+
+    def of_origin(self, *, released: bool) -> list[Record]:
+        """The records that were computed from released files, or those that a model was run for."""
+        return [record for record in self.recorded if (record.environment.device == RELEASED) == released]
 
     def superseded(self, record: Record) -> bool:
         """Was another environment recorded later, by other code?"""

@@ -159,7 +159,7 @@ class Suite:
             outcome = engine.measure_claim(bench, wanted, baseline, compare=not self.changed, recorded=self.recorded)
         except CodiBenchError as error:
             return _unusable(model, wanted, f"{path_of(self.baseline_folder, model.name, wanted.id)}: {error}; mend it by hand")
-        if outcome.word != OK or (baseline.recorded and not self.changed):
+        if outcome.word != OK or (baseline.of_origin(released=on_files) and not self.changed):
             return outcome
         word, lines = self._unrecorded(model, outcome.rows)
         return replace(outcome, word=word, lines=[f"{wanted.id} on {model.name}: {line}" for line in lines])
