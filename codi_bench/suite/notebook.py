@@ -151,16 +151,18 @@ def run(
         except UnknownNameError as error:
             choices = f"models: {', '.join(REGISTRY)}, or your own as {{name: folder}}; claims: {', '.join(CLAIMS)}"
             raise CodiBenchError(f"{error} ({choices})") from error
-    rows = sorted(_measure(suite, progress), key=lambda row: row.key)
+    logs_alone = models is None and bool(log_texts)
+    rows = sorted(_measure(suite, progress, study=not logs_alone), key=lambda row: row.key)
     return Result(tuple(rows), {**run_environment(suite, rows), "winners": winners(rows)})
 
 
-def _measure(suite: Suite, progress: bool) -> list[Row]:
+def _measure(suite: Suite, progress: bool, *, study: bool) -> list[Row]:
+    """Rows of what was named, and of the study's claims if asked for."""
     pairs = {
         f"{claim.id} on {model.name}": (model, claim)
         for model in suite.asked_models
         for claim in suite.asked_claims
-        if suite.takes(model, claim) and (suite.names(model, claim) or claim.suite == STUDY)
+        if suite.takes(model, claim) and (suite.names(model, claim) or (study and claim.suite == STUDY))
     }
     schedule = Schedule(list(pairs), {} if suite.changed else load_timings(default_folder().parent))
     rows = []
