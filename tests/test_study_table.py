@@ -1,5 +1,7 @@
 """The study's own table: what was planted stands in its cell, what was not measured never looks like a pass, and it fits."""
 
+from dataclasses import replace
+
 import pytest
 import rows as built
 from rows import printed, row, value
@@ -228,6 +230,35 @@ def test_an_unknown_name_is_one_line_with_the_nearest(arguments, said, tmp_path)
 def test_without_a_report_the_records_are_shown(tmp_path):
     text = shown("size", "--report", str(tmp_path)).output
     assert "570440" in text.replace("0.57 M", "570440") and "from what is recorded in" in text
+
+
+def test_what_is_recorded_of_released_answers_stands_where_nothing_was_measured():
+    """With a sign of its own, and never with a word; the place of a critical latent, not the range that it makes."""
+    known, not_run = {"status": "not-run", "reason": "no GPU here", "measured": None}, ("gpt2", "llama-3.2-1b")
+    rows = [sound("task-accuracy", model, "accuracy", 0.5, 0.4, 0.6) for model in not_run]
+    rows.append(sound("ablation-critical", "llama-3.2-1b", "range", 20.0, unit="points"))
+    recorded = [
+        replace(row, **known, recorded=row.measured, validity=None, cell={"layer": None, "latent_pos": 4}) for row in rows
+    ]
+    shown = lines(recorded, environment())
+    assert shown[0] == "published not measured in this run, ° recorded"
+    assert "Task accuracy, % 50.0° [40.0, 60.0] 50.0° [40.0, 60.0] …" in shown
+    assert "critical latents 1, 2 none not run 4° –" in shown
+    gone = replace(recorded[0], recorded=None), replace(recorded[1], recorded=None)
+    assert study_table(gone, environment()) is None
+
+
+def test_a_winner_that_nobody_released_enough_for_cannot_be_judged():
+    open_detail = {"unreleased": "the hidden states"}
+    rows = [
+        replace(sound("probe-best", model, "auc", 0.8), status="not-run", measured=None, validity=None, detail=open_detail)
+        for model in ("gpt2", "llama-3.2-1b")
+    ]
+    rows += [replace(sound("task-accuracy", model, "accuracy", 0.5), origin="released") for model in ("gpt2", "llama-3.2-1b")]
+    table = study_table(rows, environment() | {"beside": {"gpt2": "gpt2", "llama-3.2-1b": "llama-3.2-1b"}})
+    outcomes = {winner.subject: (winner.outcome, winner.why) for winner in table.winners}
+    assert outcomes["probes"] == ("cannot be judged", "nobody released the hidden states")
+    assert outcomes["accuracy"][0] == "cannot be judged" and table.basis.startswith("measured on what others released")
 
 
 def test_who_is_better_is_recorded_where_every_test_of_the_pair_was_run(tmp_path):

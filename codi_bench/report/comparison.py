@@ -84,8 +84,9 @@ class _Run:
 
     @cached_property
     def models(self) -> list[str]:
-        measured = {row.model for row in self.rows if row.claim in CLAIMS and (row.status != NOT_RUN or row.recorded)}
-        return [model for model in measured_models(self.rows) if model in measured]
+        measured = {row.model for row in self.rows if row.claim in CLAIMS and row.status != NOT_RUN}
+        recorded = {row.model for row in self.rows if row.claim in CLAIMS and row.status == NOT_RUN and row.recorded}
+        return sorted({*measured_models(self.rows)} & measured | recorded)
 
     def row(self, claim: str, model: str, metric: str, protocol: str) -> Row | None:
         """The row, or that of the whole claim, which says why there is none."""
@@ -125,6 +126,8 @@ def _measured(run: _Run, claim: str, model: str, metric: str, protocol: str) -> 
 
 def _null(run: _Run, claim: str, model: str, metric: str, protocol: str) -> Cell:
     row = run.row(claim, model, metric, protocol)
+    if row is not None and row.status == NOT_RUN and row.recorded:
+        return Cell("not run")  # the null of a recorded number is not recorded beside it here
     return _cell(row.null, shown_unit(row), "") if row and row.null else run.absent(claim, model, row)
 
 
@@ -148,7 +151,8 @@ def _critical(run: _Run, claim: str, model: str, metric: str, protocol: str) -> 
     """Which latents are critical; records hold the strongest alone, and whether there is any."""
     rows = run.sentences(claim, model, metric)
     if not rows or rows[0].status != OK:
-        return run.absent(claim, model, *rows[:1])
+        place = (rows[0].cell or {}).get("latent_pos") if rows and rows[0].recorded else None
+        return run.absent(claim, model, *rows[:1]) if place is None else Cell(f"{place}{RECORDED}")
     row = rows[0]
     marks = "".join(WORDS.get(row.validity or "", "") for row in rows)
     critical = row.detail.get("critical")
@@ -314,6 +318,7 @@ def study_table(rows: Sequence[Row], environment: dict) -> StudyTable | None:
     names = {str(devices[model]).split(" float")[0] for model in run.models if devices.get(model)} - {"released"}
     names |= {"° recorded"} if any(row.recorded and row.status == NOT_RUN and row.model in run.models for row in rows) else set()
     how = "measured here" if {*run.models} - theirs else "measured on what others released"
+    how = how if sizes else "not measured in this run"
     basis = ", ".join([how, *[f"up to {max(sizes, default=0)} problems"] * bool(sizes), *sorted(names)])
     return StudyTable(tuple(run.models), basis, tuple(lines), pair, tuple(_study_winners(run, pair, asked) if pair else ()))
 
