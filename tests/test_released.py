@@ -47,6 +47,15 @@ def test_a_path_that_is_not_there_is_said(tmp_path):
         Suite(released=[tmp_path / "nowhere"], report=tmp_path)
 
 
+def test_a_file_that_cannot_be_read_is_named(folder, monkeypatch):
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("codi_bench.suite.released_bench.file_hash", refused)
+    with pytest.raises(ProblemError, match=r"--released .*theirs: .*README.md: cannot be read \(Permission denied\)"):
+        released_in([folder])
+
+
 def test_released_files_ask_for_the_models_and_claims_that_they_tell_of(folder, tmp_path):
     suite = Suite(released=[folder], report=tmp_path)
     assert [model.name for model in suite.asked_models] == ["gpt2-mini", "llama-mini", "gpt2"]

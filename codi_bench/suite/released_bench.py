@@ -99,9 +99,12 @@ def released_in(paths: Iterable[Path]) -> dict[ReleasedFile, Path]:
     for path in paths:
         if not path.exists():
             raise ProblemError(f"--released {path}: no such file or folder")
-        candidates = sorted(path.rglob("*")) if path.is_dir() else [path]
-        files = [each for each in candidates if each.is_file() and each.stat().st_size <= LARGEST]
-        here = {KNOWN[sha256]: each for each in files if (sha256 := file_hash(each)) in KNOWN}
+        try:
+            candidates = sorted(path.rglob("*")) if path.is_dir() else [path]
+            files = [each for each in candidates if each.is_file() and each.stat().st_size <= LARGEST]
+            here = {KNOWN[sha256]: each for each in files if (sha256 := file_hash(each)) in KNOWN}
+        except OSError as error:
+            raise ProblemError(f"--released {path}: {error.filename or path}: cannot be read ({error.strerror})") from error
         if not here:
             raise ProblemError(
                 f"--released {path}: none of {len(files)} file{'s' * (len(files) != 1)} there is a released one as it was "
