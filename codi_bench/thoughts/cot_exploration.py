@@ -5,17 +5,15 @@ Its tokens are `bot-first`: place 0 is bot, place t the latent position t - 1. P
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from codi_bench.problems.problem import Problem
 from codi_bench.problems.readers import read_gsm8k
-from codi_bench.thoughts.released import Repository, released
+from codi_bench.thoughts.released import Repository, first_rows, read_json, released
 
 COT_EXPLORATION = Repository("GusSand/CoT_Exploration", "4c3a34f882ee")
 HERE = "src/experiments"
@@ -48,7 +46,7 @@ class Pairs:
     @property
     def distinct(self) -> np.ndarray:
         """Rows [groups] in which each pair stands first."""
-        return np.sort(np.unique([problem.group for problem in self.clean], return_index=True)[1])
+        return first_rows([problem.group for problem in self.clean])
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +89,6 @@ class Words:
     words: tuple[tuple[tuple[str, ...], ...], ...]
     answers: Mapping[str, np.ndarray]
     golds: np.ndarray
-
-
-def read_json(path: Path) -> Any:
-    """A released JSON file; its adapter knows what is in it."""
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _pair(row: dict) -> str:

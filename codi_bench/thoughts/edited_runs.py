@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from codi_bench.thoughts.cot_exploration import COT_EXPLORATION, FP32, HERE, NO_HASH, read_json
+from codi_bench.thoughts.cot_exploration import COT_EXPLORATION, FP32, HERE, NO_HASH
 from codi_bench.thoughts.internalize_cot import spelling
-from codi_bench.thoughts.released import released
+from codi_bench.thoughts.released import first_rows, read_json, released
 
 PATCHING, OPERATIONS = f"{HERE}/activation_patching/results", f"{HERE}/operation_intervention"
 PROJECTIONS = f"{HERE}/01-11-2025-topk-projection/intervention_comparison_results"
@@ -33,7 +33,7 @@ class Zeroed:
     @property
     def distinct(self) -> np.ndarray:
         """Rows in which each pair stands first."""
-        return np.sort(np.unique(self.groups, return_index=True)[1])
+        return first_rows(self.groups)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,13 @@ what a file holds, are in the modules of this room, one a repository.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 UNKNOWN = "hash of the checkpoint, dtype and batch size"  # what most releases leave out
 
@@ -40,6 +43,16 @@ class ReleasedFile:
 
 
 RELEASED: dict[str, ReleasedFile] = {}  # by sha256
+
+
+def read_json(path: Path) -> Any:
+    """A released JSON file; its adapter knows what is in it."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def first_rows(groups: Sequence[str]) -> np.ndarray:
+    """Rows [distinct groups] in which each group stands first, rising: what stands there twice counts once."""
+    return np.sort(np.unique(groups, return_index=True)[1])
 
 
 def released(

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from codi_bench.thoughts.cot_exploration import COT_EXPLORATION, FP32, HERE, NO_HASH, read_json
+from codi_bench.thoughts.cot_exploration import COT_EXPLORATION, FP32, HERE, NO_HASH
 from codi_bench.thoughts.edited_runs import Edited
 from codi_bench.thoughts.internalize_cot import spelling
-from codi_bench.thoughts.released import ReleasedFile, released
+from codi_bench.thoughts.released import ReleasedFile, read_json, released
 
 PATCHING = f"{HERE}/activation_patching"
 ALL = 6  # tokens

@@ -6,15 +6,13 @@ are as many as a problem has steps, and count from 0: the latent positions. Resu
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from codi_bench.thoughts.released import Repository, released
+from codi_bench.thoughts.released import Repository, read_json, released
 
 RESEARCH_PIPELINE = Repository("bmarti44/research-pipeline", "7a6f14a")
 HERE = "papers/coconut_curriculum_dissection/results"
@@ -45,10 +43,6 @@ class SpoiltThoughts:
     swapped: int
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 @released(
     RESEARCH_PIPELINE,
     f"{HERE}/experiments/per_sample_correctness.json",
@@ -56,7 +50,7 @@ def _json(path: Path) -> Any:
 )
 def prosqa_answers(path: Path) -> dict[str, RightBySet]:
     """Coconut and one-pass control, by model and set: ProsQA's 500 test problems, 1000 of each set out of distribution."""
-    content = _json(path)
+    content = read_json(path)
     return {model: {name: np.array(content[f"{model}_{key}"], bool) for name, key in SETS.items()} for model in (COCONUT, PAUSE)}
 
 
@@ -67,7 +61,7 @@ def prosqa_answers(path: Path) -> dict[str, RightBySet]:
 )
 def multipass_answers(path: Path) -> RightBySet:
     """The control of as many passes as the Coconut, on the same problems."""
-    content = _json(path)
+    content = read_json(path)
     keys = {name: f"ood_{key}" for name, key in SETS.items()} | {"prosqa": "prosqa_test"}
     return {name: np.array(content[key], bool) for name, key in keys.items()}
 
@@ -80,7 +74,7 @@ def multipass_answers(path: Path) -> RightBySet:
 )
 def spoilt_thoughts(path: Path) -> SpoiltThoughts:
     """The Coconut's answers under edits of its thoughts, ProsQA's 500 test problems."""
-    content = _json(path)[COCONUT]
+    content = read_json(path)[COCONUT]
     n, pairs, orders = (content[key] for key in ("total_samples", "cross_transplant_pairs", "permutation_total_samples"))
     return SpoiltThoughts(
         n,
@@ -101,7 +95,7 @@ def spoilt_thoughts(path: Path) -> SpoiltThoughts:
 )
 def unmatched_transplants(path: Path) -> tuple[int, int]:
     """Right answers of the Coconut with the thoughts of any other problem, (right, n)."""
-    content = _json(path)[COCONUT]
+    content = read_json(path)[COCONUT]
     return content["unmatched_correct"], content["unmatched_total"]
 
 
@@ -113,5 +107,5 @@ def unmatched_transplants(path: Path) -> tuple[int, int]:
 )
 def thought_counts(path: Path) -> tuple[int, ...]:
     """How many of ProsQA's 500 test problems have a thought at each latent position: as many as have that many steps."""
-    content = _json(path)
+    content = read_json(path)
     return tuple(len(content[f"{k}"]) for k in range(len(content)))

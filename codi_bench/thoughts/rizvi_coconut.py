@@ -5,17 +5,15 @@ Its thought k is the latent position k - 1; before thinking is bot, after thinki
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from codi_bench.errors import ProblemError
-from codi_bench.thoughts.released import Repository, released
+from codi_bench.thoughts.released import Repository, read_json, released
 
 RIZVI_COCONUT = Repository("michaelrizvi/coconut", "8a939d7")
 HERE = "analysis/results"
@@ -47,16 +45,12 @@ class Beliefs:
     wrong: Mapping[str, np.ndarray]
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def _last_word(text: str) -> str:
     return text.rstrip(" .").split()[-1]
 
 
 def _unaided(path: Path) -> UnaidedAnswers:
-    rows = _json(path)["results"]
+    rows = read_json(path)["results"]
     questions = [row["full_output"].partition("\n")[0] for row in rows]
     golds, words = ([_last_word(row[key]) for row in rows] for key in ("expected", "full_output"))
     asked = [ASKED.search(question) for question in questions]
@@ -102,7 +96,7 @@ def smollm2_unaided(path: Path) -> UnaidedAnswers:
 )
 def prosqa_beliefs(path: Path) -> Beliefs:
     """Coconut on GPT-2, ProsQA's 300 validation problems: what the head gives the right word, and the other one asked for."""
-    rows = _json(path)["examples"]
+    rows = read_json(path)["examples"]
 
     def probability(key: str) -> dict[str, np.ndarray]:
         values = np.array([row["entity_probs"][row["entities"][row[key]]] for row in rows], float).T
@@ -118,7 +112,7 @@ def prosqa_beliefs(path: Path) -> Beliefs:
 )
 def prontoqa_beliefs(path: Path) -> Beliefs:
     """Coconut on GPT-2, the first 200 of the same ProntoQA problems: True and False, which add to 1; latent 5 was not read."""
-    rows = _json(path)["results"]
+    rows = read_json(path)["results"]
     true = np.array([row["p_norm"] for row in rows], float)
     right = np.where([[row["answer"] == "True"] for row in rows], true, 1 - true).T
     by_place = dict(zip(["bot", *(f"latent_{k}" for k in range(LATENTS - 1)), "eot"], right, strict=True))
