@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from codi_bench.audits.ablation import DROP_FLOOR
+from codi_bench.audits.ablation import CLEAN, DROP_FLOOR
 from codi_bench.audits.decoding import HIT_FLOOR
 from codi_bench.claims.blocks import gains, losses, rate, rates
 from codi_bench.claims.claim import Measured, Protocols, Published, claim, without_word
@@ -26,7 +26,6 @@ from codi_bench.thoughts.replaced_states import (
     GPT2_PATCHED,
     LATE,
     LLAMA_PATCHED,
-    WHOLE,
     PatchedPairs,
     llama_mapped_words,
     llama_number_five,
@@ -122,9 +121,9 @@ def replaced_states(bench: ReleasedBench, published: Published) -> Protocols:
     ]
     pairs, delta = dict[str, tuple[np.ndarray, np.ndarray]](), dict[str, float]()
     for name, run in runs.items():
-        rows = np.array(run.origin) == WHOLE
-        check_room(run.clean[rows])
-        pairs[name] = run.clean[rows], run.right[name][rows]
+        judged = run.judged()
+        check_room(judged[CLEAN])
+        pairs[name] = judged[CLEAN], judged[name]
         before = published.get("without_five" if name == "five" else "without_map")
         loss = None if before is None or name not in published else before - published[name]
         delta[name] = half_effect(loss, DROP_FLOOR)
@@ -180,4 +179,4 @@ def same_problems(bench: ReleasedBench) -> tuple[dict[str, np.ndarray], np.ndarr
     batch_16 = np.array([batches[question] for question in first.questions])
     order = [cut.questions.index(question) for question in first.questions]
     runs = {"alone": first.clean, "batch_16": batch_16, "bfloat16": cut.clean[order], "without_bot": first.right["without_bot"]}
-    return runs, np.array(cut.origin)[order] == WHOLE
+    return runs, cut.whole[order]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +18,7 @@ from codi_bench.thoughts.released import first_rows, read_json, released
 
 PATCHING, OPERATIONS = f"{HERE}/activation_patching/results", f"{HERE}/operation_intervention"
 PROJECTIONS = f"{HERE}/01-11-2025-topk-projection/intervention_comparison_results"
-
-
-CLEAN, CUT = "clean", 1000  # the run without edits; answers from here on have a comma, at which a script cuts them
+CLEAN = "clean"  # the run without edits
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +39,8 @@ class Zeroed:
 class Edited:
     """n problems by the spelling of their question: right bool [n], by edit right and answered otherwise, bool [n] each.
 
-    origin [n]: the set that a problem is of, where a file mixes several. cut [n]: answers that its script cuts at their comma, so
-    that they are wrong under every edit and without any; () where none is.
+    origin [n]: the set that a problem is of, where a file mixes several. cut [n]: answers that its script cuts, so that they are
+    wrong under every edit and without any; () where none is.
     """
 
     questions: tuple[str, ...]
@@ -51,10 +50,33 @@ class Edited:
     origin: tuple[str, ...] = ()
     cut: tuple[bool, ...] = ()
 
+    @classmethod
+    def of(cls, rows: Sequence[dict], cells: Mapping[str, Sequence[dict]], *, right: str, said: str, **more: Any) -> Edited:
+        """rows: one a problem; cells: of each condition one a problem, the run without edits first; right, said: their keys."""
+        outcomes = {name: np.array([cell[right] for cell in each], bool) for name, each in cells.items()}
+        answers = {name: np.array([f"{cell[said]}" for cell in each]) for name, each in cells.items()}
+        first, *edits = cells
+        return cls(
+            tuple(spelling(row["question"]) for row in rows),
+            outcomes[first],
+            {name: outcomes[name] for name in edits},
+            {name: answers[name] != answers[first] for name in edits},
+            **more,
+        )
+
+    @property
+    def whole(self) -> np.ndarray:
+        """Which answers are not cut, bool [n]."""
+        return ~np.array(self.cut, bool) if self.cut else np.ones(len(self.clean), bool)
+
     def judged(self) -> dict[str, np.ndarray]:
         """Right without and with edits, of problems that can be right at all."""
-        rows = ~np.array(self.cut, bool) if self.cut else slice(None)
-        return {CLEAN: self.clean[rows], **{edit: right[rows] for edit, right in self.right.items()}}
+        return {CLEAN: self.clean[self.whole], **{edit: right[self.whole] for edit, right in self.right.items()}}
+
+
+def cut_answers(rows: Iterable[dict]) -> tuple[bool, ...]:
+    """Can the answer not be given? Their scripts end it at its first token with a digit, and three digits are one."""
+    return tuple(not (f"{row['ground_truth']:g}".isdigit() and row["ground_truth"] < 1000) for row in rows)
 
 
 def _zeroed(pairs: Iterable[object], members: Iterable[Sequence[tuple[bool, bool]]]) -> Zeroed:
@@ -134,18 +156,10 @@ def llama_cumulative(path: Path) -> Edited:
 
 def _operations(path: Path) -> Edited:
     rows = read_json(path)
-    edits = [name for name in rows[0]["conditions"] if name != "baseline"]
-    cells = {name: [row["conditions"][name] for row in rows] for name in ("baseline", *edits)}
-    right = {name: np.array([cell["is_correct"] for cell in each], bool) for name, each in cells.items()}
-    said = {name: np.array([f"{cell['predicted_answer']}" for cell in each]) for name, each in cells.items()}
-    questions = tuple(spelling(row["question"]) for row in rows)
-    return Edited(
-        questions,
-        right["baseline"],
-        {name: right[name] for name in edits},
-        {name: said[name] != said["baseline"] for name in edits},
-        tuple(row["operation_type"] for row in rows),
-    )
+    names = sorted(rows[0]["conditions"], key=lambda name: name != "baseline")
+    cells = {name: [row["conditions"][name] for row in rows] for name in names}
+    origin = tuple(row["operation_type"] for row in rows)
+    return Edited.of(rows, cells, right="is_correct", said="predicted_answer", origin=origin)
 
 
 @released(
@@ -173,19 +187,11 @@ def llama_operations_multi(path: Path) -> Edited:
     return _operations(path)
 
 
-def _conditions(path: Path, name: str, said: str) -> Edited:
-    first, *edits = read_json(path)["conditions"]
-    answers = [row[said] for row in first["results"]]
-    return Edited(
-        tuple(spelling(row["question"]) for row in first["results"]),
-        np.array([row["correct"] for row in first["results"]], bool),
-        {f"{edit[name]}": np.array([row["correct"] for row in edit["results"]], bool) for edit in edits},
-        {
-            f"{edit[name]}": np.array([row[said] != own for row, own in zip(edit["results"], answers, strict=True)])
-            for edit in edits
-        },
-        cut=tuple(abs(row["ground_truth"]) >= CUT for row in first["results"]),
-    )
+def conditions(path: Path, name: str, said: str) -> Edited:
+    """A file with a list of conditions, the one without edits first; name, said: keys of a condition and of what was answered."""
+    cells = {f"{condition[name]}": condition["results"] for condition in read_json(path)["conditions"]}
+    rows = next(iter(cells.values()))
+    return Edited.of(rows, cells, right="correct", said=said, cut=cut_answers(rows))
 
 
 @released(
@@ -198,7 +204,7 @@ def llama_projected(path: Path) -> Edited:
 
     `average`: the mean of such states; `projK`: the state projected on the span of its first K words' vectors.
     """
-    return _conditions(path, "intervention_type", "predicted_answer")
+    return conditions(path, "intervention_type", "predicted_answer")
 
 
 @released(
@@ -208,7 +214,7 @@ def llama_projected(path: Path) -> Edited:
 )
 def llama_projected_train(path: Path) -> Edited:
     """The same on 132 problems of GSM8K's training set, on which the model was trained."""
-    return _conditions(path, "intervention_type", "predicted_answer")
+    return conditions(path, "intervention_type", "predicted_answer")
 
 
 @released(
@@ -218,7 +224,7 @@ def llama_projected_train(path: Path) -> Edited:
 )
 def llama_teacher_projected(path: Path) -> Edited:
     """CODI-LLaMA-3.2-1B writing its thoughts out, on 132 members of pairs; states at numbers projected on K words' span."""
-    return _conditions(path, "k", "predicted_answer")
+    return conditions(path, "k", "predicted_answer")
 
 
 @released(
@@ -230,9 +236,5 @@ def llama_teacher_projected(path: Path) -> Edited:
 def llama_without_bot(path: Path) -> Edited:
     """CODI-LLaMA-3.2-1B on the same 132 problems with bot, and with nothing between question and thoughts."""
     content = read_json(path)
-    rows, without = content["results_with_bot"], content["results_without_bot"]
-    right, other = (np.array([row["correct"] for row in each], bool) for each in (rows, without))
-    changed = [row["predicted_number"] != own["predicted_number"] for row, own in zip(without, rows, strict=True)]
-    return Edited(
-        tuple(spelling(row["question"]) for row in rows), right, {"without_bot": other}, {"without_bot": np.array(changed)}
-    )
+    cells = {CLEAN: content["results_with_bot"], "without_bot": content["results_without_bot"]}
+    return Edited.of(cells[CLEAN], cells, right="correct", said="predicted_number")

@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from codi_bench.thoughts.cot_exploration import COT_EXPLORATION, FP32, HERE, NO_HASH
-from codi_bench.thoughts.edited_runs import Edited
+from codi_bench.thoughts.edited_runs import Edited, conditions, cut_answers
 from codi_bench.thoughts.internalize_cot import spelling
 from codi_bench.thoughts.released import ReleasedFile, read_json, released
 
 PATCHING = f"{HERE}/activation_patching"
 ALL = 6  # tokens
-WHOLE, CUT = "whole", "cut"
 BF16 = f"{NO_HASH}; bfloat16, batch size 1 in the script that wrote it"
 LATE = "late"  # the layer of the source's tables: 14 of 16, 11 of 12
 
@@ -104,11 +103,6 @@ LLAMA_PATCHED = _files(
 )
 
 
-def _whole(rows: list[dict]) -> tuple[str, ...]:
-    """Can the answer be given? It ends at its first token with a digit, and three digits are one."""
-    return tuple(WHOLE if f"{row['ground_truth']:g}".isdigit() and row["ground_truth"] < 1000 else CUT for row in rows)
-
-
 @released(
     COT_EXPLORATION,
     f"{HERE}/28-10-2028-projection-replacement/projection_replacement_clean/results/llama_intervention_results_clean.json",
@@ -128,7 +122,7 @@ def llama_number_five(path: Path) -> Edited:
         right["no_intervention"],
         {"five": right["with_intervention"]},
         {"five": np.array(changed)},
-        _whole(rows),
+        cut=cut_answers(rows),
     )
 
 
@@ -143,13 +137,4 @@ def llama_mapped_words(path: Path) -> Edited:
 
     `no_reg`: as fitted to states of training problems; `strong_reg`: fitted and held near the identity.
     """
-    first, *edits = read_json(path)["conditions"]
-    answers = np.array([f"{row['predicted']}" for row in first["results"]])
-    said = {edit["condition"]: np.array([f"{row['predicted']}" for row in edit["results"]]) for edit in edits}
-    return Edited(
-        tuple(spelling(row["question"]) for row in first["results"]),
-        np.array([row["correct"] for row in first["results"]], bool),
-        {edit["condition"]: np.array([row["correct"] for row in edit["results"]], bool) for edit in edits},
-        {name: texts != answers for name, texts in said.items()},
-        _whole(first["results"]),
-    )
+    return conditions(path, "condition", "predicted")
