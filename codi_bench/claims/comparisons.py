@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from codi_bench.audits.ablation import DROP_FLOOR
 from codi_bench.claims.blocks import corrected, rate
 from codi_bench.claims.claim import Measured, Null, ends, points
 from codi_bench.rules.stats import mcnemar_exact, newcombe_paired
@@ -14,13 +15,13 @@ from codi_bench.rules.validity import order_verdict, sound_verdict
 Pairs = Mapping[str, tuple[np.ndarray, np.ndarray]]  # right or wrong on the same problems, bool [n] each, by metric
 
 
-def gained(pairs: Pairs, control: str, *, family: str, delta: float) -> list[Measured]:
-    """Is the first of each pair right more often than its control, the second? Rows show the gain; delta: that counts."""
+def gained(pairs: Pairs, control: str, *, family: str, delta: float | Mapping[str, float] = DROP_FLOOR) -> list[Measured]:
+    """How many points more are right in the first of each pair than in the second? Either is the control; delta: that counts."""
     p_values = corrected([mcnemar_exact(first, second, "greater") for first, second in pairs.values()], family)
     rows = []
     for (metric, (first, second)), p in zip(pairs.items(), p_values, strict=True):
-        gain = newcombe_paired(first, second)
-        word = sound_verdict(gain, delta=delta, p={control: p}, marginal=control, n=len(first))
+        gain, least = newcombe_paired(first, second), delta if isinstance(delta, float) else delta[metric]
+        word = sound_verdict(gain, delta=least, p={control: p}, marginal=control, n=len(first))
         rows.append(points(metric, gain, len(first), null=Null(0.0, p=p), verdict=word))
     return rows
 

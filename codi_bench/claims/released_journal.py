@@ -8,15 +8,16 @@ from itertools import pairwise
 import numpy as np
 
 from codi_bench.audits.ablation import DROP_FLOOR
-from codi_bench.claims.blocks import PAIRED, corrected, rate
-from codi_bench.claims.claim import SEED, Measured, Null, Protocols, Published, claim, points, without_word
+from codi_bench.claims.blocks import PAIRED, rate
+from codi_bench.claims.claim import SEED, Protocols, Published, claim, points, without_word
+from codi_bench.claims.comparisons import gained
 from codi_bench.claims.first_study import GPT2, LLAMA
 from codi_bench.claims.on_files import ReleasedBench, on_released
 from codi_bench.claims.released_study import FAMILY, RELEASED, SOURCE
 from codi_bench.errors import MeasureError
 from codi_bench.rules.controls import check_alive, check_room
-from codi_bench.rules.stats import bootstrap_mean, mcnemar_exact, newcombe_paired, stream
-from codi_bench.rules.validity import half_effect, order_verdict, sound_verdict
+from codi_bench.rules.stats import bootstrap_mean, newcombe_paired, stream
+from codi_bench.rules.validity import half_effect, order_verdict
 from codi_bench.thoughts.cot_exploration import problem_pairs
 from codi_bench.thoughts.edited_runs import (
     Edited,
@@ -31,20 +32,6 @@ from codi_bench.thoughts.internalize_cot import spelling
 MATCHED = {GPT2: gpt2_zeroed, LLAMA: llama_zeroed}
 SPOILT = "its script goes on zeroing while eot and the answer are processed: no answer was left to be right"
 CHOSEN = "all problems were chosen as wrong with zeros at all six places: such a share grows to 1 by construction"
-
-
-def falls(
-    pairs: dict[str, tuple[np.ndarray, np.ndarray]], control: str, *, family: str, delta: float | dict[str, float] = DROP_FLOOR
-) -> list[Measured]:
-    """How many points fewer are right in the second of each pair, bool [n], than in the first, with its word."""
-    p_values = corrected([mcnemar_exact(*pair, "greater") for pair in pairs.values()], family)
-    rows = []
-    for (metric, pair), p in zip(pairs.items(), p_values, strict=True):
-        drop, n = newcombe_paired(*pair), len(pair[0])
-        least = delta if isinstance(delta, float) else delta[metric]
-        word = sound_verdict(drop, delta=least, p={control: p}, marginal=control, n=n)
-        rows.append(points(metric, drop, n, null=Null(0.0, p=p), verdict=word))
-    return rows
 
 
 def check(runs: Edited) -> None:
@@ -101,7 +88,7 @@ def necessity(bench: ReleasedBench, published: Published) -> Protocols:
     if bench.model.name == GPT2:
         rows += [points(name, newcombe_paired(*pair), len(pair[0]), detail=without_word(SPOILT)) for name, pair in pairs.items()]
     else:
-        rows += falls(pairs, "no drop", family="latents", delta=delta)
+        rows += gained(pairs, "no drop", family="latents", delta=delta)
         rows[1].detail["note"] = scored_otherwise(matched, *all_pairs)
     yield rows
 
@@ -159,7 +146,7 @@ def cumulative(bench: ReleasedBench, published: Published) -> Protocols:
     ]
     yield [
         *shares,
-        *falls(pairs, "no further loss", family=FAMILY),
+        *gained(pairs, "no further loss", family=FAMILY),
         points("late_over_early", late, len(runs.clean), verdict=order_verdict(late)),
     ]
 
@@ -204,7 +191,7 @@ def contradiction(bench: ReleasedBench, published: Published) -> Protocols:
         f"of these, {(~with_six).sum()} of {unchosen.sum()} lost ones are among the {len(shared)} shared problems"
     )
     yield [
-        *falls({"six_over_five": (with_five, with_six)}, "five places", family="contradictions"),
+        *gained({"six_over_five": (with_five, with_six)}, "five places", family="contradictions"),
         rate("five", ~with_five, detail=without_word("on the shared problems; judged by six_over_five")),
         rate("six", ~with_six, detail=without_word("on the shared problems; judged by six_over_five")),
         rate("six_unchosen", unchosen, detail=known),

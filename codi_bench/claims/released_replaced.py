@@ -10,10 +10,10 @@ from codi_bench.audits.ablation import CLEAN, DROP_FLOOR
 from codi_bench.audits.decoding import HIT_FLOOR
 from codi_bench.claims.blocks import gains, losses, rate, rates
 from codi_bench.claims.claim import Measured, Protocols, Published, claim, without_word
+from codi_bench.claims.comparisons import gained
 from codi_bench.claims.families import budget_of
 from codi_bench.claims.first_study import GPT2, LLAMA
 from codi_bench.claims.on_files import ReleasedBench
-from codi_bench.claims.released_journal import falls
 from codi_bench.claims.released_study import FAMILY, RELEASED, SOURCE
 from codi_bench.errors import MeasureError
 from codi_bench.rules.controls import check_alive, check_room
@@ -165,7 +165,7 @@ def unedited(bench: ReleasedBench, published: Published) -> Protocols:
         "over_unedited": (batch_16, without),
     }
     delta = dict.fromkeys(pairs, DROP_FLOOR) | {"over_unedited": half_effect(printed, DROP_FLOOR)}
-    yield falls(pairs, "the other run", family=FAMILY, delta=delta)
+    yield gained(pairs, "the other run", family=FAMILY, delta=delta)
 
 
 def same_problems(bench: ReleasedBench) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from codi_bench.audits.ablation import DROP_FLOOR
 from codi_bench.claims.blocks import PAIRED, constant, not_lost, rate
 from codi_bench.claims.claim import Measured, Null, Protocols, Published, claim, measured, points, without_word
 from codi_bench.claims.comparisons import gained
@@ -44,7 +43,7 @@ def by_number(bench: ReleasedBench, published: Published) -> Protocols:
     ]
     detail = without_word("its gain over one latent fewer is judged") | {"problems": problems_hash(answers.problems)}
     accuracies = [rate(f"accuracy_{k}", right, detail=detail) for k, right in answers.right.items()]
-    yield accuracies + gained(pairs, "one latent fewer", family=FAMILY, delta=DROP_FLOOR)
+    yield accuracies + gained(pairs, "one latent fewer", family=FAMILY)
 
 
 @claim(
