@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codi_bench.measures.surface import added_auc, held_out, standardised
-from codi_bench.rules.intervals import cv_auc, fold_auc
+from codi_bench.rules.intervals import auc_of_labels, fold_auc
 from codi_bench.rules.p_values import p_above
 from codi_bench.rules.stats import Estimate
 from codi_bench.rules.validity import Verdict, sound_verdict
@@ -44,5 +44,4 @@ def over_confidence(
     """
     gain, _ = added_auc(score, right, logit[:, None], fold, phi=phi)
     auc, variance = fold_auc(logit, right, ranked)
-    smaller = int(min(right.sum(), (~right).sum()))
-    return OverConfidence(cv_auc(float(auc), float(variance), 1.0, smaller_class=smaller), gain, p_above(gain))
+    return OverConfidence(auc_of_labels(auc, variance, right, 1.0), gain, p_above(gain))

@@ -12,7 +12,7 @@ from codi_bench.audits.sae import LABELS, SURFACE
 from codi_bench.errors import MeasureError
 from codi_bench.measures.folds import inner_folds
 from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, propensity
-from codi_bench.rules.intervals import cv_auc, fold_auc
+from codi_bench.rules.intervals import auc_of_labels, fold_auc
 from codi_bench.rules.p_values import p_above, permutation_p
 from codi_bench.rules.stats import Estimate
 
@@ -44,7 +44,7 @@ def auc_of(score: np.ndarray, right: np.ndarray) -> Estimate:
     """AUC of a score [n] for right, bool [n], with DeLong's interval. Raises MeasureError where a class is too small."""
     check_classes(right)
     auc, variance = fold_auc(score, right, np.zeros(len(right), int))
-    return cv_auc(float(auc), float(variance), 1.0, smaller_class=int(min(right.sum(), (~right).sum())))
+    return auc_of_labels(auc, variance, right, 1.0)
 
 
 def audit_scores(

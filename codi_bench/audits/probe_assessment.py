@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from codi_bench.audits.confidence import CONFIDENCE, GAIN_FLOOR
+from codi_bench.audits.confidence import OverConfidence
 from codi_bench.audits.probe_arrays import NAMES, ProbeArrays, checked_arrays
 from codi_bench.audits.probes import AUC_FLOOR, ProbeAudit, audit_probes, exists_word
 from codi_bench.errors import InputError, MeasureError
 from codi_bench.measures.grid import KERNELS, Probe, ProbeGrid
 from codi_bench.measures.surface import added_auc, held_out, standardised
-from codi_bench.rules.intervals import cv_auc, fold_auc
+from codi_bench.rules.intervals import auc_of_labels, fold_auc
 from codi_bench.rules.p_values import p_above, permutation_p
 from codi_bench.rules.stats import Estimate
-from codi_bench.rules.validity import Validity, Verdict, passes, protocol_artefact, sound_verdict
+from codi_bench.rules.validity import Validity, Verdict, passes, protocol_artefact
 
 SCHEMA, OK, BLOCKED = 1, "ok", "blocked"
 FEWEST_PERMUTATIONS = 99  # with fewer no p can be 0.01, the level at which a protocol makes its own number
@@ -86,7 +86,7 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class OverConfidence:
+class Confidence:
     """AUC of the model's own confidence, and the AUC that the probes add to it with the verdict on that gain."""
 
     auc: Estimate
@@ -112,7 +112,7 @@ class ProbeAssessment:
     reason: str = ""
     published: Published | None = None
     held_out: HeldOut | None = None
-    confidence: OverConfidence | None = None
+    confidence: Confidence | None = None
 
     @property
     def status(self) -> str:
@@ -255,18 +255,16 @@ def _held_out(audit: ProbeAudit, verdict: Verdict) -> HeldOut:
     )
 
 
-def _over_confidence(audit: ProbeAudit, arrays: ProbeArrays, confidence: np.ndarray) -> OverConfidence:
+def _over_confidence(audit: ProbeAudit, arrays: ProbeArrays, confidence: np.ndarray) -> Confidence:
     """Cross-fitted logistic regression on confidence and score against the same on confidence alone; floor 0.03 (section 6)."""
     labels, fold = arrays.labels, audit.grid.fold
     columns = standardised(confidence, np.zeros(len(labels), int))
     auc, variance = fold_auc(held_out(columns, labels, fold), labels, fold)
-    smaller = int(min(labels.sum(), (~labels).sum()))
     # Permuted groups tell what groups add to the variance of an AUC; without them DeLong's own is that of fixed scores.
     phi = 1.0 if arrays.groups is None else audit.phi_auc
     gain, _ = added_auc(audit.ranked.score, labels, columns, fold, phi=audit.phi_auc)
-    p = p_above(gain)
-    verdict = sound_verdict(gain, delta=GAIN_FLOOR, p={CONFIDENCE: p}, marginal=CONFIDENCE, n=audit.n)
-    return OverConfidence(cv_auc(float(auc), float(variance), phi, smaller_class=smaller), gain, p, verdict)
+    over = OverConfidence(auc_of_labels(auc, variance, labels, phi), gain, p_above(gain))
+    return Confidence(over.alone, over.gain, over.p, over.word(over.p, n=audit.n))
 
 
 def _held_out_sentence(held_out: HeldOut, unit: str) -> str:

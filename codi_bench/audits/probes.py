@@ -15,7 +15,16 @@ from scipy.stats import t as student
 from codi_bench.audits.confidence import OverConfidence, confidence_logit, over_confidence
 from codi_bench.measures.grid import Probe, ProbeGrid, probe_grid, shares_designs
 from codi_bench.measures.surface import ConditionalNull, added_auc, conditional_draws, conditional_null, propensity, standardised
-from codi_bench.rules.intervals import Heterogeneity, Ranked, accuracy_phi, auc_phi, cv_accuracy, cv_auc, fold_auc, heterogeneity
+from codi_bench.rules.intervals import (
+    Heterogeneity,
+    Ranked,
+    accuracy_phi,
+    auc_of_labels,
+    auc_phi,
+    cv_accuracy,
+    fold_auc,
+    heterogeneity,
+)
 from codi_bench.rules.p_values import check_permuted
 from codi_bench.rules.stats import Estimate, bootstrap_mean, stream
 from codi_bench.rules.validity import ALPHA, SpreadWord, Verdict, passes, sound_verdict, spread_word
@@ -104,8 +113,7 @@ def audit_probes(
     best_cells = grid.fold_inner.argmax(1)  # for each outer fold the cell that its training problems prefer
     best_score = grid.held_out_score[np.arange(len(labels)), best_cells[grid.fold]]
     auc, variance = fold_auc(best_score, labels, grid.fold)
-    smaller = int(min(labels.sum(), (~labels).sum()))
-    best_auc = cv_auc(float(auc), float(variance), phi_auc, smaller_class=smaller)
+    best_auc = auc_of_labels(auc, variance, labels, phi_auc)
     conditional = beyond_null = surface_auc = None
     added = _shift(best_auc, float(grid.null_auc.mean()))
     if surface is not None:

@@ -22,7 +22,7 @@ from codi_bench.measures.pipeline import use_threads
 from codi_bench.measures.sae import Sae
 from codi_bench.measures.sae_heldout import HeldoutQuality, feature_sets, grouped_split, null_precisions, quality
 from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, held_out, propensity
-from codi_bench.rules.intervals import Ranked, auc_phi, cv_auc, fold_auc
+from codi_bench.rules.intervals import Ranked, auc_of_labels, auc_phi, fold_auc
 from codi_bench.rules.p_values import check_permuted, permutation_p
 from codi_bench.rules.stats import Estimate, mcnemar_exact, newcombe_paired, stream, wilson
 from codi_bench.rules.validity import Verdict, sound_verdict
@@ -125,12 +125,11 @@ def audit_errors(
     check_permuted(null_auc)
 
     auc, variance = fold_auc(test_scores.T, truth, one_fold)
-    smaller = int(min(truth.sum(), (~truth).sum()))
     sets = {
         name: FeatureScore(
             hit := (test_scores[:, i] > 0) == truth,
             wilson(hit.sum(), len(hit)),
-            cv_auc(float(auc[i]), float(variance[i]), phi, smaller_class=smaller),
+            auc_of_labels(auc[i], variance[i], truth, phi),
         )
         for i, name in enumerate(features)
     }

@@ -22,7 +22,7 @@ from codi_bench.measures.folds import Split, inner_folds, permuted_labels
 from codi_bench.measures.grid import Scored, scores
 from codi_bench.measures.sae import Sae
 from codi_bench.measures.surface import added_auc, conditional_draws, conditional_statistic, held_out, propensity
-from codi_bench.rules.intervals import Ranked, auc_phi, cv_auc, fold_auc
+from codi_bench.rules.intervals import Ranked, auc_of_labels, auc_phi, fold_auc
 from codi_bench.rules.p_values import check_permuted, permutation_p
 from codi_bench.rules.stats import Estimate, stream, wilson
 from codi_bench.rules.validity import Verdict, sound_verdict
@@ -277,18 +277,14 @@ def across(
         fold[part] = k
     auc, variance = fold_auc(score, truth, one_fold)
     return Across(
-        _interval(auc, variance, truth, phi),
-        _interval(*fold_auc(score, theirs[test], one_fold), theirs[test], phi),
+        auc_of_labels(auc, variance, truth, phi),
+        auc_of_labels(*fold_auc(score, theirs[test], one_fold), theirs[test], phi),
         added_auc(score, truth, surface_logit, fold, phi=phi)[0],
         over_confidence(score, truth, own_logit, fold=fold, ranked=one_fold, phi=phi),
         {LABELS: permutation_p(float(auc), null), SURFACE: permutation_p(float(statistic), null_statistic)},
         null,
         Ranked(score, truth, one_fold, groups[test], phi),
     )
-
-
-def _interval(auc: float | np.ndarray, variance: float | np.ndarray, labels: np.ndarray, phi: float) -> Estimate:
-    return cv_auc(float(auc), float(variance), phi, smaller_class=int(min(labels.sum(), (~labels).sum())))
 
 
 def across_word(found: Across, p: dict[str, float]) -> Verdict:

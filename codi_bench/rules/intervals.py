@@ -182,6 +182,11 @@ def cv_auc(auc: float, variance: float, phi: float, *, smaller_class: int | None
     return Interval(auc, float(min(low, auc)), float(max(high, auc)))
 
 
+def auc_of_labels(auc: float | np.ndarray, variance: float | np.ndarray, labels: np.ndarray, phi: float) -> Estimate:
+    """`cv_auc` of the scores of labels, bool [n], of whose smaller class it takes the number of problems."""
+    return cv_auc(float(auc), float(variance), phi, smaller_class=int(min(labels.sum(), (~labels).sum())))
+
+
 def _noncentrality(q: float, df: int, probability: float) -> float:
     """lambda at which the noncentral chi-square has this probability below q; 0 where even the central one has less."""
     if chi2.cdf(q, df) <= probability:
