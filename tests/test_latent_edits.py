@@ -19,8 +19,8 @@ from codi_bench.models.conditions import CLEAN, PUBLISHED, Discretised, Edited, 
 from codi_bench.models.edits import Edit
 from codi_bench.models.model import Model
 from codi_bench.models.registry import ModelEntry
+from codi_bench.problems import Problem, score
 from codi_bench.problems.pairs import Pair
-from codi_bench.problems.problem import Problem, score
 from codi_bench.rules.validity import Validity
 from codi_bench.store.cache import Store
 from codi_bench.suite.bench import ModelBench

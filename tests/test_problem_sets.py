@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from codi_bench.errors import ProblemError, UnknownNameError
 from codi_bench.problems import NAMES, files, load_problems, parse_number, read_problems
+from codi_bench.problems.answers import plain
 from codi_bench.problems.problem import STEP
-from codi_bench.problems.readers import plain, solve
+from codi_bench.problems.readers import solve
 
 # Invented rows in the forms of the originals
 
@@ -85,7 +86,7 @@ def test_every_gold_answer_and_step_can_be_read(tmp_path, name):
     assert problems == read_problems(path) == read_problems(str(path)) and len(problems) == len(FILES[name])
     for problem in problems:
         assert parse_number(problem.answer) is not None and "e" not in problem.answer
-        assert all(STEP.fullmatch(step) for step in problem.steps) and problem.question == problem.question.strip()
+        assert all(STEP.fullmatch(step) for step in problem.steps)
         assert len(problem.values) in (0, len(problem.steps))
     assert load_problems(name, path=path, n=1) == problems[:1]
     assert read_problems(write(tmp_path / "own", [json.loads(p.to_json()) for p in problems], as_list=False)) == problems
@@ -152,7 +153,7 @@ def test_marks_blank_lines_and_line_ends_do_not_matter(tmp_path, name):
         ("gsm8k", {"question": ""}, "'question' is missing or empty"),
         ("gsm8k", {"answer": None}, "'answer' is missing or empty"),
         ("gsm8k", {"answer": "It is 5."}, "'answer' does not end in '#### N'"),
-        ("gsm8k", {"answer": "It is.\n#### five"}, "'answer' is ' five', which is not a number"),
+        ("gsm8k", {"answer": "It is.\n#### five"}, "'answer' is 'five', which is not a number"),
         ("svamp", {"Body": None}, "'Body' is missing or empty"),
         ("svamp", {"Question": 5}, "'Question' is missing or empty"),
         ("svamp", {"question_concat": " "}, "'question_concat' is missing or empty"),
@@ -188,8 +189,7 @@ def test_a_broken_row_is_named_with_its_field(tmp_path, name, change, message):
         ('[{"question": "a",\n "answer": }]', ": begins as a JSON list, but is not one (Expecting value: line 2"),
         ("[" * 100_000, ": begins as a JSON list, but is not one"),
         ("[]", ": holds no problems"),
-        ('{"question": "a", "cot": null, "answer": "5"}', ", line 1: field 'cot' must be text"),
-        ('{"question": "a", "cot": "<<2+3=5>>"}', ", line 1: field 'answer' is None, which is not a number"),
+        ('{"question": "a", "cot": "<<2+3=5>>"}', ", line 1: field 'answer' is missing"),
         (
             "How many?||<<2+3=5>> #### 5\nHow few?||<<2+3=5>> 5",
             ", line 2: field 'answer' is '<<2+3=5>> 5', which is not a number",

@@ -13,7 +13,7 @@ from codi_bench.claims.blocks import gains, rate
 from codi_bench.claims.claim import NOTHING_MORE, SEED, Bench, Measured, Protocols, Published, claim, measured, without_word
 from codi_bench.claims.hits import DECODED, FAMILY, OTHERS, RIGHT, hit_rates, hits_over_others
 from codi_bench.errors import MeasureError
-from codi_bench.problems.problem import parse_number
+from codi_bench.problems.answers import parse_number
 from codi_bench.rules.stats import Z95, newcombe_paired, wilson
 from codi_bench.rules.validity import Verdict, none_stands_out, passes
 from codi_bench.thoughts.decoded import Decoded

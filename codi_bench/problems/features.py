@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from codi_bench.errors import ProblemError
-from codi_bench.problems.problem import NUMBER, Problem
+from codi_bench.problems.answers import NUMBER
+from codi_bench.problems.problem import Problem
 
 OPERATORS = {"+": "additions", "-": "subtractions", "*": "multiplications", "/": "divisions"}
 THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")

@@ -1,15 +1,23 @@
-"""`load_problems`: generated problems, the four public sets from the hub, or a file in any of their forms."""
+"""`load_problems`: generated problems, the public sets from the hub, or a file in any of their forms.
+
+What a file holds is told by its text, never by its name: a JSON list, JSON lines, a table with a head (CSV), or lines
+`question||steps #### answer`. The same rows give the same problems in each.
+"""
 
 from __future__ import annotations
 
+import ast
+import csv
 import hashlib
+import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from codi_bench.errors import MissingProblemsError, ProblemError, UnknownNameError, one_line
+from codi_bench.problems.answers import gold_number
 from codi_bench.problems.generator import generate
 from codi_bench.problems.problem import Problem
 from codi_bench.problems.readers import FORMS, OWN, SETS, Form, Row
@@ -32,10 +40,14 @@ HUBS = {
     "gsm-hard": Hub("reasoning-machines/gsm-hard", {"test": ("train",)}),
     "multiarith": Hub("ChilleD/MultiArith", {"test": ("train", "test")}),
 }
-NAMES = ("generated", *HUBS)
+IN_WORDS = ("prosqa", "prontoqa")  # whose answers are words: no repository has them as rows, files have
+NAMES = ("generated", *HUBS, *IN_WORDS)
 ELSEWHERE = ("svamp", "gsm-hard", "multiarith")  # out of distribution for what was trained on GSM8K
 # sha256 of the first thousand questions of GSM8K's test set, a line each: the list that published numbers are about
 GSM8K_TEST = "f7d3e42116775b4aba501bcabe1e71f52ffc4c9790be15d71272ae58efb4cd08"
+
+QUESTIONS = {"question", "Question", "sQuestion", "instruction", "input"}  # one of them is in the head of a table
+LISTS = ("steps", "operands", "values", "lEquations", "lSolutions")  # that a table has as text
 
 
 def load_problems(
@@ -57,6 +69,10 @@ def load_problems(
         return _first(n, problems, str(path))
     if name not in NAMES:
         raise UnknownNameError("problem set", name, NAMES)
+    if name in IN_WORDS:
+        raise MissingProblemsError(
+            f"{name}: is in no repository of rows; give its file with --problems {name}=FILE (or --path FILE)"
+        )
     if name == "generated":
         return generate(1000 if n is None else n, seed=seed, split=split)
     return _first(n, _read_hub(name, split), f"{name} ({split})")
@@ -68,9 +84,12 @@ def is_gsm8k_test(problems: Sequence[Problem]) -> bool:
     return hashlib.sha256(lines.encode()).hexdigest() == GSM8K_TEST
 
 
-def read_problems(path: str | Path) -> list[Problem]:
-    """Every problem of a file: JSON lines (ours, GSM8K-Aug), a public set's own file, or lines `question||steps #### answer`."""
-    return _read_file(Path(path))[1]
+def read_problems(path: str | Path, *, unanswered: bool = False) -> list[Problem]:
+    """Every problem of a file, in any of its forms. unanswered: may rows lack an answer, which then is ""?
+
+    Raises ProblemError naming file, row and field.
+    """
+    return _read_file(Path(path), unanswered)[1]
 
 
 def _first(n: int | None, problems: list[Problem], source: str) -> list[Problem]:
@@ -82,7 +101,7 @@ def _first(n: int | None, problems: list[Problem], source: str) -> list[Problem]
 # Files
 
 
-def _read_file(path: Path) -> tuple[Form, list[Problem]]:
+def _read_file(path: Path, unanswered: bool = False) -> tuple[Form, list[Problem]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -91,20 +110,35 @@ def _read_file(path: Path) -> tuple[Form, list[Problem]]:
     if not rows:
         raise ProblemError(f"{path}: holds no problems; `codi-bench problems generated --out FILE` writes some")
     form = next((form for _, row in rows for form in FORMS if form.fits(row)), OWN)
-    return form, [form.problem(row, where) for where, row in rows]
+    problems = [form.problem(row, where) for where, row in rows]
+    answered = [(problem.answer, where) for problem, (where, _) in zip(problems, rows) if problem.answer or not unanswered]
+    for answer, where in answered:
+        if not answer:
+            raise ProblemError(f"{where}: field 'answer' is missing; give a number (`codi-bench think` and `answer` need none)")
+        if (gold_number(answer) is None) != (gold_number(answered[0][0]) is None):
+            raise ProblemError(
+                f"{where}: field 'answer' is {answer!r}, and that of {answered[0][1]} is {answered[0][0]!r}; "
+                "give numbers and words in files of their own"
+            )
+    return form, problems
 
 
 def _rows(text: str, path: Path) -> Iterator[tuple[str, Row]]:
-    """(where it stands, row) for each row of a JSON list, or of lines."""
-    if text.lstrip().startswith("["):
+    """(where it stands, row) for each row of a JSON list, of a table, or of lines."""
+    lines = text.split("\n")  # splitlines also cuts at U+2028 and its like, inside a question
+    first = next((line for line in lines if line.strip()), "")
+    places: Iterable[tuple[str, Any]]
+    if first.lstrip().startswith("["):
         try:
             entries = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise ProblemError(f"{path}: begins as a JSON list, but is not one ({error})") from error
         places = ((f"{path}, row {number}", entry) for number, entry in enumerate(entries, start=1))
+    elif "{" not in first and "||" not in first and QUESTIONS & {name.strip() for name in first.split(",")}:
+        places = _table(text, path)
     else:
-        lines = enumerate(text.split("\n"), start=1)  # splitlines also cuts at U+2028 and its like, inside a question
-        places = ((f"{path}, line {number}", _line(line, f"{path}, line {number}")) for number, line in lines if line.strip())
+        numbered = ((f"{path}, line {number}", line) for number, line in enumerate(lines, start=1) if line.strip())
+        places = ((where, _line(line, where)) for where, line in numbered)
     for where, row in places:
         if not isinstance(row, dict):
             raise ProblemError(f"{where}: not an object; each needs the fields question and answer")
@@ -115,6 +149,36 @@ def _rows(text: str, path: Path) -> Iterator[tuple[str, Row]]:
         except RecursionError as error:
             raise ProblemError(f"{where}: nests too deeply; each needs the fields question and answer") from error
         yield where, row
+
+
+def _table(text: str, path: Path) -> Iterator[tuple[str, Row]]:
+    """The rows of comma-separated values below a head, empty cells left out, lists as JSON or Python writes them."""
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        head, *rows = [cells for cells in lines if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise ProblemError(f'{path}, line {lines.line_num}: not comma-separated values ({error}); quote cells with "') from error
+    names = [name.strip() for name in head]
+    if twice := [name for name in names if name and names.count(name) > 1]:
+        raise ProblemError(f"{path}: has two columns named {twice[0]}; keep the one that is meant")
+    for number, cells in enumerate(rows, start=1):
+        where = f"{path}, row {number}"
+        if len(cells) != len(names):
+            raise ProblemError(f'{where}: has {len(cells)} cells, and the head {len(names)}; quote cells that hold commas with "')
+        row: Row = {name: cell for name, cell in zip(names, cells) if cell.strip()}
+        for name in LISTS:
+            if row.get(name, "").startswith("["):
+                row[name] = _list(row[name], f"{where}: field '{name}'")
+        yield where, row
+
+
+def _list(cell: str, where: str) -> object:
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(cell)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    raise ProblemError(f"{where} is {cell[:80]!r}, which is no list; write it as JSON")
 
 
 def _line(line: str, where: str) -> Any:

@@ -1,18 +1,14 @@
-"""What a problem is, and how an answer is read from text."""
+"""What a problem is, and its identity by content."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import cast
 
-from codi_bench.errors import ProblemError
-
-NUMBER = re.compile(r"-?\d+\.?\d*")
 STEP = re.compile(r"<<([^=<>]+)=([^<>]+)>>")
 
 
@@ -20,8 +16,9 @@ STEP = re.compile(r"<<([^=<>]+)=([^<>]+)>>")
 class Problem:
     """One word problem with everything that an audit needs.
 
-    steps: the annotated chain, `"<<7+5=12>>"` each, in order. group: shared by variants of one problem (the unit that is
-    split, permuted and resampled). operands: the numbers of the question; values: the result of each step.
+    question: the text as it was written, blanks included. steps: the annotated chain, `"<<7+5=12>>"` each, in order. answer: a
+    number in plain decimals, words in a set of words (ProsQA), "" where nobody knows it. group: shared by variants of one problem
+    (the unit that is split, permuted and resampled). operands: the numbers of the question; values: the result of each step.
     """
 
     question: str
@@ -48,27 +45,6 @@ class Problem:
         row = {field.name: getattr(self, field.name) for field in fields(self)}
         row["num_steps"] = self.num_steps
         return json.dumps({k: list(v) if isinstance(v, tuple) else v for k, v in row.items()}, ensure_ascii=False)
-
-
-def parse_number(text: str) -> float | None:
-    r"""The last number of a text, thousands commas removed; None if there is none.
-
-    The published scoring: `float` of the last match of `-?\d+\.?\d*`.
-    """
-    numbers = NUMBER.findall(text.replace(",", ""))
-    return float(numbers[-1]) if numbers else None
-
-
-def score(prediction: str, gold: str, scoring: str = "published") -> bool:
-    """Is the predicted text right? `published`: equality of floats. `study`: equality of the integer parts."""
-    value, target = parse_number(prediction), parse_number(gold)
-    if value is None or target is None:
-        return False
-    if scoring == "study":
-        return value == target or (math.isfinite(value) and math.isfinite(target) and int(value) == int(target))
-    if scoring == "published":
-        return value == target
-    raise ProblemError(f"unknown scoring '{scoring}': use 'published' or 'study'")
 
 
 def problems_hash(problems: Iterable[Problem]) -> str:

@@ -2,10 +2,12 @@
 
 Sources: GSM8K https://github.com/openai/grade-school-math, SVAMP https://github.com/arkilpatel/SVAMP, GSM-Hard
 https://huggingface.co/datasets/reasoning-machines/gsm-hard, MultiArith https://huggingface.co/datasets/ChilleD/MultiArith,
-GSM8K-Aug (question, chain, answer) https://github.com/da03/Internalize_CoT_Step_by_Step.
+GSM8K-Aug (question, chain, answer) https://github.com/da03/Internalize_CoT_Step_by_Step, Coconut's JSON (question, steps, answer:
+GSM8K-Aug, ProsQA, ProntoQA) https://github.com/facebookresearch/coconut.
 
-The groups of these sets are hashes of the story with its numbers masked, so that problems which differ in their numbers only
-(225 of MultiArith's 600, 20 of them exact copies), or in the question after the same story (SVAMP), are never split apart.
+A row without a group gets a hash of its story with the numbers masked, whatever file it lies in, so that problems which differ in
+their numbers only (225 of MultiArith's 600, 20 of them exact copies), or in the question after the same story (SVAMP), are never
+split apart.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Any, cast
 
 from codi_bench.errors import ProblemError
-from codi_bench.problems.problem import STEP, Problem, parse_number
+from codi_bench.problems.answers import is_choice, plain, read_gold
+from codi_bench.problems.problem import STEP, Problem
 
 Row = dict[str, Any]
 Chain = tuple[tuple[str, ...], tuple[float, ...]]  # annotated steps and their values
@@ -45,21 +47,13 @@ class RowError(ValueError):
 
 
 def read_own(row: Row) -> Problem:
-    """The form that `codi-bench problems` writes; only question and answer are needed."""
-    _text(row, "question")
-    answer = row.get("answer", "")
-    answer = answer if isinstance(answer, str) else _number(row, "answer")
-    number = parse_number(answer)
-    if number is None or not math.isfinite(number):
-        raise RowError(f"field 'answer' is {answer!r}, which holds no number")
-    lists = {field: row.get(field, []) for field in ("steps", "operands", "values")}
-    for field, value in lists.items():
-        fits, what = (_is_step, 'annotated steps such as "<<7+5=12>>"') if field == "steps" else (_is_number, "finite numbers")
-        if not isinstance(value, list) or not all(map(fits, value)):
-            raise RowError(f"field '{field}' must be a list of {what}")
-    group = "" if row.get("group") is None else str(row["group"])  # 0 is a group
-    steps, operands, values = map(tuple, lists.values())
-    return Problem(row["question"], steps, answer, group, str(row.get("template", "")), operands, values)
+    """The form that `codi-bench problems` writes, and Coconut's JSON; only the question is needed, and for most uses the answer.
+
+    What is not there is read off the rest: operands from the question, values from the steps.
+    """
+    steps, values = _steps(row.get("steps"))
+    read = _problem("gsm8k", _text(row, "question"), _answer(row), (steps, values), template=str(row.get("template") or ""))
+    return replace(read, operands=_numbers(row, "operands", read.operands), values=_numbers(row, "values", read.values))
 
 
 def read_gsm8k(row: Row) -> Problem:
@@ -67,7 +61,7 @@ def read_gsm8k(row: Row) -> Problem:
     chain, mark, answer = _text(row, "answer").rpartition("####")
     if not mark:
         raise RowError("field 'answer' does not end in '#### N'")
-    return _problem("gsm8k", _text(row, "question"), _number({"answer": answer}, "answer"), _annotated(chain))
+    return _problem("gsm8k", _text(row, "question"), _gold({"answer": answer.strip()}, "answer"), _annotated(chain))
 
 
 def read_gsm8k_aug(row: Row) -> Problem:
@@ -75,7 +69,7 @@ def read_gsm8k_aug(row: Row) -> Problem:
     question, cot = _text(row, "question"), row.get("cot")
     if not isinstance(cot, str):
         raise RowError("field 'cot' must be text, such as \"<<7+5=12>> <<12*2=24>>\"")
-    return _problem("gsm8k", question, _number(row, "answer"), _annotated(cot))
+    return _problem("gsm8k", question, _answer(row), _annotated(cot))
 
 
 def read_svamp(row: Row) -> Problem:
@@ -83,10 +77,10 @@ def read_svamp(row: Row) -> Problem:
 
     `chal-680` is wrong in the source: its equation gives 5, its answer is 1. The answer counts.
     """
-    body, ending = _text(row, "Body"), _text(row, "Question")
-    question = _text(row, "question_concat") if "question_concat" in row else f"{body} {ending}"
+    body, ending = _text(row, "Body").strip(), _text(row, "Question").strip()
+    question = _text(row, "question_concat").strip() if "question_concat" in row else f"{body} {ending}"
     kind = str(row.get("Type", "")).replace("Divison", "Division")  # spelt so in one row
-    answer = _number(row, "Answer")
+    answer = _gold(row, "Answer")
     return _problem("svamp", question, answer, _solved(row.get("Equation", ""), "Equation"), story=body, template=kind)
 
 
@@ -97,17 +91,17 @@ def read_gsm_hard(row: Row) -> Problem:
     juyoung-trl/gsm-hard, with the fields `instruction` and `response` and no code.
     """
     if "instruction" in row:
-        return _problem("gsm8k", _text(row, "instruction"), _number(row, "response"))
-    question, code = _text(row, "input"), row.get("code")
+        return _problem("gsm8k", _text(row, "instruction").strip(), _gold(row, "response"))
+    question, code = _text(row, "input").strip(), row.get("code")
     original = DOCSTRING.search(code) if isinstance(code, str) else None
-    return _problem("gsm8k", question, _number(row, "target"), story=original.group(1) if original else question)
+    return _problem("gsm8k", question, _gold(row, "target"), story=original.group(1) if original else question)
 
 
 def read_multiarith(row: Row) -> Problem:
     """The original file has `sQuestion`, `lEquations`, `lSolutions`; the hub `question` and `final_ans`, and no equation."""
     if "final_ans" in row:
-        return _problem("multiarith", _text(row, "question"), _number(row, "final_ans"))
-    question, answer = _text(row, "sQuestion"), _number({"lSolutions": _only(row, "lSolutions")}, "lSolutions")
+        return _problem("multiarith", _text(row, "question").strip(), _gold(row, "final_ans"))
+    question, answer = _text(row, "sQuestion").strip(), _gold({"lSolutions": _only(row, "lSolutions")}, "lSolutions")
     return _problem("multiarith", question, answer, _solved(_only(row, "lEquations"), "lEquations"))
 
 
@@ -120,34 +114,34 @@ class Form:
     read: Callable[[Row], Problem]
 
     def problem(self, row: Row, where: str) -> Problem:
-        """The problem of a row; one without a group is a group of its own. Raises ProblemError with `where` and the field."""
+        """The problem of a row, of the group that the row names if it does. Raises ProblemError with `where` and the field."""
         try:
             problem = self.read(row)
+            group = _group(row)
         except RowError as error:
             raise ProblemError(f"{where}: {error}") from error
-        return problem if problem.group else replace(problem, group=where)
+        return replace(problem, group=group) if group else problem
 
 
-OWN = Form("", lambda row: "steps" in row or "group" in row, read_own)
+def _has_chain(row: Row) -> bool:
+    return isinstance(row.get("cot"), str) and not isinstance(row.get("steps"), list)
+
+
+# The first that fits counts: a column more does not make another form of a row that has the fields of one.
+OWN = Form("", lambda row: "question" in row, read_own)
 FORMS = (
-    OWN,
-    Form("", lambda row: "cot" in row, read_gsm8k_aug),
     Form("gsm8k", lambda row: "question" in row and "####" in str(row.get("answer")), read_gsm8k),
     Form("svamp", lambda row: "Body" in row and "Question" in row, read_svamp),
+    Form("multiarith", lambda row: "sQuestion" in row or ("final_ans" in row and "steps" not in row), read_multiarith),
+    Form("", lambda row: "question" in row and _has_chain(row), read_gsm8k_aug),
+    replace(OWN, fits=lambda row: {"question", "answer"} <= row.keys()),
     Form("gsm-hard", lambda row: {"input", "target"} <= row.keys() or {"instruction", "response"} <= row.keys(), read_gsm_hard),
-    Form("multiarith", lambda row: "sQuestion" in row or "final_ans" in row, read_multiarith),
+    OWN,
 )
 SETS = {form.name: form for form in FORMS if form.name}
 
 
-# Numbers and steps
-
-
-def plain(number: int | float) -> str:
-    """A number in plain decimals: no exponent, no trailing zeros; `parse_number` reads the same float back."""
-    text = format(Decimal(repr(number)), "f")
-    text = text.rstrip("0").rstrip(".") if "." in text else text
-    return "0" if text == "-0" else text
+# Steps
 
 
 def solve(equation: str) -> Chain:
@@ -211,6 +205,18 @@ def _result(text: str) -> int | float | None:
         return None
 
 
+def _steps(field: Any) -> Chain:
+    """The chain of a list, or of a text as CSV has it. A chain in words has no steps, and neither has an empty one."""
+    parts = [] if field is None else [field] if isinstance(field, str) else field
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise RowError("field 'steps' must be a list of annotated steps such as \"<<7+5=12>>\"")
+    text = " ".join(parts)
+    chain = _annotated(text)
+    if not chain[0] and any(sign.isdigit() for sign in text) and not any(sign.isalpha() for sign in text):
+        raise RowError(f"field 'steps' is {field!r}; annotate each step, such as \"<<7+5=12>>\"")
+    return chain
+
+
 def _solved(equation: Any, field: str) -> Chain:
     try:
         return solve(re.sub(r"^\s*[A-Za-z]\s*=", "", equation)) if equation else NOTHING
@@ -233,12 +239,13 @@ def _problem(
 
 
 def _text(row: Row, field: str) -> str:
+    """A text as it was written, blanks at its ends included: Coconut's training kept them. Lines end in one way alone."""
     text = row.get(field)
     if not isinstance(text, str) or not text.strip():
         raise RowError(f"field '{field}' is missing or empty")
     if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
         raise RowError(f"field '{field}' holds half a character (a lone surrogate); write it as UTF-8")
-    return text.strip()
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _only(row: Row, field: str) -> Any:
@@ -248,27 +255,43 @@ def _only(row: Row, field: str) -> Any:
     return values[0]
 
 
-def _is_step(value: object) -> bool:
-    return isinstance(value, str) and STEP.fullmatch(value) is not None
+def _group(row: Row) -> str:
+    """The group that a row names, "" if it names none. The number 3 is the same group however a table wrote it."""
+    group = row.get("group")
+    if group is None or group != group:  # NaN, as tables have it
+        return ""
+    if isinstance(group, bool) or not isinstance(group, str | int | float):
+        raise RowError(f"field 'group' is {group!r}; give a name or a number")
+    name = str(group)
+    return re.sub(r"\.0+$", "", name) if re.fullmatch(r"-?[0-9]+\.0+", name) else name if name.strip() else ""
 
 
-def _is_number(value: object) -> bool:
-    """Finite, also as a float, which all arithmetic here is done in."""
+def _numbers(row: Row, field: str, default: tuple[float, ...]) -> tuple[float, ...]:
+    """Finite numbers, also as floats, which all arithmetic here is done in; the default where there is no such field."""
+    numbers = row.get(field)
+    if numbers is None:
+        return default
     try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if isinstance(numbers, list) and all(type(x) in (int, float) and math.isfinite(x) for x in numbers):
+            return tuple(numbers)
     except OverflowError:
-        return False
+        pass
+    raise RowError(f"field '{field}' must be a list of finite numbers")
 
 
-def _number(row: Row, field: str) -> str:
-    """A gold answer in plain decimals: 51.0 and "51" are the same answer, 2.0107e-06 is 0.0000020107."""
-    value = row.get(field)
+def _answer(row: Row) -> str:
+    """The gold answer of a row: a number, words that the question offers, or "" where there is none."""
+    answer = row.get("answer")
+    if answer is None or (isinstance(answer, str) and not answer.strip()):
+        return ""
+    if is_choice(answer, _text(row, "question")):
+        return " ".join(answer.split())
+    return _gold(row, "answer")
+
+
+def _gold(row: Row, field: str) -> str:
     try:
-        if isinstance(value, (bool, type(None))):
-            raise ValueError
-        number = Decimal(value.replace(",", "").strip() if isinstance(value, str) else repr(value))
-        if not math.isfinite(float(number)):
-            raise ValueError
-    except (ArithmeticError, ValueError) as error:
-        raise RowError(f"field '{field}' is {value!r}, which is not a number") from error
-    return plain(int(number) if number == number.to_integral_value() else float(number))
+        return read_gold(row.get(field))
+    except ValueError as error:
+        why = f" ({error})" if str(error) != "no number" else ""
+        raise RowError(f"field '{field}' is {row.get(field)!r}, which is not a number{why}; give the number alone") from error

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from codi_bench.problems.answers import score
 from codi_bench.problems.generator import DIGITS, stream
-from codi_bench.problems.problem import Problem, score
+from codi_bench.problems.problem import Problem
 from codi_bench.sweep.members import Member, recipe, snapshots
 from codi_bench.sweep.results import SweepResults
 

@@ -1,0 +1,129 @@
+"""Answers: what a gold value says, which number a model's text ends with, and whether the two agree."""
+
+from __future__ import annotations
+
+import math
+import re
+from decimal import Decimal
+from fractions import Fraction
+from functools import lru_cache
+from numbers import Integral, Real
+
+from codi_bench.errors import ProblemError
+
+NUMBER = re.compile(r"-?\d+\.?\d*")
+CODI_CUE, COCONUT_CUE = "The answer is:", "###"  # what stands before the answer in the training texts of each
+MINUS = str.maketrans(
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212\ufe58\ufe63\uff0d", "-")
+)  # hyphens, dashes, minus signs
+_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
+_AMOUNT = re.compile(rf"([+-]?)\s*\$?\s*([+-]?)((?:{_DIGITS}\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*%?")
+_FRACTION = re.compile(rf"([+-]?)\s*({_DIGITS})\s*[/\u2044]\s*({_DIGITS})")
+_CHOICES = {"true", "false", "yes", "no"}
+
+
+def plain(number: int | float) -> str:
+    """A number in plain decimals: no exponent, no trailing zeros; `parse_number` reads the same float back."""
+    text = format(Decimal(repr(number)), "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
+
+
+def read_gold(value: object) -> str:
+    """A gold answer in plain decimals: 51.0, "51." and "$51" are the same answer, 2.5e-3 is 0.0025.
+
+    value: a number, or a text that is a number and nothing else: any minus sign, `.5`, `1e6`, `1,234.50`, `$5`, `5%` (which is 5,
+    as GSM8K means it), `1/2`. Raises ValueError for everything else, what is not finite, and what no float tells from 0.
+    """
+    number: int | Fraction
+    if isinstance(value, str):
+        number = _read_text(value)
+    elif isinstance(value, Integral) and not isinstance(value, bool):
+        number = int(value)
+    elif isinstance(value, Real | Decimal) and not isinstance(value, bool) and math.isfinite(value):
+        number = Fraction(str(value)) if isinstance(value, Decimal) else Fraction(repr(float(value)))
+    else:
+        raise ValueError("no number")
+    try:
+        rounded = float(number)
+    except OverflowError as error:
+        raise ValueError("too large") from error
+    if number and not rounded:
+        raise ValueError("too small")
+    return plain(int(number) if number.denominator == 1 else rounded)
+
+
+def _read_text(text: str) -> Fraction:
+    text = text.translate(MINUS).strip()
+    if match := _FRACTION.fullmatch(text):
+        sign, above, below = match.group(1), *(int(match.group(i).replace(",", "")) for i in (2, 3))
+        if not below:
+            raise ValueError("division by zero")
+        number = Fraction(above, below)
+    elif (match := _AMOUNT.fullmatch(text)) and not (match.group(1) and match.group(2)):
+        digits = match.group(3).replace(",", "")
+        if abs(Decimal(digits).adjusted()) > 400:  # of 1e999999999 nobody wants the digits
+            raise ValueError("out of range")
+        sign, number = match.group(1) + match.group(2), Fraction(digits)
+    else:
+        raise ValueError("no number")
+    return -number if sign == "-" else number
+
+
+def is_choice(answer: object, question: str) -> bool:
+    """Is this answer in words: true or false, yes or no, or a sentence of words that the question offers?
+
+    ProsQA asks "Is Alex a gorpus or bompus?", and the answer is "Alex is a gorpus."; ProntoQA's is True or False. What has a
+    digit in it is a number or a mistake.
+    """
+    if not isinstance(answer, str) or any(sign.isdigit() for sign in answer):
+        return False
+    words = re.findall(r"\w+", answer.lower())
+    return bool(words) and ((len(words) == 1 and words[0] in _CHOICES) or set(words) <= set(re.findall(r"\w+", question.lower())))
+
+
+def parse_number(text: str) -> float | None:
+    r"""The last number of a text, thousands commas removed; None if there is none.
+
+    The published scoring: `float` of the last match of `-?\d+\.?\d*`.
+    """
+    numbers = NUMBER.findall(text.replace(",", ""))
+    return float(numbers[-1]) if numbers else None
+
+
+def parse_words(text: str) -> str:
+    """The answer in words at the end of a text: what stands behind the last cue, without commas, blanks collapsed.
+
+    Source: `run.py` of github.com/facebookresearch/coconut, which compares the text behind the last `#`, commas removed.
+    """
+    behind = max((text.rfind(cue) + len(cue) for cue in (CODI_CUE, "#") if cue in text), default=0)
+    return " ".join(text[behind:].replace(",", "").split())
+
+
+def score(prediction: str, gold: str, scoring: str = "published") -> bool:
+    """Is the predicted text right? `published`: equality of floats. `study`: equality of the integer parts.
+
+    gold: a number as `read_gold` reads it, compared with the last of the text; an answer in words is compared with the words
+    behind the cue, whichever scoring. Without a gold nothing is right. Raises ProblemError for a gold that has digits and is no
+    number, and for an unknown scoring.
+    """
+    if scoring not in ("published", "study"):
+        raise ProblemError(f"unknown scoring '{scoring}': use 'published' or 'study'")
+    target = gold_number(gold)
+    if target is None:
+        return bool(gold.strip()) and parse_words(prediction) == parse_words(gold)
+    value = parse_number(prediction)
+    if value is None:
+        return False
+    return value == target or (scoring == "study" and math.isfinite(value) and int(value) == int(target))
+
+
+@lru_cache(maxsize=1 << 14)
+def gold_number(gold: str) -> float | None:
+    """The number that a gold answer says, None for words; raises ProblemError for one that has digits and is no number."""
+    try:
+        return float(read_gold(gold))
+    except ValueError as error:
+        if any(sign.isdigit() for sign in gold):
+            raise ProblemError(f"gold answer {gold!r} is not a number; give the number alone") from error
+        return None
