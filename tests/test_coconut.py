@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from checkpoints import V, base_without_weights, in_hub_cache, published_outputs, refusal, wide_backbone
@@ -16,10 +19,15 @@ from codi_bench.audits.patching import Patch
 from codi_bench.claims import CLAIMS
 from codi_bench.claims.runs import condition_of
 from codi_bench.errors import CheckpointError
+from codi_bench.models import answering
+from codi_bench.models.checkpoint import save_folder
+from codi_bench.models.codi import COCONUT, CODI
 from codi_bench.models.conditions import CLEAN
 from codi_bench.models.edits import Edit
 from codi_bench.models.loading import load
+from codi_bench.models.objective import encode_examples
 from codi_bench.models.registry import REGISTRY
+from codi_bench.problems import Problem
 from codi_bench.store.cache import Store
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.preflight import preflight
@@ -96,6 +104,37 @@ def test_latents_and_answers_are_those_of_coconut(model, backbone, base):
         torch.testing.assert_close(torch.tensor(found.latents[i]), latents, atol=1e-4, rtol=1e-4)
         assert found.answers.tokens[i] == answer
     assert len(set(found.answers.tokens)) > 1  # an answer depends on its question
+
+
+@pytest.mark.parametrize("question", ["Mia has 7  apples .", " Mia has 7 apples . ", "Mia   has\n7 apples .\t"])
+def test_questions_are_thought_about_as_they_are_written(model, backbone, base, question):
+    latents = plain_coconut(backbone, base, question)[0]
+    thoughts = model.think([question])
+    torch.testing.assert_close(torch.from_numpy(thoughts.latents[0]), latents, atol=1e-4, rtol=1e-4)
+    tidy = model.think([" ".join(question.split())])
+    assert not np.allclose(thoughts.latents, tidy.latents, atol=1e-4)
+
+
+def test_the_gold_sentence_is_that_of_its_training(model):
+    """`dataset.py` of Coconut: "### " + answer; CODI's is "The answer is: N"."""
+    (example,) = encode_examples(model.codi, [Problem("Mia has 7 apples .", (), "18", "")])
+    assert example.answer == [*model.codi.tokenizer("### 18", add_special_tokens=False)["input_ids"], model.codi.eos_id]
+    assert example.question == model.codi.tokenizer("Mia has 7 apples .\n")["input_ids"]
+    model.codi.prompt = CODI
+    (example,) = encode_examples(model.codi, [Problem("Mia has 7  apples . ", (), "18", "")])
+    assert example.answer[:-1] == model.codi.tokenizer("The answer is: 18", add_special_tokens=False)["input_ids"]
+    assert answering.tokenise(model.codi, ["Mia has 7  apples . "]) == answering.tokenise(model.codi, ["Mia has 7 apples ."])
+
+
+def test_a_folder_from_before_there_was_a_prompt_is_coconuts(model, base, tmp_path):
+    folder = Path(shutil.copytree(base, tmp_path / "ours"))
+    save_folder(model.codi, folder, dtype=torch.float32)
+    meta = json.loads((folder / "codi.json").read_text())
+    assert meta.pop("prompt") == "coconut" and load(folder, device="cpu").codi.prompt == COCONUT
+    (folder / "codi.json").write_text(json.dumps(meta | {"question_suffix": "\n"}))
+    assert load(folder, device="cpu").codi.prompt == COCONUT
+    (folder / "codi.json").write_text(json.dumps(meta))
+    assert load(folder, device="cpu").codi.prompt == CODI
 
 
 def test_own_latents_put_back_change_nothing_and_others_do(model):

@@ -27,6 +27,7 @@ from torch import nn
 from codi_bench.errors import CheckpointError, UnknownNameError
 from codi_bench.models import hub
 from codi_bench.models.checkpoint import save_folder
+from codi_bench.models.codi import COCONUT, CODI
 from codi_bench.models.loading import load
 from codi_bench.models.published import is_published
 from codi_bench.models.registry import PUBLISHED, REGISTRY
@@ -103,7 +104,7 @@ def test_base_weights_are_never_read(family, tmp_path):
     found = codi_of(checkpoint, base)
     assert (found.num_layers, found.width, found.vocab_size, found.num_latents, found.name) == (3, 32, V, 6, family)
     assert found.backbone.get_output_embeddings().weight is found.backbone.get_input_embeddings().weight
-    assert found.question_suffix == "" and not found.training
+    assert found.prompt == CODI and not found.training
 
 
 def test_the_fingerprint_names_weights_base_and_alpha(tiny_gpt2):
@@ -244,8 +245,8 @@ def test_every_layout(tmp_path, family, name):
         torch.testing.assert_close(logits(found.backbone, IDS), logits(backbone, IDS), atol=1e-5, rtol=1e-5)
         assert isinstance(found.projection, nn.Identity) == (not LAYOUTS[name][1])
         torch.testing.assert_close(found.projection(x), projection(x) if LAYOUTS[name][1] else x)
-        ids = (V + 2, V, V + 1, "\n") if "coconut" in name else (V, V + 1, V + 2, "")
-        assert (found.pad_id, found.bot_id, found.eot_id, found.question_suffix) == ids
+        ids = (V + 2, V, V + 1, COCONUT) if "coconut" in name else (V, V + 1, V + 2, CODI)
+        assert (found.pad_id, found.bot_id, found.eot_id, found.prompt) == ids
         assert found.backbone.get_output_embeddings().weight is found.backbone.get_input_embeddings().weight
 
 
@@ -308,11 +309,11 @@ def test_a_published_model_becomes_a_folder_of_ours(tmp_path, name):
     again = load(tmp_path / "ours", device="cpu").codi
     for key, value in again.state_dict().items():
         assert torch.equal(value, first.state_dict()[key]), key
-    assert isinstance(again.projection, nn.Identity) and again.question_suffix == first.question_suffix
+    assert isinstance(again.projection, nn.Identity) and again.prompt == first.prompt
     assert (again.pad_id, again.bot_id, again.eot_id) == (first.pad_id, first.bot_id, first.eot_id)
     for changes, message in (
         ({"extra_ids": [1, 2, 3]}, "'extra_ids' must be"),
-        ({"question_suffix": 3}, "question_suffix: Input should be a valid string"),
+        ({"prompt": 3}, "prompt: Input should be 'codi' or 'coconut'"),
         ({"projection_layer_norm": True}, "'projection_width' is 0"),
     ):
         shutil.copytree(tmp_path / "ours", tmp_path / "bad", dirs_exist_ok=True)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from codi_bench.errors import CheckpointError, UnknownNameError
 from codi_bench.models.codi import Projection, start_as_identity
 from codi_bench.models.loading import load
-from codi_bench.models.objective import CUE, codi_losses, encode_examples, teacher_loss
+from codi_bench.models.objective import codi_losses, encode_examples, teacher_loss
 from codi_bench.problems import generate
 from codi_bench.training import train as training
 from codi_bench.training.recipes import RECIPES, recipe
@@ -32,7 +32,7 @@ BOTH = pytest.mark.parametrize("codi", ["gpt2", "llama"], indirect=True)
 
 def plain_losses(codi, examples, *, detach=True):
     """One example at a time, without cache or padding: student CE, teacher CE (each per token), distillation."""
-    table, cue = codi.backbone.get_input_embeddings().weight, len(codi.tokenizer(CUE)["input_ids"])
+    table, cue = codi.backbone.get_input_embeddings().weight, len(codi.tokenizer(codi.prompt.cue)["input_ids"])
 
     def run(embeds):
         return codi.backbone(inputs_embeds=embeds[None], output_hidden_states=True, use_cache=False)

@@ -114,7 +114,7 @@ def think(
     from codi_bench.problems import read_problems
 
     check_writable(out, OUT)
-    problem_set = read_problems(problems)
+    problem_set = read_problems(problems, unanswered=True)
     loaded = load(model, base=base, device=device, dtype=dtype, num_latents=num_latents, lora_alpha=lora_alpha)
     with _progress(f"thinking about {len(problem_set)} problems", len(problem_set)) as advance:
         thoughts = loaded.think([p.question for p in problem_set], batch_size=batch_size, protocol=protocol, progress=advance)
@@ -151,18 +151,22 @@ def answer(
 ) -> None:
     """Answer every problem greedily, under edits if any: one JSON line a problem.
 
-    `correct` is the published scoring (the last number, equal as a float); where the study's (equal integer parts) differs, the
-    line has `correct_study` too.
+    `correct` is the published scoring (the last number, equal as a float; in a set of words those behind the cue); where the
+    study's (equal integer parts) differs, the line has `correct_study` too. Problems without an answer have neither.
     """
+    from codi_bench.cli.answers import answer_lines, right_counts
     from codi_bench.models.conditions import Edited
     from codi_bench.models.edits import needs_reference, parse_edit
     from codi_bench.models.loading import load
-    from codi_bench.problems import parse_number, read_problems, score
+    from codi_bench.problems import read_problems
 
     check_writable(out, OUT)
-    problem_set, reference_set = read_problems(problems), read_problems(reference) if reference else []
+    problem_set = read_problems(problems, unanswered=True)
+    reference_set = read_problems(reference) if reference else []
     loaded = load(model, base=base, device=device, dtype=dtype, num_latents=num_latents, lora_alpha=lora_alpha)
     edits = [parse_edit(text, loaded.num_latents) for text in edit or ()]
+    if any(each.kind == "resample" for each in edits) and not all(p.answer for p in problem_set):
+        raise CodiBenchError(f"{problems}: resample takes donors of another answer, so every problem needs its own; add answers")
     donors = None
     if needs_reference(edits) and reference_set:
         donors = loaded.reference(
@@ -184,17 +188,9 @@ def answer(
             seed=seed,
             progress=advance,
         )
-    right = {
-        scoring: [score(text, p.answer, scoring) for text, p in zip(answers.texts, problem_set, strict=True)]
-        for scoring in ("published", "study")
-    }
-    lines = []
-    for tokens, text, published, study in zip(answers.tokens, answers.texts, *right.values(), strict=True):
-        line = {"tokens": list(tokens), "text": text, "answer": parse_number(text), "correct": published}
-        lines.append(line if study == published else {**line, "correct_study": study})
+    lines = answer_lines(answers, [p.answer for p in problem_set])
     write_text(out, "".join(json.dumps(line) + "\n" for line in lines))
-    counts = [f"{sum(correct)} of {len(problem_set)} right by the {scoring} scoring" for scoring, correct in right.items()]
-    print("; ".join(counts) if sum(right["published"]) != sum(right["study"]) else f"{counts[0]} and the study's")
+    print(right_counts(lines))
 
 
 @contextmanager

@@ -123,10 +123,11 @@ def answer_batches(
 
 
 def tokenise(model: Codi, questions: Sequence[str]) -> list[list[int]]:
-    """Question ids in the published form: stripped, double spaces collapsed. Raises ProblemError for one without any."""
-    ids = [model.tokenizer(q.strip().replace("  ", " ") + model.question_suffix)["input_ids"] for q in questions]
-    if not all(ids):
-        raise ProblemError(f"question {list(map(bool, ids)).index(False) + 1} of {len(ids)} is empty")
+    """Question ids in the form of the model's training. Raises ProblemError for an empty question."""
+    ids = [model.tokenizer(model.prompt.question(question))["input_ids"] for question in questions]
+    for number, (question, question_ids) in enumerate(zip(questions, ids), start=1):
+        if not (question.strip() and question_ids):
+            raise ProblemError(f"question {number} of {len(ids)} is empty")
     return ids
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from codi_bench.errors import CheckpointError
-from codi_bench.models.codi import Codi, Projection
+from codi_bench.models.codi import COCONUT, CODI, Codi, Projection
 from codi_bench.models.settings import FOLDER_META, FolderMeta, read_settings
 from codi_bench.models.strict import build, check, embedding_names, fill, is_tied, read_safetensors, read_words, without_memory
 from codi_bench.store.files import file_hash, write_text, write_whole
@@ -44,9 +44,9 @@ def save_folder(model: Codi, folder: Path, *, dtype: torch.dtype = torch.float16
         projection_width=first.out_features if first else 0,
         projection_layer_norm=hasattr(model.projection, "ln"),
         extra_ids=None if ids == tuple(model.vocab_size + i for i in range(3)) else ids,
-        question_suffix=model.question_suffix,
+        prompt=None if model.prompt == CODI else "coconut",
     )
-    fields = {name: value for name, value in meta.model_dump().items() if value not in (None, "")}
+    fields = {name: value for name, value in meta.model_dump().items() if value is not None}
     write_text(folder / FOLDER_META, json.dumps(fields, indent=1, sort_keys=True) + "\n")
 
 
@@ -84,7 +84,7 @@ def load_folder(
         name=name or folder.name,
         num_latents=meta.num_latents if num_latents is None else num_latents,
         extra_ids=meta.extra_ids,
-        question_suffix=meta.question_suffix,
+        prompt=COCONUT if meta.prompt == "coconut" else CODI,
     )
     embedding, head = (f"backbone.{name}" for name in embedding_names(backbone))
     tied = config.tie_word_embeddings

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -18,10 +19,32 @@ from torch.overrides import TorchFunctionMode
 from transformers.activations import NewGELUActivation
 
 from codi_bench.errors import ProblemError
+from codi_bench.problems.answers import COCONUT_CUE, CODI_CUE
 
 if TYPE_CHECKING:  # loaded with the first model
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+
+@dataclass(frozen=True)
+class Prompt:
+    """How a source's training wrote questions and answers. suffix: behind every question. cue: before the answer.
+
+    tidy: are questions stripped, and two blanks in a row made one? CODI's evaluation does so, Coconut's `dataset.py` does not.
+    """
+
+    suffix: str = ""
+    cue: str = CODI_CUE
+    tidy: bool = True
+
+    def question(self, text: str) -> str:
+        return (text.strip().replace("  ", " ") if self.tidy else text) + self.suffix
+
+    def answer(self, gold: str) -> str:
+        """`The answer is: 18`, or Coconut's `### 18`."""
+        return f"{self.cue} {gold}"
+
+
+CODI, COCONUT = Prompt(), Prompt("\n", COCONUT_CUE, tidy=False)
 WIDE = 512  # narrower models gain nothing from other kernels, and what is recorded of the embedded ones rounds as before
 
 
@@ -87,7 +110,7 @@ class Codi(nn.Module):
 
     backbone: Hugging Face causal LM whose embeddings hold V + 3 rows. projection: a `Projection`, or `nn.Identity()` where
     the hidden state itself is fed (Coconut). num_latents: K, the thoughts fed between bot and eot. extra_ids: (pad, bot, eot),
-    CODI's V, V + 1, V + 2 unless given. question_suffix: text behind every question (Coconut's newline).
+    CODI's V, V + 1, V + 2 unless given. prompt: how its training wrote questions and answers.
     """
 
     def __init__(
@@ -100,13 +123,13 @@ class Codi(nn.Module):
         num_latents: int,
         name: str = "",
         extra_ids: tuple[int, int, int] | None = None,
-        question_suffix: str = "",
+        prompt: Prompt = CODI,
     ):
         super().__init__()
         self.backbone, self.projection, self.tokenizer = backbone, projection, tokenizer
         self.vocab_size, self.num_latents, self.name = vocab_size, num_latents, name
         self.pad_id, self.bot_id, self.eot_id = extra_ids or (vocab_size, vocab_size + 1, vocab_size + 2)
-        self.question_suffix = question_suffix
+        self.prompt = prompt
         self.eos_id = tokenizer.eos_token_id
         self.fingerprint = ""  # sha256 of the files it was loaded from
         for module in backbone.modules():

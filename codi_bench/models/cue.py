@@ -17,8 +17,6 @@ from codi_bench.models.loop import BRANCHES, generate, think
 from codi_bench.models.state import State, feed
 from codi_bench.thoughts.record import Answers
 
-CUE = "The answer is:"  # that answers begin with
-
 
 @dataclass(frozen=True, eq=False)
 class CueStates:
@@ -36,7 +34,7 @@ def apply(move: Affine, x: Tensor) -> Tensor:
 
 def cue_ids(model: Codi) -> list[int]:
     """What the tokens of any two answers have in common: the cue, and the blank behind it where that is a token of its own."""
-    one, two = (model.tokenizer(f"{CUE} {number}", add_special_tokens=False)["input_ids"] for number in (1, 2))
+    one, two = (model.tokenizer(model.prompt.answer(str(number)), add_special_tokens=False)["input_ids"] for number in (1, 2))
     return one[: next(i for i, (a, b) in enumerate(zip(one, two)) if a != b)]
 
 

@@ -1,7 +1,8 @@
 """The CODI training loss: teacher, student and the distillation between them, on one shared backbone.
 
 Source: arXiv 2502.21074 §3 and the released training code. Examples are formatted as published: question; chain of
-thought *without its last step*; `The answer is: N` and eos. The distilled position is the token before the answer.
+thought *without its last step*; `The answer is: N` (Coconut's: `### N`) and eos. The distilled position is the token
+before the answer.
 
 The released code drops the mask of the question after encoding it, and has a flag that gives it back to the answer alone:
 `unmasked-padding` and `fixed-mask` here. The default masks paddings everywhere, so that a batch does not change a loss.
@@ -19,7 +20,6 @@ from torch import Tensor
 from codi_bench.errors import ProblemError
 from codi_bench.models.codi import Codi
 from codi_bench.models.conditions import MASKED, UNMASKED
-from codi_bench.models.cue import CUE
 from codi_bench.models.loop import think
 from codi_bench.models.state import State, feed
 from codi_bench.problems import Problem
@@ -52,9 +52,9 @@ class Losses:
 
 def encode_examples(model: Codi, problems: Sequence[Problem]) -> list[Example]:
     """Tokenise problems in the published training format; a begin-of-text token stands before the question alone."""
-    questions = model.tokenizer([p.question for p in problems])["input_ids"]
+    questions = model.tokenizer([p.question + model.prompt.suffix for p in problems])["input_ids"]  # not tidied, as published
     thoughts = _bare_ids(model, [" ".join(p.steps[:-1]) for p in problems])
-    answers = _bare_ids(model, [f"{CUE} {p.answer}" for p in problems])
+    answers = _bare_ids(model, [model.prompt.answer(p.answer) for p in problems])
     return [Example(q, t, [*a, model.eos_id]) for q, t, a in zip(questions, thoughts, answers)]
 
 
@@ -66,7 +66,7 @@ def codi_losses(model: Codi, batch: list[Example], *, masks: str = MASKED, answe
     Raises ProblemError for examples longer than the backbone has positions, or an answer_shift outside of an answer.
     Scalars: cross-entropies are means over the tokens of the batch, the distillation a mean over layers.
     """
-    cue = len(_bare_ids(model, [CUE])[0]) + answer_shift
+    cue = len(_bare_ids(model, [model.prompt.cue])[0]) + answer_shift
     if not 0 < cue <= min(len(e.answer) for e in batch):
         raise ProblemError(f"answer_shift {answer_shift} points outside of an answer")
     longest = max(len(e.question) + max(len(e.thought), model.num_latents + 2) + len(e.answer) for e in batch)

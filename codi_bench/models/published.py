@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from codi_bench.errors import CheckpointError, one_line
-from codi_bench.models.codi import Codi, Projection
+from codi_bench.models.codi import COCONUT, CODI, Codi, Projection, Prompt
 from codi_bench.models.hub import WEIGHT_FILES
 from codi_bench.models.strict import (
     VOCABULARIES,
@@ -56,20 +56,20 @@ IGNORED = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 class Layout:
     """How a source names its weights and ids. prefix: of the backbone's keys. copies: further names of the input embedding.
 
-    ids: how far behind V pad, bot and eot are. projects: may there be a projection? question_suffix: text behind every question.
+    ids: how far behind V pad, bot and eot are. projects: may there be a projection? prompt: how its texts are written.
     """
 
     prefix: str
     copies: tuple[str, ...] = ()
     ids: tuple[int, int, int] = (0, 1, 2)
     projects: bool = True
-    question_suffix: str = ""
+    prompt: Prompt = CODI
 
 
 LAYOUTS = (
     Layout("codi.base_model.model."),
     Layout("codi."),
-    Layout("base_causallm.", copies=("embedding.weight",), ids=(2, 0, 1), projects=False, question_suffix="\n"),
+    Layout("base_causallm.", copies=("embedding.weight",), ids=(2, 0, 1), projects=False, prompt=COCONUT),
 )
 
 
@@ -125,7 +125,7 @@ def load_published(
         num_latents=num_latents,
         name=name or checkpoint.name,
         extra_ids=(pad, bot, eot),
-        question_suffix=layout.question_suffix,
+        prompt=layout.prompt,
     )
     # `fill` ties the head, and the copy of an embedding is no weight of its own
     weights = _weights({k: v for k, v in tensors.items() if k == embedding or k not in shared}, prefix, loras, lora_alpha)

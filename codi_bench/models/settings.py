@@ -23,7 +23,10 @@ Schema = TypeVar("Schema")
 
 
 class FolderMeta(BaseModel):
-    """codi.json of our own folders. projection_width: 0 without a projection. extra_ids: those of pad, bot and eot."""
+    """codi.json of our own folders. projection_width: 0 without a projection. extra_ids: those of pad, bot and eot.
+
+    prompt: whose training wrote questions and answers so, CODI's unless it says.
+    """
 
     model_config = OPEN
     format: Literal[1] = 1
@@ -32,10 +35,13 @@ class FolderMeta(BaseModel):
     projection_width: Width
     projection_layer_norm: bool
     extra_ids: tuple[int, int, int] | None = None  # V, V + 1, V + 2
-    question_suffix: str = ""
+    prompt: Literal["codi", "coconut"] | None = None
+    question_suffix: str | None = None  # of folders written before there was a prompt
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if self.question_suffix:
+            self.prompt, self.question_suffix = "coconut", None
         ids = [self.vocab_size + i for i in range(3)]
         if self.extra_ids is not None and sorted(self.extra_ids) != ids:
             raise ValueError(f"'extra_ids' must be {ids} in some order, not {list(self.extra_ids)}")

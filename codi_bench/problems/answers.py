@@ -17,7 +17,7 @@ MINUS = str.maketrans(
     dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212\ufe58\ufe63\uff0d", "-")
 )  # hyphens, dashes, minus signs
 _DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
-_AMOUNT = re.compile(rf"([+-]?)\s*\$?\s*([+-]?)((?:{_DIGITS}\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*%?")
+_AMOUNT = re.compile(rf"([+-]?)\s*\$?\s*([+-]?)((?:{_DIGITS}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*%?")
 _FRACTION = re.compile(rf"([+-]?)\s*({_DIGITS})\s*[/\u2044]\s*({_DIGITS})")
 _CHOICES = {"true", "false", "yes", "no"}
 

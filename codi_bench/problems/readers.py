@@ -90,7 +90,7 @@ def read_gsm_hard(row: Row) -> Problem:
     So a problem shares its group with its original (1,316 of 1,319). Steps are left empty. CODI's test.py evaluates a copy,
     juyoung-trl/gsm-hard, with the fields `instruction` and `response` and no code.
     """
-    if "instruction" in row:
+    if "target" not in row:
         return _problem("gsm8k", _text(row, "instruction").strip(), _gold(row, "response"))
     question, code = _text(row, "input").strip(), row.get("code")
     original = DOCSTRING.search(code) if isinstance(code, str) else None
@@ -212,7 +212,7 @@ def _steps(field: Any) -> Chain:
         raise RowError("field 'steps' must be a list of annotated steps such as \"<<7+5=12>>\"")
     text = " ".join(parts)
     chain = _annotated(text)
-    if not chain[0] and any(sign.isdigit() for sign in text) and not any(sign.isalpha() for sign in text):
+    if "<<" not in text and any(sign.isdigit() for sign in text) and not any(sign.isalpha() for sign in text):
         raise RowError(f"field 'steps' is {field!r}; annotate each step, such as \"<<7+5=12>>\"")
     return chain
 

@@ -31,7 +31,6 @@ from codi_bench.models import adapter
 from codi_bench.models.backbone import WORDS, base_folder, hash_files, new_rows, quiet, read_backbone
 from codi_bench.models.checkpoint import TOKENIZER_FILES, WEIGHTS, save_folder
 from codi_bench.models.codi import Codi, Projection
-from codi_bench.models.cue import CUE
 from codi_bench.models.objective import Example, codi_losses, encode_examples
 from codi_bench.models.settings import AdapterMeta
 from codi_bench.models.strict import embedding_names, is_tied, read_words
@@ -160,7 +159,7 @@ def usable(problems: Sequence[Problem], model: Codi, recipe: LoraRecipe) -> tupl
     As published: no answer that does not begin with a digit, and none longer than max_tokens in question, chain and answer. A
     backbone with too few positions for that sets a lower limit. Raises ProblemError if nothing is left.
     """
-    reserve = model.num_latents + len(model.tokenizer(CUE, add_special_tokens=False)["input_ids"]) + 8
+    reserve = model.num_latents + len(model.tokenizer(model.prompt.cue, add_special_tokens=False)["input_ids"]) + 8
     limit = min(recipe.max_tokens, model.backbone.config.max_position_embeddings - reserve)
     texts = [p.question + " ".join(p.steps) + p.answer for p in problems]
     lengths = [len(ids) for ids in model.tokenizer(texts)["input_ids"]]
