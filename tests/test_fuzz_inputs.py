@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 from pathlib import Path
@@ -11,14 +13,29 @@ from checkpoints import official
 from damage import cases, changed_often, cut_or_flipped, damaged, read, text_of
 from hypothesis import given
 from hypothesis import strategies as st
+from test_problem_forms import PROSQA
 from test_problem_sets import AUG, FILES
 
 from codi_bench.models.loading import load
-from codi_bench.problems import NAMES, generate, load_problems, parse_number, problems_hash, read_problems
+from codi_bench.problems import NAMES, generate, load_problems, problems_hash, read_problems, score
+from codi_bench.problems.answers import gold_number
 from codi_bench.problems.features import surface_table
 
 OWN = [json.loads(problem.to_json()) for problem in generate(2)]
-SETS = FILES | {"generated": OWN, "training": AUG}
+COCONUT = [{key: row[key] for key in ("question", "steps", "answer")} for row in OWN] + [
+    {"question": "What of 3?", "steps": [""], "answer": ".5"}
+]
+GOLDS = [{"question": f"What of {i}?", "answer": text} for i, text in enumerate(("1e6", "-$1,234.50", "1/2", "5%", "18."))]
+CODIS_COPY = [{"instruction": "Of 3 and 4?", "response": "7.0"}, {"instruction": "Of 5?", "response": "2.5e-06"}]
+WORDED = [PROSQA, {"question": "Is Alex red?", "steps": [], "answer": "True"}]
+SETS = FILES | {
+    "generated": OWN,
+    "training": AUG,
+    "coconut": COCONUT,
+    "golds": GOLDS,
+    "gsm-hard copy": CODIS_COPY,
+    "prosqa": WORDED,
+}
 FEW = 10  # latents: a model may be told to think longer, and then takes longer
 
 
@@ -36,11 +53,24 @@ def problem_files(draw):
     """(the set that is asked for, bytes): rows as one list, as lines, or as what is left of them."""
     name = draw(st.sampled_from(sorted(SETS)))
     asked = draw(st.sampled_from((name, name, *NAMES)))
-    lines = b"\n".join(map(text_of, draw(changed_often(SETS[name]))))
-    return asked, draw(damaged(SETS[name]) | st.just(lines) | st.just(lines) | cut_or_flipped(lines))
+    lines, table = b"\n".join(map(text_of, draw(changed_often(SETS[name])))), table_of(SETS[name])
+    tables = cut_or_flipped(table) | st.just(table.replace(b",", draw(st.sampled_from((b",", b";", b",,", b'","'))), 1))
+    return asked, draw(damaged(SETS[name]) | st.just(lines) | st.just(lines) | cut_or_flipped(lines) | tables)
 
 
-@cases(250)
+def table_of(rows) -> bytes:
+    text = io.StringIO()
+    table = csv.DictWriter(text, sorted({key for row in rows for key in row}))
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue().encode()
+
+
+def in_lines(rows) -> bytes:
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+@cases(300)
 @given(problem_files())
 def test_a_damaged_problem_file_is_refused_or_read_whole(folder, given_file):
     name, data = given_file
@@ -51,8 +81,29 @@ def test_a_damaged_problem_file_is_refused_or_read_whole(folder, given_file):
         return
     again.write_text("".join(problem.to_json() + "\n" for problem in found), encoding="utf-8")
     assert read_problems(again) == found and problems_hash(read_problems(again)) == problems_hash(found)
-    assert all(abs(parse_number(problem.answer)) < float("inf") for problem in found)
+    assert all(score(f"### {problem.answer}", problem.answer) for problem in found)
+    assert all(gold_number(problem.answer) is None or "e" not in problem.answer for problem in found)
     assert len(surface_table(found).numeric["words"]) == len(found) and all(isinstance(p.operators, str) for p in found)
+
+
+@cases(80)
+@given(st.data())
+def test_no_row_is_read_as_another_than_alone(folder, data):
+    """Whatever stands beside it, in whatever form: a row that is read at all is the same problem."""
+    rows = SETS[data.draw(st.sampled_from(sorted(SETS)))]
+    beside = data.draw(changed_often(rows))
+    path = folder / "rows"
+
+    def problems(content):
+        path.write_bytes(content)
+        return read(lambda: read_problems(path, unanswered=True), path)
+
+    alone = {text_of(row): problems(in_lines([row]))[0] for row in rows}
+    forms = problems(in_lines(rows)), problems(json.dumps(rows).encode()), problems(table_of(rows))
+    assert all(form == list(alone.values()) for form in forms)
+    found = problems(b"\n".join(map(text_of, beside)))
+    for row, problem in zip(beside, found or (), strict=found is not None):
+        assert text_of(row) not in alone or problem == alone[text_of(row)]
 
 
 # --- checkpoints' JSON -----------------------------------------------------------------------------------------------

@@ -63,9 +63,10 @@ def load_problems(
     if n is not None and n < 1:
         raise ProblemError(f"n must be at least 1, got {n}")
     if path is not None:
-        form, problems = _read_file(Path(path))
-        if name in NAMES and form.name not in ("", name):
-            raise ProblemError(f"{path}: has the fields of {form.name}, not of {name}; give it as {form.name}={path}")
+        forms, problems = _read_file(Path(path))
+        other = next((form.name for form in forms if form.name not in ("", name)), "") if name in NAMES else ""
+        if other:
+            raise ProblemError(f"{path}: has the fields of {other}, not of {name}; give it as {other}={path}")
         return _first(n, problems, str(path))
     if name not in NAMES:
         raise UnknownNameError("problem set", name, NAMES)
@@ -101,7 +102,8 @@ def _first(n: int | None, problems: list[Problem], source: str) -> list[Problem]
 # Files
 
 
-def _read_file(path: Path, unanswered: bool = False) -> tuple[Form, list[Problem]]:
+def _read_file(path: Path, unanswered: bool = False) -> tuple[list[Form], list[Problem]]:
+    """The form of each row and its problem."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -109,8 +111,8 @@ def _read_file(path: Path, unanswered: bool = False) -> tuple[Form, list[Problem
     rows = list(_rows(text, path))
     if not rows:
         raise ProblemError(f"{path}: holds no problems; `codi-bench problems generated --out FILE` writes some")
-    form = next((form for _, row in rows for form in FORMS if form.fits(row)), OWN)
-    problems = [form.problem(row, where) for where, row in rows]
+    forms = [next((form for form in FORMS if form.fits(row)), OWN) for _, row in rows]
+    problems = [form.problem(row, where) for form, (where, row) in zip(forms, rows)]
     answered = [(problem.answer, where) for problem, (where, _) in zip(problems, rows) if problem.answer or not unanswered]
     for answer, where in answered:
         if not answer:
@@ -120,7 +122,7 @@ def _read_file(path: Path, unanswered: bool = False) -> tuple[Form, list[Problem
                 f"{where}: field 'answer' is {answer!r}, and that of {answered[0][1]} is {answered[0][0]!r}; "
                 "give numbers and words in files of their own"
             )
-    return form, problems
+    return forms, problems
 
 
 def _rows(text: str, path: Path) -> Iterator[tuple[str, Row]]:
