@@ -47,8 +47,8 @@ def _not_this_checkpoint(bench: ModelBench) -> str | None:
 
 
 def _batches_matter(bench: ModelBench) -> str | None:
-    """Sixteen problems alone and together: the same hidden states, and in float32 the same answers."""
-    questions = [p.question for p in bench.problems.first(NUM_PROBLEMS)]
+    """Sixteen problems (or all of a smaller file) alone and together: the same states, and in float32 the same answers."""
+    questions = [p.question for p in bench.problems.sample(NUM_PROBLEMS)[:NUM_PROBLEMS]]
     alone, together = (bench.model.think(questions, batch_size=size, max_new_tokens=NEW_TOKENS) for size in (1, NUM_PROBLEMS))
     assert alone.hidden_states is not None and together.hidden_states is not None
     distance = np.linalg.norm(alone.hidden_states - together.hidden_states, axis=-1)
