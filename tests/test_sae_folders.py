@@ -236,7 +236,7 @@ def test_sizes_may_be_those_of_the_weights_alone(tmp_path):
         ({"activation_fn": "tanh-relu"}, "activation_fn is 'tanh-relu'"),
         ({"architecture": "topk", "k": 2, "activation_fn": "relu"}, "activation_fn is 'relu', which is no 'topk'"),
         ({"rescale_acts_by_decoder_norm": True}, "rescale_acts_by_decoder_norm is True and belongs to 'topk' and 'batchtopk'"),
-        ({"architecture": "topk", "k": 2, "rescale_acts_by_decoder_norm": "yes"}, "rescale_acts_by_decoder_norm is 'yes'"),
+        ({"architecture": "topk", "k": 2, "rescale_acts_by_decoder_norm": []}, "rescale_acts_by_decoder_norm is .., not true or false"),
         ({"threshold": 0.5}, "threshold is 0.5 and is computed by none"),
         ({"d_out": 2}, "d_out is 2"),
         ({"architecture": "gated"}, "architecture is 'gated'; 'standard', 'topk', 'jumprelu' and 'batchtopk' can be loaded"),
@@ -266,6 +266,7 @@ def test_settings_that_do_not_fit_are_refused_by_name(tmp_path, settings, messag
     [
         ({"k": 1}, "config.json: k is 1 and belongs to 'AutoEncoderTopK', .*but dict_class is 'AutoEncoder'"),
         ({"group_sizes": [1, 2]}, "group_sizes is .1, 2."),
+        ({"threshold": 0.5}, "threshold is 0.5 and belongs to"),
         ({"dict_class": "GatedAutoEncoder"}, "trainer.dict_class is 'GatedAutoEncoder'; 'AutoEncoder', .* can be loaded"),
         ({"dict_class": {}}, "trainer.dict_class is {}"),
         ({"dict_class": "JumpReluAutoEncoder"}, "dict_class is 'JumpReluAutoEncoder', but the weights beside it have no W_enc"),

@@ -1,7 +1,8 @@
 """What the configuration of a published autoencoder says: how its tensors are called, and what is computed with them.
 
 SAELens (github.com/decoderesearch/SAELens, `sae_lens/saes/`, versions 3 to 6): `cfg.json`; W_enc is [d, F], W_dec [F, d].
-BatchTopK is saved for inference as JumpReLU; a folder that says "batchtopk" is a checkpoint of its training.
+BatchTopK is saved for inference as JumpReLU; a folder that says "batchtopk" is a checkpoint of its training. Before version 5
+TopK called itself "standard" with another activation function; that is refused, and SAELens 6 saves it as "topk".
 dictionary_learning (github.com/saprmarks/dictionary_learning, `dictionary.py`, `trainers/`): `trainer` of `config.json`.
 
 A setting that changes what is computed is honoured or refused by its name, and so is one that belongs to another architecture.
@@ -41,7 +42,8 @@ PLAIN: dict[str, tuple[Any, ...]] = {
     "finetuning_scaling_factor": (False, None),
 }
 
-LINEAR, PLAIN_NAMES = ("encoder.weight", "encoder.bias", "decoder.weight"), ("W_enc", "b_enc", "W_dec")
+MODULES = ("encoder.weight", "encoder.bias", "decoder.weight")  # [F, d], [F], [d, F]
+MATRICES = ("W_enc", "b_enc", "W_dec")  # [d, F], [F], [F, d]
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def sae_lens(config: Mapping[str, Any], path: Path) -> Layout:
                 "correct the one that is wrong, or load and save the folder with SAELens 6"
             )
     centred = config.get("apply_b_dec_to_input", True)  # SAELens's default
-    rescaled = config.get("rescale_acts_by_decoder_norm") or False
+    rescaled = config.get("rescale_acts_by_decoder_norm", False)
     for name, value in (("apply_b_dec_to_input", centred), ("rescale_acts_by_decoder_norm", rescaled)):
         if not isinstance(value, bool):
             raise CheckpointError(f"{path}: {name} is {_shown(value)}, not true or false")
@@ -97,7 +99,7 @@ def sae_lens(config: Mapping[str, Any], path: Path) -> Layout:
         name=architecture,
         d=d,
         features=features,
-        weights=(*PLAIN_NAMES, "b_dec"),
+        weights=(*MATRICES, "b_dec"),
         transposed=True,
         centred=centred,
         k=_lens_k(config, bool(activations), features, path) if architecture == "topk" else None,
@@ -132,15 +134,16 @@ class _Class:
 
 
 CLASSES = {
-    "AutoEncoder": _Class((*LINEAR, "bias"), "relu", True),
-    "AutoEncoderNew": _Class((*LINEAR, "decoder.bias"), "relu", False),
-    "AutoEncoderTopK": _Class((*LINEAR, "b_dec"), "topk", True, ("k", "threshold")),  # it encodes without its threshold
-    "BatchTopKSAE": _Class((*LINEAR, "b_dec"), "batch", True, ("k",)),
-    "MatryoshkaBatchTopKSAE": _Class((*PLAIN_NAMES, "b_dec"), "batch", True, ("k", "group_sizes")),  # all groups are active
-    "JumpReluAutoEncoder": _Class((*PLAIN_NAMES, "b_dec"), "threshold", False),
+    "AutoEncoder": _Class((*MODULES, "bias"), "relu", True),
+    "AutoEncoderNew": _Class((*MODULES, "decoder.bias"), "relu", False),
+    "AutoEncoderTopK": _Class((*MODULES, "b_dec"), "topk", True, ("k", "threshold")),  # it encodes without its threshold
+    "BatchTopKSAE": _Class((*MODULES, "b_dec"), "batch", True, ("k",)),
+    "MatryoshkaBatchTopKSAE": _Class((*MATRICES, "b_dec"), "batch", True, ("k", "group_sizes")),  # all groups are active
+    "JumpReluAutoEncoder": _Class((*MATRICES, "b_dec"), "threshold", False),
 }
 CLASS_OWNERS = {
     "k": ("AutoEncoderTopK", "BatchTopKSAE", "MatryoshkaBatchTopKSAE"),
+    "threshold": ("AutoEncoderTopK", "BatchTopKSAE", "MatryoshkaBatchTopKSAE", "JumpReluAutoEncoder"),
     "group_sizes": ("MatryoshkaBatchTopKSAE",),
 }
 
@@ -155,7 +158,7 @@ def dictionary_learning(config: Mapping[str, Any], tensors: Mapping[str, Tensor]
         raise CheckpointError(f"{path}: trainer.dict_class is {_shown(name)}; {_listed(CLASSES)} can be loaded")
     kind = CLASSES[name]
     _check_owners(trainer, CLASS_OWNERS, f"dict_class is '{name}'", name, path)
-    encoder, transposed = kind.weights[0], kind.weights[0] == PLAIN_NAMES[0]
+    encoder, transposed = kind.weights[0], kind.weights[0] == MATRICES[0]
     if encoder not in tensors:
         raise CheckpointError(f"{path}: dict_class is '{name}', but the weights beside it have no {encoder}")
     sizes = ("activation_dim", "dict_size")
