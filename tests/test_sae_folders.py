@@ -236,7 +236,10 @@ def test_sizes_may_be_those_of_the_weights_alone(tmp_path):
         ({"activation_fn": "tanh-relu"}, "activation_fn is 'tanh-relu'"),
         ({"architecture": "topk", "k": 2, "activation_fn": "relu"}, "activation_fn is 'relu', which is no 'topk'"),
         ({"rescale_acts_by_decoder_norm": True}, "rescale_acts_by_decoder_norm is True and belongs to 'topk' and 'batchtopk'"),
-        ({"architecture": "topk", "k": 2, "rescale_acts_by_decoder_norm": []}, "rescale_acts_by_decoder_norm is .., not true or false"),
+        (
+            {"architecture": "topk", "k": 2, "rescale_acts_by_decoder_norm": []},
+            "rescale_acts_by_decoder_norm is .., not true or false",
+        ),
         ({"threshold": 0.5}, "threshold is 0.5 and is computed by none"),
         ({"d_out": 2}, "d_out is 2"),
         ({"architecture": "gated"}, "architecture is 'gated'; 'standard', 'topk', 'jumprelu' and 'batchtopk' can be loaded"),
