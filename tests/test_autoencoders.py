@@ -10,13 +10,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sae_folders import write_sae
-from safetensors.torch import load_file, save_file
 
-from codi_bench.errors import CodiBenchError, MeasureError
+from codi_bench.errors import MeasureError
 from codi_bench.measures.pipeline import use_threads
 from codi_bench.measures.sae import Sae, sae_quality, train_relu_sae, train_topk_sae
-from codi_bench.measures.sae_folder import CONFIG, WEIGHTS, load_sae
 from codi_bench.measures.sae_heldout import feature_sets, grouped_split, pca_features, quality
 
 FIELDS = ("encoder_weight", "encoder_bias", "decoder_weight", "decoder_bias")
@@ -330,76 +327,7 @@ def test_nothing_that_is_fitted_sees_a_test_row():
         assert found.explained_variance != moved.explained_variance  # the perturbation is seen where it may be
 
 
-# Files
-
-
-@pytest.mark.parametrize("k", [None, 3])
-def test_an_sae_folder_loads_exactly(tmp_path, k):
-    assert same(load_sae(write_sae(some_sae(k), tmp_path / "sae")), some_sae(k))
-
-
-@pytest.mark.parametrize("k", [None, 3])
-def test_a_decoder_bias_subtracted_otherwise_goes_into_the_encoder_bias(tmp_path, k):
-    sae, x = some_sae(k), noise(50, 8)
-    folder = write_sae(sae, tmp_path / "sae", apply_b_dec_to_input=k is None)
-    before = x @ sae.encoder_weight.numpy().T + sae.encoder_bias.numpy()
-    if k is None:
-        before -= (sae.encoder_weight @ sae.decoder_bias).numpy()
-    expected = np.maximum(before, 0)
-    if k is not None:
-        expected[before < np.sort(before, axis=1)[:, -k][:, None]] = 0
-    np.testing.assert_allclose(load_sae(folder).encode(x), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"architecture": "jumprelu"}, "architecture is 'jumprelu'; 'standard' and 'topk' can be loaded"),
-        ({"architecture": None}, "architecture is None"),
-        ({"normalize_activations": "layer_norm"}, "normalize_activations is 'layer_norm'; only 'none'"),
-        ({"rescale_acts_by_decoder_norm": True}, "rescale_acts_by_decoder_norm is True; only False"),
-        ({"activation_fn_str": "topk"}, "activation_fn_str is 'topk'"),
-        ({"apply_b_dec_to_input": "yes"}, "apply_b_dec_to_input is 'yes'"),
-        ({"k": None}, "k is None, not a positive number"),
-        ({"k": 13}, "k is 13, of 12 features"),
-        ({"d_in": "8"}, "d_in is '8', not a positive number"),
-        ({"d_in": 9}, "W_enc is .8, 12., cfg.json says .9, 12."),
-    ],
-)
-def test_a_config_that_cannot_be_computed_is_refused(tmp_path, changed, message):
-    with pytest.raises(CodiBenchError, match=message):
-        load_sae(write_sae(some_sae(3), tmp_path / "sae", **changed))
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda folder: (folder / WEIGHTS).unlink(), "sae_weights.safetensors: cannot be read"),
-        (
-            lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1]),
-            "sae_weights.safetensors: cannot be read",
-        ),
-        (lambda folder: (folder / CONFIG).unlink(), "cfg.json: cannot be read"),
-        (lambda folder: (folder / CONFIG).write_text("{"), "cfg.json: cannot be read"),
-        (lambda folder: (folder / CONFIG).write_bytes(b"\xff"), "cfg.json: cannot be read"),
-        (lambda folder: (folder / CONFIG).write_text("[]"), "not a JSON object"),
-        (lambda folder: change(folder, "b_dec", None), "has .'W_dec', 'W_enc', 'b_enc'., an SAE has"),
-        (lambda folder: change(folder, "threshold", torch.ones(12)), "'threshold'"),
-        (lambda folder: change(folder, "b_enc", torch.ones(11)), "b_enc is .11., cfg.json says .12."),
-        (lambda folder: change(folder, "b_dec", torch.full((8,), torch.nan)), "b_dec contains values that are not finite"),
-    ],
-)
-def test_a_damaged_folder_is_one_clear_error(tmp_path, damage, message):
-    write_sae(some_sae(3), tmp_path / "sae")
-    damage(tmp_path / "sae")
-    with pytest.raises(CodiBenchError, match=message) as error:
-        load_sae(tmp_path / "sae")
-    assert "\n" not in str(error.value)
-
-
-def change(folder, name, tensor):
-    tensors = load_file(folder / WEIGHTS) | {name: tensor}
-    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, folder / WEIGHTS)
+# Threads
 
 
 def test_a_thread_computes_with_the_number_that_it_set_whatever_another_one_sets_meanwhile():

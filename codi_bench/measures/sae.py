@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ class Sae:
 
     k None: every positive pre-activation is a feature, and vectors are encoded as they are. k a number: the decoder bias is
     subtracted from vectors before they are encoded, and only the k largest pre-activations are kept, where positive.
+    threshold [F], with k None (JumpReLU): only pre-activations above it are kept, as they are, where positive.
     """
 
     encoder_weight: torch.Tensor
@@ -46,18 +47,21 @@ class Sae:
     decoder_weight: torch.Tensor
     decoder_bias: torch.Tensor
     k: int | None = None
+    threshold: torch.Tensor | None = None
 
     def encode(self, x: Array) -> Array:
         """Features [..., F], none negative, of vectors [..., d]: an array for an array, a tensor for a tensor."""
-        if self.k is None:
-            return self._run(x, lambda v: linear(v, self.encoder_weight, self.encoder_bias).relu_())
-        return self._run(
-            x, lambda v: largest(linear(v - self.decoder_bias, self.encoder_weight, self.encoder_bias), cast(int, self.k))
-        )
+        return self._run(x, self._features)
 
     def decode(self, features: Array) -> Array:
         """Vectors [..., d] of features [..., F]: an array for an array, a tensor for a tensor."""
         return self._run(features, lambda f: linear(f, self.decoder_weight, self.decoder_bias))
+
+    def _features(self, x: torch.Tensor) -> torch.Tensor:
+        if self.k is not None:
+            return largest(linear(x - self.decoder_bias, self.encoder_weight, self.encoder_bias), self.k)
+        features = linear(x, self.encoder_weight, self.encoder_bias).relu_()
+        return features if self.threshold is None else features * (features > self.threshold)
 
     @torch.no_grad()
     def _run(self, values: Array, function: Callable[[torch.Tensor], torch.Tensor]) -> Array:

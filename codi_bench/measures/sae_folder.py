@@ -1,87 +1,136 @@
-"""An SAE as a folder that SAELens loads: `cfg.json` and `sae_weights.safetensors`.
+"""A published autoencoder as a folder. What each architecture computes is in `sae_formats.py`.
 
-Format: SAELens 6 (`SAE.save_model`, `SAE.load_from_disk`), architectures "standard" (ReLU) and "topk". There W_enc is [d, F]
-and W_dec [F, d]; `apply_b_dec_to_input` says whether the decoder bias is subtracted before encoding: our ReLU SAE does not, our
-TopK SAE does. Older SAELens folders name their settings otherwise; SAELens itself brings them up to date.
+SAELens: `cfg.json` and `sae_weights.safetensors`. dictionary_learning: `config.json` and `ae.pt`.
+Weights are read as those of checkpoints; that is imported where it is needed, since it loads transformers.
 """
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from pydantic import JsonValue, TypeAdapter
+from torch import Tensor
 
-from codi_bench.errors import CodiBenchError, one_line
+from codi_bench.errors import CheckpointError, CodiBenchError, one_line
 from codi_bench.measures.sae import Sae
+from codi_bench.measures.sae_formats import Layout, dictionary_learning, sae_lens
+from codi_bench.store.json_files import read_json
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
-KEYS = {"W_enc", "W_dec", "b_enc", "b_dec"}
-# Settings that change what an SAE computes, and the one value of each that `Sae` computes; absent means this value.
-PLAIN = {
-    "normalize_activations": "none",
-    "reshape_activations": "none",
-    "rescale_acts_by_decoder_norm": False,
-    "activation_fn": "relu",
-    "activation_fn_str": "relu",
-}
+PICKLE_CONFIG, PICKLE = "config.json", "ae.pt"
+SMALLEST_NORM = 1e-8  # of a feature's direction, as SAELens has it
+OBJECT = TypeAdapter(dict[str, JsonValue])
 
 
-def load_sae(folder: Path, *, device: str | torch.device = "cpu") -> Sae:
-    """The SAE in a folder that SAELens 6 wrote, in float32.
+def load_sae(folder: str | Path, *, device: str | torch.device = "cpu") -> Sae:
+    """The autoencoder in a folder of SAELens (3 to 6) or of dictionary_learning, in float32 whatever it was saved in.
 
+    SAELens: architectures standard, topk, jumprelu and batchtopk. dictionary_learning: AutoEncoder, AutoEncoderNew,
+    AutoEncoderTopK, BatchTopKSAE, MatryoshkaBatchTopKSAE and JumpReluAutoEncoder; of its pickle nothing is executed. Features are
+    those of the saved weights: `AutoEncoder.from_pretrained` multiplies them by decoder norms, which no reconstruction shows.
+    BatchTopK computes what both libraries compute of it at inference: features above its threshold, whatever the batch. Without
+    one, or with the -1 of a training that ended before there was one, it is refused.
     A decoder bias that is subtracted where `Sae` does not, or the other way round, goes into the encoder bias.
-    Raises CodiBenchError naming the file and what is wrong: a missing or damaged file, an unknown architecture, a setting that
-    `Sae` does not compute, or weights that are missing, unexpected, wrongly shaped or not finite.
+    Raises CodiBenchError naming the file and what is wrong: a missing or damaged file, an unknown architecture, a setting that is
+    not computed here or belongs to another architecture, or weights that are missing, unexpected, wrongly shaped or not finite.
     """
-    folder = Path(folder)
-    config = _read_config(folder / CONFIG)
     try:
-        tensors = load_file(folder / WEIGHTS, device=str(device))
-    except (OSError, SafetensorError) as error:
-        raise CodiBenchError(f"{folder / WEIGHTS}: cannot be read ({one_line(error)})") from error
-    d, features, k = config["d_in"], config["d_sae"], config["k"]
-    if tensors.keys() != KEYS:
-        raise CodiBenchError(f"{folder / WEIGHTS}: has {sorted(tensors)}, an SAE has {sorted(KEYS)}")
-    shapes = {"W_enc": (d, features), "b_enc": (features,), "W_dec": (features, d), "b_dec": (d,)}
-    for name, shape in shapes.items():
-        if tuple(tensors[name].shape) != shape:
-            raise CodiBenchError(f"{folder / WEIGHTS}: {name} is {list(tensors[name].shape)}, {CONFIG} says {list(shape)}")
-        if not tensors[name].isfinite().all():
-            raise CodiBenchError(f"{folder / WEIGHTS}: {name} contains values that are not finite")
-    encoder_weight, decoder_weight = (tensors[name].float().T.contiguous() for name in ("W_enc", "W_dec"))
-    encoder_bias, decoder_bias = tensors["b_enc"].float(), tensors["b_dec"].float()
-    file_centres, sae_centres = config["apply_b_dec_to_input"], k is not None
-    if file_centres != sae_centres:
+        folder = Path(folder)
+        torch.empty(0, device=device)
+    except TypeError as error:
+        raise CodiBenchError(f"an autoencoder is a folder, and a device a name: {one_line(error)}") from error
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+        raise CodiBenchError(f"device {device}: {one_line(error)}") from error
+    config, weights, pickled_config, pickled = (folder / name for name in (CONFIG, WEIGHTS, PICKLE_CONFIG, PICKLE))
+    if not os.path.isfile(pickled):
+        return _sae(sae_lens(_read_config(config), config), _read_tensors(weights), weights, device)
+    if os.path.isfile(config):
+        raise CheckpointError(f"{folder}: holds both {CONFIG} and {PICKLE}; move the autoencoder that is not meant elsewhere")
+    tensors = _read_tensors(pickled)
+    layout = dictionary_learning(_read_config(pickled_config), tensors, pickled_config)
+    return _sae(layout, tensors, pickled, device)
+
+
+def _sae(layout: Layout, tensors: dict[str, Tensor], path: Path, device: str | torch.device) -> Sae:
+    """What a layout computes of tensors, as `Sae` computes it. Raises CheckpointError."""
+    from codi_bench.models.strict import check
+
+    d, features = layout.d, layout.features
+    shapes = [(features, d), (features,), (d, features), (d,)]
+    expected = {name: shape[::-1] if layout.transposed else shape for name, shape in zip(layout.weights, shapes)}
+    names = list(layout.weights)
+    if layout.thresholds:
+        names.append(next((name for name in layout.thresholds if name in tensors), next(iter(layout.thresholds))))
+        expected[names[-1]] = layout.thresholds[names[-1]]
+    used = {name: _float32(name, tensor, path) for name, tensor in tensors.items() if name not in layout.unused}
+    values = check(used, expected, shared=(), path=path, against=f"the architecture '{layout.name}'")
+    encoder_weight, encoder_bias, decoder_weight, decoder_bias, *thresholds = (values[name] for name in names)
+    if layout.transposed:
+        encoder_weight, decoder_weight = encoder_weight.T.contiguous(), decoder_weight.T.contiguous()
+    if layout.rescaled:
+        norms = decoder_weight.norm(dim=0).clamp_min(SMALLEST_NORM)
+        encoder_weight, encoder_bias = encoder_weight * norms[:, None], encoder_bias * norms
+        decoder_weight = decoder_weight / norms
+    sae_centres = layout.k is not None
+    if layout.centred != sae_centres:
         shift = encoder_weight @ decoder_bias
         encoder_bias = encoder_bias + shift if sae_centres else encoder_bias - shift
-    return Sae(encoder_weight, encoder_bias, decoder_weight, decoder_bias, k)
+    threshold = None
+    if thresholds:
+        if thresholds[0].ndim == 0 and thresholds[0] < 0:
+            raise CheckpointError(
+                f"{path}: {names[-1]} is {thresholds[0].item():g}: training ended before there was one, and without it every "
+                "positive feature would be active; train for longer"
+            )
+        threshold = thresholds[0].expand(features).contiguous().to(device)
+    return Sae(
+        encoder_weight.to(device),
+        encoder_bias.to(device),
+        decoder_weight.to(device),
+        decoder_bias.to(device),
+        layout.k,
+        threshold,
+    )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """d_in, d_sae, apply_b_dec_to_input, and k (None: standard), checked."""
+    from codi_bench.models.strict import other_file
+
+    if not os.path.isfile(path):
+        raise CheckpointError(f"{path}: cannot be read (there is no such file); give the folder that {CONFIG} or {PICKLE} is in")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CodiBenchError(f"{path}: cannot be read ({one_line(error)})") from error
-    if not isinstance(config, dict):
-        raise CodiBenchError(f"{path}: is not a JSON object")
-    architecture = config.get("architecture")
-    if architecture not in ("standard", "topk"):
-        raise CodiBenchError(f"{path}: architecture is {architecture!r}; 'standard' and 'topk' can be loaded")
-    for field, value in PLAIN.items():
-        if config.get(field, value) != value:
-            raise CodiBenchError(f"{path}: {field} is {config[field]!r}; only {value!r} can be loaded")
-    centres = config.get("apply_b_dec_to_input", True)  # SAELens's default
-    if not isinstance(centres, bool):
-        raise CodiBenchError(f"{path}: apply_b_dec_to_input is {centres!r}, not true or false")
-    counts: dict[str, Any] = {field: config.get(field) for field in ("d_in", "d_sae", *(["k"] if architecture == "topk" else []))}
-    for field, count in counts.items():
-        if type(count) is not int or count < 1:
-            raise CodiBenchError(f"{path}: {field} is {count!r}, not a positive number")
-    if counts.get("k", 1) > counts["d_sae"]:
-        raise CodiBenchError(f"{path}: k is {counts['k']}, of {counts['d_sae']} features")
-    return {"k": None, "apply_b_dec_to_input": centres, **counts}
+        return read_json(path, OBJECT.validate_json)
+    except OSError as error:
+        fault = one_line(error)
+    except ValueError as error:
+        fault = other_file(path)
+        if not fault or "text" in fault:  # which JSON is
+            fault = one_line(error)
+    raise CheckpointError(f"{path}: cannot be read ({fault})")
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of weights by name. Raises CheckpointError for anything else in it."""
+    from codi_bench.models.published import read_pickle
+    from codi_bench.models.strict import printable, read_safetensors
+
+    contents = read_pickle(path) if path.name == PICKLE else read_safetensors(path)
+    if not isinstance(contents, dict):
+        raise CheckpointError(f"{path}: holds a {type(contents).__name__}, not weights by name; save the state dict alone")
+    for name, value in contents.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            kind = type(value).__name__
+            raise CheckpointError(f"{path}: holds {printable(name)} ({kind}), no tensor by name; save the state dict alone")
+        if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+            raise CheckpointError(f"{path}: {printable(name)} is no plain dense tensor; save the state dict again")
+    return contents
+
+
+def _float32(name: str, tensor: Tensor, path: Path) -> Tensor:
+    """A copy, since the file may be mapped into memory and may change. Raises CheckpointError for whole numbers and the like."""
+    if not tensor.is_floating_point():
+        raise CheckpointError(f"{path}: {name[:200]!r} is of {str(tensor.dtype)[6:]}; weights are floating-point numbers")
+    return tensor.detach().to(torch.float32, copy=True)

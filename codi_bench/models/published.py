@@ -148,7 +148,7 @@ def _weights_file(checkpoint: Path) -> Path:
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by name, as they are on disk. Nothing of a pickle is executed."""
-    contents = read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    contents = read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path)
     if not isinstance(contents, dict) or not contents:
         kind = "nothing" if isinstance(contents, dict) else f"a {type(contents).__name__}"
         raise CheckpointError(f"{path}: holds {kind}; expected are weights by name, so save the state dict alone")
@@ -165,7 +165,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     return {key: value.detach() for key, value in contents.items() if isinstance(value, Tensor)}
 
 
-def _read_pickle(path: Path) -> object:
+def read_pickle(path: Path) -> object:
     """What a file of `torch.save` holds, by the reader that builds tensors and plain containers alone."""
     try:
         with open(path, "rb") as file:
