@@ -214,6 +214,10 @@ def test_the_partner_is_the_registered_one_or_the_other_one_of_two(tmp_path, mon
         told = partners(alone)
         assert told["a"] == "a is compared with no other model: give a second one, --model NAME=FOLDER"
 
+    suite = Suite(models=own[:1], report=tmp_path, n=16)
+    outcome = suite.measure(suite.asked_models[0], CLAIMS["alignment"])
+    assert outcome.word == "blocked" and outcome.lines == [told["a"]]  # and not red: nothing was measured that could have moved
+
 
 def test_what_takes_two_models_is_recorded_with_the_weights_of_both(tmp_path, monkeypatch):
     monkeypatch.setenv("CODI_BENCH_CACHE", str(tmp_path))

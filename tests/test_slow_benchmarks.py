@@ -51,6 +51,8 @@ def test_only_problems_with_that_step_count():
     assert found.n == N // 2 and not found.decodable
     with pytest.raises(MeasureError):
         audit(states, values, step=3)
+    with pytest.raises(MeasureError, match="none of 0 problems has a step 1"):
+        audit_step(states[:0], [], step=1, groups=[], templates=[], control_key=[], permutations=39)
 
 
 def test_a_control_that_the_thought_tells_takes_the_selectivity():

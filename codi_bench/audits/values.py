@@ -13,6 +13,7 @@ from typing import cast
 
 import numpy as np
 
+from codi_bench.errors import MeasureError
 from codi_bench.measures.value_probes import ValueProbes, value_probes
 from codi_bench.rules.stats import Estimate, stream
 from codi_bench.rules.validity import passes
@@ -71,7 +72,9 @@ def audit_step(
     Only problems with that step count. shuffle: permute its values over them first, so that nothing is there to be found.
     Raises MeasureError where too few problems have the step with a value that is frequent enough.
     """
-    has_step = np.array([len(row) >= step for row in values])
+    has_step = np.array([len(row) >= step for row in values], bool)
+    if not has_step.any():
+        raise MeasureError(f"none of {len(values)} problems has a step {step} with a value")
     value = np.array([row[step - 1] for row in values if len(row) >= step])
     if shuffle:
         value = stream(seed, "values shuffled", str(step)).permutation(value)

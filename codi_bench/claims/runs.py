@@ -46,7 +46,7 @@ class Captured:
     def cells(self, rows: slice | np.ndarray | list[int], places: int, layers: Sequence[int]) -> np.ndarray:
         """What probes read of the chosen rows: float32 [n, layers x places, d], the first places of each layer in turn."""
         states = self.hidden_states[rows][:, :places, list(layers)].astype(np.float32)  # [n, places, layers, d]
-        return states.transpose(0, 2, 1, 3).reshape(len(states), -1, states.shape[-1])
+        return states.transpose(0, 2, 1, 3).reshape(len(states), places * len(layers), states.shape[-1])
 
     def surface(self, n: int) -> np.ndarray:
         """What the first n problems show without any thought, [n, columns]."""

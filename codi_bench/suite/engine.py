@@ -262,7 +262,7 @@ def record_of(bench: ModelBench | FilesBench, claim: Claim, numbers: Mapping[str
         protocols={REPORTED: claim.protocol, SOUND: claim.sound_protocol},
         seeds=claim.seeds,
         weights=bench.model.fingerprint,
-        partner=cast(ModelBench, bench).partner.model.fingerprint if claim.with_partner else None,
+        partner=cast(ModelBench, bench).partner.model.fingerprint if claim.with_partner and _has_partner(bench) else None,
         files=bench.origin or None if isinstance(bench, FilesBench) else None,
         problems=bench.problems.hash,
         code=claim_code(claim, type(bench)).text,
@@ -270,6 +270,10 @@ def record_of(bench: ModelBench | FilesBench, claim: Claim, numbers: Mapping[str
         reason="",
         metrics={key: _recorded(measured) for key, measured in numbers.items()},
     )
+
+
+def _has_partner(bench: ModelBench | FilesBench) -> bool:
+    return isinstance(bench, ModelBench) and bench.other is not None
 
 
 def word_of(measured: Measured) -> Word | None:
