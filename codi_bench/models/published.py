@@ -49,6 +49,7 @@ LORA_MODULES = {
 }
 # The only keys that may differ: these buffers are no weights, and a tied head or embedding may be stored once (see `shared`)
 IGNORED = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
+TRAINING_ONLY = ("decoder.", "pj_in.", "pj_out.", "expainable_llm.")  # of SIM-CoT, as they are spelled there
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,7 @@ class Layout:
     """How a source names its weights and ids. prefix: of the backbone's keys. copies: further names of the input embedding.
 
     ids: how far behind V pad, bot and eot are. surplus: how many further ids may follow, which forks add and this protocol never
-    uses. projects: may there be a projection? question_suffix: text behind every question. training_only: prefixes of what
-    answers are made without.
+    uses. projects: may there be a projection? question_suffix: text behind every question.
     """
 
     prefix: str
@@ -66,21 +66,12 @@ class Layout:
     surplus: int = 0
     projects: bool = True
     question_suffix: str = ""
-    training_only: tuple[str, ...] = ()
 
 
-DECODER = ("decoder.", "pj_in.", "pj_out.")
 LAYOUTS = (
-    Layout("codi.base_model.model.", surplus=2, training_only=DECODER),
-    Layout("codi.", surplus=2, training_only=DECODER),
-    Layout(
-        "base_causallm.",
-        copies=("embedding.weight",),
-        ids=(2, 0, 1),
-        projects=False,
-        question_suffix="\n",
-        training_only=("expainable_llm.",),  # as it is spelled there
-    ),
+    Layout("codi.base_model.model.", surplus=2),
+    Layout("codi.", surplus=2),
+    Layout("base_causallm.", copies=("embedding.weight",), ids=(2, 0, 1), projects=False, question_suffix="\n"),
 )
 
 
@@ -101,20 +92,21 @@ def load_published(
 ) -> Codi:
     """Load a published checkpoint strictly; LoRA is merged in fp32, W + alpha / r B A, before the weights become dtype.
 
-    checkpoint: folder with `model.safetensors` or `pytorch_model.bin`, whole or in shards; of its other files none is read. base:
-    folder with `config.json` and tokenizer of the language model it was trained over, whose own weights are not read. num_latents, lora_alpha: K and alpha of the training,
-    which the files do not hold; the rank r is read off every module.
-    A log line lists what was left out of the files. Raises CheckpointError with one line that names the file, what is wrong and
-    the mend.
+    checkpoint: folder with `model.safetensors` or `pytorch_model.bin`, whole or in shards; of its other files none is read.
+    base: folder with `config.json` and tokenizer of the language model it was trained over, whose own weights are not read.
+    num_latents, lora_alpha: K and alpha of the training, which the files do not hold; the rank r is read off every module.
+    A log line lists what was left out of the files.
+    Raises CheckpointError with one line that names the file, what is wrong and the mend.
     """
     config, tokenizer = read_words(base)
     if config.model_type not in TRUNK:
         raise CheckpointError(f"{base / 'config.json'}: the base is {config.model_type}; known are {' and '.join(TRUNK)}")
     read = read_weights(checkpoint)
-    path, layout = read.path, _layout(read.contents, config.model_type, read.path, base)
-    prefix = layout.prefix
-    needed = {k: v for k, v in read.contents.items() if not k.endswith(IGNORED) and not k.startswith(layout.training_only)}
+    path = read.path
+    needed = {k: v for k, v in read.contents.items() if not k.endswith(IGNORED) and not k.startswith(TRAINING_ONLY)}
     tensors = dense(needed, path)
+    layout = _layout(tensors, config.model_type, path, base)
+    prefix = layout.prefix
     vocab_size, cut, rows_left_out = _vocabulary(tensors, layout, config, tokenizer, path, base)
     tensors |= cut
 
@@ -128,7 +120,7 @@ def load_published(
     shapes |= dict.fromkeys(layout.copies, shapes[embedding])
     shared = (embedding, *((head,) if config.tie_word_embeddings else ()), *layout.copies)
     tensors = check(tensors, shapes, shared=shared, path=path, against=f"{base / 'config.json'} and the published layout")
-    if left_out := [*read.left_out, *_training_parts(read.contents, layout), *rows_left_out]:
+    if left_out := [*read.left_out, *_training_parts(read.contents), *rows_left_out]:
         logging.getLogger(__name__).warning("%s: left out: %s", path, "; ".join(left_out))
 
     pad, bot, eot = (vocab_size + i for i in layout.ids)
@@ -165,7 +157,9 @@ def _layout(keys: Collection[str], base_type: str, path: Path, base: Path) -> La
                 f"{path}: the weights of a plain language model, not of a CODI checkpoint ({begins}); give the CODI checkpoint "
                 "here and this folder as --base"
             )
-        raise CheckpointError(f"{path}: not a CODI checkpoint: {begins}, the first is {printable(min(keys))}")
+        raise CheckpointError(
+            f"{path}: not a CODI checkpoint: {begins}, the first is {printable(min(keys, default='of training alone'))}"
+        )
     if kinds and base_type not in kinds:
         raise CheckpointError(
             f"{path}: holds {' and '.join(sorted(kinds))} weights, the base is {base_type} ({base / 'config.json'}); give the "
@@ -174,9 +168,9 @@ def _layout(keys: Collection[str], base_type: str, path: Path, base: Path) -> La
     return layout
 
 
-def _training_parts(keys: Collection[str], layout: Layout) -> list[str]:
+def _training_parts(keys: Collection[str]) -> list[str]:
     """The parts among these keys that answers are made without, in words."""
-    counts = {part: sum(key.startswith(part) for key in keys) for part in layout.training_only}
+    counts = {part: sum(key.startswith(part) for key in keys) for part in TRAINING_ONLY}
     return [f"{part}* ({count} keys, of training alone)" for part, count in counts.items() if count]
 
 

@@ -120,7 +120,9 @@ def read_settings(path: Path, schema: type[Schema]) -> Schema:
         return read_json(path, TypeAdapter(schema).validate_json)
     except (OSError, ValueError) as error:
         fault = "" if isinstance(error, OSError) else placeholder(path)
-        raise CheckpointError(f"{path}: not readable or incomplete ({fault or one_line(error)}); copy the folder again") from error
+        raise CheckpointError(
+            f"{path}: not readable or incomplete ({fault or one_line(error)}); copy the folder again"
+        ) from error
 
 
 def placeholder(path: Path) -> str:

@@ -29,7 +29,7 @@ DEEPEST = 3  # such dicts in each other
 
 @dataclass(frozen=True)
 class Weights:
-    """What a checkpoint holds by name, not looked at yet. path: what errors name; files: all that were read; left_out: in words."""
+    """What a checkpoint holds by name. path: what errors name; files: all that were read; left_out: what was not, in words."""
 
     path: Path
     files: tuple[Path, ...]
@@ -46,10 +46,10 @@ def read_weights(folder: Path) -> Weights:
     if not names:
         raise CheckpointError(f"{folder}: no weights ({' or '.join(WEIGHT_FILES)} is missing); download the checkpoint again")
     path = folder / names[0]
-    shards = set[str]()
+    contents: object
+    shards, left_out = set[str](), list[str]()
     if path.name in INDEXES:
         contents, shards = _read_shards(path)
-        left_out = []
     else:
         contents, left_out = _unnested(_read_file(path), path)
     others = {other.name for pattern in INDEXES.values() for other in folder.glob(pattern)} | ({*names[1:]} & INDEXES.keys())
