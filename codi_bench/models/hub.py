@@ -19,6 +19,7 @@ BASE_FILES = ("config.json", "tokenizer.json", "tokenizer*", "vocab*", "merges*"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "checkpoint_33")
 # Where weights lie in several files: the index that says which tensor is where, and the files' names
 INDEXES = {"model.safetensors.index.json": "model-*.safetensors", "pytorch_model.bin.index.json": "pytorch_model-*.bin"}
+ANY_WEIGHTS = (*WEIGHT_FILES, *INDEXES)  # the first of these counts
 BESIDE_WEIGHTS = ("codi.json*", "config.json*", "tokenizer*.json", "*.index.json")
 
 

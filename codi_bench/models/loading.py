@@ -104,9 +104,7 @@ def _find(name_or_path: str | Path) -> tuple[Path, ModelEntry | None]:
         repository = named_entry.hub if named_entry else text
         assert repository is not None
         mend = _mend(named_entry) if named_entry else ""
-        return hub.fetch(
-            repository, patterns=hub.BESIDE_WEIGHTS, one_of=(*hub.WEIGHT_FILES, *hub.INDEXES), mend=mend
-        ), named_entry
+        return hub.fetch(repository, patterns=hub.BESIDE_WEIGHTS, one_of=hub.ANY_WEIGHTS, mend=mend), named_entry
     if not text or "/" in text or text.startswith("."):
         raise CheckpointError(f"{name_or_path}: no such folder; give a registered model name or a folder with weights")
     entry(text)  # raises, naming the nearest model

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from codi_bench.errors import CheckpointError
 from codi_bench.models.codi import Codi, Projection
-from codi_bench.models.hub import INDEXES, WEIGHT_FILES
+from codi_bench.models.hub import ANY_WEIGHTS
 from codi_bench.models.settings import MERGES, VOCABULARIES
 from codi_bench.models.strict import (
     build,
@@ -77,7 +77,7 @@ LAYOUTS = (
 
 def is_published(folder: Path) -> bool:
     """Is this a published checkpoint: weights, whole or in shards, and no `codi.json` as our own folders have?"""
-    return not (folder / "codi.json").exists() and any((folder / name).exists() for name in (*WEIGHT_FILES, *INDEXES))
+    return not (folder / "codi.json").exists() and any((folder / name).exists() for name in ANY_WEIGHTS)
 
 
 def load_published(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from codi_bench.errors import CheckpointError, one_line
-from codi_bench.models.hub import INDEXES, WEIGHT_FILES
+from codi_bench.models.hub import ANY_WEIGHTS, INDEXES, WEIGHT_FILES
 from codi_bench.models.settings import ShardIndex, read_settings
 from codi_bench.models.strict import enumeration, other_file, printable, read_safetensors
 
@@ -42,7 +42,7 @@ def read_weights(folder: Path) -> Weights:
 
     Raises CheckpointError for files that are missing, damaged or contradict each other.
     """
-    names = [name for name in (*WEIGHT_FILES, *INDEXES) if (folder / name).is_file()]
+    names = [name for name in ANY_WEIGHTS if (folder / name).is_file()]
     if not names:
         raise CheckpointError(f"{folder}: no weights ({' or '.join(WEIGHT_FILES)} is missing); download the checkpoint again")
     path = folder / names[0]
