@@ -114,7 +114,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a file of weights by name. Raises CheckpointError for anything else in it."""
-    from codi_bench.models.published import read_pickle
+    from codi_bench.models.weights import read_pickle
     from codi_bench.models.strict import printable, read_safetensors
 
     contents = read_pickle(path) if path.name == PICKLE else read_safetensors(path)

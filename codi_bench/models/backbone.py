@@ -17,6 +17,7 @@ from codi_bench.errors import CheckpointError, one_line
 from codi_bench.models import hub
 from codi_bench.models.codi import Codi
 from codi_bench.models.packaged import gguf_hash
+from codi_bench.models.settings import check_words, placeholder
 
 if TYPE_CHECKING:  # loaded with the first model
     from transformers import PreTrainedModel
@@ -25,8 +26,25 @@ WORDS = ("tokenizer*", "vocab*", "merges*", "special_tokens*", "added_tokens*")
 
 
 def base_folder(base: str | Path) -> Path:
-    """The folder of a backbone with its weights, from the hub if it is no folder. Raises CheckpointError."""
-    return hub.locate(base, patterns=(*hub.BASE_FILES, "model*.safetensors*"))
+    """The folder of a backbone with its weights, from the hub if it is no folder.
+
+    Raises CheckpointError, also for a file that was never downloaded: its hash would be taken for another base's.
+    """
+    folder = hub.locate(base, patterns=(*hub.BASE_FILES, "model*.safetensors*"))
+    check_words(folder)
+    for path in _weight_files(folder):
+        if fault := placeholder(path):
+            raise CheckpointError(f"{path}: no weights are in it ({fault}); download them again")
+    return folder
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Those that transformers reads: the first of a whole file and an index with its shards, safetensors before pickles."""
+    for index, shards in hub.INDEXES.items():
+        for name in (index.removesuffix(".index.json"), index):
+            if (folder / name).is_file():
+                return [folder / name, *(sorted(folder.glob(shards)) if name == index else [])]
+    return []
 
 
 def new_rows(model: Codi) -> dict[str, Tensor]:

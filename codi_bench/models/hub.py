@@ -17,6 +17,9 @@ BASE_FILES = ("config.json", "tokenizer.json", "tokenizer*", "vocab*", "merges*"
 # The first that a repository has, as the published code prefers; the last is the name that Coconut's training gave to the
 # published one (`checkpoint_<epoch>`: a pickle of tensors like the second).
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "checkpoint_33")
+# Where weights lie in several files: the index that says which tensor is where, and the files' names
+INDEXES = {"model.safetensors.index.json": "model-*.safetensors", "pytorch_model.bin.index.json": "pytorch_model-*.bin"}
+ANY_WEIGHTS = (*WEIGHT_FILES, *INDEXES)  # the first of these counts
 BESIDE_WEIGHTS = ("codi.json*", "config.json*", "tokenizer*.json", "*.index.json")
 
 
@@ -46,13 +49,16 @@ def locate(name_or_path: str | Path, *, patterns: Sequence[str], mend: str = "")
 def fetch(repository: str, *, patterns: Sequence[str], one_of: Sequence[str] = (), mend: str = "") -> Path:
     """The local snapshot of a hub repository with the files of `patterns` and the first of `one_of` that it has.
 
+    With an index come the shards that it is about.
+
     Raises MissingWeightsError: not cached and offline, out of reach, gated, no such repository, or a file is missing there.
     """
     from huggingface_hub import constants
 
     mend = mend or f"run `hf download {repository}` where there is a network, or give a folder in its place"
     for weight_file in one_of or ("",):
-        files = [*patterns, weight_file] if weight_file else list(patterns)
+        shards = [INDEXES[weight_file]] if weight_file in INDEXES else []
+        files = [*patterns, weight_file, *shards] if weight_file else list(patterns)
         folder = _snapshot(repository, files, mend)
         if all((folder / file).is_file() for file in files if "*" not in file):
             return folder
@@ -61,7 +67,8 @@ def fetch(repository: str, *, patterns: Sequence[str], one_of: Sequence[str] = (
         if constants.HF_HUB_OFFLINE
         else "in the repository (or in the local cache, if there is no network)"
     )
-    raise MissingWeightsError(f"{repository}: {_words(patterns) or _words(one_of, ' or ')} not found {location}; {mend}")
+    whole_files = _words([file for file in one_of if file not in INDEXES], " or ")
+    raise MissingWeightsError(f"{repository}: {_words(patterns) or whole_files} not found {location}; {mend}")
 
 
 def _snapshot(repository: str, patterns: list[str], mend: str) -> Path:

@@ -15,7 +15,6 @@ from codi_bench.models.checkpoint import load_folder
 from codi_bench.models.model import Model
 from codi_bench.models.published import is_published, load_published
 from codi_bench.models.registry import PUBLISHED, REGISTRY, ModelEntry, entry, entry_for
-from codi_bench.models.settings import check_settings
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -61,12 +60,10 @@ def load(
     if lora_alpha is not None and not 0 < lora_alpha < float("inf"):
         raise CheckpointError(f"lora_alpha must be a positive number, got {lora_alpha}")
     folder, named_entry = _find(name_or_path)
-    check_settings(folder)
     model_entry = named_entry or REGISTRY.get(name or "")
     model_name = name or (named_entry.name if named_entry else Path(name_or_path).name)
     if is_published(folder):
         base_path = _find_base(folder, base, model_name, model_entry)
-        check_settings(base_path)
         codi = load_published(
             folder,
             base_path,
@@ -107,7 +104,7 @@ def _find(name_or_path: str | Path) -> tuple[Path, ModelEntry | None]:
         repository = named_entry.hub if named_entry else text
         assert repository is not None
         mend = _mend(named_entry) if named_entry else ""
-        return hub.fetch(repository, patterns=hub.BESIDE_WEIGHTS, one_of=hub.WEIGHT_FILES, mend=mend), named_entry
+        return hub.fetch(repository, patterns=hub.BESIDE_WEIGHTS, one_of=hub.ANY_WEIGHTS, mend=mend), named_entry
     if not text or "/" in text or text.startswith("."):
         raise CheckpointError(f"{name_or_path}: no such folder; give a registered model name or a folder with weights")
     entry(text)  # raises, naming the nearest model

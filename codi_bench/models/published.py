@@ -1,19 +1,19 @@
-"""Published checkpoints: a whole state dict in one file, over the configuration and tokenizer of its base model.
+"""Published checkpoints: a whole state dict, over the configuration and tokenizer of its base model.
 
 CODI (github.com/zhenyi4/codi, `src/model.py`): `codi.base_model.model.<key>` with peft's LoRA beside frozen weights, or
 `codi.<key>` after full fine-tuning; `prj.1`, `prj.3` and `prj.ln`, or no projection at all. The ids pad, bot, eot follow V.
 Coconut (github.com/facebookresearch/coconut, `coconut.py`): `base_causallm.<key>` and the embedding once more; the ids
 start-latent, end-latent, latent follow V; a newline ends the question; the hidden state itself is fed.
+SIM-CoT (github.com/InternLM/SIM-CoT) trains either of them with a second language model that reads steps out of thoughts and is
+no part of answering. What a checkpoint holds beside the model is left out and said.
 """
 
 from __future__ import annotations
 
 import hashlib
-import pickle
+import logging
 import re
-import warnings
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,28 +21,27 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from codi_bench.errors import CheckpointError, one_line
+from codi_bench.errors import CheckpointError
 from codi_bench.models.codi import COCONUT, CODI, Codi, Projection, Prompt
-from codi_bench.models.hub import WEIGHT_FILES
+from codi_bench.models.hub import ANY_WEIGHTS
+from codi_bench.models.settings import MERGES, VOCABULARIES
 from codi_bench.models.strict import (
-    VOCABULARIES,
     build,
     check,
     embedding_names,
     fill,
     lora_shapes,
     merged,
-    other_file,
     printable,
-    read_safetensors,
     read_words,
     without_memory,
 )
+from codi_bench.models.weights import dense, read_weights
 
 if TYPE_CHECKING:  # loaded with the first model
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-WORD_FILES = (*VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+WORD_FILES = (*VOCABULARIES, MERGES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TRUNK = {"gpt2": "transformer.", "llama": "model."}  # how the keys of each architecture begin
 LORA_MODULES = {
     "gpt2": ("c_attn", "c_proj", "c_fc"),
@@ -50,33 +49,35 @@ LORA_MODULES = {
 }
 # The only keys that may differ: these buffers are no weights, and a tied head or embedding may be stored once (see `shared`)
 IGNORED = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
+TRAINING_ONLY = ("decoder.", "pj_in.", "pj_out.", "expainable_llm.")  # of SIM-CoT, as they are spelled there
 
 
 @dataclass(frozen=True)
 class Layout:
     """How a source names its weights and ids. prefix: of the backbone's keys. copies: further names of the input embedding.
 
-    ids: how far behind V pad, bot and eot are. projects: may there be a projection? prompt: how its texts are written.
+    ids: how far behind V pad, bot and eot are. surplus: how many further ids may follow, which forks add and this protocol never
+    uses. projects: may there be a projection? prompt: how its texts are written.
     """
 
     prefix: str
     copies: tuple[str, ...] = ()
     ids: tuple[int, int, int] = (0, 1, 2)
+    surplus: int = 0
     projects: bool = True
     prompt: Prompt = CODI
 
 
 LAYOUTS = (
-    Layout("codi.base_model.model."),
-    Layout("codi."),
+    Layout("codi.base_model.model.", surplus=2),
+    Layout("codi.", surplus=2),
     Layout("base_causallm.", copies=("embedding.weight",), ids=(2, 0, 1), projects=False, prompt=COCONUT),
 )
 
 
 def is_published(folder: Path) -> bool:
     """Is this a published checkpoint: weights, whole or in shards, and no `codi.json` as our own folders have?"""
-    names = [*WEIGHT_FILES, *(f"{name}.index.json" for name in WEIGHT_FILES)]
-    return not (folder / "codi.json").exists() and any((folder / name).exists() for name in names)
+    return not (folder / "codi.json").exists() and any((folder / name).exists() for name in ANY_WEIGHTS)
 
 
 def load_published(
@@ -91,19 +92,23 @@ def load_published(
 ) -> Codi:
     """Load a published checkpoint strictly; LoRA is merged in fp32, W + alpha / r B A, before the weights become dtype.
 
-    checkpoint: folder with `model.safetensors` or `pytorch_model.bin`. base: folder with `config.json` and tokenizer of the
-    language model it was trained over, whose own weights are not read. num_latents, lora_alpha: K and alpha of the training,
-    which the files do not hold; the rank r is read off every module.
+    checkpoint: folder with `model.safetensors` or `pytorch_model.bin`, whole or in shards; of its other files none is read.
+    base: folder with `config.json` and tokenizer of the language model it was trained over, whose own weights are not read.
+    num_latents, lora_alpha: K and alpha of the training, which the files do not hold; the rank r is read off every module.
+    A log line lists what was left out of the files.
     Raises CheckpointError with one line that names the file, what is wrong and the mend.
     """
     config, tokenizer = read_words(base)
     if config.model_type not in TRUNK:
         raise CheckpointError(f"{base / 'config.json'}: the base is {config.model_type}; known are {' and '.join(TRUNK)}")
-    path = _weights_file(checkpoint)
-    tensors = {key: value for key, value in _read_state_dict(path).items() if not key.endswith(IGNORED)}
+    read = read_weights(checkpoint)
+    path = read.path
+    needed = {k: v for k, v in read.contents.items() if not k.endswith(IGNORED) and not k.startswith(TRAINING_ONLY)}
+    tensors = dense(needed, path)
     layout = _layout(tensors, config.model_type, path, base)
     prefix = layout.prefix
-    vocab_size = _vocabulary(tensors, layout, config, tokenizer, path, base)
+    vocab_size, cut, rows_left_out = _vocabulary(tensors, layout, config, tokenizer, path, base)
+    tensors |= cut
 
     config.vocab_size = vocab_size + 3
     with without_memory():
@@ -115,6 +120,8 @@ def load_published(
     shapes |= dict.fromkeys(layout.copies, shapes[embedding])
     shared = (embedding, *((head,) if config.tie_word_embeddings else ()), *layout.copies)
     tensors = check(tensors, shapes, shared=shared, path=path, against=f"{base / 'config.json'} and the published layout")
+    if left_out := [*read.left_out, *_training_parts(read.contents), *rows_left_out]:
+        logging.getLogger(__name__).warning("%s: left out: %s", path, "; ".join(left_out))
 
     pad, bot, eot = (vocab_size + i for i in layout.ids)
     model = Codi(
@@ -130,83 +137,41 @@ def load_published(
     # `fill` ties the head, and the copy of an embedding is no weight of its own
     weights = _weights({k: v for k, v in tensors.items() if k == embedding or k not in shared}, prefix, loras, lora_alpha)
     word_files = [base / name for name in ("config.json", *WORD_FILES) if (base / name).is_file()]
-    model.fingerprint = _fingerprint([path, *word_files], f"published 1 alpha {float(lora_alpha)}")
+    model.fingerprint = _fingerprint([*read.files, *word_files], f"published 1 alpha {float(lora_alpha)}")
     return fill(model, weights, device=device, dtype=dtype, path=path)
 
 
-def _weights_file(checkpoint: Path) -> Path:
-    for name in WEIGHT_FILES:
-        if (checkpoint / name).is_file():
-            return checkpoint / name
-    for name in WEIGHT_FILES:
-        if (checkpoint / f"{name}.index.json").exists():
-            raise CheckpointError(
-                f"{checkpoint / name}.index.json: the weights lie in shards; save them in one file, {' or '.join(WEIGHT_FILES)}"
-            )
-    raise CheckpointError(f"{checkpoint}: no weights ({' or '.join(WEIGHT_FILES)} is missing); download the checkpoint again")
-
-
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name, as they are on disk. Nothing of a pickle is executed."""
-    contents = read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path)
-    if not isinstance(contents, dict) or not contents:
-        kind = "nothing" if isinstance(contents, dict) else f"a {type(contents).__name__}"
-        raise CheckpointError(f"{path}: holds {kind}; expected are weights by name, so save the state dict alone")
-    for key, value in contents.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor) or not value.is_floating_point():
-            if isinstance(key, str) and key.endswith(IGNORED):
-                continue
-            kind = f"a tensor of {str(value.dtype)[6:]}" if isinstance(value, Tensor) else type(value).__name__
-            raise CheckpointError(
-                f"{path}: {printable(key)} is {kind}; expected are floating-point weights by name, so save the state dict alone"
-            )
-        if value.layout != torch.strided or value.device.type != "cpu":
-            raise CheckpointError(f"{path}: {printable(key)} is not a plain dense tensor; save the state dict again")
-    return {key: value.detach() for key, value in contents.items() if isinstance(value, Tensor)}
-
-
-def read_pickle(path: Path) -> object:
-    """What a file of `torch.save` holds, by the reader that builds tensors and plain containers alone."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(4)
-        is_zip = zipfile.is_zipfile(path)  # files from before PyTorch 1.6 are bare pickles and cannot be mapped
-        fault = other_file(path)
-        if not fault and not is_zip:
-            fault = "its end is missing" if head == b"PK\x03\x04" else "" if head[:1] == b"\x80" else "neither a zip nor a pickle"
-        if not fault:
-            with warnings.catch_warnings(action="ignore"):  # what is wrong is said below, in one line
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except Exception as error:  # UnpicklingError, but damaged files raise almost anything
-        if match := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise CheckpointError(
-                f"{path}: a pickle of more than tensors ({match[1]}), nothing of it was executed; save the state dict alone, "
-                "best as model.safetensors"
-            ) from error
-        unpickling = isinstance(error, pickle.UnpicklingError)  # torch would advise to load it all the same
-        fault = "a damaged pickle or one of more than tensors, nothing executed" if unpickling else one_line(error)
-    raise CheckpointError(f"{path}: not a whole PyTorch file of tensors ({fault}); download it again")
-
-
-def _layout(tensors: dict[str, Tensor], base_type: str, path: Path, base: Path) -> Layout:
+def _layout(keys: Collection[str], base_type: str, path: Path, base: Path) -> Layout:
     """The layout by its prefix; raises for a plain language model and for the other architecture."""
-    layout = next((layout for layout in LAYOUTS if any(key.startswith(layout.prefix) for key in tensors)), None)
+    layout = next((layout for layout in LAYOUTS if any(key.startswith(layout.prefix) for key in keys)), None)
     prefix = layout.prefix if layout else ""
-    kinds = {kind for kind, trunk in TRUNK.items() if any(key.startswith(prefix + trunk) for key in tensors)}
+    kinds = {kind for kind, trunk in TRUNK.items() if any(key.startswith(prefix + trunk) for key in keys)}
     if layout is None:
+        if wrapper := next((m[1] for key in sorted(keys) if (m := re.match(r"(.+?\.)(codi|base_causallm)\.", key))), ""):
+            raise CheckpointError(
+                f"{path}: {printable(wrapper)} stands before the keys, of an unknown wrapper; save the state dict without it"
+            )
         begins = "no key begins with codi. or base_causallm."
-        if kinds or any(key.startswith(("h.0.", "layers.0.")) for key in tensors):
+        if kinds or any(key.startswith(("h.0.", "layers.0.")) for key in keys):
             raise CheckpointError(
                 f"{path}: the weights of a plain language model, not of a CODI checkpoint ({begins}); give the CODI checkpoint "
                 "here and this folder as --base"
             )
-        raise CheckpointError(f"{path}: not a CODI checkpoint: {begins}, the first is {printable(min(tensors))}")
+        raise CheckpointError(
+            f"{path}: not a CODI checkpoint: {begins}, the first is {printable(min(keys, default='of training alone'))}"
+        )
     if kinds and base_type not in kinds:
         raise CheckpointError(
             f"{path}: holds {' and '.join(sorted(kinds))} weights, the base is {base_type} ({base / 'config.json'}); give the "
             "base that the checkpoint was trained over"
         )
     return layout
+
+
+def _training_parts(keys: Collection[str]) -> list[str]:
+    """The parts among these keys that answers are made without, in words."""
+    counts = {part: sum(key.startswith(part) for key in keys) for part in TRAINING_ONLY}
+    return [f"{part}* ({count} keys, of training alone)" for part, count in counts.items() if count]
 
 
 def _vocabulary(
@@ -216,19 +181,26 @@ def _vocabulary(
     tokenizer: PreTrainedTokenizerBase,
     path: Path,
     base: Path,
-) -> int:
-    """V, on which configuration, tokenizer and embeddings (V + 3 rows) must agree."""
+) -> tuple[int, dict[str, Tensor], list[str]]:
+    """V, on which configuration, tokenizer and embeddings (V + 3 rows) must agree; and embeddings without their further rows.
+
+    In words, the rows that were left out.
+    """
     names = ("transformer.wte.weight", "model.embed_tokens.weight", "lm_head.weight")
-    tables = (tensors.get(name) for name in (*(layout.prefix + name for name in names), *layout.copies))
-    rows = next((len(table) for table in tables if table is not None and table.dim()), None)
+    tables = {name: tensors[name] for name in (*(layout.prefix + name for name in names), *layout.copies) if name in tensors}
+    rows = [len(table) for table in tables.values() if table.dim()]
     size = config.vocab_size
-    if len(tokenizer) != size or rows not in (size + 3, None):
-        clause = "" if rows is None else f" and the checkpoint has {rows} rows ({size} words and 3 ids would be right)"
+    whole, further = size + 3, range(size + 3, size + 3 + layout.surplus)
+    if further and {*rows} == {further.stop} and len(tokenizer) == size:
+        cut = {name: table[:whole] for name, table in tables.items()}
+        return size, cut, [f"embedding rows {', '.join(map(str, further))} (of ids behind pad, bot and eot)"]
+    if len(tokenizer) != size or (rows and rows[0] != whole):
+        clause = f" and the checkpoint has {rows[0]} rows ({size} words and 3 ids would be right)" if rows else ""
         raise CheckpointError(
             f"{path}: the vocabulary does not match {base}: config.json there says {size} words, the tokenizer has "
             f"{len(tokenizer)}{clause}; give the base that the checkpoint was trained over"
         )
-    return size
+    return size, {}, []
 
 
 def _projection(tensors: dict[str, Tensor], width: int) -> nn.Module:

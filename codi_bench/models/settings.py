@@ -1,7 +1,8 @@
-"""The JSON files of a model folder, looked at before a library builds from them: readable, and no size that would never end."""
+"""The JSON files of a model folder, looked at before a library builds from them: there, readable, and of sizes that end."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -88,20 +89,35 @@ class TokenizerConfig(TypedDict, total=False):
     model_max_length: int | float | None
 
 
-FILES: dict[str, Any] = {
+class ShardIndex(TypedDict):
+    """<weights>.index.json of transformers: in which file of the folder each tensor lies."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]  # where pydantic looks for it
+    weight_map: dict[str, str]
+
+
+VOCABULARIES = ("tokenizer.json", "vocab.json", "tokenizer.model")  # one of them is a tokenizer's vocabulary
+MERGES = "merges.txt"  # beside vocab.json
+WORD_SETTINGS: dict[str, Any] = {
     "config.json": Config,
-    FOLDER_META: FolderMeta,
-    ADAPTER_META: AdapterMeta,
     "tokenizer_config.json": TokenizerConfig,
-    **dict.fromkeys(("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json"), dict[str, Any]),
+    **dict.fromkeys(("special_tokens_map.json", "added_tokens.json"), dict[str, Any]),
 }
 
 
-def check_settings(folder: Path) -> None:
-    """Raises CheckpointError naming file and field for a file that is no JSON object, or says what no model can have."""
-    for name, schema in FILES.items():
+def check_words(folder: Path) -> None:
+    """Raises CheckpointError naming file and field unless what is read of a configuration and tokenizer can be read.
+
+    Other files of the folder are nobody's business, and neither are further vocabularies beside tokenizer.json.
+    """
+    whole = VOCABULARIES[0]
+    schemas = WORD_SETTINGS | ({whole: dict[str, Any]} if (folder / whole).is_file() else {})
+    for name, schema in schemas.items():
         if (folder / name).is_file():
             read_settings(folder / name, schema)
+    for name in () if whole in schemas else (*VOCABULARIES[1:], MERGES):
+        if (folder / name).is_file() and (fault := placeholder(folder / name)):
+            raise CheckpointError(f"{folder / name}: not a tokenizer's words ({fault}); copy the folder again")
 
 
 def read_settings(path: Path, schema: type[Schema]) -> Schema:
@@ -109,4 +125,18 @@ def read_settings(path: Path, schema: type[Schema]) -> Schema:
     try:
         return read_json(path, TypeAdapter(schema).validate_json)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not readable or incomplete ({one_line(error)}); copy the folder again") from error
+        fault = "" if isinstance(error, OSError) else placeholder(path)
+        raise CheckpointError(
+            f"{path}: not readable or incomplete ({fault or one_line(error)}); copy the folder again"
+        ) from error
+
+
+def placeholder(path: Path) -> str:
+    """What a download leaves in the place of a file: said in words, "" if something is there."""
+    with open(path, "rb") as file:
+        head = file.read(512).strip()
+    if not head:
+        return "it is empty"
+    if re.match(rb"version https?://(git-lfs|git-media|hawser)\b", head):
+        return "it is a Git LFS pointer: its content was not downloaded, run `git lfs pull`"
+    return ""

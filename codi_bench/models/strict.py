@@ -17,11 +17,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from codi_bench.errors import CheckpointError, one_line
 from codi_bench.models.codi import Codi
+from codi_bench.models.settings import VOCABULARIES, check_words, placeholder
 
 if TYPE_CHECKING:  # loaded with the first model
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-VOCABULARIES = ("tokenizer.json", "vocab.json", "tokenizer.model")  # one of them is a tokenizer's vocabulary
 SHOWN = 6  # keys of each kind that an error lists
 
 
@@ -34,6 +34,7 @@ def read_words(folder: Path, *files: str) -> tuple[PretrainedConfig, PreTrainedT
         raise CheckpointError(
             f"{folder}: {' and '.join(missing)} missing; give a folder with config.json, tokenizer.json and tokenizer_config.json"
         )
+    check_words(folder)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -84,12 +85,10 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def other_file(path: Path) -> str:
     """What commonly lies in the place of weights: said in words, '' if it is none of that."""
+    if fault := placeholder(path):
+        return fault
     with open(path, "rb") as file:
         head = file.read(512)
-    if not head:
-        return "it is empty"
-    if head.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer: the weights were not downloaded, run `git lfs pull`"
     return "it is a text file" if all(byte >= 32 or byte in b"\t\n\r" for byte in head) else ""
 
 
@@ -138,12 +137,12 @@ def check(
         },
     }
     if any(mismatches.values()):
-        summary = "; ".join(f"{kind}: {_enumeration(keys)}" for kind, keys in mismatches.items() if keys)
+        summary = "; ".join(f"{kind}: {enumeration(keys)}" for kind, keys in mismatches.items() if keys)
         raise CheckpointError(f"{path}: the weights do not fit {against}: {summary}")
     nonfinite = {name for name, value in tensors.items() if not _is_finite(value)}
     if nonfinite:
         raise CheckpointError(
-            f"{path}: NaN or infinite weights in {_enumeration(nonfinite)}; the file is damaged or training diverged"
+            f"{path}: NaN or infinite weights in {enumeration(nonfinite)}; the file is damaged or training diverged"
         )
     for name in present[1:]:
         if not torch.equal(tensors[name], tensors[present[0]]):
@@ -182,6 +181,7 @@ def printable(key: object) -> str:
     return "".join(c if c.isprintable() else " " for c in str(key))[:200]
 
 
-def _enumeration(keys: Iterable[str]) -> str:
+def enumeration(keys: Iterable[str]) -> str:
+    """The first few keys of a file as text for a terminal, sorted, and how many there are."""
     keys = [printable(key) for key in sorted(keys)]
     return ", ".join(keys[:SHOWN]) + (f" … ({len(keys)} in all)" if len(keys) > SHOWN else "")
