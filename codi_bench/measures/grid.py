@@ -21,7 +21,8 @@ from torch import Tensor
 from codi_bench.errors import MeasureError
 from codi_bench.measures import logistic, ridge
 from codi_bench.measures.design import Design
-from codi_bench.measures.folds import Split, in_sample_split, nested_splits, permuted_labels
+from codi_bench.measures.folds import Split, check_movable, in_sample_split, nested_splits, permuted_labels
+from codi_bench.measures.nulls import check_drawn
 from codi_bench.measures.pipeline import check_penalties, checked_cells, choices, in_threads, precision, two_classes
 from codi_bench.rules.intervals import fold_auc
 from codi_bench.rules.p_values import max_p, permutation_p
@@ -121,15 +122,22 @@ def probe_grid(
     scores alone are wanted, at little cost where `shares_designs`. in_sample: False leaves those two
     out (None); in_sample_null: have them, and refit them to every permutation (a fifth more work). workers: threads on the CPU,
     one a core by default; they change no result.
-    Raises MeasureError for shapes that do not fit, values that are not finite, or classes too small for the folds.
+    Raises MeasureError for shapes that do not fit, values that are not finite, classes too small for the folds, or a null with too
+    few distinct draws for any p to reach 0.025 (groups of a size of their own in their fold, labels that differ in few groups).
     """
     x, y, classes = checked(activations, labels, groups)
-    splits, fold = nested_splits(y, groups, folds=folds, seed=seed)
+    try:
+        splits, fold = nested_splits(y, groups, folds=folds, seed=seed)
+    except MeasureError:
+        if groups is not None and null_labels is None:
+            check_movable(y, groups)  # says more of one group, or of a label in few of them, than that these are too few
+        raise
     in_sample_folds = in_sample_split(y, groups, folds=folds, seed=seed)
     if null_labels is None:
         null = permuted_labels(y, fold, groups, permutations=permutations, seed=seed)
     else:
         null = binary(null_labels, classes, len(y))
+        check_drawn(null, y)
     further = null[:0] if further_labels is None else binary(further_labels, classes, len(y))
     draws = np.concatenate([null, further])
     cells = [x[:, cell] for cell in range(x.shape[1])]

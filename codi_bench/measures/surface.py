@@ -27,6 +27,7 @@ from threadpoolctl import threadpool_limits
 from codi_bench.errors import MeasureError
 from codi_bench.measures.folds import nested_splits
 from codi_bench.measures.grid import Probe, checked, scores
+from codi_bench.measures.nulls import check_drawn
 from codi_bench.rules.intervals import fold_auc
 from codi_bench.rules.p_values import permutation_p
 from codi_bench.rules.stats import Estimate, Interval, stream
@@ -244,7 +245,7 @@ def conditional_draws(p: ArrayLike, *, groups: ArrayLike | None = None, draws: i
     No dependence can be stronger, so what groups have in common beyond the surface widens the null at least as much as it
     widens the observed statistic; labels that agree less than that make the test safer, not sharper.
     A draw with a class of fewer than `smallest` problems (or groups) is drawn again.
-    Raises MeasureError for p outside 0..1, no draws, or a p that hardly ever gives both classes.
+    Raises MeasureError for p outside 0..1, no draws, a p that hardly ever gives both classes, or draws that hardly differ.
     """
     p = np.asarray(p, np.float64)
     if p.ndim != 1 or not p.size or not ((p >= 0) & (p <= 1)).all() or draws < 1:
@@ -258,6 +259,7 @@ def conditional_draws(p: ArrayLike, *, groups: ArrayLike | None = None, draws: i
         labels[redraws] = rng.random((len(redraws), units))[:, member] < p
         redraws = np.array([k for k in redraws if _smaller_class(labels[k], member) < smallest], int)
         if not redraws.size:
+            check_drawn(labels)
             return labels
     raise MeasureError(f"labels drawn given the surface hardly ever have {smallest} problems (or groups) in both classes")
 

@@ -13,10 +13,12 @@ import numpy as np
 from scipy.stats import t as student
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures.nulls import arrangements, check_ways
 from codi_bench.rules.p_values import permutation_p
 from codi_bench.rules.stats import Interval, stream
 
 POWER = 0.9
+LEVEL = 0.05  # two-sided
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def trend(
     """The common slope of `values` on log `parameters`, one of each a model.
 
     Raises MeasureError for lengths that differ, numbers that are not finite, an architecture of a single size, or so few models
-    that no noise can be estimated.
+    that no noise can be estimated or no p can reach 0.05 (two sizes of two seeds change places in 6 ways).
     """
     x, y, groups = _check(parameters, values, architectures)
     x_deviations, span, df = _centre(x, groups), float(np.ptp(x)), len(x) - len(set(groups.tolist())) - 1
@@ -50,6 +52,8 @@ def trend(
     line = y - _centre(y, groups) + slope * x_deviations
     std = float(np.sqrt(((y - line) ** 2).sum() / df))
     reach = float(student.ppf(0.975, df)) * std / np.sqrt(sxx) * span
+    blocks = [np.flatnonzero(groups == name)[:, None] for name in set(groups.tolist())]
+    check_ways(arrangements(x, blocks), "train more seeds or sizes", alpha=LEVEL)
     rng = stream(seed, "trend")
     y_deviations = _centre(y, groups)
     null = np.array([abs((_shuffle(x_deviations, groups, rng) * y_deviations).sum() / sxx) for _ in range(permutations)])
