@@ -122,8 +122,8 @@ def probe_grid(
     scores alone are wanted, at little cost where `shares_designs`. in_sample: False leaves those two
     out (None); in_sample_null: have them, and refit them to every permutation (a fifth more work). workers: threads on the CPU,
     one a core by default; they change no result.
-    Raises MeasureError for shapes that do not fit, values that are not finite, classes too small for the folds, or a null with too
-    few distinct draws for any p to reach 0.025 (groups of a size of their own in their fold, labels that differ in few groups).
+    Raises MeasureError for arrays that do not fit or are not finite, classes too small for the folds, or a null with too few
+    distinct draws for any p to reach 0.025 (groups of a size of their own in their fold, labels that differ in few groups).
     """
     x, y, classes = checked(activations, labels, groups)
     try:

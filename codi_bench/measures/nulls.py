@@ -1,8 +1,8 @@
 """Can a null of drawn labels give a small p at all? One rule for all of them: docs/verdicts.md, section 1, alpha.
 
-Where labels can stand in D ways that are equally likely, the observed one among them, no exact p is below 1/D. A null that cannot
-move (every group has a size of its own, or there is one group, or one label in all groups of a size) has D = 1: its p is 1 whatever
-the probes read, and p = 1 beside an AUC of 0.98 reads like a finding.
+Where labels can stand in D ways that are equally likely, the observed one among them, no exact p is below 1/D. A null that
+cannot move (every group has a size of its own, there is one group, or the labels of all groups are alike) has D = 1: its p is 1
+whatever the probes read, and p = 1 beside an AUC of 0.98 reads like a finding.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def arrangements(y: np.ndarray, blocks: Iterable[np.ndarray]) -> int:
 
 
 def check_drawn(draws: np.ndarray, observed: np.ndarray | None = None) -> None:
-    """The same of label draws bool [B, n] in an unknown number of ways: those that occur are counted, and the observed labels [n].
+    """The same of label draws bool [B, n] in an unknown number of ways: those that occur are counted, the observed [n] with them.
 
-    Draws may repeat by chance: half of them must be distinct, and of 80 or more as many as alpha needs. All equal is too few always.
+    Draws may repeat by chance: half of them must be distinct, and of 80 or more as many as alpha needs; never are all equal.
     """
     rows = draws if observed is None else np.vstack([draws, observed])
     distinct = len({row.tobytes() for row in np.packbits(rows, axis=1)})
