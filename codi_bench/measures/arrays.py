@@ -76,7 +76,7 @@ def _is_row(item: Any, names: bool) -> bool:
 
 def _column(items: list[Any]) -> np.ndarray:
     """One element a row, as they are unless they are of one family: numpy would make one text of 1 and "1", and of NaN."""
-    items = [item.item() if isinstance(item, torch.Tensor | np.ndarray) else item for item in items]
+    items = [item.item() if isinstance(item, torch.Tensor | np.ndarray) and not missing(item) else item for item in items]
     if {family(item) for item in items} in ({NUMBER}, {TEXT}):
         return np.asarray(items)
     array = np.empty(len(items), object)
@@ -87,7 +87,7 @@ def _column(items: list[Any]) -> np.ndarray:
 
 def family(item: Any) -> str:
     """What may stand in one array with another: numbers, text, else things of one type."""
-    if isinstance(item, bool | int | float | complex | np.number | np.bool_):
+    if isinstance(item, bool | int | float | np.integer | np.floating | np.bool_):
         return NUMBER
     return TEXT if isinstance(item, str) else type(item).__name__
 

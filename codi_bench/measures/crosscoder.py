@@ -80,12 +80,10 @@ def train_crosscoder(
     Raises MeasureError for vectors that are not finite, constant or not aligned, k outside 1..features, or training that
     diverges.
     """
-    vectors = [as_tensor(x) for x in (a, b)]
+    vectors = [as_tensor(x, least=SINGLE[0]) for x in (a, b)]
     if any(x.ndim != 2 or 0 in x.shape for x in vectors) or len(vectors[0]) != len(vectors[1]):
         shapes = " and ".join(str(list(x.shape)) for x in vectors)
         raise MeasureError(f"a crosscoder needs finite aligned vectors [m, d] of both models, got {shapes}")
-    for x in vectors:
-        check_magnitude("vectors", x, *SINGLE)
     if not 1 <= k <= features:
         raise MeasureError(f"k is the number of active features, 1 to {features}, got {k}")
     means = cast(tuple[torch.Tensor, torch.Tensor], [x.mean(dim=0, dtype=torch.float64).float() for x in vectors])
@@ -125,6 +123,7 @@ def cka(a: np.ndarray, b: np.ndarray) -> float:
 
     In float32, whose rounding (1e-6) is far below any interval. Raises MeasureError for vectors that are all equal.
     """
+    b = real("vectors", b)
     return float(cka_of(a, b, [np.arange(len(b))])[0])
 
 

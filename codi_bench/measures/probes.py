@@ -91,8 +91,9 @@ def in_sample_probes(activations: ArrayLike, labels: ArrayLike, *, seed: int = S
     if counts.min() < STUDY_FOLDS:
         name = classes[counts.argmin()]
         raise MeasureError(f"class '{name}' has {counts.min()} problems, {STUDY_FOLDS} folds need {STUDY_FOLDS}")
-    fits = [_fit_cell(activations[:, cell], labels, seed) for cell in range(activations.shape[1])]
-    predictions = np.stack([prediction for prediction, _ in fits], axis=1)
+    y = labels == classes[1]  # scikit-learn does not take labels of every type
+    fits = [_fit_cell(activations[:, cell], y, seed) for cell in range(activations.shape[1])]
+    predictions = classes[np.stack([prediction for prediction, _ in fits], axis=1).astype(int)]
     right = predictions == labels[:, None]
     return InSampleProbes(right.mean(axis=0), predictions, np.array([C for _, C in fits]), right)
 

@@ -355,22 +355,25 @@ def threads_for(size: int) -> Iterator[None]:
 
 def _vectors(x: ArrayLike | torch.Tensor) -> torch.Tensor:
     """x as a float32 tensor [m, d] on its own device, checked."""
-    x = as_tensor(x)
+    x = as_tensor(x, least=SINGLE[0])
     if x.ndim != 2 or 0 in x.shape:
         raise MeasureError(f"an autoencoder needs vectors [m, d], got {list(x.shape)}")
-    check_magnitude("vectors", x, *SINGLE)
     return x
 
 
-def as_tensor(x: ArrayLike | torch.Tensor, name: str = "vectors") -> torch.Tensor:
+def as_tensor(x: ArrayLike | torch.Tensor, name: str = "vectors", *, least: float = 0.0) -> torch.Tensor:
     """Float32, outside any graph; read-only arrays (memory-mapped files) are copied, since torch would warn of them.
 
-    Raises MeasureError for what holds no numbers, and for numbers that are not finite or too large for sums of their squares.
+    least: that the largest magnitude must be, unless all are 0. Raises MeasureError for what holds no numbers, and for numbers that
+    are not finite, too small, or too large for sums of their squares.
     """
-    if not isinstance(x, torch.Tensor) or x.is_complex() or x.layout is not torch.strided:
+    if isinstance(x, torch.Tensor) and x.layout is torch.strided and not x.is_complex():
+        x = x.detach()
+        x = x.float() if x.dtype.itemsize < 4 else x
+    else:
         x = real(name, x)
     if not (np.isfinite(x) if isinstance(x, np.ndarray) else x.isfinite()).all():
         check_finite(name, real(name, x))
     if 0 not in x.shape:
-        check_magnitude(name, x, 0, SINGLE[1])
-    return x.detach().float() if isinstance(x, torch.Tensor) else torch.from_numpy(np.require(x, np.float32, ["C", "W"]))
+        check_magnitude(name, x, least, SINGLE[1])
+    return x.float() if isinstance(x, torch.Tensor) else torch.from_numpy(np.require(x, np.float32, ["C", "W"]))

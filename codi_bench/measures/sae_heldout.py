@@ -191,19 +191,18 @@ def _pca(x: np.ndarray, components: int) -> PCA:
 
 def _flat(x: ArrayLike) -> np.ndarray:
     """x [..., d] as float32 [m, d], checked."""
-    x = _single("vectors", x)
+    x = _single("vectors", x, SINGLE[0])
     if x.ndim < 2 or 0 in x.shape:
         raise MeasureError(f"vectors are [problems, vectors, d] or [problems, d], got {list(x.shape)}")
-    check_magnitude("vectors", x, *SINGLE)
     return x.reshape(-1, x.shape[-1])
 
 
-def _single(name: str, values: ArrayLike) -> np.ndarray:
-    """Float32, checked: finite, and no square too large."""
+def _single(name: str, values: ArrayLike, least: float = 0.0) -> np.ndarray:
+    """Float32, checked as `as_tensor` does."""
     x = real(name, values)
     check_finite(name, x)
     if x.size:
-        check_magnitude(name, x, 0, SINGLE[1])
+        check_magnitude(name, x, least, SINGLE[1])
     return np.asarray(x, np.float32)
 
 

@@ -25,7 +25,7 @@ from scipy.stats import norm, rankdata
 from threadpoolctl import threadpool_limits
 
 from codi_bench.errors import MeasureError
-from codi_bench.measures.arrays import classes, codes, in_range, real
+from codi_bench.measures.arrays import classes, codes, in_range, plain, real
 from codi_bench.measures.folds import nested_splits
 from codi_bench.measures.grid import Probe, checked, scores
 from codi_bench.measures.nulls import check_drawn
@@ -185,7 +185,8 @@ def _turns(queues: Sequence[Sequence[Element]]) -> Iterator[Element]:
 
 def _one_hot(name: str, values: np.ndarray) -> list[np.ndarray]:
     """Indicators [rows] of all categories but the most frequent, by falling frequency."""
-    if np.ndim(values) != 1 or not len(values):
+    values = plain(f"surface variable '{name}'", values, names=True)
+    if values.ndim != 1 or not len(values):
         raise MeasureError(f"surface variable '{name}' needs categories [rows]")
     code = codes(f"surface variable '{name}'", values, len(values), blank=True)
     counts = np.bincount(code)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from codi_bench.errors import MeasureError
 from codi_bench.measures import ridge
-from codi_bench.measures.arrays import codes, in_range, real
+from codi_bench.measures.arrays import check_finite, codes, in_range, real
 from codi_bench.measures.design import Design
 from codi_bench.measures.folds import Split, nested_splits, permuted_labels
 from codi_bench.measures.pipeline import check_penalties, checked_cells, choices, in_threads, precision
@@ -148,8 +148,9 @@ def _check(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Activations [problems, positions, d], values [problems], and groups and control keys as numbers [problems]."""
     x, values = checked_cells(activations, values, "values", real)
-    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
-        raise MeasureError("values must be finite integers or floats")
+    check_finite("values", values)
+    if values.dtype == bool:
+        raise MeasureError("values: holds bool; numbers are needed")
     groups = np.arange(len(x)) if groups is None else codes("groups", groups, len(x))
     return x, values, groups, groups if keys is None else codes("control_key", keys, len(x), blank=True)
 
