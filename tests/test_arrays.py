@@ -209,7 +209,7 @@ BAD_ACTIVATIONS = [
     (nested(float("inf")), "activations: row 3, cell 1 holds inf"),
     (nested(10**400), "activations: row 3, cell 1 holds inf"),
     (MASKED, "activations: row 3, cell 1 is masked"),
-    (X[:, 0].tolist()[:-1] + [[1.0]], r"activations: row 59 has the shape \[1\], row 0 has \[5\]"),
+    ([*X[:, 0].tolist()[:-1], [1.0]], r"activations: row 59 has the shape \[1\], row 0 has \[5\]"),
     (torch.tensor(X).bfloat16() * float("inf"), "holds (nan|inf|-inf)"),
     ("abc", "activations: is of type str"),
     ({"a": 1}, "activations: is of type dict"),

@@ -364,8 +364,8 @@ def _vectors(x: ArrayLike | torch.Tensor) -> torch.Tensor:
 def as_tensor(x: ArrayLike | torch.Tensor, name: str = "vectors", *, least: float = 0.0) -> torch.Tensor:
     """Float32, outside any graph; read-only arrays (memory-mapped files) are copied, since torch would warn of them.
 
-    least: that the largest magnitude must be, unless all are 0. Raises MeasureError for what holds no numbers, and for numbers that
-    are not finite, too small, or too large for sums of their squares.
+    least: that the largest magnitude must be, unless all are 0. Raises MeasureError for what holds no numbers, and for numbers
+    that are not finite, too small, or too large for sums of their squares.
     """
     if isinstance(x, torch.Tensor) and x.layout is torch.strided and not x.is_complex():
         x = x.detach()
