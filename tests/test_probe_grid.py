@@ -274,9 +274,9 @@ def test_null_labels_are_used_as_given():
     names = np.array(["no", "yes"])
     plain = probe_grid(x, names[y.astype(int)], **QUICK)
     assert same(plain, probe_grid(x, names[y.astype(int)], null_labels=names[own.astype(int)], **QUICK))
-    itself = probe_grid(x, y, null_labels=np.tile(y, (3, 1)), **QUICK)
+    itself = probe_grid(x, y, null_labels=np.stack([y, own[0], y]), **QUICK)
     assert itself.null_held_out.shape == (3, 2)
-    assert (itself.null_held_out == itself.held_out_accuracy).all() and (itself.p_value == 1).all()
+    assert (itself.null_held_out[::2] == itself.held_out_accuracy).all() and (itself.p_value >= 3 / 4).all()
 
 
 def test_the_in_sample_null_alone_is_that_of_the_grid_and_its_split_fits_what_it_scores():
@@ -325,7 +325,10 @@ def test_groups_are_never_divided_and_swap_labels_whole(groups, seed, largest):
         return {key: sorted(value) for key, value in found.items()}
 
     assert all(len(set(fold[group == name])) == 1 for name in range(groups))
-    drawn = permuted_labels(y, fold, group, permutations=5, seed=seed)
+    try:
+        drawn = permuted_labels(y, fold, group, permutations=5, seed=seed)
+    except MeasureError:  # too few ways to draw them
+        assume(False)
     assert all(blocks(labels) == blocks(y) for labels in drawn)
 
 

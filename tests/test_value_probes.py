@@ -173,8 +173,8 @@ def test_workers_and_the_scale_of_the_activations_change_nothing():
     [
         ({"activations": np.zeros((60, 4))}, r"activations \[n, positions, d\] and values \[n\]"),
         ({"values": np.zeros(59)}, r"got \[60, 1, 4\] and \[59\]"),
-        ({"values": np.full(60, np.nan)}, "values must be finite integers or floats"),
-        ({"values": np.array(["7"] * 60)}, "values must be finite integers or floats"),
+        ({"values": np.full(60, np.nan)}, "values: row 0 holds nan"),
+        ({"values": np.array(["7"] * 60)}, "values: holds <U1; numbers are needed"),
         ({"activations": np.full((60, 1, 4), np.inf)}, "not finite"),
         ({"groups": np.arange(59)}, r"groups need one name a problem, \[60\], not \[59\]"),
         ({"control_key": np.zeros((60, 2))}, r"control_key need one name a problem, \[60\], not \[60, 2\]"),

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from codi_bench.errors import InputError, one_line
+from codi_bench.errors import InputError, MeasureError, one_line
+from codi_bench.measures.arrays import NUMBER, check_finite, codes, family, plain, real
 from codi_bench.measures.surface import PROBLEMS_PER_COLUMN, surface_design
 
 NAMES = ("activations", "labels", "groups", "surface", "confidence")
@@ -103,16 +103,22 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
 
 def checked_arrays(arrays: Mapping[str, ArrayLike | None], *, folds: int) -> ProbeArrays:
     """What the auditor computes with, of arrays by name. Raises InputError naming array, row and mend."""
+    try:
+        return _checked(arrays, folds)
+    except MeasureError as error:  # of the readers that all measures have
+        raise InputError(str(error)) from error
+
+
+def _checked(arrays: Mapping[str, ArrayLike | None], folds: int) -> ProbeArrays:
     x = _numbers("activations", arrays["activations"])
     if x.ndim == 2:
         x = x[:, None]
     if x.ndim != 3 or 0 in x.shape:
         raise InputError(f"activations: has the shape {list(x.shape)}; give [n, cells, d] or [n, d]")
-    _finite("activations", x)
+    check_finite("activations", x)
     n = len(x)
     labels = _labels(arrays["labels"], n)
-    given = {name: None if (value := arrays.get(name)) is None else np.asarray(value) for name in NAMES[2:]}
-    groups = None if given["groups"] is None else _groups(given["groups"], n)
+    groups = None if arrays.get("groups") is None else _groups(arrays["groups"], n)
     num_groups = n if groups is None else int(groups.max()) + 1
     for label in (0, 1):
         rows = np.flatnonzero(labels == label)
@@ -120,7 +126,7 @@ def checked_arrays(arrays: Mapping[str, ArrayLike | None], *, folds: int) -> Pro
         if count < folds:
             what = "problems" if groups is None else "groups"
             raise InputError(f"labels: {count} {what} have the label {label}, {folds} folds need {folds}; give more of them")
-    columns = {name: _columns(name, given[name], n) for name in ("surface", "confidence")}
+    columns = {name: _columns(name, arrays.get(name), n) for name in ("surface", "confidence")}
     design = None
     if (surface := columns["surface"]) is not None:
         if num_groups < PROBLEMS_PER_COLUMN:
@@ -133,18 +139,9 @@ def checked_arrays(arrays: Mapping[str, ArrayLike | None], *, folds: int) -> Pro
 
 
 def _numbers(name: str, values: ArrayLike | None) -> np.ndarray:
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{name}: holds {array.dtype}; numbers are needed (bfloat16 fits into a safetensors file)")
-    return array.astype(np.float32) if array.dtype.kind in "biu" or array.dtype == np.float16 else array
-
-
-def _finite(name: str, array: np.ndarray) -> None:
-    finite = np.isfinite(array)
-    if not finite.all():
-        row, *place = np.argwhere(~finite)[0].tolist()
-        where = f", {'column' if len(place) == 1 else 'cell'} {place[0]}" if place else ""
-        raise InputError(f"{name}: row {row}{where} holds {array[row, *place]}; mend it, or leave that problem out everywhere")
+    """Floats of 32 or 64 bits, as few as hold what was given."""
+    array = real(name, values)
+    return array.astype(np.promote_types(array.dtype, np.float32))
 
 
 def _rows(name: str, array: np.ndarray, n: int) -> None:
@@ -154,11 +151,11 @@ def _rows(name: str, array: np.ndarray, n: int) -> None:
 
 
 def _labels(values: ArrayLike | None, n: int) -> np.ndarray:
-    labels = np.asarray(values)
+    labels = plain("labels", values)
     _rows("labels", labels, n)
     if labels.ndim != 1:
         raise InputError(f"labels: has the shape {list(labels.shape)}; give [n]")
-    right = np.array([isinstance(value, bool | int | float) and value in (0, 1) for value in labels.tolist()])
+    right = np.array([family(value) == NUMBER and value in (0, 1) for value in labels.tolist()])
     if not right.all():
         row = int(np.flatnonzero(~right)[0])
         raise InputError(f"labels: row {row} is {labels[row]!s:.40}, neither 0 nor 1; write 1 for right and 0 for wrong")
@@ -168,23 +165,16 @@ def _labels(values: ArrayLike | None, n: int) -> np.ndarray:
     return labels
 
 
-def _groups(values: np.ndarray, n: int) -> np.ndarray:
-    """The groups as numbers 0, 1, 2 ... in sorted order."""
-    _rows("groups", values, n)
-    if values.ndim != 1:
-        raise InputError(f"groups: has the shape {list(values.shape)}; give [n], a name or a number a problem")
-    names: list[Any] = values.tolist()
-    for row, name in enumerate(names):
-        if name is None or name != name or (isinstance(name, str | bytes) and not name.strip()):
-            raise InputError(
-                f"groups: row {row} is missing; give every problem its group, one without variants a name of its own"
-            )
-    if values.dtype.kind == "O":
-        values = np.array([str(name) for name in names])
-    return np.asarray(np.unique(values, return_inverse=True)[1])
+def _groups(values: ArrayLike | None, n: int) -> np.ndarray:
+    """The groups as numbers 0, 1, 2 ..., in sorted order where there is one."""
+    names = plain("groups", values, names=True)
+    _rows("groups", names, n)
+    if names.ndim != 1:
+        raise InputError(f"groups: has the shape {list(names.shape)}; give [n], a name or a number a problem")
+    return codes("groups", names, n)
 
 
-def _columns(name: str, values: np.ndarray | None, n: int) -> np.ndarray | None:
+def _columns(name: str, values: ArrayLike | None, n: int) -> np.ndarray | None:
     """Numbers float64 [n, columns], of [n] or [n, columns]."""
     if values is None:
         return None
@@ -194,5 +184,5 @@ def _columns(name: str, values: np.ndarray | None, n: int) -> np.ndarray | None:
         array = array[:, None]
     if array.ndim != 2 or not array.shape[1]:
         raise InputError(f"{name}: has the shape {list(array.shape)}; give [n] or [n, columns]")
-    _finite(name, array)
+    check_finite(name, array)
     return array

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import t as student
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures.arrays import real, truths
 from codi_bench.rules.stats import Interval, holm, mcnemar_exact, newcombe_paired
 from codi_bench.rules.validity import Validity, sound_verdict
 
@@ -61,7 +62,7 @@ def drops(clean: ArrayLike, ablated: ArrayLike) -> np.ndarray:
     clean: bool [n]; ablated: bool [conditions, n], the same problems in the same order.
     Raises MeasureError for other shapes or types, or no problems.
     """
-    clean, ablated = np.asarray(clean), np.asarray(ablated)
+    clean, ablated = truths("clean", clean), truths("ablated", ablated)
     if clean.dtype != bool or ablated.dtype != bool:
         raise MeasureError(f"outcomes must be bool, got {clean.dtype} and {ablated.dtype}")
     if clean.ndim != 1 or ablated.ndim != 2 or ablated.shape[1:] != clean.shape:
@@ -78,7 +79,7 @@ def criticality(position_drops: ArrayLike) -> Criticality:
     position_drops: [positions], percentage points.
     Raises MeasureError if there is none or one is not finite.
     """
-    position_drops = np.asarray(position_drops, dtype=np.float64)
+    position_drops = real("position_drops", position_drops).astype(np.float64)
     if position_drops.ndim != 1 or position_drops.size == 0 or not np.isfinite(position_drops).all():
         raise MeasureError(f"criticality needs finite drops [positions], got shape {list(position_drops.shape)}")
     return Criticality(float(np.ptp(position_drops)), int(position_drops.argmax()))
@@ -113,8 +114,8 @@ def position_effects(clean: ArrayLike, ablated: ArrayLike, *, margin: float = 0.
     bot is a row of its own. margin: smallest contrast that counts; floor: smallest drop that counts.
     Raises MeasureError for other shapes or types, fewer than two positions or problems, or a margin or floor not above 0.
     """
+    clean, ablated = truths("clean", clean), truths("ablated", ablated)
     drops(clean, ablated)
-    clean, ablated = np.asarray(clean), np.asarray(ablated)
     positions, n = ablated.shape
     if positions < 2 or n < 2:
         raise MeasureError(f"positions are compared over at least 2 of them and 2 problems, not {positions} and {n}")

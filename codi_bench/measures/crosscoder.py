@@ -19,6 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import linear
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures.arrays import SINGLE, check_finite, check_magnitude, real
 from codi_bench.measures.sae import as_tensor, descend, largest, unit_columns
 
 SHARED = (0.3, 0.7)  # share of the second model in a feature's decoder norms
@@ -56,6 +57,7 @@ class Crosscoder:
 
     def explained(self, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
         """Explained variance of each model's vectors [m, d], around the means of these."""
+        a, b = real("vectors", a), real("vectors", b)
         features = as_tensor(self.encode(a, b))
         shares = []
         for x, mean, scale, decoder in (
@@ -78,8 +80,8 @@ def train_crosscoder(
     Raises MeasureError for vectors that are not finite, constant or not aligned, k outside 1..features, or training that
     diverges.
     """
-    vectors = [as_tensor(x) for x in (a, b)]
-    if any(x.ndim != 2 or not x.isfinite().all() for x in vectors) or len(vectors[0]) != len(vectors[1]):
+    vectors = [as_tensor(x, least=SINGLE[0]) for x in (a, b)]
+    if any(x.ndim != 2 or 0 in x.shape for x in vectors) or len(vectors[0]) != len(vectors[1]):
         shapes = " and ".join(str(list(x.shape)) for x in vectors)
         raise MeasureError(f"a crosscoder needs finite aligned vectors [m, d] of both models, got {shapes}")
     if not 1 <= k <= features:
@@ -121,11 +123,18 @@ def cka(a: np.ndarray, b: np.ndarray) -> float:
 
     In float32, whose rounding (1e-6) is far below any interval. Raises MeasureError for vectors that are all equal.
     """
+    b = real("vectors", b)
     return float(cka_of(a, b, [np.arange(len(b))])[0])
 
 
 def cka_of(a: np.ndarray, b: np.ndarray, orders: Iterable[np.ndarray]) -> np.ndarray:
     """CKA with the rows of b in each of some orders, which permute them: only the product of both changes."""
+    a, b = real("vectors", a), real("vectors", b)
+    if a.ndim != 2 or b.ndim != 2 or 0 in (*a.shape, *b.shape) or len(a) != len(b):
+        raise MeasureError(f"alignment needs aligned vectors [m, d] of both models, got {list(a.shape)} and {list(b.shape)}")
+    for v in (a, b):
+        check_finite("vectors", v)
+        check_magnitude("vectors", v, *SINGLE)
     x, y = (np.asarray(v, np.float32) - np.mean(v, axis=0, dtype=np.float64).astype(np.float32) for v in (a, b))
     norm = float(np.linalg.norm(x.T @ x)) * float(np.linalg.norm(y.T @ y))
     if norm == 0:

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures.arrays import codes
+from codi_bench.measures.nulls import arrangements, check_ways
 
 Pairs = list[tuple[np.ndarray, np.ndarray]]
 
@@ -42,7 +44,7 @@ def inner_folds(
     y: np.ndarray, train: np.ndarray, groups: ArrayLike | None = None, *, folds: int, seed: int, rare: bool = False
 ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     """(fit, score) row indices of the folds inside the rows `train`."""
-    inner_groups = None if groups is None else np.asarray(groups)[train]
+    inner_groups = None if groups is None else codes("groups", groups, len(y))[train]
     return tuple((train[a], train[b]) for a, b in _folds(y[train], inner_groups, folds, seed, rare))
 
 
@@ -55,7 +57,7 @@ def in_sample_split(y: np.ndarray, groups: ArrayLike | None = None, *, folds: in
 def _folds(y: np.ndarray, groups: ArrayLike | None, folds: int, seed: int, rare: bool = False) -> Pairs:
     if folds < 2:
         raise MeasureError(f"cross-validation needs at least 2 folds, not {folds}")
-    names = np.arange(len(y)) if groups is None else np.asarray(groups)
+    names = np.arange(len(y)) if groups is None else codes("groups", groups, len(y))
     has_variants = len(np.unique(names)) < len(names)
     if not rare and (fewest := min(len(np.unique(names[y == label])) for label in (False, True))) < folds:
         raise MeasureError(f"a class has {fewest} problems (or groups), {folds} folds need {folds}")
@@ -72,20 +74,33 @@ def _folds(y: np.ndarray, groups: ArrayLike | None, folds: int, seed: int, rare:
 def permuted_labels(
     y: np.ndarray, fold: np.ndarray, groups: ArrayLike | None = None, *, permutations: int, seed: int
 ) -> np.ndarray:
-    """Label draws [permutations, n]: whole groups exchange their labels with groups of the same size and outer fold."""
+    """Label draws [permutations, n]: whole groups exchange their labels with groups of the same size and outer fold.
+
+    Raises MeasureError where that leaves too few distinct draws for any p to reach alpha (`nulls.check_ways`).
+    """
     if permutations < 1:
         raise MeasureError(f"a permutation null needs at least one permutation, not {permutations}")
     rng = np.random.Generator(np.random.PCG64(seed))
-    _, group_of = np.unique(np.arange(len(y)) if groups is None else np.asarray(groups), return_inverse=True)
-    order = np.lexsort((fold, group_of))
-    starts = np.flatnonzero(np.r_[True, np.diff(group_of[order]) != 0])
-    members = np.split(order, starts[1:])
-    strata: dict[tuple[int, int], list[np.ndarray]] = {}
-    for group in members:
-        strata.setdefault((int(fold[group[0]]), len(group)), []).append(group)
-    blocks = [np.stack(strata[key]) for key in sorted(strata)]  # [groups, size] each
+    blocks = _exchangeable(fold, groups)
+    check_ways(arrangements(y, blocks))
     draws = np.tile(y, (permutations, 1))
     for draw in draws:
         for block in blocks:
             draw[block] = y[block[rng.permutation(len(block))]]
     return draws
+
+
+def check_movable(y: np.ndarray, groups: ArrayLike | None) -> None:
+    """What `permuted_labels` checks, where no folds could be made: as if there were one, which leaves most draws."""
+    check_ways(arrangements(y, _exchangeable(np.zeros(len(y), int), groups)))
+
+
+def _exchangeable(fold: np.ndarray, groups: ArrayLike | None) -> list[np.ndarray]:
+    """Row indices [groups, size] of the groups of each fold and size."""
+    group_of = np.arange(len(fold)) if groups is None else codes("groups", groups, len(fold))
+    order = np.lexsort((fold, group_of))
+    starts = np.flatnonzero(np.r_[True, np.diff(group_of[order]) != 0])
+    strata: dict[tuple[int, int], list[np.ndarray]] = {}
+    for group in np.split(order, starts[1:]):
+        strata.setdefault((int(fold[group[0]]), len(group)), []).append(group)
+    return [np.stack(strata[key]) for key in sorted(strata)]

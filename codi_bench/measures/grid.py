@@ -20,8 +20,10 @@ from torch import Tensor
 
 from codi_bench.errors import MeasureError
 from codi_bench.measures import logistic, ridge
+from codi_bench.measures.arrays import codes, in_range, plain
 from codi_bench.measures.design import Design
-from codi_bench.measures.folds import Split, in_sample_split, nested_splits, permuted_labels
+from codi_bench.measures.folds import Split, check_movable, in_sample_split, nested_splits, permuted_labels
+from codi_bench.measures.nulls import check_drawn
 from codi_bench.measures.pipeline import check_penalties, checked_cells, choices, in_threads, precision, two_classes
 from codi_bench.rules.intervals import fold_auc
 from codi_bench.rules.p_values import max_p, permutation_p
@@ -121,15 +123,22 @@ def probe_grid(
     scores alone are wanted, at little cost where `shares_designs`. in_sample: False leaves those two
     out (None); in_sample_null: have them, and refit them to every permutation (a fifth more work). workers: threads on the CPU,
     one a core by default; they change no result.
-    Raises MeasureError for shapes that do not fit, values that are not finite, or classes too small for the folds.
+    Raises MeasureError for arrays that do not fit or are not finite, classes too small for the folds, or a null with too few
+    distinct draws for any p to reach 0.025 (groups of a size of their own in their fold, labels that differ in few groups).
     """
-    x, y, classes = checked(activations, labels, groups)
-    splits, fold = nested_splits(y, groups, folds=folds, seed=seed)
+    x, y, classes, groups = checked(activations, labels, groups)
+    try:
+        splits, fold = nested_splits(y, groups, folds=folds, seed=seed)
+    except MeasureError:
+        if groups is not None and null_labels is None:
+            check_movable(y, groups)  # says more of one group, or of a label in few of them, than that these are too few
+        raise
     in_sample_folds = in_sample_split(y, groups, folds=folds, seed=seed)
     if null_labels is None:
         null = permuted_labels(y, fold, groups, permutations=permutations, seed=seed)
     else:
         null = binary(null_labels, classes, len(y))
+        check_drawn(null, y)
     further = null[:0] if further_labels is None else binary(further_labels, classes, len(y))
     draws = np.concatenate([null, further])
     cells = [x[:, cell] for cell in range(x.shape[1])]
@@ -195,7 +204,7 @@ def in_sample_null(
 
     Labels move within the study's cross-validation folds, so that the folds are as stratified as the study's were.
     """
-    x, y, _ = checked(activations, labels, groups)
+    x, y, _, groups = checked(activations, labels, groups)
     split = in_sample_split(y, groups, folds=folds, seed=seed)
     fold = np.empty(len(y), int)
     for k, (_, test) in enumerate(split.inner):
@@ -210,19 +219,17 @@ def in_sample_null(
 
 
 def checked(
-    activations: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Activations [n, positions, d], labels as bool [n] (True: the second class), and the two classes."""
+    activations: ArrayLike, labels: ArrayLike, groups: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    """Activations [n, positions, d], labels as bool [n] (True: the second class), the two classes, and groups as numbers [n]."""
     x, labels = checked_cells(activations, labels)
     classes = two_classes(labels)
-    if groups is not None and np.shape(groups) != labels.shape:
-        raise MeasureError(f"groups: {len(labels)} problems need as many names, not {list(np.shape(groups))}")
-    return x, labels == classes[1], classes
+    return x, labels == classes[1], classes, None if groups is None else codes("groups", groups, len(x))
 
 
 def binary(draws: ArrayLike, classes: np.ndarray, n: int) -> np.ndarray:
     """Label draws as bool [draws, n]; raises MeasureError for another shape or class."""
-    draws = np.asarray(draws)
+    draws = plain("null_labels", draws)
     if draws.ndim != 2 or draws.shape[1] != n or not len(draws) or not np.isin(draws, classes).all():
         raise MeasureError(f"null_labels need the shape [permutations, {n}] and the classes {classes.tolist()}")
     return draws == classes[1]
@@ -269,7 +276,7 @@ def scores(
 
 @torch.inference_mode()
 def _cell(
-    x: np.ndarray | Tensor,
+    cell: np.ndarray,
     signs: Tensor,
     *,
     splits: Sequence[Split],
@@ -281,8 +288,9 @@ def _cell(
 ) -> tuple[np.ndarray, ...]:
     kernel = KERNELS[probe]
     # Of many features the products take the memory and the time, and ridge penalties lie far above what single precision rounds.
-    single = loose and not exact and probe == "ridge" and x.shape[1] > len(x)
-    x = torch.as_tensor(np.asarray(x, np.float32 if single else np.float64), device=signs.device)
+    single = loose and not exact and probe == "ridge" and cell.shape[1] > len(cell)
+    # A copy always: torch takes neither strides that run backwards nor, without a warning, arrays that may not be written.
+    x = torch.as_tensor(np.array(in_range(cell) if scale else cell, np.float32 if single else np.float64), device=signs.device)
     # columns of one precision each; the design is as precise as the first of them needs it
     blocks = [signs[:, :exact], signs[:, exact:].to(precision(loose))] if exact else [signs.to(precision(loose))]
     grids = [torch.tensor(Cs, dtype=labels.dtype, device=signs.device) for labels in blocks]

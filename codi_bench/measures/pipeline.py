@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,21 +13,23 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures.arrays import check_finite, classes, real
 from codi_bench.measures.design import Design, Gram, design
 from codi_bench.measures.folds import Split
 
 Result = TypeVar("Result")
 
 
-def checked_cells(activations: ArrayLike, labels: ArrayLike, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
-    """Activations [n, positions, d] and labels [n] as arrays; raises MeasureError for other shapes or gaps."""
-    x, labels = np.asarray(activations), np.asarray(labels)
+def checked_cells(
+    activations: ArrayLike, labels: ArrayLike, name: str = "labels", read: Callable[[str, Any], np.ndarray] = classes
+) -> tuple[np.ndarray, np.ndarray]:
+    """Activations [n, positions, d] and labels [n] as arrays; raises MeasureError for other shapes or gaps. read: the labels."""
+    x, labels = real("activations", activations), read(name, labels)
     if x.ndim != 3 or 0 in x.shape or labels.shape != x.shape[:1]:
         raise MeasureError(
             f"probes need activations [n, positions, d] and {name} [n], got {list(x.shape)} and {list(labels.shape)}"
         )
-    if not np.isfinite(x).all():
-        raise MeasureError("activations contain values that are not finite")
+    check_finite("activations", x)
     return x, labels
 
 

@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures.arrays import in_range, real, truths
 from codi_bench.measures.pipeline import checked_cells, two_classes
 
 STUDY_CS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
@@ -62,7 +63,7 @@ def balanced_sample(correct: ArrayLike, *, per_class: int = 50, seed: int = STUD
     shuffle=False: the order of the study's LLaMA script, which keeps all correct problems in front.
     Raises MeasureError if a class has fewer than per_class problems (the study took what there was).
     """
-    correct = np.asarray(correct)
+    correct = truths("correct", correct)
     if correct.ndim != 1 or correct.dtype != bool:
         raise MeasureError(f"correct must be bool [n], got {correct.dtype} {list(correct.shape)}")
     rng = random.Random(seed)
@@ -90,8 +91,9 @@ def in_sample_probes(activations: ArrayLike, labels: ArrayLike, *, seed: int = S
     if counts.min() < STUDY_FOLDS:
         name = classes[counts.argmin()]
         raise MeasureError(f"class '{name}' has {counts.min()} problems, {STUDY_FOLDS} folds need {STUDY_FOLDS}")
-    fits = [_fit_cell(activations[:, cell], labels, seed) for cell in range(activations.shape[1])]
-    predictions = np.stack([prediction for prediction, _ in fits], axis=1)
+    y = labels == classes[1]  # scikit-learn does not take labels of every type
+    fits = [_fit_cell(activations[:, cell], y, seed) for cell in range(activations.shape[1])]
+    predictions = classes[np.stack([prediction for prediction, _ in fits], axis=1).astype(int)]
     right = predictions == labels[:, None]
     return InSampleProbes(right.mean(axis=0), predictions, np.array([C for _, C in fits]), right)
 
@@ -99,7 +101,7 @@ def in_sample_probes(activations: ArrayLike, labels: ArrayLike, *, seed: int = S
 def _fit_cell(x: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
     """Predictions [n] for the fitted samples themselves, and the C that cross-validation chose. x: [n, d]."""
     # float64 before scaling: the study read its activations from JSON.
-    x = StandardScaler().fit_transform(x.astype(np.float64))
+    x = StandardScaler().fit_transform(in_range(x.astype(np.float64)))
     probe = LogisticRegressionCV(
         Cs=STUDY_CS,
         cv=StratifiedKFold(STUDY_FOLDS, shuffle=True, random_state=seed),
@@ -121,7 +123,7 @@ def grid_summary(accuracy: ArrayLike) -> GridSummary:
 
     Raises MeasureError for a grid that is empty, not two-dimensional or not finite.
     """
-    grid = np.asarray(accuracy, dtype=np.float64)
+    grid = real("accuracy", accuracy).astype(np.float64)
     if grid.ndim != 2 or grid.size == 0 or not np.isfinite(grid).all():
         raise MeasureError(f"a grid needs finite accuracies [layers, positions], got shape {list(grid.shape)}")
     layer, position = np.unravel_index(grid.argmax(), grid.shape)

@@ -25,9 +25,11 @@ from threadpoolctl import threadpool_limits
 from torch.nn.functional import linear
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures.arrays import SINGLE, check_finite, check_magnitude, real, truths
 
 QUALITY_CHUNK = 4096
 SMALL = 2**20  # weights of an encoder
+UNSCALED = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))  # of features as they go to the classifier
 AUX_WEIGHT = 1 / 32  # Gao et al., appendix A.2
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
@@ -55,7 +57,7 @@ class Sae:
 
     def decode(self, features: Array) -> Array:
         """Vectors [..., d] of features [..., F]: an array for an array, a tensor for a tensor."""
-        return self._run(features, lambda f: linear(f, self.decoder_weight, self.decoder_bias))
+        return self._run(features, lambda f: linear(f, self.decoder_weight, self.decoder_bias), "features")
 
     def _features(self, x: torch.Tensor) -> torch.Tensor:
         if self.k is not None:
@@ -64,8 +66,11 @@ class Sae:
         return features if self.threshold is None else features * (features > self.threshold)
 
     @torch.no_grad()
-    def _run(self, values: Array, function: Callable[[torch.Tensor], torch.Tensor]) -> Array:
-        out = function(as_tensor(values).to(self.encoder_weight.device))
+    def _run(self, values: Array, function: Callable[[torch.Tensor], torch.Tensor], name: str = "vectors") -> Array:
+        x, width = as_tensor(values, name), self.encoder_weight.shape[name == "vectors"]
+        if x.shape[-1:] != (width,):
+            raise MeasureError(f"{name} have the shape {list(x.shape)}; this autoencoder takes [..., {width}]")
+        out = function(x.to(self.encoder_weight.device))
         return out if isinstance(values, torch.Tensor) else out.cpu().numpy()
 
 
@@ -171,7 +176,7 @@ def train_topk_sae(
     dead features reconstruct what the living ones leave over, as a share of that. Dead: not active on the last dead_after
     vectors (default m, one epoch). Decoder columns have unit norm, their gradient no part along them; the encoder starts as
     their transpose. Training is on x / scale, scale^2 being the variance per element, and the biases are scaled back: x times
-    any number gives the same features times that number.
+    any number gives the same features times that number, as long as its largest magnitude is within 1e-15 and 1e15.
     AuxK needs thousands of steps: of 555 features on gpt2-mini's states, k = 8, 10 % were dead with it and 5 % without after 725
     steps, 2 % and 8 % after 3480, with the same explained variance.
     Initialisation and order of the batches come from one CPU generator seeded with `seed`.
@@ -290,7 +295,7 @@ def predict_errors(features: ArrayLike, correct: ArrayLike, *, test_share: float
     The fit runs in float64 as the study's did; that copy is the memory it takes (8 n F bytes).
     Raises MeasureError for shapes that do not fit, values that are not finite, or classes too small to be split.
     """
-    features, correct = np.asarray(features), np.asarray(correct)
+    features, correct = real("features", features), truths("correct", correct)
     if features.ndim != 2 or correct.shape != features.shape[:1] or correct.dtype != bool:
         raise MeasureError(
             f"error prediction needs features [n, F] and correct bool [n], got {list(features.shape)} and "
@@ -298,6 +303,8 @@ def predict_errors(features: ArrayLike, correct: ArrayLike, *, test_share: float
         )
     if correct.all() or not correct.any():
         raise MeasureError(f"error prediction needs two classes, all {len(correct)} problems are of one")
+    check_finite("features", features)
+    check_magnitude("features", features, *UNSCALED)
     try:
         train, test = train_test_split(np.arange(len(correct)), test_size=test_share, random_state=seed, stratify=correct)
     except ValueError as error:
@@ -305,8 +312,6 @@ def predict_errors(features: ArrayLike, correct: ArrayLike, *, test_share: float
 
     # Rows are picked before the cast: lbfgs would otherwise cast the whole float32 matrix at every step.
     x = features[train].astype(np.float64)
-    if not np.isfinite(x).all() or not np.isfinite(features[test]).all():
-        raise MeasureError("features contain values that are not finite")
     model = LogisticRegression(C=1.0, max_iter=1000)
     # One thread: how BLAS splits a sum over threads changes its last bits, lbfgs stops elsewhere, and predictions flip.
     with warnings.catch_warnings(), threadpool_limits(limits=1):
@@ -354,16 +359,25 @@ def threads_for(size: int) -> Iterator[None]:
 
 def _vectors(x: ArrayLike | torch.Tensor) -> torch.Tensor:
     """x as a float32 tensor [m, d] on its own device, checked."""
-    x = as_tensor(x)
+    x = as_tensor(x, least=SINGLE[0])
     if x.ndim != 2 or 0 in x.shape:
         raise MeasureError(f"an autoencoder needs vectors [m, d], got {list(x.shape)}")
-    if not x.isfinite().all():
-        raise MeasureError("vectors contain values that are not finite")
     return x
 
 
-def as_tensor(x: ArrayLike | torch.Tensor) -> torch.Tensor:
-    """Float32; read-only arrays (memory-mapped files) are copied, since torch would warn of them."""
-    if isinstance(x, torch.Tensor):
-        return x.float()
-    return torch.from_numpy(np.require(x, np.float32, ["C", "W"]))
+def as_tensor(x: ArrayLike | torch.Tensor, name: str = "vectors", *, least: float = 0.0) -> torch.Tensor:
+    """Float32, outside any graph; read-only arrays (memory-mapped files) are copied, since torch would warn of them.
+
+    least: that the largest magnitude must be, unless all are 0. Raises MeasureError for what holds no numbers, and for numbers
+    that are not finite, too small, or too large for sums of their squares.
+    """
+    if isinstance(x, torch.Tensor) and x.layout is torch.strided and not x.is_complex():
+        x = x.detach()
+        x = x.float() if x.dtype.itemsize < 4 else x
+    else:
+        x = real(name, x)
+    if not (np.isfinite(x) if isinstance(x, np.ndarray) else x.isfinite()).all():
+        check_finite(name, real(name, x))
+    if 0 not in x.shape:
+        check_magnitude(name, x, least, SINGLE[1])
+    return x.float() if isinstance(x, torch.Tensor) else torch.from_numpy(np.require(x, np.float32, ["C", "W"]))

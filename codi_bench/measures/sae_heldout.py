@@ -16,6 +16,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures.arrays import SINGLE, check_finite, check_magnitude, codes, plain, real
+from codi_bench.measures.arrays import classes as known
 from codi_bench.measures.sae import QUALITY_CHUNK, Sae
 
 
@@ -49,23 +51,24 @@ def grouped_split(groups: ArrayLike, labels: ArrayLike, *, test_share: float = 0
     groups: [n], any values; labels: [n], any values. The test side is the first of round(1 / test_share) folds.
     Raises MeasureError for shapes that do not fit, a share outside (0, 0.5], fewer groups than folds, or a side without a class.
     """
-    groups, labels = np.asarray(groups), np.asarray(labels)
+    groups, labels = plain("groups", groups, names=True), known("labels", labels)
     if groups.ndim != 1 or groups.shape != labels.shape or len(groups) == 0:
         raise MeasureError(f"a split needs groups [n] and labels [n], got {list(groups.shape)} and {list(labels.shape)}")
     if not 0 < test_share <= 0.5:
         raise MeasureError(f"the test share is above 0 and at most 0.5, got {test_share}")
     folds = round(1 / test_share)
-    names, group = np.unique(groups, return_inverse=True)
+    group = codes("groups", groups, len(groups))
+    num_groups = int(group.max()) + 1
     classes, label = np.unique(labels, return_inverse=True)
-    if len(names) < folds:
-        raise MeasureError(f"{len(names)} groups cannot be split into {folds} folds")
+    if num_groups < folds:
+        raise MeasureError(f"{num_groups} groups cannot be split into {folds} folds")
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a class smaller than the folds; whether a side lacks it is what counts
             train, test = next(splitter.split(label, label, group))
     except ValueError as error:
-        raise MeasureError(f"{len(labels)} problems in {len(names)} groups cannot be split: {error}") from error
+        raise MeasureError(f"{len(labels)} problems in {num_groups} groups cannot be split: {error}") from error
     for side, rows in (("training", train), ("test", test)):
         missing = np.setdiff1d(np.arange(len(classes)), label[rows])
         if len(missing):
@@ -139,7 +142,7 @@ def feature_sets(states: ArrayLike, train: np.ndarray, *, sae: Sae, surface: Arr
     vectors: as many numbers a vector as the SAE has active features.
     Raises MeasureError for shapes that do not fit or values that are not finite.
     """
-    states, surface = np.asarray(states, np.float32), np.asarray(surface, np.float32)
+    states, surface = _single("states", states), _single("surface", surface)
     if states.ndim != 3 or surface.ndim != 2 or len(surface) != len(states):
         raise MeasureError(f"features need states [n, vectors, d] and surface [n, s], got {states.shape} and {surface.shape}")
     n, _, d = states.shape
@@ -188,12 +191,19 @@ def _pca(x: np.ndarray, components: int) -> PCA:
 
 def _flat(x: ArrayLike) -> np.ndarray:
     """x [..., d] as float32 [m, d], checked."""
-    x = np.asarray(x, np.float32)
+    x = _single("vectors", x, SINGLE[0])
     if x.ndim < 2 or 0 in x.shape:
         raise MeasureError(f"vectors are [problems, vectors, d] or [problems, d], got {list(x.shape)}")
-    if not np.isfinite(x).all():
-        raise MeasureError("vectors contain values that are not finite")
     return x.reshape(-1, x.shape[-1])
+
+
+def _single(name: str, values: ArrayLike, least: float = 0.0) -> np.ndarray:
+    """Float32, checked as `as_tensor` does."""
+    x = real(name, values)
+    check_finite(name, x)
+    if x.size:
+        check_magnitude(name, x, least, SINGLE[1])
+    return np.asarray(x, np.float32)
 
 
 def _chunks(x: np.ndarray) -> Iterator[np.ndarray]:

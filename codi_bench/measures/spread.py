@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures.arrays import real
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def spread(accuracy: ArrayLike, *, chance: float = 0.5) -> Spread:
     Source: Pielou 1966, The measurement of diversity in different types of biological collections, J. Theor. Biol. 13.
     Raises MeasureError for fewer than two cells, accuracies outside [0, 1], or a grid nowhere above chance.
     """
-    grid = np.asarray(accuracy, dtype=np.float64)
+    grid = real("accuracy", accuracy).astype(np.float64)
     if grid.ndim != 2 or grid.size < 2:
         raise MeasureError(f"a spread needs accuracies [layers, positions] of at least two cells, got {list(grid.shape)}")
     if not ((grid >= 0) & (grid <= 1)).all():

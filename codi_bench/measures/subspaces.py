@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures.arrays import check_finite, check_magnitude, real
 from codi_bench.models.conditions import Affine
 
 
@@ -29,8 +30,11 @@ class Axes:
 
 def principal_axes(x: np.ndarray) -> Axes:
     """Of vectors [n, ..., d]. Raises MeasureError for fewer than two."""
-    if len(x) < 2:
-        raise MeasureError(f"principal axes need two problems or more, not {len(x)}")
+    x = real("vectors", x)
+    if x.ndim < 2 or len(x) < 2:
+        raise MeasureError(f"principal axes need two problems or more, not {len(x) if x.ndim else 0}")
+    check_finite("vectors", x)
+    check_magnitude("vectors", x, 1e-100, 1e100)
     centre = x.mean(axis=0, dtype=np.float64)
     centred = np.moveaxis(x - centre, 0, -2)  # [..., n, d]
     variance, columns = np.linalg.eigh(centred.swapaxes(-1, -2) @ centred / len(x))

@@ -25,8 +25,10 @@ from scipy.stats import norm, rankdata
 from threadpoolctl import threadpool_limits
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures.arrays import classes, codes, in_range, plain, real
 from codi_bench.measures.folds import nested_splits
 from codi_bench.measures.grid import Probe, checked, scores
+from codi_bench.measures.nulls import check_drawn
 from codi_bench.rules.intervals import fold_auc
 from codi_bench.rules.p_values import permutation_p
 from codi_bench.rules.stats import Estimate, Interval, stream
@@ -88,12 +90,13 @@ def conditional_null(
     The folds are those of the true labels in every draw; C is chosen anew in each.
     Raises MeasureError as probe_grid, propensity and conditional_draws do, and for a fold that another split made.
     """
-    x, y, _ = checked(activations, labels)
+    x, y, _, groups = checked(activations, labels, groups)
     splits, own_fold = nested_splits(y, groups, folds=folds, seed=seed)
-    if (score is None) != (fold is None) or (fold is not None and not np.array_equal(fold, own_fold)):
+    if (score is None) != (fold is None) or (fold is not None and not np.array_equal(real("fold", fold), own_fold)):
         raise MeasureError("score and fold must both come from a probe_grid of the same labels, groups, folds and seed")
-    if score is not None and np.shape(score) != x.shape[:2]:
-        raise MeasureError(f"score needs the shape {list(x.shape[:2])}, not {list(np.shape(score))}")
+    score, null_score = (None if s is None else real(name, s) for name, s in (("score", score), ("null_score", null_score)))
+    if score is not None and score.shape != x.shape[:2]:
+        raise MeasureError(f"score needs the shape {list(x.shape[:2])}, not {list(score.shape)}")
     p = propensity(design, y)
     null_labels = conditional_draws(p, groups=groups, draws=permutations, seed=seed, smallest=folds)
     cells, fit = [x[:, cell] for cell in range(x.shape[1])], partial(scores, probe=probe, Cs=Cs, device=device, workers=workers)
@@ -101,11 +104,10 @@ def conditional_null(
         score = fit(cells, y[:, None], splits).score[:, 0]
     if null_score is None:
         null_score = fit(cells, null_labels.T, splits, loose=True).score.transpose(1, 0, 2)
-    elif np.shape(null_score) != (permutations, *x.shape[:2]):
-        raise MeasureError(f"null_score needs the shape {[permutations, *x.shape[:2]]}, not {list(np.shape(null_score))}")
-    null_score = np.asarray(null_score)
+    elif null_score.shape != (permutations, *x.shape[:2]):
+        raise MeasureError(f"null_score needs the shape {[permutations, *x.shape[:2]]}, not {list(null_score.shape)}")
 
-    statistic = conditional_statistic(y, p, np.asarray(score).T, own_fold)
+    statistic = conditional_statistic(y, p, score.T, own_fold)
     # Cell by cell: in float64 all cells at once would be gigabytes.
     null = np.stack([conditional_statistic(null_labels, p, null_score[..., c], own_fold) for c in range(len(cells))], axis=1)
     mean, std = null.mean(0), null.std(0)
@@ -120,13 +122,15 @@ def conditional_statistic(labels: ArrayLike, p: ArrayLike, score: ArrayLike, fol
 
     labels: 0/1 [..., n]; p [n] or [..., n]; score [..., n]; fold [n]. Leading axes are broadcast.
     """
-    s, residual, fold = np.array(score, np.float64), np.asarray(labels, float) - np.asarray(p, float), np.asarray(fold)
+    s, fold = np.array(real("scores", score), np.float64), real("fold", fold)
+    residual = real("labels", labels).astype(float) - real("p", p).astype(float)
     if not s.ndim or fold.shape != s.shape[-1:] or residual.shape[-1:] != fold.shape:
         raise MeasureError(
             f"the statistic needs scores [..., n], labels [..., n] and fold [n], not {s.shape}, {residual.shape}, {fold.shape}"
         )
     if not np.isfinite(s).all() or not np.isfinite(residual).all():
         raise MeasureError("the statistic needs finite labels, probabilities and scores")
+    s = in_range(s, -1)
     total = np.linalg.norm(s, axis=-1)
     for name in np.unique(fold):
         rows = fold == name
@@ -181,9 +185,11 @@ def _turns(queues: Sequence[Sequence[Element]]) -> Iterator[Element]:
 
 def _one_hot(name: str, values: np.ndarray) -> list[np.ndarray]:
     """Indicators [rows] of all categories but the most frequent, by falling frequency."""
-    if np.ndim(values) != 1 or not len(values):
+    values = plain(f"surface variable '{name}'", values, names=True)
+    if values.ndim != 1 or not len(values):
         raise MeasureError(f"surface variable '{name}' needs categories [rows]")
-    _, code, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    code = codes(f"surface variable '{name}'", values, len(values), blank=True)
+    counts = np.bincount(code)
     while len(counts) > 1 and counts.min() < RARE:
         rare = int(counts.argmin())
         neighbours = [k for k in (rare - 1, rare + 1) if 0 <= k < len(counts)]
@@ -194,9 +200,10 @@ def _one_hot(name: str, values: np.ndarray) -> list[np.ndarray]:
 
 def _spline(name: str, values: np.ndarray) -> list[np.ndarray]:
     """The values themselves [rows] and hinges max(0, x - knot)."""
-    x = np.asarray(values, np.float64)
+    x = real(f"surface variable '{name}'", values).astype(np.float64)
     if x.ndim != 1 or not x.size or not np.isfinite(x).all():
         raise MeasureError(f"surface variable '{name}' needs finite numbers [rows]")
+    x = in_range(x)
     knots = dict.fromkeys(np.quantile(x, KNOTS, method="inverted_cdf").tolist())
     return [x, *(np.maximum(0, x - knot) for knot in knots if min((x < knot).sum(), (x > knot).sum()) >= RARE)]
 
@@ -244,20 +251,19 @@ def conditional_draws(p: ArrayLike, *, groups: ArrayLike | None = None, draws: i
     No dependence can be stronger, so what groups have in common beyond the surface widens the null at least as much as it
     widens the observed statistic; labels that agree less than that make the test safer, not sharper.
     A draw with a class of fewer than `smallest` problems (or groups) is drawn again.
-    Raises MeasureError for p outside 0..1, no draws, or a p that hardly ever gives both classes.
+    Raises MeasureError for p outside 0..1, no draws, a p that hardly ever gives both classes, or draws that hardly differ.
     """
-    p = np.asarray(p, np.float64)
+    p = real("p", p).astype(np.float64)
     if p.ndim != 1 or not p.size or not ((p >= 0) & (p <= 1)).all() or draws < 1:
         raise MeasureError("label draws need p [n] within 0..1 and at least one draw")
-    member = np.arange(len(p)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    if member.shape != p.shape:
-        raise MeasureError(f"{len(p)} problems need as many group labels, not {list(member.shape)}")
+    member = np.arange(len(p)) if groups is None else codes("groups", groups, len(p))
     rng, units = stream(seed, "labels given the surface"), int(member.max()) + 1
     labels, redraws = np.empty((draws, len(p)), bool), np.arange(draws)
     for _ in range(REDRAWS):
         labels[redraws] = rng.random((len(redraws), units))[:, member] < p
         redraws = np.array([k for k in redraws if _smaller_class(labels[k], member) < smallest], int)
         if not redraws.size:
+            check_drawn(labels)
             return labels
     raise MeasureError(f"labels drawn given the surface hardly ever have {smallest} problems (or groups) in both classes")
 
@@ -269,13 +275,13 @@ def _smaller_class(y: np.ndarray, member: np.ndarray) -> int:
 
 def _check(design: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """design float64 [n, p] and labels bool [n] (True: the second class)."""
-    x, labels = np.asarray(design, np.float64), np.asarray(labels)
+    x, labels = real("design", design).astype(np.float64), classes("labels", labels)
     if x.ndim != 2 or not len(x) or labels.shape != x.shape[:1]:
         raise MeasureError(f"a surface fit needs a design [n, p] and labels [n], got {list(x.shape)} and {list(labels.shape)}")
-    classes = np.unique(labels)
-    if len(classes) != 2 or not np.isfinite(x).all():
-        raise MeasureError(f"a surface fit needs a finite design and two classes, the labels have {len(classes)}")
-    return x, labels == classes[1]
+    two = np.unique(labels)
+    if len(two) != 2 or not np.isfinite(x).all():
+        raise MeasureError(f"a surface fit needs a finite design and two classes, the labels have {len(two)}")
+    return in_range(x) if x.size else x, labels == two[1]
 
 
 def _fit(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -326,7 +332,7 @@ def added_auc(score: ArrayLike, labels: ArrayLike, design: ArrayLike, fold: Arra
     Raises MeasureError for shapes that do not fit, gaps, phi < 1, or fewer than two folds with both classes.
     """
     x, y = _check(design, labels)
-    s, fold = np.asarray(score, np.float64), np.asarray(fold)
+    s, fold = real("scores", score).astype(np.float64), real("fold", fold)
     if s.shape != y.shape or fold.shape != y.shape or not np.isfinite(s).all() or not (math.isfinite(phi) and phi >= 1):
         raise MeasureError(f"added AUC needs finite scores [n], fold [n] and phi >= 1, not {s.shape}, {fold.shape}, {phi}")
     if sum(len(np.unique(y[fold == name])) == 2 for name in np.unique(fold)) < 2:
@@ -356,6 +362,7 @@ def held_out(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
 
 def standardised(s: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Scores [n] or [n, cells] of models fitted fold by fold, on one scale: mean 0 and std 1 in each fold, 0 where constant."""
+    s = in_range(s)
     z = np.empty_like(s)
     for name in np.unique(fold):
         part = s[fold == name]

@@ -13,10 +13,13 @@ import numpy as np
 from scipy.stats import t as student
 
 from codi_bench.errors import MeasureError
+from codi_bench.measures.arrays import codes, exponents, in_range, plain, real
+from codi_bench.measures.nulls import arrangements, check_ways
 from codi_bench.rules.p_values import permutation_p
 from codi_bench.rules.stats import Interval, stream
 
 POWER = 0.9
+LEVEL = 0.05  # two-sided
 
 
 @dataclass(frozen=True)
@@ -41,26 +44,29 @@ def trend(
     """The common slope of `values` on log `parameters`, one of each a model.
 
     Raises MeasureError for lengths that differ, numbers that are not finite, an architecture of a single size, or so few models
-    that no noise can be estimated.
+    that no noise can be estimated or no p can reach 0.05 (two sizes of two seeds change places in 6 ways).
     """
-    x, y, groups = _check(parameters, values, architectures)
+    x, numbers, groups = _check(parameters, values, architectures)
+    y, unit = in_range(numbers), float(np.ldexp(1.0, exponents(numbers))[0])
     x_deviations, span, df = _centre(x, groups), float(np.ptp(x)), len(x) - len(set(groups.tolist())) - 1
     sxx = float((x_deviations**2).sum())
     slope = float((x_deviations * _centre(y, groups)).sum() / sxx)
     line = y - _centre(y, groups) + slope * x_deviations
     std = float(np.sqrt(((y - line) ** 2).sum() / df))
-    reach = float(student.ppf(0.975, df)) * std / np.sqrt(sxx) * span
+    reach = unit * float(student.ppf(0.975, df)) * std / np.sqrt(sxx) * span
+    blocks = [np.flatnonzero(groups == name)[:, None] for name in set(groups.tolist())]
+    check_ways(arrangements(x, blocks), "train more seeds or sizes", alpha=LEVEL)
     rng = stream(seed, "trend")
     y_deviations = _centre(y, groups)
     null = np.array([abs((_shuffle(x_deviations, groups, rng) * y_deviations).sum() / sxx) for _ in range(permutations)])
-    change = slope * span
+    change = unit * slope * span
     return Trend(
         Interval(change, change - reach, change + reach),
         permutation_p(abs(slope), null),
         len(x),
-        std,
+        unit * std,
         detectable(parameters, architectures),
-        line,
+        unit * line,
     )
 
 
@@ -78,20 +84,22 @@ def detectable(parameters: Sequence[float], architectures: Sequence[str]) -> flo
 def _check(
     parameters: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray, architectures: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    sizes, y, groups = np.asarray(parameters, float), np.asarray(values, float), np.asarray(architectures)
+    sizes, y = (real(name, v).astype(float) for name, v in (("parameters", parameters), ("values", values)))
+    groups = plain("architectures", architectures, names=True)
     if not sizes.ndim == 1 or not sizes.shape == y.shape == groups.shape:
         raise MeasureError(
             f"a trend needs one size, value and architecture a model, not {sizes.shape}, {y.shape}, {groups.shape}"
         )
     if not (np.isfinite(sizes).all() and (sizes > 0).all() and np.isfinite(y).all()):
         raise MeasureError("a trend needs sizes above 0 and finite values")
-    names = sorted(set(groups.tolist()))
-    for name in names:
-        if len(set(sizes[groups == name].tolist())) < 2:
+    group = codes("architectures", groups, len(groups))
+    for code in set(group.tolist()):
+        if len(set(sizes[group == code].tolist())) < 2:
+            name = groups[group == code][0]
             raise MeasureError(f"a trend needs two sizes or more of every architecture, and {name} has one")
-    if len(sizes) < len(names) + 2:
+    if len(sizes) < len(set(group.tolist())) + 2:
         raise MeasureError(f"{len(sizes)} models tell nothing of the noise between seeds: train more seeds or sizes")
-    return np.log(sizes), y, groups
+    return np.log(sizes), y, group
 
 
 def _centre(values: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from codi_bench.errors import MeasureError
 from codi_bench.measures import ridge
+from codi_bench.measures.arrays import check_finite, codes, in_range, real
 from codi_bench.measures.design import Design
 from codi_bench.measures.folds import Split, nested_splits, permuted_labels
 from codi_bench.measures.pipeline import check_penalties, checked_cells, choices, in_threads, precision
@@ -146,19 +147,12 @@ def _check(
     activations: ArrayLike, values: ArrayLike, groups: ArrayLike | None, keys: ArrayLike | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Activations [problems, positions, d], values [problems], and groups and control keys as numbers [problems]."""
-    x, values = checked_cells(activations, values, "values")
-    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
-        raise MeasureError("values must be finite integers or floats")
-    groups = np.arange(len(x)) if groups is None else _codes("groups", groups, len(x))
-    return x, values, groups, groups if keys is None else _codes("control_key", keys, len(x))
-
-
-def _codes(name: str, names: ArrayLike, n: int) -> np.ndarray:
-    """Names [n] as 0, 1, … in sorted order."""
-    names = np.asarray(names)
-    if names.shape != (n,):
-        raise MeasureError(f"{name} need one name a problem, [{n}], not {list(names.shape)}")
-    return np.unique(names, return_inverse=True)[1]
+    x, values = checked_cells(activations, values, "values", real)
+    check_finite("values", values)
+    if values.dtype == bool:
+        raise MeasureError("values: holds bool; numbers are needed")
+    groups = np.arange(len(x)) if groups is None else codes("groups", groups, len(x))
+    return x, values, groups, groups if keys is None else codes("control_key", keys, len(x), blank=True)
 
 
 def _check_settings(Cs: Sequence[float], folds: int, min_count: int | None, permutations: int) -> None:
@@ -215,10 +209,10 @@ def _predictions(
 
 @torch.inference_mode()
 def _cell(
-    x: np.ndarray | Tensor, *, labels: Tensor, classes: int, splits: Sequence[Split], Cs: tuple[float, ...], loose: bool
+    cell: np.ndarray, *, labels: Tensor, classes: int, splits: Sequence[Split], Cs: tuple[float, ...], loose: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     dtype = precision(loose)
-    x, grid = torch.as_tensor(np.asarray(x, np.float64)), torch.tensor(Cs, dtype=dtype)
+    x, grid = torch.as_tensor(np.array(in_range(cell), np.float64)), torch.tensor(Cs, dtype=dtype)
 
     def signs(rows: Tensor) -> Tensor:
         """[rows, classes x columns], by class."""
