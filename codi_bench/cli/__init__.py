@@ -107,7 +107,6 @@ def think(
     seed: Annotated[int, typer.Option(help="taken as `answer` takes it; thinking draws nothing")] = 0,
 ) -> None:
     """Capture hidden_states, latents and first_logits of every problem into a safetensors file."""
-    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     from codi_bench.models.loading import load
@@ -121,10 +120,7 @@ def think(
     states, latents, logits = thoughts.hidden_states, thoughts.latents, thoughts.first_logits
     assert states is not None and latents is not None and logits is not None  # `think` keeps them all unless told otherwise
     arrays = {"hidden_states": states, "latents": latents, "first_logits": logits}
-    try:
-        write_whole(out, lambda path: save_file(arrays, path))
-    except SafetensorError as error:
-        raise CodiBenchError(f"{out}: cannot be written ({one_line(error)}); {OUT}") from error
+    write_whole(out, lambda path: save_file(arrays, path))
 
 
 @app.command()
