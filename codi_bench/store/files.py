@@ -1,9 +1,9 @@
 """The one way to write files: whole or not at all; hashes of files, and the folders that travel with the package.
 
-Links are followed. What is no regular file (a device, a fifo) is written to and not replaced. An old file keeps its mode and, where
-the system lets it, its owner; a new one has the mode of the user's umask. Of a file with several hard links this name alone gets
-the new contents. An old file in a folder that may not be written to is written in its place, and then not whole or not at all.
-No other module of the package writes (`tests/test_written_files.py`).
+Links are followed. What is no regular file (a device, a fifo) is written to and not replaced. An old file keeps its mode and,
+where the system lets it, its owner; a new one has the mode of the user's umask. Of a file with several hard links this name alone
+gets the new contents. An old file in a folder that may not be written to is written in its place, and then not whole or not at
+all. No other module of the package writes (`tests/test_written_files.py`).
 """
 
 from __future__ import annotations
@@ -134,17 +134,15 @@ def check_writable(path: Path, mend: str, inputs: Inputs | None = None) -> None:
             raise CodiBenchError(f"{path}: is read too, by {name}, and would be written over; {mend}")
 
 
-def check_folder(
-    folder: Path, files: Sequence[str], mend: str, inputs: Inputs | None = None, *, emptied: Sequence[str] = ()
-) -> None:
+def check_folder(folder: Path, files: Sequence[str], mend: str, inputs: Inputs | None = None, *, own: Sequence[str] = ()) -> None:
     """`check_writable` for the files that are written into a folder, which is none of the folders that are read.
 
-    emptied: folders in it whose old files go.
+    own: folders in it whose old files go.
     """
     for name, source in (inputs or {}).items():
         if source is None or not Path(source).exists():
             continue
-        inside = any(Path(source).resolve().is_relative_to((folder / other).resolve()) for other in emptied)
+        inside = any(Path(source).resolve().is_relative_to((folder / other).resolve()) for other in own)
         if inside or (Path(source).is_dir() and folder.exists() and folder.samefile(source)):
             raise CodiBenchError(f"{folder}: is read too, by {name}, and would be written over; {mend}")
     for file in files:
