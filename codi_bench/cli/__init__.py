@@ -43,7 +43,7 @@ def main() -> None:
     except (CodiBenchError, OSError, MemoryError) as error:
         text = str(error)
         if isinstance(error, OSError):  # such as a disk that became full; what was there before is still whole
-            text = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
+            text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or one_line(error)
         elif isinstance(error, MemoryError):
             text = f"out of memory ({one_line(error)}); ask for fewer problems or thoughts at once"
         print(f"codi-bench: {text}", file=sys.stderr)

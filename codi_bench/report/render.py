@@ -64,9 +64,9 @@ class TerminalColumn:
     width: int
 
 
-def check_report(folder: Path, mend: str, inputs: Inputs) -> None:
-    """Raises CodiBenchError where a run's report cannot be written, or would be written over what the run reads."""
-    check_folder(folder, ("results.json", PAGE, *FILES), mend, inputs, own=("figures", "proposals"))
+def check_report(folder: Path, mend: str, inputs: Inputs, *others: str) -> None:
+    """Raises CodiBenchError where a report, and others beside it, cannot be written or would be written over what is read."""
+    check_folder(folder, (PAGE, *FILES, *others), mend, inputs, own=("figures", "proposals"))
 
 
 def render(rows: list[Row], environment: dict, folder: Path) -> str:

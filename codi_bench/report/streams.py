@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import IO
 
 # signs where the stream has not those of the tables
-PLAIN = dict(zip("✓≈⊘…✗■●○◐⇄=─–—−·≥×→“”‘’", [*"+~x?!#o-%", "<>", "=", *"----", ".", ">=", *"x>\"\"''"]))
+PLAIN = dict(zip("✓≈⊘…✗■●○◐▲Δ★─–—−·×→“”‘’", "+~x?!#o-%^d*----.x>\"\"''")) | {"⇄": "<>", "≥": ">=", "≤": "<=", "±": "+-"}
 ERRORS = "codi-bench-plain"
 
 

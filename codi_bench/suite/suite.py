@@ -100,8 +100,8 @@ class Suite:
             raise CodiBenchError(f"--problems {min(extra)}=…: no model of this run is measured on {min(extra)}")
         texts = {"--model": self.models, "--base": self.bases, "--problems": self.problems, "--log": self.logs}
         inputs = {f"{flag} {text}": text.partition("=")[2] for flag in texts for text in texts[flag] if "=" in text}
-        released = {f"--released {path}": path for path in self.files.values()}
-        check_report(Path(self.report), "give --report DIR", {"--baselines": self.baseline_folder, **inputs, **released})
+        inputs |= {f"--released {path}": str(path) for path in self.files.values()} | {"--baselines": str(self.baseline_folder)}
+        check_report(Path(self.report), "give --report DIR", inputs, "results.json")
         noise_figures(self.baseline_folder)  # what the report will show beside the rows must be readable, and the next too
         _ = self.published
         default_bound()  # a bound that is no number is said before anything runs
