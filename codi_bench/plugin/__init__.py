@@ -74,6 +74,7 @@ def pytest_configure(config):
     reporter = Reporter(config)
     config.pluginmanager.register(reporter, "codi-bench-reporter")
     if getattr(config.option, "dist", "no") != "no":
-        from codi_bench.plugin.xdist import Dealer
+        from codi_bench.plugin.xdist import Dealer, check_names
 
+        check_names(config)
         config.pluginmanager.register(Dealer(reporter.expect), "codi-bench-dealer")
