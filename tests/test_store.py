@@ -270,7 +270,7 @@ def test_what_a_read_only_folder_holds_is_used(tmp_path, monkeypatch, caplog):
     def refused(*args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    for where, name in ((store, "FileLock"), (os, "utime"), (Path, "mkdir"), (store, "write_whole")):
+    for where, name in ((store, "locked"), (os, "utime"), (Path, "mkdir"), (store, "write_whole")):
         monkeypatch.setattr(where, name, refused)
     assert (Store(tmp_path).fetch(KEY, compute)["a"] == 1).all() and not caplog.records
     assert (Store(tmp_path).fetch({"k": 1}, compute)["a"] == 2).all() and len(caplog.records) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from contextlib import contextmanager
@@ -21,7 +20,8 @@ from codi_bench.cli.show import show
 from codi_bench.cli.sweep import sweep
 from codi_bench.cli.train import losses, train
 from codi_bench.errors import CodiBenchError, one_line
-from codi_bench.store.files import check_writable, write_text, write_whole
+from codi_bench.report.streams import print_json_line, standard_streams
+from codi_bench.store.files import check_folder, check_writable, write_text, write_whole
 
 OUT = "give --out FILE, in a folder that can be written to"
 app = typer.Typer(
@@ -37,15 +37,13 @@ app.add_typer(cache_app, name="cache")
 
 def main() -> None:
     """Run a command; what a user can cause ends with one line and exit status 2."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 shows a sign for what it lacks
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
     try:
-        app()
+        with standard_streams():
+            app()
     except (CodiBenchError, OSError, MemoryError) as error:
         text = str(error)
         if isinstance(error, OSError):  # such as a disk that became full; what was there before is still whole
-            text = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
+            text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or one_line(error)
         elif isinstance(error, MemoryError):
             text = f"out of memory ({one_line(error)}); ask for fewer problems or thoughts at once"
         print(f"codi-bench: {text}", file=sys.stderr)
@@ -81,15 +79,18 @@ def problems(
     from codi_bench.problems import generate, load_problems
 
     if out is not None:
-        check_writable(out, OUT)
+        check_writable(out, OUT, {"--path": path})
     if name == "generated" and path is None:
         problem_set = generate(1000 if n is None else n, seed=seed, split=split, variants=variants)
     elif variants != 1:
         raise CodiBenchError(f"--variants {variants}: only generated problems come in several tellings, not {name}")
     else:
         problem_set = load_problems(name, path=path, n=n, split=split, seed=seed)
-    text = "".join(problem.to_json() + "\n" for problem in problem_set)
-    print(text, end="") if out is None else write_text(out, text)
+    lines = [problem.to_json() for problem in problem_set]
+    if out is not None:
+        return write_text(out, "".join(f"{line}\n" for line in lines))
+    for line in lines:
+        print_json_line(line)
 
 
 @app.command()
@@ -107,13 +108,12 @@ def think(
     seed: Annotated[int, typer.Option(help="taken as `answer` takes it; thinking draws nothing")] = 0,
 ) -> None:
     """Capture hidden_states, latents and first_logits of every problem into a safetensors file."""
-    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     from codi_bench.models.loading import load
     from codi_bench.problems import read_problems
 
-    check_writable(out, OUT)
+    check_writable(out, OUT, {"--problems": problems, "--model": model, "--base": base})
     problem_set = read_problems(problems, unanswered=True)
     loaded = load(model, base=base, device=device, dtype=dtype, num_latents=num_latents, lora_alpha=lora_alpha)
     with _progress(f"thinking about {len(problem_set)} problems", len(problem_set)) as advance:
@@ -121,10 +121,7 @@ def think(
     states, latents, logits = thoughts.hidden_states, thoughts.latents, thoughts.first_logits
     assert states is not None and latents is not None and logits is not None  # `think` keeps them all unless told otherwise
     arrays = {"hidden_states": states, "latents": latents, "first_logits": logits}
-    try:
-        write_whole(out, lambda path: save_file(arrays, path))
-    except SafetensorError as error:
-        raise CodiBenchError(f"{out}: cannot be written ({one_line(error)}); {OUT}") from error
+    write_whole(out, lambda path: save_file(arrays, path))
 
 
 @app.command()
@@ -160,7 +157,7 @@ def answer(
     from codi_bench.models.loading import load
     from codi_bench.problems import read_problems
 
-    check_writable(out, OUT)
+    check_writable(out, OUT, {"--problems": problems, "--reference": reference, "--model": model, "--base": base})
     problem_set = read_problems(problems, unanswered=True)
     reference_set = read_problems(reference) if reference else []
     loaded = load(model, base=base, device=device, dtype=dtype, num_latents=num_latents, lora_alpha=lora_alpha)
@@ -249,20 +246,20 @@ def report(
 
     files = results or [Path("report/results.json")]
     folder = out or files[0].parent
-    runs = [read_run(path) for path in files]
+    runs, inputs = [read_run(path) for path in files], {str(path): path for path in files}
     if len(runs) == 1:
-        from codi_bench.report.render import render
+        from codi_bench.report.render import check_report, render
 
-        check_writable(folder / "report.md", "give --out DIR")
-        options.print_text(render(list(runs[0].rows.values()), runs[0].environment, folder))
+        check_report(folder, "give --out DIR", inputs)
+        print(render(list(runs[0].rows.values()), runs[0].environment, folder), end="")
         return
     from codi_bench.report.differences import markdown, terminal
     from codi_bench.report.side_by_side import compare
 
-    check_writable(folder / "comparison.md", "give --out DIR")
+    check_writable(folder / "comparison.md", "give --out DIR", inputs)
     comparison = compare(runs)
     write_text(folder / "comparison.md", markdown(comparison))
-    options.print_text(terminal(comparison, colour=sys.stdout.isatty()) + f"{folder / 'comparison.md'}\n")
+    print(terminal(comparison, colour=sys.stdout.isatty()) + f"{folder / 'comparison.md'}")
 
 
 @app.command()
@@ -272,14 +269,16 @@ def history(
     baselines: Annotated[Path | None, typer.Option(help="baseline files (default: those of the package)")] = None,
 ) -> None:
     """Each number over many runs: within its band, where it drifted or changed its verdict; as table, CSV and figures."""
-    from codi_bench.report.history import read_history
-    from codi_bench.report.history_text import terminal, write_history
+    from codi_bench.report.history import read_history, results_files
+    from codi_bench.report.history_text import FILES, terminal, write_history
     from codi_bench.store.files import package_folder
 
     if baselines is not None and not baselines.is_dir():
         raise CodiBenchError(f"{baselines}: no such folder; --baselines needs the folder that holds <model>/<claim>.json")
-    check_writable(out / "history.md", "give --out DIR")
-    series = read_history(results, baselines or package_folder("baselines"))
+    folder = baselines or package_folder("baselines")
+    inputs = {"--baselines": folder} | {str(path): path for path in results_files(results)}
+    check_folder(out, FILES, "give --out DIR", inputs)
+    series = read_history(results, folder)
     files = write_history(series, out)
     note = f"beside it {files[1].name} and figures/"
-    options.print_text(terminal(series, colour=sys.stdout.isatty()) + f"{files[0]}; {note}\n")
+    print(terminal(series, colour=sys.stdout.isatty()) + f"{files[0]}; {note}")

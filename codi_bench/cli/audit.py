@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from codi_bench.cli.options import print_text
 from codi_bench.errors import CodiBenchError
 from codi_bench.store.files import check_writable
 
@@ -39,7 +38,7 @@ def probes(
     from codi_bench.audits.probe_arrays import NAMES, in_file
     from codi_bench.suite.progress import LiveLine
 
-    _check_figure(figure)
+    _check_figure(figure, file)
     arrays = public.read_probes(file)
     if unknown := sorted(set(arrays) - set(NAMES)):
         print(f"codi-bench: {file}: not read: {', '.join(unknown)}", file=sys.stderr)
@@ -66,26 +65,26 @@ def outcomes(
     from codi_bench.audits import public
     from codi_bench.audits.probe_arrays import in_file
 
-    _check_figure(figure)
+    _check_figure(figure, file)
     rows = public.read_outcomes(file)
     with in_file(file):
         assessment = public.outcomes(rows, clean=clean, constant=constant, source=file.name)
     _show(assessment, as_json, figure)
 
 
-def _check_figure(figure: Path | None) -> None:
+def _check_figure(figure: Path | None, file: Path) -> None:
     if figure is None:
         return
     if figure.suffix not in (".svg", ".png"):
         raise CodiBenchError(f"--figure {figure}: has the suffix '{figure.suffix}'; give FILE.svg or FILE.png")
-    check_writable(figure, "give --figure FILE, in a folder that can be written to")
+    check_writable(figure, "give --figure FILE, in a folder that can be written to", {"the audit": file})
 
 
 def _show(assessment: ProbeAssessment | OutcomeAssessment, as_json: bool, figure: Path | None) -> None:
     if as_json:
         print(json.dumps(assessment.as_dict(), indent=1, allow_nan=False))
     else:
-        print_text(f"{assessment}\n")
+        print(assessment)
     if figure is not None:
         from codi_bench.report.figure_audit import write_figure
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -31,13 +30,6 @@ NumLatents = Annotated[int | None, typer.Option(help="K, where the checkpoint do
 LoraAlpha = Annotated[float | None, typer.Option(help="alpha of a published checkpoint's LoRA (default 32)")]
 Out = Annotated[Path, typer.Option(help="file to write")]
 ProblemFile = Annotated[Path, typer.Option("--problems", help="JSON lines with question and answer")]
-
-
-def print_text(text: str) -> None:
-    """Text on the terminal, in plain signs where it has no others."""
-    from codi_bench.report.console import legible
-
-    print(legible(text, getattr(sys.stdout, "encoding", None)), end="")
 
 
 def print_list(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

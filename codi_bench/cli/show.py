@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from codi_bench.cli.options import print_text
 from codi_bench.errors import CodiBenchError, UnknownNameError
 
 
@@ -39,4 +38,4 @@ def show(
         if model not in {*REGISTRY, *(row.model for row in rows)}:
             raise UnknownNameError("model", model, models)
         raise CodiBenchError(f"{claim} was not measured on {model} and nothing is recorded; `pytest benchmarks --claim {claim}`")
-    print_text(f"{claim_text(rows, environment, claim, [model] if model else models)}from {source}\n")
+    print(f"{claim_text(rows, environment, claim, [model] if model else models)}from {source}")

@@ -10,11 +10,15 @@ import typer
 
 from codi_bench.cli.options import Base, Device, Dtype, LoraAlpha, ModelName, NumLatents, ProblemFile
 from codi_bench.errors import CodiBenchError
-from codi_bench.store.files import check_writable
+from codi_bench.store.files import check_folder
 
 SETTINGS = (  # parameters of `train` that a LoRA recipe takes
     *("epochs", "steps", "batch_size", "accumulate", "learning_rate", "lora_rank", "lora_alpha", "num_latents"),
     *("projection_width", "distill_factor", "masks", "answer_shift"),
+)
+WRITTEN = (  # into --out and --work, beside what of the tokenizer a base has
+    *("README.md", "training.json", "model.safetensors", "config.json", "codi.json", "adapter.safetensors", "adapter.json"),
+    *("tokenizer.json", "tokenizer_config.json", "checkpoint.pt", "loss.jsonl"),
 )
 FIELDS = {"lora_rank": "rank", "lora_alpha": "alpha", "projection_width": "inner"}  # those that the recipe calls otherwise
 
@@ -74,8 +78,9 @@ def train(
         torch.set_num_threads(threads)
     folder = out or Path("runs") / name
     work = work or folder / "work"
+    inputs = {"--base": base, "--problems": problems, "--eval": held_out}
     for place, flag in ((folder, "out"), (work, "work")):
-        check_writable(place / "README.md", f"give --{flag} DIR")
+        check_folder(place, WRITTEN, f"give --{flag} DIR", inputs)
     if base is None and name in RECIPES:
         _train_from_nothing(name, folder, work, seed or 0, device, dtype)
     else:

@@ -114,8 +114,8 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a file of weights by name. Raises CheckpointError for anything else in it."""
-    from codi_bench.models.weights import read_pickle
     from codi_bench.models.strict import printable, read_safetensors
+    from codi_bench.models.weights import read_pickle
 
     contents = read_pickle(path) if path.name == PICKLE else read_safetensors(path)
     if not isinstance(contents, dict):

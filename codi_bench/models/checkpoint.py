@@ -28,7 +28,6 @@ def save_folder(model: Codi, folder: Path, *, dtype: torch.dtype = torch.float16
 
     A tied head is written once, with the embedding.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     head = f"backbone.{embedding_names(model.backbone)[1]}" if is_tied(model.backbone) else ""
     tensors = {name: value.detach().to(dtype).contiguous() for name, value in model.state_dict().items() if name != head}
     write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path))

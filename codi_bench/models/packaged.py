@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from codi_bench.errors import CheckpointError, MissingWeightsError, one_line
 from codi_bench.store.cache import default_folder
-from codi_bench.store.files import file_hash
+from codi_bench.store.files import file_hash, locked, write_folder, write_text
 
 
 @dataclass(frozen=True)
@@ -41,8 +36,7 @@ def packaged_folder(name: str) -> Path:
     digest = file_hash(path)
     folder = default_folder().parent / "bases" / f"{name}-{digest}"
     if not (folder / "config.json").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
+        with locked(folder.with_name(f"{folder.name}.lock")):
             if not (folder / "config.json").is_file():
                 _dequantise(path, folder, digest)
     return folder
@@ -72,9 +66,9 @@ def _dequantise(path: Path, folder: Path, digest: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     options = {"gguf_file": path.name, "local_files_only": True}
-    try:
+
+    def fill(staging: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, **options)
         source = AutoModelForCausalLM.from_pretrained(path.parent, torch_dtype=torch.float32, **options)
         config = source.config
@@ -84,11 +78,11 @@ def _dequantise(path: Path, folder: Path, digest: str) -> None:
         model.load_state_dict(source.state_dict())
         model.save_pretrained(staging)
         tokenizer.save_pretrained(staging)
-        (staging / SOURCE).write_text(digest + "\n")
-        os.replace(staging, folder)
+        write_text(staging / SOURCE, digest + "\n")
+
+    try:
+        write_folder(folder, fill)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: cannot be read as a language model ({one_line(error)}); install the package anew"
         ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)

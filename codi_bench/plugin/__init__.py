@@ -7,6 +7,7 @@ benchmarks are collected. PYTEST_DONT_REWRITE: it has no assertions, and `codi-b
 from __future__ import annotations
 
 import copy
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from codi_bench.plugin.items import (
 )
 from codi_bench.plugin.options import EXTRA, SUITES, add_options, suite_of
 from codi_bench.plugin.reporter import Reporter
+from codi_bench.report.streams import make_tolerant
 
 __all__ = [
     "pytest_addoption",
@@ -68,9 +70,11 @@ def pytest_configure(config):
 
         config.pluginmanager.register(Collector(), "codi-bench-collector")
         return
+    make_tolerant(sys.stdout, sys.stderr)  # else pytest writes the whole table in one line, with escapes, where a sign is lacking
     reporter = Reporter(config)
     config.pluginmanager.register(reporter, "codi-bench-reporter")
     if getattr(config.option, "dist", "no") != "no":
-        from codi_bench.plugin.xdist import Dealer
+        from codi_bench.plugin.xdist import Dealer, check_names
 
+        check_names(config)
         config.pluginmanager.register(Dealer(reporter.expect), "codi-bench-dealer")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -106,18 +105,15 @@ class Reporter:
     def pytest_terminal_summary(self, terminalreporter):
         if not self.outcomes:
             return
-        from codi_bench.report.console import legible
-
-        encoding = getattr(sys.stdout, "encoding", None)
         terminalreporter.write_line("")
-        terminalreporter.write(legible(self.shown, encoding))
+        terminalreporter.write(self.shown)
         warnings = list(dict.fromkeys(warning for outcome in self.outcomes.values() for warning in outcome["warnings"]))
         for line in warnings[:SHOWN_WARNINGS]:
-            terminalreporter.write_line(legible(f"warning: {line}", encoding), yellow=True)
+            terminalreporter.write_line(f"warning: {line}", yellow=True)
         if len(warnings) > SHOWN_WARNINGS:
             terminalreporter.write_line(f"warning: and {len(warnings) - SHOWN_WARNINGS} more", yellow=True)
         for line in self.red:
-            terminalreporter.write_line(legible(f"RED {line}", encoding), red=True)
+            terminalreporter.write_line(f"RED {line}", red=True)
 
     def _line(self, text: str) -> None:
         """Write a line of its own where pytest's letters go; an empty one only ends what was begun, where the live line comes."""

@@ -24,7 +24,7 @@ from codi_bench.records.baseline import (
 )
 from codi_bench.records.changes import Changes, changes
 from codi_bench.records.results import OWN_ERRORS
-from codi_bench.store.files import check_writable, write_text
+from codi_bench.store.files import check_writable, write_text, write_texts
 
 PROPOSE = "run `pytest benchmarks --update-baselines`"
 
@@ -133,7 +133,7 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def write_together(folder: Path, baselines: Sequence[Baseline], beside: dict[Path, str]) -> list[Path]:
-    """Write baselines and texts beside them, all or none: first into a folder of their own, where baselines are read back.
+    """Write baselines, which are read back before, and texts beside them, all or none.
 
     The text of `reported` is carried over as it stands, byte for byte.
     """
@@ -141,15 +141,9 @@ def write_together(folder: Path, baselines: Sequence[Baseline], beside: dict[Pat
     for path in targets:
         check_writable(path, "give --baselines DIR, a folder that can be written to")
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".accept-", ignore_cleanup_errors=True) as stage:
-            for baseline in baselines:
-                _stage(Path(stage), baseline, path_of(folder, baseline.model, baseline.claim))
-            for file, text in beside.items():
-                write_text(Path(stage) / file, text)
-            for target in targets:
-                target.parent.mkdir(parents=True, exist_ok=True)
-            for target in targets:
-                os.replace(Path(stage) / target.relative_to(folder), target)
+        with tempfile.TemporaryDirectory() as stage:
+            texts = [_read_back(Path(stage), baseline, target) for baseline, target in zip(baselines, targets)]
+        write_texts(dict(zip(targets, [*texts, *beside.values()], strict=True)))
     except OSError as error:
         raise BaselineError(
             f"{folder}: cannot be written ({one_line(error)}); see `git status` there, and accept again"
@@ -157,12 +151,14 @@ def write_together(folder: Path, baselines: Sequence[Baseline], beside: dict[Pat
     return targets
 
 
-def _stage(stage: Path, baseline: Baseline, target: Path) -> None:
+def _read_back(stage: Path, baseline: Baseline, target: Path) -> str:
+    """The text of a baseline, which was written below `stage` and read again."""
     file = save_baseline(stage, baseline)
     if target.is_file():
         write_text(file, _with_reported(file.read_text(encoding="utf-8"), target.read_text(encoding="utf-8")))
     if load_baseline(stage, baseline.model, baseline.claim) != baseline:  # a NaN, for one, equals nothing
         raise BaselineError(f"{target}: would not be read back as it was written (is a number NaN?); nothing is recorded")
+    return file.read_text(encoding="utf-8")
 
 
 def _with_reported(new: str, old: str) -> str:

@@ -17,12 +17,6 @@ from tabulate import tabulate
 from codi_bench.report.table import REPORTED, SOUND, UNITS, Cell, Table
 
 WIDTH, NARROWEST = 100, 60  # columns: tables are not squeezed further
-# signs where the terminal has no UTF-8
-PLAIN = str.maketrans(
-    dict(
-        zip("✓≈⊘…✗■●○◐⇄=─–—−·≥×→“”‘’", ["+", "~", "x", "?", "!", "#", "o", "-", "%", "<>", "=", *"----", ".", ">=", *"x>\"\"''"])
-    )
-)
 
 
 def text_console(*, colour: bool = False, width: int = WIDTH) -> Console:
@@ -42,16 +36,6 @@ def printed(console: Console) -> str:
     """All that was printed, without spaces at the ends of lines."""
     assert isinstance(console.file, io.StringIO)
     return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
-
-
-def legible(text: str, encoding: str | None) -> str:
-    """Text as a stream of that encoding can show it: where it lacks a sign, all are plain ASCII."""
-    encoding = encoding or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return text.translate(PLAIN).encode(encoding, "replace").decode(encoding)
-    return text
 
 
 def terminal_table(table: Table, heads: Mapping[str, str], colours: Mapping[str, str], *, wrap: Sequence[str] = ()) -> RichTable:

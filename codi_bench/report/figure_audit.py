@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from functools import partial
 from pathlib import Path
 
 from codi_bench.audits.outcome_assessment import ModelOutcomes, OutcomeAssessment
@@ -12,7 +11,7 @@ from codi_bench.errors import InputError
 from codi_bench.report import plots
 from codi_bench.report.figure_data import Mark, Panel, Series, described
 from codi_bench.rules.stats import Estimate
-from codi_bench.store.files import write_text, write_whole
+from codi_bench.store.files import write_bytes, write_text
 
 LETTERS = 100  # of a title's line
 
@@ -36,7 +35,7 @@ def write_figure(assessment: ProbeAssessment | OutcomeAssessment, path: Path) ->
     name = "audit-probes" if probes else "audit-outcomes"
     svg, png = plots.picture(name, "\n".join(title), height, lambda figure: plots.dots(figure, panels), alt)
     if path.suffix == ".png":
-        write_whole(path, partial(Path.write_bytes, data=png))
+        write_bytes(path, png)
     else:
         write_text(path, svg + "\n")
 

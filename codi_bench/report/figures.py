@@ -28,7 +28,7 @@ from codi_bench.report.figure_data import (
     verdict,
 )
 from codi_bench.report.table import REPORTED, SOUND, WORDS, measured_models
-from codi_bench.store.files import write_text, write_whole
+from codi_bench.store.files import write_bytes, write_text
 
 SAE = "sae-error-prediction"
 KINDS = ("zero", "mean", "mean direct", "resample", "noise")
@@ -71,7 +71,7 @@ def write_figures(drawn: Sequence[Figure], folder: Path) -> list[Path]:
     for figure in drawn:
         svg, png = (folder / "figures" / f"{figure.name}.{kind}" for kind in ("svg", "png"))
         write_text(svg, figure.svg + "\n")
-        write_whole(png, partial(Path.write_bytes, data=figure.png))
+        write_bytes(png, figure.png)
         paths += [svg, png]
     return paths
 

@@ -149,20 +149,26 @@ class History:
         return {word: counts[word] for word in WORDS if counts[word]}
 
 
-def read_history(paths: Sequence[Path], baselines: Path) -> History:
-    """The history of results files, and of those named results.json below folders.
-
-    A file that was named must be a results file; one found in a folder that is none is left out, and said. Raises
-    CodiBenchError naming path and mend.
-    """
-    files: dict[Path, Path] = {}
+def results_files(paths: Sequence[Path]) -> list[Path]:
+    """Results files, and those named results.json below folders. Raises CodiBenchError for a folder without any."""
+    files: list[Path] = []
     for path in paths:
         matches = sorted(path.rglob("results.json")) if path.is_dir() else [path]
         if not matches:
             raise CodiBenchError(
                 f"{path}: no results.json in or below this folder; name results files, or run `pytest benchmarks`"
             )
-        files |= {file.resolve(): file for file in matches}
+        files += matches
+    return files
+
+
+def read_history(paths: Sequence[Path], baselines: Path) -> History:
+    """The history of results files, and of those named results.json below folders.
+
+    A file that was named must be a results file; one found in a folder that is none is left out, and said. Raises
+    CodiBenchError naming path and mend.
+    """
+    files = {path.resolve(): path for path in results_files(paths)}
     explicit = {path.resolve() for path in paths if not path.is_dir()}
     notes: list[str] = []
     runs: list[Run] = []

@@ -18,6 +18,7 @@ from codi_bench.report.runs import Run, shown_word
 from codi_bench.report.table import Cell, Column, Table, TableLine, number
 from codi_bench.store.files import write_text
 
+FILES = ("history.md", "history.csv")
 SHOWN, RECENT = 40, 3
 FIGURES, PANELS = 10, 12  # at most, what moved first; more would not be looked at
 SIGNS = {DRIFTED: "✗", EARLIER: "✗", BLOCKS: "■", VERDICT: "⇄", MOVED: "▲", GONE: "–", STEADY: "="}
@@ -44,9 +45,10 @@ FIELDS = (
 def write_history(found: History, folder: Path) -> list[Path]:
     """history.md, history.csv and figures/history-*.svg|png below a folder, each whole or not at all."""
     drawings = figures(found)
-    write_text(folder / "history.md", markdown(found, drawings))
-    write_text(folder / "history.csv", csv_text(found))
-    return [folder / "history.md", folder / "history.csv", *write_figures(drawings, folder)]
+    page, table = (folder / name for name in FILES)
+    write_text(page, markdown(found, drawings))
+    write_text(table, csv_text(found))
+    return [page, table, *write_figures(drawings, folder)]
 
 
 def summary(found: History) -> str:

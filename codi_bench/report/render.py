@@ -35,7 +35,7 @@ from codi_bench.report.table import (
     labels,
     nested,
 )
-from codi_bench.store.files import write_text
+from codi_bench.store.files import Inputs, check_folder, write_text
 
 SHOWN_RED, SHOWN_STOPPED = 12, 6  # of what drifted, and of what was stopped; all of them are in report.md, and in full
 SHOWN_LENGTH = 250  # characters of why it drifted
@@ -62,6 +62,11 @@ class TerminalColumn:
     cells: list[str]
     side: Literal["left", "right"]
     width: int
+
+
+def check_report(folder: Path, mend: str, inputs: Inputs, *others: str) -> None:
+    """Raises CodiBenchError where a report, and others beside it, cannot be written or would be written over what is read."""
+    check_folder(folder, (PAGE, *FILES, *others), mend, inputs, own=("figures", "proposals"))
 
 
 def render(rows: list[Row], environment: dict, folder: Path) -> str:

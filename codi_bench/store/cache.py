@@ -25,11 +25,10 @@ from pathlib import Path
 
 import numpy as np
 import platformdirs
-from filelock import FileLock
 
 from codi_bench.errors import CodiBenchError
 from codi_bench.store.arrays import UnusableError, in_use, read_sealed, write_arrays, write_filled
-from codi_bench.store.files import write_whole
+from codi_bench.store.files import locked, touch, write_whole
 from codi_bench.thoughts.record import Answers
 
 logger = logging.getLogger(__name__)
@@ -92,8 +91,7 @@ class Store:
         if arrays is None:
             with ExitStack() as stack:
                 try:
-                    self.folder.mkdir(parents=True, exist_ok=True)
-                    stack.enter_context(FileLock(_lock(path)))
+                    stack.enter_context(locked(_lock(path)))
                 except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
                     self._read(path, text, say=True)
                     return self._unstored(error, build)
@@ -200,7 +198,7 @@ def evict(folder: Path, bound: float, *, older: float = math.inf, keep: Path | N
 
 def _remove(file: Path, path: Path) -> bool:
     """Remove a file of that entry, unless somebody computes the entry or uses the file."""
-    with suppress(OSError), FileLock(_lock(path), timeout=0):  # filelock's Timeout is an OSError
+    with suppress(OSError), locked(_lock(path)).acquire(timeout=0):  # filelock's Timeout is an OSError
         if not in_use(file):
             file.unlink()
             return True
@@ -214,8 +212,11 @@ def _touch(path: Path) -> None:
         last = clock.stat().st_mtime_ns if clock.exists() else 0
         stamp = max(time.time_ns(), last + 1000)
         for file in (clock, _lock(path)):
-            open(file, "a").close()  # made if it is not there, else left as it is
-            os.utime(file, ns=(stamp, stamp))
+            touch(file)
+            try:
+                os.utime(file, ns=(stamp, stamp))
+            except PermissionError:  # somebody else's, in a shared cache: now is all that it may be set to
+                os.utime(file)
 
 
 def _lock(path: Path) -> Path:

@@ -1,56 +1,265 @@
-"""Files written whole or not at all, hashes of files, and the folders that travel with the package."""
+"""The one way to write files: whole or not at all; hashes of files, and the folders that travel with the package.
+
+Links are followed. What is no regular file (a device, a fifo) is written to and not replaced. An old file keeps its mode and,
+where the system lets it, its owner; a new one has the mode of the user's umask. Of a file with several hard links this name alone
+gets the new contents. An old file in a folder that may not be written to is written in its place, and then not whole or not at
+all. No other module of the package writes (`tests/test_written_files.py`).
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import secrets
+import shutil
+import stat
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-from codi_bench.errors import CodiBenchError
+from filelock import FileLock
+from safetensors import SafetensorError
+
+from codi_bench.errors import CodiBenchError, one_line
+
+Write = Callable[[Path], object]
+Inputs = Mapping[str, str | Path | None]  # what a command reads: paths by what they were given as
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+# files of a folder that a model may be read from
+OF_MODELS = ("*.json", "*.txt", "*.model", "*.bin", "*.pt", "*model*.safetensors", "adapter*.safetensors", "checkpoint*")
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all: `write(temporary_path)` in the same folder, then rename.
+def write_whole(path: Path, write: Write) -> None:
+    """Write a file whole or not at all: `write(temporary_path)`, then that file takes the place.
 
     Raises OSError, which names this file, where it cannot be written.
     """
-    name = path.with_name(f".{path.name}.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=name.name)
-        os.close(handle)
-        try:
-            write(Path(temporary))
-            os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    except OSError as error:
-        if error.errno and (error.filename is None or str(error.filename).startswith(str(name))):
-            error.filename = str(path)  # a full disk names no file, and nobody knows the temporary one
-        raise
+    write_all({path: write})
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text whole or not at all."""
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Write text whole or not at all, in UTF-8; half a surrogate pair, which UTF-8 has not, becomes a question mark."""
+    write_whole(path, _text(text))
 
 
-def check_writable(path: Path, mend: str) -> None:
-    """Raises CodiBenchError unless a file can be made at that path, before hours are spent on what goes into it.
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write bytes whole or not at all."""
+    write_whole(path, lambda temporary: temporary.write_bytes(data))
 
-    Leaves nothing behind: of folders that do not exist yet, the one that they would be made in is tried.
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write several texts, none unless all can be written."""
+    write_all({path: _text(text) for path, text in texts.items()})
+
+
+def write_all(writers: Mapping[Path, Write]) -> None:
+    """`write_whole` for several files: no place is taken before the last file is written."""
+    drafts: dict[Path, _Draft] = {}
+    try:
+        for path, write in writers.items():
+            with _naming(path):
+                drafts[path] = draft = _Draft(path)
+                write(draft.file)
+        for path, draft in drafts.items():
+            with _naming(path):
+                draft.put()
+    finally:
+        for draft in drafts.values():
+            draft.file.unlink(missing_ok=True)
+
+
+def write_files(folder: Path, save: Write) -> None:
+    """Write into a folder what a library saves into the one that it is given: `save(temporary_folder)`, then file by file."""
+    with tempfile.TemporaryDirectory() as temporary:
+        save(Path(temporary))
+        for file in Path(temporary).iterdir():
+            copy_file(file, folder / file.name)
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Write what a file holds into another."""
+    write_whole(path, lambda temporary: shutil.copyfile(source, temporary))
+
+
+def write_folder(folder: Path, fill: Write) -> None:
+    """Make a folder whole or not at all: `fill(temporary_folder)` beside it, then that folder takes the place."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.with_name(_draft_name(folder.name))
+    try:
+        draft.mkdir()  # with the user's umask, which mkdtemp does not ask
+        fill(draft)
+        os.replace(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def open_log(path: Path) -> IO[str]:
+    """A text file that grows while somebody watches."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return open(path, "w", encoding="utf-8", errors="replace")
+
+
+def locked(path: Path) -> FileLock:
+    """The lock of that path, whose file may be used by whom the umask lets: some versions of filelock would make it 0644."""
+    touch(path)
+    return FileLock(path, mode=0o600 | stat.S_IMODE(path.stat().st_mode) & 0o777)
+
+
+def touch(path: Path) -> None:
+    """Make an empty file, and its folder, or leave what is there as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    open(path, "a").close()
+
+
+def check_writable(path: Path, mend: str, inputs: Inputs | None = None) -> None:
+    """Raises CodiBenchError unless a file can be written at that path, before hours are spent on what goes into it.
+
+    inputs: what the command reads; nothing of it may be written over, by whatever name: no file, and nothing that a model is read
+    from in a folder. Leaves nothing behind: of folders that do not exist yet, the one that they would be made in is tried.
     """
     try:
-        if path.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
-        with tempfile.NamedTemporaryFile(dir=folder):
-            pass
+        place = _place(path)
+        if place and not place.exists():
+            folder = next(parent for parent in place.parents if parent.exists())
+            with tempfile.NamedTemporaryFile(dir=folder):
+                pass
     except OSError as error:
         raise CodiBenchError(f"{path}: cannot be written there ({error.strerror or error}); {mend}") from error
+    for name, source in (inputs or {}).items():
+        if source is not None and _is_read(path, Path(source)):
+            raise CodiBenchError(f"{path}: is read too, by {name}, and would be written over; {mend}")
+
+
+def check_folder(folder: Path, files: Sequence[str], mend: str, inputs: Inputs | None = None, *, own: Sequence[str] = ()) -> None:
+    """`check_writable` for the files that are written into a folder, which is none of the folders that are read.
+
+    own: folders in it whose old files go.
+    """
+    for name, source in (inputs or {}).items():
+        if source is None or not Path(source).exists():
+            continue
+        inside = any(Path(source).resolve().is_relative_to((folder / other).resolve()) for other in own)
+        if inside or (Path(source).is_dir() and folder.exists() and folder.samefile(source)):
+            raise CodiBenchError(f"{folder}: is read too, by {name}, and would be written over; {mend}")
+    for file in files:
+        check_writable(folder / file, mend, inputs)
+
+
+def _is_read(path: Path, source: Path) -> bool:
+    """Is a file that is there the source, or one that a model is read from in that folder?"""
+    with suppress(OSError):
+        if source.is_dir():
+            return any(file.samefile(path) for pattern in OF_MODELS for file in source.glob(pattern))
+        return source.is_file() and source.samefile(path)  # of a terminal, which may be both, no input is lost
+    return False
+
+
+class _Draft:
+    """An empty file beside a path, to be written and then put in its place."""
+
+    def __init__(self, path: Path):
+        self.path, place = path, _place(path)
+        folder = place.parent if place else Path(tempfile.gettempdir())
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._make(folder)
+        except OSError as error:
+            if error.errno not in UNWRITABLE or not (place and place.exists()):
+                raise
+            self._make(Path(tempfile.gettempdir()))  # a file that may be written, in a folder that may not
+        self.mode = stat.S_IMODE(self.file.stat().st_mode)  # a library may write another file in its place
+
+    def _make(self, folder: Path) -> None:
+        self.file = folder / _draft_name(self.path.name)
+        os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # the system takes off the umask
+
+    def put(self) -> None:
+        """Take the place, or write into it what cannot be replaced."""
+        place = _place(self.path)
+        if place is None or place.parent != self.file.parent:
+            return self._pour()
+        if place.exists():
+            old = place.stat()
+            self.mode = stat.S_IMODE(old.st_mode)
+            for owner in ((old.st_uid, old.st_gid), (-1, old.st_gid)):  # the group alone, where the owner may not be changed
+                with suppress(OSError, AttributeError):
+                    os.chown(self.file, *owner)
+                    break
+        if stat.S_IMODE(self.file.stat().st_mode) != self.mode:
+            self.file.chmod(self.mode)
+        try:
+            os.replace(self.file, place)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            self._pour()  # a file that is a mount point, as those of containers are
+
+    def _pour(self) -> None:
+        with open(self.file, "rb") as source, _opened(self.path) as target:
+            shutil.copyfileobj(source, target)
+
+
+def _draft_name(name: str) -> str:
+    """Hidden, and not longer than file systems allow."""
+    return f".{name if len(os.fsencode(name)) <= 200 else name[:50]}.{secrets.token_hex(4)}"
+
+
+def _place(path: Path) -> Path | None:
+    """Where the file lies, or will lie, that a path names through its links; None for one that is written to and not replaced.
+
+    Raises OSError as `open` does for a folder, for links in a circle and for a file that may not be written.
+    """
+    place = Path(os.path.realpath(path))
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return place
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    is_there = place.exists() and os.path.samestat(place.stat(), status)  # not so of a pipe, or of a file that was removed
+    return place if stat.S_ISREG(status.st_mode) and is_there and _standard(status) is None else None
+
+
+def _standard(status: os.stat_result) -> int | None:
+    """Which standard stream of this process a file is, if one: what is printed goes there too, so it is not replaced."""
+    for number in (1, 2):
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(number), status):
+                return number
+    return None
+
+
+def _opened(path: Path) -> IO[bytes]:
+    number = _standard(os.stat(path))
+    if number is None:  # no O_CREAT: of a fifo in a shared folder the system refuses it
+        return open(path, "wb", opener=lambda name, flags: os.open(name, flags & ~os.O_CREAT))
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
+    return open(os.dup(number), "wb")
+
+
+def _text(text: str) -> Write:
+    return lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace")
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """An error names the file that was meant: a full disk names none, and nobody knows the temporary one."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(errno.EIO, one_line(error), str(path)) from error
+    except OSError as error:
+        temporary = f".{path.name[:50]}"
+        if error.errno and (error.filename is None or Path(os.fsdecode(error.filename)).name.startswith(temporary)):
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def file_hash(*paths: Path) -> str:

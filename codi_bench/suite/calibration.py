@@ -36,7 +36,7 @@ from codi_bench.records.baseline import Baseline, Component, Environment, Record
 from codi_bench.records.results import OK, environment_of, of_model, read_results
 from codi_bench.records.tolerance import NoiseMove, noise_move
 from codi_bench.rules.stats import stream
-from codi_bench.store.files import write_text
+from codi_bench.store.files import open_log, write_text
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.engine import judge, published_values, record_of, word_of
 from codi_bench.suite.environment import versions
@@ -164,14 +164,13 @@ def run_again(plan: CalibrationPlan, variation: Variation) -> dict[Key, NoiseMov
     folder = (plan.work / variation.of.replace(" ", "-")).absolute()
     results, log = folder / "results.json", folder / "log.txt"
     if not results.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
         device = next(iter(plan.benches.values())).model.device
         command = [sys.executable, "-m", "codi_bench.cli", "run", "-p", "no:cacheprovider", f"--device={device}"]
         command += [f"--report={folder}", f"--baselines={plan.suite.baseline_folder.absolute()}", *variation.options]
         command += [f"--model={name}" for name in plan.benches]
         command += [f"--claim={claim}" for claim in dict.fromkeys(claim for _, claim in plan.records)]
         variables = {**os.environ, "CODI_BENCH_CACHE": str(folder / "cache"), **variation.variables}
-        with open(log, "w") as file:  # red: in another environment, or because what is calibrated is not so yet
+        with open_log(log) as file:  # red: in another environment, or because what is calibrated is not so yet
             subprocess.run(command, cwd=folder, env=variables, stdout=file, stderr=subprocess.STDOUT, check=False)
         shutil.rmtree(folder / "cache", ignore_errors=True)
         if not results.is_file():

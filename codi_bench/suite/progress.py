@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
+from codi_bench.report.streams import copy_of_stderr
 from codi_bench.store.files import package_folder, write_text
 from codi_bench.store.json_files import read_json
 
@@ -91,7 +92,7 @@ class LiveLine:
         self.console, self.status = None, None
         with suppress(OSError):
             if os.isatty(2):
-                self.console = Console(file=os.fdopen(os.dup(2), "w", encoding="utf-8"), force_terminal=True)
+                self.console = Console(file=copy_of_stderr(), force_terminal=True)
 
     @property
     def watched(self) -> bool:

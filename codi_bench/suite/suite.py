@@ -22,10 +22,11 @@ from codi_bench.records.baseline import REPORTED, load_baseline, metrics_recorde
 from codi_bench.records.extras import noise_figures
 from codi_bench.records.gate import load_gate
 from codi_bench.records.results import BLOCKED, NOT_RUN, OK, PublishedNumber, Row, Status
+from codi_bench.report.render import check_report
 from codi_bench.rules.p_values import holm_permutations
 from codi_bench.rules.reproduction import Reproduction
 from codi_bench.store.cache import Store, default_bound, default_folder
-from codi_bench.store.files import check_writable, package_folder
+from codi_bench.store.files import package_folder
 from codi_bench.suite import engine
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.environment import available, own_gpu
@@ -97,7 +98,10 @@ class Suite:
         extra = self.given.keys() - sets - (elsewhere if "gsm8k" in sets else set())
         if extra:
             raise CodiBenchError(f"--problems {min(extra)}=…: no model of this run is measured on {min(extra)}")
-        check_writable(Path(self.report) / "results.json", "give --report DIR")
+        texts = {"--model": self.models, "--base": self.bases, "--problems": self.problems, "--log": self.logs}
+        inputs = {f"{flag} {text}": text.partition("=")[2] for flag in texts for text in texts[flag] if "=" in text}
+        inputs |= {f"--released {path}": str(path) for path in self.files.values()} | {"--baselines": str(self.baseline_folder)}
+        check_report(Path(self.report), "give --report DIR", inputs, "results.json")
         noise_figures(self.baseline_folder)  # what the report will show beside the rows must be readable, and the next too
         _ = self.published
         default_bound()  # a bound that is no number is said before anything runs

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from codi_bench.records.results import Row
+from codi_bench.store.files import write_text
 from codi_bench.sweep.results import SweepResults
 from codi_bench.sweep.training import problems_of_sweep, right_of
 
@@ -47,7 +48,7 @@ def _run(location: str, weights: dict[str, str], claims: Sequence[str], n: int, 
         folders = {name: SweepResults(location).get_folder(place, Path(temporary) / name) for name, place in weights.items()}
         problems = Path(temporary) / "problems.jsonl"
         scoring, choosing = problems_of_sweep()
-        problems.write_text("".join(problem.to_json() + "\n" for problem in (*scoring[:n], *choosing)))
+        write_text(problems, "".join(problem.to_json() + "\n" for problem in (*scoring[:n], *choosing)))
         results = codi_bench.run(
             folders, claims, problems={"generated": problems}, n=n, permutations=permutations, device="cpu", progress=False
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from codi_bench.store.files import write_whole
 from codi_bench.sweep.findings import Followed
 from codi_bench.sweep.run import FINAL, MATCHED
 
@@ -45,8 +46,8 @@ def draw(found: Sequence[Followed], path: Path) -> Path:
             axis.set_xlabel("parameters of the backbone")
     if axes[0][0].get_legend_handles_labels()[0]:
         axes[0][0].legend(frameon=False, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    kind = path.suffix[1:]
+    write_whole(path, lambda draft: figure.savefig(draft, format=kind, metadata={"Date": None} if kind == "svg" else None))
     return path
 
 

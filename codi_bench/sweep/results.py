@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from codi_bench.errors import CodiBenchError, one_line
+from codi_bench.store.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,12 @@ class SweepResults:
     def put(self, name: str, data: bytes) -> None:
         """A file, whole or not at all: written beside its place and moved there."""
         files, path = self._where[0], self.path(name)
+        if files.protocol == "file" or "file" in files.protocol:
+            return write_bytes(Path(path), data)
         files.makedirs(path.rpartition("/")[0], exist_ok=True)
         temporary = f"{path}.{uuid.uuid4().hex}"
         files.pipe_file(temporary, data)
-        if files.protocol == "file" or "file" in files.protocol:
-            os.replace(temporary, path)  # fsspec's own move copies first
-        else:
-            files.mv(temporary, path)
+        files.mv(temporary, path)
 
     def put_folder(self, name: str, folder: Path) -> None:
         """Every file of a folder, and then the mark that it is there whole."""
@@ -88,7 +87,6 @@ class SweepResults:
             raise CodiBenchError(
                 f"{path}: no such folder, or not all of it; remove the result of its training, which makes it anew"
             )
-        folder.mkdir(parents=True, exist_ok=True)
         for file in json.loads(files.cat_file(f"{path}.json"))["files"]:
-            (folder / file).write_bytes(files.cat_file(f"{path}/{file}"))
+            write_bytes(folder / file, files.cat_file(f"{path}/{file}"))
         return folder

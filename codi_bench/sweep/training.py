@@ -61,7 +61,6 @@ def train_one(location: str, family: str, width: int, seed: int, phases: list, d
     folder = Path(work)
     if any(not results.there(f"{weights}/{step}") for step in steps if step <= steps_done(folder)):
         shutil.rmtree(folder)  # trained here, for another place: only training itself gives the snapshots
-    folder.mkdir(parents=True, exist_ok=True)
 
     def keep(step: int, model) -> None:
         if step not in steps:

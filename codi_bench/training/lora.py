@@ -13,7 +13,6 @@ import hashlib
 import json
 import math
 import random
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -36,7 +35,7 @@ from codi_bench.models.settings import AdapterMeta
 from codi_bench.models.strict import embedding_names, is_tied, read_words
 from codi_bench.problems import Problem, problems_hash
 from codi_bench.rules.stats import stream
-from codi_bench.store.files import write_text, write_whole
+from codi_bench.store.files import copy_file, write_files, write_text, write_whole
 from codi_bench.training.recipes import LoraRecipe
 from codi_bench.training.train import Job, TrainingRun, adamw, run_job
 
@@ -222,9 +221,9 @@ def export_own(model: Codi, base: Path, folder: Path, *, dtype: torch.dtype = to
         raise CheckpointError(f"{folder}: a weight of {largest:.3g} does not fit into {str(dtype)[6:]}; use --weights bfloat16")
     save_folder(plain, folder, dtype=dtype)
     for path in sorted({path for pattern in WORDS for path in base.glob(pattern) if path.is_file()}):
-        shutil.copyfile(path, folder / path.name)
+        copy_file(path, folder / path.name)
     if not all((folder / name).is_file() for name in TOKENIZER_FILES):  # a base with an older tokenizer's files alone
-        model.tokenizer.save_pretrained(folder)
+        write_files(folder, model.tokenizer.save_pretrained)
     return folder
 
 

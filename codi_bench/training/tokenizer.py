@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from codi_bench.store.files import write_text, write_whole
+
 UNKNOWN, END = "<unk>", "<eos>"
 
 
@@ -16,8 +18,7 @@ def write_tokenizer(words: list[str], folder: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.add_special_tokens([UNKNOWN, END])
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    write_whole(folder / "tokenizer.json", lambda path: tokenizer.save(str(path)))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "unk_token": UNKNOWN,
@@ -25,4 +26,4 @@ def write_tokenizer(words: list[str], folder: Path) -> None:
         "clean_up_tokenization_spaces": False,
         "model_max_length": 512,
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    write_text(folder / "tokenizer_config.json", json.dumps(config, indent=1, sort_keys=True) + "\n")

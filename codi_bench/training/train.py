@@ -6,6 +6,7 @@ Every batch is a function of (seed, step), so a resumed run sees the batches tha
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import math
 import random
@@ -21,7 +22,7 @@ from rich.progress import Progress, TextColumn
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from codi_bench.errors import CheckpointError, MeasureError
+from codi_bench.errors import CheckpointError, MeasureError, one_line
 from codi_bench.models.checkpoint import save_folder
 from codi_bench.models.codi import Codi, Projection, start_as_identity
 from codi_bench.models.objective import Example, codi_losses, encode_examples, teacher_loss
@@ -285,7 +286,14 @@ def _save(work: Path, job: Job, progress: dict[str, Any]) -> None:
     """Weights, optimiser and progress in one file."""
     tensors = {name: value.cpu().clone() for name, value in _tensors(job).items()}  # of a few rows, torch would save the table
     state = {**progress, "identity": _plain(job.identity), "tensors": tensors, "optimizer": job.optimizer.state_dict()}
-    write_whole(work / CHECKPOINT, lambda path: torch.save(state, path))
+
+    def write(path: Path) -> None:
+        try:
+            torch.save(state, path)
+        except RuntimeError as error:  # what PyTorch says of a full disk
+            raise OSError(errno.EIO, f"cannot be written ({one_line(error)}); is the disk full?") from error
+
+    write_whole(work / CHECKPOINT, write)
 
 
 def _resume(work: Path, job: Job) -> tuple[int, float, list[dict[str, float]], list[dict[str, float]]]:
