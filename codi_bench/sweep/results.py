@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from codi_bench.errors import CodiBenchError, one_line
+from codi_bench.store.names import check_name
 
 
 @dataclass(frozen=True)
@@ -90,5 +91,5 @@ class SweepResults:
             )
         folder.mkdir(parents=True, exist_ok=True)
         for file in json.loads(files.cat_file(f"{path}.json"))["files"]:
-            (folder / file).write_bytes(files.cat_file(f"{path}/{file}"))
+            (folder / check_name(file, f"{path}.json: file")).write_bytes(files.cat_file(f"{path}/{file}"))
         return folder
