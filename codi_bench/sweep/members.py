@@ -24,7 +24,10 @@ SNAPSHOTS = (
 
 @dataclass(frozen=True)
 class Member:
-    """One model: its architecture, width and seed. Raises CodiBenchError for an unknown family or width, and for no whole seed."""
+    """One model: its architecture, width and seed.
+
+    Raises CodiBenchError for an unknown family or width, and for a seed that is no whole number.
+    """
 
     family: str
     width: int
