@@ -45,7 +45,7 @@ class UnknownNameError(CodiBenchError):
         known = sorted(known)
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean '{close[0]}'?" if close else "known: " + ", ".join(known)
-        super().__init__(f"unknown {kind} '{name}': {hint}")
+        super().__init__(f"unknown {kind} {name!r}: {hint}")
 
 
 class MeasureError(CodiBenchError):

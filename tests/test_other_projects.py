@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from itertools import product
@@ -97,26 +96,6 @@ def test_an_option_of_another_plugin_is_read_where_it_is(run_benchmarks, pyteste
     pytester.syspathinsert()
     run_benchmarks("-p", "playwrong", *SIZE).assert_outcomes(passed=1, deselected=len(FILES) - 1)
     assert "unknown device 'abacus'" in run_benchmarks("-p", "playwrong", *SIZE, "--device", "abacus").stdout.str()
-
-
-def test_a_test_that_is_repeated_gives_its_rows_once(run_benchmarks, pytester):
-    pytester.makepyfile(
-        repeats="""
-        import pytest
-
-        @pytest.fixture
-        def step(request): return request.param
-
-        def pytest_generate_tests(metafunc):
-            metafunc.fixturenames.append("step")
-            metafunc.parametrize("step", range(2), indirect=True)
-        """
-    )
-    pytester.syspathinsert()
-    run_benchmarks("-p", "repeats", *SIZE).assert_outcomes(passed=2, deselected=2 * (len(FILES) - 1))
-    rows = json.loads((pytester.path / "report" / "results.json").read_text())["rows"]
-    numbers = [(row["metric"], row["protocol"]) for row in rows]
-    assert len(numbers) == len({*numbers}) > 0
 
 
 # What a run is asked for

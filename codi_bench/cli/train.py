@@ -11,6 +11,7 @@ import typer
 from codi_bench.cli.options import Base, Device, Dtype, LoraAlpha, ModelName, NumLatents, ProblemFile
 from codi_bench.errors import CodiBenchError
 from codi_bench.store.files import check_folder
+from codi_bench.store.names import check_name
 
 SETTINGS = (  # parameters of `train` that a LoRA recipe takes
     *("epochs", "steps", "batch_size", "accumulate", "learning_rate", "lora_rank", "lora_alpha", "num_latents"),
@@ -64,6 +65,7 @@ def train(
     from codi_bench.models.loading import DTYPES, check_device, resolve
     from codi_bench.training.recipes import RECIPES, recipe
 
+    check_name(name, "NAME")
     files = {flag: value for flag, value in {"problems": problems, "eval": held_out}.items() if value is not None}
     settings = {name: value for name in SETTINGS if (value := context.params[name]) is not None}
     if base is None and recipe(name) in RECIPES.values() and (files or settings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from codi_bench.models.checkpoint import load_folder
 from codi_bench.models.model import Model
 from codi_bench.models.published import is_published, load_published
 from codi_bench.models.registry import PUBLISHED, REGISTRY, ModelEntry, entry, entry_for
+from codi_bench.store.names import check_name
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -51,8 +53,10 @@ def load(
     base: folder or hub name of the language model under a published checkpoint; a registered one knows its own. name: what to
     call a folder (default: its own name). device: `auto` is cuda where there is one; dtype: `auto` is float32. num_latents (K)
     and lora_alpha: training settings that published files do not hold; default: the registered ones, else 6 and 32.
-    Raises CheckpointError or UnknownNameError with one line that says what to do.
+    Raises CheckpointError or UnknownNameError with one line that says what to do, and CodiBenchError for what is no name.
     """
+    if name is not None:
+        check_name(name, "name")
     device, dtype = resolve(device, dtype)
     check_device(device, dtype)
     if num_latents is not None and num_latents < 0:
@@ -61,7 +65,7 @@ def load(
         raise CheckpointError(f"lora_alpha must be a positive number, got {lora_alpha}")
     folder, named_entry = _find(name_or_path)
     model_entry = named_entry or REGISTRY.get(name or "")
-    model_name = name or (named_entry.name if named_entry else Path(name_or_path).name)
+    model_name = name or (named_entry.name if named_entry else os.path.basename(os.path.abspath(name_or_path)))  # of `.` too
     if is_published(folder):
         base_path = _find_base(folder, base, model_name, model_entry)
         codi = load_published(

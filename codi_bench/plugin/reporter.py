@@ -82,6 +82,7 @@ class Reporter:
         suite, folder = suite_of(self.config), Path(given(self.config).report)
         last = {self.pairs[test]: outcome for test, outcome in self.outcomes.items()}  # pytest-repeat measures a pair again
         rows = [Row(**row) for outcome in last.values() for row in outcome["rows"]]
+        rows = [*{row.key: row for row in rows}.values()]  # whatever a test gave, a number is there once
         comparisons = winners(rows)
         facts = {name: details for outcome in self.outcomes.values() for name, details in outcome["facts"].items()}
         for claim, model in {*self.pairs.values()} - {(row.claim, row.model) for row in rows}:

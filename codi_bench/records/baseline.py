@@ -16,10 +16,11 @@ from typing import Annotated, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from codi_bench.errors import BaselineError, one_line
+from codi_bench.errors import BaselineError, CodiBenchError, one_line
 from codi_bench.records.blocks import Block, block_schema, part_text
 from codi_bench.store.files import write_text
 from codi_bench.store.json_files import read_json
+from codi_bench.store.names import check_name
 
 Cell = dict[Literal["layer", "latent_pos"], int | str | None]
 INPUTS = ("protocols", "seeds", "weights", "partner", "problems")  # what a number is a number of
@@ -251,8 +252,8 @@ def of_record_key(key: str) -> tuple[str, str]:
 
 
 def path_of(folder: Path, model: str, claim: str) -> Path:
-    """`<folder>/<model>/<claim>.json`."""
-    return folder / model / f"{claim}.json"
+    """`<folder>/<model>/<claim>.json`; raises CodiBenchError for what is no name, so that nothing lies outside of the folder."""
+    return folder / check_name(model, "model") / f"{check_name(claim, 'claim')}.json"
 
 
 Contents = TypeVar("Contents", bound=Strict)
@@ -309,7 +310,7 @@ def metrics_recorded(folder: Path) -> int:
     """
     total = 0
     for path in folder.glob(FILES):
-        with suppress(BaselineError):
+        with suppress(CodiBenchError):  # damaged, or in a folder that no model can be called as
             records = load_baseline(folder, path.parent.name, path.stem).recorded
             total += max((len(record.metrics) for record in records), default=0)
     return max(1, total)

@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from codi_bench.errors import BaselineError
 from codi_bench.records.baseline import Strict, read_strict
+from codi_bench.store.names import check_name
 
 
 class PinnedAnswer(Strict):
@@ -59,7 +60,7 @@ class Gate(Strict):
 
 def gate_file(model: str) -> Path:
     """Below a folder of baselines."""
-    return Path("_gate", f"{model}.json")
+    return Path("_gate", f"{check_name(model, 'model')}.json")
 
 
 def load_gate(baselines: Path, model: str) -> Gate | None:

@@ -268,7 +268,8 @@ def finite(x: object) -> float | None:
 
 
 def write_results(path: Path, environment: dict[str, Any], rows: list[Row]) -> None:
-    """Write rows in a fixed order, so that the order of tests never shows."""
+    """Write rows in a fixed order, so that the order of tests never shows. Raises CodiBenchError for two rows of one number."""
+    _check_once(rows)
     ordered = [asdict(row) for row in sorted(rows, key=lambda row: row.key)]
     write_text(path, json.dumps({"schema": SCHEMA, "environment": environment, "rows": ordered}, indent=1, sort_keys=True) + "\n")
 
@@ -277,6 +278,7 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Row]]:
     """Environment and rows. Raises CodiBenchError naming file and field if it is not a results file of this schema."""
     try:
         contents = read_json(path, _schema().validate_json)
+        _check_once(contents["rows"])
         _check_words(contents["rows"])
     except (OSError, ValueError) as error:
         raise CodiBenchError(f"{path}: not a results file ({one_line(error)}); run `pytest benchmarks` to make one") from error
@@ -289,13 +291,17 @@ def _schema() -> TypeAdapter[ResultsFile]:
     return TypeAdapter(ResultsFile)
 
 
-def _check_words(rows: list[Row]) -> None:
-    """Every number is there once, and what was not measured has no word that a report could count. Raises ValueError."""
+def _check_once(rows: list[Row]) -> None:
+    """Every number is there once. Raises CodiBenchError."""
     positions: dict[tuple[str, str, str, str], int] = {}
     for i, row in enumerate(rows):
-        if row.key in positions:
-            raise ValueError(f"rows.{i}: is about the same number as rows.{positions[row.key]}")
-        positions[row.key] = i
+        if (first := positions.setdefault(row.key, i)) != i:
+            raise CodiBenchError(f"rows.{i}: is about the same number as rows.{first}")
+
+
+def _check_words(rows: list[Row]) -> None:
+    """What was not measured has no word that a report could count. Raises ValueError."""
+    for i, row in enumerate(rows):
         words = [row.validity, row.reproduction, *["SAME"] * (row.regression == "SAME")]
         number = finite((row.measured or {}).get("value")) if row.status == OK else None
         if number is None and any(words):

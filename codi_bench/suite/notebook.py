@@ -26,6 +26,7 @@ from codi_bench.report import audit, export, render, sentences
 from codi_bench.report.table import results_table
 from codi_bench.store.cache import default_folder
 from codi_bench.store.files import check_writable
+from codi_bench.store.names import check_name
 from codi_bench.suite.facts import run_environment
 from codi_bench.suite.progress import Schedule, load_timings
 from codi_bench.suite.suite import Suite
@@ -194,7 +195,7 @@ def _texts(parameter: str, value: Given | None) -> list[str]:
     if isinstance(value, str):
         return [value]
     if isinstance(value, Mapping):
-        texts = [str(name) if path is None else f"{name}={path}" for name, path in value.items()]
+        texts = [check_name(name, parameter) + ("" if path is None else f"={path}") for name, path in value.items()]
     else:
         texts = list(value)
     if not texts or not all(isinstance(text, str) for text in texts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from codi_bench.problems.files import NAMES
 from codi_bench.records.baseline import Record
 from codi_bench.records.results import Row
 from codi_bench.store.files import file_hash
+from codi_bench.store.names import check_name
 from codi_bench.thoughts.decoded import decoded_latent
 from codi_bench.thoughts.released import ALIASES, MODELS
 
@@ -81,7 +83,7 @@ def model_requests(
 ) -> list[ModelRequest]:
     """The models of a run by `NAME=PATH` or NAME, and its own logs; default: the models where none is named.
 
-    Raises CodiBenchError for names that clash, and for a base of no model.
+    Raises CodiBenchError for what is no name (`check_name`), for names that clash, and for a base of no model.
     """
     base_of = _pairs("--base", bases)
     own = _pairs("--model", (text for text in models if "=" in text))
@@ -91,6 +93,12 @@ def model_requests(
         raise CodiBenchError(f"--log {clashes[0]}=…: a model has that name; give the log another")
     if clashes := sorted(own.keys() & {*ALIASES, *MODELS}):
         raise CodiBenchError(f"--model {clashes[0]}=…: what others released has that name; give the model another")
+    if clashes := sorted(own.keys() & {*models}):
+        raise CodiBenchError(f"--model {clashes[0]} and {clashes[0]}={own[clashes[0]]}: two models of one name; leave out one")
+    by_folded = {name.lower(): name for name in (*REGISTRY, *MODELS, *ALIASES)}
+    for name in (*own, *log_names):
+        if (other := by_folded.setdefault(name.lower(), name)) != name:
+            raise CodiBenchError(f"{name}: differs from {other} in capitals alone, which some disks ignore; give it another name")
     own_requests = [ModelRequest(name, path, base_of.pop(name, None)) for name, path in own.items()]
     if base_of:
         name, base = base_of.popitem()
@@ -140,12 +148,16 @@ def given_problems(texts: Iterable[str]) -> Mapping[str, tuple[Problem, ...]]:
 
 
 def _pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
-    """name → path. Raises CodiBenchError for what is no such text, and for a name with two paths."""
+    """name → path. Raises CodiBenchError for what is no such text, and for a name that stands for two places."""
     pairs: dict[str, str] = {}
     for text in texts:
         name, _, path = text.partition("=")
         if not (name and path):
-            raise CodiBenchError(f"{option} {text}: write NAME=PATH")
-        if pairs.setdefault(name, path) != path:
+            raise CodiBenchError(f"{option} {text!r}: write NAME=PATH")
+        if not _same_place(pairs.setdefault(check_name(name, option), path), path):
             raise CodiBenchError(f"{option} {text}: {name} is {pairs[name]} already; give one of them another name")
     return pairs
+
+
+def _same_place(one: str, other: str) -> bool:
+    return one == other or (os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other))

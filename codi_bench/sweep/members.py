@@ -24,11 +24,22 @@ SNAPSHOTS = (
 
 @dataclass(frozen=True)
 class Member:
-    """One model: its architecture, width and seed."""
+    """One model: its architecture, width and seed.
+
+    Raises CodiBenchError for an unknown family or width, and for a seed that is no whole number.
+    """
 
     family: str
     width: int
     seed: int
+
+    def __post_init__(self):
+        if self.family not in FAMILIES:
+            raise CodiBenchError(f"unknown architecture {self.family!r}: use {' or '.join(FAMILIES)}")
+        if self.width not in tuple(HEADS):
+            raise CodiBenchError(f"no recipe for width {self.width!r}: use some of {', '.join(map(str, HEADS))}")
+        if type(self.seed) is not int:
+            raise CodiBenchError(f"seed must be a whole number, got {type(self.seed).__name__}")
 
     @property
     def name(self) -> str:
@@ -36,14 +47,9 @@ class Member:
 
 
 def members(families: Sequence[str] = FAMILIES, widths: Sequence[int] = WIDTHS, seeds: Sequence[int] = SEEDS) -> list[Member]:
-    """Smallest first, so that what goes wrong shows early. Raises CodiBenchError for an unknown family or width."""
-    for architecture in families:
-        if architecture not in FAMILIES:
-            raise CodiBenchError(f"unknown architecture '{architecture}': use {' or '.join(FAMILIES)}")
-    for width in widths:
-        if width not in HEADS:
-            raise CodiBenchError(f"no recipe for width {width}: use some of {', '.join(map(str, HEADS))}")
-    return [Member(architecture, width, seed) for width, seed, architecture in product(sorted(widths), seeds, families)]
+    """Each once, smallest first, so that what goes wrong shows early. Raises CodiBenchError as `Member` does."""
+    combinations = [Member(architecture, width, seed) for width, seed, architecture in product(widths, seeds, families)]
+    return sorted(dict.fromkeys(combinations), key=lambda member: member.width)
 
 
 def recipe(member: Member, phases: Sequence[tuple[str, int]] = PHASES) -> Recipe:

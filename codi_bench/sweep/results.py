@@ -10,6 +10,7 @@ from pathlib import Path
 
 from codi_bench.errors import CodiBenchError, one_line
 from codi_bench.store.files import write_bytes
+from codi_bench.store.names import check_name
 
 
 @dataclass(frozen=True)
@@ -88,5 +89,5 @@ class SweepResults:
                 f"{path}: no such folder, or not all of it; remove the result of its training, which makes it anew"
             )
         for file in json.loads(files.cat_file(f"{path}.json"))["files"]:
-            write_bytes(folder / file, files.cat_file(f"{path}/{file}"))
+            write_bytes(folder / check_name(file, f"{path}.json: file"), files.cat_file(f"{path}/{file}"))
         return folder

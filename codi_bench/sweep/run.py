@@ -74,12 +74,14 @@ def sweep(
     work: str,
     told: Callable[[str, int, int], None] = lambda text, done, total: None,
 ) -> SweepFindings:
-    """Run what is not there yet. work: a folder for checkpoints of trainings that go on after a kill.
+    """Run what is not there yet, a member that is named twice once.
 
+    work: a folder for checkpoints of trainings that go on after a kill.
     told(text, done, total): called at the start of each stage and as its tasks end.
     """
     if settings.n > NUM_SCORED:
         raise CodiBenchError(f"{settings.n} problems are asked for, and a sweep scores {NUM_SCORED}: give a smaller --n")
+    members = [*dict.fromkeys(members)]
     failures: dict[str, str] = {}
 
     def stage(name: str, function: Callable[..., dict], jobs: dict[str, dict]) -> dict[str, dict]:
