@@ -53,7 +53,7 @@ class MeasureError(CodiBenchError):
 
 
 class InputError(CodiBenchError):
-    """An array or a table that the public auditor cannot use: names array or column, row and mend."""
+    """An argument, array or table that cannot be used: names argument or column, row and mend."""
 
 
 class BaselineError(CodiBenchError):

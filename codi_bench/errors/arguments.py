@@ -1,0 +1,121 @@
+"""What one argument of a public function may be: each check gives the value back, or raises an error that names argument and type.
+
+A whole number is Python's or numpy's; True, 2.0 and "3" are none. The options of the command line have the same limits.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Set
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, TypeVar
+
+from codi_bench.errors import CodiBenchError, InputError, UnknownNameError
+
+Kind = TypeVar("Kind")
+Error = type[CodiBenchError]
+
+COUNT = 2**31 - 1  # most problems, tokens, steps … that are asked for at once
+LATENTS = 1024  # most thoughts, also of a model folder
+PERMUTATIONS = 10**6  # beyond which draws of a null fill any memory
+SEED = 2**63 - 1  # torch's largest
+FOLD_SEED = 2**32 - 1  # scikit-learn's, which deals folds
+
+
+def described(value: object) -> str:
+    """A value and its type, short enough for one line."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    if not isinstance(value, bool | int | float | str | bytes | Real):
+        return f"a value of type {name}"
+    text = f"a number of {value.bit_length()} bits" if isinstance(value, int) and abs(value) > 10**30 else repr(value)
+    return f"{text if len(text) <= 40 else text[:40] + '…'} ({name})"
+
+
+def whole(name: str, value: object, least: int = 1, most: int = COUNT, *, error: Error = InputError) -> int:
+    """A whole number within [least, most]."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= most:
+        raise error(f"{name} must be a whole number from {least} to {most}, got {described(value)}")
+    return int(value)
+
+
+def seed(value: object, most: int = SEED, *, name: str = "seed", error: Error = InputError) -> int:
+    """A seed; most: FOLD_SEED where it also deals folds."""
+    return whole(name, value, 0, most, error=error)
+
+
+def number(name: str, value: object, least: float = -math.inf, most: float = math.inf, *, error: Error = InputError) -> float:
+    """A finite number within [least, most]; math.ulp(0) for one above 0."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or not least <= value <= most:
+        limits = "" if -least == most == math.inf else " above 0" if (least, most) == (math.ulp(0), math.inf) else None
+        within = f" within [{least:g}, {most:g}]" if limits is None else limits
+        raise error(f"{name} must be a finite number{within}, got {described(value)}")
+    return float(value)
+
+
+def level(value: object, *, error: Error = InputError) -> float:
+    """A level of confidence, a fraction."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 1:
+        raise error(f"level must be a fraction between 0 and 1, such as 0.95, got {described(value)}")
+    return float(value)
+
+
+def text(name: str, value: object, *, error: Error = InputError) -> str:
+    """A text that can be written as UTF-8."""
+    if not isinstance(value, str):
+        raise error(f"{name} must be text, got {described(value)}")
+    if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
+        raise error(f"{name} holds half a character (a lone surrogate); write it as UTF-8")
+    return str(value)  # of numpy's own kind too
+
+
+def choice(name: str, value: object, known: Iterable[str]) -> str:
+    """One of the known names; raises UnknownNameError with the nearest one."""
+    known = list(known)
+    if text(name, value) not in known:
+        raise UnknownNameError(name, str(value), known)
+    return str(value)
+
+
+def path(name: str, value: object, *, error: Error = InputError) -> Path:
+    """The path of a file or folder."""
+    if not isinstance(value, str | os.PathLike) or not isinstance(place := os.fspath(value), str) or "\0" in place:
+        raise error(f"{name} must be a path, got {described(value)}")
+    return Path(place)
+
+
+def function(name: str, value: Callable[..., Kind], *, error: Error = InputError) -> Callable[..., Kind]:
+    if not callable(value):
+        raise error(f"{name} must be a function, got {described(value)}")
+    return value
+
+
+def instance(name: str, value: object, kind: type[Kind], *, error: Error = InputError) -> Kind:
+    if not isinstance(value, kind):
+        raise error(f"{name} must be a {kind.__name__}, got {described(value)}")
+    return value
+
+
+def entries(name: str, values: object, length: int | None = None, *, of: str = "", error: Error = InputError) -> list[Any]:
+    """A list of what a list, tuple, column, array [n] or generator holds; length: how many there must be, one for each `of`.
+
+    A single text or mapping, a set, which has no order, and a table, of which it is not said which column is meant, are refused.
+    """
+    dimensions = getattr(values, "ndim", 1)
+    if values is None or isinstance(values, str | bytes | bytearray | Mapping | Set) or dimensions != 1:
+        raise error(f"{name} must be a list, or one column or array [n], got {described(values)}")
+    try:
+        result = list(values)  # type: ignore[call-overload]  # what is not to be iterated over says so
+    except TypeError as reason:
+        raise error(f"{name} must be a list, or one column or array [n], got {described(values)}") from reason
+    if length is not None and len(result) != length:
+        raise error(f"{name} must have {length} entries, one for each {of}, got {len(result)}")
+    return result
+
+
+def texts(name: str, values: object, length: int | None = None, *, of: str = "", error: Error = InputError) -> list[str]:
+    """A list of texts, as `entries` makes it; what is no text is named with its index."""
+    return [text(f"{name}[{i}]", entry, error=error) for i, entry in enumerate(entries(name, values, length, of=of, error=error))]
