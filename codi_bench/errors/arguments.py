@@ -25,20 +25,21 @@ FOLD_SEED = 2**32 - 1  # scikit-learn's, which deals folds
 
 
 def described(value: object) -> str:
-    """A value and its type, short enough for one line."""
-    if value is None:
-        return "None"
+    """A value and its type, in one line."""
     name = type(value).__name__
-    if not isinstance(value, bool | int | float | str | bytes | Real):
-        return f"a value of type {name}"
-    text = f"a number of {value.bit_length()} bits" if isinstance(value, int) and abs(value) > 10**30 else repr(value)
+    if value is None or not isinstance(value, int | Real | str | bytes):
+        return "None" if value is None else f"a value of type {name}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value) if abs(value) < 10**30 else f"a number of {value.bit_length()} bits"
+    text = repr(value)
     return f"{text if len(text) <= 40 else text[:40] + '…'} ({name})"
 
 
 def whole(name: str, value: object, least: int = 1, most: int = COUNT, *, error: Error = InputError) -> int:
     """A whole number within [least, most]."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= most:
-        raise error(f"{name} must be a whole number from {least} to {most}, got {described(value)}")
+        limit = f"at most {most}" if isinstance(value, Integral) and value > most else f"at least {least}"
+        raise error(f"{name} must be a whole number, {limit}, got {described(value)}")
     return int(value)
 
 
@@ -64,11 +65,8 @@ def level(value: object, *, error: Error = InputError) -> float:
 
 
 def text(name: str, value: object, *, error: Error = InputError) -> str:
-    """A text that can be written as UTF-8."""
     if not isinstance(value, str):
         raise error(f"{name} must be text, got {described(value)}")
-    if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
-        raise error(f"{name} holds half a character (a lone surrogate); write it as UTF-8")
     return str(value)  # of numpy's own kind too
 
 
@@ -117,5 +115,9 @@ def entries(name: str, values: object, length: int | None = None, *, of: str = "
 
 
 def texts(name: str, values: object, length: int | None = None, *, of: str = "", error: Error = InputError) -> list[str]:
-    """A list of texts, as `entries` makes it; what is no text is named with its index."""
-    return [text(f"{name}[{i}]", entry, error=error) for i, entry in enumerate(entries(name, values, length, of=of, error=error))]
+    """A list of texts, as `entries` makes it; what is no text, or cannot be written as UTF-8, is named with its index."""
+    result = [text(f"{name}[{i}]", e, error=error) for i, e in enumerate(entries(name, values, length, of=of, error=error))]
+    for i, entry in enumerate(result):
+        if not entry.isascii() and any("\ud800" <= sign <= "\udfff" for sign in entry):
+            raise error(f"{name}[{i}] holds half a character (a lone surrogate); write it as UTF-8")
+    return result

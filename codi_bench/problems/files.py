@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codi_bench.errors import MissingProblemsError, ProblemError, UnknownNameError, one_line
+from codi_bench.errors import MissingProblemsError, ProblemError, UnknownNameError, arguments, one_line
 from codi_bench.problems.generator import generate
 from codi_bench.problems.problem import Problem
 from codi_bench.problems.readers import FORMS, OWN, SETS, Form, Row
@@ -46,12 +46,14 @@ def load_problems(
     seed: draws the generated problems; the real sets are what they are. The hub keeps SVAMP and MultiArith in another order
     than their files, and MultiArith without equations, so without steps.
     Raises ProblemError naming file, line and field for a broken file or one of another set, MissingProblemsError for a set that
-    cannot be had, and UnknownNameError for an unknown one (a file may have any name).
+    cannot be had, UnknownNameError for an unknown one (a file may have any name), and ProblemError for another argument that
+    cannot be.
     """
-    if n is not None and n < 1:
-        raise ProblemError(f"n must be at least 1, got {n}")
+    n = None if n is None else arguments.whole("n", n, error=ProblemError)
+    seed, name = arguments.seed(seed, error=ProblemError), arguments.text("problem set", name, error=ProblemError)
+    split = arguments.text("split", split, error=ProblemError)
     if path is not None:
-        form, problems = _read_file(Path(path))
+        form, problems = _read_file(arguments.path("path", path, error=ProblemError))
         if name in NAMES and form.name not in ("", name):
             raise ProblemError(f"{path}: has the fields of {form.name}, not of {name}; give it as {form.name}={path}")
         return _first(n, problems, str(path))
@@ -70,7 +72,7 @@ def is_gsm8k_test(problems: Sequence[Problem]) -> bool:
 
 def read_problems(path: str | Path) -> list[Problem]:
     """Every problem of a file: JSON lines (ours, GSM8K-Aug), a public set's own file, or lines `question||steps #### answer`."""
-    return _read_file(Path(path))[1]
+    return _read_file(arguments.path("path", path, error=ProblemError))[1]
 
 
 def _first(n: int | None, problems: list[Problem], source: str) -> list[Problem]:

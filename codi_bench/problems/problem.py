@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import cast
 
-from codi_bench.errors import ProblemError
+from codi_bench.errors import ProblemError, arguments
 
 NUMBER = re.compile(r"-?\d+\.?\d*")
 STEP = re.compile(r"<<([^=<>]+)=([^<>]+)>>")
@@ -53,27 +53,31 @@ class Problem:
 def parse_number(text: str) -> float | None:
     r"""The last number of a text, thousands commas removed; None if there is none.
 
-    The published scoring: `float` of the last match of `-?\d+\.?\d*`.
+    The published scoring: `float` of the last match of `-?\d+\.?\d*`. Raises ProblemError for what is no text.
     """
-    numbers = NUMBER.findall(text.replace(",", ""))
+    numbers = NUMBER.findall(arguments.text("text", text, error=ProblemError).replace(",", ""))
     return float(numbers[-1]) if numbers else None
 
 
 def score(prediction: str, gold: str, scoring: str = "published") -> bool:
-    """Is the predicted text right? `published`: equality of floats. `study`: equality of the integer parts."""
+    """Is the predicted text right? `published`: equality of floats. `study`: equality of the integer parts.
+
+    Raises ProblemError for what is no text, and for another scoring.
+    """
+    if arguments.text("scoring", scoring, error=ProblemError) not in ("published", "study"):
+        raise ProblemError(f"unknown scoring '{scoring}': use 'published' or 'study'")
     value, target = parse_number(prediction), parse_number(gold)
     if value is None or target is None:
         return False
     if scoring == "study":
         return value == target or (math.isfinite(value) and math.isfinite(target) and int(value) == int(target))
-    if scoring == "published":
-        return value == target
-    raise ProblemError(f"unknown scoring '{scoring}': use 'published' or 'study'")
+    return value == target
 
 
 def problems_hash(problems: Iterable[Problem]) -> str:
-    """sha256 over questions, answers and groups in order: equal hash, equal list."""
+    """sha256 over questions, answers and groups in order: equal hash, equal list. Raises ProblemError for what is no problem."""
     digest = hashlib.sha256()
-    for problem in problems:
+    for i, problem in enumerate(arguments.entries("problems", problems, error=ProblemError)):
+        arguments.instance(f"problems[{i}]", problem, Problem, error=ProblemError)
         digest.update(json.dumps([problem.question, problem.answer, problem.group]).encode())
     return digest.hexdigest()
