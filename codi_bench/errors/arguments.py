@@ -31,7 +31,7 @@ def described(value: object) -> str:
         return "None" if value is None else f"a value of type {name}"
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value) if abs(value) < 10**30 else f"a number of {value.bit_length()} bits"
-    text = repr(value)
+    text = repr(value) if isinstance(value, str | bytes) else str(value)
     return f"{text if len(text) <= 40 else text[:40] + '…'} ({name})"
 
 
@@ -70,12 +70,14 @@ def text(name: str, value: object, *, error: Error = InputError) -> str:
     return str(value)  # of numpy's own kind too
 
 
-def choice(name: str, value: object, known: Iterable[str]) -> str:
-    """One of the known names; raises UnknownNameError with the nearest one."""
+def choice(name: str, value: object, known: Iterable[str], *, error: Error | None = None) -> str:
+    """One of the known names; raises UnknownNameError with the nearest one, or the error with all of them."""
     known = list(known)
-    if text(name, value) not in known:
+    if text(name, value, error=error or InputError) in known:
+        return str(value)
+    if error is None:
         raise UnknownNameError(name, str(value), known)
-    return str(value)
+    raise error(f"unknown {name} '{value}': use {', '.join(known[:-1])} or {known[-1]}")
 
 
 def path(name: str, value: object, *, error: Error = InputError) -> Path:

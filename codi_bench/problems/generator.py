@@ -52,8 +52,7 @@ def stream(seed: int, split: str, variants: int = 1, limits: Limits = EVERYTHING
     """
     seed = arguments.seed(seed, error=ProblemError)
     variants = arguments.whole("variants", variants, error=ProblemError)
-    if arguments.text("split", split, error=ProblemError) not in ("train", "test"):
-        raise ProblemError(f"unknown split '{split}' of the generated problems: use 'train' or 'test'")
+    split = arguments.choice("split", split, ("train", "test"), error=ProblemError)
     arguments.instance("limits", limits, Limits, error=ProblemError)
     return _endless(seed, split, variants, limits)
 

@@ -64,8 +64,7 @@ def score(prediction: str, gold: str, scoring: str = "published") -> bool:
 
     Raises ProblemError for what is no text, and for another scoring.
     """
-    if arguments.text("scoring", scoring, error=ProblemError) not in ("published", "study"):
-        raise ProblemError(f"unknown scoring '{scoring}': use 'published' or 'study'")
+    scoring = arguments.choice("scoring", scoring, ("published", "study"), error=ProblemError)
     value, target = parse_number(prediction), parse_number(gold)
     if value is None or target is None:
         return False

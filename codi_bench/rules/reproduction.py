@@ -15,7 +15,7 @@ from typing import cast
 from numpy.typing import ArrayLike
 from scipy.stats import norm
 
-from codi_bench.errors import MeasureError, UnknownNameError
+from codi_bench.errors import MeasureError, arguments
 from codi_bench.rules.stats import ROUNDING, Z95, Estimate, finite, mcnemar_exact, paired_counts
 
 ONE_POINT = 0.01
@@ -133,6 +133,7 @@ def _by_interval(
     estimate: Estimate, why: str, *, holds: Callable[[float, float], bool], fails: Callable[[float, float], bool]
 ) -> Outcome:
     """holds and fails read the two ends of the 95 % interval; if neither is so, or there are no ends: INCONCLUSIVE."""
+    arguments.instance("estimate", estimate, Estimate, error=MeasureError)
     finite(value=estimate.value)
     if estimate.low is None or estimate.high is None:
         return Outcome(Reproduction.INCONCLUSIVE, f"{why}: the measured number has no interval")
@@ -193,9 +194,7 @@ CASES: dict[str, Callable[..., Outcome]] = {
 
 def reproduce(case: str, *numbers: object, **details: object) -> Outcome:
     """The rule of a case, by the name that a baseline file gives it; numbers and details are that rule's own."""
-    if case not in CASES:
-        raise UnknownNameError("reproduction case", case, CASES)
-    return CASES[case](*numbers, **details)
+    return CASES[arguments.choice("reproduction case", case, CASES)](*numbers, **details)
 
 
 # Regression: measured against `recorded`, problem by problem.
