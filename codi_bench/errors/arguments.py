@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Set
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from codi_bench.errors import CodiBenchError, InputError, UnknownNameError
 
@@ -37,10 +37,12 @@ def described(value: object) -> str:
 
 def whole(name: str, value: object, least: int = 1, most: int = COUNT, *, error: Error = InputError) -> int:
     """A whole number within [least, most]."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= most:
-        limit = f"at most {most}" if isinstance(value, Integral) and value > most else f"at least {least}"
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    count = int(cast("int", value)) if is_whole else least - 1
+    if not least <= count <= most:
+        limit = f"at most {most}" if count > most else f"at least {least}"
         raise error(f"{name} must be a whole number, {limit}, got {described(value)}")
-    return int(value)
+    return count
 
 
 def seed(value: object, most: int = SEED, *, name: str = "seed", error: Error = InputError) -> int:
@@ -50,18 +52,27 @@ def seed(value: object, most: int = SEED, *, name: str = "seed", error: Error = 
 
 def number(name: str, value: object, least: float = -math.inf, most: float = math.inf, *, error: Error = InputError) -> float:
     """A finite number within [least, most]; math.ulp(0) for one above 0."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or not least <= value <= most:
+    real = _real(value)
+    if not math.isfinite(real) or not least <= real <= most:
         limits = "" if -least == most == math.inf else " above 0" if (least, most) == (math.ulp(0), math.inf) else None
         within = f" within [{least:g}, {most:g}]" if limits is None else limits
         raise error(f"{name} must be a finite number{within}, got {described(value)}")
-    return float(value)
+    return real
+
+
+def _real(value: object) -> float:
+    """A real number as a float, NaN for anything else; beyond the range of floats it is infinite."""
+    try:
+        return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        return math.inf
 
 
 def level(value: object, *, error: Error = InputError) -> float:
     """A level of confidence, a fraction."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 1:
+    if not 0 < (fraction := _real(value)) < 1:
         raise error(f"level must be a fraction between 0 and 1, such as 0.95, got {described(value)}")
-    return float(value)
+    return fraction
 
 
 def text(name: str, value: object, *, error: Error = InputError) -> str:
@@ -93,9 +104,10 @@ def function(name: str, value: Callable[..., Kind], *, error: Error = InputError
     return value
 
 
-def instance(name: str, value: object, kind: type[Kind], *, error: Error = InputError) -> Kind:
+def instance(name: str, value: object, kind: Any, *, what: str = "", error: Error = InputError) -> Any:
+    """A value of a class, or of one of several; what: their name."""
     if not isinstance(value, kind):
-        raise error(f"{name} must be a {kind.__name__}, got {described(value)}")
+        raise error(f"{name} must be a {what or kind.__name__}, got {described(value)}")
     return value
 
 

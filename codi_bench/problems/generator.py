@@ -101,7 +101,7 @@ def distinct(n: int, source: Iterable[T | None], group: Callable[[T], str], shor
 
 
 def split_of(template: str, operands: tuple[int, ...]) -> str:
-    """The split that a content belongs to, from its hash alone. Raises ProblemError for what is no text, or no list of numbers."""
+    """The split that a content belongs to, from its hash alone. Raises ProblemError for operands that are no numbers."""
     template = arguments.text("template", template, error=ProblemError)
     for i, operand in enumerate(arguments.entries("operands", operands, error=ProblemError)):
         arguments.number(f"operands[{i}]", operand, error=ProblemError)

@@ -149,10 +149,9 @@ def _events(counts: Sequence[int], n: int) -> tuple[list[int], int]:
     return list(map(int, counts)), int(n)
 
 
-def _check(alternative: str, *counts: tuple[int, int]) -> None:
+def _check(alternative: str, *counts: Sequence[float]) -> None:
     arguments.choice("alternative", alternative, ALTERNATIVES, error=MeasureError)
     for right, n in counts:
-        n = arguments.number("n", n, 1, MOST, error=MeasureError)
-        right = arguments.number(f"right of {n:g}", right, 0, n, error=MeasureError)
-        if not (n.is_integer() and right.is_integer()):
+        most = arguments.number("n", n, 1, MOST, error=MeasureError)
+        if not (most.is_integer() and arguments.number(f"right of {n}", right, 0, most, error=MeasureError).is_integer()):
             raise MeasureError(f"{right} right of {n}: a count needs whole numbers")

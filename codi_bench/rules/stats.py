@@ -49,10 +49,10 @@ def finite(least: float = -math.inf, most: float = math.inf, **values: float | N
         arguments.number(name, value, least, most, error=MeasureError)
 
 
-def numeric(name: str, values: ArrayLike) -> np.ndarray:
+def numeric(name: str, values: object) -> np.ndarray:
     """Values as an array of their own numbers or booleans; raises MeasureError for texts, gaps and lists of unequal length."""
     try:
-        array = np.asarray(values)
+        array = np.asarray(cast("ArrayLike", values))
     except Exception as error:  # what others call an array has errors of its own
         raise MeasureError(f"{name} must be numbers, got {arguments.described(values)} ({one_line(error)})") from error
     if array.dtype.kind == "O":
