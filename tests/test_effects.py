@@ -32,7 +32,7 @@ ZERO = torch.zeros(32)
 def run(model, conditions, size=64, questions=QUESTIONS, golds=GOLDS, **options):
     """Answers, and log-probabilities [conditions, n]."""
     likely = np.full((len(conditions), len(questions)), np.nan)
-    options = {"groups": GROUPS[: len(questions)], "max_new_tokens": NEW, "batch_size": size, **options}
+    options = {"groups": (2 * GROUPS)[: len(questions)], "max_new_tokens": NEW, "batch_size": size, **options}
     padding = options.pop("protocol", MASKED)
     asked = [Edited(tuple(edits), padding) for edits in conditions]
     return model.answers(questions, asked, golds=golds, log_probabilities=likely, **options), likely

@@ -1,4 +1,4 @@
-"""What one argument of a public function may be: each check gives the value back, or raises an error that names argument and type.
+"""What one argument of a public function may be: a check gives the value back, or raises an error that names argument and type.
 
 A whole number is Python's or numpy's; True, 2.0 and "3" are none. The options of the command line have the same limits.
 """

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from codi_bench.errors import MeasureError
+from codi_bench.errors import MeasureError, arguments
 
 Pairs = list[tuple[np.ndarray, np.ndarray]]
 
@@ -53,8 +53,8 @@ def in_sample_split(y: np.ndarray, groups: ArrayLike | None = None, *, folds: in
 
 
 def _folds(y: np.ndarray, groups: ArrayLike | None, folds: int, seed: int, rare: bool = False) -> Pairs:
-    if folds < 2:
-        raise MeasureError(f"cross-validation needs at least 2 folds, not {folds}")
+    folds = arguments.whole("folds", folds, 2, error=MeasureError)
+    seed = arguments.seed(seed, arguments.FOLD_SEED, error=MeasureError)
     names = np.arange(len(y)) if groups is None else np.asarray(groups)
     has_variants = len(np.unique(names)) < len(names)
     if not rare and (fewest := min(len(np.unique(names[y == label])) for label in (False, True))) < folds:
@@ -73,9 +73,8 @@ def permuted_labels(
     y: np.ndarray, fold: np.ndarray, groups: ArrayLike | None = None, *, permutations: int, seed: int
 ) -> np.ndarray:
     """Label draws [permutations, n]: whole groups exchange their labels with groups of the same size and outer fold."""
-    if permutations < 1:
-        raise MeasureError(f"a permutation null needs at least one permutation, not {permutations}")
-    rng = np.random.Generator(np.random.PCG64(seed))
+    permutations = arguments.whole("permutations", permutations, 1, arguments.PERMUTATIONS, error=MeasureError)
+    rng = np.random.Generator(np.random.PCG64(arguments.seed(seed, error=MeasureError)))
     _, group_of = np.unique(np.arange(len(y)) if groups is None else np.asarray(groups), return_inverse=True)
     order = np.lexsort((fold, group_of))
     starts = np.flatnonzero(np.r_[True, np.diff(group_of[order]) != 0])

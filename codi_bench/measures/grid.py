@@ -18,11 +18,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from codi_bench.errors import MeasureError
+from codi_bench.errors import MeasureError, arguments
 from codi_bench.measures import logistic, ridge
 from codi_bench.measures.design import Design
 from codi_bench.measures.folds import Split, in_sample_split, nested_splits, permuted_labels
-from codi_bench.measures.pipeline import check_penalties, checked_cells, choices, in_threads, precision, two_classes
+from codi_bench.measures.pipeline import check_place, checked_cells, choices, in_threads, penalties, precision, two_classes
 from codi_bench.rules.intervals import fold_auc
 from codi_bench.rules.p_values import max_p, permutation_p
 from codi_bench.rules.stats import holm
@@ -251,10 +251,9 @@ def scores(
     without inner folds takes the only C.
     Raises MeasureError for another probe, or Cs that are not positive and rising.
     """
-    if probe not in KERNELS:
-        raise MeasureError(f"probe '{probe}' is not known: {', '.join(KERNELS)}")
-    Cs = tuple(KERNELS[probe].CS if Cs is None else Cs)
-    check_penalties(Cs)
+    arguments.choice("probe", probe, KERNELS, error=MeasureError)
+    Cs = penalties(KERNELS[probe].CS if Cs is None else Cs)
+    check_place(device, workers)
     signs = torch.as_tensor(np.where(labels, 1.0, -1.0), device=device)
     task = partial(_cell, splits=splits, probe=probe, Cs=Cs, loose=loose, exact=exact, scale=scale)
     if device != "cpu":

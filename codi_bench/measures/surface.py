@@ -24,7 +24,7 @@ from scipy.special import expit
 from scipy.stats import norm, rankdata
 from threadpoolctl import threadpool_limits
 
-from codi_bench.errors import MeasureError
+from codi_bench.errors import MeasureError, arguments
 from codi_bench.measures.folds import nested_splits
 from codi_bench.measures.grid import Probe, checked, scores
 from codi_bench.rules.intervals import fold_auc
@@ -247,8 +247,10 @@ def conditional_draws(p: ArrayLike, *, groups: ArrayLike | None = None, draws: i
     Raises MeasureError for p outside 0..1, no draws, or a p that hardly ever gives both classes.
     """
     p = np.asarray(p, np.float64)
-    if p.ndim != 1 or not p.size or not ((p >= 0) & (p <= 1)).all() or draws < 1:
-        raise MeasureError("label draws need p [n] within 0..1 and at least one draw")
+    draws = arguments.whole("draws", draws, 1, arguments.PERMUTATIONS, error=MeasureError)
+    smallest = arguments.whole("smallest", smallest, 0, error=MeasureError)
+    if p.ndim != 1 or not p.size or not ((p >= 0) & (p <= 1)).all():
+        raise MeasureError("label draws need p [n] within 0..1")
     member = np.arange(len(p)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if member.shape != p.shape:
         raise MeasureError(f"{len(p)} problems need as many group labels, not {list(member.shape)}")

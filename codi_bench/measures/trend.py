@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from codi_bench.errors import MeasureError
+from codi_bench.errors import MeasureError, arguments
 from codi_bench.rules.p_values import permutation_p
 from codi_bench.rules.stats import Interval, stream
 
@@ -43,6 +43,7 @@ def trend(
     Raises MeasureError for lengths that differ, numbers that are not finite, an architecture of a single size, or so few models
     that no noise can be estimated.
     """
+    permutations = arguments.whole("permutations", permutations, 1, arguments.PERMUTATIONS, error=MeasureError)
     x, y, groups = _check(parameters, values, architectures)
     x_deviations, span, df = _centre(x, groups), float(np.ptp(x)), len(x) - len(set(groups.tolist())) - 1
     sxx = float((x_deviations**2).sum())
