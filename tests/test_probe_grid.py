@@ -392,7 +392,7 @@ def test_what_is_held_out_is_never_seen(d):
         ({"probe": "lda"}, "unknown probe 'lda': use ridge or logistic"),
         ({"Cs": ()}, "Cs must be positive and rising"),
         ({"Cs": (0.1, 0.01)}, "Cs must be positive and rising"),
-        ({"Cs": (float("nan"),)}, r"Cs\[0\] must be a finite number above 0"),
+        ({"Cs": (float("nan"),)}, r"Cs\[0\] must be a finite number, above 0"),
         ({"permutations": 0}, "permutations must be a whole number, at least 1, got 0"),
         ({"folds": 1}, "folds"),
         ({"null_labels": np.zeros((2, 59))}, r"null_labels need the shape \[permutations, 60\] and the classes"),

@@ -54,9 +54,9 @@ def number(name: str, value: object, least: float = -math.inf, most: float = mat
     """A finite number within [least, most]; math.ulp(0) for one above 0."""
     real = _real(value)
     if not math.isfinite(real) or not least <= real <= most:
-        limits = "" if -least == most == math.inf else " above 0" if (least, most) == (math.ulp(0), math.inf) else None
-        within = f" within [{least:g}, {most:g}]" if limits is None else limits
-        raise error(f"{name} must be a finite number{within}, got {described(value)}")
+        low = "" if least == -math.inf else ", above 0" if least == math.ulp(0) else f", at least {least:g}"
+        high = "" if most == math.inf else f", at most {most:g}"
+        raise error(f"{name} must be a finite number{low}{high}, got {described(value)}")
     return real
 
 

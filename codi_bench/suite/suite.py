@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from codi_bench.claims import CLAIMS, FAMILIES, Claim, get_claim
 from codi_bench.claims.claim import DEFAULT_PERMUTATIONS
 from codi_bench.claims.on_files import missing, released_models
-from codi_bench.errors import BaselineError, CodiBenchError, MissingError
+from codi_bench.errors import BaselineError, CodiBenchError, MissingError, arguments
 from codi_bench.models.hub import is_repository
 from codi_bench.models.loading import load
 from codi_bench.models.registry import EMBEDDED, REGISTRY
@@ -75,7 +76,9 @@ class Suite:
     stopped: dict[str, tuple[Status, str]] = field(default_factory=dict, repr=False)  # model → (status, why nothing of it counts)
 
     def __post_init__(self):
-        self.baseline_folder = Path(self.baselines) if self.baselines else package_folder("baselines")
+        self.baseline_folder = (
+            arguments.path("--baselines", self.baselines) if self.baselines is not None else package_folder("baselines")
+        )
         if not self.baseline_folder.is_dir():
             raise CodiBenchError(
                 f"{self.baseline_folder}: no such folder; --baselines needs the folder that holds <model>/<claim>.json"
@@ -87,11 +90,18 @@ class Suite:
         default = [*dict.fromkeys([*(REGISTRY if self.gpu else EMBEDDED), *served])]
         self.asked_models = model_requests(self.models, self.bases, own_logs, default)
         self.given = given_problems(self.problems)
-        fewest = {"--n": (self.n, 1, ""), "--batch-size": (self.batch_size, 1, "")}
-        fewest["--permutations"] = (self.permutations, FEWEST_PERMUTATIONS, ", which Holm over the largest family needs")
-        for option, (value, least, why) in fewest.items():
-            if value is not None and value < least:
-                raise CodiBenchError(f"{option} must be at least {least}{why}, got {value}")
+        for option, value, least, most in (
+            ("--n", self.n, 1, arguments.COUNT),
+            ("--batch-size", self.batch_size, 1, arguments.COUNT),
+            ("--permutations", self.permutations, FEWEST_PERMUTATIONS, arguments.PERMUTATIONS),  # Holm needs the fewest
+            ("--num-latents", self.num_latents, 0, arguments.LATENTS),
+        ):
+            if value is not None or option == "--batch-size":
+                arguments.whole(option, value, least, most)
+        if self.lora_alpha is not None:
+            arguments.number("--lora-alpha", self.lora_alpha, math.ulp(0))
+        for option, text in (("--device", self.device), ("--dtype", self.dtype)):
+            arguments.text(option, text)
         sets = {model.problem_set(self.given) for model in self.asked_models if model.runs}
         elsewhere = {*ELSEWHERE} if "gsm8k" in self.given or self.gpu else set()  # else nothing is measured on GSM8K here
         extra = self.given.keys() - sets - (elsewhere if "gsm8k" in sets else set())
