@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from codi_bench.cli.options import Base, Device, Dtype, LoraAlpha, ModelName, NumLatents, ProblemFile
-from codi_bench.errors import CodiBenchError
+from codi_bench.errors import CodiBenchError, arguments
 from codi_bench.store.files import check_writable
 
 SETTINGS = (  # parameters of `train` that a LoRA recipe takes
@@ -25,15 +25,15 @@ def train(
     base: Annotated[str | None, typer.Option(help="the language model to train over: a folder or a hub name")] = None,
     problems: Annotated[Path | None, typer.Option(help="training problems with steps, such as GSM8K-Aug's JSON lines")] = None,
     held_out: Annotated[Path | None, typer.Option("--eval", help="held-out problems, for the card")] = None,
-    epochs: int | None = None,
-    steps: Annotated[int | None, typer.Option(help="steps in all, instead of epochs")] = None,
-    batch_size: int | None = None,
-    accumulate: Annotated[int | None, typer.Option(help="batches a step")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, max=arguments.COUNT)] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=arguments.COUNT, help="steps in all, instead of epochs")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, max=arguments.COUNT)] = None,
+    accumulate: Annotated[int | None, typer.Option(min=1, max=arguments.COUNT, help="batches a step")] = None,
     learning_rate: float | None = None,
-    lora_rank: int | None = None,
+    lora_rank: Annotated[int | None, typer.Option(min=1, max=arguments.COUNT)] = None,
     lora_alpha: float | None = None,
-    num_latents: Annotated[int | None, typer.Option(min=1)] = None,
-    projection_width: int | None = None,
+    num_latents: Annotated[int | None, typer.Option(min=1, max=arguments.LATENTS)] = None,
+    projection_width: Annotated[int | None, typer.Option(min=1, max=arguments.COUNT)] = None,
     distill_factor: float | None = None,
     masks: Annotated[str | None, typer.Option(help="masked, unmasked-padding (as published) or fixed-mask")] = None,
     answer_shift: Annotated[int | None, typer.Option(help="1 if a token of its own stands before the answer's number")] = None,
@@ -43,12 +43,14 @@ def train(
     weights: Annotated[str, typer.Option(help="dtype of the own format's weights: float16, bfloat16 or float32")] = "float16",
     out: Path | None = None,
     work: Path | None = None,
-    seed: Annotated[int | None, typer.Option(help="default: 0 from nothing, 11 (as published) over a base")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=arguments.SEED, help="default: 0 from nothing, 11 (as published) over a base")
+    ] = None,
     device: str = "cpu",
     dtype: Annotated[
         str, typer.Option(help="of the forward and backward pass: bfloat16 is faster where the CPU has it")
     ] = "bfloat16",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=arguments.COUNT, help="CPU threads")] = None,
 ) -> None:
     """Train a model and write it with its card; interrupted, the same command goes on.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -34,7 +33,7 @@ from codi_bench.suite.gate import note_of
 from codi_bench.suite.preflight import preflight
 from codi_bench.suite.problem_source import ProblemSource
 from codi_bench.suite.released_bench import FilesBench, released_in
-from codi_bench.suite.request import ModelRequest, PairOutcome, given_problems, model_requests, released_logs
+from codi_bench.suite.request import ModelRequest, PairOutcome, check_numbers, given_problems, model_requests, released_logs
 from codi_bench.thoughts.decoded import decoded_latent
 from codi_bench.thoughts.released import MODELS
 
@@ -90,16 +89,9 @@ class Suite:
         default = [*dict.fromkeys([*(REGISTRY if self.gpu else EMBEDDED), *served])]
         self.asked_models = model_requests(self.models, self.bases, own_logs, default)
         self.given = given_problems(self.problems)
-        for option, value, least, most in (
-            ("--n", self.n, 1, arguments.COUNT),
-            ("--batch-size", self.batch_size, 1, arguments.COUNT),
-            ("--permutations", self.permutations, FEWEST_PERMUTATIONS, arguments.PERMUTATIONS),  # Holm needs the fewest
-            ("--num-latents", self.num_latents, 0, arguments.LATENTS),
-        ):
-            if value is not None or option == "--batch-size":
-                arguments.whole(option, value, least, most)
-        if self.lora_alpha is not None:
-            arguments.number("--lora-alpha", self.lora_alpha, math.ulp(0))
+        check_numbers(
+            self.n, self.batch_size, self.permutations, self.num_latents, self.lora_alpha, fewest_permutations=FEWEST_PERMUTATIONS
+        )
         for option, text in (("--device", self.device), ("--dtype", self.dtype)):
             arguments.text(option, text)
         sets = {model.problem_set(self.given) for model in self.asked_models if model.runs}
