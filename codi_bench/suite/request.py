@@ -112,7 +112,7 @@ def check_numbers(
     *,
     fewest_permutations: int,
 ) -> None:
-    """Raises InputError for a number that a run cannot use; fewest_permutations: those that Holm over the largest family needs."""
+    """Raises InputError for a number that a run cannot use; fewest_permutations: those that Holm needs."""
     arguments.whole("--batch-size", batch_size)
     for option, count, least, most in (
         ("--n", n, 1, arguments.COUNT),
