@@ -103,7 +103,7 @@ def _parquet(path: Path) -> Iterator[Row]:
 
 def rows_of(table: Any) -> list[Row]:
     """Rows of a table in memory: a pandas DataFrame, a mapping of columns, or mappings one a row; counted from 0."""
-    if hasattr(table, "to_dict"):
+    if hasattr(table, "to_dict") and getattr(table, "ndim", 2) == 2:
         table = table.to_dict("records")
     if isinstance(table, Mapping):
         columns = {name: arguments.entries(f"column {name}", column) for name, column in table.items()}

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Set
-from numbers import Integral, Real
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Rational, Real
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -61,9 +61,10 @@ def number(name: str, value: object, least: float = -math.inf, most: float = mat
 
 
 def _real(value: object) -> float:
-    """A real number as a float, NaN for anything else; beyond the range of floats it is infinite."""
+    """A whole or floating number as a float, NaN for anything else; beyond the range of floats it is infinite."""
+    is_number = isinstance(value, Integral) or (isinstance(value, Real) and not isinstance(value, Rational))
     try:
-        return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+        return float(cast("float", value)) if is_number and not isinstance(value, bool) else math.nan
     except OverflowError:
         return math.inf
 
@@ -76,8 +77,11 @@ def level(value: object, *, error: Error = InputError) -> float:
 
 
 def text(name: str, value: object, *, error: Error = InputError) -> str:
+    """A text that can be written as UTF-8."""
     if not isinstance(value, str):
         raise error(f"{name} must be text, got {described(value)}")
+    if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
+        raise error(f"{name} holds half a character (a lone surrogate); write it as UTF-8")
     return str(value)  # of numpy's own kind too
 
 
@@ -92,10 +96,15 @@ def choice(name: str, value: object, known: Iterable[str], *, error: Error | Non
 
 
 def path(name: str, value: object, *, error: Error = InputError) -> Path:
-    """The path of a file or folder."""
-    if not isinstance(value, str | os.PathLike) or not isinstance(place := os.fspath(value), str) or "\0" in place:
+    """A path that a file or folder can have."""
+    place = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    try:
+        parts = os.fsencode(place).split(b"/") if isinstance(place, str) else [b"\0"]
+    except UnicodeEncodeError:  # half a character
+        parts = [b"\0"]
+    if any(len(part) > 255 or b"\0" in part for part in parts) or sum(map(len, parts)) > 4000:
         raise error(f"{name} must be a path, got {described(value)}")
-    return Path(place)
+    return Path(cast("str", place))
 
 
 def function(name: str, value: Callable[..., Kind], *, error: Error = InputError) -> Callable[..., Kind]:
@@ -117,7 +126,7 @@ def entries(name: str, values: object, length: int | None = None, *, of: str = "
     A single text or mapping, a set, which has no order, and a table, of which it is not said which column is meant, are refused.
     """
     dimensions = getattr(values, "ndim", 1)
-    if values is None or isinstance(values, str | bytes | bytearray | Mapping | Set) or dimensions != 1:
+    if values is None or isinstance(values, str | bytes | bytearray | Mapping | set | frozenset) or dimensions != 1:
         raise error(f"{name} must be a list, or one column or array [n], got {described(values)}")
     try:
         result = list(values)  # type: ignore[call-overload]  # what is not to be iterated over says so
@@ -129,9 +138,5 @@ def entries(name: str, values: object, length: int | None = None, *, of: str = "
 
 
 def texts(name: str, values: object, length: int | None = None, *, of: str = "", error: Error = InputError) -> list[str]:
-    """A list of texts, as `entries` makes it; what is no text, or cannot be written as UTF-8, is named with its index."""
-    result = [text(f"{name}[{i}]", e, error=error) for i, e in enumerate(entries(name, values, length, of=of, error=error))]
-    for i, entry in enumerate(result):
-        if not entry.isascii() and any("\ud800" <= sign <= "\udfff" for sign in entry):
-            raise error(f"{name}[{i}] holds half a character (a lone surrogate); write it as UTF-8")
-    return result
+    """A list of texts, as `entries` makes it; what is no text is named with its index."""
+    return [text(f"{name}[{i}]", entry, error=error) for i, entry in enumerate(entries(name, values, length, of=of, error=error))]

@@ -123,6 +123,7 @@ def probe_grid(
     one a core by default; they change no result.
     Raises MeasureError for shapes that do not fit, values that are not finite, or classes too small for the folds.
     """
+    arguments.choice("probe", probe, KERNELS, error=MeasureError)
     x, y, classes = checked(activations, labels, groups)
     splits, fold = nested_splits(y, groups, folds=folds, seed=seed)
     in_sample_folds = in_sample_split(y, groups, folds=folds, seed=seed)

@@ -232,7 +232,7 @@ def descend(
     """
     epochs = arguments.whole("epochs", epochs, 0, error=MeasureError)
     batch_size = arguments.whole("batch_size", batch_size, error=MeasureError)
-    optimizer = torch.optim.Adam(weights, lr=arguments.number("lr", lr, 0, error=MeasureError))
+    optimizer = torch.optim.Adam(weights, lr=arguments.number("lr", lr, 0, 1e38, error=MeasureError))
     with torch.enable_grad(), threads_for(weights[0].numel()):
         for _ in range(epochs):
             for rows in torch.randperm(m, generator=generator).split(batch_size):

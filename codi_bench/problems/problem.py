@@ -55,7 +55,7 @@ def parse_number(text: str) -> float | None:
 
     The published scoring: `float` of the last match of `-?\d+\.?\d*`. Raises ProblemError for what is no text.
     """
-    numbers = NUMBER.findall(arguments.text("text", text, error=ProblemError).replace(",", ""))
+    numbers = NUMBER.findall(arguments.instance("text", text, str, what="text", error=ProblemError).replace(",", ""))
     return float(numbers[-1]) if numbers else None
 
 

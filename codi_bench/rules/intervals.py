@@ -53,7 +53,8 @@ def _finite(name: str, values: ArrayLike, low: float = -math.inf, high: float = 
     return array
 
 
-def _number(name: str, value: float, least: float = 0.0, most: float = math.inf) -> float:
+def _number(name: str, value: float | np.ndarray, least: float = 0.0, most: float = math.inf) -> float:
+    value = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
     return arguments.number(name, value, least, most, error=MeasureError)
 
 
@@ -189,12 +190,8 @@ def cv_auc(auc: float, variance: float, phi: float, *, smaller_class: int | None
 def auc_of_labels(auc: float | np.ndarray, variance: float | np.ndarray, labels: np.ndarray, phi: float) -> Estimate:
     """`cv_auc` of the scores of labels, bool [n], of whose smaller class it takes the number of problems."""
     labels = bits(labels)
-    return cv_auc(
-        float(_finite("AUC", auc)),
-        float(_finite("variance", variance)),
-        phi,
-        smaller_class=int(min(labels.sum(), (~labels).sum())),
-    )
+    smaller = int(min(labels.sum(), (~labels).sum()))
+    return cv_auc(_number("AUC", auc), _number("variance", variance), phi, smaller_class=smaller)
 
 
 def _noncentrality(q: float, df: int, probability: float) -> float:

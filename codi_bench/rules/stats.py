@@ -59,7 +59,10 @@ def numeric(name: str, values: object) -> np.ndarray:
         for value in array.ravel().tolist():
             if not isinstance(value, Real):
                 raise MeasureError(f"{name} must be numbers, and one is {arguments.described(value)}")
-        array = array.astype(float)
+        try:
+            array = array.astype(float)
+        except OverflowError as error:
+            raise MeasureError(f"{name} must be numbers within the range of floats") from error
     if array.dtype.kind not in "biuf":
         raise MeasureError(f"{name} must be numbers, got {array.dtype}")
     return array

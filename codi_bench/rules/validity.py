@@ -63,6 +63,7 @@ def _check_permutations(permutations: int | None) -> None:
 
 
 def _amount(value: float | None, unit: str) -> str:
+    unit = arguments.text("unit", unit, error=MeasureError)
     if value is None:
         return "none"
     return f"{100 * value:+.1f}" if unit == "points" else f"{value:+.3f}"
@@ -174,7 +175,7 @@ def sound_verdict(
     _check_permutations(permutations)
     arguments.instance("p", p, Mapping, error=MeasureError)
     if arguments.text("marginal", marginal, error=MeasureError) not in p:
-        raise MeasureError(f"the marginal null '{marginal}' has no p: there are {', '.join(p) or 'none'}")
+        raise MeasureError(f"the marginal null '{marginal}' has no p: there are {', '.join(map(str, p)) or 'none'}")
     values = [p[marginal], *(value for name, value in p.items() if name != marginal)]
     for value in values:
         finite(0, 1, p=value)

@@ -169,6 +169,7 @@ def _pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
         name, _, path = text.partition("=")
         if not (name and path):
             raise CodiBenchError(f"{option} {text}: write NAME=PATH")
+        arguments.path(f"{option} {name}", path)
         if pairs.setdefault(name, path) != path:
             raise CodiBenchError(f"{option} {text}: {name} is {pairs[name]} already; give one of them another name")
     return pairs

@@ -84,7 +84,7 @@ class Suite:
             )
         self.asked_claims: list[Claim] = [get_claim(name) for name in dict.fromkeys(self.claims)] or list(CLAIMS.values())
         logs, own_logs = released_logs(self.logs)
-        self.files = released_in([*map(Path, self.released), *logs])
+        self.files = released_in([*(arguments.path("--released", path) for path in self.released), *logs])
         served = [name for name in released_models() if any(self.serves(name, claim) for claim in self.asked_claims)]
         default = [*dict.fromkeys([*(REGISTRY if self.gpu else EMBEDDED), *served])]
         self.asked_models = model_requests(self.models, self.bases, own_logs, default)
