@@ -193,7 +193,7 @@ VALUES: list[Callable[[], Any]] = [
         lambda value=value: value
         for value in (
             *(None, True, False, -1, 0, 1, 2, 2**32, 2**63, -(2**63), 10**400, 2.5, 1.0, 0.3, -0.5, 1e300, math.nan, math.inf),
-            *("", " ", "3", "abc", "\ud800", "a\0b", "../x", "x" * 5000, b"x", b"", 1j, Decimal("2"), Fraction(1, 3)),
+            *("", " ", "3", "abc", "\ud800", "a\0b", "a\nb", "../x", "x" * 5000, b"x", b"", 1j, Decimal("2"), Fraction(1, 3)),
             *(np.int64(2), np.int64(-1), np.float32(0.5), np.bool_(True), np.str_("abc"), np.datetime64("2020-01-01")),
             *([], (), [None], ["a", None], ["a", "b", "c"], [1, 2], [[1], [2, 3]], [["a"]], [math.nan], {}, {"a": 1}, {1, 2}),
             *({"a": "b"}, {None: None}, {"a": []}, object(), object, len, ..., range(3), slice(3), pd.NA, pd.NaT),

@@ -82,17 +82,17 @@ def text(name: str, value: object, *, error: Error = InputError) -> str:
         raise error(f"{name} must be text, got {described(value)}")
     if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
         raise error(f"{name} holds half a character (a lone surrogate); write it as UTF-8")
-    return str(value)  # of numpy's own kind too
+    return str.__str__(value)  # of numpy's own kind, or an Enum's, too
 
 
 def choice(name: str, value: object, known: Iterable[str], *, error: Error | None = None) -> str:
     """One of the known names; raises UnknownNameError with the nearest one, or the error with all of them."""
     known = list(known)
-    if text(name, value, error=error or InputError) in known:
-        return str(value)
+    if (word := text(name, value, error=error or InputError)) in known:
+        return word
     if error is None:
-        raise UnknownNameError(name, str(value), known)
-    raise error(f"unknown {name} '{value}': use {', '.join(known[:-1])} or {known[-1]}")
+        raise UnknownNameError(name, word, known)
+    raise error(f"unknown {name} {word[:40]!r}: use {', '.join(known[:-1])} or {known[-1]}")
 
 
 def path(name: str, value: object, *, error: Error = InputError) -> Path:
