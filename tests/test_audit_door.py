@@ -237,7 +237,7 @@ def refused(message: str, *arguments) -> None:
 def test_a_python_list_with_a_missing_group_is_refused():
     with pytest.raises(InputError, match="groups: row 4 is missing"):
         probes(**arrays(groups=["a", "b", "c", "d", None] * 8))
-    with pytest.raises(InputError, match="permutations: 20 are too few"):
+    with pytest.raises(InputError, match="permutations must be a whole number, at least 99, got 20"):
         probes(**arrays(), permutations=20)
 
 

@@ -71,7 +71,7 @@ def test_fisher_is_scipys():
 
 @pytest.mark.parametrize("counts", [(11, 5, 10), (5, -1, 10), (0, 0, 0), (2.5, 1, 10)])
 def test_counts_that_are_none_are_named(counts):
-    with pytest.raises(MeasureError, match="right of"):
+    with pytest.raises(MeasureError, match="finite number|whole numbers"):
         mcnemar_range(*counts)
 
 

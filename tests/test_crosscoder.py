@@ -98,7 +98,7 @@ def test_a_crosscoder_is_the_same_again_and_refuses_what_it_cannot_use(pair):
         ((a, b[:-1], 8, 2), "aligned"),
         ((a, np.full_like(b, np.nan), 8, 2), "finite"),
         ((a, np.ones_like(b), 8, 2), "differ"),
-        ((a, b, 8, 9), "k is"),
+        ((a, b, 8, 9), "k must be"),
     ):
         with pytest.raises(MeasureError, match=message):
             train_crosscoder(wrong[0], wrong[1], features=wrong[2], k=wrong[3], seed=0)

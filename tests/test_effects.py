@@ -32,7 +32,7 @@ ZERO = torch.zeros(32)
 def run(model, conditions, size=64, questions=QUESTIONS, golds=GOLDS, **options):
     """Answers, and log-probabilities [conditions, n]."""
     likely = np.full((len(conditions), len(questions)), np.nan)
-    options = {"groups": GROUPS[: len(questions)], "max_new_tokens": NEW, "batch_size": size, **options}
+    options = {"groups": (2 * GROUPS)[: len(questions)], "max_new_tokens": NEW, "batch_size": size, **options}
     padding = options.pop("protocol", MASKED)
     asked = [Edited(tuple(edits), padding) for edits in conditions]
     return model.answers(questions, asked, golds=golds, log_probabilities=likely, **options), likely
@@ -109,7 +109,7 @@ def test_log_probabilities_that_are_not_finite_are_refused(tiny, monkeypatch):
 
 
 def test_gold_answers_are_needed_and_must_have_positions(tiny):
-    with pytest.raises(ValueError, match="need the gold answer of every question"):
+    with pytest.raises(ValueError, match="golds must have 8 entries, one for each question, got 3"):
         run(tiny, [[]], golds=GOLDS[:3])
     if tiny.entry.architecture == "gpt2":
         with pytest.raises(ProblemError, match="question 2 of 2 with its gold answer: needs .* positions"):

@@ -62,7 +62,7 @@ def test_records_come_back_with_numbers_arrays_and_what_is_missing(bench):
 
 def test_what_a_computation_raises_is_raised_and_not_kept(bench):
     for _ in range(2):
-        with pytest.raises(MeasureError, match="at least one feature"):
+        with pytest.raises(MeasureError, match="features must be a whole number, at least 1"):
             bench.cached(Sae, train_relu_sae, VECTORS, **RELU | {"features": 0})
     assert not entries(bench.store.folder)
 

@@ -79,7 +79,7 @@ def test_the_loop_is_the_plain_one(tiny, clean, latents):
         assert found.answers.tokens[i] == wanted.tokens
     assert tiny.answer(SOME, num_latents=latents, max_new_tokens=NEW) == found.answers
     assert tiny.think(SOME, num_latents=latents).answers is None
-    with pytest.raises(ValueError, match="num_latents must be 0 or more"):
+    with pytest.raises(ValueError, match="num_latents must be a whole number, at least 0"):
         tiny.think(SOME, num_latents=-1)
 
 

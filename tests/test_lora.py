@@ -438,7 +438,7 @@ def test_what_the_command_refuses(bases, file, tmp_path):
     assert "unknown recipe 'mine'" in cli("mine", "--problems", file)
     assert "unknown masks 'all': use one of masked" in cli("mine", *base, "--problems", file, "--masks", "all")
     assert "--steps and --epochs: give one" in cli("mine", *base, "--problems", file, "--steps", 1, "--epochs", 1)
-    assert "rank must be positive, got 0" in cli("mine", *base, "--problems", file, "--lora-rank", 0)
+    assert "--lora-rank must be a whole number, at least 1, got 0" in cli("mine", *base, "--problems", file, "--lora-rank", 0)
     assert "unknown format 'peft': use one of own, published" in cli("mine", *base, "--problems", file, "--format", "peft")
     assert "no such folder" in cli("mine", "--base", tmp_path / "nowhere", "--problems", file)
     assert "cannot be read" in cli("mine", *base, "--problems", tmp_path / "nothing.jsonl")

@@ -220,7 +220,7 @@ def test_sum_penalty_is_the_mean_penalty_times_the_number_of_features():
         (np.zeros((0, 8)), {}, "vectors .m, d."),
         (np.full((4, 8), np.inf), {}, "not finite"),
         (np.zeros((4, 8)), {"l1_kind": "max"}, "unknown l1_kind 'max'"),
-        (np.zeros((4, 8)), {"features": 0}, "at least one feature"),
+        (np.zeros((4, 8)), {"features": 0}, "features must be a whole number, at least 1"),
         (np.ones((4, 8)), {"lr": 1e30}, "diverged"),
     ],
 )

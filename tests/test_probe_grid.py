@@ -392,11 +392,11 @@ def test_what_is_held_out_is_never_seen(d):
         ({"labels": np.arange(60) < 5}, "a class has 4 problems"),  # enough for the outer folds, not for the inner ones
         ({"labels": np.arange(60) < 20, "groups": np.arange(60) // 5}, "a class has 4 problems"),  # 4 groups of 5
         ({"groups": np.arange(59)}, "groups"),
-        ({"probe": "lda"}, "probe 'lda' is not known: ridge, logistic"),
+        ({"probe": "lda"}, "unknown probe 'lda': use ridge or logistic"),
         ({"Cs": ()}, "Cs must be positive and rising"),
         ({"Cs": (0.1, 0.01)}, "Cs must be positive and rising"),
-        ({"Cs": (float("nan"),)}, "Cs must be positive and rising"),
-        ({"permutations": 0}, "at least one permutation, not 0"),
+        ({"Cs": (float("nan"),)}, r"Cs\[0\] must be a finite number, above 0"),
+        ({"permutations": 0}, "permutations must be a whole number, at least 1, got 0"),
         ({"folds": 1}, "folds"),
         ({"null_labels": np.zeros((2, 59))}, r"null_labels need the shape \[permutations, 60\] and the classes"),
         ({"null_labels": np.full((2, 60), 7)}, "null_labels need"),

@@ -58,10 +58,7 @@ def upward(room: str, source: str) -> list[str]:
 
 def test_every_folder_of_the_package_is_a_room_of_the_table():
     entries = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
-    assert (
-        entries - DATA == {"__init__.py", "errors.py", "py.typed", *ROOMS[1:]}
-        and len(entries - {"benchmarks", "baselines"}) <= 20
-    )
+    assert entries - DATA == {"__init__.py", "py.typed", *ROOMS} and len(entries - {"benchmarks", "baselines"}) <= 20
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.name != "__init__.py" or len(path.parts) > 1], ids=str)

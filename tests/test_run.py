@@ -81,7 +81,7 @@ def test_a_published_model_without_gpu_or_weights_is_a_row_that_says_so(home, mo
         ({"models": "gpt2-min"}, "unknown model 'gpt2-min'.*gpt2-mini, llama-mini, gpt2"),
         ({"claims": ["sizes"]}, "unknown claim 'sizes'.*size"),
         ({"models": []}, "models must be names"),
-        ({"models": [3]}, "models must be names"),
+        ({"models": [3]}, r"models\[0\] must be text, got 3"),
         ({"claims": []}, "claims must be names"),
         ({"models": {"mine": "/nowhere"}}, "/nowhere"),
         ({"problems": "gsm8k"}, "write NAME=PATH"),

@@ -6,6 +6,7 @@ the mean of its problems as its rate, it is lost where more of them are lost tha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -17,7 +18,7 @@ from scipy.stats import norm
 from codi_bench.audits.ablation import DROP_FLOOR, critical_word, drop_word, none_word
 from codi_bench.audits.outcome_table import ModelTable, checked_table, rows_of
 from codi_bench.audits.probe_assessment import BLOCKED, OK, SCHEMA
-from codi_bench.errors import InputError, MeasureError
+from codi_bench.errors import MeasureError, arguments
 from codi_bench.measures.ablation import position_effects
 from codi_bench.rules.controls import check_alive, check_room
 from codi_bench.rules.reproduction import winner
@@ -140,8 +141,10 @@ def outcomes(table: Any, *, clean: str | None = None, constant: float = 0.0, sou
     the one called clean or baseline). constant: share of problems that the best constant answer has right.
     Raises InputError naming column, row and mend.
     """
-    if not 0 <= constant < 1:
-        raise InputError(f"constant: {constant} is no share of problems; give a number from 0 to 1")
+    constant = arguments.number("constant", constant, 0, math.nextafter(1, 0))
+    arguments.text("source", source)
+    if clean is not None:
+        arguments.text("clean", clean)
     tables = checked_table(rows_of(table), clean)
     return OutcomeAssessment(source, tuple(_assessed(each, constant) for each in tables), _pairs(tables))
 

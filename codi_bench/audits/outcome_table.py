@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from codi_bench.audits.probe_arrays import in_file
-from codi_bench.errors import InputError, one_line
+from codi_bench.errors import InputError, arguments, one_line
 
 NEEDED, OPTIONAL = ("problem", "condition", "right"), ("model", "group")
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -45,7 +45,7 @@ class ModelTable:
 
 def read_outcomes(path: str | Path) -> list[Row]:
     """The rows of a CSV, JSON lines or Parquet file, each with the place where it stands. Raises InputError."""
-    path = Path(path)
+    path = arguments.path("path", path)
     readers = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}
     if path.suffix not in readers:
         raise InputError(f"{path}: has the suffix '{path.suffix}'; give a .csv, a .jsonl (JSON lines) or a .parquet file")
@@ -103,14 +103,15 @@ def _parquet(path: Path) -> Iterator[Row]:
 
 def rows_of(table: Any) -> list[Row]:
     """Rows of a table in memory: a pandas DataFrame, a mapping of columns, or mappings one a row; counted from 0."""
-    if hasattr(table, "to_dict"):
+    if hasattr(table, "to_dict") and getattr(table, "ndim", 2) == 2:
         table = table.to_dict("records")
     if isinstance(table, Mapping):
-        lengths = {name: len(column) for name, column in table.items()}
+        columns = {name: arguments.entries(f"column {name}", column) for name, column in table.items()}
+        lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) > 1:
             raise InputError(f"columns: have different lengths ({lengths}); give each a cell a row")
-        table = [dict(zip(table, cells, strict=True)) for cells in zip(*table.values(), strict=True)]
-    rows = [row if _is_placed(row) else (f"row {i}", row) for i, row in enumerate(table)]
+        table = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+    rows = [row if _is_placed(row) else (f"row {i}", row) for i, row in enumerate(arguments.entries("table", table))]
     if not rows or not all(isinstance(row, Mapping) for _, row in rows):
         raise InputError(f"table: give rows with {', '.join(NEEDED)}, as a DataFrame, a mapping of columns or mappings")
     return rows

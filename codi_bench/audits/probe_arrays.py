@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from codi_bench.errors import InputError, MeasureError, one_line
+from codi_bench.errors import InputError, MeasureError, arguments, one_line
 from codi_bench.measures.arrays import NUMBER, check_finite, codes, family, plain, real
 from codi_bench.measures.surface import PROBLEMS_PER_COLUMN, surface_design
 
@@ -51,7 +51,7 @@ def read_probes(path: str | Path) -> dict[str, np.ndarray]:
     bfloat16 becomes float32. Raises InputError for another suffix, a file that cannot be read, and arrays that are missing or
     hold Python objects.
     """
-    path = Path(path)
+    path = arguments.path("path", path)
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: has the suffix '{path.suffix}'; give an .npz or a .safetensors file")
     with in_file(path):

@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike
 from codi_bench.audits.confidence import OverConfidence
 from codi_bench.audits.probe_arrays import NAMES, ProbeArrays, checked_arrays
 from codi_bench.audits.probes import AUC_FLOOR, ProbeAudit, audit_probes, exists_word
-from codi_bench.errors import InputError, MeasureError
+from codi_bench.errors import InputError, MeasureError, arguments
 from codi_bench.measures.grid import KERNELS, Probe, ProbeGrid
+from codi_bench.measures.pipeline import penalties
 from codi_bench.measures.surface import added_auc, held_out, standardised
 from codi_bench.rules.intervals import auc_of_labels, fold_auc
 from codi_bench.rules.p_values import p_above, permutation_p
@@ -183,12 +184,16 @@ def probes(
     `measures.probe_grid`. workers: threads, which change no result. progress: is told what is being computed.
     Raises InputError naming array, row and mend.
     """
-    if permutations < FEWEST_PERMUTATIONS:
-        raise InputError(f"permutations: {permutations} are too few for a verdict; give at least {FEWEST_PERMUTATIONS}")
-    if probe not in KERNELS:
-        raise InputError(f"probe: '{probe}' is not known; give {' or '.join(KERNELS)}")
-    if folds < 2:
-        raise InputError(f"folds: {folds} leave nothing to be held out; give at least 2")
+    permutations = arguments.whole("permutations", permutations, FEWEST_PERMUTATIONS, arguments.PERMUTATIONS)
+    folds, seed = arguments.whole("folds", folds, 2), arguments.seed(seed, arguments.FOLD_SEED)
+    arguments.choice("probe", probe, KERNELS, error=InputError)
+    arguments.text("source", source)
+    if Cs is not None:
+        Cs = _penalties(Cs)
+    if workers is not None:
+        arguments.whole("workers", workers)
+    if progress is not None:
+        arguments.function("progress", progress)
     values = (activations, labels, groups, surface, confidence)
     arrays = checked_arrays(dict(zip(NAMES, values, strict=True)), folds=folds)
     (rows, cells, width), ones = arrays.activations.shape, int(arrays.labels.sum())
@@ -216,6 +221,13 @@ def probes(
         )
     except MeasureError as error:  # a control fails, or the surface leaves nothing to be tested
         return assessment(reason=str(error))
+
+
+def _penalties(Cs: Sequence[float]) -> tuple[float, ...]:
+    try:
+        return penalties(Cs)
+    except MeasureError as error:
+        raise InputError(str(error)) from error
 
 
 def _with_in_sample(progress: Callable[[str], object], kind: type, function: Any, /, *arguments: Any, **settings: Any) -> Any:

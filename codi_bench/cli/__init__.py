@@ -19,7 +19,7 @@ from codi_bench.cli.cache import cache_app
 from codi_bench.cli.show import show
 from codi_bench.cli.sweep import sweep
 from codi_bench.cli.train import losses, train
-from codi_bench.errors import CodiBenchError, one_line
+from codi_bench.errors import CodiBenchError, arguments, one_line
 from codi_bench.report.streams import print_json_line, standard_streams
 from codi_bench.store.files import check_folder, check_writable, write_text, write_whole
 
@@ -68,10 +68,12 @@ def run(
 @app.command()
 def problems(
     name: str,
-    n: Annotated[int | None, typer.Option(help="how many (default: the whole set; 1000 generated ones)")] = None,
-    seed: int = 0,
+    n: Annotated[
+        int | None, typer.Option(min=1, max=arguments.COUNT, help="how many (default: the whole set; 1000 generated ones)")
+    ] = None,
+    seed: options.Seed = 0,
     split: str = "test",
-    variants: int = 1,
+    variants: Annotated[int, typer.Option(min=1, max=arguments.COUNT)] = 1,
     path: Annotated[Path | None, typer.Option(help="the set's own file, instead of the hub")] = None,
     out: Path | None = None,
 ) -> None:
@@ -105,7 +107,7 @@ def think(
     protocol: options.Protocol = "masked",
     num_latents: options.NumLatents = None,
     lora_alpha: options.LoraAlpha = None,
-    seed: Annotated[int, typer.Option(help="taken as `answer` takes it; thinking draws nothing")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=arguments.SEED, help="taken as `answer` takes it; thinking draws nothing")] = 0,
 ) -> None:
     """Capture hidden_states, latents and first_logits of every problem into a safetensors file."""
     from safetensors.numpy import save_file
@@ -143,8 +145,8 @@ def answer(
     protocol: options.Protocol = "masked",
     num_latents: options.NumLatents = None,
     lora_alpha: options.LoraAlpha = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
-    seed: int = 0,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=arguments.COUNT)] = 256,
+    seed: options.Seed = 0,
 ) -> None:
     """Answer every problem greedily, under edits if any: one JSON line a problem.
 

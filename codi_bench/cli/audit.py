@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from codi_bench.errors import CodiBenchError
+from codi_bench.errors import CodiBenchError, arguments
 from codi_bench.store.files import check_writable
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ def probes(
     ],
     as_json: AsJson = False,
     figure: FigureFile = None,
-    permutations: Annotated[int, typer.Option(min=99, help="of the labels")] = 1000,
+    permutations: Annotated[int, typer.Option(min=99, max=arguments.PERMUTATIONS, help="of the labels")] = 1000,
     probe: Annotated[str, typer.Option(help="ridge, or logistic as the first study had it (slow)")] = "ridge",
-    folds: Annotated[int, typer.Option(min=2)] = 5,
-    seed: int = 0,
+    folds: Annotated[int, typer.Option(min=2, max=arguments.COUNT)] = 5,
+    seed: Annotated[int, typer.Option(min=0, max=arguments.FOLD_SEED)] = 0,
 ) -> None:
     """Do probes read the labels? As published, on permuted labels, held out; with the word and the n that decides."""
     from codi_bench.audits import public

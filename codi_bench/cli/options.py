@@ -10,11 +10,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from codi_bench.errors import arguments
+
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto (float32)")]
 BatchSize = Annotated[
-    int, typer.Option(min=1, help="problems a batch; results do not depend on it, except under unmasked-padding")
+    int,
+    typer.Option(min=1, max=arguments.COUNT, help="problems a batch; results do not depend on it, except under unmasked-padding"),
 ]
+Seed = Annotated[int, typer.Option(min=0, max=arguments.SEED)]
 ModelName = Annotated[
     str, typer.Option("--model", help="a registered model, a folder (ours, or a published checkpoint), or a name on the hub")
 ]
@@ -26,7 +30,9 @@ Protocol = Annotated[
     str,
     typer.Option(help="masked, or unmasked-padding: the published evaluation, whose batches attend to their paddings"),
 ]
-NumLatents = Annotated[int | None, typer.Option(help="K, where the checkpoint does not say it (or to think less)")]
+NumLatents = Annotated[
+    int | None, typer.Option(min=0, max=arguments.LATENTS, help="K, where the checkpoint does not say it (or to think less)")
+]
 LoraAlpha = Annotated[float | None, typer.Option(help="alpha of a published checkpoint's LoRA (default 32)")]
 Out = Annotated[Path, typer.Option(help="file to write")]
 ProblemFile = Annotated[Path, typer.Option("--problems", help="JSON lines with question and answer")]

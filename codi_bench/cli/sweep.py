@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from codi_bench.errors import CodiBenchError
+from codi_bench.errors import CodiBenchError, arguments
 from codi_bench.store.files import check_writable, write_text
 
 
@@ -19,16 +19,20 @@ def sweep(
     work: Annotated[Path, typer.Option(help="folder that a stopped training goes on from")] = Path("runs/sweep-work"),
     report: Annotated[Path, typer.Option(help="folder of sweep.json and the figure")] = Path("report/sweep"),
     width: Annotated[list[int] | None, typer.Option(help="repeatable; default: 24, 40, 64, 104")] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="repeatable; default: 0, 1, 2")] = None,
+    seed: Annotated[list[int] | None, typer.Option(min=0, max=arguments.SEED, help="repeatable; default: 0, 1, 2")] = None,
     architecture: Annotated[list[str] | None, typer.Option(help="repeatable; default: gpt2, llama")] = None,
-    teacher_steps: Annotated[int, typer.Option(min=1, help="of the training, before the student starts")] = 600,
-    student_steps: Annotated[int, typer.Option(min=1, help="of the training, teacher and student together")] = 400,
-    workers: Annotated[int, typer.Option(min=1, help="processes on this machine, each on one thread")] = 2,
+    teacher_steps: Annotated[
+        int, typer.Option(min=1, max=arguments.COUNT, help="of the training, before the student starts")
+    ] = 600,
+    student_steps: Annotated[
+        int, typer.Option(min=1, max=arguments.COUNT, help="of the training, teacher and student together")
+    ] = 400,
+    workers: Annotated[int, typer.Option(min=1, max=arguments.COUNT, help="processes on this machine, each on one thread")] = 2,
     ray: Annotated[str | None, typer.Option(help="address of a Ray cluster, or local")] = None,
-    n: Annotated[int, typer.Option(min=1, help="problems of every claim")] = 300,
+    n: Annotated[int, typer.Option(min=1, max=arguments.COUNT, help="problems of every claim")] = 300,
     dtype: Annotated[str, typer.Option(help="of the training's passes")] = "float32",
-    cpus: Annotated[float, typer.Option(help="cores that a task asks a cluster for")] = 1,
-    memory_gb: Annotated[float, typer.Option(help="memory that a task asks a cluster for")] = 0,
+    cpus: Annotated[float, typer.Option(min=0, help="cores that a task asks a cluster for")] = 1,
+    memory_gb: Annotated[float, typer.Option(min=0, help="memory that a task asks a cluster for")] = 0,
 ) -> None:
     """Train sizes x seeds x architectures with one recipe, run every claim on each, and test for a trend over sizes.
 

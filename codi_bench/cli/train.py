@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from codi_bench.cli.options import Base, Device, Dtype, LoraAlpha, ModelName, NumLatents, ProblemFile
-from codi_bench.errors import CodiBenchError
+from codi_bench.errors import CodiBenchError, arguments
 from codi_bench.store.files import check_folder
 from codi_bench.store.names import check_name
 
@@ -37,7 +37,7 @@ def train(
     learning_rate: float | None = None,
     lora_rank: int | None = None,
     lora_alpha: float | None = None,
-    num_latents: Annotated[int | None, typer.Option(min=1)] = None,
+    num_latents: Annotated[int | None, typer.Option(min=1, max=arguments.LATENTS)] = None,
     projection_width: int | None = None,
     distill_factor: float | None = None,
     masks: Annotated[str | None, typer.Option(help="masked, unmasked-padding (as published) or fixed-mask")] = None,
@@ -48,12 +48,14 @@ def train(
     weights: Annotated[str, typer.Option(help="dtype of the own format's weights: float16, bfloat16 or float32")] = "float16",
     out: Path | None = None,
     work: Path | None = None,
-    seed: Annotated[int | None, typer.Option(help="default: 0 from nothing, 11 (as published) over a base")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=arguments.SEED, help="default: 0 from nothing, 11 (as published) over a base")
+    ] = None,
     device: str = "cpu",
     dtype: Annotated[
         str, typer.Option(help="of the forward and backward pass: bfloat16 is faster where the CPU has it")
     ] = "bfloat16",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=arguments.COUNT, help="CPU threads")] = None,
 ) -> None:
     """Train a model and write it with its card; interrupted, the same command goes on.
 

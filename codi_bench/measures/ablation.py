@@ -6,6 +6,7 @@ not of this arithmetic. Its rows are bot-first: bot, then latent positions 0..4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import t as student
 
-from codi_bench.errors import MeasureError
+from codi_bench.errors import MeasureError, arguments
 from codi_bench.measures.arrays import real, truths
 from codi_bench.rules.stats import Interval, holm, mcnemar_exact, newcombe_paired
 from codi_bench.rules.validity import Validity, sound_verdict
@@ -114,6 +115,8 @@ def position_effects(clean: ArrayLike, ablated: ArrayLike, *, margin: float = 0.
     bot is a row of its own. margin: smallest contrast that counts; floor: smallest drop that counts.
     Raises MeasureError for other shapes or types, fewer than two positions or problems, or a margin or floor not above 0.
     """
+    for name, least in (("margin", margin), ("floor", floor)):
+        arguments.number(name, least, math.ulp(0), error=MeasureError)
     clean, ablated = truths("clean", clean), truths("ablated", ablated)
     drops(clean, ablated)
     positions, n = ablated.shape

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import linear
 
-from codi_bench.errors import MeasureError
+from codi_bench.errors import MeasureError, arguments
 from codi_bench.measures.arrays import SINGLE, check_finite, check_magnitude, real
 from codi_bench.measures.sae import as_tensor, descend, largest, unit_columns
 
@@ -84,8 +84,8 @@ def train_crosscoder(
     if any(x.ndim != 2 or 0 in x.shape for x in vectors) or len(vectors[0]) != len(vectors[1]):
         shapes = " and ".join(str(list(x.shape)) for x in vectors)
         raise MeasureError(f"a crosscoder needs finite aligned vectors [m, d] of both models, got {shapes}")
-    if not 1 <= k <= features:
-        raise MeasureError(f"k is the number of active features, 1 to {features}, got {k}")
+    features = arguments.whole("features", features, error=MeasureError)
+    k, seed = arguments.whole("k", k, 1, features, error=MeasureError), arguments.seed(seed, error=MeasureError)
     means = cast(tuple[torch.Tensor, torch.Tensor], [x.mean(dim=0, dtype=torch.float64).float() for x in vectors])
     scales = cast(tuple[float, float], [(x - mean).square().sum(dim=1).mean().sqrt().item() for x, mean in zip(vectors, means)])
     if min(scales) == 0.0:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from codi_bench.errors import MeasureError
+from codi_bench.errors import MeasureError, arguments
 from codi_bench.measures.arrays import codes
 from codi_bench.measures.nulls import arrangements, check_ways
 
@@ -55,8 +55,8 @@ def in_sample_split(y: np.ndarray, groups: ArrayLike | None = None, *, folds: in
 
 
 def _folds(y: np.ndarray, groups: ArrayLike | None, folds: int, seed: int, rare: bool = False) -> Pairs:
-    if folds < 2:
-        raise MeasureError(f"cross-validation needs at least 2 folds, not {folds}")
+    folds = arguments.whole("folds", folds, 2, error=MeasureError)
+    seed = arguments.seed(seed, arguments.FOLD_SEED, error=MeasureError)
     names = np.arange(len(y)) if groups is None else codes("groups", groups, len(y))
     has_variants = len(np.unique(names)) < len(names)
     if not rare and (fewest := min(len(np.unique(names[y == label])) for label in (False, True))) < folds:
@@ -78,9 +78,8 @@ def permuted_labels(
 
     Raises MeasureError where that leaves too few distinct draws for any p to reach alpha (`nulls.check_ways`).
     """
-    if permutations < 1:
-        raise MeasureError(f"a permutation null needs at least one permutation, not {permutations}")
-    rng = np.random.Generator(np.random.PCG64(seed))
+    permutations = arguments.whole("permutations", permutations, 1, arguments.PERMUTATIONS, error=MeasureError)
+    rng = np.random.Generator(np.random.PCG64(arguments.seed(seed, error=MeasureError)))
     blocks = _exchangeable(fold, groups)
     check_ways(arrangements(y, blocks))
     draws = np.tile(y, (permutations, 1))

@@ -18,13 +18,21 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from codi_bench.errors import MeasureError
+from codi_bench.errors import MeasureError, arguments
 from codi_bench.measures import logistic, ridge
 from codi_bench.measures.arrays import codes, in_range, plain
 from codi_bench.measures.design import Design
 from codi_bench.measures.folds import Split, check_movable, in_sample_split, nested_splits, permuted_labels
 from codi_bench.measures.nulls import check_drawn
-from codi_bench.measures.pipeline import check_penalties, checked_cells, choices, in_threads, precision, two_classes
+from codi_bench.measures.pipeline import (
+    check_place,
+    checked_cells,
+    choices,
+    in_threads,
+    penalties,
+    precision,
+    two_classes,
+)
 from codi_bench.rules.intervals import fold_auc
 from codi_bench.rules.p_values import max_p, permutation_p
 from codi_bench.rules.stats import holm
@@ -126,6 +134,7 @@ def probe_grid(
     Raises MeasureError for arrays that do not fit or are not finite, classes too small for the folds, or a null with too few
     distinct draws for any p to reach 0.025 (groups of a size of their own in their fold, labels that differ in few groups).
     """
+    arguments.choice("probe", probe, KERNELS, error=MeasureError)
     x, y, classes, groups = checked(activations, labels, groups)
     try:
         splits, fold = nested_splits(y, groups, folds=folds, seed=seed)
@@ -258,10 +267,9 @@ def scores(
     without inner folds takes the only C.
     Raises MeasureError for another probe, or Cs that are not positive and rising.
     """
-    if probe not in KERNELS:
-        raise MeasureError(f"probe '{probe}' is not known: {', '.join(KERNELS)}")
-    Cs = tuple(KERNELS[probe].CS if Cs is None else Cs)
-    check_penalties(Cs)
+    arguments.choice("probe", probe, KERNELS, error=MeasureError)
+    Cs = penalties(KERNELS[probe].CS if Cs is None else Cs)
+    check_place(device, workers)
     signs = torch.as_tensor(np.where(labels, 1.0, -1.0), device=device)
     task = partial(_cell, splits=splits, probe=probe, Cs=Cs, loose=loose, exact=exact, scale=scale)
     if device != "cpu":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from codi_bench.errors import MeasureError
+from codi_bench.errors import MeasureError, arguments, one_line
 from codi_bench.measures.arrays import check_finite, classes, real
 from codi_bench.measures.design import Design, Gram, design
 from codi_bench.measures.folds import Split
@@ -41,9 +42,24 @@ def two_classes(labels: np.ndarray) -> np.ndarray:
     return classes
 
 
-def check_penalties(Cs: Sequence[float]) -> None:
-    if not len(Cs) or not np.isfinite(Cs).all() or min(Cs) <= 0 or (np.diff(Cs) <= 0).any():
-        raise MeasureError(f"Cs must be positive and rising, got {list(Cs)}")
+def penalties(values: Sequence[float]) -> tuple[float, ...]:
+    """Penalties that are tried. Raises MeasureError unless they are positive, finite and rising."""
+    Cs = arguments.entries("Cs", values, error=MeasureError)
+    for i, C in enumerate(Cs):
+        arguments.number(f"Cs[{i}]", C, math.ulp(0), error=MeasureError)
+    if not Cs or (np.diff(Cs) <= 0).any():
+        raise MeasureError(f"Cs must be positive and rising, got {Cs}")
+    return tuple(Cs)
+
+
+def check_place(device: str, workers: int | None) -> None:
+    """Raises MeasureError for a device that PyTorch does not have here, or no number of threads."""
+    if workers is not None:
+        arguments.whole("workers", workers, error=MeasureError)
+    try:
+        torch.empty(0, device=arguments.text("device", device, error=MeasureError))
+    except (RuntimeError, AssertionError) as error:
+        raise MeasureError(f"device '{device}' is not to be had here ({one_line(error)})") from error
 
 
 def in_threads(task: Callable[..., Result], arguments: Iterable[tuple], workers: int | None) -> list[Result]:

@@ -18,7 +18,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from codi_bench.errors import MeasureError
+from codi_bench.errors import MeasureError, arguments
 from codi_bench.measures.arrays import in_range, real, truths
 from codi_bench.measures.pipeline import checked_cells, two_classes
 
@@ -66,7 +66,8 @@ def balanced_sample(correct: ArrayLike, *, per_class: int = 50, seed: int = STUD
     correct = truths("correct", correct)
     if correct.ndim != 1 or correct.dtype != bool:
         raise MeasureError(f"correct must be bool [n], got {correct.dtype} {list(correct.shape)}")
-    rng = random.Random(seed)
+    per_class = arguments.whole("per_class", per_class, error=MeasureError)
+    rng = random.Random(arguments.seed(seed, error=MeasureError))
     sample = []
     for name, members in (("correct", np.flatnonzero(correct)), ("incorrect", np.flatnonzero(~correct))):
         if len(members) < per_class:
@@ -87,6 +88,7 @@ def in_sample_probes(activations: ArrayLike, labels: ArrayLike, *, seed: int = S
     than the number of folds.
     """
     activations, labels = checked_cells(activations, labels)
+    seed = arguments.seed(seed, arguments.FOLD_SEED, error=MeasureError)
     classes, counts = two_classes(labels), np.unique(labels, return_counts=True)[1]
     if counts.min() < STUDY_FOLDS:
         name = classes[counts.argmin()]

@@ -9,6 +9,7 @@ which holds problems out, is in `sae_heldout.py`.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from sklearn.model_selection import train_test_split
 from threadpoolctl import threadpool_limits
 from torch.nn.functional import linear
 
-from codi_bench.errors import MeasureError
+from codi_bench.errors import MeasureError, arguments
 from codi_bench.measures.arrays import SINGLE, check_finite, check_magnitude, real, truths
 
 QUALITY_CHUNK = 4096
@@ -128,11 +129,10 @@ def train_relu_sae(
     Raises MeasureError for x that is not [m, d] or not finite, an unknown l1_kind, no features, or training that diverges.
     """
     x = _vectors(x)
-    if l1_kind not in ("mean", "sum"):
-        raise MeasureError(f"unknown l1_kind '{l1_kind}': use 'mean' or 'sum'")
-    if features < 1:
-        raise MeasureError(f"an autoencoder needs at least one feature, got {features}")
-    generator = torch.Generator().manual_seed(seed)
+    arguments.choice("l1_kind", l1_kind, ("mean", "sum"), error=MeasureError)
+    features = arguments.whole("features", features, error=MeasureError)
+    l1 = arguments.number("l1", l1, 0, error=MeasureError)
+    generator = torch.Generator().manual_seed(arguments.seed(seed, error=MeasureError))
     d = x.shape[1]
 
     def draw(*shape: int, fan_in: int) -> torch.Tensor:
@@ -187,18 +187,16 @@ def train_topk_sae(
     diverges.
     """
     x = _vectors(x)
-    if features < 1:
-        raise MeasureError(f"an autoencoder needs at least one feature, got {features}")
-    if not 1 <= k <= features:
-        raise MeasureError(f"k is the number of active features, 1 to {features}, got {k}")
+    features = arguments.whole("features", features, error=MeasureError)
+    k = arguments.whole("k", k, 1, features, error=MeasureError)
     mean = x.mean(dim=0, dtype=torch.float64)  # [d]
     scale = (x - mean).square().mean().sqrt().item()
     if scale == 0.0:
         raise MeasureError("an autoencoder needs vectors that differ, all of them are equal")
     m, d = x.shape
-    aux_k = max(1, d // 2) if aux_k is None else aux_k
-    dead_after = m if dead_after is None else dead_after
-    generator = torch.Generator().manual_seed(seed)
+    aux_k = max(1, d // 2) if aux_k is None else arguments.whole("aux_k", aux_k, 0, error=MeasureError)
+    dead_after = m if dead_after is None else arguments.whole("dead_after", dead_after, 0, error=MeasureError)
+    generator = torch.Generator().manual_seed(arguments.seed(seed, error=MeasureError))
     decoder_weight = unit_columns(torch.randn(d, features, generator=generator)).to(x.device)
     encoder_weight = decoder_weight.T.clone().requires_grad_()
     decoder_weight.requires_grad_()
@@ -241,7 +239,9 @@ def descend(
     unit_norm: the one of them whose columns keep norm 1; its gradient has no part along them.
     Raises MeasureError for training that diverges.
     """
-    optimizer = torch.optim.Adam(weights, lr=lr)
+    epochs = arguments.whole("epochs", epochs, 0, error=MeasureError)
+    batch_size = arguments.whole("batch_size", batch_size, error=MeasureError)
+    optimizer = torch.optim.Adam(weights, lr=arguments.number("lr", lr, 0, 1e38, error=MeasureError))
     with torch.enable_grad(), threads_for(weights[0].numel()):
         for _ in range(epochs):
             for rows in torch.randperm(m, generator=generator).split(batch_size):
@@ -303,6 +303,8 @@ def predict_errors(features: ArrayLike, correct: ArrayLike, *, test_share: float
         )
     if correct.all() or not correct.any():
         raise MeasureError(f"error prediction needs two classes, all {len(correct)} problems are of one")
+    test_share = arguments.number("test_share", test_share, math.ulp(0), 1, error=MeasureError)
+    seed = arguments.seed(seed, arguments.FOLD_SEED, error=MeasureError)
     check_finite("features", features)
     check_magnitude("features", features, *UNSCALED)
     try:

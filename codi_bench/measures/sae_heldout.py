@@ -5,6 +5,7 @@ Rules: docs/verdicts.md, section 6, SAE. The classifiers are not here; `feature_
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from sklearn.decomposition import PCA
 from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
-from codi_bench.errors import MeasureError
+from codi_bench.errors import MeasureError, arguments
 from codi_bench.measures.arrays import SINGLE, check_finite, check_magnitude, codes, plain, real
 from codi_bench.measures.arrays import classes as known
 from codi_bench.measures.sae import QUALITY_CHUNK, Sae
@@ -54,8 +55,8 @@ def grouped_split(groups: ArrayLike, labels: ArrayLike, *, test_share: float = 0
     groups, labels = plain("groups", groups, names=True), known("labels", labels)
     if groups.ndim != 1 or groups.shape != labels.shape or len(groups) == 0:
         raise MeasureError(f"a split needs groups [n] and labels [n], got {list(groups.shape)} and {list(labels.shape)}")
-    if not 0 < test_share <= 0.5:
-        raise MeasureError(f"the test share is above 0 and at most 0.5, got {test_share}")
+    test_share = arguments.number("test_share", test_share, math.ulp(0), 0.5, error=MeasureError)
+    seed = arguments.seed(seed, arguments.FOLD_SEED, error=MeasureError)
     folds = round(1 / test_share)
     group = codes("groups", groups, len(groups))
     num_groups = int(group.max()) + 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from codi_bench.errors import MeasureError
+from codi_bench.errors import MeasureError, arguments
 from codi_bench.measures.arrays import real
 
 
@@ -33,6 +33,7 @@ def spread(accuracy: ArrayLike, *, chance: float = 0.5) -> Spread:
         raise MeasureError(f"a spread needs accuracies [layers, positions] of at least two cells, got {list(grid.shape)}")
     if not ((grid >= 0) & (grid <= 1)).all():
         raise MeasureError("accuracies must be fractions in [0, 1]")
+    chance = arguments.number("chance", chance, 0, 1, error=MeasureError)
     excess = np.clip(grid - chance, 0.0, None)
     if excess.sum() == 0:
         raise MeasureError(f"evenness needs a cell above chance ({chance}), the best has {grid.max()}")

@@ -24,7 +24,7 @@ from scipy.special import expit
 from scipy.stats import norm, rankdata
 from threadpoolctl import threadpool_limits
 
-from codi_bench.errors import MeasureError
+from codi_bench.errors import MeasureError, arguments
 from codi_bench.measures.arrays import classes, codes, in_range, plain, real
 from codi_bench.measures.folds import nested_splits
 from codi_bench.measures.grid import Probe, checked, scores
@@ -254,8 +254,10 @@ def conditional_draws(p: ArrayLike, *, groups: ArrayLike | None = None, draws: i
     Raises MeasureError for p outside 0..1, no draws, a p that hardly ever gives both classes, or draws that hardly differ.
     """
     p = real("p", p).astype(np.float64)
-    if p.ndim != 1 or not p.size or not ((p >= 0) & (p <= 1)).all() or draws < 1:
-        raise MeasureError("label draws need p [n] within 0..1 and at least one draw")
+    draws = arguments.whole("draws", draws, 1, arguments.PERMUTATIONS, error=MeasureError)
+    smallest = arguments.whole("smallest", smallest, 0, error=MeasureError)
+    if p.ndim != 1 or not p.size or not ((p >= 0) & (p <= 1)).all():
+        raise MeasureError("label draws need p [n] within 0..1")
     member = np.arange(len(p)) if groups is None else codes("groups", groups, len(p))
     rng, units = stream(seed, "labels given the surface"), int(member.max()) + 1
     labels, redraws = np.empty((draws, len(p)), bool), np.arange(draws)

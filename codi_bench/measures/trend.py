@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from codi_bench.errors import MeasureError
+from codi_bench.errors import MeasureError, arguments
 from codi_bench.measures.arrays import codes, exponents, in_range, plain, real
 from codi_bench.measures.nulls import arrangements, check_ways
 from codi_bench.rules.p_values import permutation_p
@@ -46,6 +46,7 @@ def trend(
     Raises MeasureError for lengths that differ, numbers that are not finite, an architecture of a single size, or so few models
     that no noise can be estimated or no p can reach 0.05 (two sizes of two seeds change places in 6 ways).
     """
+    permutations = arguments.whole("permutations", permutations, 1, arguments.PERMUTATIONS, error=MeasureError)
     x, numbers, groups = _check(parameters, values, architectures)
     y, unit = in_range(numbers), float(np.ldexp(1.0, exponents(numbers))[0])
     x_deviations, span, df = _centre(x, groups), float(np.ptp(x)), len(x) - len(set(groups.tolist())) - 1

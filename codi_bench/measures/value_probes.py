@@ -24,12 +24,12 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from codi_bench.errors import MeasureError
+from codi_bench.errors import MeasureError, arguments
 from codi_bench.measures import ridge
 from codi_bench.measures.arrays import check_finite, codes, in_range, real
 from codi_bench.measures.design import Design
 from codi_bench.measures.folds import Split, nested_splits, permuted_labels
-from codi_bench.measures.pipeline import check_penalties, checked_cells, choices, in_threads, precision
+from codi_bench.measures.pipeline import check_place, checked_cells, choices, in_threads, penalties, precision
 from codi_bench.rules.intervals import accuracy_phi, cv_accuracy
 from codi_bench.rules.p_values import max_p, permutation_p
 from codi_bench.rules.stats import Interval
@@ -94,7 +94,9 @@ def value_probes(
     values or 40 problems kept.
     """
     x, values, group, key = _check(activations, values, groups, control_key)
-    _check_settings(Cs, folds, min_count, permutations)
+    _check_settings(folds, min_count, permutations)
+    Cs, seed = penalties(Cs), arguments.seed(seed, arguments.FOLD_SEED, error=MeasureError)
+    check_place("cpu", workers)
     selection = _frequent(values, group, 2 * folds if min_count is None else min_count)
     x, group, key = x[selection], group[selection], key[selection]
     classes, y = np.unique(values[selection], return_inverse=True)
@@ -155,11 +157,10 @@ def _check(
     return x, values, groups, groups if keys is None else codes("control_key", keys, len(x), blank=True)
 
 
-def _check_settings(Cs: Sequence[float], folds: int, min_count: int | None, permutations: int) -> None:
-    check_penalties(Cs)
-    if permutations < 2:
-        raise MeasureError(f"an interval needs the variance of at least 2 permutations, not {permutations}")
-    if min_count is not None and min_count < folds + 2:
+def _check_settings(folds: int, min_count: int | None, permutations: int) -> None:
+    arguments.whole("folds", folds, 2, error=MeasureError)
+    arguments.whole("permutations", permutations, 2, arguments.PERMUTATIONS, error=MeasureError)  # an interval needs a variance
+    if min_count is not None and arguments.whole("min_count", min_count, 0, error=MeasureError) < folds + 2:
         # An outer fold takes at most two of folds + 2, and leaves one for each inner fold.
         raise MeasureError(f"min_count = {min_count}: {folds} folds inside {folds} folds need {folds + 2} of a value")
 

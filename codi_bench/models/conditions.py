@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codi_bench.errors import EditError, UnknownNameError
+from codi_bench.errors import EditError, arguments
 from codi_bench.models.edits import NOISE, SELF, Edit, check_edit
 
 MASKED, UNMASKED = "masked", "unmasked-padding"
@@ -161,8 +161,7 @@ def check(condition: Condition, n: int, num_latents: int) -> None:
     if isinstance(condition, Patched | Fed | KeysMoved):
         check_patched(condition, n, latents_of(condition, num_latents))
     elif isinstance(condition, Edited):
-        if condition.padding not in PADDINGS:
-            raise UnknownNameError("protocol", condition.padding, PADDINGS)
+        arguments.choice("protocol", condition.padding, PADDINGS)
         for edit in condition.edits:
             check_edit(edit, num_latents)
     elif isinstance(condition, Shortened) and not 0 <= condition.latents <= num_latents:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from codi_bench.errors import CheckpointError, MissingWeightsError
+from codi_bench.errors import CheckpointError, MissingWeightsError, arguments
 from codi_bench.models import adapter, hub
 from codi_bench.models.checkpoint import load_folder
 from codi_bench.models.model import Model
@@ -55,14 +56,18 @@ def load(
     and lora_alpha: training settings that published files do not hold; default: the registered ones, else 6 and 32.
     Raises CheckpointError or UnknownNameError with one line that says what to do, and CodiBenchError for what is no name.
     """
+    for argument, value in (("device", device), ("dtype", dtype)):
+        arguments.text(argument, value, error=CheckpointError)
+    for argument, place in (("name_or_path", name_or_path), *((("base", base),) if base is not None else ())):
+        arguments.path(argument, place, error=CheckpointError)
     if name is not None:
-        check_name(name, "name")
+        check_name(arguments.text("name", name, error=CheckpointError), "name")
     device, dtype = resolve(device, dtype)
     check_device(device, dtype)
-    if num_latents is not None and num_latents < 0:
-        raise CheckpointError(f"num_latents must be 0 or more, got {num_latents}")
-    if lora_alpha is not None and not 0 < lora_alpha < float("inf"):
-        raise CheckpointError(f"lora_alpha must be a positive number, got {lora_alpha}")
+    if num_latents is not None:
+        num_latents = arguments.whole("num_latents", num_latents, 0, arguments.LATENTS, error=CheckpointError)
+    if lora_alpha is not None:
+        lora_alpha = arguments.number("lora_alpha", lora_alpha, math.ulp(0), error=CheckpointError)
     folder, named_entry = _find(name_or_path)
     model_entry = named_entry or REGISTRY.get(name or "")
     model_name = name or (named_entry.name if named_entry else os.path.basename(os.path.abspath(name_or_path)))  # of `.` too

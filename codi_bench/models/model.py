@@ -10,15 +10,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from codi_bench.errors import UnknownNameError
-from codi_bench.models import answering, cue, reading
-from codi_bench.models.answering import Pass
+from codi_bench.errors import InputError, arguments
+from codi_bench.models import answering, cue, inputs, reading
 from codi_bench.models.codi import Codi
 from codi_bench.models.conditions import (
     CLEAN,
     IN_WORDS,
     MASKED,
-    PADDINGS,
     AtCue,
     Condition,
     Discretised,
@@ -28,12 +26,11 @@ from codi_bench.models.conditions import (
     KeysMoved,
     Patched,
     Shortened,
-    check,
     latents_of,
 )
 from codi_bench.models.edits import Edit, Reference, Replacement, draws, replacements
 from codi_bench.models.objective import encode_examples
-from codi_bench.models.patching import answer_patched, source_run
+from codi_bench.models.patching import answer_patched, keys_and_values
 from codi_bench.models.registry import ModelEntry
 from codi_bench.problems import Problem
 from codi_bench.rules.stats import stream
@@ -104,11 +101,12 @@ class Model:
         """Capture every state of `num_latents` thoughts (default K); with max_new_tokens also answer, in the same pass.
 
         protocol: `masked`, or `unmasked-padding` as the published evaluation has it, where batch_size and order show.
-        Raises ProblemError for an empty question, MeasureError for thoughts that are not finite, ValueError for a negative
-        num_latents, UnknownNameError for an unknown protocol.
+        questions: a list, column, array or generator of texts. Raises ProblemError for an empty question, MeasureError for
+        thoughts that are not finite, InputError for another argument that cannot be, UnknownNameError for an unknown protocol.
         """
-        settings = self._pass(num_latents, batch_size, max_new_tokens or 0, protocol, progress)
-        return answering.capture(self.codi, questions, settings)
+        tokens = 0 if max_new_tokens is None else max_new_tokens
+        settings = inputs.settings(self.codi, num_latents, batch_size, tokens, protocol, progress)
+        return answering.capture(self.codi, inputs.questions_of(questions), settings)
 
     def answer(
         self,
@@ -120,7 +118,7 @@ class Model:
         **settings: Any,
     ) -> Answers:
         """Greedy answers, under edits if any. answers: the gold ones, that resampling needs; settings: those of `answers`."""
-        return self.answers(questions, [Edited(tuple(edits), protocol)], golds=answers, **settings)[0]
+        return self.answers(questions, [Edited(inputs.edits_of(edits), protocol)], golds=answers, **settings)[0]
 
     def answers(
         self,
@@ -147,16 +145,22 @@ class Model:
         log_probabilities: an array [conditions, n] to fill with the natural log-probability of the gold answer, in the sentence
         that CODI is trained to give, with eos; both of edits alone. progress: told how many problems a batch has answered.
         Raises what `think` raises, EditError for what cannot be made (before anything runs), MeasureError for log-probabilities
-        that are not finite, and ValueError where resampling lacks golds and groups, or log-probabilities lack golds.
+        that are not finite, and InputError where resampling lacks golds and groups, or log-probabilities lack golds.
         """
-        settings = self._pass(num_latents, batch_size, max_new_tokens, MASKED, progress)
-        latents, results = settings.num_latents, dict[int, Answers]()
-        runs: dict[tuple, list[int]] = {}
+        settings = inputs.settings(self.codi, num_latents, batch_size, max_new_tokens, MASKED, progress, fewest=1)
+        questions, seed = inputs.questions_of(questions), arguments.seed(seed)
+        n, latents, width = len(questions), settings.num_latents, self.codi.width
+        golds, groups = inputs.beside("golds", golds, n), inputs.beside("groups", groups, n)
+        conditions = inputs.conditions_of(conditions, n, latents, width)
+        reference = inputs.reference_of(reference, latents, width)
+        hidden_states = inputs.array_to_fill("hidden_states", hidden_states, (n, 1 + latents, self.num_layers + 1, width))
+        confidence = inputs.array_to_fill("confidence", confidence, (n, 2))
+        log_probabilities = inputs.array_to_fill("log_probabilities", log_probabilities, (len(conditions), n))
+        runs, results = dict[tuple, list[int]](), dict[int, Answers]()
         for i, condition in enumerate(conditions):
-            check(condition, len(questions), latents)
             runs.setdefault(_run_of(condition, latents), []).append(i)
         if any(run[0] != Edited for run in runs) and (hidden_states is not None or log_probabilities is not None):
-            raise ValueError("hidden states and log-probabilities are those of clean and edited runs alone")
+            raise InputError("hidden states and log-probabilities are those of clean and edited runs alone")
         for (kind, *run), rows in sorted(runs.items(), key=lambda item: _ORDER.index(item[0][0])):
             rows = [i for i in rows if i not in results]
             members: list[Any] = [conditions[i] for i in rows]
@@ -169,14 +173,12 @@ class Model:
                     results |= {i: clean for i, condition in enumerate(conditions) if condition == CLEAN}
             elif kind is Edited:
                 if log_probabilities is not None and len(golds) != len(questions):
-                    raise ValueError("log-probabilities need the gold answer of every question")
+                    raise InputError("log-probabilities need the gold answer of every question")
                 part = answering.answer_edited(
                     self.codi,
                     questions,
-                    self._replacements(
-                        [member.edits for member in members], len(questions), latents, reference, golds, groups, seed
-                    ),
-                    self._pass(latents, batch_size, max_new_tokens, run[0], progress),
+                    self._replacements([member.edits for member in members], n, latents, reference, golds, groups, seed),
+                    replace(settings, padding=run[0]),
                     keep=None if hidden_states is None else Thoughts(hidden_states, confidence=confidence),
                     golds=None if log_probabilities is None else self._golds(questions, golds),
                     log_probabilities=log_probabilities,
@@ -204,7 +206,7 @@ class Model:
     ) -> list[dict[int | str, Replacement]]:
         """What each condition feeds in place of the inputs of n problems."""
         if any(edit.kind == "resample" for edits in conditions for edit in edits) and not len(golds) == len(groups) == n:
-            raise ValueError("resample needs the gold answer and the group of every question, to choose donors that differ")
+            raise InputError("resample needs the gold answer and the group of every question, to choose donors that differ")
         facts: dict[str, Any] = {"num_latents": num_latents, "width": self.codi.width, "n": n, "reference": reference}
         return [
             replacements(edits, **facts, answers=golds, groups=groups, rng=rng)
@@ -213,35 +215,34 @@ class Model:
 
     def at_cue(self, questions: Sequence[str], *, batch_size: int = 64) -> cue.CueStates:
         """The states that answers are read from, where they are asked for by the cue; raises what `think` raises."""
-        return cue.cue_states(self.codi, questions, self._pass(None, batch_size, 0, MASKED))
+        settings = inputs.settings(self.codi, None, batch_size, 0, MASKED)
+        return cue.cue_states(self.codi, inputs.questions_of(questions, fewest=1), settings)
 
     def keys_and_values(self, questions: Sequence[str], *, batch_size: int = 64) -> np.ndarray:
         """What attention keeps of the thoughts, as it lies there: float32 [n, K, blocks, 2, heads, d_head], keys and values."""
-        with torch.inference_mode():
-            run = source_run(self.codi, answering.tokenise(self.codi, questions), self.num_latents, batch_size)
-        blocks = torch.stack([torch.stack(pair, dim=1) for pair in run.tapes], dim=1)  # [n, blocks, 2, heads, K, d_head]
-        return blocks.permute(0, 4, 1, 2, 3, 5).float().cpu().numpy()
+        settings = inputs.settings(self.codi, None, batch_size, 0, MASKED)
+        return keys_and_values(self.codi, inputs.questions_of(questions, fewest=1), settings)
 
     def lens_ranks(self, hidden_states: np.ndarray, words: Sequence[Sequence[str]]) -> np.ndarray:
         """How many ids the head puts before each of a problem's m words, int32 [n, places, L + 2, m], from [n, places, L + 1, d].
 
         The last entry of the layers is the projected thought; -1 where a word takes several ids.
         """
+        words = inputs.words_of(words, inputs.states_of(hidden_states, (None, None, self.codi.width)))
         word_ids = {word: reading.word_ids(self.codi, word) for problem_words in words for word in problem_words}
-        return reading.lens_ranks(
-            self.codi, hidden_states, [[word_ids[word] for word in problem_words] for problem_words in words]
-        )
+        return reading.lens_ranks(self.codi, hidden_states, [[word_ids[word] for word in those] for those in words])
 
     def lens_words(self, states: np.ndarray, *, count: int) -> tuple[tuple[tuple[str, ...], ...], ...]:
         """The first words that the head reads in states behind the final norm, [n][places][count], from [n, places, d]."""
-        return reading.lens_words(self.codi, states, count)
+        inputs.states_of(states, (None, self.codi.width))
+        return reading.lens_words(self.codi, states, arguments.whole("count", count, 1, self.codi.vocab_size))
 
     def untrained(self, seed: int = 0) -> Model:
         """The same architecture and tokenizer with fresh weights: a control for what training has put there.
 
         The backbone's are drawn as its configuration says, the projection's as PyTorch does.
         """
-        codi = copy.deepcopy(self.codi)
+        codi, seed = copy.deepcopy(self.codi), arguments.seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             backbone = type(codi.backbone)(codi.backbone.config)
@@ -267,7 +268,11 @@ class Model:
         protocol: str = MASKED,
     ) -> Reference:
         """Thoughts of other problems, as the source of means and donors. Raises what `think` raises."""
-        settings = self._pass(num_latents, batch_size, 0, protocol)
+        settings, questions = inputs.settings(self.codi, num_latents, batch_size, 0, protocol), inputs.questions_of(questions)
+        answers, groups = (
+            arguments.texts(name, values, len(questions), of="question")
+            for name, values in (("answers", answers), ("groups", groups))
+        )
         latents = np.empty((len(questions), settings.num_latents + 1, self.codi.width), np.float32)
         answering.answer_edited(self.codi, questions, [{}], settings, keep=Thoughts(latents=latents))
         return Reference(latents, tuple(answers), tuple(groups))
@@ -276,21 +281,6 @@ class Model:
         """Ids of the gold answers as training has them, with eos."""
         problems = [Problem(question, (), answer, "") for question, answer in zip(questions, answers, strict=True)]
         return [example.answer for example in encode_examples(self.codi, problems)]
-
-    def _pass(
-        self,
-        num_latents: int | None,
-        batch_size: int,
-        max_new_tokens: int,
-        padding: str,
-        progress: Callable[[int], object] = lambda count: None,
-    ) -> Pass:
-        """Checked settings. num_latents: None is K."""
-        if num_latents is not None and num_latents < 0:
-            raise ValueError(f"num_latents must be 0 or more, got {num_latents}")
-        if padding not in PADDINGS:
-            raise UnknownNameError("protocol", padding, PADDINGS)
-        return Pass(self.num_latents if num_latents is None else num_latents, batch_size, max_new_tokens, padding, progress)
 
 
 def _run_of(condition: Condition, num_latents: int) -> tuple:

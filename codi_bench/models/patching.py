@@ -96,6 +96,14 @@ def source_run(model: Codi, questions: Sequence[list[int]], num_latents: int, ba
 
 
 @torch.inference_mode()
+def keys_and_values(model: Codi, questions: Sequence[str], settings: Pass) -> np.ndarray:
+    """Keys and values of the thoughts, float32 [n, K, blocks, 2, heads, d_head]. Raises what `think` raises."""
+    run = source_run(model, tokenise(model, questions), settings.num_latents, settings.batch_size)
+    blocks = torch.stack([torch.stack(pair, dim=1) for pair in run.tapes], dim=1)  # [n, blocks, 2, heads, K, d_head]
+    return blocks.permute(0, 4, 1, 2, 3, 5).float().cpu().numpy()
+
+
+@torch.inference_mode()
 def answer_patched(
     model: Codi,
     questions: Sequence[str],

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from typing_extensions import TypedDict
 
-from codi_bench.errors import CheckpointError, one_line
+from codi_bench.errors import CheckpointError, arguments, one_line
 from codi_bench.store.json_files import read_json
 
 OPEN = ConfigDict(extra="allow")  # the libraries know the other fields
@@ -19,7 +19,7 @@ Layers = Annotated[int, Field(ge=0, le=256)]
 Heads = Annotated[int, Field(ge=0, le=1 << 14)]
 Width = Annotated[int, Field(ge=0, le=1 << 18)]
 Rows = Annotated[int, Field(ge=0, le=1 << 24)]
-Latents = Annotated[int, Field(ge=0, le=1024)]
+Latents = Annotated[int, Field(ge=0, le=arguments.LATENTS)]
 Schema = TypeVar("Schema")
 
 

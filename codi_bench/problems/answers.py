@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import lru_cache
 from numbers import Integral, Real
 
-from codi_bench.errors import ProblemError
+from codi_bench.errors import ProblemError, arguments
 
 NUMBER = re.compile(r"-?\d+\.?\d*")
 CODI_CUE, COCONUT_CUE = "The answer is:", "###"  # what stands before the answer in the training texts of each
@@ -85,9 +85,9 @@ def is_choice(answer: object, question: str) -> bool:
 def parse_number(text: str) -> float | None:
     r"""The last number of a text, thousands commas removed; None if there is none.
 
-    The published scoring: `float` of the last match of `-?\d+\.?\d*`.
+    The published scoring: `float` of the last match of `-?\d+\.?\d*`. Raises ProblemError for what is no text.
     """
-    numbers = NUMBER.findall(text.replace(",", ""))
+    numbers = NUMBER.findall(arguments.instance("text", text, str, what="text", error=ProblemError).replace(",", ""))
     return float(numbers[-1]) if numbers else None
 
 
@@ -105,10 +105,11 @@ def score(prediction: str, gold: str, scoring: str = "published") -> bool:
 
     gold: a number as `read_gold` reads it, compared with the last of the text; an answer in words is compared with the words
     behind the cue, whichever scoring. Without a gold nothing is right. Raises ProblemError for a gold that has digits and is no
-    number, and for an unknown scoring.
+    number, for an unknown scoring, and for what is no text.
     """
-    if scoring not in ("published", "study"):
-        raise ProblemError(f"unknown scoring '{scoring}': use 'published' or 'study'")
+    scoring = arguments.choice("scoring", scoring, ("published", "study"), error=ProblemError)
+    prediction = arguments.instance("prediction", prediction, str, what="text", error=ProblemError)
+    gold = arguments.instance("gold", gold, str, what="text", error=ProblemError)
     target = gold_number(gold)
     if target is None:
         return bool(gold.strip()) and parse_words(prediction) == parse_words(gold)

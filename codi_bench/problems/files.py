@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codi_bench.errors import MissingProblemsError, ProblemError, UnknownNameError, one_line
+from codi_bench.errors import MissingProblemsError, ProblemError, UnknownNameError, arguments, one_line
 from codi_bench.problems.answers import gold_number
 from codi_bench.problems.generator import generate
 from codi_bench.problems.problem import Problem
@@ -58,12 +58,14 @@ def load_problems(
     seed: draws the generated problems; the real sets are what they are. The hub keeps SVAMP and MultiArith in another order
     than their files, and MultiArith without equations, so without steps.
     Raises ProblemError naming file, line and field for a broken file or one of another set, MissingProblemsError for a set that
-    cannot be had, and UnknownNameError for an unknown one (a file may have any name).
+    cannot be had, UnknownNameError for an unknown one (a file may have any name), and ProblemError for another argument that
+    cannot be.
     """
-    if n is not None and n < 1:
-        raise ProblemError(f"n must be at least 1, got {n}")
+    n = None if n is None else arguments.whole("n", n, error=ProblemError)
+    seed, name = arguments.seed(seed, error=ProblemError), arguments.text("problem set", name, error=ProblemError)
+    split = arguments.text("split", split, error=ProblemError)
     if path is not None:
-        forms, problems = _read_file(Path(path))
+        forms, problems = _read_file(arguments.path("path", path, error=ProblemError))
         other = next((form.name for form in forms if form.name not in ("", name)), "") if name in NAMES else ""
         if other:
             raise ProblemError(f"{path}: has the fields of {other}, not of {name}; give it as {other}={path}")
@@ -90,7 +92,7 @@ def read_problems(path: str | Path, *, unanswered: bool = False) -> list[Problem
 
     Raises ProblemError naming file, row and field.
     """
-    return _read_file(Path(path), unanswered)[1]
+    return _read_file(arguments.path("path", path, error=ProblemError), unanswered)[1]
 
 
 def _first(n: int | None, problems: list[Problem], source: str) -> list[Problem]:

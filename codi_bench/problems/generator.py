@@ -15,7 +15,7 @@ from itertools import repeat
 from math import ceil
 from typing import TypeVar
 
-from codi_bench.errors import ProblemError
+from codi_bench.errors import ProblemError, arguments
 from codi_bench.problems.problem import Problem
 from codi_bench.problems.templates import NAMES, TEMPLATES, THINGS, Template
 
@@ -46,9 +46,18 @@ EVERYTHING, DIGITS = Limits(), Limits(max_value=9, max_steps=3)  # DIGITS: what 
 
 
 def stream(seed: int, split: str, variants: int = 1, limits: Limits = EVERYTHING) -> Iterator[Problem]:
-    """An endless stream of problems of one split; `variants` retellings of each content in a row, sharing its group."""
-    if split not in ("train", "test"):
-        raise ProblemError(f"unknown split '{split}' of the generated problems: use 'train' or 'test'")
+    """An endless stream of problems of one split; `variants` retellings of each content in a row, sharing its group.
+
+    Raises ProblemError for an unknown split, and for a seed or variants that cannot be.
+    """
+    seed = arguments.seed(seed, error=ProblemError)
+    variants = arguments.whole("variants", variants, error=ProblemError)
+    split = arguments.choice("split", split, ("train", "test"), error=ProblemError)
+    arguments.instance("limits", limits, Limits, error=ProblemError)
+    return _endless(seed, split, variants, limits)
+
+
+def _endless(seed: int, split: str, variants: int, limits: Limits) -> Iterator[Problem]:
     rng = random.Random(f"codi-bench:{seed}:{split}")
     counts = [count for count in STEP_WEIGHTS if count <= limits.max_steps]
     weights = [STEP_WEIGHTS[count] for count in counts]
@@ -62,10 +71,10 @@ def stream(seed: int, split: str, variants: int = 1, limits: Limits = EVERYTHING
 def generate(n: int, *, seed: int = 0, split: str = "test", variants: int = 1, limits: Limits = EVERYTHING) -> list[Problem]:
     """n problems, every content at most once (so n / variants groups).
 
-    Raises ProblemError if n is not positive or the split holds too few different contents.
+    Raises ProblemError for an argument that cannot be, or if the split holds too few different contents.
     """
-    if n < 1 or variants < 1:
-        raise ProblemError(f"n and variants must be at least 1, got n={n}, variants={variants}")
+    n = arguments.whole("n", n, error=ProblemError)
+    variants = min(arguments.whole("variants", variants, error=ProblemError), n)  # further tellings would be cut off
     source = stream(seed, split, variants, limits)
     retellings = ([next(source) for _ in range(variants)] for _ in repeat(None))
     shortage = f"the generator has fewer than {n} different {split} problems"
@@ -92,7 +101,14 @@ def distinct(n: int, source: Iterable[T | None], group: Callable[[T], str], shor
 
 
 def split_of(template: str, operands: tuple[int, ...]) -> str:
-    """The split that a content belongs to, from its hash alone."""
+    """The split that a content belongs to, from its hash alone. Raises ProblemError for operands that are no numbers."""
+    template = arguments.text("template", template, error=ProblemError)
+    for i, operand in enumerate(arguments.entries("operands", operands, error=ProblemError)):
+        arguments.number(f"operands[{i}]", operand, error=ProblemError)
+    return _split_of(template, operands)
+
+
+def _split_of(template: str, operands: tuple[int, ...]) -> str:
     return "test" if int(_content(template, operands)[:8], 16) % TEST_SHARE == 0 else "train"
 
 
@@ -131,7 +147,7 @@ def _draw(template: Template, split: str, rng: random.Random, limits: Limits) ->
         operands = {letter: rng.randint(low, high) for letter, (low, high) in limits.ranges(template).items()}
         if (
             run_program(template, operands, limits.max_value) is not None
-            and split_of(template.name, tuple(operands.values())) == split
+            and _split_of(template.name, tuple(operands.values())) == split
         ):
             return operands
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import cast
 
-from codi_bench.errors import ProblemError
+from codi_bench.errors import ProblemError, arguments
 from codi_bench.problems.generator import EVERYTHING, Limits, distinct, run_program, split_of, stream, tell
 from codi_bench.problems.problem import Problem
 from codi_bench.problems.templates import TEMPLATES, Template
@@ -41,8 +41,7 @@ def pairs(n: int, *, step: int, seed: int = 0, split: str = "test", limits: Limi
 
     All three problems are of the split. Raises ProblemError if n or step is not positive, or the split holds too few.
     """
-    if n < 1 or step < 1:
-        raise ProblemError(f"n and step must be at least 1, got n={n}, step={step}")
+    n, step = arguments.whole("n", n, error=ProblemError), arguments.whole("step", step, error=ProblemError)
     groups: set[str] = set()
 
     def candidates() -> Iterator[Pair | None]:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import cast
 
+from codi_bench.errors import ProblemError, arguments
+
 STEP = re.compile(r"<<([^=<>]+)=([^<>]+)>>")
 
 
@@ -48,8 +50,9 @@ class Problem:
 
 
 def problems_hash(problems: Iterable[Problem]) -> str:
-    """sha256 over questions, answers and groups in order: equal hash, equal list."""
+    """sha256 over questions, answers and groups in order: equal hash, equal list. Raises ProblemError for what is no problem."""
     digest = hashlib.sha256()
-    for problem in problems:
+    for i, problem in enumerate(arguments.entries("problems", problems, error=ProblemError)):
+        arguments.instance(f"problems[{i}]", problem, Problem, error=ProblemError)
         digest.update(json.dumps([problem.question, problem.answer, problem.group]).encode())
     return digest.hexdigest()

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from codi_bench.errors import MeasureError
-from codi_bench.rules.stats import wilson
+from codi_bench.errors import MeasureError, arguments
+from codi_bench.rules.stats import bits, finite, wilson
 
 DEAD = 1e-6  # nats: an edit that reaches the model moves some log-probability by more
 ROOM = 0.05  # over the best constant answer: floor of the task accuracy
@@ -28,7 +28,7 @@ def check_alive(
     problems. log_probability: the same of the clean run and by condition, nats. NaN, an answer without a number, equals itself.
     One condition without effect beside others with one is a result and passes.
     """
-    if not edited:
+    if not arguments.instance("edited", edited, Mapping, error=MeasureError):
         raise MeasureError("dead edit: no condition was run that must change something")
     if any(_differ(clean, answers) for answers in edited.values()):
         return
@@ -60,7 +60,8 @@ def check_room(right: ArrayLike, constant: float = 0.0, *, floor: float = ROOM, 
     At 3 % accuracy "no latent is critical" is true of anything. right bool [n]: of the clean run; constant: accuracy of the best
     constant answer; floor: of the family. Needed: the lower Wilson bound of the clean accuracy above constant + floor.
     """
-    right = np.asarray(right, bool)
+    right = bits(right)
+    finite(0, 1, constant=constant, floor=floor)
     low = wilson(int(right.sum()), right.size).low
     if low <= constant + floor:
         raise MeasureError(

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import binom, chi2, fisher_exact
 
-from codi_bench.errors import MeasureError
-from codi_bench.rules.stats import Z95, Estimate, Interval, newcombe_limits
+from codi_bench.errors import MeasureError, arguments
+from codi_bench.rules.stats import ALTERNATIVES, Z95, Estimate, Interval, newcombe_limits
 from codi_bench.rules.validity import Validity, Verdict, sound_verdict
 
-ALTERNATIVES = ("two-sided", "greater", "less")
+MOST = 10**7  # problems; all tables of more would fill the memory
 RANGE = "McNemar, largest p of all tables that the counts allow"
 
 
@@ -26,6 +26,7 @@ def fisher(right_a: int, n_a: int, right_b: int, n_b: int, alternative: str = "t
     Raises MeasureError for a count outside of 0..n, or no problems.
     """
     _check(alternative, (right_a, n_a), (right_b, n_b))
+    right_a, n_a, right_b, n_b = map(int, (right_a, n_a, right_b, n_b))
     table = [[right_a, n_a - right_a], [right_b, n_b - right_b]]
     return float(fisher_exact(table, alternative=alternative).pvalue)
 
@@ -36,6 +37,7 @@ def tables(before: int, after: int, n: int) -> np.ndarray:
     Columns: both right, right then wrong, wrong then right, both wrong. Raises MeasureError for a count outside of 0..n.
     """
     _check("greater", (before, n), (after, n))
+    before, after, n = int(before), int(after), int(n)
     gained = np.arange(max(0, after - before), min(after, n - before) + 1)
     lost = gained + before - after
     return np.stack([before - lost, lost, gained, n - before - gained], axis=1)
@@ -93,7 +95,8 @@ def contrast_range(counts: Sequence[int], position: int, n: int) -> tuple[float,
     others' events fall on the same problems and those of the position on problems with the fewest of them: both squares in
     E[(x - m)^2] = E[x^2] + E[m^2] - 2 E[xm] are at their greatest then, and E[xm] at its least.
     """
-    _check("greater", *((count, n) for count in counts))
+    counts, n = _events(counts, n)
+    position = arguments.whole("position", position, 0, len(counts) - 1, error=MeasureError)
     others = [count for i, count in enumerate(counts) if i != position]
     rank = np.arange(n)
     m = np.mean([rank < count for count in others], axis=0)  # falls with the rank
@@ -106,7 +109,7 @@ def cochran_largest(counts: Sequence[int], n: int) -> float:
 
     Q is least where every problem has equally many events, or one more than others.
     """
-    _check("greater", *((count, n) for count in counts))
+    counts, n = _events(counts, n)
     k, total = len(counts), sum(counts)
     each, more = divmod(total, n)
     squares = (n - more) * each**2 + more * (each + 1) ** 2
@@ -120,11 +123,16 @@ def stratified_difference(a: Sequence[tuple[int, int]], b: Sequence[tuple[int, i
     Strata in which one side has no problem say nothing. Source: Mantel and Haenszel's weights with the variance of Greenland and
     Robins 1985, Biometrics 41:55. Raises MeasureError where no stratum has both sides.
     """
-    shared = [(*one, *other) for one, other in zip(a, b, strict=True) if one[1] and other[1]]
+    a = arguments.entries("a", a, error=MeasureError)
+    b = arguments.entries("b", b, len(a), of="stratum", error=MeasureError)
+    sides = [
+        tuple(arguments.entries("a stratum", pair, 2, of="count and n", error=MeasureError) for pair in ab) for ab in zip(a, b)
+    ]
+    _check("greater", *(pair for side in sides for pair in side if pair[1] != 0))
+    shared = [(*one, *other) for one, other in sides if one[1] and other[1]]
     if not shared:
         raise MeasureError("no stratum has problems of both sides: their rates cannot be compared")
     x, n, y, m = np.array(shared, float).T
-    _check("greater", *zip(x, n), *zip(y, m))
     weight = n * m / (n + m)
     value = float(weight @ (x / n - y / m) / weight.sum())
     error = np.sqrt(weight**2 @ (x * (n - x) / n**3 + y * (m - y) / m**3)) / weight.sum()
@@ -132,9 +140,18 @@ def stratified_difference(a: Sequence[tuple[int, int]], b: Sequence[tuple[int, i
     return Interval(value, max(value - reach, -1.0), min(value + reach, 1.0))
 
 
-def _check(alternative: str, *counts: tuple[int, int]) -> None:
-    if alternative not in ALTERNATIVES:
-        raise MeasureError(f"unknown alternative '{alternative}': use {', '.join(ALTERNATIVES)}")
+def _events(counts: Sequence[int], n: int) -> tuple[list[int], int]:
+    """Counts at two positions or more, and n, as whole numbers."""
+    counts = arguments.entries("counts", counts, error=MeasureError)
+    if len(counts) < 2:
+        raise MeasureError(f"counts must be those of two positions or more, not of {len(counts)}")
+    _check("greater", *((count, n) for count in counts))
+    return list(map(int, counts)), int(n)
+
+
+def _check(alternative: str, *counts: Sequence[float]) -> None:
+    arguments.choice("alternative", alternative, ALTERNATIVES, error=MeasureError)
     for right, n in counts:
-        if right != int(right) or n != int(n) or n < 1 or not 0 <= right <= n:
-            raise MeasureError(f"{right} right of {n}: a count needs whole numbers, n >= 1 and 0 <= right <= n")
+        most = arguments.number("n", n, 1, MOST, error=MeasureError)
+        if not (most.is_integer() and arguments.number(f"right of {n}", right, 0, most, error=MeasureError).is_integer()):
+            raise MeasureError(f"{right} right of {n}: a count needs whole numbers")

@@ -15,8 +15,8 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import chi2, ncx2, norm
 
-from codi_bench.errors import MeasureError
-from codi_bench.rules.stats import ROUNDING, Estimate, Interval, wilson
+from codi_bench.errors import MeasureError, arguments
+from codi_bench.rules.stats import ROUNDING, Estimate, Interval, bits, numeric, wilson
 
 # Sums of squares below this are rounding; one deviating outcome among 1e8 is above it.
 NO_VARIANCE = 1e-20
@@ -47,10 +47,15 @@ class Ranked:
 
 
 def _finite(name: str, values: ArrayLike, low: float = -math.inf, high: float = math.inf) -> np.ndarray:
-    array = np.asarray(values, float)
+    array = numeric(name, values).astype(float)
     if not array.size or not np.isfinite(array).all() or (array < low).any() or (array > high).any():
         raise MeasureError(f"{name} must be finite numbers within [{low:g}, {high:g}]")
     return array
+
+
+def _number(name: str, value: float | np.ndarray, least: float = 0.0, most: float = math.inf) -> float:
+    value = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    return arguments.number(name, value, least, most, error=MeasureError)
 
 
 def _null(name: str, values: ArrayLike, **limits: float) -> np.ndarray:
@@ -76,15 +81,15 @@ def accuracy_phi(null_accuracy: ArrayLike, n: float) -> tuple[float, float]:
     q = mean of the permuted accuracies; phi = max(1, their variance / (q(1-q)/n)) in each cell; both averaged over cells.
     """
     draws = _null("null accuracies", null_accuracy, low=0, high=1)
-    n = float(_finite("n", n, low=1))
+    n = _number("n", n, 1)
     q = draws.mean(axis=0)
     return _inflation(draws, q * (1 - q) / n), float(q.mean())
 
 
 def cv_accuracy(accuracy: float, n: float, phi: float) -> Interval:
     """A cross-validated accuracy over n problems (groups) with Wilson's interval for n / phi problems."""
-    effective = float(_finite("n", n, low=1)) / float(_finite("phi", phi, low=1))
-    return wilson(effective * accuracy, effective)
+    effective = _number("n", n, 1) / _number("phi", phi, 1)
+    return wilson(effective * _number("accuracy", accuracy, 0, 1), effective)
 
 
 def _fold_delong(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -131,7 +136,7 @@ def fold_auc(scores: ArrayLike, labels: ArrayLike, fold: ArrayLike) -> tuple[np.
     of fixed scores: what fitting on overlapping folds adds is phi's part.
     Source: DeLong et al. 1988, Biometrics 44:837; Sun & Xu 2014, IEEE Signal Process. Lett. 21:1389.
     """
-    scores, labels, fold = np.asarray(scores), np.asarray(labels), np.asarray(fold)
+    scores, labels, fold = numeric("scores", scores), numeric("labels", labels), numeric("fold", fold)
     n = scores.shape[-1] if scores.ndim else 0
     if not n or fold.shape != (n,) or labels.shape[-1:] != (n,):
         raise MeasureError(
@@ -169,9 +174,9 @@ def cv_auc(auc: float, variance: float, phi: float, *, smaller_class: int | None
     1957); m = smaller_class, the number of problems in the smaller class. Without m such an AUC has no interval. The value
     itself is never moved.
     """
-    auc, variance = float(_finite("AUC", auc, low=0, high=1)), float(_finite("variance", variance, low=0))
-    phi = float(_finite("phi", phi, low=1))
-    inward = 0.0 if smaller_class is None else 0.5 / float(_finite("smaller_class", smaller_class, low=1))
+    auc, variance, phi = _number("AUC", auc, 0, 1), _number("variance", variance), _number("phi", phi, 1)
+    level = arguments.level(level, error=MeasureError)
+    inward = 0.0 if smaller_class is None else 0.5 / _number("smaller_class", smaller_class, 1)
     centre = min(max(auc, inward), 1 - inward)
     if variance == 0 or centre != auc or not 0 < auc < 1:
         if smaller_class is None:
@@ -184,7 +189,9 @@ def cv_auc(auc: float, variance: float, phi: float, *, smaller_class: int | None
 
 def auc_of_labels(auc: float | np.ndarray, variance: float | np.ndarray, labels: np.ndarray, phi: float) -> Estimate:
     """`cv_auc` of the scores of labels, bool [n], of whose smaller class it takes the number of problems."""
-    return cv_auc(float(auc), float(variance), phi, smaller_class=int(min(labels.sum(), (~labels).sum())))
+    labels = bits(labels)
+    smaller = int(min(labels.sum(), (~labels).sum()))
+    return cv_auc(_number("AUC", auc), _number("variance", variance), phi, smaller_class=smaller)
 
 
 def _noncentrality(q: float, df: int, probability: float) -> float:
@@ -203,7 +210,7 @@ def heterogeneity(correct: ArrayLike, phi: float = 1.0, *, level: float = 0.95) 
     single outcome out of place, so that every number stays finite.
     Source: docs/verdicts.md, section 6, Spread; Cochran 1950, Biometrika 37:256, with the residuals freed of the cells' means.
     """
-    outcomes, phi = _finite("outcomes", correct), float(_finite("phi", phi, low=1))
+    outcomes, phi, level = _finite("outcomes", correct), _number("phi", phi, 1), arguments.level(level, error=MeasureError)
     if outcomes.ndim != 2 or min(outcomes.shape) < 2:
         raise MeasureError(f"heterogeneity needs outcomes [n, cells] of at least 2 x 2, not {list(outcomes.shape)}")
     n, cells = outcomes.shape
@@ -225,6 +232,8 @@ def mover_difference(a: Estimate, b: Estimate) -> Estimate:
 
     Source: Zou & Donner 2008, Stat. Med. 27:1693 (MOVER); with Wilson's limits it is Newcombe 1998, Stat. Med. 17:873, method 10.
     """
+    for name, side in (("a", a), ("b", b)):
+        arguments.instance(name, side, Estimate, error=MeasureError)
     difference = a.value - b.value
     if a.low is None or a.high is None or b.low is None or b.high is None:
         return Estimate(difference, None, None)
@@ -239,6 +248,10 @@ def auc_difference(a: Ranked, b: Ranked, *, rng: np.random.Generator, draws: int
     p = (1 + #{|deviation| >= |difference|}) / (draws + 1). Draws in which no fold has both classes are left out; raises
     MeasureError where these are more than one in a hundred.
     """
+    for name, ranked in (("a", a), ("b", b)):
+        arguments.instance(name, ranked, Ranked, error=MeasureError)
+    draws = arguments.whole("draws", draws, error=MeasureError)
+    arguments.instance("rng", rng, np.random.Generator, error=MeasureError)
     names, member = np.unique(np.concatenate([np.asarray(a.group, str), np.asarray(b.group, str)]), return_inverse=True)
     counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
     sides = []

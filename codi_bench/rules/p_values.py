@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import norm
 
-from codi_bench.errors import MeasureError
-from codi_bench.rules.stats import ROUNDING, Z95, Estimate, finite, holm
+from codi_bench.errors import MeasureError, arguments
+from codi_bench.rules.stats import ROUNDING, Z95, Estimate, finite, holm, numeric
 
 Statistic = TypeVar("Statistic", float, np.ndarray)
 
 
 def permutation_p(observed: Statistic, null: ArrayLike) -> Statistic:
     """(1 + #{null >= observed}) / (B + 1): a float, or an array [...] for observed [...] and null [B, ...]."""
-    observed, null = cast("Any", np.asarray(observed, float)), np.asarray(null, float)
+    observed, null = cast("Any", numeric("observed", observed).astype(float)), numeric("null", null).astype(float)
     assert isinstance(observed, np.ndarray)
     if null.ndim < 1 or not len(null) or null.shape[1:] != observed.shape:
         raise MeasureError(f"a permutation p needs observed [...] and null [B, ...], not {observed.shape} and {null.shape}")
@@ -30,11 +30,16 @@ def permutation_p(observed: Statistic, null: ArrayLike) -> Statistic:
 
 def max_p(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
     """p values [cells] of observed [cells] against the largest cell of each draw of null [B, cells]."""
+    null = numeric("null", null)
+    if null.ndim != 2 or not null.size:
+        raise MeasureError(f"a null over cells needs the shape [B, cells], not {list(null.shape)}")
     return permutation_p(observed, np.broadcast_to(null.max(axis=1, keepdims=True), null.shape))
 
 
 def p_above(theta: Estimate) -> float:
     """One-sided p that an effect with a normal 95 % interval is not above zero; 1 where it has none."""
+    arguments.instance("theta", theta, Estimate, error=MeasureError)
+    finite(**{name: end for name, end in vars(theta).items() if name == "value" or end is not None})
     if theta.low is None or theta.high is None:
         return 1.0
     width = theta.high - theta.low
@@ -43,13 +48,12 @@ def p_above(theta: Estimate) -> float:
 
 def holm_permutations(m: int) -> int:
     """Permutations that Holm over m tests needs at least: with 40 m - 1 the smallest p, 1/(40 m), just reaches 0.025 / m."""
-    finite(least=1, m=m)
-    return 40 * m - 1
+    return 40 * arguments.whole("m", m, error=MeasureError) - 1
 
 
 def check_permutations(B: int, m: int) -> None:
     """Raises MeasureError where B permutations cannot carry Holm over m tests: an error, never an UNDERPOWERED."""
-    if holm_permutations(m) > B:
+    if holm_permutations(m) > arguments.whole("permutations", B, 0, error=MeasureError):
         raise MeasureError(f"{B} permutations cannot carry Holm over {m} tests: at least {holm_permutations(m)} are needed")
 
 
@@ -60,7 +64,9 @@ def check_permuted(null_auc: ArrayLike) -> None:
     lifts it. The band: four standard errors of the mean over draws, and one point, since groups of a size of their own cannot be
     permuted. Raises MeasureError, which blocks the rows.
     """
-    draws = np.asarray(null_auc, float)
+    draws = numeric("null AUCs", null_auc).astype(float)
+    if draws.ndim < 1 or len(draws) < 2 or not draws.size or not np.isfinite(draws).all():
+        raise MeasureError("null AUCs must be finite numbers [B] or [B, cells] with B >= 2")
     draws = draws.reshape(len(draws), -1).mean(axis=1)
     mean, error = float(draws.mean()), float(draws.std(ddof=1)) / math.sqrt(len(draws))
     if mean - 0.5 > max(0.01, 4 * error):
@@ -75,11 +81,13 @@ def holm_p(p_values: Mapping[str, float], size: int) -> dict[str, float]:
 
     Raises MeasureError unless all of the family is there: a partial run must not change a verdict.
     """
-    if len(p_values) != size:
+    arguments.instance("p values", p_values, Mapping, error=MeasureError)
+    if len(p_values) != arguments.whole("size", size, error=MeasureError):
         raise MeasureError(f"a family of {size} tests came with {len(p_values)}: Holm needs all of them")
     return dict(zip(p_values, map(float, holm(list(p_values.values()))), strict=True))
 
 
 def across_claims(p_values: Sequence[float], claims: int) -> np.ndarray:
     """Holm over the tests of one claim, times the claims of its family (section 3): no claim waits for the others of a family."""
-    return cast("np.ndarray", np.minimum(1.0, claims * holm(list(p_values))))
+    claims = arguments.whole("claims", claims, error=MeasureError)
+    return cast("np.ndarray", np.minimum(1.0, claims * holm(arguments.entries("p values", p_values, error=MeasureError))))

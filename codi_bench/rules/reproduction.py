@@ -15,8 +15,8 @@ from typing import cast
 from numpy.typing import ArrayLike
 from scipy.stats import norm
 
-from codi_bench.errors import MeasureError, UnknownNameError
-from codi_bench.rules.stats import ROUNDING, Z95, Estimate, finite, mcnemar_exact, paired_counts
+from codi_bench.errors import MeasureError, arguments
+from codi_bench.rules.stats import ROUNDING, Z95, Estimate, finite, mcnemar_exact, numeric, paired_counts
 
 ONE_POINT = 0.01
 RATE_MARGIN = 0.05
@@ -133,6 +133,7 @@ def _by_interval(
     estimate: Estimate, why: str, *, holds: Callable[[float, float], bool], fails: Callable[[float, float], bool]
 ) -> Outcome:
     """holds and fails read the two ends of the 95 % interval; if neither is so, or there are no ends: INCONCLUSIVE."""
+    arguments.instance("estimate", estimate, Estimate, error=MeasureError)
     finite(value=estimate.value)
     if estimate.low is None or estimate.high is None:
         return Outcome(Reproduction.INCONCLUSIVE, f"{why}: the measured number has no interval")
@@ -160,13 +161,13 @@ def stated_range(measured: Estimate, *, low: float, high: float) -> Outcome:
 
 def fact(measured: float | str, reported: float | str, *, printed_unit: float = 0) -> Outcome:
     """A width, a count or a name. printed_unit: the last printed digit where the source rounds (1e6 for "124M")."""
+    finite(0, printed_unit=printed_unit)
     for side in (measured, reported):
         if not isinstance(side, str):
             finite(fact=side)
     equal = measured == reported
     if printed_unit:
         finite(measured=cast("float", measured), reported=cast("float", reported))
-        finite(0, printed_unit=printed_unit)
         equal = abs(cast("float", measured) - cast("float", reported)) <= printed_unit / 2
     word = Reproduction.REPRODUCED if equal else Reproduction.NOT_REPRODUCED
     return Outcome(word, f"fact: measured {measured}, reported {reported}")
@@ -193,9 +194,7 @@ CASES: dict[str, Callable[..., Outcome]] = {
 
 def reproduce(case: str, *numbers: object, **details: object) -> Outcome:
     """The rule of a case, by the name that a baseline file gives it; numbers and details are that rule's own."""
-    if case not in CASES:
-        raise UnknownNameError("reproduction case", case, CASES)
-    return CASES[case](*numbers, **details)
+    return CASES[arguments.choice("reproduction case", case, CASES)](*numbers, **details)
 
 
 # Regression: measured against `recorded`, problem by problem.
@@ -224,6 +223,14 @@ def regression_count(
     return Outcome(Regression.DRIFTED if drifted else Regression.SAME, f"{why}; {rule}")
 
 
+def _maybe_nan(name: str, value: float) -> float:
+    """A number, which may be NaN or infinite."""
+    array = numeric(name, value)
+    if array.ndim:
+        raise MeasureError(f"{name} must be one number, got {list(array.shape)}")
+    return float(array)
+
+
 def regression_value(recorded: float | None, measured: float | None, tolerance: float) -> Outcome:
     """Symmetric: SAME within the tolerance, its end included; any NaN, or None on one side, DRIFTED; None on both, UNCHECKED.
 
@@ -234,6 +241,7 @@ def regression_value(recorded: float | None, measured: float | None, tolerance: 
         return Outcome(Regression.UNCHECKED, "no value recorded")
     if recorded is None or measured is None:
         return Outcome(Regression.DRIFTED, f"recorded {recorded}, measured {measured}: one side has no number")
+    recorded, measured = _maybe_nan("recorded", recorded), _maybe_nan("measured", measured)
     # Asked this way round, NaN is never within; equality first, since inf - inf is NaN.
     same = recorded == measured or abs(measured - recorded) <= tolerance
     why = f"recorded {recorded:.6g}, measured {measured:.6g}, tolerance {tolerance:.3g}"

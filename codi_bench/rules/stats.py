@@ -9,18 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
+from numbers import Real
 from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest, norm
 
-from codi_bench.errors import MeasureError
+from codi_bench.errors import MeasureError, arguments, one_line
 
 # Equal numbers may differ by the order of their sums, and two printed decimals (0.425 - 0.44) from their difference.
 ROUNDING = 1e-12
 Z95 = float(norm.ppf(0.975))
+ALTERNATIVES = ("two-sided", "greater", "less")
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,31 @@ class Interval(Estimate):
 def finite(least: float = -math.inf, most: float = math.inf, **values: float | None) -> None:
     """Raises MeasureError, by name, for a number that is missing, NaN, infinite or outside of [least, most]."""
     for name, value in values.items():
-        if value is None or not math.isfinite(value) or not least <= value <= most:
-            raise MeasureError(f"{name} = {value}: a verdict needs a finite number within [{least:g}, {most:g}]")
+        arguments.number(name, value, least, most, error=MeasureError)
+
+
+def numeric(name: str, values: object) -> np.ndarray:
+    """Values as an array of their own numbers or booleans; raises MeasureError for texts, gaps and lists of unequal length."""
+    try:
+        array = np.asarray(cast("ArrayLike", values))
+    except Exception as error:  # what others call an array has errors of its own
+        raise MeasureError(f"{name} must be numbers, got {arguments.described(values)} ({one_line(error)})") from error
+    if array.dtype.kind == "O":
+        for value in array.ravel().tolist():
+            if not isinstance(value, Real):
+                raise MeasureError(f"{name} must be numbers, and one is {arguments.described(value)}")
+        try:
+            array = array.astype(float)
+        except OverflowError as error:
+            raise MeasureError(f"{name} must be numbers within the range of floats") from error
+    if array.dtype.kind not in "biuf":
+        raise MeasureError(f"{name} must be numbers, got {array.dtype}")
+    return array
 
 
 def bits(values: ArrayLike) -> np.ndarray:
     """Right/wrong outcomes as bool [n]; raises MeasureError for anything but 0 and 1, or for none at all."""
-    array = np.asarray(values)
+    array = numeric("outcomes", values)
     if array.ndim != 1 or not array.size:
         raise MeasureError(f"outcomes need the shape [n] with n >= 1, not {list(array.shape)}")
     # NaN is truthy: a cast alone would count a missing outcome as right.
@@ -71,14 +92,13 @@ def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
     """A rate with its Wilson score interval.
 
     n may be fractional: a cross-validated accuracy passes successes / phi and n / phi (docs/verdicts.md, section 5).
-    Raises MeasureError for n < 1 or successes outside 0..n.
+    Raises MeasureError for n < 1, successes outside 0..n, or a level outside 0..1.
     """
     from statsmodels.stats.proportion import proportion_confint  # loads pandas
 
-    if not (np.isfinite(n) and n >= 1):
-        raise MeasureError(f"a rate needs at least one problem, not n = {n}")
-    if not 0 <= successes <= n:
-        raise MeasureError(f"{successes} successes are not within 0..{n}")
+    n = arguments.number("n", n, 1, error=MeasureError)
+    successes = arguments.number("successes", successes, 0, n, error=MeasureError)
+    level = arguments.level(level, error=MeasureError)
     value = successes / n
     low, high = proportion_confint(successes, n, alpha=1 - level, method="wilson")
     # At 0 and n the limit equals the rate, but only up to rounding.
@@ -100,7 +120,8 @@ def newcombe_limits(
     """
     from statsmodels.stats.proportion import proportion_confint
 
-    both, lost, gained, neither = (np.asarray(cell, float) for cell in (both, lost, gained, neither))
+    level = arguments.level(level, error=MeasureError)
+    both, lost, gained, neither = (numeric("counts", cell).astype(float) for cell in (both, lost, gained, neither))
     n = both + lost + gained + neither
     first, second = (both + lost) / n, (both + gained) / n
     first_low, first_high = proportion_confint(both + lost, n, alpha=1 - level, method="wilson")
@@ -130,15 +151,14 @@ def mcnemar_exact(before: ArrayLike, after: ArrayLike, alternative: str = "two-s
 
     alternative: `greater` asks whether the rate before is the greater one (a loss), `less` whether it is the smaller one.
     """
-    if alternative not in ("two-sided", "greater", "less"):
-        raise MeasureError(f"unknown alternative '{alternative}': use two-sided, greater or less")
+    alternative = arguments.choice("alternative", alternative, ALTERNATIVES, error=MeasureError)
     _, lost, gained, _ = paired_counts(before, after)
     return float(binomtest(lost, lost + gained, 0.5, alternative).pvalue) if lost + gained else 1.0
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
     """Holm-adjusted p values [m], in the given order; raises MeasureError for none, or for one outside 0..1."""
-    p_values = np.asarray(p_values, float)
+    p_values = numeric("p values", p_values).astype(float)
     # NaN fails the comparison, so a test that gave no p is an error instead of shrinking the family.
     if p_values.ndim != 1 or not p_values.size or not ((p_values >= 0) & (p_values <= 1)).all():
         raise MeasureError("Holm needs p values [m] within 0..1, m >= 1")
@@ -163,18 +183,18 @@ def bootstrap_mean(
 
     outcomes: [n, cells] (or [n]), numbers or right/wrong. groups: [n] labels; a group is drawn whole (default: each
     problem alone). phi: deviations are widened by sqrt(phi) where outcomes are cross-validated (docs/verdicts.md, section 5).
-    Raises MeasureError for fewer than two groups, a gap in the outcomes, or group labels of another length.
+    Raises MeasureError for fewer than two groups, a gap in outcomes or groups, group labels of another length, or another
+    argument that cannot be.
     """
-    array = np.asarray(outcomes, float)
+    level, array = arguments.level(level, error=MeasureError), numeric("outcomes", outcomes).astype(float)
+    draws, phi = arguments.whole("draws", draws, error=MeasureError), arguments.number("phi", phi, 0, error=MeasureError)
+    arguments.instance("rng", rng, np.random.Generator, error=MeasureError)
     if array.ndim not in (1, 2) or not array.size:
         raise MeasureError(f"outcomes need the shape [n, cells], not {list(array.shape)}")
     if not np.isfinite(array).all():
         raise MeasureError("outcomes have gaps: every problem needs a finite number in every cell")
     scores = array.reshape(len(array), -1).mean(axis=1)
-    labels = np.arange(len(scores)) if groups is None else np.asarray(groups)
-    if labels.shape != scores.shape:
-        raise MeasureError(f"{len(scores)} problems need as many group labels, not {list(labels.shape)}")
-    _, member = np.unique(labels, return_inverse=True)
+    member = np.arange(len(scores)) if groups is None else _members(groups, len(scores))
     sizes, sums = np.bincount(member), np.bincount(member, weights=scores)
     if len(sizes) < 2:
         raise MeasureError("a bootstrap over groups needs at least two of them")
@@ -188,10 +208,21 @@ def bootstrap_mean(
     return Interval(value, float(low), float(high))
 
 
+def _members(groups: ArrayLike, n: int) -> np.ndarray:
+    """The number of each problem's group, int [n]."""
+    numbers: dict[Hashable, int] = {}
+    for i, name in enumerate(labels := arguments.entries("groups", groups, n, of="problem", error=MeasureError)):
+        if name is None or not isinstance(name, Hashable) or name != name:
+            raise MeasureError(f"groups[{i}] is {arguments.described(name)}; give every problem the name of its group")
+        numbers.setdefault(name, len(numbers))
+    return np.array([numbers[name] for name in labels])
+
+
 def stream(seed: int, *names: str) -> np.random.Generator:
     """The random stream of (seed, names), such as (0, claim, model, metric), whatever else has been drawn before.
 
-    PCG64 by name, because numpy may change what default_rng means.
+    PCG64 by name, because numpy may change what default_rng means. Raises MeasureError for a seed that is none.
     """
-    digest = hashlib.sha256(json.dumps([int(seed), *map(str, names)]).encode()).digest()
+    seed = arguments.seed(seed, error=MeasureError)
+    digest = hashlib.sha256(json.dumps([seed, *map(str, names)]).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))

@@ -17,9 +17,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from codi_bench.errors import MeasureError
+from codi_bench.errors import MeasureError, arguments
 from codi_bench.rules.intervals import heterogeneity
-from codi_bench.rules.stats import ROUNDING, Z95, Estimate, finite
+from codi_bench.rules.stats import ROUNDING, Z95, Estimate, finite, numeric
 
 ALPHA = 0.025
 HETEROGENEOUS = 0.05
@@ -57,7 +57,13 @@ def _positive(**values: float) -> None:
     finite(least=math.ulp(0), **values)
 
 
+def _check_permutations(permutations: int | None) -> None:
+    if permutations is not None:
+        arguments.whole("permutations", permutations, error=MeasureError)
+
+
 def _amount(value: float | None, unit: str) -> str:
+    unit = arguments.text("unit", unit, error=MeasureError)
     if value is None:
         return "none"
     return f"{100 * value:+.1f}" if unit == "points" else f"{value:+.3f}"
@@ -68,6 +74,7 @@ def _amount(value: float | None, unit: str) -> str:
 
 def passes(p: float) -> bool:
     """p <= alpha; 1/(40 m) times m passes for every m."""
+    finite(p=p)
     return p <= ALPHA + ROUNDING
 
 
@@ -82,7 +89,13 @@ def half_effect(reported_effect: float | None, floor: float) -> float:
 
 def n_decide(n: int, se: float, delta: float, z: float) -> int:
     """n_decide = ceil(n ((z + 1.2816) SE / Delta)^2)."""
-    return math.ceil(n * ((z + POWER_Z) * se / delta) ** 2)
+    finite(0, n=n, se=se)
+    _positive(delta=delta)
+    finite(z=z)
+    try:
+        return math.ceil(n * ((z + POWER_Z) * se / delta) ** 2)
+    except OverflowError as error:
+        raise MeasureError(f"Delta = {delta:g} is so small that no number of problems decides") from error
 
 
 def _underpowered(why: str, *, n: int, se: float | None, delta: float, z: float, fragile: bool) -> Verdict:
@@ -124,6 +137,7 @@ def _read_interval(theta: Estimate, unit: str) -> str:
 
 
 def _check_interval(theta: Estimate) -> None:
+    arguments.instance("theta", theta, Estimate, error=MeasureError)
     finite(theta=theta.value)
     for end in (theta.low, theta.high):
         if end is not None:
@@ -153,13 +167,15 @@ def sound_verdict(
     would give another word on the other side.
     Raises MeasureError for a failing control, by its text.
     """
-    if controls:
+    if controls := arguments.texts("controls", controls, error=MeasureError):
         raise MeasureError("a control fails: " + "; ".join(controls))
     _check_interval(theta)
     _positive(delta=delta, z=z)
     finite(least=1, n=n)
-    if marginal not in p:
-        raise MeasureError(f"the marginal null '{marginal}' has no p: there are {', '.join(p) or 'none'}")
+    _check_permutations(permutations)
+    arguments.instance("p", p, Mapping, error=MeasureError)
+    if arguments.text("marginal", marginal, error=MeasureError) not in p:
+        raise MeasureError(f"the marginal null '{marginal}' has no p: there are {', '.join(map(str, p)) or 'none'}")
     values = [p[marginal], *(value for name, value in p.items() if name != marginal)]
     for value in values:
         finite(0, 1, p=value)
@@ -197,6 +213,7 @@ def protocol_artefact(
     if p_null is None or null_mean is None or nominal is None:
         return None
     finite(measured=measured, null_mean=null_mean, nominal=nominal)
+    _check_permutations(permutations)
     finite(0, 1, p_null=p_null)
     half_excess, null_excess = (measured - nominal) / 2, null_mean - nominal
     if half_excess <= 0 or p_null <= NULL_LEVEL + ROUNDING or null_excess < half_excess - ROUNDING:
@@ -225,7 +242,7 @@ def none_stands_out(
     upper_bounds: simultaneous 95 % upper bounds of the deviations [cells]. deviates: is one SUPPORTED under its own rule? se: the
     largest standard error of a deviation, for n_decide with Delta = margin. A large p never supports these kinds.
     """
-    bounds = np.atleast_1d(np.asarray(upper_bounds, float)).ravel()
+    bounds = np.atleast_1d(numeric("upper bounds", upper_bounds)).astype(float).ravel()
     if not bounds.size or not np.isfinite(bounds).all():
         raise MeasureError("'none stands out' needs a finite upper bound for every cell")
     _positive(margin=margin, z=z)
@@ -290,7 +307,9 @@ def spread_word(
     cell_p and top_corrected_p.
     """
     spread = heterogeneity(correct, phi)
-    accuracy, cell_p, q = np.asarray(correct, float).mean(axis=0), np.asarray(cell_p, float), np.asarray(q, float)
+    accuracy, cell_p, q = (numeric(*each).astype(float) for each in (("correct", correct), ("cell_p", cell_p), ("q", q)))
+    accuracy = accuracy.mean(axis=0)
+    _check_permutations(permutations)
     if cell_p.shape != accuracy.shape or not ((cell_p >= 0) & (cell_p <= 1)).all():
         raise MeasureError(f"spread needs a p within 0..1 for each of {len(accuracy)} cells, not {list(cell_p.shape)}")
     if q.shape not in ((), accuracy.shape) or not ((q >= 0) & (q <= 1)).all():

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from codi_bench.claims import CLAIMS
 from codi_bench.claims.claim import STUDY
-from codi_bench.errors import CodiBenchError, UnknownNameError
+from codi_bench.errors import CodiBenchError, UnknownNameError, arguments
 from codi_bench.models.registry import REGISTRY
 from codi_bench.records.results import NOT_RUN, Row, published_rows, write_results
 from codi_bench.report import audit, export, render, sentences
@@ -138,7 +138,7 @@ def run(
                 claims=_texts("claims", claims),
                 problems=_texts("problems", problems),
                 logs=log_texts,
-                released=[released] if isinstance(released, str | Path) else released,
+                released=[released] if isinstance(released, str | Path) else arguments.entries("released", released),
                 num_latents=num_latents,
                 lora_alpha=lora_alpha,
                 n=n,
@@ -195,13 +195,13 @@ def _texts(parameter: str, value: Given | None) -> list[str]:
     if isinstance(value, str):
         return [value]
     if isinstance(value, Mapping):
-        texts = [check_name(name, parameter) + ("" if path is None else f"={path}") for name, path in value.items()]
+        names = [check_name(name, parameter) for name in arguments.texts(parameter, list(value))]
+        places = [None if path is None else arguments.path(f"{parameter}['{name}']", path) for name, path in value.items()]
+        texts = [name if path is None else f"{name}={path}" for name, path in zip(names, places, strict=True)]
     else:
-        texts = list(value)
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise CodiBenchError(
-            f"{parameter} must be names or NAME=PATH texts, got {value!r}; leave {parameter} out for the default"
-        )
+        texts = arguments.texts(parameter, value)
+    if not texts:
+        raise CodiBenchError(f"{parameter} must be names or NAME=PATH texts, and there are none; leave it out for the default")
     return texts
 
 

@@ -64,7 +64,11 @@ class FilesBench:
     @classmethod
     def of_log(cls, name: str, path: Path, **settings: Any) -> FilesBench:
         """The bench of a user's own log of decoded thoughts. Raises ProblemError for a file that is none."""
-        bench = cls(ReleasedModel(name, file_hash(path)), {decoded_latent: path}, ReleasedProblems(""), own=path, **settings)
+        try:
+            sha256 = file_hash(path)
+        except OSError as error:
+            raise ProblemError(f"--log {name}={path}: cannot be read ({error.strerror}); give a file of JSON lines") from error
+        bench = cls(ReleasedModel(name, sha256), {decoded_latent: path}, ReleasedProblems(""), own=path, **settings)
         return replace(bench, problems=ReleasedProblems(problems_hash(bench.decoded.problems)))
 
     def of_claim(self, files: Iterable[ReleasedFile]) -> FilesBench:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from codi_bench.errors import CodiBenchError, ProblemError, UnknownNameError
+from codi_bench.errors import CodiBenchError, ProblemError, UnknownNameError, arguments
 from codi_bench.models.registry import REGISTRY, ModelEntry
 from codi_bench.problems import Problem, load_problems
 from codi_bench.problems.files import NAMES
@@ -110,6 +111,28 @@ def model_requests(
     return [*(ModelRequest(name) for name in selection if name not in own), *own_requests, *log_requests]
 
 
+def check_numbers(
+    n: int | None,
+    batch_size: int,
+    permutations: int | None,
+    num_latents: int | None,
+    lora_alpha: float | None,
+    *,
+    fewest_permutations: int,
+) -> None:
+    """Raises InputError for a number that a run cannot use; fewest_permutations: those that Holm needs."""
+    arguments.whole("--batch-size", batch_size)
+    for option, count, least, most in (
+        ("--n", n, 1, arguments.COUNT),
+        ("--permutations", permutations, fewest_permutations, arguments.PERMUTATIONS),
+        ("--num-latents", num_latents, 0, arguments.LATENTS),
+    ):
+        if count is not None:
+            arguments.whole(option, count, least, most)
+    if lora_alpha is not None:
+        arguments.number("--lora-alpha", lora_alpha, math.ulp(0))
+
+
 def known_name(name: str) -> str:
     """The name of a registered model or of one that others released outcomes of; raises UnknownNameError with the nearest one."""
     name = ALIASES.get(name, name)
@@ -154,6 +177,7 @@ def _pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
         name, _, path = text.partition("=")
         if not (name and path):
             raise CodiBenchError(f"{option} {text!r}: write NAME=PATH")
+        arguments.path(f"{option} {name}", path)
         if not _same_place(pairs.setdefault(check_name(name, option), path), path):
             raise CodiBenchError(f"{option} {text}: {name} is {pairs[name]} already; give one of them another name")
     return pairs

@@ -11,7 +11,7 @@ from pathlib import Path
 from codi_bench.claims import CLAIMS, FAMILIES, Claim, get_claim
 from codi_bench.claims.claim import DEFAULT_PERMUTATIONS
 from codi_bench.claims.on_files import missing, released_models
-from codi_bench.errors import BaselineError, CodiBenchError, MissingError
+from codi_bench.errors import BaselineError, CodiBenchError, MissingError, arguments
 from codi_bench.models.hub import is_repository
 from codi_bench.models.loading import load
 from codi_bench.models.registry import EMBEDDED, REGISTRY
@@ -34,7 +34,7 @@ from codi_bench.suite.gate import note_of
 from codi_bench.suite.preflight import preflight
 from codi_bench.suite.problem_source import ProblemSource
 from codi_bench.suite.released_bench import FilesBench, released_in
-from codi_bench.suite.request import ModelRequest, PairOutcome, given_problems, model_requests, released_logs
+from codi_bench.suite.request import ModelRequest, PairOutcome, check_numbers, given_problems, model_requests, released_logs
 from codi_bench.thoughts.decoded import decoded_latent
 from codi_bench.thoughts.released import MODELS
 
@@ -76,23 +76,25 @@ class Suite:
     stopped: dict[str, tuple[Status, str]] = field(default_factory=dict, repr=False)  # model → (status, why nothing of it counts)
 
     def __post_init__(self):
-        self.baseline_folder = Path(self.baselines) if self.baselines else package_folder("baselines")
+        self.baseline_folder = (
+            arguments.path("--baselines", self.baselines) if self.baselines is not None else package_folder("baselines")
+        )
         if not self.baseline_folder.is_dir():
             raise CodiBenchError(
                 f"{self.baseline_folder}: no such folder; --baselines needs the folder that holds <model>/<claim>.json"
             )
         self.asked_claims: list[Claim] = [get_claim(name) for name in dict.fromkeys(self.claims)] or list(CLAIMS.values())
         logs, own_logs = released_logs(self.logs)
-        self.files = released_in([*map(Path, self.released), *logs])
+        self.files = released_in([*(arguments.path("--released", path) for path in self.released), *logs])
         served = [name for name in released_models() if any(self.serves(name, claim) for claim in self.asked_claims)]
         default = [*dict.fromkeys([*(REGISTRY if self.gpu else EMBEDDED), *served])]
         self.asked_models = model_requests(self.models, self.bases, own_logs, default)
         self.given = given_problems(self.problems)
-        fewest = {"--n": (self.n, 1, ""), "--batch-size": (self.batch_size, 1, "")}
-        fewest["--permutations"] = (self.permutations, FEWEST_PERMUTATIONS, ", which Holm over the largest family needs")
-        for option, (value, least, why) in fewest.items():
-            if value is not None and value < least:
-                raise CodiBenchError(f"{option} must be at least {least}{why}, got {value}")
+        check_numbers(
+            self.n, self.batch_size, self.permutations, self.num_latents, self.lora_alpha, fewest_permutations=FEWEST_PERMUTATIONS
+        )
+        for option, text in (("--device", self.device), ("--dtype", self.dtype)):
+            arguments.text(option, text)
         sets = {model.problem_set(self.given) for model in self.asked_models if model.runs}
         elsewhere = {*ELSEWHERE} if "gsm8k" in self.given or self.gpu else set()  # else nothing is measured on GSM8K here
         extra = self.given.keys() - sets - (elsewhere if "gsm8k" in sets else set())

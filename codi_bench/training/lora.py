@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from codi_bench.errors import CheckpointError, CodiBenchError, ProblemError
+from codi_bench.errors import CheckpointError, CodiBenchError, ProblemError, arguments
 from codi_bench.models import adapter
 from codi_bench.models.backbone import WORDS, base_folder, hash_files, new_rows, quiet, read_backbone
 from codi_bench.models.checkpoint import TOKENIZER_FILES, WEIGHTS, save_folder
@@ -37,7 +37,7 @@ from codi_bench.problems import Problem, problems_hash
 from codi_bench.rules.stats import stream
 from codi_bench.store.files import copy_file, write_files, write_text, write_whole
 from codi_bench.training.recipes import LoraRecipe
-from codi_bench.training.train import Job, TrainingRun, adamw, run_job
+from codi_bench.training.train import Job, TrainingRun, adamw, check_job, run_job
 
 PUBLISHED_FOLDER = "codi-checkpoint"
 
@@ -70,6 +70,9 @@ def finetune(
     where nothing can be trained on.
     """
     _peft()
+    arguments.instance("recipe", recipe, LoraRecipe)
+    problems = [arguments.instance(f"problems[{i}]", p, Problem) for i, p in enumerate(arguments.entries("problems", problems))]
+    work = check_job(work, device, save_every, log_every, fewest=0)
     if not any(p.steps for p in problems):
         raise ProblemError("no problem has steps: the teacher needs the chain of thought, field 'cot' (GSM8K-Aug) or 'steps'")
     folder = base_folder(recipe.base)
@@ -280,13 +283,17 @@ def _peft() -> ModuleType:
 
 
 def with_changes(recipe: LoraRecipe, **changes: Any) -> LoraRecipe:
-    """The recipe with every setting that is not None. Raises CodiBenchError for a number that cannot be."""
-    changes = {name: value for name, value in changes.items() if value is not None}
+    """The recipe with every setting that is not None. Raises InputError for a number that cannot be."""
     flags = {"rank": "lora-rank", "alpha": "lora-alpha", "inner": "projection-width"}
-    for name in ("rank", "alpha", "learning_rate", "inner", "epochs", "steps", "batch_size", "accumulate"):
-        if name in changes and not 0 < changes[name] < math.inf:
-            raise CodiBenchError(f"--{flags.get(name, name.replace('_', '-'))} must be positive, got {changes[name]}")
-    for name in ("distill_factor", "answer_shift", "seed"):
-        if name in changes and not 0 <= changes[name] < 2**63:
-            raise CodiBenchError(f"--{name.replace('_', '-')} must be 0 or more, got {changes[name]}")
-    return replace(recipe, **changes)
+    changes = {name: value for name, value in changes.items() if value is not None}
+    for name, value in changes.items():
+        flag = f"--{flags.get(name, name.replace('_', '-'))}"
+        if name in ("rank", "inner", "epochs", "steps", "batch_size", "accumulate"):
+            arguments.whole(flag, value)
+        elif name == "num_latents":
+            arguments.whole(flag, value, 1, arguments.LATENTS)
+        elif name in ("alpha", "learning_rate", "distill_factor"):
+            arguments.number(flag, value, 0 if name == "distill_factor" else math.ulp(0))
+        elif name in ("answer_shift", "seed"):
+            arguments.whole(flag, value, 0, arguments.SEED if name == "seed" else arguments.COUNT)
+    return replace(arguments.instance("recipe", recipe, LoraRecipe), **changes)

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import GPT2Config, LlamaConfig, PretrainedConfig
 
-from codi_bench.errors import UnknownNameError
+from codi_bench.errors import arguments
 from codi_bench.models.conditions import MASKED, UNMASKED
 from codi_bench.models.published import LORA_MODULES
 from codi_bench.models.registry import PUBLISHED
@@ -257,9 +257,7 @@ LORA_RECIPES = {
 def recipe(name: str) -> Recipe | LoraRecipe:
     """The recipe of that name; raises UnknownNameError with the nearest one."""
     recipes: dict[str, Recipe | LoraRecipe] = {**RECIPES, **LORA_RECIPES}
-    if name not in recipes:
-        raise UnknownNameError("recipe", name, recipes)
-    return recipes[name]
+    return recipes[arguments.choice("recipe", name, recipes)]
 
 
 def lora_recipe(name: str, family: str) -> LoraRecipe:
@@ -268,7 +266,6 @@ def lora_recipe(name: str, family: str) -> LoraRecipe:
     Raises UnknownNameError for another family.
     """
     published = {entry.family: entry for entry in LORA_RECIPES.values() if entry.name in PUBLISHED}
-    if family not in published:
-        raise UnknownNameError("backbone family", family, published)
-    candidate = LORA_RECIPES.get(name)
+    arguments.choice("backbone family", family, published)
+    candidate = LORA_RECIPES.get(arguments.text("name", name))
     return candidate if candidate and candidate.family == family else replace(published[family], name=name)

@@ -22,9 +22,10 @@ from rich.progress import Progress, TextColumn
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from codi_bench.errors import CheckpointError, MeasureError, one_line
+from codi_bench.errors import CheckpointError, MeasureError, arguments, one_line
 from codi_bench.models.checkpoint import save_folder
 from codi_bench.models.codi import Codi, Projection, start_as_identity
+from codi_bench.models.loading import check_device
 from codi_bench.models.objective import Example, codi_losses, encode_examples, teacher_loss
 from codi_bench.problems import Problem, problems_hash, stream, vocabulary
 from codi_bench.store.files import write_text, write_whole
@@ -95,8 +96,12 @@ def train(
 
     dtype: of the forward and backward pass; the optimised weights are always fp32. after: called behind each step with the number
     of steps done and the model; a resumed run calls it again for the steps that it does again.
-    Raises CheckpointError if the folder holds a run of another recipe or seed.
+    Raises CheckpointError if the folder holds a run of another recipe or seed, InputError for an argument that cannot be.
     """
+    arguments.instance("recipe", recipe, Recipe)
+    arguments.instance("dtype", dtype, torch.dtype)
+    work, seed = check_job(work, device, save_every, log_every), arguments.seed(seed)
+    arguments.function("after", after)
     problems = _train_problems(recipe, seed)
     digest = problems_hash(problems)
     model = _new_model(recipe, work, seed).to(device)
@@ -129,6 +134,15 @@ def train(
     )
     seconds, log = run_job(job, work, dtype=dtype, save_every=save_every, log_every=log_every)
     return TrainingRun(model.eval(), recipe.steps, seconds, digest, log)
+
+
+def check_job(work: Path, device: str, save_every: int, log_every: int, *, fewest: int = 1) -> Path:
+    """The folder of a run. Raises InputError, or CheckpointError for the device, where a run cannot be; fewest: steps a line."""
+    work = arguments.path("work", work)
+    check_device(arguments.text("device", device), "float32")
+    arguments.whole("save_every", save_every)
+    arguments.whole("log_every", log_every, fewest)
+    return work
 
 
 @_flush_denormals()

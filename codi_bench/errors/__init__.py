@@ -4,7 +4,10 @@ from __future__ import annotations
 
 
 class CodiBenchError(ValueError):
-    """Base of every error a user can cause. The message names the file, the field and the mend."""
+    """Base of every error a user can cause. The message names the file, the field and the mend, in one line."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())  # a name that somebody gave may hold anything
 
 
 def one_line(error: BaseException) -> str:
@@ -45,7 +48,7 @@ class UnknownNameError(CodiBenchError):
         known = sorted(known)
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean '{close[0]}'?" if close else "known: " + ", ".join(known)
-        super().__init__(f"unknown {kind} {name!r}: {hint}")
+        super().__init__(f"unknown {kind} {name[:60]!r}: {hint}")
 
 
 class MeasureError(CodiBenchError):
@@ -53,7 +56,7 @@ class MeasureError(CodiBenchError):
 
 
 class InputError(CodiBenchError):
-    """An array or a table that the public auditor cannot use: names array or column, row and mend."""
+    """An argument, array or table that cannot be used: names argument or column, row and mend."""
 
 
 class BaselineError(CodiBenchError):
