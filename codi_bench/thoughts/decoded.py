@@ -23,10 +23,11 @@ from codi_bench.problems.problem import Problem
 from codi_bench.thoughts.released import Repository, read_text, released
 
 NUM_ASKED = 1319  # problems of the test split, of which the log has those answered rightly
-HEAD = re.compile(r"Question(\d+)\.\.\.$")
+HEAD = re.compile(r"Question(\d{1,9})\.\.\.$")
 SOLUTION = re.compile(r"CoT=(.*), Answer=(\S+)$")
-LATENT = re.compile(r"decoded (\d+)th latent \(top ?(\d+)\): (\[.*\])$")
+LATENT = re.compile(r"decoded (\d{1,9})th latent \(top ?(\d{1,9})\): (\[.*\])$")
 ATTENDED = re.compile(r"decoded (\d+th latent|before answer token)'s attended tokens \(top ?\d+\): ")
+FLOAT = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII)  # as Python prints it
 NUMBER = r"\d+(\.\d+)?|\.\d+"
 SAID = "Model Prediction: "
 END = re.compile(r"(<\|\w+\|>|</s>)+$")  # an answer that ended by itself
@@ -118,10 +119,8 @@ def _entry(path: Path, lines: Sequence[str], start: int, end: int) -> tuple[int,
         raise error_at(line, f"'{SAID.strip()}' should stand here")
     prediction = "\n".join(lines[line:end]).strip().removeprefix(SAID)
     steps = tuple(chain.split()) if chain.strip() else ()
-    try:
-        gold = float(answer)
-    except ValueError as error:
-        raise error_at(solution, f"no number ({error})") from error
+    if not FLOAT.fullmatch(answer) or math.isinf(gold := float(answer)):
+        raise error_at(solution, f"no number ({answer[:40]!r})")
     place = int(cast("re.Match[str]", HEAD.match(lines[start]))[1])
     return (
         place,
