@@ -374,6 +374,19 @@ def test_weights_that_are_not_there_are_named(made, content, fault, name):
     assert said.startswith(f"{made / name}: ") and fault in said
 
 
+def test_how_a_library_would_generate_is_not_read_of_a_backbone_either(base):
+    first = backbone.read_backbone(base)
+    (base / "generation_config.json").write_text("[]")
+    assert same_weights(backbone.read_backbone(base), first)
+
+
+@pytest.mark.parametrize(("content", "fault"), NAMED.values(), ids=NAMED)
+def test_an_adapter_that_was_not_downloaded_is_named(made, content, fault):
+    (made / "adapter.json").write_bytes(content)
+    said = refusal(lambda: load(made, device="cpu"), CheckpointError)
+    assert said.startswith(f"{made / 'adapter.json'}: ") and fault in said
+
+
 @pytest.mark.parametrize(("content", "fault"), NAMED.values(), ids=NAMED)
 @pytest.mark.parametrize("name", [SAFE, "config.json", "tokenizer.json"])
 def test_a_backbone_to_train_over_is_named_too(base, content, fault, name):

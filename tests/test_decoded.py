@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +91,9 @@ def test_a_word_is_a_number_as_it_stands(word, value):
         (("['-', '.', 'in', 'at', 'is']", "[open('x')]"), "line 5: no list of words"),
         (("Model Prediction: ", "Said: "), "line 11: 'Model Prediction:' should stand here"),
         (("Answer=8.0", "Answer=none"), "line 3: no number"),
+        (("Answer=8.0", "Answer=1e999"), "line 3: no number"),
+        (("Answer=8.0", "Answer=1_0"), "line 3: no number"),
+        (("decoded 1th", f"decoded {'1' * 5000}th"), "line 5: 'Model Prediction:' should stand here"),
         (("Question2...", "Question0..."), "a question number stands there twice"),
         (("Question2...", "Question1319..."), "question 1319 of 1319"),
         (("CoT=", "COT="), "line 1: no 'CoT=..., Answer=...' behind this question"),
@@ -99,6 +103,94 @@ def test_another_format_is_refused_with_its_line(log, change, message):
     log.write_text(log.read_text().replace(*change, 1))
     with pytest.raises(ProblemError, match=message):
         load_decoded(log)
+
+
+# Logs as they come
+
+
+ENCODINGS = {
+    "mark": ("utf-8-sig", "\n"),
+    "utf-16": ("utf-16", "\n"),
+    "utf-16 big": ("utf-16-be", "\n"),
+    "carriage returns": ("utf-8", "\r\n"),
+    "mark and carriage returns": ("utf-8-sig", "\r\n"),
+}
+
+
+@pytest.mark.parametrize(("encoding", "newline"), ENCODINGS.values(), ids=ENCODINGS)
+def test_a_log_is_the_same_in_every_encoding(log, tmp_path, encoding, newline):
+    text = written(40).replace("Mia has", "Mia’s friend has")
+    log.write_text(text, encoding="utf-8")
+    mark = "\ufeff" * (encoding == "utf-16-be")
+    (tmp_path / "other.txt").write_text(mark + text, encoding=encoding, newline=newline)
+    found = load_decoded(tmp_path / "other.txt")
+    assert found == load_decoded(log) and found.problems[0].question.startswith("Mia’s friend has 3")
+
+
+def attended(text: str, count: str = "top5") -> str:
+    """As the released script writes with `test_attention`, of which the numbers must not be taken for thoughts."""
+    lines = []
+    for line in text.splitlines(keepends=True):
+        if line.startswith("decoded "):
+            lines.append(f"decoded {line.split()[1]} latent's attended tokens ({count}): ['99', ' 98', \"it's\", '\\n', 'z1']\n")
+        if line.startswith("Model Prediction"):
+            lines.append(f"decoded before answer token's attended tokens ({count}): [('z6', 0.31), ('77', 0.2)]\n")
+        lines.append(line)
+    return "".join(lines)
+
+
+@pytest.mark.parametrize("count", ["top5", "top 10"])
+def test_attended_tokens_are_no_thoughts(log, count):
+    plain = load_decoded(log)
+    log.write_text(attended(log.read_text(), count))
+    assert log.read_text().count("attended") == 40 * (PLACES + 1) and load_decoded(log) == plain
+
+
+def test_a_log_that_is_cut_off_is_refused_at_its_last_problem(log):
+    whole = written(3).rstrip()
+    for length in range(whole.index("Question4...") + 1, len(whole), 3):
+        log.write_text(whole[:length])
+        with pytest.raises(ProblemError, match=r"line \d+: .*\(the last problem: is the file cut off\?\)"):
+            load_decoded(log)
+
+
+def test_the_last_answer_may_lack_its_line_end_if_it_ended_by_itself(log):
+    log.write_text(written(3).rstrip())
+    assert load_decoded(log).said[-1] == "The answer is: 20"
+    log.write_text(written(3).rstrip().removesuffix("<|endoftext|>"))
+    with pytest.raises(ProblemError, match="line 39: the last answer does not end as others do"):
+        load_decoded(log)
+
+
+OTHERS = {  # what another model's log has, and what is said of it
+    "llama": (lambda text: text.replace("<|endoftext|>", "<|eot_id|>"), "answers end in <|eot_id|>"),
+    "llama-2": (
+        lambda text: text.replace("<|endoftext|>", "</s>").replace("' ", "'▁"),
+        "answers end in </s>, words that were not decoded",
+    ),
+    "byte pairs": (lambda text: text.replace("' ", "'Ġ"), "words that were not decoded"),
+    "three latents": (
+        lambda text: "".join(line for line in text.splitlines(keepends=True) if not re.match("decoded [456]", line)),
+        "4 places instead of 7",
+    ),
+    "one latent": (
+        lambda text: "".join(line for line in text.splitlines(keepends=True) if not re.match("decoded [2-6]", line)),
+        "2 places instead of 7",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "sign"), OTHERS.values(), ids=OTHERS)
+def test_a_log_of_another_model_is_named_as_such_in_every_row(log, change, sign):
+    plain = load_decoded(log)
+    log.write_text(change(log.read_text()), encoding="utf-8")
+    found = load_decoded(log)
+    places = found.numbers().shape[1]
+    assert not plain.other_model and found.said == plain.said  # without what ends an answer
+    np.testing.assert_array_equal(found.numbers(), plain.numbers()[:, :places])  # 'Ġ7' is the number 7
+    rows = codi_bench.run(logs={"mine": log}, progress=False).rows
+    assert {row.status for row in rows} <= {"ok", "blocked"} and any(row.measured for row in rows)
+    assert all(row.reason.endswith(f"; the log is of another model than CODI-GPT-2: {sign}") for row in rows if row.measured)
 
 
 def planted(results, words) -> FakeBench:

@@ -9,10 +9,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from checkpoints import official
+from checkpoints import official, same_weights
 from damage import cases, changed_often, cut_or_flipped, damaged, read, text_of
 from hypothesis import given
 from hypothesis import strategies as st
+from test_checkpoint_layouts import save_in_shards, weights_of
+from test_decoded import attended, written
 from test_problem_forms import PROSQA
 from test_problem_sets import AUG, FILES
 
@@ -20,6 +22,7 @@ from codi_bench.models.loading import load
 from codi_bench.problems import NAMES, generate, load_problems, problems_hash, read_problems, score
 from codi_bench.problems.answers import gold_number
 from codi_bench.problems.features import surface_table
+from codi_bench.thoughts.decoded import load_decoded
 
 OWN = [json.loads(problem.to_json()) for problem in generate(2)]
 COCONUT = [{key: row[key] for key in ("question", "steps", "answer")} for row in OWN] + [
@@ -123,6 +126,57 @@ def checkpoints(folder, tiny_folders):
 def loaded(model, base):
     settings = {} if base is None else {"num_latents": 2, "lora_alpha": 32}
     return load(model, base=base, device="cpu", **settings)
+
+
+@cases(60)
+@given(st.data())
+def test_a_damaged_index_is_refused_or_the_same_model(folder, data):
+    sharded = folder / "sharded"
+    sharded.mkdir(exist_ok=True)
+    save_in_shards(sharded, weights_of())
+    index = sharded / "model.safetensors.index.json"
+    before = index.read_bytes()
+    whole = json.loads(before)
+    few = {**whole, "weight_map": dict(list(whole["weight_map"].items())[:4])}  # where most damage hits a tensor
+    index.write_bytes(data.draw(damaged(whole) | damaged(few) | cut_or_flipped(before)))
+    found = read(lambda: loaded(sharded, official("gpt2")[1]), sharded)
+    assert found is None or same_weights(found.codi, loaded(*official("gpt2")).codi)
+
+
+# --- logs of decoded thoughts ----------------------------------------------------------------------------------------
+
+ODD_LOG = (
+    "9" * 5000,
+    "[",
+    "'",
+    "\n",
+    "\r",
+    "\u2028",
+    "Question",
+    "...",
+    "[[" * 3000,
+    "'\\x",
+    "*a",
+    "nan",
+    "1e999",
+    "٣",
+    "1_0",
+    "<|eot_id|>",
+    "Ġ",
+)
+
+
+@cases(250)
+@given(st.data())
+def test_a_damaged_log_is_refused_or_read(folder, data):
+    text = attended(written(3))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(text)))
+        text = text[:at] + data.draw(st.sampled_from(ODD_LOG)) + text[at + data.draw(st.sampled_from((0, 1, 40))) :]
+    path = folder / "log.txt"
+    path.write_bytes(data.draw(st.sampled_from([text.encode(), text.encode("utf-16")]) | cut_or_flipped(text.encode())))
+    found = read(lambda: load_decoded(path), path)
+    assert found is None or all(abs(float(p.answer)) < float("inf") for p in found.problems)
 
 
 NOT_READ = "generation_config.json"  # how a library would decode: no part of a model here

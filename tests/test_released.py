@@ -42,6 +42,19 @@ def test_a_released_file_is_known_by_its_content(folder):
         released_in([folder / "again.txt"])
 
 
+@pytest.mark.parametrize(("encoding", "newline"), [("utf-8-sig", "\n"), ("utf-8", "\r\n"), ("utf-16", "\r\n")])
+def test_a_copy_with_another_encoding_or_line_ends_is_called_one(folder, tmp_path, encoding, newline):
+    (tmp_path / "copy.txt").write_text(written(40), encoding=encoding, newline=newline)
+    what = "copy.txt is outputs/decoded_latent.txt of github.com/zhenyi4/codi with another encoding or other line ends"
+    with pytest.raises(ProblemError, match=what):
+        released_in([tmp_path / "copy.txt"])
+    with pytest.raises(ProblemError, match=what):
+        Suite(models=["codi-gpt2"], logs=[f"codi-gpt2={tmp_path / 'copy.txt'}"], report=tmp_path)
+    (tmp_path / "copy.txt").write_text(written(39))
+    with pytest.raises(ProblemError, match="published; docs/released.md lists"):
+        released_in([tmp_path / "copy.txt"])
+
+
 def test_a_path_that_is_not_there_is_said(tmp_path):
     with pytest.raises(ProblemError, match="--released .*nowhere: no such file or folder"):
         Suite(released=[tmp_path / "nowhere"], report=tmp_path)

@@ -166,6 +166,7 @@ def _row(bench: ModelBench | FilesBench, claim: Claim, key: str, measured: Measu
     protocol, baseline = of_record_key(key)[0], standard.baseline
     number = standard.record.metrics.get(key) if standard.record else None
     word, why = _regression(key, measured, standard)
+    why += bench.remark if isinstance(bench, FilesBench) else ""
     detail: dict[str, Any] = {"problems": bench.problems.hash, **measured.detail}
     origin: schema.Origin = "run"
     if isinstance(bench, FilesBench) and bench.origin:

@@ -15,7 +15,7 @@ from codi_bench.records.baseline import RELEASED
 from codi_bench.store.files import file_hash
 from codi_bench.thoughts.decoded import Decoded, decoded_latent
 from codi_bench.thoughts.released import RELEASED as KNOWN
-from codi_bench.thoughts.released import ReleasedFile
+from codi_bench.thoughts.released import ReleasedFile, altered_copy
 
 LARGEST = 64 << 20  # bytes: no released file has more, and what has more is not read to see
 
@@ -93,6 +93,12 @@ class FilesBench:
     def decoded(self) -> Decoded:
         return self.read(decoded_latent)
 
+    @property
+    def remark(self) -> str:
+        """What a reason says besides, of a user's own log that is of another model than the claims' source."""
+        signs = () if self.own is None else self.decoded.other_model
+        return f"; the log is of another model than CODI-GPT-2: {', '.join(signs)}" if signs else ""
+
 
 def released_in(paths: Iterable[Path]) -> dict[ReleasedFile, Path]:
     """The registered files among these files and in these folders.
@@ -110,9 +116,10 @@ def released_in(paths: Iterable[Path]) -> dict[ReleasedFile, Path]:
         except OSError as error:
             raise ProblemError(f"--released {path}: {error.filename or path}: cannot be read ({error.strerror})") from error
         if not here:
+            altered = "".join(map(altered_copy, files))
             raise ProblemError(
                 f"--released {path}: none of {len(files)} file{'s' * (len(files) != 1)} there is a released one as it was "
-                "published; docs/released.md lists those that are known"
+                f"published; {altered}docs/released.md lists those that are known"
             )
         found |= here
     return found

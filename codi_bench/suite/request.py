@@ -17,7 +17,7 @@ from codi_bench.records.results import Row
 from codi_bench.store.files import file_hash
 from codi_bench.store.names import check_name
 from codi_bench.thoughts.decoded import decoded_latent
-from codi_bench.thoughts.released import ALIASES, MODELS
+from codi_bench.thoughts.released import ALIASES, MODELS, altered_copy
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,8 @@ def released_logs(logs: Sequence[str]) -> tuple[list[Path], list[str]]:
         sha256 = file_hash(Path(path)) if name in ALIASES and Path(path).is_file() else None
         if sha256 not in (None, decoded_latent.sha256):
             raise ProblemError(
-                f"{path}: sha256 is {sha256}, that of {decoded_latent.where} is {decoded_latent.sha256}; give the file as it was "
-                "released, or this one another name"
+                f"{path}: sha256 is {sha256}, that of {decoded_latent.where} is {decoded_latent.sha256}; "
+                f"{altered_copy(Path(path))}give the file as it was released, or this one another name"
             )
         if name in ALIASES:
             released.append(Path(path))

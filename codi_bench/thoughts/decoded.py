@@ -2,7 +2,8 @@
 
 Source: `outputs/decoded_latent.txt` of github.com/zhenyi4/codi, made by its `probe_latent_token.py` with zen-E/CODI-gpt2 over the
 test split of GSM8K. It holds problems that were answered rightly, and no others. Place 0 is the state at bot, place k + 1 that at
-latent position k.
+latent position k. With its `test_attention` the script writes, before each place and before the answer, what was attended to:
+nothing here reads these lines.
 """
 
 from __future__ import annotations
@@ -19,24 +20,35 @@ import numpy as np
 
 from codi_bench.errors import ProblemError
 from codi_bench.problems.problem import Problem
-from codi_bench.thoughts.released import Repository, released
+from codi_bench.thoughts.released import Repository, read_text, released
 
 NUM_ASKED = 1319  # problems of the test split, of which the log has those answered rightly
-HEAD = re.compile(r"Question(\d+)\.\.\.$")
+HEAD = re.compile(r"Question(\d{1,9})\.\.\.$")
 SOLUTION = re.compile(r"CoT=(.*), Answer=(\S+)$")
-LATENT = re.compile(r"decoded (\d+)th latent \(top(\d+)\): (\[.*\])$")
+LATENT = re.compile(r"decoded (\d{1,9})th latent \(top ?(\d{1,9})\): (\[.*\])$")
+ATTENDED = re.compile(r"decoded (\d+th latent|before answer token)'s attended tokens \(top ?\d+\): ")
+FLOAT = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII)  # as Python prints it
 NUMBER = r"\d+(\.\d+)?|\.\d+"
 SAID = "Model Prediction: "
+END = re.compile(r"(<\|\w+\|>|</s>)+$")  # an answer that ended by itself
+MEND = "; give the file as it was released"
+CUT = f" (the last problem: is the file cut off?){MEND}"
+GPT2_PLACES, GPT2_END = 7, "<|endoftext|>"
+BLANKS = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})  # how tokenizers spell them in words that were not decoded
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """n problems answered rightly out of `asked`. words [n][places][k]: the head's first k; said [n]: the answers' texts."""
+    """n problems answered rightly out of `asked`. words [n][places][k]: the head's first k; said [n]: the answers' texts.
+
+    other_model: what shows that another model than CODI-GPT-2 made this, in words.
+    """
 
     problems: tuple[Problem, ...]
     words: tuple[tuple[tuple[str, ...], ...], ...]
     said: tuple[str, ...]
     asked: int
+    other_model: tuple[str, ...] = ()
 
     def numbers(self) -> np.ndarray:
         """Each word as a number, NaN where it is none: float64 [n, places, k]."""
@@ -46,7 +58,7 @@ class Decoded:
 def load_decoded(path: Path) -> Decoded:
     """Read a released log. Raises ProblemError for what is none, with file, line and what is wrong there."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_text(path).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ProblemError(f"{path}: {error}; give the released decoded_latent.txt") from error
     starts = [i for i, line in enumerate(lines) if HEAD.match(line)]
@@ -58,20 +70,30 @@ def load_decoded(path: Path) -> Decoded:
         raise ProblemError(f"{path}: entries have other numbers of latents or words ({min(shapes)} and {max(shapes)})")
     index = [number for number, *_ in entries]
     if len(set(index)) < len(index):
-        raise ProblemError(f"{path}: a question number stands there twice; give the file as it was released")
+        raise ProblemError(f"{path}: a question number stands there twice{MEND}")
     if max(index) >= NUM_ASKED:
         raise ProblemError(
             f"{path}: question {max(index)} of {NUM_ASKED} in GSM8K's test split; give the file as it was released"
         )
-    _, problems, words, answers = zip(*entries)
-    return Decoded(problems, words, answers, NUM_ASKED)
+    _, problems, words, texts = zip(*entries)
+    if lines[-1] and not END.search(texts[-1]) and any(map(END.search, texts)):
+        raise ProblemError(f"{path}: line {len(lines)}: the last answer does not end as others do{CUT}")
+    decoded = tuple(tuple(tuple(word.translate(BLANKS) for word in place) for place in places) for places in words)
+    ends = sorted({match[1] for text in texts if (match := END.search(text))} - {GPT2_END})
+    signs = {
+        f"answers end in {' and '.join(ends)}": bool(ends),
+        "words that were not decoded": decoded != words,
+        f"{len(words[0])} places instead of {GPT2_PLACES}": len(words[0]) != GPT2_PLACES,
+    }
+    answers = tuple(END.sub("", text) for text in texts)
+    return Decoded(problems, decoded, answers, NUM_ASKED, tuple(sign for sign, is_there in signs.items() if is_there))
 
 
 def _entry(path: Path, lines: Sequence[str], start: int, end: int) -> tuple[int, Problem, tuple[tuple[str, ...], ...], str]:
     """One problem of the log: its number in the set, problem, words and answer."""
 
     def error_at(line: int, what: str) -> ProblemError:
-        return ProblemError(f"{path}: line {line + 1}: {what}; give the file as it was released")
+        return ProblemError(f"{path}: line {line + 1}: {what}{CUT if end == len(lines) else MEND}")
 
     solution = next((i for i in range(start, end) if SOLUTION.match(lines[i])), None)
     if solution is None:
@@ -80,25 +102,25 @@ def _entry(path: Path, lines: Sequence[str], start: int, end: int) -> tuple[int,
     chain, answer = cast("re.Match[str]", SOLUTION.match(lines[solution])).groups()
     words: list[tuple[str, ...]]
     words, line = [], solution + 1
-    while line < end and (match := LATENT.match(lines[line])):
+    while line < end and ((match := LATENT.match(lines[line])) or ATTENDED.match(lines[line])):
+        line += 1
+        if not match:
+            continue
         try:
             word_list = ast.literal_eval(match[3])
-        except (SyntaxError, ValueError) as error:
-            raise error_at(line, f"no list of words ({type(error).__name__})") from error
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise error_at(line - 1, f"no list of words ({type(error).__name__})") from error
         if int(match[1]) != len(words) or len(word_list) != int(match[2]) or not all(isinstance(word, str) for word in word_list):
-            raise error_at(line, f"latent {len(words)} with its {match[2]} words should stand here")
+            raise error_at(line - 1, f"latent {len(words)} with its {match[2]} words should stand here")
         words.append(tuple(word_list))
-        line += 1
     if not words:
         raise error_at(line, "no decoded latents")
     if line >= end or not lines[line].startswith(SAID):
         raise error_at(line, f"'{SAID.strip()}' should stand here")
-    prediction = "\n".join(lines[line:end]).strip().removeprefix(SAID).removesuffix("<|endoftext|>")
+    prediction = "\n".join(lines[line:end]).strip().removeprefix(SAID)
     steps = tuple(chain.split()) if chain.strip() else ()
-    try:
-        gold = float(answer)
-    except ValueError as error:
-        raise error_at(solution, f"no number ({error})") from error
+    if not FLOAT.fullmatch(answer) or math.isinf(gold := float(answer)):
+        raise error_at(solution, f"no number ({answer[:40]!r})")
     place = int(cast("re.Match[str]", HEAD.match(lines[start]))[1])
     return (
         place,

@@ -6,6 +6,8 @@ what a file holds, are in the modules of this room, one a repository.
 
 from __future__ import annotations
 
+import codecs
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +45,25 @@ class ReleasedFile:
 
 
 RELEASED: dict[str, ReleasedFile] = {}  # by sha256
+
+
+def read_text(path: Path) -> str:
+    """A text of others: UTF-16 where a mark says so, else UTF-8 with or without one; all lines end alike.
+
+    Raises OSError, UnicodeDecodeError.
+    """
+    with open(path, "rb") as file:
+        marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return path.read_text(encoding="utf-16" if marked else "utf-8-sig")
+
+
+def altered_copy(path: Path) -> str:
+    """What a file is a copy of but for its mark, encoding or line ends, in words for an error; "" for another file."""
+    try:
+        sha256 = hashlib.sha256(read_text(path).encode()).hexdigest()
+    except (OSError, UnicodeError):
+        return ""
+    return f"{path} is {RELEASED[sha256].where} with another encoding or other line ends; " if sha256 in RELEASED else ""
 
 
 def read_json(path: Path) -> Any:
