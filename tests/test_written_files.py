@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import resource
 import stat
 import subprocess
 import sys
@@ -14,19 +15,23 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
+from torch import nn
 
 import codi_bench
 from codi_bench.cli import main
 from codi_bench.errors import CodiBenchError
 from codi_bench.store.cache import Store
-from codi_bench.store.files import check_folder, check_writable, write_folder, write_text, write_texts, write_whole
+from codi_bench.store.files import check_folder, check_writable, locked, write_folder, write_text, write_texts, write_whole
 from codi_bench.suite.suite import Suite
+from codi_bench.training import train
 from codi_bench.training.tokenizer import write_tokenizer
 
 PACKAGE = Path(codi_bench.__file__).parent
@@ -209,9 +214,10 @@ def test_what_libraries_write_follows_the_umask_and_a_shared_cache_is_shared(tmp
         write_whole(tmp_path / "w.safetensors", lambda draft: save_file({"a": np.zeros(3)}, draft))
         write_tokenizer(["a"], tmp_path / "words")
         write_folder(tmp_path / "base", lambda draft: save_file({"a": np.zeros(3)}, draft / "w.safetensors"))
+        assert locked(tmp_path / "cache" / "a.lock").mode == 0o664
     paths = [path for path in tmp_path.rglob("*") if path.parent.name != "base"]
     others = {path.name: mode(path) for path in paths if mode(path) != (0o775 if path.is_dir() else 0o664)}
-    assert len(paths) == 9 and others == {}
+    assert len(paths) == 10 and others == {}
 
 
 def test_several_texts_are_written_together_or_not_at_all(tmp_path):
@@ -285,6 +291,27 @@ def test_where_nothing_can_be_written_is_said_in_one_line(kind, tmp_path, monkey
     status, error = run(monkeypatch, capsys, "problems", "generated", "--n", 2, "--out", out)
     assert status == 2 and error.count("\n") == 1 and str(out) in error
     assert sorted((path, path.lstat().st_mode) for path in tmp_path.iterdir()) == before
+
+
+def test_a_disk_that_is_full_is_an_oserror_whichever_library_writes(tmp_path):
+    """A limit on the length of files, which the system enforces as it does a full disk."""
+    model, before = nn.Linear(100, 100), resource.getrlimit(resource.RLIMIT_FSIZE)
+    job = SimpleNamespace(model=model, frozen={}, identity={}, optimizer=torch.optim.AdamW(model.parameters()))
+    writers = {
+        "checkpoint.pt": lambda path: train._save(path.parent, job, {}),
+        "w.safetensors": lambda path: write_whole(path, lambda draft: save_file({"a": np.zeros(9999)}, draft)),
+        "text": lambda path: write_text(path, "x" * 9999),
+    }
+    for name, write in writers.items():
+        (tmp_path / name).write_text("old")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
+        try:
+            with pytest.raises(OSError) as error:
+                write(tmp_path / name)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert error.value.filename == str(tmp_path / name) and (tmp_path / name).read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == len(writers)
 
 
 @pytest.mark.parametrize("end", ["file", "pipe"])

@@ -66,7 +66,7 @@ class TerminalColumn:
 
 def check_report(folder: Path, mend: str, inputs: Inputs, *others: str) -> None:
     """Raises CodiBenchError where a report, and others beside it, cannot be written or would be written over what is read."""
-    check_folder(folder, (PAGE, *FILES, *others), mend, inputs, own=("figures", "proposals"))
+    check_folder(folder, (*others, PAGE, *FILES), mend, inputs, own=("figures", "proposals"))
 
 
 def render(rows: list[Row], environment: dict, folder: Path) -> str:
