@@ -29,6 +29,7 @@ TWICE = {
     "two folders": ([f"mine={GPT}", f"mine={LLAMA}"], "--model mine=.*llama-mini: mine is .*gpt2-mini already"),
     "of the package and of a folder": (["gpt2-mini", f"gpt2-mini={LLAMA}"], "--model gpt2-mini and gpt2-mini=.*leave out one"),
     "the other way round": ([f"gpt2-mini={LLAMA}", "llama-mini", "gpt2-mini"], "gpt2-mini and gpt2-mini="),
+    "by its old name": ([f"gpt2={GPT}", "codi-gpt2"], "--model gpt2 and gpt2=.*leave out one"),
     "capitals": ([f"mine={GPT}", f"Mine={LLAMA}"], "Mine: differs from mine in capitals alone"),
     "capitals of a known one": ([f"GPT2-mini={GPT}"], "GPT2-mini: differs from gpt2-mini in capitals alone"),
 }

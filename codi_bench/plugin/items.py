@@ -16,6 +16,7 @@ from codi_bench.plugin.options import (
     STUDY,
     SUITE,
     SUITES,
+    WHY_REFUSED,
     given,
     gpu_asked,
     named,
@@ -64,7 +65,9 @@ def pytest_generate_tests(metafunc):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     if REFUSED in config.stash:
-        pytest.exit(f"codi-bench: {config.stash[REFUSED]}", returncode=2)
+        text = f"codi-bench: {config.stash[REFUSED]}"
+        getattr(config, "workeroutput", {})[WHY_REFUSED] = text  # a worker of xdist has no terminal
+        pytest.exit(text, returncode=2)
     names = names_given(config)
     asked = [_is_asked(item, bool(names & {(item.path, test) for test in _names_of(item)})) for item in items]
     left_out = [item for item, kept in zip(items, asked) if not kept]

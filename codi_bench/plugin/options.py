@@ -81,6 +81,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 SUITE = pytest.StashKey["Suite"]()
 REFUSED = pytest.StashKey[CodiBenchError]()
+WHY_REFUSED = "codi-bench refused"  # of what a worker of xdist tells when it ends
 
 
 def add_options(parser) -> None:

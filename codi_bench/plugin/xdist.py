@@ -11,6 +11,7 @@ import pytest
 from xdist.scheduler import LoadGroupScheduling
 
 from codi_bench.plugin.items import Claims, claims_among
+from codi_bench.plugin.options import WHY_REFUSED
 
 SIGN = "@codi-bench "  # TEST@codi-bench CLAIM@FAMILY on MODEL; the group of loadgroup is what stands behind the last @
 
@@ -61,6 +62,11 @@ class Dealer:
             nodes, session.sched = session.sched.nodes, ByFamily(node.config, session.log)
             for worker in nodes:
                 session.sched.add_node(worker)
+
+    def pytest_testnodedown(self, node):
+        """End the run where a worker refuses its arguments: for xdist it crashed, and would be replaced time and again."""
+        if why := getattr(node, "workeroutput", {}).get(WHY_REFUSED):
+            pytest.exit(why, returncode=2)
 
     def pytest_handlecrashitem(self, crashitem, report):
         report.nodeid = crashitem.partition(SIGN)[0]

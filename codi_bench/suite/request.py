@@ -94,10 +94,10 @@ def model_requests(
         raise CodiBenchError(f"--log {clashes[0]}=…: a model has that name; give the log another")
     if clashes := sorted(own.keys() & {*ALIASES, *MODELS}):
         raise CodiBenchError(f"--model {clashes[0]}=…: what others released has that name; give the model another")
-    if clashes := sorted(own.keys() & {*models}):
+    if clashes := sorted(own.keys() & {ALIASES.get(text, text) for text in models}):
         raise CodiBenchError(f"--model {clashes[0]} and {clashes[0]}={own[clashes[0]]}: two models of one name; leave out one")
     by_folded = {name.lower(): name for name in (*REGISTRY, *MODELS, *ALIASES)}
-    for name in (*own, *log_names):
+    for name in (*own, *(log.name for log in log_requests)):
         if (other := by_folded.setdefault(name.lower(), name)) != name:
             raise CodiBenchError(f"{name}: differs from {other} in capitals alone, which some disks ignore; give it another name")
     own_requests = [ModelRequest(name, path, base_of.pop(name, None)) for name, path in own.items()]
@@ -108,7 +108,7 @@ def model_requests(
     selection = list(dict.fromkeys(known_name(name) for name in names))
     if not models:
         selection = [*default]
-    return [*(ModelRequest(name) for name in selection if name not in own), *own_requests, *log_requests]
+    return [*map(ModelRequest, selection), *own_requests, *log_requests]
 
 
 def check_numbers(
