@@ -153,14 +153,14 @@ class Model:
         golds, groups = inputs.beside("golds", golds, n), inputs.beside("groups", groups, n)
         conditions = inputs.conditions_of(conditions, n, latents, width)
         reference = inputs.reference_of(reference, latents, width)
-        hidden_states = inputs.array_to_fill("hidden_states", hidden_states, (n, 1 + latents, self.num_layers + 1, width))
-        confidence = inputs.array_to_fill("confidence", confidence, (n, 2))
-        log_probabilities = inputs.array_to_fill("log_probabilities", log_probabilities, (len(conditions), n))
         runs, results = dict[tuple, list[int]](), dict[int, Answers]()
         for i, condition in enumerate(conditions):
             runs.setdefault(_run_of(condition, latents), []).append(i)
         if any(run[0] != Edited for run in runs) and (hidden_states is not None or log_probabilities is not None):
             raise InputError("hidden states and log-probabilities are those of clean and edited runs alone")
+        hidden_states = inputs.array_to_fill("hidden_states", hidden_states, (n, 1 + latents, self.num_layers + 1, width))
+        confidence = inputs.array_to_fill("confidence", confidence, (n, 2))
+        log_probabilities = inputs.array_to_fill("log_probabilities", log_probabilities, (len(conditions), n))
         for (kind, *run), rows in sorted(runs.items(), key=lambda item: _ORDER.index(item[0][0])):
             rows = [i for i in rows if i not in results]
             members: list[Any] = [conditions[i] for i in rows]
