@@ -396,7 +396,7 @@ def test_texts_are_no_outcomes_and_no_scores():
     assert stats.bits(pd.array([True, False])).tolist() == stats.bits([1.0, 0]).tolist() == [True, False]
     with pytest.raises(ProblemError, match="unknown scoring 'loose': use published or study"):
         problems.score("no number", "3", "loose")
-    with pytest.raises(ProblemError, match="text must be a text, got 3"):
+    with pytest.raises(ProblemError, match="gold must be a text, got 3"):
         problems.score("3", 3)
     with pytest.raises(MeasureError, match=r"groups\[1\] is None; give every problem the name of its group"):
         stats.bootstrap_mean([1, 0, 1], rng=stats.stream(0), groups=["a", None, "b"])

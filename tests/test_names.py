@@ -86,10 +86,10 @@ def test_every_door_refuses_what_is_no_name(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", [5, None, b"mine", Path("mine"), ["mine"]])
 def test_what_is_no_text_is_no_name(name):
-    assert type(name).__name__ in refusal(check_name, name, "name")
+    assert "must be text, got " in refusal(check_name, name, "name")
     if name is not None:
-        assert "must be a text" in refusal(load, MINI, name=name)
-    assert "must be a text" in refusal(codi_bench.run, dict([(tuple(name) if isinstance(name, list) else name, MINI)]))
+        assert "must be text" in refusal(load, MINI, name=name)
+    assert "must be text" in refusal(codi_bench.run, dict([(tuple(name) if isinstance(name, list) else name, MINI)]))
 
 
 @given(st.text(max_size=8) | st.text("./\\-_aN:~ \n", max_size=6) | st.from_regex(r"\A[A-Za-z0-9._-]{1,102}\Z"))

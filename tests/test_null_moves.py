@@ -53,6 +53,8 @@ def test_groups_that_cannot_change_places_are_refused(labels, groups, how, draws
 def test_groups_of_one_and_groups_that_change_places_are_measured():
     labels = np.arange(48) % 2 == 0
     assert grid(labels, np.arange(48)).p_value_auc[0] == grid(labels, None).p_value_auc[0] == 0.01
+    draws = permuted_labels(np.arange(2400) % 2 == 0, np.arange(2400) % 5, permutations=3, seed=0)  # more ways than floats count
+    assert len(np.unique(draws, axis=0)) == 3
     twelve = np.arange(48) // 4  # six a fold, three of each label: 20 ways in each of two folds
     assert grid(twelve % 2 == 0, twelve, folds=2).p_value_auc[0] <= 0.05
 

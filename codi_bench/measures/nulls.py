@@ -20,7 +20,7 @@ REGROUP = "groups change labels with groups of the same size and fold alone: giv
 
 def check_ways(ways: int, mend: str = REGROUP, *, alpha: float = ALPHA) -> None:
     """Raises MeasureError where there are so few distinct draws that no p reaches alpha."""
-    if ways * alpha < 1:
+    if ways < 1 / alpha:  # of thousands of problems no float holds the ways
         number = f"{ways} distinct draw{'s' * (ways != 1)}"
         raise MeasureError(f"the null cannot move: it has {number}, p <= {alpha:g} needs {math.ceil(1 / alpha)}; {mend}")
 

@@ -61,7 +61,7 @@ def load(
     for argument, place in (("name_or_path", name_or_path), *((("base", base),) if base is not None else ())):
         arguments.path(argument, place, error=CheckpointError)
     if name is not None:
-        check_name(arguments.text("name", name, error=CheckpointError), "name")
+        check_name(name, "name")
     device, dtype = resolve(device, dtype)
     check_device(device, dtype)
     if num_latents is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from codi_bench.errors import CodiBenchError
+from codi_bench.errors import CodiBenchError, arguments
 
 LONGEST = 100
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -18,8 +18,7 @@ def check_name(name: object, what: str) -> str:
     Raises CodiBenchError, in one line, for other signs (blanks, slashes, ü), for `..`, what is hidden or looks like an option or
     like a folder of ours (`_gate`), for names of devices, and for what is no text.
     """
-    if not isinstance(name, str):
-        raise CodiBenchError(f"{what} must be a text, got {type(name).__name__}: {RULE}")
+    name = arguments.text(what, name, error=CodiBenchError)
     shown = repr(name if len(name) <= LONGEST else f"{name[:40]}…")
     if len(name) > LONGEST or not NAME.fullmatch(name) or name.endswith("."):
         raise CodiBenchError(f"{what} {shown}: {RULE}")
