@@ -252,7 +252,7 @@ BAD = {
     "problem set": (["--problems", "generatd=x.jsonl"], "did you mean 'generated'?"),
     "problem file missing": (["--problems", "generated=x.jsonl"], "x.jsonl: cannot be read"),
     "baselines": (["--baselines", "nowhere"], "nowhere: no such folder"),
-    "n": (["--n", "0"], "--n must be at least 1"),
+    "n": (["--n", "0"], "--n must be a whole number, at least 1, got 0"),
     "dtype": (["--model", f"mine={REGISTRY[MODEL].folder}", "--dtype", "float8"], "unknown dtype 'float8'"),
     "report": (["--report", "/proc/report"], "results.json: cannot be written there"),
 }
