@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from codi_bench.errors import CheckpointError
 from codi_bench.models import backbone
+from codi_bench.models.codi import COCONUT
 from codi_bench.models.loading import load
 
 PEFT, BIN, SAFE = "codi.base_model.model.", "pytorch_model.bin", "model.safetensors"
@@ -158,7 +159,7 @@ def test_coconut_comes_in_these_layouts_too(made, tmp_path, save):
     torch.save(coconut(weights_of()), tmp_path / "plain" / "checkpoint_33")
     torch.save(save(coconut(weights_of())), made / "checkpoint_33")
     assert same_model(codi_of(made), codi_of(tmp_path / "plain"))
-    assert codi_of(made).codi.question_suffix == "\n"
+    assert codi_of(made).codi.prompt == COCONUT
 
 
 # Refused by name
