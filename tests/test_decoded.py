@@ -117,9 +117,12 @@ ENCODINGS = {
 }
 
 
-@pytest.mark.parametrize(("answer", "gold"), [("1234567.0", "1234567"), ("0.0000125", "0.0000125"), ("1e+16", "10000000000000000")])
+@pytest.mark.parametrize(
+    ("answer", "gold"), [("1234567.0", "1234567"), ("0.0000125", "0.0000125"), ("1e+16", "10000000000000000")]
+)
 def test_an_answer_keeps_all_its_digits(log, answer, gold):
-    log.write_text(log.read_text(encoding="utf-8").replace("Answer=8.0", f"Answer={answer}", 1), encoding="utf-8")
+    text = log.read_text(encoding="utf-8").replace("Answer=8.0", f"Answer={answer}", 1)
+    log.write_text(text, encoding="utf-8")
     assert gold in [problem.answer for problem in load_decoded(log).problems]
 
 
