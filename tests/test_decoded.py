@@ -117,6 +117,15 @@ ENCODINGS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("answer", "gold"), [("1234567.0", "1234567"), ("0.0000125", "0.0000125"), ("1e+16", "10000000000000000")]
+)
+def test_an_answer_keeps_all_its_digits(log, answer, gold):
+    text = log.read_text(encoding="utf-8").replace("Answer=8.0", f"Answer={answer}", 1)
+    log.write_text(text, encoding="utf-8")
+    assert gold in [problem.answer for problem in load_decoded(log).problems]
+
+
 @pytest.mark.parametrize(("encoding", "newline"), ENCODINGS.values(), ids=ENCODINGS)
 def test_a_log_is_the_same_in_every_encoding(log, tmp_path, encoding, newline):
     text = written(40).replace("Mia has", "Mia’s friend has")

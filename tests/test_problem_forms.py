@@ -216,6 +216,7 @@ ROWS = {
     "svamp": {"Body": "Ann has 2 and 3.", "Question": "Both?", "Answer": 5.0},
 }
 MORE = {"id": 3, "num_steps": 1, "input": "prompt", "target": 9, "instruction": "Answer!", "response": "It is 9.", "level": None}
+MORE |= {"Body": None, "Question": None, "final_ans": None, "sQuestion": "other?", "lSolutions": [9]}
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -225,6 +226,33 @@ def test_a_column_more_does_not_switch_the_form(tmp_path, name, column):
     path.write_text(lines([ROWS[name]]), encoding="utf-8")
     more.write_text(lines([{column: MORE[column]} | ROWS[name]]), encoding="utf-8")
     assert read_problems(more) == read_problems(path)
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "own", "aug"])
+@pytest.mark.parametrize("columns", [{"final_ans": "9"}, {"Body": "b", "Question": "c?"}, {"sQuestion": "d", "lSolutions": [9]}])
+def test_the_fields_of_another_set_beside_question_and_answer_change_nothing(tmp_path, name, columns):
+    path = tmp_path / "p.jsonl"
+    path.write_text(lines([ROWS[name], columns | ROWS[name]]), encoding="utf-8")
+    first, second = read_problems(path)
+    assert first == second
+
+
+@pytest.mark.parametrize("nothing", [None, math.nan])
+def test_rows_of_several_forms_in_one_frame_are_what_they_are_alone(tmp_path, nothing):
+    path, rows = tmp_path / "p.jsonl", list(ROWS.values())
+    columns = {column: nothing for row in rows for column in row}
+    path.write_text(lines(rows), encoding="utf-8")
+    alone = read_problems(path)
+    path.write_text(lines(columns | row for row in rows), encoding="utf-8")
+    assert read_problems(path) == alone
+
+
+def test_a_table_has_quoted_heads_and_cells_without_a_value(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text('"","question","answer","group"\n"0","Of 1, 2?","5","nan"\n"1","b 7?","NaN",""\n', encoding="utf-8")
+    first, second = read_problems(path, unanswered=True)
+    assert (first.question, first.answer, second.answer) == ("Of 1, 2?", "5", "")
+    assert first.group != second.group and "nan" not in (first.group, second.group)
 
 
 def test_a_count_of_steps_and_a_group_leave_gsm8k_and_its_chains_what_they_are(tmp_path):
@@ -239,6 +267,8 @@ def test_a_count_of_steps_and_a_group_leave_gsm8k_and_its_chains_what_they_are(t
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("question;answer\na;1,234\n", ": no column is named question, but 'question;answer'; part the cells with commas"),
+        ("question\tanswer\na\t5\n", ": no column is named question"),
         ("question,answer\na,5,6\n", ", row 1: has 3 cells, and the head 2"),
         ("question,answer\nb,4\na\n", ", row 2: has 1 cells, and the head 2"),
         ("question,answer,answer\na,5,6\n", ": has two columns named answer"),
@@ -273,6 +303,7 @@ def test_answers_in_words_are_scored_as_words(tmp_path):
     for text in ("### Alex is a lorpus.", "Alex is a bompus. ### Alex is a lorpus.", "", "### 5", "not Alex is a bompus."):
         assert not score(text, first.answer)
     assert parse_words("a # b ### Yes, it is") == "Yes it is" and not score("", "") and not score("5", "")
+    assert not score("", ",") and not score("a #", "#")
     with pytest.raises(ProblemError, match="prosqa: is in no repository of rows; give its file with --problems prosqa=FILE"):
         load_problems("prosqa")
 

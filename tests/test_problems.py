@@ -254,7 +254,7 @@ BAD_LINES = (
     ({"answer": DIGITS}, "which is not a number (too large)"),
     ({"answer": None}, "'answer' is missing"),
     ({"answer": [1]}, "'answer' is [1], which is not a number"),
-    ({"answer": float("nan")}, "'answer' is nan, which is not a number"),
+    ({"answer": float("nan")}, "'answer' is missing"),
     ({"steps": ["1+1=2"]}, "'steps' is ['1+1=2']; annotate each step"),
     ({"steps": [2]}, "'steps' must be a list"),
     ({"steps": 2}, "'steps' must be a list"),

@@ -112,7 +112,8 @@ def score(prediction: str, gold: str, scoring: str = "published") -> bool:
     gold = arguments.instance("gold", gold, str, what="text", error=ProblemError)
     target = gold_number(gold)
     if target is None:
-        return bool(gold.strip()) and parse_words(prediction) == parse_words(gold)
+        words = parse_words(gold)
+        return bool(words) and parse_words(prediction) == words
     value = parse_number(prediction)
     if value is None:
         return False

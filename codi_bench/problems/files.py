@@ -11,6 +11,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,8 +114,8 @@ def _read_file(path: Path, unanswered: bool = False) -> tuple[list[Form], list[P
     rows = list(_rows(text, path))
     if not rows:
         raise ProblemError(f"{path}: holds no problems; `codi-bench problems generated --out FILE` writes some")
-    forms = [next((form for form in FORMS if form.fits(row)), OWN) for _, row in rows]
-    problems = [form.problem(row, where) for form, (where, row) in zip(forms, rows)]
+    formed = [(*_form(row), where) for where, row in rows]
+    forms, problems = [form for form, *_ in formed], [form.problem(row, where) for form, row, where in formed]
     answered = [(problem.answer, where) for problem, (where, _) in zip(problems, rows) if problem.answer or not unanswered]
     for answer, where in answered:
         if not answer:
@@ -125,6 +126,12 @@ def _read_file(path: Path, unanswered: bool = False) -> tuple[list[Form], list[P
                 "give numbers and words in files of their own"
             )
     return forms, problems
+
+
+def _form(row: Row) -> tuple[Form, Row]:
+    """The form of a row and what it says: None and NaN, which tables fill up with, count as fields where no form fits without."""
+    present = {name: cell for name, cell in row.items() if cell is not None and cell == cell}
+    return next(((form, fields) for fields in (present, row) for form in FORMS if form.fits(fields)), (OWN, row))
 
 
 def _rows(text: str, path: Path) -> Iterator[tuple[str, Row]]:
@@ -138,7 +145,7 @@ def _rows(text: str, path: Path) -> Iterator[tuple[str, Row]]:
         except (ValueError, RecursionError) as error:
             raise ProblemError(f"{path}: begins as a JSON list, but is not one ({error})") from error
         places = ((f"{path}, row {number}", entry) for number, entry in enumerate(entries, start=1))
-    elif "{" not in first and "||" not in first and QUESTIONS & {name.strip() for name in first.split(",")}:
+    elif "{" not in first and "||" not in first and QUESTIONS & {name.strip().strip('"') for name in re.split("[,;\t]", first)}:
         places = _table(text, path)
     else:
         numbered = ((f"{path}, line {number}", line) for number, line in enumerate(lines, start=1) if line.strip())
@@ -156,20 +163,23 @@ def _rows(text: str, path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _table(text: str, path: Path) -> Iterator[tuple[str, Row]]:
-    """The rows of comma-separated values below a head, empty cells left out, lists as JSON or Python writes them."""
+    """The rows of comma-separated values below a head, empty and NaN cells left out, lists as JSON or Python writes them."""
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    filled = (cells for cells in lines if any(cell.strip() for cell in cells))
     try:
-        head, *rows = [cells for cells in lines if any(cell.strip() for cell in cells)]
+        names = [name.strip() for name in next(filled)]
+        if not QUESTIONS & set(names):  # semicolons are no commas: where they part cells, 1,234 may be 1.234
+            raise ProblemError(f"{path}: no column is named question, but {names[0][:80]!r}; part the cells with commas")
+        rows = list(filled)
     except csv.Error as error:
         raise ProblemError(f'{path}, line {lines.line_num}: not comma-separated values ({error}); quote cells with "') from error
-    names = [name.strip() for name in head]
     if twice := [name for name in names if name and names.count(name) > 1]:
         raise ProblemError(f"{path}: has two columns named {twice[0]}; keep the one that is meant")
     for number, cells in enumerate(rows, start=1):
         where = f"{path}, row {number}"
         if len(cells) != len(names):
             raise ProblemError(f'{where}: has {len(cells)} cells, and the head {len(names)}; quote cells that hold commas with "')
-        row: Row = {name: cell for name, cell in zip(names, cells) if cell.strip()}
+        row: Row = {name: cell for name, cell in zip(names, cells) if cell.strip().lower() not in ("", "nan")}
         for name in LISTS:
             if row.get(name, "").startswith("["):
                 row[name] = _list(row[name], f"{where}: field '{name}'")

@@ -85,7 +85,7 @@ def read_gsm_hard(row: Row) -> Problem:
     So a problem shares its group with its original (1,316 of 1,319). Steps are left empty. CODI's test.py evaluates a copy,
     juyoung-trl/gsm-hard, with the fields `instruction` and `response` and no code.
     """
-    if "target" not in row:
+    if not row.keys() >= {"input", "target"}:
         return _problem("gsm8k", _text(row, "instruction").strip(), _gold(row, "response"))
     question, code = _text(row, "input").strip(), row.get("code")
     original = DOCSTRING.search(code) if isinstance(code, str) else None
@@ -94,7 +94,7 @@ def read_gsm_hard(row: Row) -> Problem:
 
 def read_multiarith(row: Row) -> Problem:
     """The original file has `sQuestion`, `lEquations`, `lSolutions`; the hub `question` and `final_ans`, and no equation."""
-    if "final_ans" in row:
+    if row.keys() >= {"question", "final_ans"}:
         return _problem("multiarith", _text(row, "question").strip(), _gold(row, "final_ans"))
     question, answer = _text(row, "sQuestion").strip(), _gold({"lSolutions": _only(row, "lSolutions")}, "lSolutions")
     return _problem("multiarith", question, answer, _solved(_only(row, "lEquations"), "lEquations"))
@@ -122,12 +122,17 @@ def _has_chain(row: Row) -> bool:
     return isinstance(row.get("cot"), str) and not isinstance(row.get("steps"), list)
 
 
+def _is_multiarith(row: Row) -> bool:
+    fields = row.keys()
+    return not fields >= {"question", "answer"} and (fields >= {"question", "final_ans"} or fields >= {"sQuestion", "lSolutions"})
+
+
 # The first that fits counts: a column more does not make another form of a row that has the fields of one.
 OWN = Form("", lambda row: "question" in row, read_own)
 FORMS = (
     Form("gsm8k", lambda row: "question" in row and "####" in str(row.get("answer")), read_gsm8k),
-    Form("svamp", lambda row: "Body" in row and "Question" in row, read_svamp),
-    Form("multiarith", lambda row: "sQuestion" in row or ("final_ans" in row and "steps" not in row), read_multiarith),
+    Form("svamp", lambda row: {"Body", "Question"} <= row.keys() and ("Answer" in row or "answer" not in row), read_svamp),
+    Form("multiarith", _is_multiarith, read_multiarith),
     Form("", lambda row: "question" in row and _has_chain(row), read_gsm8k_aug),
     replace(OWN, fits=lambda row: {"question", "answer"} <= row.keys()),
     Form("gsm-hard", lambda row: {"input", "target"} <= row.keys() or {"instruction", "response"} <= row.keys(), read_gsm_hard),
@@ -253,7 +258,7 @@ def _only(row: Row, field: str) -> Any:
 def _group(row: Row) -> str:
     """The group that a row names, "" if it names none. The number 3 is the same group however a table wrote it."""
     group = row.get("group")
-    if group is None or group != group:  # NaN, as tables have it
+    if group is None:
         return ""
     if isinstance(group, bool) or not isinstance(group, str | int | float):
         raise RowError(f"field 'group' is {group!r}; give a name or a number")

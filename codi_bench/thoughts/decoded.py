@@ -19,6 +19,7 @@ from typing import cast
 import numpy as np
 
 from codi_bench.errors import ProblemError
+from codi_bench.problems.answers import plain
 from codi_bench.problems.problem import Problem
 from codi_bench.thoughts.released import Repository, read_text, released
 
@@ -124,7 +125,7 @@ def _entry(path: Path, lines: Sequence[str], start: int, end: int) -> tuple[int,
     place = int(cast("re.Match[str]", HEAD.match(lines[start]))[1])
     return (
         place,
-        Problem(question, steps, f"{gold:g}", f"log:{place}", values=tuple(map(_value, steps))),
+        Problem(question, steps, plain(gold), f"log:{place}", values=tuple(map(_value, steps))),
         tuple(words),
         prediction,
     )
