@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -261,3 +262,10 @@ def test_no_torch_is_needed(tmp_path):
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.stdout.strip() == "[]", ended.stderr
+
+
+@pytest.mark.parametrize("name", ["my model", "../mine", "2026-01-02T03:04"])
+def test_runs_from_before_names_were_checked_can_be_followed(tmp_path, name):
+    for day, value in enumerate((0.6, 0.7)):
+        night(tmp_path, day, replace(row(value), model=name), devices={name: "cpu float32"}, inputs={name: MINE})
+    assert [point.row.measured["value"] for point in only(read(tmp_path)).points] == [0.6, 0.7]

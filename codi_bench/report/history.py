@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from codi_bench.errors import CodiBenchError
-from codi_bench.records.baseline import Baseline, load_baseline, record_key
+from codi_bench.records.baseline import Baseline, load_baseline, path_of, record_key
 from codi_bench.records.move import EQUAL, VERDICT, Key, Move, what_else
 from codi_bench.records.results import BLOCKED, OK, Row, environment_of, finite
 from codi_bench.report.runs import Run, keys_of, read_run, shown_word
@@ -181,7 +181,16 @@ def read_history(paths: Sequence[Path], baselines: Path) -> History:
             notes.append(f"left out: {error}")
     if not runs:
         raise CodiBenchError(f"{paths[0]}: none of {len(files)} files below it can be read: {notes[0]}")
-    return history(runs, lambda model, claim: load_baseline(baselines, model, claim), notes)
+    return history(runs, lambda model, claim: _baseline(baselines, model, claim), notes)
+
+
+def _baseline(folder: Path, model: str, claim: str) -> Baseline:
+    """Empty for what is no name of a file: results from before names were checked can be followed all the same."""
+    try:
+        path_of(folder, model, claim)
+    except CodiBenchError:
+        return Baseline(schema=1, model=model, claim=claim)
+    return load_baseline(folder, model, claim)
 
 
 def _without_arrays(run: Run) -> Run:
