@@ -280,6 +280,7 @@ def test_no_argument_leaves_a_traceback(table, data):
 def test_whatever_holds_questions_in_order_is_made_a_list(model, form):
     wanted = model.answer(QUESTIONS, **QUICK)
     assert model.answer(form(QUESTIONS), **QUICK) == wanted and len(wanted.texts) == 3
+    assert model.answer(form(QUESTIONS), golds=form(GOLDS), **QUICK) == wanted
     assert (model.think(form(QUESTIONS)).latents == model.think(QUESTIONS).latents).all()
     assert (model.at_cue(form(QUESTIONS)).states == model.at_cue(QUESTIONS).states).all()
     donors = model.reference(form(QUESTIONS), form(GOLDS), form(GROUPS))

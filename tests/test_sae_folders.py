@@ -378,6 +378,11 @@ def test_a_device_that_is_not_there_is_refused(tmp_path, device):
         load_sae(folder, device=device)
 
 
+@pytest.mark.parametrize("folder", [None, 3, b"sae", "a\0b", "\ud83d", "a" * 256])
+def test_what_is_no_folder_is_refused(folder):
+    refused(folder, "folder must be a path, got")
+
+
 def test_weights_do_not_change_with_their_file(tmp_path):
     """A file of `torch.save` is mapped into memory."""
     folder = write_folder(tmp_path / "sae", *HAND["AutoEncoder"][:2])
