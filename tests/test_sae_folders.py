@@ -366,9 +366,9 @@ def test_a_folder_of_both_libraries_is_refused(tmp_path):
     refused(folder, "holds both cfg.json and ae.pt")
 
 
-@pytest.mark.parametrize("folder", [None, 3, b"sae", "", "a\0b", "a" * 5000, ["sae"]], ids=repr)
+@pytest.mark.parametrize("folder", [None, 3, b"sae", "a\0b", "\ud83d", "a" * 5000, ["sae"]], ids=ascii)
 def test_what_is_no_folder_is_refused(folder):
-    refused(folder, "folder")
+    refused(folder, "folder must be a path, got")
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", object(), 99])
@@ -376,11 +376,6 @@ def test_a_device_that_is_not_there_is_refused(tmp_path, device):
     folder = write_folder(tmp_path / "sae", *HAND["standard"][:2])
     with pytest.raises(CodiBenchError, match="device"):
         load_sae(folder, device=device)
-
-
-@pytest.mark.parametrize("folder", [None, 3, b"sae", "a\0b", "\ud83d", "a" * 256])
-def test_what_is_no_folder_is_refused(folder):
-    refused(folder, "folder must be a path, got")
 
 
 def test_weights_do_not_change_with_their_file(tmp_path):

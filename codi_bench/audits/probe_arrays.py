@@ -48,8 +48,8 @@ def in_file(path: Path) -> Iterator[None]:
 def read_probes(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz or .safetensors file, by name, those that the auditor does not know among them; nothing is unpickled.
 
-    bfloat16 and floats of 8 bits become float32. Raises InputError for another suffix, a file that cannot be read, and arrays that
-    are missing or hold Python objects.
+    bfloat16 and 8 bits become float32. Raises InputError for another suffix, a file that cannot be read, and arrays that are
+    missing or hold Python objects.
     """
     path = arguments.path("path", path)
     if path.suffix not in SUFFIXES:
