@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sae_folders import write_sae
 from typer.testing import CliRunner
 
 import codi_bench
@@ -52,6 +53,7 @@ def doors(model, folder) -> dict[str, tuple[Callable, dict[str, Any], dict[str, 
     half = stats.Interval(0.5, 0.4, 0.6)
     table = [{"problem": i, "condition": c, "right": int(i % 2)} for i in range(4) for c in ("clean", "zero")]
     given = {"questions": QUESTIONS, **QUICK, "num_latents": 2, "progress": len}
+    sae = write_sae(measures.Sae(torch.eye(2), torch.zeros(2), torch.eye(2), torch.zeros(2)), folder.with_name("sae"))
     calls: list[tuple[Callable, dict[str, Any]]] = [
         (codi_bench.load, {"name_or_path": folder, "base": None, "name": "mine", "device": "cpu", "dtype": "auto"}),
         (codi_bench.load, {"name_or_path": folder, "num_latents": 2, "lora_alpha": None}),
@@ -83,6 +85,7 @@ def doors(model, folder) -> dict[str, tuple[Callable, dict[str, Any], dict[str, 
         (problems.split_of, {"template": "buy", "operands": (2, 3)}),
         (wilson, {"successes": 3, "n": 4, "level": 0.95}),
         (stats.bits, {"values": right}),
+        (stats.rate_of, {"outcomes": right}),
         (stats.paired_counts, {"before": right, "after": other}),
         (stats.newcombe_limits, {"both": 3, "lost": 2, "gained": 1, "neither": 4, "level": 0.95}),
         (stats.newcombe_paired, {"before": right, "after": other, "level": 0.95}),
@@ -152,6 +155,7 @@ def doors(model, folder) -> dict[str, tuple[Callable, dict[str, Any], dict[str, 
         (audit.outcomes, {"table": table, "clean": "clean", "constant": 0.0, "source": "mine"}),
         (audit.read_probes, {"path": folder / "nothing.npz"}),
         (audit.read_outcomes, {"path": folder / "nothing.csv"}),
+        (measures.load_sae, {"folder": sae, "device": "cpu"}),
         (measures.spread, {"chance": 0.5}),
         (balanced_sample, {"per_class": 2, "seed": 0}),
         (
