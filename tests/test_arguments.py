@@ -23,6 +23,8 @@ from codi_bench import audit, measures, problems
 from codi_bench.cli import app
 from codi_bench.errors import CodiBenchError, InputError, MeasureError, ProblemError, arguments
 from codi_bench.measures.probes import balanced_sample
+from codi_bench.measures.sae_heldout import pca_features
+from codi_bench.measures.surface import added_auc
 from codi_bench.measures.trend import trend
 from codi_bench.models.conditions import CLEAN
 from codi_bench.models.edits import Edit
@@ -155,6 +157,9 @@ def doors(model, folder) -> dict[str, tuple[Callable, dict[str, Any], dict[str, 
         (audit.outcomes, {"table": table, "clean": "clean", "constant": 0.0, "source": "mine"}),
         (audit.read_probes, {"path": folder / "nothing.npz"}),
         (audit.read_outcomes, {"path": folder / "nothing.csv"}),
+        (measures.sae_quality, {"sae": measures.load_sae(sae), "l0_above": 0.0}),
+        (added_auc, {"phi": 1.0}),
+        (pca_features, {"components": 2}),
         (measures.load_sae, {"folder": sae, "device": "cpu"}),
         (measures.spread, {"chance": 0.5}),
         (balanced_sample, {"per_class": 2, "seed": 0}),
@@ -181,6 +186,9 @@ def doors(model, folder) -> dict[str, tuple[Callable, dict[str, Any], dict[str, 
         measures.probe_grid: {"activations": activations, "labels": labels},
         audit.probes: {"activations": activations, "labels": labels},
         measures.train_relu_sae: {"x": activations[:, 0].astype(np.float32)},
+        measures.sae_quality: {"x": activations[:, 0, :2].astype(np.float32)},
+        added_auc: {"score": activations[:, 0, 0], "labels": labels, "design": activations[:, 0], "fold": np.arange(40) // 10},
+        pca_features: {"x_train": activations[:, 0], "x_all": activations[:, 0]},
         measures.spread: {"accuracy": [[0.6, 0.7]]},
         balanced_sample: {"correct": right},
         trend: {"parameters": [1, 2, 3, 4], "values": [1, 2, 3, 5], "architectures": ["a"] * 4},
