@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sae_folders import write_sae
 from typer.testing import CliRunner
 
 import codi_bench
@@ -22,6 +23,8 @@ from codi_bench import audit, measures, problems
 from codi_bench.cli import app
 from codi_bench.errors import CodiBenchError, InputError, MeasureError, ProblemError, arguments
 from codi_bench.measures.probes import balanced_sample
+from codi_bench.measures.sae_heldout import pca_features
+from codi_bench.measures.surface import added_auc
 from codi_bench.measures.trend import trend
 from codi_bench.models.conditions import CLEAN
 from codi_bench.models.edits import Edit
@@ -52,6 +55,7 @@ def doors(model, folder) -> dict[str, tuple[Callable, dict[str, Any], dict[str, 
     half = stats.Interval(0.5, 0.4, 0.6)
     table = [{"problem": i, "condition": c, "right": int(i % 2)} for i in range(4) for c in ("clean", "zero")]
     given = {"questions": QUESTIONS, **QUICK, "num_latents": 2, "progress": len}
+    sae = write_sae(measures.Sae(torch.eye(2), torch.zeros(2), torch.eye(2), torch.zeros(2)), folder.with_name("sae"))
     calls: list[tuple[Callable, dict[str, Any]]] = [
         (codi_bench.load, {"name_or_path": folder, "base": None, "name": "mine", "device": "cpu", "dtype": "auto"}),
         (codi_bench.load, {"name_or_path": folder, "num_latents": 2, "lora_alpha": None}),
@@ -83,6 +87,7 @@ def doors(model, folder) -> dict[str, tuple[Callable, dict[str, Any], dict[str, 
         (problems.split_of, {"template": "buy", "operands": (2, 3)}),
         (wilson, {"successes": 3, "n": 4, "level": 0.95}),
         (stats.bits, {"values": right}),
+        (stats.rate_of, {"outcomes": right}),
         (stats.paired_counts, {"before": right, "after": other}),
         (stats.newcombe_limits, {"both": 3, "lost": 2, "gained": 1, "neither": 4, "level": 0.95}),
         (stats.newcombe_paired, {"before": right, "after": other, "level": 0.95}),
@@ -152,6 +157,10 @@ def doors(model, folder) -> dict[str, tuple[Callable, dict[str, Any], dict[str, 
         (audit.outcomes, {"table": table, "clean": "clean", "constant": 0.0, "source": "mine"}),
         (audit.read_probes, {"path": folder / "nothing.npz"}),
         (audit.read_outcomes, {"path": folder / "nothing.csv"}),
+        (measures.sae_quality, {"sae": measures.load_sae(sae), "l0_above": 0.0}),
+        (added_auc, {"phi": 1.0}),
+        (pca_features, {"components": 2}),
+        (measures.load_sae, {"folder": sae, "device": "cpu"}),
         (measures.spread, {"chance": 0.5}),
         (balanced_sample, {"per_class": 2, "seed": 0}),
         (
@@ -177,6 +186,9 @@ def doors(model, folder) -> dict[str, tuple[Callable, dict[str, Any], dict[str, 
         measures.probe_grid: {"activations": activations, "labels": labels},
         audit.probes: {"activations": activations, "labels": labels},
         measures.train_relu_sae: {"x": activations[:, 0].astype(np.float32)},
+        measures.sae_quality: {"x": activations[:, 0, :2].astype(np.float32)},
+        added_auc: {"score": activations[:, 0, 0], "labels": labels, "design": activations[:, 0], "fold": np.arange(40) // 10},
+        pca_features: {"x_train": activations[:, 0], "x_all": activations[:, 0]},
         measures.spread: {"accuracy": [[0.6, 0.7]]},
         balanced_sample: {"correct": right},
         trend: {"parameters": [1, 2, 3, 4], "values": [1, 2, 3, 5], "architectures": ["a"] * 4},
@@ -280,6 +292,7 @@ def test_no_argument_leaves_a_traceback(table, data):
 def test_whatever_holds_questions_in_order_is_made_a_list(model, form):
     wanted = model.answer(QUESTIONS, **QUICK)
     assert model.answer(form(QUESTIONS), **QUICK) == wanted and len(wanted.texts) == 3
+    assert model.answer(form(QUESTIONS), golds=form(GOLDS), **QUICK) == wanted
     assert (model.think(form(QUESTIONS)).latents == model.think(QUESTIONS).latents).all()
     assert (model.at_cue(form(QUESTIONS)).states == model.at_cue(QUESTIONS).states).all()
     donors = model.reference(form(QUESTIONS), form(GOLDS), form(GROUPS))

@@ -93,6 +93,7 @@ FORMS = {
     "tuples": tuples,
     "a list of tensors": lambda x: [torch.tensor(row, dtype=torch.bfloat16) for row in x],
     "a generator of arrays": lambda x: (row for row in x),
+    "memory": memoryview,
     "objects": lambda x: x.astype(object),
     "decimals": lambda x: np.vectorize(decimal.Decimal, otypes=[object])(x),
     "an unmasked array": np.ma.masked_array,

@@ -171,7 +171,7 @@ def test_every_form_of_an_array_file_is_read(tmp_path):
     from safetensors.torch import save_file
 
     x, y = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
-    for dtype in (torch.bfloat16, torch.float16, torch.float64):
+    for dtype in (torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fnuz):
         path = tmp_path / "a.safetensors"
         save_file({"activations": x.to(dtype), "labels": y.bool()}, path)
         assert probes(**read_probes(path), **QUICK).cells == 1

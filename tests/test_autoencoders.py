@@ -286,7 +286,7 @@ X, NAN, TEN = noise(4, 8), np.full((4, 8), np.nan), np.arange(10)
         (lambda: split(np.arange(40), np.arange(40) < 1), "no group with class 'True' is left for the"),
         (lambda: split(TEN[:6], TEN[:6] % 3, test_share=1 / 3), "cannot be split"),
         (lambda: pca_features(X, noise(4, 7), 2), "width 8 does not fit vectors of width 7"),
-        (lambda: pca_features(X, X, 0), "at least one component"),
+        (lambda: pca_features(X, X, 0), "components must be a whole number, at least 1"),
         (lambda: pca_features(NAN, X, 2), "not finite"),
         (lambda: quality_of(noise(4, 7), X), "training vectors have width 7, the autoencoder 8"),
         (lambda: quality_of(X, noise(4, 7)), "held-out vectors have width 7"),

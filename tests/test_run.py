@@ -154,6 +154,13 @@ def test_what_is_saved_reads_back(found, tmp_path):
     assert "size" in (path.parent / "report.md").read_text()
     with pytest.raises(CodiBenchError, match="cannot be written"):
         found.save(path)  # which is a file
+    for folder in (None, 3, b"report", "a\0b"):
+        with pytest.raises(CodiBenchError, match="folder must be a path"):
+            found.save(folder)
+    (tmp_path / "taken" / "report.html").mkdir(parents=True)
+    with pytest.raises(CodiBenchError, match="report.html: cannot be written"):
+        found.save(tmp_path / "taken")
+    assert not (tmp_path / "taken" / "results.json").exists()
 
 
 def test_a_bar_is_shown_only_where_somebody_watches_and_wants_it(home, capfd, monkeypatch):

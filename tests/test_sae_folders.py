@@ -366,9 +366,9 @@ def test_a_folder_of_both_libraries_is_refused(tmp_path):
     refused(folder, "holds both cfg.json and ae.pt")
 
 
-@pytest.mark.parametrize("folder", [None, 3, b"sae", "", "a\0b", "a" * 5000, ["sae"]], ids=repr)
+@pytest.mark.parametrize("folder", [None, 3, b"sae", "a\0b", "\ud83d", "a" * 5000, ["sae"]], ids=ascii)
 def test_what_is_no_folder_is_refused(folder):
-    refused(folder, "folder")
+    refused(folder, "folder must be a path, got")
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", object(), 99])

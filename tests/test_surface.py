@@ -396,7 +396,7 @@ def null_given(which=slice(None), **how):
         (lambda: added(stepped()[1][1:]), "finite scores"),
         (lambda: added(fold=folds_of(399)), "finite scores"),
         (lambda: added(np.full(400, np.inf)), "finite scores"),
-        (lambda: added(phi=0.5), "phi >= 1"),
+        (lambda: added(phi=0.5), "phi must be a finite number, at least 1"),
         (lambda: added(fold=np.zeros(400)), "two folds"),
         (lambda: added_auc(X[:8], FEW, X[:8, None], np.repeat([0, 1], 4), phi=1), "two folds"),
     ],

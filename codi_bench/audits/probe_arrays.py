@@ -48,8 +48,8 @@ def in_file(path: Path) -> Iterator[None]:
 def read_probes(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz or .safetensors file, by name, those that the auditor does not know among them; nothing is unpickled.
 
-    bfloat16 becomes float32. Raises InputError for another suffix, a file that cannot be read, and arrays that are missing or
-    hold Python objects.
+    bfloat16 and 8 bits become float32. Raises InputError for another suffix, a file that cannot be read, and arrays that are
+    missing or hold Python objects.
     """
     path = arguments.path("path", path)
     if path.suffix not in SUFFIXES:
@@ -84,18 +84,15 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _safetensors(path: Path) -> dict[str, np.ndarray]:
-    import torch
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
+            return {name: plain(name, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  # it is no dict
     except FileNotFoundError as error:
         raise InputError("no such file") from error
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, KeyError, MeasureError) as error:  # KeyError: a dtype that it does not know
         raise InputError(f"cannot be read ({one_line(error)}); write it with safetensors.numpy.save_file") from error
-    small = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
-    return {name: (tensor.float() if tensor.dtype in small else tensor).numpy() for name, tensor in tensors.items()}
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------

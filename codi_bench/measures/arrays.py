@@ -38,7 +38,7 @@ def plain(name: str, values: Any, *, names: bool = False) -> np.ndarray:
         raise MeasureError(f"{name}: {_place(mask)} is masked; {MEND}")
     if isinstance(values, bool | int | float | complex | np.generic):
         return np.asarray(values)
-    if hasattr(values, "__array__"):
+    if hasattr(values, "__array__") or isinstance(values, memoryview):
         array = np.asarray(values)
         if array.dtype != object or array.ndim != 1:
             return array

@@ -263,8 +263,10 @@ def sae_quality(sae: Sae, x: ArrayLike | torch.Tensor, *, l0_above: float = 0.0)
 
     l0_above: a feature counts as active above this value; the study's L0 takes 0.001. Dead: never above 0 on x (the study:
     never above 1e-6). Sums are taken in float64, QUALITY_CHUNK vectors at a time.
-    Raises MeasureError for x that is not [m, d], not finite, or constant.
+    Raises MeasureError for x that is not [m, d], not finite, or constant, and for another argument that cannot be.
     """
+    sae = arguments.instance("sae", sae, Sae, error=MeasureError)
+    l0_above = arguments.number("l0_above", l0_above, error=MeasureError)
     x = _vectors(x)
     mean = x.mean(dim=0, dtype=torch.float64)  # [d]
     total = square_sum = error_sum = 0.0

@@ -14,7 +14,8 @@ import torch
 from pydantic import JsonValue, TypeAdapter
 from torch import Tensor
 
-from codi_bench.errors import CheckpointError, CodiBenchError, one_line
+from codi_bench.errors import CheckpointError, arguments, one_line
+from codi_bench.measures.pipeline import check_place
 from codi_bench.measures.sae import Sae
 from codi_bench.measures.sae_formats import Layout, dictionary_learning, sae_lens
 from codi_bench.store.json_files import read_json
@@ -37,13 +38,8 @@ def load_sae(folder: str | Path, *, device: str | torch.device = "cpu") -> Sae:
     Raises CodiBenchError naming the file and what is wrong: a missing or damaged file, an unknown architecture, a setting that is
     not computed here or belongs to another architecture, or weights that are missing, unexpected, wrongly shaped or not finite.
     """
-    try:
-        folder = Path(folder)
-        torch.empty(0, device=device)
-    except TypeError as error:
-        raise CodiBenchError(f"an autoencoder is a folder, and a device a name: {one_line(error)}") from error
-    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
-        raise CodiBenchError(f"device {device}: {one_line(error)}") from error
+    folder = arguments.path("folder", folder)
+    check_place(str(device) if isinstance(device, torch.device) else device, None)
     config, weights, pickled_config, pickled = (folder / name for name in (CONFIG, WEIGHTS, PICKLE_CONFIG, PICKLE))
     if not os.path.isfile(pickled):
         return _sae(sae_lens(_read_config(config), config), _read_tensors(weights), weights, device)

@@ -181,8 +181,7 @@ def _activity(sae: Sae, x: np.ndarray) -> tuple[float, np.ndarray]:
 
 def _pca(x: np.ndarray, components: int) -> PCA:
     """A PCA of x [m, d] in float64, the exact solver always: the one scikit-learn picks for wide x draws random numbers."""
-    if components < 1:
-        raise MeasureError(f"a PCA needs at least one component, got {components}")
+    components = arguments.whole("components", components, error=MeasureError)
     m, d = x.shape
     solver = "covariance_eigh" if m > d else "full"
     # One thread: how BLAS splits a sum over threads changes its last bits. Errors: a constant x has 0 / 0 explained variance.

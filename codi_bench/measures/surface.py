@@ -335,8 +335,9 @@ def added_auc(score: ArrayLike, labels: ArrayLike, design: ArrayLike, fold: Arra
     """
     x, y = _check(design, labels)
     s, fold = real("scores", score).astype(np.float64), real("fold", fold)
-    if s.shape != y.shape or fold.shape != y.shape or not np.isfinite(s).all() or not (math.isfinite(phi) and phi >= 1):
-        raise MeasureError(f"added AUC needs finite scores [n], fold [n] and phi >= 1, not {s.shape}, {fold.shape}, {phi}")
+    if s.shape != y.shape or fold.shape != y.shape or not np.isfinite(s).all():
+        raise MeasureError(f"added AUC needs finite scores [n] and fold [n], not {s.shape} and {fold.shape}")
+    phi = arguments.number("phi", phi, 1, error=MeasureError)
     if sum(len(np.unique(y[fold == name])) == 2 for name in np.unique(fold)) < 2:
         raise MeasureError("added AUC needs at least two folds with both classes")
     with threadpool_limits(limits=1):

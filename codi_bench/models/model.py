@@ -117,8 +117,8 @@ class Model:
         protocol: str = MASKED,
         **settings: Any,
     ) -> Answers:
-        """Greedy answers, under edits if any. answers: the gold ones, that resampling needs; settings: those of `answers`."""
-        return self.answers(questions, [Edited(inputs.edits_of(edits), protocol)], golds=answers, **settings)[0]
+        """Greedy answers, under edits if any. answers (or golds): those that resampling needs; settings: those of `answers`."""
+        return self.answers(questions, [Edited(inputs.edits_of(edits), protocol)], **{"golds": answers} | settings)[0]
 
     def answers(
         self,

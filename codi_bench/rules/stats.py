@@ -105,9 +105,10 @@ def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
     return Interval(float(value), float(min(low, value)), float(max(high, value)))
 
 
-def rate_of(outcomes: np.ndarray) -> Interval:
-    """The share of outcomes [n] that are true, with its Wilson score interval."""
-    return wilson(int(outcomes.sum()), len(outcomes))
+def rate_of(outcomes: ArrayLike) -> Interval:
+    """The share of outcomes [n] that are true, with its Wilson score interval; raises MeasureError as `bits` does."""
+    right = bits(outcomes)
+    return wilson(int(right.sum()), len(right))
 
 
 def newcombe_limits(

@@ -25,7 +25,6 @@ from codi_bench.records.results import NOT_RUN, Row, published_rows, write_resul
 from codi_bench.report import audit, export, render, sentences
 from codi_bench.report.table import results_table
 from codi_bench.store.cache import default_folder
-from codi_bench.store.files import check_writable
 from codi_bench.store.names import check_name
 from codi_bench.suite.facts import run_environment
 from codi_bench.suite.progress import Schedule, load_timings
@@ -73,8 +72,8 @@ class Result:
 
     def save(self, folder: str | Path) -> Path:
         """Write `results.json` and the report's files into a folder; gives the path of `results.json`."""
-        path = Path(folder) / "results.json"
-        check_writable(path, "give a folder that can be written to")
+        path = arguments.path("folder", folder) / "results.json"
+        render.check_report(path.parent, "give a folder that can be written to", {}, path.name)
         write_results(path, self.environment, list(self.rows))
         render.render(list(self.rows), self.environment, path.parent)
         return path
