@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -321,3 +322,11 @@ def test_a_constant_of_the_bench_changes_every_claim_and_another_registered_mode
     moved = moved_claims(copied, file_of(ModelBench), replaced("PUBLISHED_BATCH = 128", "PUBLISHED_BATCH = 64"))
     assert moved == CLAIMS.keys()
     assert not moved_claims(copied, file_of(entry), replaced("width=576,", "width=577,"))
+
+
+def test_threads_that_ask_at_once_get_the_hash_that_one_gets():
+    roots = [claim.function for claim in list(CLAIMS.values())[:8]]
+    alone = [code_of(root, sources=Sources()).digest for root in roots]
+    sources = Sources()
+    with ThreadPoolExecutor(8) as pool:
+        assert [code.digest for code in pool.map(lambda root: code_of(root, sources=sources), roots)] == alone

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -157,3 +159,11 @@ def test_a_member_of_a_sweep_has_a_known_size_and_a_whole_seed():
     assert Member("gpt2", 24, 3).name == "gpt2-w24-s3"
     for wrong in (("../gpt2", 24, 0), ("gpt2", 25, 0), ("gpt2", [24], 0), ("gpt2", 24, "/0"), ("gpt2", 24, 0.5)):
         refusal(Member, *wrong)
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+def test_a_run_that_is_refused_leaves_its_folder_as_it_was(tmp_path, workers):
+    command = [sys.executable, "-m", "codi_bench.cli", "run", "--model", f"../evil={MINI}", "--claim", "size", *workers]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout.count("a name has letters") == 1
+    assert not [*tmp_path.iterdir()]  # no report, and nothing that pytest and its plugins remember

@@ -21,6 +21,7 @@ from codi_bench.plugin.options import (
     gpu_asked,
     named,
     names_given,
+    refuse,
     selects,
     strict,
     suite_of,
@@ -67,7 +68,7 @@ def pytest_collection_modifyitems(config, items):
     if REFUSED in config.stash:
         text = f"codi-bench: {config.stash[REFUSED]}"
         getattr(config, "workeroutput", {})[WHY_REFUSED] = text  # a worker of xdist has no terminal
-        pytest.exit(text, returncode=2)
+        refuse(config, text)
     names = names_given(config)
     asked = [_is_asked(item, bool(names & {(item.path, test) for test in _names_of(item)})) for item in items]
     left_out = [item for item, kept in zip(items, asked) if not kept]

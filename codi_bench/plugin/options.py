@@ -84,6 +84,14 @@ REFUSED = pytest.StashKey[CodiBenchError]()
 WHY_REFUSED = "codi-bench refused"  # of what a worker of xdist tells when it ends
 
 
+def refuse(config, why: str) -> None:
+    """End a run before anything is measured; what pytest remembers of the last one stays as it was."""
+    for name in ("nfplugin", "lfplugin"):
+        if plugin := config.pluginmanager.get_plugin(name):
+            config.pluginmanager.unregister(plugin)
+    pytest.exit(why, returncode=2)
+
+
 def add_options(parser) -> None:
     """Register our options; one that another plugin has registered is read where it is."""
     group = parser.getgroup("codi-bench", "claims about continuous-thought models")

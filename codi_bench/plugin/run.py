@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,14 @@ from codi_bench.store.files import package_folder
 
 def run(arguments: Sequence[str]) -> int:
     """Run pytest; gives its exit status."""
-    return int(pytest.main(command_line(arguments)))
+    stored = Path(".benchmarks").absolute()
+    is_there = stored.exists()
+    try:
+        return int(pytest.main(command_line(arguments)))
+    finally:
+        if not is_there:
+            with suppress(OSError):  # pytest-benchmark makes this folder whether or not anything is saved there
+                stored.rmdir()
 
 
 def command_line(arguments: Sequence[str]) -> list[str]:

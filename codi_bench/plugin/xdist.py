@@ -11,7 +11,7 @@ import pytest
 from xdist.scheduler import LoadGroupScheduling
 
 from codi_bench.plugin.items import Claims, claims_among
-from codi_bench.plugin.options import WHY_REFUSED
+from codi_bench.plugin.options import WHY_REFUSED, refuse
 
 SIGN = "@codi-bench "  # TEST@codi-bench CLAIM@FAMILY on MODEL; the group of loadgroup is what stands behind the last @
 
@@ -66,7 +66,7 @@ class Dealer:
     def pytest_testnodedown(self, node):
         """End the run where a worker refuses its arguments: for xdist it crashed, and would be replaced time and again."""
         if why := getattr(node, "workeroutput", {}).get(WHY_REFUSED):
-            pytest.exit(why, returncode=2)
+            refuse(node.config, why)
 
     def pytest_handlecrashitem(self, crashitem, report):
         report.nodeid = crashitem.partition(SIGN)[0]

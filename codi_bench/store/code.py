@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from types import FunctionType, MethodType, ModuleType
@@ -22,6 +23,7 @@ from typing import Any
 from codi_bench.store.syntax import sha256
 from codi_bench.store.units import PACKAGE, Sources, Unit
 
+READING = threading.RLock()  # sources are read as they are needed, and half of one has another hash: threads take turns
 ROUNDS = 3  # how far a unit's digest looks along its edges, so that of two units of one shape the other one is other code
 SHORT = 6  # hexadecimal digits that tell a module's code in a record
 Root = Any  # a function, class, module, partial, or "module:name"
@@ -55,6 +57,11 @@ def code_of(*roots: Root, sources: Sources | None = None) -> Code:
     What a closure holds and a partial is given counts as well. sources: where files are read, if not where Python imports them.
     Raises LookupError for a root without source.
     """
+    with READING:
+        return _code_of(roots, sources)
+
+
+def _code_of(roots: Sequence[Root], sources: Sources | None) -> Code:
     packages = {name.partition(".")[0] for root in roots for name in _modules_of(root)}
     if sources is None:
         sources = _installed() if packages <= {PACKAGE} else Sources()
