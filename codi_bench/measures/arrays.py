@@ -181,8 +181,7 @@ def classes(name: str, values: Any) -> np.ndarray:
 def codes(name: str, values: Any, n: int, *, blank: bool = False) -> np.ndarray:
     """Names [n], whatever can be a key of a dictionary, as numbers int [n]: 0, 1, … in sorted order, or as they come if of kinds.
 
-    1 and "1" are two names, 1 and 1.0 are one. What is missing is refused, and text that is blank
-    unless blank is a name.
+    1 and "1" are two names, 1 and 1.0 are one. What is missing is refused, and text that is blank unless blank is a name.
     """
     array = plain(name, values, names=True)
     if array.shape != (n,):

@@ -93,7 +93,7 @@ def _sae(layout: Layout, tensors: dict[str, Tensor], path: Path, device: str | t
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    from codi_bench.models.strict import other_file
+    from codi_bench.models.settings import placeholder
 
     if not os.path.isfile(path):
         raise CheckpointError(f"{path}: cannot be read (there is no such file); give the folder that {CONFIG} or {PICKLE} is in")
@@ -102,9 +102,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     except OSError as error:
         fault = one_line(error)
     except ValueError as error:
-        fault = other_file(path)
-        if not fault or "text" in fault:  # which JSON is
-            fault = one_line(error)
+        fault = placeholder(path) or one_line(error)
     raise CheckpointError(f"{path}: cannot be read ({fault})")
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from codi_bench.errors import ProblemError
+from codi_bench.errors import ProblemError, arguments
 from codi_bench.problems.answers import is_choice, plain, read_gold
 from codi_bench.problems.problem import STEP, Problem
 
@@ -42,7 +42,7 @@ OPERATORS: dict[type[ast.operator], tuple[str, Callable[[float, float], float]]]
 # The forms
 
 
-class RowError(ValueError):
+class RowError(ProblemError):
     """What is wrong with a row; `Form.problem` adds where it stands."""
 
 
@@ -243,9 +243,7 @@ def _text(row: Row, field: str) -> str:
     text = row.get(field)
     if not isinstance(text, str) or not text.strip():
         raise RowError(f"field '{field}' is missing or empty")
-    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-        raise RowError(f"field '{field}' holds half a character (a lone surrogate); write it as UTF-8")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return arguments.text(f"field '{field}'", text, error=RowError).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _only(row: Row, field: str) -> Any:
