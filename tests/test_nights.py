@@ -24,7 +24,7 @@ from codi_bench.store.files import package_folder
 from codi_bench.suite import engine
 from codi_bench.suite.suite import Suite
 
-DOCS = Path(__file__).parent.parent / "docs" / "regression.md"
+DOCS = Path(__file__).parent.parent / "docs" / "baselines.md"
 CASES = {case.name: case for case in NIGHTS.cases}
 
 

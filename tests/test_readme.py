@@ -22,10 +22,10 @@ def test_readme_and_its_figure_show_what_is_recorded():
 def copies(tmp_path):
     """README, its figure and the baselines, to be damaged."""
     shutil.copytree(package_folder("baselines"), tmp_path / "baselines")
-    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "findings").mkdir(parents=True)
     shutil.copy(ROOT / "README.md", tmp_path)
-    for name in ("headline.svg", "literature.md", "released.md"):
-        shutil.copy(ROOT / "docs" / name, tmp_path / "docs")
+    for name in ("headline.svg", "findings/literature.md", "released.md"):
+        shutil.copy(ROOT / "docs" / name, tmp_path / "docs" / name)
     return tmp_path / "README.md", tmp_path / "baselines"
 
 

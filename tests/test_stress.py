@@ -30,7 +30,7 @@ from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.engine import measure_claim
 from codi_bench.suite.problem_source import ProblemSource
 
-DOCS = Path(__file__).parent.parent / "docs" / "regression.md"
+DOCS = Path(__file__).parent.parent / "docs" / "baselines.md"
 CHEAP = ("task-accuracy", "size")
 
 

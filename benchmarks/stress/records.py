@@ -82,7 +82,7 @@ def met(name: str, parts: dict[str, dict]) -> bool:
 
 
 def lines(record: dict) -> list[str]:
-    """A line a part, as docs/regression.md prints them."""
+    """A line a part, as docs/baselines.md prints them."""
     found = []
     for name, part in record["parts"].items():
         done = ", ".join(f"{part[what]} {what}" for what in record["least"][name])

@@ -1,4 +1,4 @@
-"""The tables and the figure of README.md, docs/literature.md and docs/released.md, drawn from what is recorded alone."""
+"""The tables and the figure of README.md, docs/findings/literature.md and docs/released.md, drawn from what is recorded alone."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Readme:
 def readme_of(path: Path, baselines: Path) -> Readme:
     """What these files should be.
 
-    README: the table of the first study; docs/literature.md: all other sources' numbers; docs/released.md: the study's table of
+    README: the table of the first study; docs/findings/literature.md: all other sources' numbers; docs/released.md: the study's table of
     its own two models, from what others released. Raises CodiBenchError where one cannot be read, or has not the two marks.
     """
     environment, rows = recorded_rows(baselines, released=False)
@@ -70,7 +70,7 @@ def readme_of(path: Path, baselines: Path) -> Readme:
     note = f"Recorded {environment['date']}; `=` stands for that: nothing was measured to draw this."
     head = f"![{figure.title}](docs/{FIGURE}.svg)\n\n{figure.caption} {note}\n\n"
     texts = {path: _fill(path, head + _indented(comparison(rows, environment)))}
-    literature = path.parent / "docs" / "literature.md"
+    literature = path.parent / "docs" / "findings" / "literature.md"
     texts[literature] = _fill(literature, f"{note}\n\n" + _indented(tables(paper_rows, environment)))
     released = path.parent / "docs" / "released.md"
     environment, rows = recorded_rows(baselines)
