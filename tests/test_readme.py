@@ -18,6 +18,32 @@ def test_readme_and_its_figure_show_what_is_recorded():
     assert readme_of(ROOT / "README.md", package_folder("baselines")).outdated() == []
 
 
+def test_the_readme_is_read_in_three_minutes():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    table = lines[lines.index("```text") + 1 : lines.index("```", lines.index("```text"))]
+    assert len(lines) <= 120 and (ROOT / "README.md").stat().st_size <= 12_000 and 20 <= len(table) <= 24
+    assert max(map(len, table)) <= 100
+
+
+def test_a_finding_changes_with_its_number_and_needs_one(copies):
+    readme, baselines = copies
+    path = baselines / "gpt2" / "rel-probe-surface.json"
+    data = json.loads(path.read_text())
+    data["recorded"][0]["metrics"]["sound auc_held_out_1000"]["value"] = 0.7749
+    path.write_text(json.dumps(data))
+    assert readme in readme_of(readme, baselines).update()
+    assert "AUC 0.77 [" in readme.read_text()
+    path.write_text(json.dumps(data | {"recorded": []}))
+    with pytest.raises(CodiBenchError, match="gpt2/rel-probe-surface: 'auc_held_out_1000' is not recorded"):
+        readme_of(readme, baselines)
+
+
+def test_the_readme_shows_a_claim_as_it_is_in_the_code(copies):
+    readme, baselines = copies
+    readme.write_text(readme.read_text().replace('"scratch-order"', '"scratch-disorder"'))
+    assert readme_of(readme, baselines).outdated() == [readme]
+
+
 @pytest.fixture
 def copies(tmp_path):
     """README, its figure and the baselines, to be damaged."""

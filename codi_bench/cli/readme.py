@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import unescape
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 from codi_bench.claims import CLAIMS
 from codi_bench.errors import CodiBenchError
 from codi_bench.models.registry import PUBLISHED
 from codi_bench.records.as_rows import recorded_rows
-from codi_bench.records.baseline import SOUND
+from codi_bench.records.baseline import REPORTED, SOUND
 from codi_bench.records.results import OK, Row
+from codi_bench.report.comparison import StudyTable, study_table
+from codi_bench.report.comparison_text import text_of
 from codi_bench.report.console import cell, grid
 from codi_bench.report.figures import Figure, figures
 from codi_bench.report.render import comparison, tables
@@ -22,8 +26,47 @@ from codi_bench.store.files import write_text
 from codi_bench.thoughts.released import MODELS, RELEASED
 
 BEGIN, END = "<!-- begin: codi-bench baselines readme -->", "<!-- end: codi-bench baselines readme -->"
+FINDINGS_BEGIN, FINDINGS_END = "<!-- begin: findings -->", "<!-- end: findings -->"
+FINDINGS_BEGIN, FINDINGS_END = "<!-- begin: findings -->", "<!-- end: findings -->"
+CLAIM = "scratch-order"  # whose source README shows
+CLAIM_BEGIN, CLAIM_END = "```python\n# codi_bench/claims/scratchpad.py", "```"
 FIGURE = "headline"
 HEADS = "## Every claim that they decide", "## The files"
+
+# Each finding takes its numbers from rows: claim, model, metric, protocol, and what of the row is shown.
+FINDINGS: tuple[tuple[str, tuple[tuple[str, str, str, str, str], ...]], ...] = (
+    (
+        "CODI-LLaMA-1B answers more than CODI-GPT-2: {} against {} of the same 500 problems of GSM8K. The study said so.",
+        (
+            ("task-accuracy", "llama-3.2-1b", "accuracy_pairs", SOUND, "measured"),
+            ("task-accuracy", "gpt2", "accuracy_pairs", SOUND, "measured"),
+        ),
+    ),
+    (
+        "What a question looks like (steps, length, size of numbers) predicts whether CODI-GPT-2 will answer it: AUC {}, 1000 "
+        "problems, without any thought. A probe has to do better than that.",
+        (("rel-probe-surface", "gpt2", "auc_held_out_1000", SOUND, "measured"),),
+    ),
+    (
+        "CODI-GPT-2's thoughts show a number at even places and none at odd ones in {} of problems, CODI-LLaMA-1B's in {}. "
+        "The pattern belongs to one model, not to CODI.",
+        (
+            ("rel-parity", "gpt2", "alternates", SOUND, "measured"),
+            ("rel-parity", "llama-3.2-1b", "alternates", SOUND, "measured"),
+        ),
+    ),
+    (
+        "Coconut (GPT-2) answers {} of ProsQA with no thought at all. Its accuracy there is no evidence of reasoning in thoughts.",
+        (("rel-coconut-no-latents", "coconut-gpt2-prosqa-rizvi", "accuracy", SOUND, "measured"),),
+    ),
+    (
+        "The study's probe protocol reads {} on `gpt2-mini`, and {} when the labels are permuted.",
+        (
+            ("probe-accuracy", "gpt2-mini", "mean", REPORTED, "measured"),
+            ("probe-accuracy", "gpt2-mini", "mean", REPORTED, "null"),
+        ),
+    ),
+)
 
 PAPERS = {claim.id for claim in CLAIMS.values() if claim.suite == "literature"}
 
@@ -68,8 +111,8 @@ def readme_of(path: Path, baselines: Path) -> Readme:
     figure = drawings[0]
     paper_rows = [row for row in rows if row.claim in PAPERS and row.status == OK]
     note = f"Recorded {environment['date']}; `=` stands for that: nothing was measured to draw this."
-    head = f"![{figure.title}](docs/{FIGURE}.svg)\n\n{figure.caption} {note}\n\n"
-    texts = {path: _fill(path, head + _indented(comparison(rows, environment)))}
+    table = "\n".join(text_of(cast(StudyTable, study_table(rows, environment))))
+    texts = {path: _fill(path, f"![{figure.title}](docs/{FIGURE}.svg)\n```text\n{table}\n```")}
     literature = path.parent / "docs" / "findings" / "literature.md"
     texts[literature] = _fill(literature, f"{note}\n\n" + _indented(tables(paper_rows, environment)))
     released = path.parent / "docs" / "released.md"
@@ -77,7 +120,25 @@ def readme_of(path: Path, baselines: Path) -> Readme:
     theirs = [row for row in rows if row.model in (*PUBLISHED, *MODELS)]
     table = _indented(comparison([row for row in theirs if row.model in PUBLISHED], environment))
     texts[released] = _fill(released, "\n\n".join([note, table, HEADS[0], _words(theirs), HEADS[1], _files()]))
+    texts[path] = _fill(path, _findings(rows), FINDINGS_BEGIN, FINDINGS_END, texts[path])
+    texts[path] = _fill(path, inspect.getsource(CLAIMS[CLAIM].function).rstrip(), CLAIM_BEGIN, CLAIM_END, texts[path])
     return Readme(path, texts, figure)
+
+
+def _findings(rows: Sequence[Row]) -> str:
+    """A line each, with its numbers in it. Raises CodiBenchError for a number that is not recorded."""
+    by_key = {row.key: row for row in rows}
+    lines = []
+    for sentence, places in FINDINGS:
+        numbers = []
+        for *key, part in places:
+            row = by_key.get((key[0], key[1], key[2], key[3]))
+            if row is None or not getattr(row, part):
+                raise CodiBenchError(f"{key[1]}/{key[0]}: '{key[2]}' is not recorded, and README shows it; record it first")
+            unit = "auc" if key[2].startswith("auc") else shown_unit(row)
+            numbers.append(number(getattr(row, part), unit, " %" * (unit == "fraction")))
+        lines.append(f"{len(lines) + 1}. {sentence.format(*numbers)}")
+    return "\n".join(lines)
 
 
 def _words(rows: Sequence[Row]) -> str:
@@ -113,14 +174,16 @@ def _indented(text: str) -> str:
     return "\n".join(f"    {line}".rstrip() for line in text.splitlines())
 
 
-def _fill(path: Path, inside: str) -> str:
-    """The file with this between its marks."""
+def _fill(path: Path, inside: str, begin: str = BEGIN, end: str = END, text: str = "") -> str:
+    """The file, or what shall be its text, with this between two marks."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = text or path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CodiBenchError(f"{path}: cannot be read ({error}); give the README that shows the table") from error
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise CodiBenchError(f"{path}: has no lines '{BEGIN}' and '{END}'; put both where the table shall stand")
-    return f"{before}{BEGIN}\n\n{inside}\n\n{END}{after}"
+        raise CodiBenchError(
+            f"{path}: cannot be read ({error}); give the file that has the lines '{begin}' and '{end}'"
+        ) from error
+    before, opened, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (opened and closed):
+        raise CodiBenchError(f"{path}: has no lines '{begin}' and '{end}'; put both where the generated part belongs")
+    return f"{before}{begin}\n{inside}\n{end}{after}"

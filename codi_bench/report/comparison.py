@@ -306,7 +306,7 @@ def study_table(rows: Sequence[Row], environment: dict) -> StudyTable | None:
     for spec in LINES:
         if isinstance(spec, str):
             lines.append(StudyLine(spec, {}, {}))
-        elif spec.claim in asked:
+        elif spec.claim in asked and (spec.show is not _speed or environment.get("speed")):  # records have no speed
             lines.append(_line(run, spec))
     followers = [*lines[1:], StudyLine("", {}, {})]
     lines = [line for line, follower in zip(lines, followers, strict=True) if line.measured or follower.name.startswith(" ")]
