@@ -56,7 +56,7 @@ FINDINGS: tuple[tuple[str, tuple[tuple[str, str, str, str, str], ...]], ...] = (
         ),
     ),
     (
-        "Coconut (GPT-2) answers {} of ProsQA with no thought at all. Its accuracy there is no evidence of reasoning in thoughts.",
+        "Coconut (GPT-2) answers {} of ProsQA without any thought. Its accuracy there is no evidence that it reasons in them.",
         (("rel-coconut-no-latents", "coconut-gpt2-prosqa-rizvi", "accuracy", SOUND, "measured"),),
     ),
     (
@@ -101,8 +101,8 @@ class Readme:
 def readme_of(path: Path, baselines: Path) -> Readme:
     """What these files should be.
 
-    README: the table of the first study; docs/findings/literature.md: all other sources' numbers; docs/released.md: the study's table of
-    its own two models, from what others released. Raises CodiBenchError where one cannot be read, or has not the two marks.
+    README: the table of the first study, findings and a claim's source; docs/findings/literature.md: the numbers of other sources;
+    docs/released.md: the study's table of its own two models, from what others released. Raises CodiBenchError where one cannot be read, or has not the two marks.
     """
     environment, rows = recorded_rows(baselines, released=False)
     drawings = figures(rows, environment, only=(FIGURE,))
@@ -128,7 +128,7 @@ def readme_of(path: Path, baselines: Path) -> Readme:
 def _findings(rows: Sequence[Row]) -> str:
     """A line each, with its numbers in it. Raises CodiBenchError for a number that is not recorded."""
     by_key = {row.key: row for row in rows}
-    lines = []
+    lines: list[str] = []
     for sentence, places in FINDINGS:
         numbers = []
         for *key, part in places:
