@@ -101,8 +101,9 @@ class Readme:
 def readme_of(path: Path, baselines: Path) -> Readme:
     """What these files should be.
 
-    README: the table of the first study, findings and a claim's source; docs/findings/literature.md: the numbers of other sources;
-    docs/released.md: the study's table of its own two models, from what others released. Raises CodiBenchError where one cannot be read, or has not the two marks.
+    README: the study's table, findings, and the source of a claim. docs/findings/literature.md: the numbers of other sources.
+    docs/released.md: the study's table of its own two models, from what others released. Raises CodiBenchError for a file that
+    cannot be read or lacks its marks, and for a number that is shown and not recorded.
     """
     environment, rows = recorded_rows(baselines, released=False)
     drawings = figures(rows, environment, only=(FIGURE,))
