@@ -215,7 +215,8 @@ def test_a_user_s_model_is_probed_where_the_study_probed(family, wanted):
         assert (held.layers, held.sae_layers) == (mine.layers, mine.sae_layers)
 
 
-def test_a_model_with_too_few_layers_is_refused():
-    mine = entry_for("mine", "gpt2", 3)
-    with pytest.raises(CheckpointError, match="'mine' has too few layers.*at least 4"):
-        mine.probed  # noqa: B018
+def test_a_shallow_model_is_probed_at_all_its_inner_layers_and_one_without_any_is_refused():
+    for family in ("gpt2", "llama"):
+        assert entry_for("mine", family, 3).probed == (1, 2) and entry_for("mine", family, 2).probed == (1,)
+        with pytest.raises(CheckpointError, match="'mine' has one layer.*at least 2"):
+            entry_for("mine", family, 1).probed  # noqa: B018

@@ -22,10 +22,12 @@ import torch
 import codi_bench.suite.suite
 from codi_bench.claims import CLAIMS
 from codi_bench.claims.runs import captured
+from codi_bench.errors import ProblemError
 from codi_bench.models import loading as models
 from codi_bench.models.registry import REGISTRY
 from codi_bench.plugin.options import crowded
 from codi_bench.store.cache import entries
+from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.environment import environment
 from codi_bench.suite.facts import facts_of
 from codi_bench.suite.suite import Suite
@@ -288,6 +290,18 @@ def test_workers_on_equal_gpus_share_what_is_stored_and_say_the_same_of_it(gpus,
     first, second = (facts_of(suite, MODEL) | {"speed": None} for suite in suites)
     assert first == second and first["device"] == "cuda float32"
     assert environment(benches[0].model.device, "float32") == environment(benches[1].model.device, "float32")
+
+
+def test_a_model_whose_speed_cannot_be_taken_has_none_and_its_rows_are_measured(monkeypatch):
+    def too_long(bench):
+        raise ProblemError("question 42 needs 354 positions, and mine has 256")
+
+    suite = Suite(models=["gpt2-mini"], claims=["task-accuracy"])
+    suite.bench_of("gpt2-mini")
+    assert facts_of(suite, "gpt2-mini")["speed"] > 0
+    monkeypatch.setattr(ModelBench, "speed", property(too_long))
+    facts = facts_of(suite, "gpt2-mini")
+    assert facts["device"] == "cpu float32" and "speed" not in facts
 
 
 GPUS = """

@@ -114,8 +114,17 @@ def test_what_was_not_measured_is_said_and_looks_like_no_pass():
     shown = lines([*GPT2, *stopped], environment())
     assert "held out, AUC, best 0.82 [0.75, 0.88] ≈ blocked …" in shown
     assert "Information sits concentr. even concentrated ✓ not run –" in shown
-    assert "beyond confidence … not run –" in shown and "Problems a second … … –" in shown
+    assert "beyond confidence … not run –" in shown
+    assert not any(line.startswith("Problems a second") for line in shown)  # no speed is known
     assert not any("✓" in line.split("not run")[-1] for line in shown if "not run" in line)
+
+
+def test_a_model_that_was_blocked_everywhere_is_blocked_in_every_line():
+    asked = study("mine", critical=[], spread="even")
+    rows = [row(number.claim, "mine", "-", "reported", "blocked", reason="no room") for number in asked]
+    table = study_table(rows, environment())
+    cells = {line.name.strip(): line.measured["mine"].text for line in table.lines if line.measured}
+    assert len(cells) > 8 and {*cells.values()} == {"blocked"}
 
 
 def test_one_model_has_no_winner_and_one_claim_its_line_alone():

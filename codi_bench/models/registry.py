@@ -62,11 +62,11 @@ class ModelEntry:
 
     @property
     def probed(self) -> tuple[int, ...]:
-        """`layers`; raises CheckpointError for a model too shallow for the suite (it can still think and answer)."""
+        """`layers`; raises CheckpointError for a model of one layer, which has none to probe (it can still think and answer)."""
         if not self.layers:
             raise CheckpointError(
-                f"model '{self.name}' has too few layers for the suite: three distinct probed layers inside 1..L-1 need at "
-                "least 4; `codi-bench think` and `answer` take it"
+                f"model '{self.name}' has one layer, and the claims are measured between layers: they need a model of at least "
+                "2; `codi-bench think` and `answer` take this one"
             )
         return self.layers
 
@@ -161,12 +161,11 @@ def entry(name: str) -> ModelEntry:
 def entry_for(name: str, architecture: str, num_layers: int) -> ModelEntry:
     """An entry for a user's own model: the study's relative depths, distinct, inside 1..L-1.
 
-    Fewer than four layers have no three distinct inner ones: `layers` is empty then, and `probed` raises.
+    A model of two or three layers has fewer than three inner ones, and all of them are probed. One layer has none: `layers` is
+    empty then, and `probed` raises.
     """
-    if num_layers < 4:
-        return ModelEntry(name, architecture, (), ())
     depths = (4 / 12, 8 / 12, 11 / 12) if architecture == "gpt2" else (8 / 16, 14 / 16, 15 / 16)
-    layers = inner_layers(depths, num_layers)
+    layers = inner_layers(depths[-min(3, num_layers - 1) :], num_layers) if num_layers > 1 else ()
     last_five = tuple(range(max(1, num_layers - 4), num_layers + 1))
     return ModelEntry(name, architecture, layers, layers if architecture == "gpt2" else last_five)
 

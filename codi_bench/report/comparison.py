@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from codi_bench.records.results import NOT_RUN, OK, Number, Row, finite
+from codi_bench.records.results import BLOCKED, NOT_RUN, OK, Number, Row, finite
 from codi_bench.report.table import REPORTED, REPORTING, SOUND, WORDS, Cell, counterparts, measured_models, number, shown_unit
 
 PUBLISHED = dict(zip(REPORTING, ("GPT-2", "LLaMA"), strict=True))
@@ -110,8 +110,8 @@ class _Run:
             return Cell(cell.text + RECORDED, note=cell.note)
         if row is not None and row.status != OK:
             return Cell(row.status.replace("-", " "))
-        any_row = any(row.status == OK for row in self.rows if (row.claim, row.model) == (claim, model))
-        return Cell(ABSENT if any_row else "not run")
+        statuses = {row.status for row in self.rows if (row.claim, row.model) == (claim, model)}
+        return Cell(ABSENT if OK in statuses else "blocked" if BLOCKED in statuses else "not run")
 
 
 # --- what stands in a cell -------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from codi_bench import __version__
 from codi_bench.claims import CLAIMS, FAMILIES, in_words
+from codi_bench.errors import CodiBenchError
 from codi_bench.models.loading import resolve
 from codi_bench.models.registry import REGISTRY
 from codi_bench.records.baseline import SOUND
@@ -67,7 +68,7 @@ def facts_of(suite: Suite, name: str) -> dict:
     if name in suite.gates and suite.stopped.get(name) == (OK, ""):
         facts["gate"] = suite.gates[name]
     if isinstance(bench, ModelBench) and any(claim.family == "task accuracy" for claim in suite.asked_claims):
-        with suppress(RuntimeError):  # as out of memory, which its rows say
+        with suppress(RuntimeError, CodiBenchError):  # out of memory, or a question too long: its rows say so
             facts["speed"] = bench.speed
     return facts
 
