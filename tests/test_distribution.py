@@ -111,7 +111,12 @@ def test_the_wheel_has_the_package_its_weights_and_its_records_and_nothing_else(
     assert sorted(inside) == sorted(expected)
     weights = {f"embedded/{model.name}/model.safetensors" for model in REGISTRY.values() if model.embedded}
     assert len(weights) == 2
-    assert weights | {"py.typed", "benchmarks/test_size.py", "baselines/gpt2-mini/size.json", "report/templates/page.html.jinja"} <= {*inside}
+    assert weights | {
+        "py.typed",
+        "benchmarks/test_size.py",
+        "baselines/gpt2-mini/size.json",
+        "report/templates/page.html.jinja",
+    } <= {*inside}
     assert not any(re.search(r"(^|/)(tests|adapters|docs|\.\w+|__pycache__)(/|$)", name) for name in inside)
     assert {Path(name).suffix for name in inside} == {".py", ".typed", ".json", ".md", ".css", ".jinja", ".safetensors"}
     assert info + "licenses/LICENSE" in contents(wheel)
@@ -149,12 +154,12 @@ def test_pypi_takes_both_and_renders_the_readme(wheel, sdist):
 def test_links_and_pictures_of_the_readme_lead_somewhere_from_pypi_too(wheel):
     with zipfile.ZipFile(wheel) as archive:
         metadata = email.message_from_bytes(archive.read(f"codi_bench-{codi_bench.__version__}.dist-info/METADATA"))
-    shown = metadata.get_payload(decode=True).decode()
-    targets = re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)", shown)
+    output = metadata.get_payload(decode=True).decode()
+    targets = re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)", output)
     raw = REPOSITORY.replace("github.com", "raw.githubusercontent.com") + f"/v{codi_bench.__version__}/"
     page = f"{REPOSITORY}/blob/v{codi_bench.__version__}/"
-    ours = [target.removeprefix(raw if picture else page) for picture, target in targets if target.startswith((raw, page))]
-    assert len(ours) > 5 and [path for path in ours if not (ROOT / path.partition("#")[0]).is_file()] == []
+    paths = [target.removeprefix(raw if picture else page) for picture, target in targets if target.startswith((raw, page))]
+    assert len(paths) > 5 and [path for path in paths if not (ROOT / path.partition("#")[0]).is_file()] == []
     assert [target for _, target in targets if not target.startswith(("https://", "#"))] == []
 
 
@@ -163,28 +168,33 @@ def test_links_and_pictures_of_the_readme_lead_somewhere_from_pypi_too(wheel):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """A function (command, *arguments, status=0): what a command prints, in an environment of the wheel alone and an empty folder.
+    """A function (command, *arguments): what a command prints, in an environment of the wheel alone and in an empty folder.
 
     The versions are those of this environment, so that uv links what it has: seconds, and nothing is downloaded.
     """
     base = tmp_path_factory.mktemp("installed")
     programs, work = base / "venv" / ("Scripts" if os.name == "nt" else "bin"), base / "work"
     work.mkdir()
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "VIRTUAL_ENV"))}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "VIRTUAL_ENV"))}
     for name in ("FIND_LINKS", "INDEX_URL", "EXTRA_INDEX_URL"):  # tox.ini says the same to uv
         if value := os.environ.get(f"PIP_{name}"):
-            kept.setdefault(f"UV_{name}", value)
-    environment = kept | {"CODI_BENCH_CACHE": str(base / "cache"), "UV_INDEX_STRATEGY": "unsafe-best-match", "COLUMNS": "100"}
+            variables.setdefault(f"UV_{name}", value)
+    variables |= {
+        "CODI_BENCH_CACHE": str(base / "cache"),
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "COLUMNS": "100",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
 
-    def call(command, *arguments, status=0, folder=work):
+    def call(command, *arguments, folder=work):
         words = [shutil.which(command, path=programs) or command, *map(str, arguments)]
-        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == status, done.stdout + done.stderr
+        done = subprocess.run(words, cwd=folder, env=variables, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     same = base / "same.txt"
-    lines = (f"{each.name}=={each.version}" for each in distributions() if each.name != "codi-bench")
-    same.write_text("\n".join(sorted({*lines})))
+    versions = {package.name: package.version for package in reversed([*distributions()])}  # the first of a name is imported
+    same.write_text("\n".join(f"{name}=={version}" for name, version in versions.items() if name != "codi-bench"))
     uv = [sys.executable, "-m", "uv"]
     call(*uv, "venv", "--python", sys.executable, base / "venv")
     call(*uv, "pip", "install", "--python", base / "venv", "--constraints", same, wheel)
@@ -192,16 +202,16 @@ def installed(wheel, tmp_path_factory):
 
 
 def test_the_wheel_measures_a_claim_from_any_folder(installed):
-    shown = installed("codi-bench", "run", "--claim", "size")
-    assert re.search(r"Parameters +124 M +1.2 B +0.57 M +2.45 M", shown)
-    assert "12 as recorded, 0 drifted, 0 unchecked, 0 blocked, 0 not run" in shown and "2 passed" in shown
+    output = installed("codi-bench", "run", "--claim", "size")
+    assert re.search(r"Parameters +124 M +1.2 B +0.57 M +2.45 M", output)
+    assert "12 as recorded, 0 drifted, 0 unchecked, 0 blocked, 0 not run" in output and "2 passed" in output
 
 
 def test_the_wheel_audits_a_table_of_outcomes(installed, tmp_path):
     rows = [f"{problem},{name},{int(name == 'clean' or problem < 20)}" for problem in range(40) for name in ("clean", "zero")]
     (tmp_path / "mine.csv").write_text("\n".join(["problem,condition,right", *rows]))
-    shown = installed("codi-bench", "audit", "outcomes", "mine.csv", folder=tmp_path)
-    assert re.search(r"zero +50\.0 .*\+50\.0 .*SUPPORTED", shown)
+    output = installed("codi-bench", "audit", "outcomes", "mine.csv", folder=tmp_path)
+    assert re.search(r"zero +50\.0 .*\+50\.0 .*SUPPORTED", output)
 
 
 def test_the_wheel_has_its_command_and_nothing_of_the_checkout(installed):
@@ -211,7 +221,7 @@ def test_the_wheel_has_its_command_and_nothing_of_the_checkout(installed):
 
 def test_other_test_suites_do_not_notice_the_wheel(installed, tmp_path):
     (tmp_path / "test_theirs.py").write_text("def test_theirs(): pass\n")
-    shown = installed("python", "-m", "pytest", "--co", "--trace-config", folder=tmp_path)
-    assert "test_theirs" in shown and "PLUGIN registered" in shown
-    assert "codi_bench" not in shown.replace(str(tmp_path), "")
+    output = installed("python", "-m", "pytest", "--co", "--trace-config", folder=tmp_path)
+    assert "test_theirs" in output and "PLUGIN registered" in output
+    assert "codi_bench" not in output.replace(str(tmp_path), "")
     assert "--claim" not in installed("python", "-m", "pytest", "--help", folder=tmp_path)
