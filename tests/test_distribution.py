@@ -49,7 +49,22 @@ def test_the_citation_has_what_its_format_requires():
     assert CITATION["license"] == PROJECT["license"] and CITATION["repository-code"] == REPOSITORY
 
 
-def test_the_pythons_are_told_alike():
+def test_the_repository_has_one_address():
+    owner, name = REPOSITORY.rsplit("/", 2)[1:]
+    pages = [
+        ROOT / "pyproject.toml",
+        ROOT / "CITATION.cff",
+        *ROOT.glob("*.yml"),
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+    ]
+    address = re.compile(rf"(?:github\.com/|githubusercontent\.com/|uses: )([\w.-]+)/{name}\b")
+    owners = {path.name: {*address.findall(path.read_text(encoding="utf-8"))} for path in pages}
+    assert {path: others for path, others in owners.items() if others - {owner}} == {}
+    assert owners["pyproject.toml"] and owners["CITATION.cff"]
+
+
+def test_the_pythons_are_those_of_the_classifiers():
     pythons = [name.rpartition(" ")[2] for name in PROJECT["classifiers"] if re.search(r":: 3\.\d", name)]
     assert pythons[0] == PROJECT["requires-python"].removeprefix(">=") and "3.13" in pythons
 
@@ -160,6 +175,7 @@ def test_links_and_pictures_of_the_readme_lead_somewhere_from_pypi_too(wheel):
     page = f"{REPOSITORY}/blob/v{codi_bench.__version__}/"
     paths = [target.removeprefix(raw if picture else page) for picture, target in targets if target.startswith((raw, page))]
     assert len(paths) > 5 and [path for path in paths if not (ROOT / path.partition("#")[0]).is_file()] == []
+    targets += re.findall(r"""\b(src|href|srcset)=["']?([^"'\s>]+)""", output)  # HTML gets no address: write Markdown
     assert [target for _, target in targets if not target.startswith(("https://", "#"))] == []
 
 
