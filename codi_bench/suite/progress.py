@@ -1,21 +1,24 @@
-"""What a run is measuring and about how long it still takes.
+"""What is being done and about how long it still takes: for a run by earlier durations, for the rest by what is behind us.
 
-Durations of the last run on this machine are kept in the cache folder; before there is one, those that come with the package
-(baselines/_perf/timings.json, two CPU cores) stand in. They are estimates for people, never measured values.
+Durations of this machine's runs are kept in the cache folder; before there are any, those that come with the package
+(baselines/_perf/, two CPU cores) stand in. Cold ones compute everything, warm ones read what an earlier run has stored. They are
+estimates for people, never measured values. Lines that change are drawn on a terminal alone, and never in CI.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.status import Status
 
 from codi_bench.report.streams import copy_of_stderr
@@ -82,6 +85,32 @@ class Schedule:
         return ", ".join(filter(None, [f"{count} {what}" if count else "", time if count else "", never]))
 
 
+def in_ci() -> bool:
+    """Is this a job of continuous integration, whose log keeps every line?"""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+@contextmanager
+def progress(text: str, total: int | None = None, *, left: bool = True, visible: bool = True) -> Iterator[Callable[..., None]]:
+    """A bar on the error stream with the time left, where somebody watches; it is gone when the work is done.
+
+    total: of steps; None where nothing counts them, which shows the time taken alone. left: False where steps are too unlike to
+    tell the time left by their number. Gives tell(steps=1, text=None): called with how many more are done, and with what is being
+    done now.
+    """
+    console = Console(stderr=True)
+    interactive = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+    time = (TimeRemainingColumn(), TextColumn("left")) if left and total else (TimeElapsedColumn(),)
+    columns = (TextColumn("{task.description}", markup=False), *((BarColumn(), MofNCompleteColumn()) if total else ()), *time)
+    with Progress(*columns, console=console, transient=True, disable=not (visible and interactive) or in_ci()) as bar:
+        task = bar.add_task(text, total=total)
+
+        def tell(steps: int = 1, text: str | None = None) -> None:
+            bar.update(task, advance=steps, description=text)
+
+        yield tell
+
+
 class LiveLine:
     """One line on the terminal about what is being measured; nothing where nobody watches.
 
@@ -91,7 +120,7 @@ class LiveLine:
     def __init__(self):
         self.console, self.status = None, None
         with suppress(OSError):
-            if os.isatty(2):
+            if os.isatty(2) and not in_ci():
                 self.console = Console(file=copy_of_stderr(), force_terminal=True)
 
     @property

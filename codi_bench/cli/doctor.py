@@ -1,0 +1,4 @@
+"""`codi-bench doctor`."""
+
+
+def doctor(): ...
