@@ -41,8 +41,8 @@ def probes(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="A .npz or .safetensors file with the arrays `activations` (n x cells x d) and `labels` (n, 0 or 1); if you have "
-            "them, also `groups`, `surface` and `confidence`.",
+            help="A .npz or .safetensors file with the arrays `activations` (n x cells x d) and `labels` (n, 0 or 1); if you "
+            "have them, also `groups`, `surface` and `confidence`.",
         ),
     ],
     as_json: AsJson = False,

@@ -228,8 +228,8 @@ def calibrate(
 ) -> None:
     """Measure how far recorded numbers move when nothing that matters changes, and store that as their tolerances.
 
-    This takes an hour or more on two cores for the embedded pair; stop it and the same command goes on where it was. Exit status 1
-    means that another batch size or one thread moved a number: that is a fault, and no tolerance covers it.
+    This takes an hour or more on two cores for the embedded pair; stop it and the same command goes on where it was.
+    Exit status 1 means that another batch size or one thread moved a number: that is a fault, and no tolerance covers it.
     """
     from codi_bench.models.registry import EMBEDDED
     from codi_bench.records.proposals import write_together

@@ -1,4 +1,4 @@
-"""`codi-bench run`: its options are those of the plugin, shown and completed here, and every word goes to pytest as it was given."""
+"""`codi-bench run`: shows and completes the options of the plugin; every word goes to pytest as it was given."""
 
 from __future__ import annotations
 

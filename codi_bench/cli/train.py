@@ -54,7 +54,7 @@ def train(
         typer.Option(
             "--format",
             metavar="KIND",
-            help="How a model over a base is written: own (LoRA merged), published (LoRA beside the weights) or adapter (only LoRA).",
+            help="How to write a model over a base: own (LoRA merged), published (LoRA beside the weights) or adapter (LoRA alone).",
         ),
     ] = "own",
     weights: Annotated[

@@ -25,14 +25,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     | {
         "flag": "--model",
         "metavar": "NAME[=PATH]",
-        "help": "Measure this model: a registered name, or a name of your choice with its folder or hub name (mine=./checkpoint). "
+        "help": "Measure this model: a registered name, or a name of your choice with its folder or hub name (mine=./dir). "
         "Repeatable; only the models that you name are measured.",
     },
     "bases": MANY
     | {
         "flag": "--base",
         "metavar": "NAME=PATH",
-        "help": "The language model under a published checkpoint that --model NAME=PATH gives: a folder or a hub name. Repeatable.",
+        "help": "The language model under a published checkpoint given as --model NAME=PATH: a folder or a hub name. Repeatable.",
     },
     "num_latents": {
         "type": int,
@@ -82,8 +82,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "device": {
         "default": "auto",
         "metavar": "DEVICE",
-        "help": "Where to compute: cpu, cuda, cuda:N or auto. Default: auto, which is the CPU for the embedded pair, and a GPU, if "
-        "there is one, for other models and under -m gpu. Under pytest -n each worker takes a GPU of its own.",
+        "help": "Where to compute: cpu, cuda, cuda:N or auto. Default: auto, which is the CPU for the embedded pair, and a GPU, "
+        "if there is one, for other models and under -m gpu. Under pytest -n each worker takes a GPU of its own.",
     },
     "dtype": {"default": "auto", "metavar": "TYPE", "help": "Number format: float32 (default), bfloat16 or float16."},
     "batch_size": {
@@ -110,8 +110,8 @@ PYTESTS: dict[str, dict[str, Any]] = {  # options of pytest itself and of its pl
     "markers": {
         "flag": "-m",
         "metavar": "SUITE",
-        "help": "Measure another suite: questions, literature, perf, calibration or stress; gpu: every registered model on a GPU. "
-        "Expressions such as -m 'study or questions' work too. Default: study.",
+        "help": "Measure another suite: questions, literature, perf, calibration or stress; gpu: every registered model on "
+        "a GPU. Expressions such as -m 'study or questions' work too. Default: study.",
     },
     "strict": {
         "flag": "--strict",
@@ -147,7 +147,7 @@ def add_options(parser) -> None:
 
 
 def shown_options() -> dict[str, dict[str, Any]]:
-    """Every option that `codi-bench run --help` lists, with its flag and its panel there; one without a metavar takes no value."""
+    """What `codi-bench run --help` lists, with flag and panel; an option without a metavar takes no value."""
     ours = {name: {**option, "flag": _flag(name), "panel": "Options"} for name, option in OPTIONS.items()}
     return ours | {name: {**option, "panel": "Options of pytest"} for name, option in PYTESTS.items()}
 
