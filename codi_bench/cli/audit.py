@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +18,8 @@ from codi_bench.store.files import check_writable
 if TYPE_CHECKING:
     from codi_bench.audits.public import OutcomeAssessment, ProbeAssessment
 
+SECONDS = {"ridge": 1e-8, "logistic": 2e-7}  # of a probe, by problem, dimension, cell and permutation
+SAID = 10  # seconds from which it is said how long an audit takes
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print JSON and no text. The keys are explained in `codi_bench.audits.public`.")
 ]
@@ -69,18 +72,21 @@ def probes(
     """
     from codi_bench.audits import public
     from codi_bench.audits.probe_arrays import NAMES, in_file
-    from codi_bench.suite.progress import progress
+    from codi_bench.suite.progress import duration, progress
 
     _check_figure(figure, file)
     arrays = public.read_probes(file)
     if unknown := sorted(set(arrays) - set(NAMES)):
         print(f"codi-bench: {file}: has arrays that are not used: {', '.join(unknown)}", file=sys.stderr)
+    longest = _longest(arrays.get("activations"), permutations, probe, "surface" in arrays)
+    if longest > SAID and not as_json:
+        print(f"codi-bench: this takes at most about {duration(longest)}", file=sys.stderr)
     with in_file(file), progress("reading") as tell:
-        known = {name: arrays[name] for name in NAMES if name in arrays}
-        settings = {"permutations": permutations, "probe": probe, "folds": folds, "seed": seed}
+        known: dict[str, Any] = {name: arrays[name] for name in NAMES if name in arrays}
+        settings: dict[str, Any] = {"permutations": permutations, "probe": probe, "folds": folds, "seed": seed}
         assessment = public.probes(
             **known,
-            **settings,  # type: ignore[arg-type]
+            **settings,
             source=file.name,
             progress=lambda text: tell(0, text),
         )
@@ -122,6 +128,14 @@ def outcomes(
     with in_file(file):
         assessment = public.outcomes(rows, clean=clean, constant=constant, source=file.name)
     _show(assessment, as_json, figure)
+
+
+def _longest(activations: Any, permutations: int, probe: str, surface: bool) -> float:
+    """Seconds that an audit takes at most on two cores; 0 where its arrays cannot be audited, which is said later."""
+    if not 2 <= getattr(activations, "ndim", 0) <= 3:
+        return 0.0
+    n, *cells, width = activations.shape
+    return SECONDS.get(probe, 0.0) * n * min(n, width) * prod(cells) * permutations * (2 if surface else 1)
 
 
 def _check_figure(figure: Path | None, file: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,8 @@ import typer
 from codi_bench.cli.options import within
 from codi_bench.errors import CodiBenchError, arguments
 from codi_bench.store.files import check_writable, write_text
+
+TRAINING_SECONDS, AUDIT_SECONDS = 0.6, 1.5  # on one core: of a step of the largest size at most, of a problem of an audit
 
 
 def sweep(
@@ -58,6 +61,7 @@ def sweep(
     detected. Stop it, and the same command goes on where it was.
     """
     from codi_bench.measures.trend import detectable
+    from codi_bench.suite.progress import duration, progress
     from codi_bench.sweep.executors import ProcessPool, RayCluster
     from codi_bench.sweep.figure import draw, trend_line
     from codi_bench.sweep.findings import follow, gap, in_common
@@ -73,20 +77,30 @@ def sweep(
         raise CodiBenchError(f"--dtype {dtype}: use float32 or bfloat16")
     try:
         smallest_change = detectable([12 * LAYERS * member.width**2 for member in models], [member.family for member in models])
-        print(f"{len(models)} models: a total change of {smallest_change:.1f} seed standard deviations is found with 90 % power")
+        print(f"{len(models)} models: a change of {smallest_change:.1f} seed standard deviations is detected with 90 % power")
     except CodiBenchError as error:
         print(f"{len(models)} models: no trend can be tested ({error})")
+    seconds = len(models) * (TRAINING_SECONDS * (teacher_steps + student_steps) + 2 * AUDIT_SECONDS * n)
+    if ray is None:
+        print(f"about {duration(seconds / workers)} on {workers} cores, less what is finished already")
     phases = (("teacher", teacher_steps), ("both", student_steps))
     settings = Settings(phases=phases, n=n, dtype=dtype, cpus=cpus, memory_gb=memory_gb)
     if ray not in (None, "local") and "://" not in out:
-        print(f"--out {out} is a folder: every machine of the cluster must see it under this name")
+        print(f"--out {out} is a folder: every machine of the cluster must have it under this name")
     out = out if "://" in out else str(Path(out).resolve())  # workers may stand elsewhere
     SweepResults(out).check()
 
+    stages: dict[str, Callable[..., None]] = {}  # the bar of each stage, in which a task is a step
+
     def say(text: str, done: int, total: int) -> None:
+        if text not in stages:
+            bars.close()
+            stages[text] = bars.enter_context(progress(text, total, done=done))
+        else:
+            stages[text](1)
         print(f"{text}: {done} of {total}")
 
-    with closing(RayCluster(ray, workers) if ray else ProcessPool(workers)) as executor:
+    with ExitStack() as bars, closing(RayCluster(ray, workers) if ray else ProcessPool(workers)) as executor:
         findings = run(out, models, executor, settings, work=str(work.resolve()), told=say)
     for name, reason in findings.failed.items():
         print(f"FAILED {name}: {reason}")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +17,7 @@ from codi_bench.errors import CodiBenchError, arguments
 from codi_bench.store.files import check_folder
 from codi_bench.store.names import check_name
 
+TIMED_STEPS = 10  # after which it is said how long a training will take
 SETTINGS_PANEL = "Settings over a base (default: the published ones)"
 SETTINGS = (  # parameters of `train` that a LoRA recipe takes
     *("epochs", "steps", "batch_size", "accumulate", "learning_rate", "lora_rank", "lora_alpha", "num_latents"),
@@ -54,7 +59,7 @@ def train(
         typer.Option(
             "--format",
             metavar="KIND",
-            help="How to write a model over a base: own (LoRA merged), published (LoRA beside the weights) or adapter (LoRA alone).",
+            help="How to write a model over a base: own (LoRA merged), published (LoRA beside weights) or adapter (LoRA alone).",
         ),
     ] = "own",
     weights: Annotated[
@@ -169,7 +174,8 @@ def _train_from_nothing(name: str, folder: Path, work: Path, seed: int, device: 
     from codi_bench.training.train import export, train
 
     recipe = RECIPES[name]
-    run = train(recipe, work, seed=seed, device=device, dtype=DTYPES[dtype])
+    with _steps(name) as tell:
+        run = train(recipe, work, seed=seed, device=device, dtype=DTYPES[dtype], progress=tell)
     export(run, folder)
     command = f"codi-bench train {name} --seed {seed} --device {device} --dtype {dtype}"
     write_card(folder, recipe, run, seed=seed, dtype=dtype, command=command)
@@ -211,7 +217,8 @@ def _train_over(
     architecture = lora.base_family(backbone.base_folder(base))
     fields = {FIELDS.get(name, name): value for name, value in settings.items()}
     recipe = lora.with_changes(lora_recipe(name, architecture), base=base, seed=seed, dtype=dtype, **fields)
-    result = lora.finetune(recipe, training_set, work, device=device)
+    with _steps(name) as tell:
+        result = lora.finetune(recipe, training_set, work, device=device, progress=tell)
     if layout == "own":
         model_path = lora.export_own(result.run.model, result.base, folder, dtype=DTYPES[weights])
     elif layout == "published":
@@ -223,6 +230,29 @@ def _train_over(
     command = " ".join([f"codi-bench train {name}", *(f"{_flag(flag)} {value}" for flag, value in flags.items())])
     write_lora_card(folder, result, command=command, weights=model_path, held_out=held_out_set)
     print(f"{model_path}: model; {folder}: card (README.md) and figures (training.json)")
+
+
+@contextmanager
+def _steps(name: str) -> Iterator[Callable[[int, int, str], None]]:
+    """The progress of a training: says before long how much there is to do, and draws a bar where somebody watches."""
+    from codi_bench.suite.progress import duration, progress
+
+    with ExitStack() as stack:
+        state: dict[str, Any] = {}  # of the first call: the bar, the steps done then and the time
+
+        def tell(done: int, total: int, losses: str) -> None:
+            if not state:
+                state.update(
+                    tell=stack.enter_context(progress(f"training {name}", total, done=done)), first=done, start=time.monotonic()
+                )
+                print(f"training {name}: {total - done} of {total} steps to do", file=sys.stderr)
+                return
+            state["tell"](1, f"training {name}: {losses}")
+            if done == state["first"] + TIMED_STEPS:
+                seconds = (total - done) * (time.monotonic() - state["start"]) / TIMED_STEPS
+                print(f"training {name}: about {duration(seconds)} left at the pace of the first steps", file=sys.stderr)
+
+        yield tell
 
 
 def _flag(name: str) -> str:

@@ -27,7 +27,17 @@ from codi_bench.problems.files import HUBS
 from codi_bench.store.files import package_folder
 
 OK, MISSING, BROKEN = "ok", "missing", "broken"
-NEEDED = ("torch", "transformers", "tokenizers", "huggingface_hub", "datasets", "safetensors", "numpy", "scipy", "scikit-learn")
+NEEDED: tuple[str, ...] = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "huggingface_hub",
+    "datasets",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+)
 NEEDED += ("statsmodels", "pydantic", "pytest", "rich", "typer", "pandas", "matplotlib")
 LOADED = ("torch", "transformers", "datasets", "pytest")  # those that a run dies of where they do not load
 BASE = [file for file in BASE_FILES if "*" not in file]

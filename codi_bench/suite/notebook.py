@@ -22,7 +22,7 @@ from codi_bench.report.table import results_table
 from codi_bench.store.cache import default_folder
 from codi_bench.store.names import check_name
 from codi_bench.suite.facts import run_environment
-from codi_bench.suite.progress import Schedule, load_timings, progress
+from codi_bench.suite.progress import Schedule, is_warm, load_timings, progress
 from codi_bench.suite.suite import Suite
 from codi_bench.suite.winners import winners
 
@@ -159,7 +159,8 @@ def _measure(suite: Suite, visible: bool, *, study: bool) -> list[Row]:
         for claim in suite.asked_claims
         if suite.takes(model, claim) and (suite.names(model, claim) or (study and claim.suite == STUDY))
     }
-    schedule = Schedule(list(pairs), {} if suite.changed else load_timings(default_folder().parent))
+    cache = default_folder().parent
+    schedule = Schedule(list(pairs), {} if suite.changed else load_timings(cache, warm=is_warm(cache, list(pairs))))
     rows = []
     with progress("", len(pairs), left=False, visible=visible) as tell:
         for name, (model, claim) in pairs.items():
