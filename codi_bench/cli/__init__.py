@@ -44,13 +44,13 @@ def main() -> None:
     """Run a command; what a user can cause ends with one line and exit status 2."""
     try:
         with standard_streams():
-            status = app(standalone_mode=False)
+            status = app(prog_name="codi-bench", standalone_mode=False)
     except UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # the help was asked for, and printed
             sys.exit(2)
         text, context = error.format_message(), error.ctx  # type: ignore[attr-defined]
-        mend = f" Try `{context.command_path} --help`." if context is not None else ""
-        print(f"codi-bench: {' '.join(text.split())}{mend}", file=sys.stderr)
+        mend = f"; see `{context.command_path} --help`" if context is not None else ""
+        print(f"codi-bench: {' '.join(text.split()).rstrip('.')}{mend}", file=sys.stderr)
         sys.exit(2)
     except (CodiBenchError, OSError, MemoryError) as error:
         text = str(error)

@@ -289,6 +289,7 @@ def losses(
     from codi_bench.models.loading import load
     from codi_bench.models.objective import MASKS, codi_losses, encode_examples
     from codi_bench.problems import read_problems
+    from codi_bench.suite.progress import progress
     from codi_bench.training.recipes import lora_recipe
 
     if masks not in MASKS:
@@ -300,7 +301,7 @@ def losses(
     published = lora_recipe(codi.name, codi.backbone.config.model_type)
     factor = published.distill_factor if distill_factor is None else distill_factor
     shift = published.answer_shift if answer_shift is None else answer_shift
-    with torch.inference_mode():
+    with progress(f"computing the loss of {len(problem_set)} problems"), torch.inference_mode():
         terms = codi_losses(codi, encode_examples(codi, problem_set), masks=masks, answer_shift=shift)
     parts = {"ce_loss": terms.student, "distill_loss": factor * terms.distill, "ref_ce_loss": terms.teacher}
     total = terms.total(distill_factor=factor)
