@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -22,6 +23,9 @@ from codi_bench.cli.train import losses, train
 from codi_bench.errors import CodiBenchError, arguments, one_line
 from codi_bench.report.streams import print_json_line, standard_streams
 from codi_bench.store.files import check_folder, check_writable, write_text, write_whole
+
+if TYPE_CHECKING:
+    from codi_bench.records.results import Row
 
 OUT = "give --out FILE, in a folder that can be written to"
 app = typer.Typer(
@@ -242,18 +246,33 @@ def report(
         list[Path] | None, typer.Argument(help="a results.json, or several to compare (default: report/results.json)")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="folder for what is written (default: that of the first results)")] = None,
+    model_card: Annotated[bool, typer.Option("--model-card", help="write model-card-NAME.md too: for a card on the Hub")] = False,
+    model: Annotated[list[str] | None, typer.Option(help="the model of the card (repeatable; default: every one)")] = None,
+    source: Annotated[str | None, typer.Option(help="where the report can be read, https://…, for the card")] = None,
+    dataset: Annotated[bool, typer.Option("--dataset", help="write dataset/ too: for datasets.load_dataset")] = False,
 ) -> None:
     """Draw the report again from a results file, or lay several side by side: what moved, and is it more than noise?"""
     from codi_bench.report.runs import read_run
 
     files = results or [Path("report/results.json")]
     folder = out or files[0].parent
+    if (model or source) and not model_card:
+        raise CodiBenchError(f"{'--model' if model else '--source'}: belongs to a model card; give --model-card too")
+    if len(files) > 1 and (model_card or dataset):
+        raise CodiBenchError("--model-card and --dataset are written from one results file; give one")
+    if source is not None and not re.match(r"https?://\S+$", source):
+        raise CodiBenchError(f"--source {source}: is no address; give one that begins with https://")
     runs, inputs = [read_run(path) for path in files], {str(path): path for path in files}
     if len(runs) == 1:
+        from codi_bench.report.dataset_folder import FILES
+        from codi_bench.report.model_card import card_files
         from codi_bench.report.render import check_report, render
 
-        check_report(folder, "give --out DIR", inputs)
-        print(render(list(runs[0].rows.values()), runs[0].environment, folder), end="")
+        rows, environment = list(runs[0].rows.values()), runs[0].environment
+        cards = card_files(rows, model or ()) if model_card else {}
+        check_report(folder, "give --out DIR", inputs, *cards.values(), *(FILES if dataset else ()))
+        print(render(rows, environment, folder), end="")
+        _write_more(rows, environment, folder, cards, source, dataset=dataset)
         return
     from codi_bench.report.differences import markdown, terminal
     from codi_bench.report.side_by_side import compare
@@ -262,6 +281,20 @@ def report(
     comparison = compare(runs)
     write_text(folder / "comparison.md", markdown(comparison))
     print(terminal(comparison, colour=sys.stdout.isatty()) + f"{folder / 'comparison.md'}")
+
+
+def _write_more(
+    rows: list[Row], environment: dict, folder: Path, cards: dict[str, str], source: str | None, *, dataset: bool
+) -> None:
+    """Model cards, files by model, and the dataset folder, as far as they were asked for."""
+    from codi_bench.report.dataset_folder import write_dataset
+    from codi_bench.report.model_card import model_card
+
+    for name, file in cards.items():
+        write_text(folder / file, model_card(rows, environment, name, source=source))
+        print(f"for the model card of {name}: {folder / file}")
+    if dataset:
+        print(f"for datasets.load_dataset: {write_dataset(rows, environment, folder)}")
 
 
 @app.command()

@@ -58,13 +58,13 @@ class Badge:
 def badge(rows: Sequence[Row], environment: dict) -> Badge:
     """The badge of a run: what is no pass first, then the verdicts, once where both protocols give the same."""
     outcomes = counts(rows)
-    words = Counter(row.validity for row in own_words(rows, environment) if row.status == OK and row.validity)
+    words = Counter(str(row.validity) for row in own_words(rows, environment) if row.status == OK)
     stopped = {name: outcomes[name] for name in ("drifted", BLOCKED, "not-run")}
     return _badge(stopped, words, outcomes["unchecked"], outcomes["same"])
 
 
 def audit_badge(assessment: Mapping[str, Any]) -> Badge:
-    """The badge of an audit, from what `codi-bench audit --json` prints: every `word` in it counts once.
+    """The badge of an audit, from what `codi-bench audit --json` prints: every verdict in it counts once.
 
     An audit compares nothing with a record, so its badge is never green.
     """
@@ -74,8 +74,8 @@ def audit_badge(assessment: Mapping[str, Any]) -> Badge:
 
 
 def _words_in(value: object) -> list[str]:
-    if isinstance(value, Mapping):
-        own = [str(value["word"])] if value.get("word") in WORDS else []
+    if isinstance(value, Mapping):  # a verdict says why; the word of a whole audit only repeats one of them
+        own = [str(value["word"])] if value.get("word") in WORDS and "why" in value else []
         return own + [word for part in value.values() for word in _words_in(part)]
     return [word for part in value for word in _words_in(part)] if isinstance(value, list | tuple) else []
 
