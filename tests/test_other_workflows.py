@@ -1,4 +1,7 @@
-"""What other workflows read: the section of a model card, the dataset folder, and what `codi-bench report` takes for them."""
+"""What other workflows read: the section of a model card, the dataset folder, and the properties of a JUnit file."""
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict
 
 import pytest
 import yaml
@@ -7,6 +10,7 @@ from rows import environment, row, value
 from typer.testing import CliRunner
 
 from codi_bench.cli import app
+from codi_bench.plugin.junit import properties
 from codi_bench.records.results import write_results
 from codi_bench.report.export import flat
 from codi_bench.report.model_card import model_card
@@ -127,3 +131,39 @@ def test_datasets_loads_the_folder_with_typed_columns(results, tmp_path, monkeyp
     assert yaml.safe_load(front)["configs"] == [
         {"config_name": "default", "data_files": [{"split": "train", "path": "results.parquet"}]}
     ]
+
+
+# --- JUnit -----------------------------------------------------------------------------------------------------------
+
+
+def of_test(file, name):
+    """The properties of a test in a JUnit file."""
+    (case,) = [case for case in ElementTree.parse(file).iter("testcase") if name in case.get("name")]
+    return {one.get("name"): one.get("value") for one in case.iter("property")}
+
+
+def test_junit_has_value_word_and_regression_of_each_number(run_benchmarks, tmp_path):
+    file = tmp_path / "junit.xml"
+    run_benchmarks("--model", "gpt2-mini", "--model", "gpt2", "--claim", "size", "--junitxml", file)
+    mini, published = of_test(file, "[gpt2-mini-size]"), of_test(file, "[gpt2-size]")
+    assert mini["size.parameters.reported.value"] == "570440" and mini["size.parameters.sound.regression"] == "SAME"
+    assert (
+        published["size.parameters.reported.status"] == "not-run" and "--device" in published["size.parameters.reported.reason"]
+    )
+    assert not [name for name in published if name.endswith((".value", ".word", ".regression"))]
+
+
+def test_properties_are_what_a_row_has():
+    blocked = row("size", status="blocked", metric="width", reason="weights", regression="DRIFTED")
+    named = dict(properties(asdict(one) for one in [SOUND, blocked]))
+    assert named == {
+        **{
+            "probe-accuracy.mean.sound.value": 0.887,
+            "probe-accuracy.mean.sound.low": 0.851,
+            "probe-accuracy.mean.sound.high": 0.919,
+        },
+        **{"probe-accuracy.mean.sound.null": 0.55, "probe-accuracy.mean.sound.p": 0.001},
+        **{"probe-accuracy.mean.sound.word": "SUPPORTED", "probe-accuracy.mean.sound.regression": "SAME"},
+        **{"size.width.reported.status": "blocked", "size.width.reported.reason": "weights"},
+        "size.width.reported.regression": "DRIFTED",
+    }
