@@ -5,8 +5,10 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 from rows import environment, row
+from typer.testing import CliRunner
 
 from codi_bench.audits import public
+from codi_bench.cli import app
 from codi_bench.report.badge import BLUE, GREEN, GREY, ORANGE, RED, audit_badge, badge
 from codi_bench.report.render import render
 
@@ -81,3 +83,21 @@ def test_an_audit_has_a_badge_that_is_never_green():
     blocked = audit_badge(public.outcomes(dead).as_dict())
     assert (blocked.message, blocked.colour) == ("1 blocked", ORANGE)
     assert audit_badge(public.outcomes(OUTCOMES).as_dict()).colour == BLUE
+
+
+def test_an_audit_writes_a_folder(tmp_path):
+    file = tmp_path / "outcomes.jsonl"
+    file.write_text("".join(json.dumps(one) + "\n" for one in OUTCOMES))
+    ended = CliRunner().invoke(app, ["audit", "outcomes", str(file), "--report", str(tmp_path / "out")])
+    assert ended.exit_code == 0, ended.output
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "out").iterdir()}
+    assert set(texts) == {"audit.txt", "audit.json", "audit.svg", "badge.svg", "badge.json"}
+    assert texts["audit.txt"] == ended.output and json.loads(texts["audit.json"])["kind"] == "outcomes"
+    assert json.loads(texts["badge.json"])["message"] == "1 supported · 1 underpowered"
+
+
+def test_an_audit_s_folder_is_none_that_it_reads(tmp_path):
+    file = tmp_path / "audit.json"
+    file.write_text("")
+    ended = CliRunner().invoke(app, ["audit", "outcomes", str(file), "--report", str(tmp_path)])
+    assert "is read too" in str(ended.exception) and [*tmp_path.iterdir()] == [file]
