@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ FAMILIES = ("task accuracy", "SAE errors", "size", "decoding", "latents")
 ASKED = {name: claim for name, claim in CLAIMS.items() if claim.suite == "study" and claim.family in FAMILIES}
 ASKED |= {"log-parity": CLAIMS["log-parity"]}
 GIVEN = ("--model", MODEL, "--n", "160", *(word for name in ASKED for word in ("--claim", name)))
+JUNIT = ("--junitxml", "junit.xml")
 SPY = """
 import os
 from codi_bench.report import plots, render
@@ -109,13 +111,13 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory, cache):
-    return run(tmp_path_factory.mktemp("alone"), cache, *GIVEN, "--update-baselines")
+    return run(tmp_path_factory.mktemp("alone"), cache, *GIVEN, *JUNIT, "--update-baselines")
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shared")
-    return run(folder, folder / "cache", *GIVEN, "--update-baselines", "-n", "2", "-v")
+    return run(folder, folder / "cache", *GIVEN, *JUNIT, "--update-baselines", "-n", "2", "-v")
 
 
 def rows(results) -> dict[tuple, dict]:
@@ -133,6 +135,17 @@ def test_two_workers_find_what_one_process_finds(alone, shared):
     timeless = dict.fromkeys(("date", "seconds", "speed"))
     assert first["environment"] | timeless == second["environment"] | timeless
     assert alone.proposals == shared.proposals and len(shared.proposals) == len(ASKED)
+
+
+def test_two_workers_tell_junit_what_one_process_tells(alone, shared):
+    first, second = (
+        {
+            case.get("name"): [*map(ElementTree.tostring, case.iter("property"))]
+            for case in ElementTree.parse(file).iter("testcase")
+        }
+        for file in (alone.folder / "junit.xml", shared.folder / "junit.xml")
+    )
+    assert first == second and len(first) == len(ASKED) and all(first.values())
 
 
 def test_what_workers_share_is_computed_once(alone, shared):

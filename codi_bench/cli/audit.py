@@ -13,7 +13,7 @@ import typer
 from codi_bench.cli.help import group, shown
 from codi_bench.cli.options import within
 from codi_bench.errors import CodiBenchError, arguments
-from codi_bench.store.files import check_writable
+from codi_bench.store.files import check_folder, check_writable, write_texts
 
 if TYPE_CHECKING:
     from codi_bench.audits.public import OutcomeAssessment, ProbeAssessment
@@ -26,6 +26,11 @@ AsJson = Annotated[
 FigureFile = Annotated[
     Path | None, typer.Option("--figure", metavar="FILE", help="Draw the result too, into this .svg or .png file.")
 ]
+ReportFolder = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="DIR", help="Write a folder too: audit.txt, audit.json, audit.svg, badge.svg, badge.json."),
+]
+FILES = TEXT, JSON, PICTURE, SVG, ENDPOINT = ("audit.txt", "audit.json", "audit.svg", "badge.svg", "badge.json")
 audit_app = group(
     "Audit numbers of your own, without a model: probes on activations, or right and wrong answers.",
     "codi-bench audit probes activations.npz",
@@ -50,6 +55,7 @@ def probes(
     ],
     as_json: AsJson = False,
     figure: FigureFile = None,
+    report: ReportFolder = None,
     permutations: Annotated[
         int,
         typer.Option(
@@ -74,7 +80,7 @@ def probes(
     from codi_bench.audits.probe_arrays import NAMES, in_file
     from codi_bench.suite.progress import duration, progress
 
-    _check_figure(figure, file)
+    _check_places(figure, report, file)
     arrays = public.read_probes(file)
     if unknown := sorted(set(arrays) - set(NAMES)):
         print(f"codi-bench: {file}: has arrays that are not used: {', '.join(unknown)}", file=sys.stderr)
@@ -90,7 +96,7 @@ def probes(
             source=file.name,
             progress=lambda text: tell(0, text),
         )
-    _show(assessment, as_json, figure)
+    _show(assessment, as_json, figure, report)
 
 
 @audit_app.command(
@@ -107,6 +113,7 @@ def outcomes(
     ],
     as_json: AsJson = False,
     figure: FigureFile = None,
+    report: ReportFolder = None,
     clean: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The condition to compare the others with. Default: `clean` or `baseline`."),
@@ -123,11 +130,11 @@ def outcomes(
     from codi_bench.audits import public
     from codi_bench.audits.probe_arrays import in_file
 
-    _check_figure(figure, file)
+    _check_places(figure, report, file)
     rows = public.read_outcomes(file)
     with in_file(file):
         assessment = public.outcomes(rows, clean=clean, constant=constant, source=file.name)
-    _show(assessment, as_json, figure)
+    _show(assessment, as_json, figure, report)
 
 
 def _longest(activations: Any, permutations: int, probe: str, surface: bool) -> float:
@@ -138,20 +145,38 @@ def _longest(activations: Any, permutations: int, probe: str, surface: bool) -> 
     return SECONDS.get(probe, 0.0) * n * min(n, width) * prod(cells) * permutations * (2 if surface else 1)
 
 
-def _check_figure(figure: Path | None, file: Path) -> None:
-    if figure is None:
-        return
-    if figure.suffix not in (".svg", ".png"):
-        raise CodiBenchError(f"--figure {figure}: ends in '{figure.suffix}'; give a file that ends in .svg or .png")
-    check_writable(figure, "give --figure FILE, in a folder that can be written to", {"the audit": file})
+def _check_places(figure: Path | None, report: Path | None, file: Path) -> None:
+    if figure is not None:
+        if figure.suffix not in (".svg", ".png"):
+            raise CodiBenchError(f"--figure {figure}: ends in '{figure.suffix}'; give a file that ends in .svg or .png")
+        check_writable(figure, "give --figure FILE, in a folder that can be written to", {"the audit": file})
+    if report is not None:
+        check_folder(report, FILES, "give --report DIR, where files can be written", {"the audit": file})
 
 
-def _show(assessment: ProbeAssessment | OutcomeAssessment, as_json: bool, figure: Path | None) -> None:
-    if as_json:
-        print(json.dumps(assessment.as_dict(), indent=1, allow_nan=False))
-    else:
-        print(assessment)
+def _show(assessment: ProbeAssessment | OutcomeAssessment, as_json: bool, figure: Path | None, report: Path | None) -> None:
+    print(_json(assessment) if as_json else assessment)
     if figure is not None:
         from codi_bench.report.figure_audit import write_figure
 
         write_figure(assessment, figure)
+    if report is not None:
+        _write_report(assessment, report)
+
+
+def _json(assessment: ProbeAssessment | OutcomeAssessment) -> str:
+    return json.dumps(assessment.as_dict(), indent=1, allow_nan=False)
+
+
+def _write_report(assessment: ProbeAssessment | OutcomeAssessment, folder: Path) -> None:
+    """The files of an audit's folder. Probes that are blocked have no picture, and an earlier one goes."""
+    from codi_bench.report.badge import audit_badge
+    from codi_bench.report.figure_audit import write_figure
+
+    badge = audit_badge(assessment.as_dict())
+    texts = {TEXT: f"{assessment}\n", JSON: f"{_json(assessment)}\n", SVG: badge.svg(), ENDPOINT: badge.json()}
+    write_texts({folder / name: text for name, text in texts.items()})
+    if assessment.status == "ok":
+        write_figure(assessment, folder / PICTURE)
+    else:
+        (folder / PICTURE).unlink(missing_ok=True)

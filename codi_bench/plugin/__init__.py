@@ -23,6 +23,7 @@ from codi_bench.plugin.items import (
     suite,
     table,
 )
+from codi_bench.plugin.junit import pytest_runtest_call
 from codi_bench.plugin.options import EXTRA, SUITES, add_options, suite_of
 from codi_bench.plugin.reporter import Reporter
 from codi_bench.report.streams import make_tolerant
@@ -38,6 +39,7 @@ __all__ = [
     "pytest_load_initial_conftests",
     "pytest_report_collectionfinish",
     "pytest_report_teststatus",
+    "pytest_runtest_call",
     "pytest_runtest_makereport",
     "suite",
     "suite_of",

@@ -199,6 +199,7 @@ class RunEnvironment(TypedDict, total=False):
     noise: NoiseText | None
     devices: dict[str, str] | None
     inputs: dict[str, dict[str, str]] | None
+    problem_sets: dict[str, str] | None  # generated, gsm8k or file, by model
     layers: dict[str, list[int]] | None
     claims: dict[Name, ClaimText] | None
     winners: dict[str, Winner] | None

@@ -16,6 +16,7 @@ from rich.table import Table as RichTable
 
 from codi_bench.records.results import BLOCKED, OK, Row
 from codi_bench.report import sentences
+from codi_bench.report.badge import BADGES
 from codi_bench.report.comparison import study_table
 from codi_bench.report.comparison_text import text_of, winners_text, words_by_source
 from codi_bench.report.console import coloured, printed, terminal_console, text_console
@@ -66,7 +67,7 @@ class TerminalColumn:
 
 def check_report(folder: Path, mend: str, inputs: Inputs, *others: str) -> None:
     """Raises CodiBenchError where a report, and others beside it, cannot be written or would be written over what is read."""
-    check_folder(folder, (*others, PAGE, *FILES), mend, inputs, own=("figures", "proposals"))
+    check_folder(folder, (*others, PAGE, *FILES, *BADGES), mend, inputs, own=("figures", "proposals"))
 
 
 def render(rows: list[Row], environment: dict, folder: Path) -> str:
@@ -75,7 +76,7 @@ def render(rows: list[Row], environment: dict, folder: Path) -> str:
     drawings = figures(rows, environment)
     write_figures(drawings, folder)
     write_text(folder / PAGE, page(report, drawings))
-    for name, write in FILES.items():
+    for name, write in (FILES | BADGES).items():
         write_text(folder / name, write(report))
     return _terminal(report, folder)
 

@@ -41,6 +41,7 @@ def run_environment(suite: Suite, rows: Sequence[Row] = (), facts: dict[str, dic
         "noise": noise_figures(suite.baseline_folder),
         "devices": {name: known["device"] for name, known in sorted(facts.items())},
         "inputs": inputs,
+        "problem_sets": {name: known["problem_set"] for name, known in sorted(facts.items()) if "problem_set" in known},
         "speed": {name: known["speed"] for name, known in sorted(facts.items()) if "speed" in known},
         "gate": {name: known["gate"] for name, known in sorted(facts.items()) if "gate" in known},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -67,6 +68,9 @@ def facts_of(suite: Suite, name: str) -> dict:
     facts: dict[str, object] = {"device": device, "inputs": inputs, "layers": list(bench.model.layers)}
     if name in suite.gates and suite.stopped.get(name) == (OK, ""):
         facts["gate"] = suite.gates[name]
+    if isinstance(bench, ModelBench):
+        source = bench.problems
+        facts["problem_set"] = "gsm8k" if source.on_gsm8k else "file" if source.given else "generated"
     if isinstance(bench, ModelBench) and any(claim.family == "task accuracy" for claim in suite.asked_claims):
         with suppress(RuntimeError, CodiBenchError):  # out of memory, or a question too long: its rows say so
             facts["speed"] = bench.speed
