@@ -6,6 +6,7 @@ A page says where each stands: `<!-- from the code: NAME -->`, with the name of 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from html import escape
@@ -28,6 +29,12 @@ MARKER = re.compile(r"<!-- from the code: (\w+) ?(.*?) -->")
 METAVARS = {int: "NUMBER", float: "NUMBER", str: "TEXT"}
 RANGE = re.compile(r" range(?=>)")
 NO_LIMIT = re.compile(r"<=\d{7,}|(; )?0<=x<=\d{7,}")  # they keep numbers representable, and tell a reader nothing
+AT_LEAST = re.compile(r"([\d.]+)<=x(?=[;\]])")
+
+
+def on_startup(**_: Any) -> None:
+    """Called once: what tqdm says about its own looks is no part of a notebook."""
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -36,25 +43,24 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def commands() -> str:
-    """Every command and subcommand with its help, usage, arguments and options."""
+    """Every command and subcommand with its help, usage, arguments, options and examples."""
     parts = []
     for path, command, context in walk():
         usage = " ".join([path, *command.collect_usage_pieces(context)])
-        help, epilog = (cleandoc(text or "").replace("\b", "") for text in (command.help, command.epilog))
-        parts += [f"## `{path}`", help, f"```text\n{usage}\n```"]
+        help, epilog = (cleandoc(text or "").replace("\\[", "[") for text in (command.help, command.epilog))
         rows = [_parameter(parameter, context) for parameter in command.get_params(context)]
-        parts += [_table(("argument or option", "what it does"), rows), epilog]
+        examples = "\n".join(line.removeprefix("$ ") for line in epilog.splitlines() if line.startswith("$ "))
+        parts += [f"## `{path}`", _paragraphs(help), f"```text\n{usage}\n```", _table(("argument or option", "what it does"), rows)]
+        parts += [f"```sh\n{examples}\n```"] if examples else []
     return "\n\n".join(filter(None, parts))
 
 
 def walk(command: Any = None, parent: Any = None) -> Iterator[tuple[str, Any, Any]]:
-    """(words on the command line, command, its context) of every command that does something, in the order of `--help`."""
+    """(words on the command line, command, its context) of every command, in the order of `--help`."""
     command = command or get_command(app)
     context = typer.Context(command, info_name=command.name if parent else "codi-bench", parent=parent)
-    if not hasattr(command, "list_commands"):
-        yield context.command_path, command, context
-        return
-    for name in command.list_commands(context):
+    yield context.command_path, command, context
+    for name in command.list_commands(context) if hasattr(command, "list_commands") else ():
         yield from walk(command.get_command(context, name), context)
 
 
@@ -65,7 +71,8 @@ def options() -> str:
     rows = []
     for option in parser.getgroup("codi-bench").options:
         facts = option.attrs()
-        takes = "" if facts.get("action") == "store_true" else " " + (facts.get("metavar") or METAVARS[facts.get("type") or str])
+        is_flag = facts.get("action") == "store_true" or facts.get("nargs") == 0
+        takes = "" if is_flag else " " + (facts.get("metavar") or METAVARS[facts.get("type") or str])
         default = f"`{facts['default']}`" if facts.get("default") else ""
         rows.append((f"`{', '.join(option.names())}{takes}`", default, _text(facts["help"])))
     return _table(("option", "default", "what it does"), rows)
@@ -92,17 +99,19 @@ def schema(name: str) -> str:
     parts = [_fields(schema)]
     for title, definition in schema.get("$defs", {}).items():
         if "properties" in definition:
-            parts += [f"### {title} {{ #{name}-{title.lower()} }}", _text(definition.get("description", "")), _fields(definition, name)]
+            parts += [f"### {title} {{ #{name}-{title.lower()} }}", _text(definition.get("description", "")), _fields(definition)]
     return "\n\n".join(filter(None, parts))
 
 
-def _fields(definition: dict[str, Any], name: str = "") -> str:
-    required = definition.get("required", ())
+def _fields(definition: dict[str, Any]) -> str:
+    required, properties = definition.get("required", ()), definition["properties"]
     rows = [
-        (f"`{field}`", _kind(kind) + ("" if field in required else ", optional"), _text(kind.get("description", "")))
-        for field, kind in definition["properties"].items()
+        (f"`{field}`" + ("" if field in required else " (optional)" if required else ""), _kind(kind), _text(kind.get("description", "")))
+        for field, kind in properties.items()
     ]
-    return _table(("field", "what it holds", ""), rows)
+    if any(row[2] for row in rows):
+        return _table(("field", "what it holds", "meaning"), rows)
+    return _table(("field", "what it holds"), [row[:2] for row in rows])
 
 
 def _kind(kind: dict[str, Any]) -> str:
@@ -110,7 +119,7 @@ def _kind(kind: dict[str, Any]) -> str:
     if "$ref" in kind:
         return kind["$ref"].rpartition("/")[2]
     if choices := kind.get("anyOf") or kind.get("oneOf"):
-        return " or ".join(dict.fromkeys(map(_kind, choices)))
+        return " or ".join(dict.fromkeys(map(_kind, choices))).replace("integer or number", "number")
     if values := kind.get("enum") or ([kind["const"]] if "const" in kind else None):
         return " or ".join(f"`{value}`" for value in values)
     if kind.get("type") == "array":
@@ -122,12 +131,16 @@ def _kind(kind: dict[str, Any]) -> str:
 
 def _parameter(parameter: Any, context: Any) -> tuple[str, str]:
     names, help = parameter.get_help_record(context)
-    return f"`{RANGE.sub('', names)}`", _text(NO_LIMIT.sub("", help))
+    return f"`{RANGE.sub('', names)}`", _text(AT_LEAST.sub(r"at least \1", NO_LIMIT.sub("", help)).replace(" []", ""))
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines) if rows else ""
+
+
+def _paragraphs(text: str) -> str:
+    return "\n\n".join(map(_text, text.split("\n\n")))
 
 
 def _text(text: str) -> str:
