@@ -1,9 +1,9 @@
 """README and docs: what a command shows is what it prints, what a page names exists, and the site has every command and door.
 
-```console blocks are run, in the order of their page and in one empty folder a page. A line `…` in the output shown stands for any
-lines, a `…` inside a line for any text; numbers may differ as they do between instruction sets. A block with title="FILE" is written
-to that file first. `<!-- nightly -->` on the line before a block leaves it, when it takes long, to the night. In ```sh blocks commands
-and options are looked up. `CODI_BENCH_DOCS=update pytest tests/test_docs.py` puts in what the commands print.
+```console blocks are run, in the order of their page and in one empty folder a page. A line `…` in the output stands for any lines,
+a `…` inside a line for any text; numbers may differ as they do between instruction sets. A block with title="FILE" is written to
+that file first. `<!-- nightly -->` before a block leaves one that takes long to the night. Commands and options in ```sh blocks are
+looked up. `CODI_BENCH_DOCS=update pytest tests/test_docs.py` puts in what the commands print.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ DOORS = {  # what a user may rely on, by the name that it is documented under
     "codi_bench.rules": ["wilson"],
 }
 MEMBERS = ("think", "answer", "answers", "explain")
-pytestmark = pytest.mark.skipif(not (ROOT / "mkdocs.yml").is_file(), reason="NOT A CHECKOUT: the site does not travel with the package")
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "mkdocs.yml").is_file(), reason="NOT A CHECKOUT: the site does not travel with the package"
+)
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,8 @@ def blocks(text: str) -> list[Block]:
     return found
 
 
-def is_shown(pages: list[Path], kind: str) -> list[Path]:
-    return [page for page in pages if any(block.kind == kind for block in blocks(page.read_text(encoding="utf-8")))]
+def pages_with(*kinds: str) -> list[Path]:
+    return [page for page in PAGES if any(block.kind in kinds for block in blocks(page.read_text(encoding="utf-8")))]
 
 
 def named(page: Path) -> str:
@@ -138,7 +140,15 @@ def test_what_is_shown_may_leave_out_lines_and_say_other_seconds_and_nothing_els
     printed = "one 0.51 [0.4]\ntwo in 12 s\nthree\nfour\n"
     assert agree(printed, printed) and agree("one 0.52 [0.4]\n…\nfour\n", printed) and agree("…\ntwo in … s\n…\n", printed)
     assert agree("…\n", printed) and agree("…\n", "") and agree("", "")
-    for wrong in ("", "one 0.51 [0.4]\n", "…\nthree\n", "four\n…\n", "one 0.91 [0.4]\n…\n", "one 0.51 (0.4)\n…\n", "…\nfive\n…\n"):
+    for wrong in (
+        "",
+        "one 0.51 [0.4]\n",
+        "…\nthree\n",
+        "four\n…\n",
+        "one 0.91 [0.4]\n…\n",
+        "one 0.51 (0.4)\n…\n",
+        "…\nfive\n…\n",
+    ):
         assert not agree(wrong, printed), wrong
 
 
@@ -148,7 +158,7 @@ def shell(tmp_path, monkeypatch):
     folder, programs = tmp_path / "folder", tmp_path / "bin"
     folder.mkdir()
     programs.mkdir()
-    for name, words in (("codi-bench", "-m codi_bench.cli "), ("python", "")):
+    for name, words in (("codi-bench", "-P -m codi_bench.cli "), ("python", "")):
         (programs / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {words}"$@"\n')
         (programs / name).chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
@@ -178,7 +188,9 @@ def checked(page: Path, shell, *, nightly: bool) -> None:
         if block.kind != "console":
             continue
         results = [(command, shown, shell(command)) for command, shown in block.commands()]
-        wrong += [(command, printed) for command, shown, printed in results if not agree(shown, printed) or "Traceback" in printed]
+        wrong += [
+            (command, printed) for command, shown, printed in results if not agree(shown, printed) or "Traceback" in printed
+        ]
         kept = [f"$ {command}\n{shown if agree(shown, printed) else _lines(printed)}" for command, shown, printed in results]
         new += [text[end : block.start], indent("".join(kept), block.margin)]
         end = block.end
@@ -192,7 +204,7 @@ def _lines(printed: str) -> str:
     return "".join(f"{line.rstrip()}\n" for line in printed.splitlines())
 
 
-@pytest.mark.parametrize("page", is_shown(PAGES, "console"), ids=named)
+@pytest.mark.parametrize("page", pages_with("console"), ids=named)
 def test_a_page_shows_what_its_commands_print(page, shell):
     checked(page, shell, nightly=False)
 
@@ -211,7 +223,9 @@ def test_a_page_shows_what_its_long_commands_print(page, shell):
 
 def command_lines(block: Block) -> Iterator[list[str]]:
     """The words of each simple command of a block: of console blocks those behind `$`, of others every line."""
-    lines = [command for command, _ in block.commands()] if block.kind == "console" else block.text.replace("\\\n", " ").splitlines()
+    lines = (
+        [command for command, _ in block.commands()] if block.kind == "console" else block.text.replace("\\\n", " ").splitlines()
+    )
     for line in lines:
         lexer = shlex.shlex(line.replace("\\\n", " "), posix=True, punctuation_chars="|&;<>()")
         lexer.whitespace_split = True
@@ -240,7 +254,7 @@ def unknown(words: list[str], config) -> str:
         return _unknown_option(rest, pytest_options(config))
     if name != "codi-bench":
         return name
-    command, context = get_command(app), None
+    command = get_command(app)
     while hasattr(command, "list_commands") and rest and not rest[0].startswith("-"):
         if rest[0] not in command.commands:
             return rest[0]
@@ -254,7 +268,7 @@ def _unknown_option(words: list[str], options: set[str]) -> str:
     return next((option for option in given if option not in options), "")
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page in is_shown(PAGES, "console") + is_shown(PAGES, "sh")], ids=named)
+@pytest.mark.parametrize("page", pages_with("console", "sh"), ids=named)
 def test_commands_and_options_that_a_page_names_exist(page, pytestconfig):
     shells = [block for block in blocks(page.read_text(encoding="utf-8")) if block.kind in ("console", "sh")]
     wrong = [(shlex.join(words), unknown(words, pytestconfig)) for block in shells for words in command_lines(block)]
@@ -276,7 +290,7 @@ def test_a_command_or_option_that_does_not_exist_is_noticed(pytestconfig):
         assert "".join(told) == what, line
 
 
-@pytest.mark.parametrize("page", is_shown(PAGES, "python"), ids=named)
+@pytest.mark.parametrize("page", pages_with("python"), ids=named)
 def test_python_of_a_page_is_python_and_what_it_imports_of_ours_exists(page):
     for block in blocks(page.read_text(encoding="utf-8")):
         if block.kind != "python":
@@ -344,7 +358,13 @@ def test_the_reference_has_every_field_of_the_files(site):
     from codi_bench.records.results import Row, RunEnvironment
 
     text = text_of(site, "reference/files")
-    fields = [*Row.__annotations__, *RunEnvironment.__annotations__, *Record.model_fields, *Reported.model_fields, *Tolerance.model_fields]
+    fields = [
+        *Row.__annotations__,
+        *RunEnvironment.__annotations__,
+        *Record.model_fields,
+        *Reported.model_fields,
+        *Tolerance.model_fields,
+    ]
     assert [field for field in fields if f" {field} " not in text] == []
 
 

@@ -50,7 +50,12 @@ def commands() -> str:
         help, epilog = (cleandoc(text or "").replace("\\[", "[") for text in (command.help, command.epilog))
         rows = [_parameter(parameter, context) for parameter in command.get_params(context)]
         examples = "\n".join(line.removeprefix("$ ") for line in epilog.splitlines() if line.startswith("$ "))
-        parts += [f"## `{path}`", _paragraphs(help), f"```text\n{usage}\n```", _table(("argument or option", "what it does"), rows)]
+        parts += [
+            f"## `{path}`",
+            _paragraphs(help),
+            f"```text\n{usage}\n```",
+            _table(("argument or option", "what it does"), rows),
+        ]
         parts += [f"```sh\n{examples}\n```"] if examples else []
     return "\n\n".join(filter(None, parts))
 
@@ -106,7 +111,11 @@ def schema(name: str) -> str:
 def _fields(definition: dict[str, Any]) -> str:
     required, properties = definition.get("required", ()), definition["properties"]
     rows = [
-        (f"`{field}`" + ("" if field in required else " (optional)" if required else ""), _kind(kind), _text(kind.get("description", "")))
+        (
+            f"`{field}`" + ("" if field in required else " (optional)" if required else ""),
+            _kind(kind),
+            _text(kind.get("description", "")),
+        )
         for field, kind in properties.items()
     ]
     if any(row[2] for row in rows):
