@@ -1,9 +1,9 @@
 """README and docs: what a command shows is what it prints, what a page names exists, and the site has every command and door.
 
-```console blocks are run, in the order of their page and in one empty folder a page. A line `…` in the output stands for any lines,
-a `…` inside a line for any text; numbers may differ as they do between instruction sets. A block with title="FILE" is written to
-that file first. `<!-- nightly -->` before a block leaves one that takes long to the night. Commands and options in ```sh blocks are
-looked up. `CODI_BENCH_DOCS=update pytest tests/test_docs.py` puts in what the commands print.
+```console blocks are run, in the order of their page and in one empty folder a page. A line `…` in the output stands for any
+lines, a `…` inside a line for any text; numbers may differ as they do between instruction sets. A block with title="FILE" is
+written to that file first. `<!-- nightly -->` before a block leaves one that takes long to the night. Commands and options in
+```sh blocks are looked up. `CODI_BENCH_DOCS=update pytest tests/test_docs.py` puts in what the commands print.
 """
 
 from __future__ import annotations
@@ -339,7 +339,7 @@ def test_the_reference_has_every_option_of_a_run(site, pytestconfig):
     text = text_of(site, "reference/options")
     ours = [option for group in pytestconfig._parser._groups if group.name == "codi-bench" for option in group.options]
     assert len(ours) > 12 and all(f"{option.names()[0]} " in text for option in ours)
-    assert [option for option in re.findall(r"--?[a-z][\w-]*", text) if option not in pytest_options(pytestconfig)] == []
+    assert [option for option in re.findall(r"(?<= )--?[a-z][\w-]*", text) if option not in pytest_options(pytestconfig)] == []
 
 
 def test_the_reference_has_every_public_door(site):
@@ -349,7 +349,7 @@ def test_the_reference_has_every_public_door(site):
         public = import_module(module.replace(".audit", ".audits.public"))
         assert {*DOORS[module]} <= {*public.__all__}
         assert all(f"{module}.{name}" in text for name in public.__all__ if callable(getattr(public, name)))
-    assert all(f" {member} {member} (" in text for member in MEMBERS) and "hidden_states [n, 1 + K, L + 1, d]" in text
+    assert all(f" {member} ¶ {member} (" in text for member in MEMBERS) and "hidden_states [n, 1 + K, L + 1, d]" in text
     assert {*codi_bench.__all__} - {"audit"} == {*DOORS["codi_bench"]}
 
 
