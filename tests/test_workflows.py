@@ -23,7 +23,11 @@ FOLDER = ROOT / ".github" / "workflows"
 FILES = {path.stem: path for path in sorted(FOLDER.glob("*.yml"))}
 NIGHT = "report/nights/by-hand"
 # What a job may do beside reading, and the actions that are not GitHub's own.
-RIGHTS = {("release", "publish"): {"id-token": "write"}, ("release", "announce"): {"contents": "write"}}
+RIGHTS = {
+    ("release", "publish"): {"id-token": "write"},
+    ("release", "announce"): {"contents": "write"},
+    ("docs", "publish"): {"pages": "write", "id-token": "write"},
+}
 OTHERS = {"pypa/gh-action-pypi-publish@release/v1"}
 # minute, hour, day, month, weekday
 CRON = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
@@ -115,6 +119,14 @@ def test_the_schedule_is_one_that_cron_reads(name):
 def test_the_tests_run_on_every_push_and_pull_request():
     assert set(workflow("tests")["on"]) == {"push", "pull_request"}
     assert ".ci/run" in commands("tests")
+
+
+def test_a_pull_request_builds_the_site_and_main_alone_publishes_it():
+    jobs = workflow("docs")["jobs"]
+    assert set(workflow("docs")["on"]) == {"push", "pull_request"} and jobs["publish"]["needs"] == "build"
+    assert jobs["publish"]["if"] == "github.ref == 'refs/heads/main'" and "if" not in jobs["build"]
+    assert tox("docs")[0] == [["mkdocs", "build", "--strict"]]
+    assert "-e lint,test,docs" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
 def test_a_night_is_strict_on_a_gpu_and_thinks_anew():
