@@ -76,7 +76,7 @@ def page(report: Report, drawn: Sequence[Figure] = ()) -> str:
         claims[row.spec.claim]["row"] = f"row-{row.spec.claim}"
     placed_names = {figure["name"] for family in families for figure in family["figures"]}
     legend = {in_capitals(word): Cell(in_capitals(word), symbol) for word, symbol in (WORDS | CAME_OUT | SYMBOLS).items()}
-    return _template().render(
+    html = _template().render(
         report=report,
         environment=environment,
         versions={key: text for key, text in environment.items() if isinstance(text, str) and key != "date"},
@@ -92,6 +92,7 @@ def page(report: Report, drawn: Sequence[Figure] = ()) -> str:
         beside={model: [COUNTERPART_NAMES[name] for name in counterparts(model)] for model in report.tables},
         protocols=PROTOCOLS,
     )
+    return "".join(f"{line}\n" for line in map(str.strip, html.splitlines()) if line)  # the template's indents are a tenth of it
 
 
 @cache
