@@ -59,7 +59,7 @@ def address(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
     name = "a-model-of-somebody-with-quite-a-long-name"
     more = [row(model=name, reason="x" * 300), row("size", name, "-", status="blocked", unit="", reason="/folder" * 40)]
-    path.write_text(page([*full(), *more], environment(), [Figure("headline"), Figure("probes")]), encoding="utf-8")
+    path.write_text(page([*full(), *more], environment(), [Figure("overview"), Figure("probes")]), encoding="utf-8")
     return path.as_uri()
 
 

@@ -56,16 +56,13 @@ class Picture:
 def picture(title: str, lines: Mapping[str, Sequence[Labelled]]) -> Picture | None:
     """The picture of some lines of the table, each with its label, by model; None where nothing was measured.
 
-    There is no picture of a number with nothing beside it, nor of counts,
-    which of two models differ by magnitudes.
+    Counts have none: those of two models differ by magnitudes.
     """
     measured = {model: [each for each in labelled if measured_value(each.line) is not None] for model, labelled in lines.items()}
     rows = [each.line.row for labelled in measured.values() for each in labelled if each.line.row]
     if not rows or any(row.unit == "count" for row in rows):
         return None
     drafts = {model: _lanes(labelled) for model, labelled in measured.items() if labelled}
-    if max(map(len, drafts.values())) < 2:
-        return None
     unit = shown_unit(rows[0])
     axis = _axis([x for lanes in drafts.values() for _, value in lanes for x in _numbers(value)], unit)
     lanes = {model: [_placed(lane, value, axis) for lane, value in draft] for model, draft in drafts.items()}

@@ -211,7 +211,7 @@ def _claim(name: str, environment: dict, lines: dict[str, list[TableLine]], rows
 
 
 def _picture(lines: dict[str, list[TableLine]]) -> Picture | None:
-    """Of the first metric that stands beside most: both protocols, what was published, a null."""
+    """Of the metric with most to show: both protocols, what was published, nulls; of none with a lone number."""
     pictures = []
     for metric in dict.fromkeys(line["metric"].text for each in lines.values() for line in each):
         labelled = {
@@ -222,8 +222,10 @@ def _picture(lines: dict[str, list[TableLine]]) -> Picture | None:
             ]
             for model, each in lines.items()
         }
-        pictures.append(picture(metric, labelled))
-    return max(filter(None, pictures), key=lambda each: max(map(len, each.lanes.values())), default=None)
+        drawn = picture(metric, labelled)
+        if drawn and max(map(len, drawn.lanes.values())) > 1:
+            pictures.append(drawn)
+    return max(pictures, key=lambda drawn: max(map(len, drawn.lanes.values())), default=None)
 
 
 def tally(rows: Iterable[Row]) -> list[tuple[Cell, int]]:
