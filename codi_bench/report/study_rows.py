@@ -80,7 +80,7 @@ ROWS = (
         axis="std of accuracy over the probed cells, points",
         does="probed cells differ by",
         nulls=("permuted labels", "equal cells"),
-        sound="held out, and without sampling error, by",
+        sound="held out, and without sampling error,",
     ),
 )
 
