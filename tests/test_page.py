@@ -18,7 +18,7 @@ from test_goldens import environment as golden_environment
 from codi_bench.report import page as pages
 from codi_bench.report.contents import report_of
 from codi_bench.report.lanes import Labelled, picture
-from codi_bench.report.page import MEANINGS, differences
+from codi_bench.report.page import MEANINGS, THEMED, differences
 from codi_bench.report.table import CAME_OUT, WORDS, results_table
 
 NAMES = ("task-accuracy", "probe-accuracy", "probe-best", "ablation", "size")
@@ -170,7 +170,7 @@ def test_the_table_is_first_and_then_each_row_of_the_study_with_a_picture_a_sent
     found = sound_html(page(all_rows(), golden_environment()))
     headings = [(each["tag"], words(each)) for each in found.elements if re.fullmatch("h[1-3]", each["tag"])]
     assert headings[1] == ("h2", "The study, measured") and headings[2] == ("h2", "The study, row by row")
-    sections = {each["aria-labelledby"]: words(each) for each in found.of("section", **{"class": "row"})}
+    sections = {each["id"]: words(each) for each in found.of("section", **{"class": "row"})}
     assert list(sections) == [f"row-{claim}" for claim in ("task-accuracy", "probe-accuracy", "ablation", "spread")]
     assert "As published, probes read 91.2 % (gpt2) (permuted labels: 85.1 %)" in sections["row-probe-accuracy"]
     assert "held out, 76.1 % (gpt2-mini)" in sections["row-probe-accuracy"]
@@ -255,6 +255,16 @@ def test_the_page_is_sound_small_and_quick():
     assert time.perf_counter() - started < 1.5 and len(html.encode()) < 3_000_000
     legend = sound_html(html).words("dl", **{"class": "legend"})
     assert all(meaning in legend for meaning in MEANINGS.values())
+
+
+def test_figures_take_the_colours_of_the_page_light_or_dark_and_those_that_the_rows_show_are_left_out():
+    drawn = Figure("overview", svg='<svg aria-label="x"><path style="fill: #ffffff; stroke: #222222"/></svg>')
+    found = document([MEASURED], [drawn, Figure("headline", caption="Dots.")])
+    assert found.of("path")[0]["style"] == "fill: var(--card); stroke: var(--ink)"
+    assert "Dots." not in found.words("body")
+    used = set(re.findall(r"var\((--[\w-]+)\)", " ".join(THEMED.values()) + found.words("style")))
+    for block in re.findall(r":root \{(.*?)\}", found.words("style")):
+        assert used <= set(re.findall(r"(--[\w-]+):", block)), "a colour is missing in light, dark or print"
 
 
 def test_a_figure_stands_with_its_family_or_in_a_section_of_its_own():
