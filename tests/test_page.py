@@ -15,11 +15,15 @@ from rows import printed, row, value
 from test_goldens import all_rows
 from test_goldens import environment as golden_environment
 
+from codi_bench.claims import CLAIMS as CLAIMS_KNOWN
+from codi_bench.models.registry import EMBEDDED
+from codi_bench.records.as_rows import recorded_rows
 from codi_bench.report import page as pages
 from codi_bench.report.contents import report_of
 from codi_bench.report.lanes import Labelled, picture
 from codi_bench.report.page import MEANINGS, THEMED, differences
 from codi_bench.report.table import CAME_OUT, WORDS, results_table
+from codi_bench.store.files import package_folder
 
 NAMES = ("task-accuracy", "probe-accuracy", "probe-best", "ablation", "size")
 CLAIMS = dict(zip(NAMES, ("task accuracy", "probes", "probes", "ablation", "size")))
@@ -272,3 +276,21 @@ def test_a_figure_stands_with_its_family_or_in_a_section_of_its_own():
     general, probes = (html.words("section", **{"aria-labelledby": name}) for name in ("figures", "family-2"))
     assert "Bars." in general and "Cells." not in general and "Cells." in probes and "Bars." not in probes
     assert len(html.of("div", role="img", **{"aria-label": "12 of 18 cells"})) == 2
+
+
+EVIDENCE = {"validity": "the effect, what it was tested against, by how much and with which p, " * 3}
+FIGURES = 200_000  # bytes, a third more than the study's take
+
+
+@pytest.mark.parametrize(("suites", "limit"), [({"study"}, 700_000), ({"study", "literature", "questions"}, 3_000_000)])
+def test_the_page_of_every_recorded_claim_is_small_enough_to_be_sent(suites, limit):
+    """Records hold neither evidence nor what figures need: both are put beside them, longer than they are."""
+    known, rows = recorded_rows(package_folder("baselines"), released=False)
+    pair = [replace(each, detail=EVIDENCE | each.detail) for each in rows if each.model in EMBEDDED and each.status == "ok"]
+    pair = [each for each in pair if CLAIMS_KNOWN[each.claim].suite in suites]
+    assert len({each.claim for each in pair}) > 10
+    known["claims"] = {name: claim for name, claim in known["claims"].items() if name in {each.claim for each in pair}}
+    html = page(pair, known)
+    assert limit / 4 < len(html.encode()) + FIGURES < limit
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert {each.claim for each in pair} <= {*ids} and len(ids) == len({*ids})
