@@ -177,7 +177,9 @@ def test_the_table_alone_fills_the_first_screen(opened):
 
 def test_pictures_have_text(opened):
     tab = opened()
-    silent = "e => !(e.ariaHidden || e.getAttribute('aria-label') || e.closest('[role=img][aria-label]')?.getAttribute('aria-label'))"
+    silent = (
+        "e => !(e.ariaHidden || e.getAttribute('aria-label') || e.closest('[role=img][aria-label]')?.getAttribute('aria-label'))"
+    )
     assert tab.locator("svg").count() > 5
     assert tab.evaluate(f"[...document.querySelectorAll('svg, figure .drawing, img')].filter({silent}).length") == 0
 

@@ -13,6 +13,7 @@ from test_goldens import GOLDEN, compare
 from codi_bench.records.results import Row
 from codi_bench.report import plots
 from codi_bench.report.figures import figures, plans, write_figures
+from codi_bench.sweep import figure as sweep_figure
 
 ALL = ["headline", "probe-accuracy", "spread", "sae-error-prediction", "ablation", "task-accuracy-by-steps", "probe-step-values"]
 
@@ -157,7 +158,14 @@ def test_the_headline_says_what_the_protocol_reads_on_permuted_labels_over_pairs
     plan, svg = planned(ROWS)["headline"], everything["headline"].svg
     assert "permuted labels" in plan.headline and plan.headline.endswith("81\xa0%")
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
-    assert [text for text in texts if text in ("88.7", "81.2", "76.1", "70.7", "92.1", "97.6")] == ["92.1", "97.6", "88.7", "81.2", "76.1", "70.7"]
+    assert [text for text in texts if text in ("88.7", "81.2", "76.1", "70.7", "92.1", "97.6")] == [
+        "92.1",
+        "97.6",
+        "88.7",
+        "81.2",
+        "76.1",
+        "70.7",
+    ]
     assert texts.count("real labels") == texts.count("permuted labels") == 1 and "legend" not in svg
     bare = planned([*PRINTED, replace(BY_STUDY, null=None)])["headline"]
     assert bare.headline == "" and "88.7 %" in bare.title
@@ -177,6 +185,8 @@ def test_series_can_be_told_apart_in_greyscale():
         assert marker != rest[0]
         assert (hatch != rest[1] and dashes != rest[2]) or abs(lightness(colour) - lightness(other)) > 15
     assert len({style["marker"] for style in plots.PAIR}) == 3
+    (gpt2, *marks), (llama, *others) = sweep_figure.STYLES.values()
+    assert abs(lightness(gpt2) - lightness(llama)) > 25 and not {*marks} & {*others}
 
 
 def test_same_rows_same_bytes(everything):

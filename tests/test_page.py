@@ -149,7 +149,12 @@ def lanes(*rows):
 def test_a_picture_has_published_measured_and_null_on_one_axis_each_with_its_label_and_number():
     drawn = lanes(PRINTED, MEASURED, SOUND)
     published, study, null, sound = drawn.lanes["gpt2-mini"]
-    assert [each.label for each in (published, study, null, sound)] == ["published, GPT-2", "reported", "permuted labels", "sound"]
+    assert [each.label for each in (published, study, null, sound)] == [
+        "published, GPT-2",
+        "reported",
+        "permuted labels",
+        "sound",
+    ]
     assert [each.text.split()[0] for each in (published, study, null, sound)] == ["92.1", "88.7", "80.0", "76.1"]
     assert [str(each.sign or "") for each in (study, null, sound)] == ["≈ ARTEFACT", "", "… UNDERPOWERED"]
     assert 0 < sound.at < null.at < study.at < published.at < 100

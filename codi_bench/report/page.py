@@ -41,7 +41,20 @@ THEMED = {  # colours of a figure by the page's own, so that it is light or dark
     "#b4b4b4": "var(--middle)",
     "fill: #ffffff": "fill: var(--card)",
 }
-ANCHORS = ("study", "rows", "run", "summary", "takeaways", "figures", "numbers", "claims", "between", "unmeasured", "legend", "main")
+ANCHORS = (
+    "study",
+    "rows",
+    "run",
+    "summary",
+    "takeaways",
+    "figures",
+    "numbers",
+    "claims",
+    "between",
+    "unmeasured",
+    "legend",
+    "main",
+)
 UNTOLD = "not described in these results"
 MEANINGS = {
     "SAME": "our own number is as recorded",

@@ -155,7 +155,9 @@ def pairs(figure, panels: Sequence[Panel]) -> None:
     for place in range(len(panels[0].places)):
         if place not in single and (tops := [height for (each, _), height in heights.items() if each == place]):
             transform = all_axes[0].get_yaxis_transform()
-            all_axes[0].text(-0.02, min(tops) - 0.9, panels[0].places[place], transform=transform, ha="right", va="center", weight="bold")
+            all_axes[0].text(
+                -0.02, min(tops) - 0.9, panels[0].places[place], transform=transform, ha="right", va="center", weight="bold"
+            )
 
 
 def bars(figure, panels: Sequence[Panel]) -> None:
