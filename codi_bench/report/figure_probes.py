@@ -36,7 +36,7 @@ NO_STAR = "No stars: these results hold no corrected tests of the cells"
 
 
 def headline(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan:
-    """The study's probe number by its own protocol and held out, each on real and on permuted labels, below what was published."""
+    """The study's probe number by its own protocol and held out, on real and on permuted labels, below what was published."""
     claim, metric = HEADLINE
     references = published(rows, claim, metric, " %")
     results = {(row.model, row.protocol): row for row in rows if row.claim == claim and row.metric in (metric, "-")}
@@ -52,9 +52,13 @@ def headline(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> F
         ("as published: fitted and\nscored on the same problems", REPORTED),
         ("held out: scored on\nproblems not fitted to", SOUND),
     ):
-        found = [known.get((model, protocol)) for model in shown]
-        real = [row and replace(mark_of(row, verdict(row, symbol=True)), band=None) for row in found]
-        permuted = [row and interval([(row.null or {}).get(end) for end in ("value", "low", "high")], 100) for row in found]
+        real: list[Mark | None] = []
+        permuted: list[Mark | None] = []
+        for model in shown:
+            row = known.get((model, protocol))
+            null = (row.null if row else None) or {}
+            real.append(replace(mark_of(row, verdict(row, symbol=True)), band=None) if row else None)
+            permuted.append(interval([null.get(end) for end in ("value", "low", "high")], 100))
         printed = [*references.values()] if protocol == REPORTED else [None] * len(references)
         nothing = [None] * len(references)
         series = [

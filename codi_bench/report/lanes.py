@@ -77,7 +77,7 @@ def measured_value(line: TableLine) -> float | None:
 
 
 def _lanes(labelled: Sequence[Labelled]) -> list[tuple[Lane, Number]]:
-    """The lanes of a model without their places, each with its number: first what was published, then a number before its null."""
+    """The lanes of a model without places, each with its number: what was published, then each number before its null."""
     lanes: list[tuple[Lane, Number]] = []
     published = {name: (value, each.line.row) for each in labelled for name, value in each.line.printed.items()}
     for name, (value, row) in published.items():
@@ -91,8 +91,8 @@ def _lanes(labelled: Sequence[Labelled]) -> list[tuple[Lane, Number]]:
         sign = line["validity"] if line["validity"].text else None
         lanes.append((Lane(MEASURED, each.label, line["measured"].text + place, sign=sign), row.measured))
         if row.null and finite(row.null.get("value")) is not None:
-            name = row.detail.get("null")
-            lanes.append((Lane(NULL, name if isinstance(name, str) else each.null or "null", line["null"].text), row.null))
+            own = row.detail.get("null")
+            lanes.append((Lane(NULL, own if isinstance(own, str) else each.null or "null", line["null"].text), row.null))
     return lanes
 
 

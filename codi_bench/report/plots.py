@@ -75,7 +75,7 @@ def picture(name: str, title: str, height: float, draw: Callable, alt: str, size
 
 
 def _inline(svg: str, prefix: str, alt: str) -> str:
-    """Without prolog, metadata and size, and a third as long; ids and rules that cannot meet those of another picture in the page."""
+    """Without prolog, metadata and size, at two thirds of the length; ids and rules cannot meet another picture's in a page."""
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
     svg = re.sub(r'\sid="([^"]*)"', lambda match: f' id="{prefix}-{match[1]}"' if match[1] in used else "", svg)
