@@ -1,5 +1,6 @@
 """Figures from rows: drawn where their data is, saying what the rows say, the same bytes again, and safe to inline together."""
 
+import itertools
 import re
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -10,7 +11,9 @@ from rows import value
 from test_goldens import GOLDEN, compare
 
 from codi_bench.records.results import Row
+from codi_bench.report import plots
 from codi_bench.report.figures import figures, plans, write_figures
+from codi_bench.sweep import figure as sweep_figure
 
 ALL = ["headline", "probe-accuracy", "spread", "sae-error-prediction", "ablation", "task-accuracy-by-steps", "probe-step-values"]
 
@@ -135,7 +138,8 @@ def test_only_measured_models_get_a_mark(everything):
     assert [plan.alt for plan in plans([STEPS, asked], {})] == [everything["task-accuracy-by-steps"].alt]
     assert "gpt2" not in everything["probe-accuracy"].alt + everything["headline"].title
     shown = re.findall(r"<text[^>]*>([^<]*)</text>", everything["headline"].svg)
-    assert sum("not measured here" in text for text in shown) == 2, "both published numbers, and nothing else"
+    assert sum("published" in text for text in shown) == 3, "a panel's title and both published numbers, and nothing else"
+    assert everything["headline"].alt.count("not measured here") == 2
 
 
 def test_missing_details_do_not_show():
@@ -148,6 +152,41 @@ def test_missing_details_do_not_show():
     for each in shown:
         text = re.sub(r'fill(: |=")none', "", " ".join([each.title, each.alt, each.caption, getattr(each, "svg", "")]))
         assert not re.search(r"\b(none|nan)\b", text.lower()), each.name
+
+
+def test_the_headline_says_what_the_protocol_reads_on_permuted_labels_over_pairs_of_dots(everything):
+    plan, svg = planned(ROWS)["headline"], everything["headline"].svg
+    assert "permuted labels" in plan.headline and plan.headline.endswith("81\xa0%")
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    assert [text for text in texts if text in ("88.7", "81.2", "76.1", "70.7", "92.1", "97.6")] == [
+        "92.1",
+        "97.6",
+        "88.7",
+        "81.2",
+        "76.1",
+        "70.7",
+    ]
+    assert texts.count("real labels") == texts.count("permuted labels") == 1 and "legend" not in svg
+    bare = planned([*PRINTED, replace(BY_STUDY, null=None)])["headline"]
+    assert bare.headline == "" and "88.7 %" in bare.title
+
+
+def lightness(colour):
+    """L* of a colour, 0 to 100: what is left of it in greyscale."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts)
+    y = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return 116 * y ** (1 / 3) - 16 if y > 0.008856 else 903.3 * y
+
+
+def test_series_can_be_told_apart_in_greyscale():
+    assert lightness("#ffffff") == pytest.approx(100) and lightness("#777777") == pytest.approx(50, abs=1)
+    for (colour, marker, hatch, dashes), (other, *rest) in itertools.combinations(plots.STYLES, 2):
+        assert marker != rest[0]
+        assert (hatch != rest[1] and dashes != rest[2]) or abs(lightness(colour) - lightness(other)) > 15
+    assert len({style["marker"] for style in plots.PAIR}) == 3
+    (gpt2, *marks), (llama, *others) = sweep_figure.STYLES.values()
+    assert abs(lightness(gpt2) - lightness(llama)) > 25 and not {*marks} & {*others}
 
 
 def test_same_rows_same_bytes(everything):

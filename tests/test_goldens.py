@@ -148,9 +148,9 @@ def all_rows():
 
 
 def page_text(html):
-    """What a page says, a line a paragraph; a strip by its words."""
+    """What a page says, a line a paragraph; a picture by its words."""
     html = re.sub(r"\s+", " ", re.sub(r"(?s)<style.*?</style>", "", html))
-    html = re.sub(r'<svg[^>]*aria-label="([^"]*)".*?</svg>', r"[\1]", html)
+    html = re.sub(r'<div class="lanes"[^>]*aria-label="([^"]*)".*?</div>', r"<p>[\1]</p>", html)
     lines = re.sub(r"</?(p|h\d|li|tr|dt|section|summary|caption|div)\b[^>]*>", "\n", html).splitlines()
     said = (" ".join(unescape(re.sub("<[^>]+>", " ", line)).split()) for line in lines)
     return "".join(f"{line}\n" for line in said if line)

@@ -12,12 +12,18 @@ from html.parser import HTMLParser
 import pytest
 import rows as built
 from rows import printed, row, value
+from test_goldens import all_rows
+from test_goldens import environment as golden_environment
 
+from codi_bench.claims import CLAIMS as CLAIMS_KNOWN
+from codi_bench.models.registry import EMBEDDED
+from codi_bench.records.as_rows import recorded_rows
 from codi_bench.report import page as pages
 from codi_bench.report.contents import report_of
-from codi_bench.report.page import MEANINGS, differences
-from codi_bench.report.strips import strips
+from codi_bench.report.lanes import Labelled, picture
+from codi_bench.report.page import MEANINGS, THEMED, differences
 from codi_bench.report.table import CAME_OUT, WORDS, results_table
+from codi_bench.store.files import package_folder
 
 NAMES = ("task-accuracy", "probe-accuracy", "probe-best", "ablation", "size")
 CLAIMS = dict(zip(NAMES, ("task accuracy", "probes", "probes", "ablation", "size")))
@@ -112,7 +118,7 @@ def sound_html(html):
     assert levels[0] == 1 and levels.count(1) == 1 and all(b - a <= 1 for a, b in itertools.pairwise(levels))
     assert not found.of("script") and not [key for each in found.elements for key in each if key.startswith("on")]
     assert not [each for each in found.elements if re.match(r"(https?:)?//", each.get("href") or each.get("src") or "")]
-    assert all(each.get("aria-label") for each in found.of("svg"))
+    assert all(each.get("aria-label") or each.get("aria-hidden") for each in found.of("svg"))
     assert all(each.get("scope") for each in found.of("th")) and len(found.of("caption")) == len(found.of("table"))
     text = " ".join(value for each in found.elements if each["tag"] != "style" for value in each.values() if value)
     assert not re.search(r"\bNone\b|\bnan\b|\binf\b|Undefined", text)
@@ -132,21 +138,66 @@ def test_differences_between_protocols_are_marked_by_word():
     assert "the same 100" in map(words, html.of("del")) and "problems held out" in map(words, html.of("ins"))
 
 
-# --- strips ----------------------------------------------------------------------------------------------------------------
+# --- pictures of lanes -----------------------------------------------------------------------------------------------------
 
 
-def test_a_strip_has_everything_on_one_axis_in_its_order():
-    reported, sound = strips(results_table([PRINTED, MEASURED, SOUND], environment(), "gpt2-mini").lines)
-    assert (reported.low, reported.high) == (sound.low, sound.high)
-    assert reported.boxes[0][0] < reported.boxes[1][0] < reported.boxes[2][0] < reported.mean < reported.measured
-    assert reported.measured < reported.printed[0][0] and reported.interval[0] < reported.measured
-    assert sound.boxes == [] and sound.mean is None and 0 < sound.measured < reported.measured
+def lanes(*rows):
+    lines = results_table(rows, environment(), "gpt2-mini").lines
+    return picture("mean, %", {"gpt2-mini": [Labelled(line["protocol"].text, "permuted labels", line) for line in lines]})
 
 
-def test_numbers_that_all_agree_still_have_an_axis():
-    flat = row(measured=value(1.0), null=value(1.0, 1.0, 1.0, p=1.0, quantiles=[1.0] * 21))
-    (strip,) = strips(results_table([flat], environment(), "gpt2-mini").lines)
-    assert strip.low != strip.high and strip.mean == strip.measured
+def test_a_picture_has_published_measured_and_null_on_one_axis_each_with_its_label_and_number():
+    drawn = lanes(PRINTED, MEASURED, SOUND)
+    published, study, null, sound = drawn.lanes["gpt2-mini"]
+    assert [each.label for each in (published, study, null, sound)] == [
+        "published, GPT-2",
+        "reported",
+        "permuted labels",
+        "sound",
+    ]
+    assert [each.text.split()[0] for each in (published, study, null, sound)] == ["92.1", "88.7", "80.0", "76.1"]
+    assert [str(each.sign or "") for each in (study, null, sound)] == ["≈ ARTEFACT", "", "… UNDERPOWERED"]
+    assert 0 < sound.at < null.at < study.at < published.at < 100
+    assert null.span[0] < sound.at and null.span[0] + null.span[1] > study.at and published.span is None
+    # equal steps of the axis are equal widths of the picture
+    (first, _), (second, _), *_ = drawn.ticks
+    step = float(drawn.ticks[1][1]) - float(drawn.ticks[0][1])
+    assert (study.at - null.at) / (88.7 - 80) == pytest.approx((second - first) / step, rel=0.05)
+    assert all(each.label in drawn.text and each.text in drawn.text for each in drawn.lanes["gpt2-mini"])
+
+
+def test_counts_have_no_picture_and_numbers_that_all_agree_still_have_an_axis():
+    assert lanes(replace(MEASURED, unit="count")) is None
+    drawn = lanes(row(measured=value(1.0), null=value(1.0, 1.0, 1.0, p=1.0)))
+    assert [each.at for each in drawn.lanes["gpt2-mini"]] == [drawn.lanes["gpt2-mini"][0].at] * 2 and len(drawn.ticks) > 1
+
+
+# --- the study's rows and anchors ------------------------------------------------------------------------------------------
+
+
+def test_the_table_is_first_and_then_each_row_of_the_study_with_a_picture_a_sentence_and_both_protocols():
+    found = sound_html(page(all_rows(), golden_environment()))
+    headings = [(each["tag"], words(each)) for each in found.elements if re.fullmatch("h[1-3]", each["tag"])]
+    assert headings[1] == ("h2", "The study, measured") and headings[2] == ("h2", "The study, row by row")
+    sections = {each["id"]: words(each) for each in found.of("section", **{"class": "row"})}
+    assert list(sections) == [f"row-{claim}" for claim in ("task-accuracy", "probe-accuracy", "ablation", "spread")]
+    assert "As published, probes read 91.2 % (gpt2) (permuted labels: 85.1 %)" in sections["row-probe-accuracy"]
+    assert "held out, 76.1 % (gpt2-mini)" in sections["row-probe-accuracy"]
+    for claim in ("probe-accuracy", "spread"):
+        assert f"{claim}, as published" in sections[f"row-{claim}"] and f"{claim}, held out" in sections[f"row-{claim}"]
+    pictures = [each for each in found.of("div", **{"class": "lanes"}) if "published, GPT-2 92.1" in each["aria-label"]]
+    assert len(pictures) == 1 and "permuted labels 85.1 [82.0, 88.4]" in pictures[0]["aria-label"]
+
+
+def test_every_claim_stands_under_its_own_id_and_under_the_number_that_older_pages_gave_it():
+    rows = [*full(), row(claim="study"), row(claim=TRICK), row(claim="run", protocol="sound")]
+    found = sound_html(page(rows, environment()))
+    ids = {each["id"]: each for each in found.elements if "id" in each}
+    assert all(words(ids[name]).startswith(name) for name in NAMES)
+    older = [f"claim-{i}-{name}" for i, name in enumerate(NAMES, 1)]
+    assert all(ids[anchor]["class"] == "claim" and name in words(ids[anchor]) for anchor, name in zip(older, NAMES))
+    # a claim that is called like a part of the page does not take its place
+    assert ids["study"]["tag"] == ids["run"]["tag"] == "h2" and words(ids["claim-study"]).startswith("study")
 
 
 # --- files of other runs ---------------------------------------------------------------------------------------------------
@@ -207,7 +258,7 @@ def full():
 
 
 def test_the_page_is_sound_small_and_quick():
-    drawn = [Figure(name) for name in ("headline", "probes", "ablation-drops", "values")]
+    drawn = [Figure(name) for name in ("overview", "probes", "ablation-drops", "values")]
     started = time.perf_counter()
     html = page(full(), environment(), drawn)
     assert time.perf_counter() - started < 1.5 and len(html.encode()) < 3_000_000
@@ -215,8 +266,36 @@ def test_the_page_is_sound_small_and_quick():
     assert all(meaning in legend for meaning in MEANINGS.values())
 
 
+def test_figures_take_the_colours_of_the_page_light_or_dark_and_those_that_the_rows_show_are_left_out():
+    drawn = Figure("overview", svg='<svg aria-label="x"><path style="fill: #ffffff; stroke: #222222"/></svg>')
+    found = document([MEASURED], [drawn, Figure("headline", caption="Dots.")])
+    assert found.of("path")[0]["style"] == "fill: var(--card); stroke: var(--ink)"
+    assert "Dots." not in found.words("body")
+    used = set(re.findall(r"var\((--[\w-]+)\)", " ".join(THEMED.values()) + found.words("style")))
+    for block in re.findall(r":root \{(.*?)\}", found.words("style")):
+        assert used <= set(re.findall(r"(--[\w-]+):", block)), "a colour is missing in light, dark or print"
+
+
 def test_a_figure_stands_with_its_family_or_in_a_section_of_its_own():
-    html = document([MEASURED], [Figure("probes", caption="Cells."), Figure("headline", caption="Bars.")])
+    html = document([MEASURED], [Figure("probes", caption="Cells."), Figure("overview", caption="Bars.")])
     general, probes = (html.words("section", **{"aria-labelledby": name}) for name in ("figures", "family-2"))
     assert "Bars." in general and "Cells." not in general and "Cells." in probes and "Bars." not in probes
     assert len(html.of("div", role="img", **{"aria-label": "12 of 18 cells"})) == 2
+
+
+EVIDENCE = {"validity": "the effect, what it was tested against, by how much and with which p, " * 3}
+FIGURES = 200_000  # bytes, a third more than the study's take
+
+
+@pytest.mark.parametrize(("suites", "limit"), [({"study"}, 700_000), ({"study", "literature", "questions"}, 3_000_000)])
+def test_the_page_of_every_recorded_claim_is_small_enough_to_be_sent(suites, limit):
+    """Records hold neither evidence nor what figures need: both are put beside them, longer than they are."""
+    known, rows = recorded_rows(package_folder("baselines"), released=False)
+    pair = [replace(each, detail=EVIDENCE | each.detail) for each in rows if each.model in EMBEDDED and each.status == "ok"]
+    pair = [each for each in pair if CLAIMS_KNOWN[each.claim].suite in suites]
+    assert len({each.claim for each in pair}) > 10
+    known["claims"] = {name: claim for name, claim in known["claims"].items() if name in {each.claim for each in pair}}
+    html = page(pair, known)
+    assert limit / 4 < len(html.encode()) + FIGURES < limit
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert {each.claim for each in pair} <= {*ids} and len(ids) == len({*ids})

@@ -56,7 +56,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class FigurePlan:
-    """A figure to be drawn by draw(figure, panels): a finding a model (none: no data), panels, the height in inches."""
+    """A figure to be drawn by draw(figure, panels): a finding a model (none: no data), panels, the height in inches.
+
+    headline: what stands over the picture in place of the findings.
+    """
 
     name: str
     findings: list[str]
@@ -64,11 +67,12 @@ class FigurePlan:
     panels: list[Panel]
     draw: Callable
     height: float
+    headline: str = ""
 
     @property
     def title(self) -> str:
-        """The findings as sentences."""
-        return ". ".join(self.findings) + "."
+        """Headline and findings as sentences."""
+        return ". ".join([self.headline] * bool(self.headline) + self.findings) + "."
 
     @property
     def alt(self) -> str:

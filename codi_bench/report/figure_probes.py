@@ -29,30 +29,57 @@ from codi_bench.report.figure_data import (
 )
 from codi_bench.report.table import REPORTED, SOUND, number
 
+HARD = "\N{NO-BREAK SPACE}"
+
 STAR = f"★ p ≤ {ALPHA} on both tests, corrected over cells: labels permuted, and labels drawn from the surface alone"
 NO_STAR = "No stars: these results hold no corrected tests of the cells"
 
 
 def headline(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan:
-    """The study's probe number by its own protocol and held out, each with its null, beside what was published."""
+    """The study's probe number by its own protocol and held out, on real and on permuted labels, below what was published."""
     claim, metric = HEADLINE
-    points = [(place, 0, mark) for place, mark in published(rows, claim, metric, " %").items()]
+    references = published(rows, claim, metric, " %")
     results = {(row.model, row.protocol): row for row in rows if row.claim == claim and row.metric in (metric, "-")}
-    findings = []
-    for model in models:
-        study, sound = results.get((model, REPORTED)), results.get((model, SOUND))
-        candidates = ((1, "study’s protocol", study), (2, "held out", sound))
-        if known := [(j, label, row) for j, label, row in candidates if row and row.key in measured]:
-            texts = [against("by the study’s protocol", study, measured), against("held out", sound, measured)]
-            findings.append(f"{model}: {'; '.join(texts)}")
-            points += [(f"{model}, {label}", j, mark_of(row, verdict(row, symbol=True))) for j, label, row in known]
+    known = {key: row for key, row in results.items() if row.key in measured}
+    shown = [model for model in models if {(model, REPORTED), (model, SOUND)} & {*known}]
+    findings = [
+        f"{model}: {against('by the study’s protocol', results.get((model, REPORTED)), measured)}; "
+        f"{against('held out', results.get((model, SOUND)), measured)}"
+        for model in shown
+    ]
+    panels = []
+    for title, protocol in (
+        ("as published: fitted and\nscored on the same problems", REPORTED),
+        ("held out: scored on\nproblems not fitted to", SOUND),
+    ):
+        real: list[Mark | None] = []
+        permuted: list[Mark | None] = []
+        for model in shown:
+            row = known.get((model, protocol))
+            null = (row.null if row else None) or {}
+            real.append(replace(mark_of(row, verdict(row, symbol=True)), band=None) if row else None)
+            permuted.append(interval([null.get(end) for end in ("value", "low", "high")], 100))
+        printed = [*references.values()] if protocol == REPORTED else [None] * len(references)
+        nothing = [None] * len(references)
+        series = [
+            Series("published", [*printed, *[None] * len(shown)], hollow=True),
+            Series("real labels", [*nothing, *real]),
+            Series("permuted labels", [*nothing, *permuted]),
+        ]
+        panels.append(Panel(title, "mean accuracy of the probes, %", [*references, *shown], series))
+    nulls = [percent(row.null) for model in shown if (row := known.get((model, REPORTED))) and percent(row.null)]
+    head = f"On permuted labels the study’s protocol reads {' and '.join(_whole(text) for text in nulls)}" if nulls else ""
     caption = (
-        "Mean accuracy of the study's probes over layers and positions. By the study's protocol a probe is scored on the "
-        "problems it was fitted to, held out it is not. Grey: the same protocol with permuted labels. Whiskers: 95 % intervals. "
-        "Published numbers are for reference: they belong to the models named."
+        "Mean accuracy of the study's probes over layers and positions. As published, a probe is scored on the problems it was "
+        "fitted to; held out, it is not. Permuted labels hold nothing to read. Lines: 95 % intervals, of permuted labels 95 % of "
+        "the draws. Published numbers belong to the models named."
     )
-    panels = [Panel("", "mean probe accuracy, %", *one_each(points, hollow=True))]
-    return FigurePlan("headline", findings, caption, panels, plots.dots, 1.2 + 0.34 * len(points))
+    return FigurePlan("headline", findings, caption, panels, plots.pairs, 1.3 + 0.24 * len(references) + 0.62 * len(shown), head)
+
+
+def _whole(percent: str) -> str:
+    """81.2 % as 81 %."""
+    return f"{float(percent.split()[0]):.0f}{HARD}%"
 
 
 def cells(rows: Sequence[Row], measured: Mapping, models: Sequence[str]) -> FigurePlan:

@@ -77,9 +77,10 @@ def write_figures(drawn: Sequence[Figure], folder: Path) -> list[Path]:
 
 
 def _draw(plan: FigurePlan) -> Figure:
-    lines = [line for finding in plan.findings for line in _wrap(finding)]
+    lines = [plan.headline] if plan.headline else [line for finding in plan.findings for line in _wrap(finding)]
     height = plan.height + 0.145 * len(lines)
-    pictures = plots.picture(plan.name, "\n".join(lines), height, lambda figure: plan.draw(figure, plan.panels), plan.alt)
+    size = 11 if plan.headline else 8.5
+    pictures = plots.picture(plan.name, "\n".join(lines), height, lambda figure: plan.draw(figure, plan.panels), plan.alt, size)
     return Figure(plan.name, plan.title, plan.caption, plan.alt, *pictures)
 
 

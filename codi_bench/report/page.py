@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from codi_bench.records.results import NOT_RUN, OK, Row
 from codi_bench.report.contents import Report
-from codi_bench.report.strips import PROTOCOLS, WIDTH, strips
+from codi_bench.report.lanes import PROTOCOLS, Labelled, Picture, picture
+from codi_bench.report.study_rows import study_rows
 from codi_bench.report.table import (
     CAME_OUT,
     COUNTERPART_NAMES,
@@ -32,6 +33,28 @@ if TYPE_CHECKING:
 
     from codi_bench.report.figures import Figure
 
+SHOWN_AS_ROWS = ("headline", "spread")  # figures whose numbers the study's rows show
+THEMED = {  # colours of a figure by the page's own, so that it is light or dark as the page is
+    "#222222": "var(--ink)",
+    "#e6e6e6": "var(--line)",
+    "#dedede": "var(--band)",
+    "#b4b4b4": "var(--middle)",
+    "fill: #ffffff": "fill: var(--card)",
+}
+ANCHORS = (
+    "study",
+    "rows",
+    "run",
+    "summary",
+    "takeaways",
+    "figures",
+    "numbers",
+    "claims",
+    "between",
+    "unmeasured",
+    "legend",
+    "main",
+)
 UNTOLD = "not described in these results"
 MEANINGS = {
     "SAME": "our own number is as recorded",
@@ -57,15 +80,21 @@ def page(report: Report, drawn: Sequence[Figure] = ()) -> str:
     """
     environment = {"devices": {}, "inputs": {}} | {key: value for key, value in report.environment.items() if value is not None}
     families = _families(report, environment)
+    rows = study_rows(report)
+    drawn = [figure for figure in drawn if not (rows and figure.name in SHOWN_AS_ROWS)]
     for family in families:
         family["figures"] = [_figure(figure) for figure in drawn if _belongs(figure.name, family["name"])]
+    claims = {claim["id"]: claim for family in families for claim in family["claims"]}
+    for row in rows:
+        claims[row.spec.claim]["row"] = f"row-{row.spec.claim}"
     placed_names = {figure["name"] for family in families for figure in family["figures"]}
     legend = {in_capitals(word): Cell(in_capitals(word), symbol) for word, symbol in (WORDS | CAME_OUT | SYMBOLS).items()}
-    return _template().render(
+    html = _template().render(
         report=report,
         environment=environment,
         versions={key: text for key, text in environment.items() if isinstance(text, str) and key != "date"},
         study=report.study,
+        study_rows=[(row, claims[row.spec.claim]) for row in rows],
         reporting=REPORTING,
         signs={mark: Cell(word, mark) for word, mark in WORDS.items()},
         counts=[(legend[in_capitals(word)], count) for word, count in report.counts.items()],
@@ -75,8 +104,8 @@ def page(report: Report, drawn: Sequence[Figure] = ()) -> str:
         legend=[(sign, MEANINGS[word]) for word, sign in legend.items()],
         beside={model: [COUNTERPART_NAMES[name] for name in counterparts(model)] for model in report.tables},
         protocols=PROTOCOLS,
-        WIDTH=WIDTH,
     )
+    return "".join(f"{line}\n" for line in map(str.strip, html.splitlines()) if line)  # the template's indents are a tenth of it
 
 
 @cache
@@ -112,19 +141,31 @@ def _claims_without_rows(report: Report) -> list[str]:
 
 def _families(report: Report, environment: dict) -> list[dict]:
     """Claim families in the order of their first claim: name, anchor and claims."""
-    numbers: dict[str, dict[str, list[dict]]] = {name: {model: [] for model in report.tables} for name in report.families}
+    lines: dict[str, dict[str, list[TableLine]]] = {name: {model: [] for model in report.tables} for name in report.families}
     for model, table in report.tables.items():
-        for line, strip in zip(table.lines, strips(table.lines), strict=True):
-            numbers[line.groups[-1]][model].append(_entry(line) | {"strip": strip})
+        for line in table.lines:
+            lines[line.groups[-1]][model].append(line)
     rows: dict[str, list[Row]] = {name: [] for name in report.families}
     for row in report.rows:
         rows[row.claim].append(row)
-    anchors = {name: f"claim-{i}-{slug(name)}" for i, name in enumerate(_claims(report), 1)}
+    anchors = _anchors(_claims(report))
     families = []
     for i, (family, names) in enumerate(groupby(report.families, key=report.families.__getitem__), 1):
-        claims = [{"id": name, "anchor": anchors[name]} | _claim(name, environment, numbers[name], rows[name]) for name in names]
+        claims = [{"id": name} | anchors[name] | _claim(name, environment, lines[name], rows[name]) for name in names]
         families.append({"name": family, "anchor": f"family-{i}", "claims": claims})
     return families
+
+
+def _anchors(claims: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Where each claim stands: under its own id, which papers may cite, and under the number that older pages gave it."""
+    anchors: dict[str, dict[str, str]] = {}
+    taken = {*ANCHORS}
+    for i, name in enumerate(claims, 1):
+        numbered = f"claim-{i}-{slug(name)}"
+        anchor = slug(name) if slug(name) not in taken else f"claim-{slug(name)}"
+        anchors[name] = {"anchor": anchor if anchor not in taken else f"{numbered}-itself", "numbered": numbered}
+        taken.add(anchors[name]["anchor"])
+    return anchors
 
 
 def _entry(line: TableLine) -> dict:
@@ -159,7 +200,7 @@ def remarks(row: Row, decide: str) -> list[tuple[str, str]]:
     return [(heading, str(text)) for heading, text in remarks if text]
 
 
-def _claim(name: str, environment: dict, numbers: dict[str, list[dict]], rows: Sequence[Row]) -> dict:
+def _claim(name: str, environment: dict, lines: dict[str, list[TableLine]], rows: Sequence[Row]) -> dict:
     """Everything that the page says about one claim; rows: its own."""
     description = (environment.get("claims") or {}).get(name) or {}
     text = {key: description.get(key) or UNTOLD for key in ("sentence", "source", "protocol", "sound")}
@@ -168,16 +209,36 @@ def _claim(name: str, environment: dict, numbers: dict[str, list[dict]], rows: S
         if row.status != OK:
             reason = row.reason or "no reason given"
             reasons.setdefault((row.model, outcome(row), reason), []).append(PROTOCOLS.get(row.protocol, row.protocol))
-    models = [model for model in numbers if model]
+    models = [model for model in lines if model]
     by_protocol = [(model, protocol) for model in models for protocol in PROTOCOLS]
     return {
         "text": text,
         "marked": None if UNTOLD in (text["protocol"], text["sound"]) else differences(text["protocol"], text["sound"]),
-        "numbers": numbers,
+        "numbers": {model: [_entry(line) for line in each] for model, each in lines.items()},
+        "picture": _picture(lines),
+        "row": None,
         "glance": [tally(row for row in rows if (row.model, row.protocol) == each) for each in by_protocol],
         "stopped": [(*reason, " and ".join(dict.fromkeys(protocols))) for reason, protocols in reasons.items()],
         "provenance": {model: provenance(name, model, environment, rows) for model in models},
     }
+
+
+def _picture(lines: dict[str, list[TableLine]]) -> Picture | None:
+    """Of the metric with most to show: both protocols, what was published, nulls; of none with a lone number."""
+    pictures = []
+    for metric in dict.fromkeys(line["metric"].text for each in lines.values() for line in each):
+        labelled = {
+            model: [
+                Labelled(PROTOCOLS.get(protocol, protocol), "", line)
+                for line in each
+                if line["metric"].text == metric and (protocol := line["protocol"].text)
+            ]
+            for model, each in lines.items()
+        }
+        drawn = picture(metric, labelled)
+        if drawn and max(map(len, drawn.lanes.values())) > 1:
+            pictures.append(drawn)
+    return max(pictures, key=lambda drawn: max(map(len, drawn.lanes.values())), default=None)
 
 
 def tally(rows: Iterable[Row]) -> list[tuple[Cell, int]]:
@@ -236,5 +297,7 @@ def _belongs(figure: str, family: str) -> bool:
 def _figure(figure: Figure) -> dict[str, str]:
     """A figure ready to be put into the page: without the prologue that a file begins with."""
     svg = figure.svg[max(figure.svg.find("<svg"), 0) :]
+    for colour, themed in THEMED.items():
+        svg = svg.replace(colour, themed)
     title = figure.title.rstrip(".")
     return {"name": figure.name, "title": title, "caption": figure.caption, "alt": figure.alt, "svg": svg}

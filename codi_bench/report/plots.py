@@ -26,8 +26,14 @@ STYLES = (
     ("#F0E442", "P", "----", "--"),
     ("#000000", "D", "", "-"),
 )
+FONT = "'DejaVu Sans', Verdana, sans-serif"
+PAIR = (  # what was published, real labels, permuted labels
+    {"marker": "D", "color": INK, "markerfacecolor": "white"},
+    {"marker": "o", "color": "#0072B2", "linewidth": 2},
+    {"marker": "s", "color": "#8A8A8A", "markerfacecolor": "white", "markeredgecolor": INK, "linewidth": 4},
+)
 RC: dict[Any, object] = {  # Any: matplotlib types its keys as literals, other ones in every release
-    "font.family": ["DejaVu Sans", "sans-serif"],
+    "font.family": ["DejaVu Sans"],
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.titlelocation": "left",
@@ -44,8 +50,11 @@ RC: dict[Any, object] = {  # Any: matplotlib types its keys as literals, other o
 }
 
 
-def picture(name: str, title: str, height: float, draw: Callable, alt: str) -> tuple[str, bytes]:
-    """`draw(figure)` under a title as SVG to be inlined (ids begin with the name, no size of its own) and as PNG."""
+def picture(name: str, title: str, height: float, draw: Callable, alt: str, size: float = 8.5) -> tuple[str, bytes]:
+    """`draw(figure)` under a title as SVG to be inlined (ids begin with the name, no size of its own) and as PNG.
+
+    size: of the title's letters, in points.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -54,7 +63,7 @@ def picture(name: str, title: str, height: float, draw: Callable, alt: str) -> t
 
     with matplotlib.rc_context({**RC, "svg.hashsalt": name}):
         figure = Figure((WIDTH, height), facecolor="white", layout=ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06))
-        figure.suptitle(title, x=0.01, ha="left", fontsize=8.5, fontweight="bold", color=INK)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=size, fontweight="bold", color=INK)
         draw(figure)
         text, image = io.StringIO(), io.BytesIO()
         # straight to the canvas: savefig would draw everything once more for its layout
@@ -66,14 +75,25 @@ def picture(name: str, title: str, height: float, draw: Callable, alt: str) -> t
 
 
 def _inline(svg: str, prefix: str, alt: str) -> str:
-    """Without prolog, metadata and size; ids and style rules that cannot meet those of another picture in the same page."""
+    """Without prolog, metadata and size, at two thirds of the length; ids and rules cannot meet another picture's in a page."""
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
-    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+    svg = re.sub(r'\sid="([^"]*)"', lambda match: f' id="{prefix}-{match[1]}"' if match[1] in used else "", svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", svg)
-    svg = svg.replace("*{", f"#{prefix} *{{", 1)
+    svg = re.sub(r"( ?font-family:)[^;\"]*;?", "", svg)
+    svg = svg.replace("*{", f"#{prefix} *{{font-family: {FONT}; ", 1)
+    svg = re.sub(r'\b(?:d|x|y|width|height|transform)="[^"]*"', _short, svg)
+    svg = re.sub(r"\s*<g/>", "", svg)
+    svg = re.sub(r">\s+<", ">\n<", svg)
     head, rest = svg.split(">", 1)
     head = re.sub(r'\s(width|height)="[^"]*"', "", head)
     return f'{head} id="{prefix}" role="img" aria-label="{escape(alt)}">{rest}'.rstrip()
+
+
+def _short(attribute: re.Match) -> str:
+    """Places to a hundredth of a point, and paths on one line."""
+    text = re.sub(r"-?\d+\.\d+", lambda match: f"{round(float(match[0]), 2) + 0.0:g}", " ".join(attribute[0].split()))
+    return re.sub(r" ?([A-Za-z]) ", r"\1", text) if text.startswith("d=") else text
 
 
 def dots(figure, panels: Sequence[Panel], columns: int = 1) -> None:
@@ -101,6 +121,43 @@ def dots(figure, panels: Sequence[Panel], columns: int = 1) -> None:
             style = _marker(j, series.hollow) | {"markersize": 6, "capsize": 2.5}
             axes.errorbar([mark.value for mark in marks], places, xerr=_ends(marks), zorder=3, **style)
     _legend(figure)
+
+
+def pairs(figure, panels: Sequence[Panel]) -> None:
+    """Panels side by side, on one scale: at each place a line a series that has a mark there in any, named once at the left."""
+    lines = [
+        (place, j)
+        for place in range(len(panels[0].places))
+        for j in range(len(panels[0].series))
+        if any(panel.series[j].marks[place] for panel in panels)
+    ]
+    single = {place for place, _ in lines if [each for each, _ in lines].count(place) == 1}
+    heights, y = {}, 0.0
+    for i, (place, j) in enumerate(lines):
+        # a place with several lines has a line of its own for its name
+        y += 1.0 if i and (place in single or lines[i - 1][0] == place) else 1.9 if i or place not in single else 0.0
+        heights[place, j] = y
+    all_axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False).flat
+    for axes, panel in zip(all_axes, panels, strict=True):
+        axes.set(title=panel.title, xlabel=panel.axis, ylim=(y + 0.75, -0.85))
+        axes.grid(axis="x")
+        axes.margins(x=0.1)
+        axes.tick_params(axis="y", length=0)
+        names = [panel.places[place] if place in single else panel.series[j].label for place, j in lines]
+        axes.set_yticks([heights[line] for line in lines], names)
+        for place, j in lines:
+            mark, at = panel.series[j].marks[place], heights[place, j]
+            if mark is None:
+                continue
+            style = PAIR[j % len(PAIR)]
+            axes.errorbar([mark.value], [at], xerr=_ends([mark]), zorder=3, markersize=6.5, linestyle="none", **style)
+            axes.annotate(f"{mark.value:.1f}", (mark.value, at), (0, 6), textcoords="offset points", ha="center", weight="bold")
+    for place in range(len(panels[0].places)):
+        if place not in single and (tops := [height for (each, _), height in heights.items() if each == place]):
+            transform = all_axes[0].get_yaxis_transform()
+            all_axes[0].text(
+                -0.02, min(tops) - 0.9, panels[0].places[place], transform=transform, ha="right", va="center", weight="bold"
+            )
 
 
 def bars(figure, panels: Sequence[Panel]) -> None:
