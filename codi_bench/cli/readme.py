@@ -1,4 +1,4 @@
-"""The tables and the figure of README.md, docs/findings/literature.md and docs/released.md, drawn from what is recorded alone."""
+"""The tables and the figure of README.md and of the pages in docs/ that have any, drawn from what is recorded alone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from codi_bench.claims import CLAIMS
+from codi_bench.cli.pages import contradictions, first_study
 from codi_bench.errors import CodiBenchError
 from codi_bench.models.registry import PUBLISHED
 from codi_bench.records.as_rows import recorded_rows
@@ -73,7 +74,7 @@ PAPERS = {claim.id for claim in CLAIMS.values() if claim.suite == "literature"}
 
 @dataclass(frozen=True)
 class Readme:
-    """A README and two pages of docs/ as they should be, and the README's figure, which lies in docs/ too."""
+    """A README and the pages of docs/ with generated tables, as they should be; and the README's figure, which lies in docs/."""
 
     path: Path
     texts: dict[Path, str]
@@ -101,9 +102,10 @@ class Readme:
 def readme_of(path: Path, baselines: Path) -> Readme:
     """What these files should be.
 
-    README: the study's table, findings, and the source of a claim. docs/findings/literature.md: the numbers of other sources.
-    docs/released.md: the study's table of its own two models, from what others released. Raises CodiBenchError for a file that
-    cannot be read or lacks its marks, and for a number that is shown and not recorded.
+    README: the study's table, findings, and the source of a claim. docs/released.md: the table of the study's own two models, from
+    what others released. docs/findings/: literature.md has the numbers of other sources, `cli.pages` writes first-study.md and
+    contradictions.md. Raises CodiBenchError for a file that cannot be read or lacks its marks, and for a number that is shown and
+    not recorded.
     """
     environment, rows = recorded_rows(baselines, released=False)
     drawings = figures(rows, environment, only=(FIGURE,))
@@ -115,12 +117,16 @@ def readme_of(path: Path, baselines: Path) -> Readme:
     table = "\n".join(text_of(cast(StudyTable, study_table(rows, environment))))
     texts = {path: _fill(path, f"![{figure.title}](docs/{FIGURE}.svg)\n```text\n{table}\n```")}
     literature = path.parent / "docs" / "findings" / "literature.md"
-    texts[literature] = _fill(literature, f"{note}\n\n" + _indented(tables(paper_rows, environment)))
+    texts[literature] = _fill(literature, f"\n{note}\n\n{_indented(tables(paper_rows, environment))}\n")
     released = path.parent / "docs" / "released.md"
     environment, rows = recorded_rows(baselines)
     theirs = [row for row in rows if row.model in (*PUBLISHED, *MODELS)]
     table = _indented(comparison([row for row in theirs if row.model in PUBLISHED], environment))
-    texts[released] = _fill(released, "\n\n".join([note, table, HEADS[0], _words(theirs), HEADS[1], _files()]))
+    for name, inside in (("first-study", first_study(rows, environment)), ("contradictions", contradictions(rows))):
+        page = literature.with_name(f"{name}.md")
+        texts[page] = _fill(page, f"\n{note}\n\n{inside}\n")
+    parts = [note, table, HEADS[0], _words(theirs), HEADS[1], _files()]
+    texts[released] = _fill(released, "\n" + "\n\n".join(parts) + "\n")
     texts[path] = _fill(path, _findings(rows), FINDINGS_BEGIN, FINDINGS_END, texts[path])
     texts[path] = _fill(path, inspect.getsource(CLAIMS[CLAIM].function).rstrip(), CLAIM_BEGIN, CLAIM_END, texts[path])
     return Readme(path, texts, figure)
