@@ -334,7 +334,7 @@ def test_what_stands_beside_the_questions_has_their_length(model):
         model.reference(QUESTIONS, GOLDS[:1], GROUPS)
     with pytest.raises(InputError, match="groups must be a list.*'abc'"):
         model.reference(QUESTIONS, GOLDS, "abc")
-    with pytest.raises(InputError, match="hidden_states must be floats"):
+    with pytest.raises(InputError, match="hidden_states must be a writable array of floats"):
         model.answers(QUESTIONS, [CLEAN], hidden_states=np.zeros((3, 7, 5, 31)))
 
 

@@ -1,4 +1,4 @@
-"""The models codi-bench knows by name. Adding one is one entry here."""
+"""The registered models. To add one, add an entry here."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PACKAGE = Path(__file__).resolve().parent.parent
 class ModelEntry:
     """A registered model.
 
-    architecture: of the backbone, `gpt2` or `llama`. layers: the three probed `hidden_states` indices and sae_layers those that
-    the SAE reads, stored so that nobody recomputes them. hub: the published checkpoint, None for an embedded model, and for an
-    adapter of ours, whose base a Python package ships. num_latents, lora_alpha: training settings of a published checkpoint, that
-    its files do not hold (the training scripts of github.com/zhenyi4/codi; the rank, 128 there, is read off the weights).
-    projects: are thoughts projected before they are fed? (Coconut feeds the state itself.) partner: the model that it is compared
-    with. beside: the published model that it stands beside, by whose sentences it is judged and whose scripts its reported
-    protocols follow; "" for a user's own, which is judged by those of all.
+    architecture: of the backbone, `gpt2` or `llama`. layers: the three probed `hidden_states` indices; sae_layers: those that
+    the SAE reads. hub: the published checkpoint; None for an embedded model, and for one of our adapters, whose base a Python
+    package ships. num_latents, lora_alpha: training settings of a published checkpoint that are not in its files (they are from
+    the training scripts of github.com/zhenyi4/codi; the rank, 128 there, is read from the weights). projects: are thoughts
+    projected before they are fed? (Coconut feeds the state itself.) partner: the model that it is compared with. beside: the
+    published model whose sentences judge it and whose scripts its reported protocols follow; "" for a user's own model, which
+    the sentences of all published models judge.
     """
 
     name: str
@@ -47,12 +47,12 @@ class ModelEntry:
 
     @property
     def adapter(self) -> bool:
-        """Is it an adapter of ours? It lies in the repository, not in the wheel."""
+        """Is it one of our adapters? They are in the repository, not in the wheel."""
         return self.hub is None and self.base is not None
 
     @property
     def folder(self) -> Path:
-        """Where a model lies that is not published elsewhere."""
+        """The folder of a model that is not published elsewhere."""
         return PACKAGE / ("embedded" if self.embedded else "adapters") / self.name
 
     @property
@@ -66,7 +66,7 @@ class ModelEntry:
         if not self.layers:
             raise CheckpointError(
                 f"model '{self.name}' has too few layers for the suite: three distinct probed layers inside 1..L-1 need at "
-                "least 4; `codi-bench think` and `answer` take it"
+                "least 4; it works with `codi-bench think` and `answer`"
             )
         return self.layers
 
@@ -161,7 +161,7 @@ def entry(name: str) -> ModelEntry:
 def entry_for(name: str, architecture: str, num_layers: int) -> ModelEntry:
     """An entry for a user's own model: the study's relative depths, distinct, inside 1..L-1.
 
-    Fewer than four layers have no three distinct inner ones: `layers` is empty then, and `probed` raises.
+    A model with fewer than four layers has no three distinct inner ones: `layers` is empty, and `probed` raises.
     """
     if num_layers < 4:
         return ModelEntry(name, architecture, (), ())
