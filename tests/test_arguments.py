@@ -314,7 +314,7 @@ def test_whatever_holds_questions_in_order_is_made_a_list(model, form):
         (["7+5", "8+1", 3.5], r"questions\[2\] must be text, got 3.5 \(float\)"),
         (pd.Series(["7+5", math.nan], dtype=object), r"questions\[1\] must be text, got nan \(float\)"),
         ([["7+5"]], r"questions\[0\] must be text, got a value of type list"),
-        (["7+5", "\ud83d"], r"questions\[1\] holds half a character"),
+        (["7+5", "\ud83d"], r"questions\[1\] contains a lone surrogate"),
         (["7+5", ""], "question 2 of 2 is empty"),
     ],
 )
@@ -334,7 +334,7 @@ def test_what_stands_beside_the_questions_has_their_length(model):
         model.reference(QUESTIONS, GOLDS[:1], GROUPS)
     with pytest.raises(InputError, match="groups must be a list.*'abc'"):
         model.reference(QUESTIONS, GOLDS, "abc")
-    with pytest.raises(InputError, match="hidden_states must be floats"):
+    with pytest.raises(InputError, match="hidden_states must be a writable array of floats"):
         model.answers(QUESTIONS, [CLEAN], hidden_states=np.zeros((3, 7, 5, 31)))
 
 

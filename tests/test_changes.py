@@ -353,7 +353,7 @@ DAMAGE = {
     "a number is NaN": (
         "report/proposals/gpt2-mini/size.json",
         lambda text: text.replace('"value": 5}', '"value": NaN}'),
-        "NaN is no finite number",
+        "NaN is not a finite number",
     ),
 }
 

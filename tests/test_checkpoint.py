@@ -130,10 +130,10 @@ def another_word(folder):
 NORM, WTE = "projection.ln.bias", "backbone.transformer.wte.weight"
 DAMAGE = {
     "no weights": (gone(WEIGHTS), "no weights (model.safetensors is missing)"),
-    "cut": (cut, "model.safetensors: not a whole safetensors file"),
+    "cut": (cut, "model.safetensors: not a complete safetensors file"),
     "pointer": (
         content(WEIGHTS, b"version https://git-lfs.github.com/spec/v1\n"),
-        "model.safetensors: not a whole safetensors file",
+        "model.safetensors: not a complete safetensors file",
     ),
     "shape": (put("projection.1.weight", torch.zeros(64, 31)), "wrong shape: projection.1.weight [64, 31] instead of [64, 32]"),
     "missing": (drop(NORM), f"missing: {NORM}"),
@@ -141,26 +141,26 @@ DAMAGE = {
     "unexpected": (put("projection.9.bias", torch.zeros(2)), "unexpected: projection.9.bias"),
     "nan": (weights(lambda t: t[NORM].__setitem__(0, float("nan"))), f"NaN or infinite weights in {NORM}"),
     "infinite": (weights(lambda t: t[NORM].__setitem__(0, float("inf"))), f"NaN or infinite weights in {NORM}"),
-    "tokenizer": (another_word, "the tokenizer does not fit"),
+    "tokenizer": (another_word, "the tokenizer does not match"),
     "vocabulary": (field("codi.json", vocab_size=7), "codi.json says 7"),
     "layers": (field("config.json", n_layer=3), "unexpected: backbone.transformer.h.3."),
     "layers without end": (field("config.json", n_layer=10**9), "n_layer: Input should be less than"),
     "no heads": (field("config.json", n_head=-1), "n_head: Input should be greater than or equal to 0"),
-    "a field twice": (twice("config.json", "n_head"), "'n_head': is there twice"),
+    "a field twice": (twice("config.json", "n_head"), "'n_head': occurs twice"),
     "a length that is none": (field("tokenizer_config.json", model_max_length="x"), "model_max_length"),
     "no eos": (field("tokenizer_config.json", eos_token=None), "tokenizer_config.json: field 'eos_token' is missing"),
     "no config": (gone("config.json"), "config.json missing"),
     "no tokenizer": (gone("tokenizer.json", "tokenizer_config.json"), "tokenizer.json and tokenizer_config.json missing"),
     "broken tokenizer": (
         content("tokenizer.json", b'{"model":'),
-        "tokenizer.json: not readable or incomplete (the file: Invalid JSON",
+        "tokenizer.json: unreadable or incomplete (the file: Invalid JSON",
     ),
     "architecture": (field("config.json", model_type="gpt9"), "configuration or tokenizer cannot be read"),
     "no meta": (gone("codi.json"), "no codi.json, so this is not a model folder"),
-    "cut meta": (content("codi.json", b'{"num_latents": 6,'), "codi.json: not readable or incomplete"),
-    "binary meta": (content("codi.json", b"\xff\xfe\x00"), "codi.json: not readable or incomplete"),
-    "list meta": (content("codi.json", b"[6]"), "codi.json: not readable or incomplete"),
-    "half meta": (field("codi.json", vocab_size=None), "codi.json: not readable or incomplete (vocab_size: Field required)"),
+    "cut meta": (content("codi.json", b'{"num_latents": 6,'), "codi.json: unreadable or incomplete"),
+    "binary meta": (content("codi.json", b"\xff\xfe\x00"), "codi.json: unreadable or incomplete"),
+    "list meta": (content("codi.json", b"[6]"), "codi.json: unreadable or incomplete"),
+    "half meta": (field("codi.json", vocab_size=None), "codi.json: unreadable or incomplete (vocab_size: Field required)"),
     "text meta": (field("codi.json", num_latents="6"), "(num_latents: Input should be a valid integer)"),
     "a projection of no size": (field("codi.json", projection_width=10**12), "projection_width: Input should be less than"),
     "negative meta": (field("codi.json", num_latents=-1), "(num_latents: Input should be greater than or equal to 0)"),
@@ -182,7 +182,7 @@ def test_an_unknown_dtype(folder):
 def test_a_gpu_that_is_not_there(folder):
     if torch.cuda.is_available():
         pytest.skip("a GPU is here: nothing to refuse")
-    with pytest.raises(CheckpointError, match="device 'cuda' was asked for, but PyTorch does not see it"):
+    with pytest.raises(CheckpointError, match="device 'cuda' is not available to PyTorch"):
         load(folder, device="cuda")
 
 

@@ -174,11 +174,11 @@ def prefixed_in_part(*prefixes):
 REFUSED = {
     "part of the keys": (
         prefixed_in_part("module.", ""),
-        ("module. stands before 33 of 71 keys", "and not before codi.base_model"),
+        ("module. is in front of 33 of 71 keys", "and not before codi.base_model"),
     ),
-    "the model without its projection": (prefixed_in_part("_orig_mod."), ("_orig_mod. stands before", "not before prj.1.bias")),
-    "an unknown wrapper": (prefixed("net."), ("net. stands before the keys, of an unknown wrapper",)),
-    "lightning": (lambda t: nested("state_dict")(prefixed("model.")(t)), ("model. stands before the keys",)),
+    "the model without its projection": (prefixed_in_part("_orig_mod."), ("_orig_mod. is in front of", "not before prj.1.bias")),
+    "an unknown wrapper": (prefixed("net."), ("net. in front of the keys is an unknown wrapper",)),
+    "lightning": (lambda t: nested("state_dict")(prefixed("model.")(t)), ("model. in front of the keys",)),
     "a wrapper inside": (
         lambda t: {key.replace("codi.", "codi._orig_mod."): value for key, value in t.items()},
         ("unexpected: codi._orig_mod.base_model",),
@@ -193,7 +193,7 @@ REFUSED = {
         lambda t: {"model": t, "prj.1.bias": torch.ones(48)},
         ("holds weights twice, in model and in prj.1.bias",),
     ),
-    "nested without end": (nested(*["model"] * 9), ("model is dict; expected are",)),
+    "nested without end": (nested(*["model"] * 9), ("model is dict, but",)),
     "part of a state dict": (
         lambda t: nested("model")({key: value for key, value in t.items() if ".h.1." not in key}),
         ("missing: ", "(12 in all)"),
@@ -232,12 +232,12 @@ SHARDS = {
     ),
     "a pointer": (
         lambda made, names: (made / names[2]).write_bytes(POINTER),
-        "00003.safetensors: not a whole safetensors file (it is a",
+        "00003.safetensors: not a complete safetensors file (it is a",
     ),
     "an index of nothing": (edit_map(lambda shard_of, names: shard_of.clear()), "index.json: holds nothing"),
     "an index that is empty": (
         lambda made, names: (made / f"{SAFE}.index.json").write_bytes(b""),
-        "index.json: not readable or incomplete (it is empty)",
+        "index.json: unreadable or incomplete (it is empty)",
     ),
     "an index that is a pointer": (
         lambda made, names: (made / f"{SAFE}.index.json").write_bytes(POINTER),

@@ -38,19 +38,19 @@ def test_conditions_of_every_kind_together_are_each_alone(tiny):
 @pytest.mark.parametrize("other", [Shortened(1), IN_WORDS, Patched(OTHERS, (1,)), Fed(FED), Discretised(())], ids=str)
 @pytest.mark.parametrize("capture", ["hidden_states", "log_probabilities"])
 def test_what_is_captured_is_of_clean_and_edited_runs_alone(tiny, other, capture):
-    with pytest.raises(ValueError, match="those of clean and edited runs alone"):
+    with pytest.raises(ValueError, match="only for clean and edited runs"):
         tiny.answers(QUESTIONS, [CLEAN, other], golds=["1"] * 5, **{capture: np.zeros((2, 5))})
 
 
 @pytest.mark.parametrize(
     ("condition", "error", "message"),
     [
-        (Shortened(7), EditError, "an answer may come behind 0 to 6 latents"),
+        (Shortened(7), EditError, "an answer may come after 0 to 6 latents"),
         (Discretised((6,)), EditError, "latent positions go from 0 to 5"),
         (Fed(FED[:4]), ValueError, "has vectors for 4 problems, not 5"),
-        (Fed(FED, (3,)), EditError, "there are the latent positions 0..2"),
+        (Fed(FED, (3,)), EditError, "use latent positions 0..2"),
         (Patched(OTHERS[:2], (1,)), ValueError, "one question for each of the 5 recipients"),
-        (Patched(NOISE, (1,), keys_only=True), EditError, "keys and values are those of one place"),
+        (Patched(NOISE, (1,), keys_only=True), EditError, "keys and values need exactly one place"),
         (Edited((), "padded"), ValueError, "padded"),
         (Edited((Edit(6, "zero"),)), EditError, "unknown place"),
     ],

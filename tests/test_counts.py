@@ -123,5 +123,5 @@ def test_a_stratified_difference_of_one_stratum_is_that_of_its_rates_and_its_int
     draws = [[(x, m) for x, m in zip(rng.binomial(n, q), n)] for q in [p + 0.1, p] * 400]
     intervals = [stratified_difference(a, b) for a, b in zip(draws[::2], draws[1::2])]
     assert 0.92 < np.mean([i.low <= 0.1 <= i.high for i in intervals]) < 0.98
-    with pytest.raises(MeasureError, match="no stratum has problems of both sides"):
+    with pytest.raises(MeasureError, match="no stratum has problems on both sides"):
         stratified_difference([(1, 2)], [(0, 0)])

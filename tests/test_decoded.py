@@ -86,17 +86,17 @@ def test_a_word_is_a_number_as_it_stands(word, value):
     ("change", "message"),
     [
         (("Question0...\n", "\n"), "line 2: no 'Question0...'|line 1: no 'Question0...'"),
-        (("decoded 1th latent (top5)", "decoded 2th latent (top5)"), "line 5: latent 1 with its 5 words should stand here"),
+        (("decoded 1th latent (top5)", "decoded 2th latent (top5)"), "line 5: latent 1 with its 5 words is expected here"),
         (("['-', '.', 'in', 'at', 'is']", "['-', '.', 'in', 'at']"), "line 5: latent 1 with its 5 words"),
-        (("['-', '.', 'in', 'at', 'is']", "[open('x')]"), "line 5: no list of words"),
-        (("Model Prediction: ", "Said: "), "line 11: 'Model Prediction:' should stand here"),
+        (("['-', '.', 'in', 'at', 'is']", "[open('x')]"), "line 5: not a list of words"),
+        (("Model Prediction: ", "Said: "), "line 11: 'Model Prediction:' is expected here"),
         (("Answer=8.0", "Answer=none"), "line 3: no number"),
         (("Answer=8.0", "Answer=1e999"), "line 3: no number"),
         (("Answer=8.0", "Answer=1_0"), "line 3: no number"),
-        (("decoded 1th", f"decoded {'1' * 5000}th"), "line 5: 'Model Prediction:' should stand here"),
-        (("Question2...", "Question0..."), "a question number stands there twice"),
+        (("decoded 1th", f"decoded {'1' * 5000}th"), "line 5: 'Model Prediction:' is expected here"),
+        (("Question2...", "Question0..."), "a question number occurs twice"),
         (("Question2...", "Question1319..."), "question 1319 of 1319"),
-        (("CoT=", "COT="), "line 1: no 'CoT=..., Answer=...' behind this question"),
+        (("CoT=", "COT="), "line 1: no 'CoT=..., Answer=...' after this question"),
     ],
 )
 def test_another_format_is_refused_with_its_line(log, change, message):
@@ -167,7 +167,7 @@ def test_the_last_answer_may_lack_its_line_end_if_it_ended_by_itself(log):
     log.write_text(written(3).rstrip())
     assert load_decoded(log).said[-1] == "The answer is: 20"
     log.write_text(written(3).rstrip().removesuffix("<|endoftext|>"))
-    with pytest.raises(ProblemError, match="line 39: the last answer does not end as others do"):
+    with pytest.raises(ProblemError, match="line 39: the last answer ends differently"):
         load_decoded(log)
 
 

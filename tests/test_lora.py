@@ -482,7 +482,7 @@ def test_an_adapter_over_another_base_or_damaged_is_refused(whole, bases, tmp_pa
     for changes, name in (({"lora_alpha": "32"}, "lora_alpha"), ({"format": 2}, "format"), ({"base_hash": 1}, "base_hash")):
         bad = shutil.copytree(made, tmp_path / name)
         edit_json(bad / "adapter.json", **changes)
-        with pytest.raises(CheckpointError, match=f"adapter.json: not readable or incomplete \\({name}: "):
+        with pytest.raises(CheckpointError, match=f"adapter.json: unreadable or incomplete \\({name}: "):
             load(bad)
     tensors, path = load_file(made / "adapter.safetensors"), made / "adapter.safetensors"
     projection, rows = tensors["projection.1.bias"], tensors["rows.embedding"]
@@ -497,7 +497,7 @@ def test_an_adapter_over_another_base_or_damaged_is_refused(whole, bases, tmp_pa
         with pytest.raises(CheckpointError, match=f"adapter.safetensors: .*{message}"):
             load(made)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(CheckpointError, match="adapter.safetensors: not a whole safetensors file"):
+    with pytest.raises(CheckpointError, match="adapter.safetensors: not a complete safetensors file"):
         load(made)
 
 

@@ -100,9 +100,9 @@ def test_keys_moved_to_those_of_another_run_are_that_run_s(tiny, place):
 
 def test_a_map_that_does_not_fit_is_refused(tiny):
     wrong = Affine(np.eye(3, dtype=np.float32), np.zeros(3, np.float32))
-    with pytest.raises(EditError, match=f"a state of width {tiny.width} is not moved by a map of shape"):
+    with pytest.raises(EditError, match=f"a state of width {tiny.width} cannot be changed by a map of shape"):
         answers(tiny, [AtCue(wrong)])
-    with pytest.raises(EditError, match="keys and values are moved by a map of shape"):
+    with pytest.raises(EditError, match="keys and values need a map of shape"):
         answers(tiny, [KeysMoved(1, wrong)])
     with pytest.raises(EditError, match="6=keys and values moved.*latent positions 0..5"):
         answers(tiny, [KeysMoved(6, wrong)])

@@ -91,7 +91,7 @@ def test_draws_that_are_given_must_differ():
         with pytest.raises(MeasureError, match=f"it has {number} distinct draws?, .*give draws that differ"):
             grid(labels, None, null_labels=draws)
     drawn = np.stack([RNG.permutation(labels) for _ in range(38)])
-    repeated = np.concatenate([drawn, drawn[:1]])  # as chance may have it
+    repeated = np.concatenate([drawn, drawn[:1]])  # as chance may have LoRA
     assert grid(labels, None, null_labels=repeated).null_auc.shape == (39, 1)
 
 

@@ -67,7 +67,7 @@ def test_unmasked_padding_depends_on_the_batch_and_its_order(official, model):
 
 
 def test_an_edit_of_bot_is_refused_where_paddings_have_read_it(official, model):
-    with pytest.raises(ValueError, match="bot is not defined under unmasked-padding"):
+    with pytest.raises(ValueError, match="bot cannot be edited under unmasked-padding"):
         model.answer(official.said["questions"], edits=[Edit("bot", "zero")], protocol=UNMASKED)
 
 
@@ -113,4 +113,4 @@ def test_an_output_that_cannot_be_written_is_said_before_anything_runs(tmp_path,
     monkeypatch.setattr("codi_bench.models.loading.load", lambda *args, **kwargs: pytest.fail("loaded already"))
     args = [*command, "--model", "gpt2-mini", "--problems", problems, "--out", tmp_path / out]
     result = CliRunner().invoke(app, list(map(str, args)))
-    assert isinstance(result.exception, CodiBenchError) and "cannot be written there" in str(result.exception)
+    assert isinstance(result.exception, CodiBenchError) and "cannot be written" in str(result.exception)

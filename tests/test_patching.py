@@ -193,8 +193,8 @@ def test_own_values_change_nothing_whether_kept_read_from_the_same_question_or_g
         (Patch("donor", (1, 1)), "different latent positions"),
         (Patch("donor", (6,)), "latent positions 0..5"),
         (Patch("doner", (0,)), "no source 'doner', give questions, 'self' or 'noise'"),
-        (Patch("donor", (0, 1), True), "keys and values are those of one place"),
-        (Patch(NOISE, (0,), True), "keys and values are those of one place"),
+        (Patch("donor", (0, 1), True), "keys and values need exactly one place"),
+        (Patch(NOISE, (0,), True), "keys and values need exactly one place"),
     ],
 )
 def test_patches_that_cannot_be_made_are_refused_before_anything_runs(tiny, patch, message):

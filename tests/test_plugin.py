@@ -254,7 +254,7 @@ BAD = {
     "baselines": (["--baselines", "nowhere"], "nowhere: no such folder"),
     "n": (["--n", "0"], "--n must be a whole number, at least 1, got 0"),
     "dtype": (["--model", f"mine={REGISTRY[MODEL].folder}", "--dtype", "float8"], "unknown dtype 'float8'"),
-    "report": (["--report", "/proc/report"], "results.json: cannot be written there"),
+    "report": (["--report", "/proc/report"], "results.json: cannot be written"),
 }
 
 

@@ -267,13 +267,13 @@ def test_a_count_of_steps_and_a_group_leave_gsm8k_and_its_chains_what_they_are(t
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("question;answer\na;1,234\n", ": no column is named question, but 'question;answer'; part the cells with commas"),
+        ("question;answer\na;1,234\n", ": no column is named question, the first is 'question;answer'"),
         ("question\tanswer\na\t5\n", ": no column is named question"),
-        ("question,answer\na,5,6\n", ", row 1: has 3 cells, and the head 2"),
-        ("question,answer\nb,4\na\n", ", row 2: has 1 cells, and the head 2"),
+        ("question,answer\na,5,6\n", ", row 1: has 3 cells, but the header has 2"),
+        ("question,answer\nb,4\na\n", ", row 2: has 1 cells, but the header has 2"),
         ("question,answer,answer\na,5,6\n", ": has two columns named answer"),
         ('question,answer\n"a,5\n', ", line 2: not comma-separated values"),
-        ('question,steps,answer\na,"[5",6\n', ", row 1: field 'steps' is '[5', which is no list"),
+        ('question,steps,answer\na,"[5",6\n', ", row 1: field 'steps' is '[5', which is not a list"),
         ("question,answer\na,\n", ", row 1: field 'answer' is missing"),
     ],
 )
@@ -304,7 +304,7 @@ def test_answers_in_words_are_scored_as_words(tmp_path):
         assert not score(text, first.answer)
     assert parse_words("a # b ### Yes, it is") == "Yes it is" and not score("", "") and not score("5", "")
     assert not score("", ",") and not score("a #", "#")
-    with pytest.raises(ProblemError, match="prosqa: is in no repository of rows; give its file with --problems prosqa=FILE"):
+    with pytest.raises(ProblemError, match="prosqa: cannot be downloaded as rows; give its file with --problems prosqa=FILE"):
         load_problems("prosqa")
 
 

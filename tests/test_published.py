@@ -431,39 +431,39 @@ def without(*names):
 
 ATTN, PROJ = f"{PEFT}transformer.h.0.attn.c_attn", f"{PEFT}transformer.h.1.mlp.c_proj"
 DAMAGE = {
-    "bomb": (bomb(), "a pickle of more than tensors (posix.system), nothing of it was executed"),
+    "bomb": (bomb(), "a pickle of more than tensors (posix.system), which was not executed"),
     "old-bomb": (
         bomb(_use_new_zipfile_serialization=False),
-        "a pickle of more than tensors (posix.system), nothing of it was executed",
+        "a pickle of more than tensors (posix.system), which was not executed",
     ),
     "text-bomb": (bytes_of(b"cos\nsystem\n(S'touch marker'\ntR."), "it is a text file"),
     "module": (saved(nn.Linear(2, 2)), "a pickle of more than tensors (torch.nn.modules.linear.Linear)"),
-    "list": (saved([torch.ones(2)]), "holds a list; expected are weights by name"),
-    "tensor": (saved(torch.ones(2)), "holds a Tensor; expected are weights by name"),
+    "list": (saved([torch.ones(2)]), "holds a list, but weights by name are expected"),
+    "tensor": (saved(torch.ones(2)), "holds a Tensor, but weights by name are expected"),
     "nothing": (saved({}), "holds nothing"),
     "training-state": (saved({"state_dict": {"codi.x": torch.ones(2)}, "step": 3}), "missing: codi.lm_head.weight"),
     "whole-numbers": (put("prj.1.bias", torch.ones(48, dtype=torch.int8)), "prj.1.bias is a tensor of int8"),
-    "number": (put("prj.1.bias", 1.0), "prj.1.bias is float; expected are"),
-    "number-as-name": (put(3, torch.ones(2)), "3 is a tensor of float32; expected are"),
+    "number": (put("prj.1.bias", 1.0), "prj.1.bias is float, but"),
+    "number-as-name": (put(3, torch.ones(2)), "3 is a tensor of float32, but"),
     "sparse": (put("prj.1.bias", torch.ones(48).to_sparse()), "prj.1.bias is not a plain dense tensor"),
-    "truncated": (cut(-4000), "not a whole PyTorch file of tensors (its end is missing); download it again"),
-    "truncated-early": (cut(100), "not a whole PyTorch file of tensors (its end is missing)"),
-    "truncated-safetensors": (cut(-100, SAFE), "model.safetensors: not a whole safetensors file"),
-    "truncated-header": (cut(30, SAFE), "model.safetensors: not a whole safetensors file"),
-    "empty": (bytes_of(b""), "not a whole PyTorch file of tensors (it is empty)"),
-    "empty-safetensors": (bytes_of(b"", SAFE), "not a whole safetensors file (it is empty)"),
+    "truncated": (cut(-4000), "not a complete PyTorch file of tensors (its end is missing); download it again"),
+    "truncated-early": (cut(100), "not a complete PyTorch file of tensors (its end is missing)"),
+    "truncated-safetensors": (cut(-100, SAFE), "model.safetensors: not a complete safetensors file"),
+    "truncated-header": (cut(30, SAFE), "model.safetensors: not a complete safetensors file"),
+    "empty": (bytes_of(b""), "not a complete PyTorch file of tensors (it is empty)"),
+    "empty-safetensors": (bytes_of(b"", SAFE), "not a complete safetensors file (it is empty)"),
     "text": (bytes_of(b"<html>\n<body>404</body>"), "it is a text file"),
     "bytes": (bytes_of(bytes(range(256))), "neither a zip nor a pickle"),
-    "pickle-start": (bytes_of(b"\x80\x02"), "not a whole PyTorch file of tensors"),
+    "pickle-start": (bytes_of(b"\x80\x02"), "not a complete PyTorch file of tensors"),
     "lfs": (bytes_of(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n"), "it is a Git LFS pointer: its content"),
     "lfs-safetensors": (bytes_of(b"version https://git-lfs.github.com/spec/v1\n", SAFE), "it is a Git LFS pointer"),
-    "shards": (shards, "pytorch_model.bin.index.json: not readable or incomplete (weight_map"),
+    "shards": (shards, "pytorch_model.bin.index.json: unreadable or incomplete (weight_map"),
     "other-architecture": (
         lambda c, base: shutil.copy(official("llama")[0] / BIN, c / BIN),
         "holds llama weights, the base is gpt2",
     ),
-    "lora-on-head": (lora_on("lm_head"), f"LoRA on {PEFT}lm_head; of this base only c_attn, c_proj, c_fc may have it"),
-    "lora-on-embedding": (lora_on("transformer.wte", "embedding_"), f"LoRA on {PEFT}transformer.wte; of this base only"),
+    "lora-on-head": (lora_on("lm_head"), f"LoRA on {PEFT}lm_head; with this base only c_attn, c_proj, c_fc may have LoRA"),
+    "lora-on-embedding": (lora_on("transformer.wte", "embedding_"), f"LoRA on {PEFT}transformer.wte; with this base only"),
     "a-without-b": (drop(f"{ATTN}.lora_B.default.weight"), f"missing: {ATTN}.lora_B.default.weight"),
     "b-without-a": (drop(f"{ATTN}.lora_A.default.weight"), f"missing: {ATTN}.lora_A.default.weight"),
     "lora-without-base": (drop(f"{PROJ}.base_layer.weight"), f"missing: {PROJ}.base_layer.weight"),
@@ -490,18 +490,18 @@ DAMAGE = {
         changed(lambda t: [t[f"{ATTN}.lora_{ab}.default.weight"].fill_(1e20) for ab in "AB"]),
         "h.0.attn.c_attn.weight does not fit into float32",
     ),
-    "more-words": (words(V + 1), "config.json there says 420 words, the tokenizer has 421"),
-    "fewer-words": (words(V - 1), "config.json there says 420 words, the tokenizer has 419"),
+    "more-words": (words(V + 1), "its config.json says 420 words, the tokenizer has 421"),
+    "fewer-words": (words(V - 1), "its config.json says 420 words, the tokenizer has 419"),
     "rows-not-enlarged": (rows(V), "the checkpoint has 420 rows (420 words and 3 ids would be right)"),
     "too-many-rows": (rows(V + 4), "the checkpoint has 424 rows"),
     "other-vocabulary": (
         lambda c, base: edit_json(base / "config.json", vocab_size=99),
         f"the vocabulary does not match {os.sep}",
     ),
-    "two-heads": (put(f"{PEFT}lm_head.weight", torch.ones(V + 3, 32)), "are one tied tensor by config.json"),
+    "two-heads": (put(f"{PEFT}lm_head.weight", torch.ones(V + 3, 32)), "should be one tied tensor according to config.json"),
     "other-depth": (lambda c, base: edit_json(base / "config.json", n_layer=2), f"unexpected: {PEFT}transformer.h.2."),
-    "base-itself": (the_base_itself, "the weights of a plain language model, not of a CODI checkpoint"),
-    "base-as-published": (published_base, "the weights of a plain language model, not of a CODI checkpoint"),
+    "base-itself": (the_base_itself, "has weights of a plain language model, not of a CODI checkpoint"),
+    "base-as-published": (published_base, "has weights of a plain language model, not of a CODI checkpoint"),
     "something-else": (
         saved({"a": torch.ones(2)}),
         "not a CODI checkpoint: no key begins with codi. or base_causallm., the first is a",
@@ -511,7 +511,7 @@ BASE_DAMAGE = {
     "no-folder": (lambda c, base: shutil.rmtree(base), "no such folder"),
     "no-config": (without("config.json"), "config.json missing; give a folder with"),
     "no-tokenizer": (without("tokenizer.json"), "tokenizer.json missing; give a folder with"),
-    "broken-config": (lambda c, base: (base / "config.json").write_text("{"), "config.json: not readable or incomplete"),
+    "broken-config": (lambda c, base: (base / "config.json").write_text("{"), "config.json: unreadable or incomplete"),
     "broken-tokenizer": (lambda c, base: (base / "tokenizer.json").write_text("{}"), "configuration or tokenizer cannot be read"),
     "another-kind": (
         lambda c, base: edit_json(base / "config.json", model_type="gpt_neox"),
@@ -555,7 +555,7 @@ def test_the_layouts_are_told_apart(tiny_gpt2, tiny_folders, tmp_path):
     assert is_published(checkpoint) and is_published(base) and not is_published(tiny_folders["gpt2"])
     assert not is_published(tmp_path)
     for surplus in ({"base": base}, {"lora_alpha": 8}):
-        with pytest.raises(CheckpointError, match="a folder of codi-bench is whole.*leave out --base and --lora-alpha"):
+        with pytest.raises(CheckpointError, match="needs no base and has no LoRA.*leave out --base and --lora-alpha"):
             load(tiny_folders["gpt2"], **surplus)
 
 
@@ -664,7 +664,7 @@ def test_names_that_are_neither_registered_nor_a_folder(tmp_path):
     with pytest.raises(UnknownNameError, match="did you mean 'gpt2-mini'"):
         load("gpt2-min")
     for path in ("./a/b", "a/b/c", str(tmp_path / "none"), tmp_path / "none", "../no-such-folder"):
-        with pytest.raises(CheckpointError, match="no such folder; give a registered model name or a folder with weights"):
+        with pytest.raises(CheckpointError, match="no such folder; give the name of a registered model or a folder with weights"):
             load(path)
     with pytest.raises(CheckpointError, match="^runs/mine: not in the local cache"):
         load("runs/mine")

@@ -45,7 +45,7 @@ def test_a_released_file_is_known_by_its_content(folder):
 @pytest.mark.parametrize(("encoding", "newline"), [("utf-8-sig", "\n"), ("utf-8", "\r\n"), ("utf-16", "\r\n")])
 def test_a_copy_with_another_encoding_or_line_ends_is_called_one(folder, tmp_path, encoding, newline):
     (tmp_path / "copy.txt").write_text(written(40), encoding=encoding, newline=newline)
-    what = "copy.txt is outputs/decoded_latent.txt of github.com/zhenyi4/codi with another encoding or other line ends"
+    what = "copy.txt is outputs/decoded_latent.txt of github.com/zhenyi4/codi with a different encoding or different line ends"
     with pytest.raises(ProblemError, match=what):
         released_in([tmp_path / "copy.txt"])
     with pytest.raises(ProblemError, match=what):

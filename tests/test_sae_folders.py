@@ -322,7 +322,7 @@ class Attack:
 
 DAMAGES = {
     "no weights": (WEIGHTS, None, "no weights .sae_weights.safetensors is missing"),
-    "weights cut": (WEIGHTS, lambda data: data[:-1], "sae_weights.safetensors: not a whole safetensors file"),
+    "weights cut": (WEIGHTS, lambda data: data[:-1], "sae_weights.safetensors: not a complete safetensors file"),
     "weights empty": (WEIGHTS, lambda _: b"", "sae_weights.safetensors: .*empty"),
     "weights LFS": (WEIGHTS, lambda _: LFS, "sae_weights.safetensors: .*LFS pointer"),
     "no config": (CONFIG, None, "cfg.json: cannot be read .there is no such file"),

@@ -61,7 +61,7 @@ def test_holm_needs_40_m_minus_1_permutations():
     assert [holm_permutations(m) for m in (1, 5, 25)] == [39, 199, 999]
     check_permutations(199, 5)
     check_permutations(1000, 25)
-    with pytest.raises(MeasureError, match="198 permutations cannot carry Holm over 5 tests: at least 199"):
+    with pytest.raises(MeasureError, match="198 permutations .*5 tests: at least 199"):
         check_permutations(198, 5)
     assert passes(0.1 * 0.75 / 3) and ALPHA < 0.1 * 0.75 / 3 and not passes(0.02501)
     for m in range(1, 41):
@@ -77,7 +77,7 @@ def test_a_partial_family_is_refused():
     assert corrected["2"] == pytest.approx(0.0024) and corrected["1"] == pytest.approx(0.064)
     assert not passes(corrected["1"])  # docs/verdicts.md, section 6: 7 of 100 is not shown
     for part in (dict(list(family.items())[:5]), family | {"bot": 0.5}, {}):
-        with pytest.raises(MeasureError, match="family of 6"):
+        with pytest.raises(MeasureError, match="family has 6 tests"):
             holm_p(part, 6)
     with pytest.raises(MeasureError):
         holm_p({"a": NAN}, 1)
@@ -313,7 +313,7 @@ def test_permuted_labels_that_are_told_block_the_row():
     chance = rng.normal(0.5, 0.05, (199, 4))
     check_permuted(chance)
     check_permuted(chance - 0.1)  # below chance is what too small folds give, and lends no claim anything
-    with pytest.raises(MeasureError, match="permuted labels have an AUC of 0.5[45]"):
+    with pytest.raises(MeasureError, match="permuted labels have a mean AUC of 0.5[45]"):
         check_permuted(chance + 0.05)
     with pytest.raises(MeasureError, match="a control fails"):
         check_permuted(chance[:, 0] + 0.05)

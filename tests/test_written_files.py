@@ -373,7 +373,7 @@ def test_an_output_that_is_an_input_is_refused(command, inputs, monkeypatch, cap
     before = {path: path.read_bytes() for path in sorted(inputs.rglob("*")) if path.is_file()}
     model = {path: path.read_bytes() for path in sorted(Path("model").iterdir())}
     status, error = run(monkeypatch, capsys, *command)
-    assert status == 2 and error.count("\n") == 1 and "is read too" in error
+    assert status == 2 and error.count("\n") == 1 and "is an input too" in error
     assert {path: path.read_bytes() for path in sorted(inputs.rglob("*")) if path.is_file()} == before
     assert {path: path.read_bytes() for path in sorted(Path("model").iterdir())} == model
 
@@ -394,7 +394,7 @@ def test_a_report_over_what_a_run_reads_is_refused(options, inputs, monkeypatch)
     Path("report.md").write_text(LINE)
     Path("report.csv").symlink_to("soft")
     monkeypatch.setattr("codi_bench.suite.suite.released_in", lambda paths: dict.fromkeys(paths, *paths))
-    with pytest.raises(CodiBenchError, match="is read too"):
+    with pytest.raises(CodiBenchError, match="is an input too"):
         Suite(**options, claims=["size"])
 
 

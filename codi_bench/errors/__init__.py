@@ -1,17 +1,17 @@
-"""The one family of errors that bad input may raise; the doors (CLI, plugin) turn it into one line and exit status 2."""
+"""The errors that a user can cause. The command line and the plugin print each as one line and exit with status 2."""
 
 from __future__ import annotations
 
 
 class CodiBenchError(ValueError):
-    """Base of every error a user can cause. The message names the file, the field and the mend, in one line."""
+    """Base of every error a user can cause. The message says, in one line, which file and field are wrong and what to do."""
 
     def __str__(self) -> str:
         return " ".join(super().__str__().splitlines())  # a name that somebody gave may hold anything
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception says, in one line."""
+    """The message of an exception, in one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -24,15 +24,15 @@ class CheckpointError(CodiBenchError):
 
 
 class MissingError(CodiBenchError):
-    """Something that is not here and cannot be had: the rows of its model are not-run."""
+    """Something that is missing and cannot be fetched. The rows of its model get the status not-run."""
 
 
 class MissingWeightsError(CheckpointError, MissingError):
-    """Weights, configuration or tokenizer that are neither in the cache nor to be downloaded."""
+    """Weights, configuration or tokenizer that are not in the cache and cannot be downloaded."""
 
 
 class MissingProblemsError(ProblemError, MissingError):
-    """A problem set that is neither in the cache nor to be downloaded."""
+    """A problem set that is not in the cache and cannot be downloaded."""
 
 
 class EditError(CodiBenchError):
@@ -40,7 +40,7 @@ class EditError(CodiBenchError):
 
 
 class UnknownNameError(CodiBenchError):
-    """A model, claim or problem set that nobody registered; carries the nearest known name."""
+    """The name of a model, claim or problem set that is not registered. The message suggests the nearest known name."""
 
     def __init__(self, kind: str, name: str, known):
         import difflib
@@ -52,11 +52,11 @@ class UnknownNameError(CodiBenchError):
 
 
 class MeasureError(CodiBenchError):
-    """A measurement that its input does not allow (one class only, too few problems): the row is blocked."""
+    """A measurement that its input does not allow (only one class, too few problems). The row gets the status blocked."""
 
 
 class InputError(CodiBenchError):
-    """An argument, array or table that cannot be used: names argument or column, row and mend."""
+    """An argument, array or table that cannot be used. The message names argument or column and row, and what to do."""
 
 
 class BaselineError(CodiBenchError):

@@ -1,6 +1,6 @@
-"""What one argument of a public function may be: a check gives the value back, or raises an error that names argument and type.
+"""Checks of single arguments. Each returns the value, or raises an error that names the argument and the type it got.
 
-A whole number is Python's or numpy's; True, 2.0 and "3" are none. The options of the command line have the same limits.
+A whole number is an int of Python or numpy; True, 2.0 and "3" are refused. The options of the command line have the same limits.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def text(name: str, value: object, *, error: Error = InputError) -> str:
     if not isinstance(value, str):
         raise error(f"{name} must be text, got {described(value)}")
     if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
-        raise error(f"{name} holds half a character (a lone surrogate); write it as UTF-8")
+        raise error(f"{name} contains a lone surrogate (half a character), which UTF-8 cannot write; remove it")
     return str.__str__(value)  # of numpy's own kind, or an Enum's, too
 
 
@@ -121,9 +121,9 @@ def instance(name: str, value: object, kind: Any, *, what: str = "", error: Erro
 
 
 def entries(name: str, values: object, length: int | None = None, *, of: str = "", error: Error = InputError) -> list[Any]:
-    """A list of what a list, tuple, column, array [n] or generator holds; length: how many there must be, one for each `of`.
+    """The entries of a list, tuple, column, array [n] or generator, as a list. length: how many there must be, one for each `of`.
 
-    A single text or mapping, a set, which has no order, and a table, of which it is not said which column is meant, are refused.
+    Refuses a single text or mapping, a set (it has no order) and a table (it does not say which column is meant).
     """
     dimensions = getattr(values, "ndim", 1)
     if values is None or isinstance(values, str | bytes | bytearray | Mapping | set | frozenset) or dimensions != 1:
@@ -138,5 +138,5 @@ def entries(name: str, values: object, length: int | None = None, *, of: str = "
 
 
 def texts(name: str, values: object, length: int | None = None, *, of: str = "", error: Error = InputError) -> list[str]:
-    """A list of texts, as `entries` makes it; what is no text is named with its index."""
+    """A list of texts, checked as `entries` does. The error names the index of an entry that is not a text."""
     return [text(f"{name}[{i}]", entry, error=error) for i, entry in enumerate(entries(name, values, length, of=of, error=error))]

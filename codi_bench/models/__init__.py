@@ -1,1 +1,1 @@
-"""Models: load, think, answer, edit, train. The only room that knows transformers."""
+"""Models: load, think, answer, edit. Only this room knows transformers."""

@@ -1,6 +1,6 @@
-"""What CODI training adds to a backbone, alone: LoRA, projection and the rows of pad, bot and eot, in fp16 beside its settings.
+"""Adapters: only what CODI training adds to a backbone (LoRA, projection, rows of pad, bot and eot), in fp16, with its settings.
 
-A folder of some megabytes that loads over the base it was trained over, and over no other.
+A folder of a few megabytes that loads only over the base that it was trained over.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def load_adapter(
     name: str = "",
     num_latents: int | None = None,
 ) -> Codi:
-    """Load an adapter over its base, LoRA merged in fp32. base: folder or name, default: the one that it names.
+    """Load an adapter over its base and merge LoRA in fp32. base: folder or name, by default the one that the adapter names.
 
-    Raises CheckpointError with the file, what is wrong and the mend, such as another base than it was trained over.
+    Raises CheckpointError, naming the file, the fault and what to do, for example for a base that it was not trained over.
     """
     meta = read_settings(folder / META, AdapterMeta)
     base_path = base_folder(base or meta.base)
@@ -62,7 +62,7 @@ def load_adapter(
 
 @torch.no_grad()
 def _fill(model: Codi, tensors: dict[str, Tensor], alpha: float, path: Path, base: Path) -> None:
-    """Every tensor has its place, and every place of rows and projection its tensor."""
+    """Copy every tensor to its place. Each place in rows and projection must get one."""
     places = {f"projection.{name}": value for name, value in model.projection.state_dict().items()}
     places |= {f"rows.{name}": rows for name, rows in new_rows(model).items()}
     shapes = {name: tuple(value.shape) for name, value in places.items()}

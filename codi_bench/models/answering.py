@@ -42,7 +42,7 @@ Parts = Iterable[tuple[int, list[list[list[int]]]]]  # of a batch: the first con
 
 @dataclass(frozen=True)
 class Pass:
-    """How questions go through a model. max_new_tokens: of an answer; progress: told how many problems a batch has answered."""
+    """Settings of a pass. max_new_tokens: limit of an answer; progress: called with the number of answered problems."""
 
     num_latents: int
     batch_size: int = 64
@@ -55,11 +55,11 @@ class Pass:
 
 
 def batches(sequences: Sequence[list[int]], size: int, padding: str = MASKED, *, exact: bool = False) -> list[np.ndarray]:
-    """Indices a batch: of similar length together, or in the given order where padding shows.
+    """Indices of each batch: questions of similar length together, or the given order where padding changes results.
 
-    So little padding is computed, and the order never shows in a result.
-    exact: of one length alone, an even number and never fewer than FEWEST_ROWS: rows that come again fill a batch up. How far it
-    is padded, and whether it is alone, rounds sums on a CPU; so no batch size changes a bit.
+    So little padding is computed, and the order never changes a result.
+    exact: each batch has questions of one length, an even number of rows and at least FEWEST_ROWS; repeated rows fill it up.
+    Padding and the number of rows change how sums are rounded on a CPU; with `exact` no batch size changes a bit.
     """
     lengths = np.array([len(s) for s in sequences])
     order = np.argsort(lengths, kind="stable") if padding == MASKED else np.arange(len(sequences))
@@ -73,9 +73,9 @@ def batches(sequences: Sequence[list[int]], size: int, padding: str = MASKED, *,
 def each_batch(
     model: Codi, function: Callable[[np.ndarray], None], sequences: Sequence[list[int]], size: int, padding: str = MASKED
 ) -> None:
-    """`function(rows)` for every batch, one after another; of narrow models on a CPU several at a time, each on one thread.
+    """Call `function(rows)` for every batch, one after another; for narrow models on a CPU several at a time, each on one thread.
 
-    How a sum is split over threads rounds it, and an SAE is trained on the states: the number of threads must change no bit.
+    The split of a sum over threads changes its rounding, and SAEs are trained on the states: no bit may depend on it.
     """
     row_batches = batches(sequences, size, padding, exact=_alone(model))
     if not _alone(model):
@@ -97,7 +97,7 @@ def each_batch(
 
 
 def _alone(model: Codi) -> bool:
-    """Is each batch computed on one thread, and to the bit as in any other batch?"""
+    """Is each batch computed on one thread, so that its bits do not depend on the other batches?"""
     return model.device.type == "cpu" and model.width < WIDE
 
 
@@ -108,7 +108,7 @@ def answer_batches(
     settings: Pass,
     answer: Callable[[np.ndarray], Parts],
 ) -> list[Answers]:
-    """Answers under `count` conditions; `answer(rows)` gives those of a batch."""
+    """Collect the answers under `count` conditions; `answer(rows)` gives those of a batch."""
     tokens: list[list[list[int]]] = [[[] for _ in ids] for _ in range(count)]
 
     def write(rows: np.ndarray) -> None:
@@ -123,7 +123,7 @@ def answer_batches(
 
 
 def tokenise(model: Codi, questions: Sequence[str]) -> list[list[int]]:
-    """Question ids in the form of the model's training. Raises ProblemError for an empty question."""
+    """Question ids, formatted as in the model's training. Raises ProblemError for an empty question."""
     ids = [model.tokenizer(model.prompt.question(question))["input_ids"] for question in questions]
     for number, (question, question_ids) in enumerate(zip(questions, ids), start=1):
         if not (question.strip() and question_ids):
@@ -141,7 +141,7 @@ def texts(model: Codi, tokens: Sequence[list[int]]) -> Answers:
 
 
 def capture(model: Codi, questions: Sequence[str], settings: Pass) -> Thoughts:
-    """Think about every question and keep all states; with new tokens also answer."""
+    """Think about every question and keep all states; with max_new_tokens above 0 also answer."""
     n, latents, width = len(questions), settings.num_latents, model.width
     thoughts = Thoughts(
         np.empty((n, 1 + latents, model.num_layers + 1, width), np.float32),
@@ -167,9 +167,9 @@ def answer_edited(
 
     Question and clean thoughts are computed once a batch; a condition computes only what follows its first edit, and up to
     BRANCHES conditions go through the backbone together. keep: arrays that the clean run's states go to batch by batch
-    (first_logits: those of the first condition). golds: ids of each problem's gold answer; what `force` finds goes to
-    log_probabilities [C, n]. Raises MeasureError if a state is beyond the range of its array, ProblemError for what has no
-    positions.
+    (first_logits: those of the first condition). golds: ids of each problem's gold answer; the result of `force` is written to
+    log_probabilities [C, n]. Raises MeasureError if a state exceeds the range of its array, ProblemError if a problem is longer
+    than the model's positions.
     """
     if not conditions or not questions:
         return [Answers((), ()) for _ in conditions]
@@ -223,15 +223,15 @@ def _fill(array: np.ndarray | None, rows: np.ndarray, values: Tensor | None) -> 
     assert values is not None
     states = values.float().cpu().numpy()
     if array.dtype == np.float16 and np.abs(states).max() > np.finfo(np.float16).max:
-        raise MeasureError(f"states reach {np.abs(states).max():.3g}, beyond the range of the half precision they are kept in")
+        raise MeasureError(f"states reach {np.abs(states).max():.3g}, more than half precision, which stores them, can hold")
     array[rows] = states
 
 
 @torch.inference_mode()
 def answer_early(model: Codi, questions: Sequence[str], counts: Sequence[int], settings: Pass) -> list[Answers]:
-    """Greedy answers after the first k latents, for each k of `counts`: eot is fed there, and nothing else changes.
+    """Greedy answers after the first k latents, for each k of `counts`: eot is fed after them, nothing else changes.
 
-    All K are thought about once. Raises what `think` raises.
+    All K thoughts are computed once. Raises what `think` raises.
     """
     ids = tokenise(model, questions)
 
@@ -247,8 +247,8 @@ def answer_early(model: Codi, questions: Sequence[str], counts: Sequence[int], s
 def answer_discretised(model: Codi, questions: Sequence[str], places: Sequence[int], settings: Pass) -> Answers:
     """Greedy answers where the latents at some positions are the projected embedding of the head's first word there.
 
-    The word is read from the state of this very run, after what was fed before. Ids behind the tokenizer's (pad, bot, eot) are no
-    words. Raises ProblemError for an empty question.
+    The word is read from the state of this run, after the earlier replacements. The ids pad, bot and eot are not words. Raises
+    ProblemError for an empty question.
     """
     ids = tokenise(model, questions)
 
@@ -266,7 +266,7 @@ def answer_discretised(model: Codi, questions: Sequence[str], places: Sequence[i
 
 @torch.inference_mode()
 def explain(model: Codi, questions: Sequence[str], settings: Pass) -> Answers:
-    """The teacher: greedy chain of thought in words, straight after the question."""
+    """The teacher's answer: a greedy chain of thought in words, right after the question."""
     ids = tokenise(model, questions)
     model.check_length(max(map(len, ids), default=0), "the longest question")
     tokens: list[list[int]] = [[] for _ in ids]

@@ -1,4 +1,4 @@
-"""A pretrained backbone in a folder or on the hub: found, loaded strictly, and named by its files."""
+"""Find a pretrained backbone in a folder or on the hub, load it strictly, and hash its files."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ WORDS = ("tokenizer*", "vocab*", "merges*", "special_tokens*", "added_tokens*")
 
 
 def base_folder(base: str | Path) -> Path:
-    """The folder of a backbone with its weights, from the hub if it is no folder.
+    """The folder of a backbone with its weights; downloaded from the hub unless it is a folder.
 
-    Raises CheckpointError, also for a file that was never downloaded: its hash would be taken for another base's.
+    Raises CheckpointError, also for a placeholder of a file that was never downloaded, since its hash would be wrong.
     """
     folder = hub.locate(base, patterns=(*hub.BASE_FILES, "model*.safetensors*"))
     check_words(folder)
     for path in _weight_files(folder):
         if fault := placeholder(path):
-            raise CheckpointError(f"{path}: no weights are in it ({fault}); download them again")
+            raise CheckpointError(f"{path}: has no weights ({fault}); download it again")
     return folder
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """Those that transformers reads: the first of a whole file and an index with its shards, safetensors before pickles."""
+    """The weight files that transformers reads: one whole file or an index with its shards, safetensors before pickles."""
     for index, shards in hub.INDEXES.items():
         for name in (index.removesuffix(".index.json"), index):
             if (folder / name).is_file():
@@ -48,7 +48,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def new_rows(model: Codi) -> dict[str, Tensor]:
-    """The rows of pad, bot and eot, of the head too where it is not the embedding. They share memory with the model."""
+    """The rows of pad, bot and eot in the embedding, and in the head if it is not tied. They share memory with the model."""
     embedding, head = (
         cast(Tensor, m.weight).detach() for m in (model.backbone.get_input_embeddings(), model.backbone.get_output_embeddings())
     )
@@ -57,7 +57,7 @@ def new_rows(model: Codi) -> dict[str, Tensor]:
 
 
 def read_backbone(folder: Path) -> PreTrainedModel:
-    """The causal LM of a folder in fp32; nothing may be missing from its weights."""
+    """Load the causal LM of a folder in fp32; no weight may be missing."""
     attention = "sdpa" if torch.cuda.is_available() else "eager"  # on a CPU the plain attention is the faster one to train
     try:
         backbone, loading_info = cast(
@@ -77,7 +77,7 @@ def read_backbone(folder: Path) -> PreTrainedModel:
     bad_keys = sorted({*loading_info["missing_keys"], *(str(key[0]) for key in loading_info["mismatched_keys"])})
     if bad_keys:
         raise CheckpointError(
-            f"{folder}: the backbone's weights do not fit config.json: {', '.join(bad_keys[:6])} missing or misshapen"
+            f"{folder}: the backbone's weights do not fit config.json: {', '.join(bad_keys[:6])} missing or of the wrong shape"
         )
     return backbone
 
@@ -85,7 +85,7 @@ def read_backbone(folder: Path) -> PreTrainedModel:
 def hash_files(folder: Path) -> str:
     """sha256 over configuration, tokenizer and weights of a backbone; the weights need not fit into memory.
 
-    Of a packaged one that of its GGUF file: how transformers writes down what it reads there depends on its version.
+    For a packaged backbone, the hash of its GGUF file: the files that transformers writes from it depend on its version.
     """
     if packaged_hash := gguf_hash(folder):
         return packaged_hash
@@ -99,7 +99,7 @@ def hash_files(folder: Path) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' bars, and its remarks on freshly drawn embeddings, which are meant."""
+    """Silence transformers' progress bars, and its warnings of freshly drawn embeddings, which are intended."""
     logging = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

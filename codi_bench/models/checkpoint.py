@@ -1,6 +1,6 @@
 """Our own model folders: Hugging Face configuration and tokenizer, `codi.json`, and one safetensors file.
 
-Loading is strict: missing, unexpected or wrongly shaped keys are one error that lists them, and so are NaN weights.
+Loading is strict: one error lists all keys that are missing, unexpected or wrongly shaped, or all weights with NaN.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 def save_folder(model: Codi, folder: Path, *, dtype: torch.dtype = torch.float16) -> None:
-    """Write weights (rounded to dtype), configuration and `codi.json`; the tokenizer files are written by whoever makes them.
+    """Write weights (rounded to dtype), configuration and `codi.json`. The caller writes the tokenizer files.
 
     A tied head is written once, with the embedding.
     """
@@ -52,9 +52,9 @@ def save_folder(model: Codi, folder: Path, *, dtype: torch.dtype = torch.float16
 def load_folder(
     folder: Path, *, device: str | torch.device, dtype: torch.dtype, name: str = "", num_latents: int | None = None
 ) -> Codi:
-    """Load a folder written by `save_folder`. Raises CheckpointError naming the file, what is wrong and the mend."""
+    """Load a folder written by `save_folder`. Raises CheckpointError, naming the file, the fault and what to do."""
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder; give a registered model name or a folder with weights")
+        raise CheckpointError(f"{folder}: no such folder; give the name of a registered model or a folder with weights")
     if not (folder / FOLDER_META).is_file():
         raise CheckpointError(
             f"{folder}: no {FOLDER_META}, so this is not a model folder of codi-bench (see `codi-bench train`), and neither "
@@ -72,7 +72,7 @@ def load_folder(
     words, rows = len(tokenizer), backbone.get_input_embeddings().num_embeddings
     if words != meta.vocab_size or rows != meta.vocab_size + 3:
         raise CheckpointError(
-            f"{folder}: the tokenizer does not fit: it has {words} words, {FOLDER_META} says {meta.vocab_size}, and the "
+            f"{folder}: the tokenizer does not match: it has {words} words, {FOLDER_META} says {meta.vocab_size}, and the "
             f"embeddings have {rows} rows (vocabulary + 3); use the tokenizer the model was trained with"
         )
     model = Codi(

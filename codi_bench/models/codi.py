@@ -2,8 +2,8 @@
 
 Words (DESIGN): `bot` opens the thoughts, `latent_pos` k is the step whose input is z_k, `eot` opens the answer; `layer`
 counts blocks applied, so `hidden_states[0]` is the input embedding and the last entry, after the final norm, is
-`final_normed`. Batches are padded on the left; mask and positions go through every phase, so no result depends on a
-problem's neighbours.
+`final_normed`. Batches are padded on the left, and every phase uses mask and positions, so no result depends on the
+other problems of the batch.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:  # loaded with the first model
 
 @dataclass(frozen=True)
 class Prompt:
-    """How a source's training wrote questions and answers. suffix: behind every question. cue: before the answer.
+    """How a source's training formats questions and answers. suffix: after every question. cue: before the answer.
 
-    tidy: are questions stripped, and two blanks in a row made one? CODI's evaluation does so, Coconut's `dataset.py` does not.
+    tidy: strip questions and collapse double blanks? CODI's evaluation does so, Coconut's `dataset.py` does not.
     """
 
     suffix: str = ""
@@ -59,7 +59,7 @@ class Projection(nn.Sequential):
 
 @torch.no_grad()
 def start_as_identity(projection: Projection, scale: float) -> None:
-    """Let a fresh projection of inner width 2 d feed the state itself, normalised to the given root mean square.
+    """Make a fresh projection of inner width 2 d an identity: it feeds the state, normalised to the given root mean square.
 
     GELU(x) - GELU(-x) = x, so [I, -I] after [I; -I] is the identity. Raises ValueError for another inner width.
     """
@@ -75,10 +75,10 @@ def start_as_identity(projection: Projection, scale: float) -> None:
 
 
 class OneDNN(TorchFunctionMode):
-    """Products of full-precision matrices on a CPU by oneDNN instead of torch's BLAS.
+    """Compute products of full-precision matrices on a CPU with oneDNN instead of torch's BLAS.
 
-    1.7 times as fast with 16 rows, 1.5 with a hundred, 1.1 with a thousand. One row goes the usual way, which is faster there.
-    The operator is private to torch (it serves its compiler); without it everything goes the usual way.
+    1.7 times as fast with 16 rows, 1.5 with a hundred, 1.1 with a thousand. One row uses BLAS, which is faster there.
+    The operator is private to torch (it serves its compiler); without it everything uses BLAS.
     """
 
     def __torch_function__(
@@ -99,7 +99,7 @@ class OneDNN(TorchFunctionMode):
 
 
 def products(x: Tensor) -> AbstractContextManager[object]:
-    """What to multiply x [..., d] under: `OneDNN` where it is faster."""
+    """The mode to multiply x [..., d] in: `OneDNN` where it is faster."""
     wide = x.shape[-1] >= WIDE and x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_grad_enabled()
     available = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return OneDNN() if wide and available else nullcontext()
@@ -110,7 +110,7 @@ class Codi(nn.Module):
 
     backbone: Hugging Face causal LM whose embeddings hold V + 3 rows. projection: a `Projection`, or `nn.Identity()` where
     the hidden state itself is fed (Coconut). num_latents: K, the thoughts fed between bot and eot. extra_ids: (pad, bot, eot),
-    CODI's V, V + 1, V + 2 unless given. prompt: how its training wrote questions and answers.
+    by default CODI's V, V + 1, V + 2. prompt: the format of questions and answers in training.
     """
 
     def __init__(
@@ -146,15 +146,15 @@ class Codi(nn.Module):
 
     @property
     def num_positions(self) -> int | None:
-        """How many positions a table of position embeddings has (GPT-2); None where there is no such table."""
+        """The number of position embeddings (GPT-2); None for a backbone without such a table."""
         config = self.backbone.config
         return config.max_position_embeddings if config.model_type == "gpt2" else None
 
     def check_length(self, needed: int, what: str) -> None:
-        """Raises ProblemError if so many inputs have no positions."""
+        """Raises ProblemError if there are more inputs than positions."""
         if self.num_positions is not None and needed > self.num_positions:
             name = self.name or "the backbone"
-            raise ProblemError(f"{what}: needs {needed} positions, and {name} has {self.num_positions}")
+            raise ProblemError(f"{what}: needs {needed} positions, but {name} has only {self.num_positions}")
 
     @property
     def device(self) -> torch.device:

@@ -1,6 +1,6 @@
-"""What may be done to a model while it answers: one type for all of it, so that there is one way to ask (`Model.answers`).
+"""Conditions: everything that may be done to a model while it answers, as one type, for `Model.answers`.
 
-Conditions are values. Two that are equal in content are the same condition, and the store knows an answer by that content.
+Conditions are values: two with equal content are the same condition, and the store keys answers by that content.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ PADDINGS = (MASKED, UNMASKED)
 
 @dataclass(frozen=True)
 class Edited:
-    """Inputs replaced at some places, the rest recomputed; without edits the clean run.
+    """Replace the inputs at some places and recompute the rest; without edits this is the clean run.
 
     padding: `masked`, where batches make no difference, or `unmasked-padding` as in the published evaluation, where thoughts
-    attend to the paddings of their batch, so that batch size and order show.
+    attend to the paddings of their batch, so that batch size and order change results.
     """
 
     edits: tuple[Edit, ...] = ()
@@ -31,10 +31,10 @@ class Edited:
 
 @dataclass(frozen=True, eq=False)
 class Patched:
-    """Latents at some places from another run, or (keys_only) keys and values alone of one place.
+    """Take latents at some places from another run, or (keys_only) only keys and values of one place.
 
-    source: n questions, one for each that is answered, from whose runs is taken; SELF is the own run, and NOISE random vectors
-    of the norm that they replace.
+    source: n questions, one for each answered question, whose runs are the source; SELF is the question's own run, NOISE means
+    random vectors of the replaced norm.
     """
 
     source: tuple[str, ...] | str
@@ -48,9 +48,9 @@ class Patched:
 
 @dataclass(frozen=True, eq=False)
 class Fed:
-    """Vectors fed as thoughts: latents float32 [n, k, d], one after the other, so that a model may be given more or fewer than K.
+    """Feed given vectors as thoughts: latents float32 [n, k, d], in order; k may differ from K.
 
-    places: where they replace the own thoughts; None: everywhere.
+    places: where they replace the model's own thoughts; None: everywhere.
     """
 
     latents: np.ndarray
@@ -62,26 +62,26 @@ class Fed:
 
 @dataclass(frozen=True)
 class Shortened:
-    """The answer is asked for behind the first `latents` thoughts; nothing else changes."""
+    """Ask for the answer after the first `latents` thoughts; nothing else changes."""
 
     latents: int
 
 
 @dataclass(frozen=True)
 class Discretised:
-    """At some places not the thought is fed but the projected embedding of the word that the head reads in it."""
+    """At some places, feed the projected embedding of the word that the head reads in the thought, instead of the thought."""
 
     places: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class InWords:
-    """No thoughts: the teacher's chain in words, and its answer."""
+    """Without thoughts: the teacher's chain of thought in words, and its answer."""
 
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """x → x matrix + offset: float32 [d, d] and [d], or with dimensions before them one such map for each of many vectors."""
+    """The map x → x matrix + offset: float32 [d, d] and [d]; with leading dimensions, one map for each of several vectors."""
 
     matrix: np.ndarray
     offset: np.ndarray
@@ -89,10 +89,10 @@ class Affine:
 
 @dataclass(frozen=True, eq=False)
 class AtCue:
-    """The answer is asked for by the words that every answer begins with, and goes on behind them.
+    """Ask for the answer by the cue, the words that every answer begins with, and continue after it.
 
-    move: of `final_normed` at the last of these words, from which the first token of the number is read and nothing else; None
-    moves nothing.
+    move: changes `final_normed` at the last token of the cue, from which only the first token of the number is read; None: no
+    change.
     """
 
     move: Affine | None = None
@@ -100,9 +100,9 @@ class AtCue:
 
 @dataclass(frozen=True, eq=False)
 class KeysMoved:
-    """Keys and values of one latent position moved once they are there: its thought is fed as it was, what follows is recomputed.
+    """Change keys and values of one latent position after its thought was fed unchanged; what follows is recomputed.
 
-    move: of each block's keys and values in each of their heads, [blocks, 2, heads, d_head, d_head] and without the last one.
+    move: a map for each block's keys and values in each head, [blocks, 2, heads, d_head, d_head] and without the last dimension.
     """
 
     place: int
@@ -117,7 +117,7 @@ CLEAN, IN_WORDS, PUBLISHED = Edited(), InWords(), Edited(padding=UNMASKED)
 
 
 def fed_places(condition: Patched | Fed | KeysMoved) -> tuple[int, ...]:
-    """The latent positions at which something else is fed, or stands."""
+    """The latent positions at which the input, or keys and values, are replaced."""
     if isinstance(condition, KeysMoved):
         return (condition.place,)
     return (
@@ -133,15 +133,15 @@ def latents_of(condition: Patched | Fed | KeysMoved, num_latents: int) -> int:
 
 
 def check_patched(condition: Patched | Fed | KeysMoved, n: int, num_latents: int) -> None:
-    """Raises EditError for places outside the thoughts, an unknown source, or keys and values but of one place of a run.
+    """Raises EditError for places outside the thoughts, an unknown source, or keys and values of more than one place.
 
-    Raises ValueError for a source, or vectors, of other than n problems.
+    Raises ValueError unless source or vectors are of n problems.
     """
     places = fed_places(condition)
     if not places or len(set(places)) != len(places):
         raise EditError(f"patch '{condition}' needs different latent positions")
     if not all(0 <= place < num_latents for place in places):
-        raise EditError(f"patch '{condition}': there are the latent positions 0..{num_latents - 1}")
+        raise EditError(f"patch '{condition}': use latent positions 0..{num_latents - 1}")
     if isinstance(condition, KeysMoved):
         return
     if isinstance(condition, Fed):
@@ -149,9 +149,9 @@ def check_patched(condition: Patched | Fed | KeysMoved, n: int, num_latents: int
             raise ValueError(f"patch '{condition}' has vectors for {len(condition.latents)} problems, not {n}")
         return
     if isinstance(condition.source, str) and condition.source not in (SELF, NOISE):
-        raise EditError(f"patch '{condition}': no source '{condition.source}', give questions, '{SELF}' or '{NOISE}'")
+        raise EditError(f"patch '{condition}': unknown source '{condition.source}', give questions, '{SELF}' or '{NOISE}'")
     if condition.keys_only and (len(places) != 1 or condition.source == NOISE):
-        raise EditError(f"patch '{condition}': keys and values are those of one place of a run")
+        raise EditError(f"patch '{condition}': keys and values need exactly one place, and a source that is a run")
     if not isinstance(condition.source, str) and len(condition.source) != n:
         raise ValueError(f"every source needs one question for each of the {n} recipients")
 
@@ -165,7 +165,7 @@ def check(condition: Condition, n: int, num_latents: int) -> None:
         for edit in condition.edits:
             check_edit(edit, num_latents)
     elif isinstance(condition, Shortened) and not 0 <= condition.latents <= num_latents:
-        raise EditError(f"an answer may come behind 0 to {num_latents} latents, not {condition.latents}")
+        raise EditError(f"an answer may come after 0 to {num_latents} latents, not {condition.latents}")
     elif isinstance(condition, Discretised) and not all(0 <= place < num_latents for place in condition.places):
         raise EditError(f"latent positions go from 0 to {num_latents - 1}, not {sorted(condition.places)}")
 

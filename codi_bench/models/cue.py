@@ -1,4 +1,4 @@
-"""Answers behind the words that every answer begins with, and the state that the number is read from, as it is or moved."""
+"""Answers after the cue, the words that every answer begins with, and the state from which the number is read, changed or not."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class CueStates:
 
 
 def apply(move: Affine, x: Tensor) -> Tensor:
-    """x [b, ..., d] under the map of each of its vectors."""
+    """Apply to each vector of x [b, ..., d] its map."""
     matrix, offset = (torch.as_tensor(part, device=x.device) for part in (move.matrix, move.offset))
     return (torch.einsum("b...i,...ij->b...j", x.float(), matrix) + offset).to(x.dtype)
 
 
 def cue_ids(model: Codi) -> list[int]:
-    """What the tokens of any two answers have in common: the cue, and the blank behind it where that is a token of its own."""
+    """The first tokens of every answer: the cue, and the blank after it if that is a token of its own."""
     one, two = (model.tokenizer(model.prompt.answer(str(number)), add_special_tokens=False)["input_ids"] for number in (1, 2))
     return one[: next(i for i, (a, b) in enumerate(zip(one, two)) if a != b)]
 
 
 def _at_cue(model: Codi, questions: Sequence[list[int]], settings: Pass) -> State:
-    """The state behind eot and cue, after the thoughts."""
+    """The state after the thoughts, eot and the cue."""
     cue, num_latents = [model.eot_id, *cue_ids(model)], settings.num_latents
     model.check_length(
         max(map(len, questions)) + 1 + num_latents + len(cue), "the longest question with bot, thoughts, eot and cue"
@@ -50,14 +50,14 @@ def _at_cue(model: Codi, questions: Sequence[list[int]], settings: Pass) -> Stat
 
 @torch.inference_mode()
 def answer_at_cue(model: Codi, questions: Sequence[str], moves: Sequence[Affine | None], settings: Pass) -> list[Answers]:
-    """Greedy answers behind the cue, with the state at its last token moved in every given way.
+    """Greedy answers after the cue, with each given change of the state at its last token.
 
-    Raises EditError for a map of another width.
+    Raises EditError for a map of the wrong width.
     """
     ids, width = tokenise(model, questions), model.width
     for move in moves:
         if move is not None and (move.matrix.shape != (width, width) or move.offset.shape != (width,)):
-            raise EditError(f"a state of width {width} is not moved by a map of shape {list(move.matrix.shape)}")
+            raise EditError(f"a state of width {width} cannot be changed by a map of shape {list(move.matrix.shape)}")
 
     def answer(rows: np.ndarray) -> Parts:
         state = _at_cue(model, [ids[i] for i in rows], settings)
@@ -72,7 +72,7 @@ def answer_at_cue(model: Codi, questions: Sequence[str], moves: Sequence[Affine 
 
 @torch.inference_mode()
 def cue_states(model: Codi, questions: Sequence[str], settings: Pass) -> CueStates:
-    """What an answer is read from, where it is asked for by the cue."""
+    """The states from which the answers after the cue are read."""
     ids, n = tokenise(model, questions), len(questions)
     result = CueStates(np.empty((n, model.width), np.float32), np.empty(n))
 

@@ -1,4 +1,4 @@
-"""Edits: replace the input at one place of the loop; what follows is recomputed.
+"""Edits: replace the input at one place of the loop, and recompute what follows.
 
 So a drop is a total effect, through every later latent as well. The direct effect of a place is an edit there with `kept` at
 every later latent position, which feeds what the clean run fed.
@@ -28,7 +28,7 @@ SELF, NOISE = "self", "noise"  # sources that need no other run: the own values,
 
 @dataclass(frozen=True, eq=False)
 class Directions:
-    """Unit vectors [n, d], to be fed with the norm of what they replace."""
+    """Unit vectors [n, d], fed with the norm of the inputs that they replace."""
 
     vectors: np.ndarray
 
@@ -65,7 +65,7 @@ def parse_edit(text: str, num_latents: int) -> Edit:
 
 
 def check_edit(edit: Edit, num_latents: int) -> None:
-    """Raises EditError unless the edit is known, inside the loop and no identity."""
+    """Raises EditError for an edit that is unknown, outside the loop or an identity."""
     if edit.kind not in KINDS:
         raise EditError(f"edit '{edit}': unknown kind '{edit.kind}', use one of {', '.join(KINDS)}")
     if edit.place not in (BOT, "all") and not (isinstance(edit.place, int) and 0 <= edit.place < num_latents):
@@ -77,25 +77,25 @@ def check_edit(edit: Edit, num_latents: int) -> None:
 
 
 def needs_reference(edits: Iterable[Edit]) -> bool:
-    """Do some of these edits take their values from other problems?"""
+    """Do any of these edits take values from reference problems?"""
     return any(edit.kind in ("mean", "resample") for edit in edits)
 
 
 def direct(edit: Edit, num_latents: int) -> list[Edit]:
     """The condition of an edit's direct effect: every later latent position is fed what the clean run fed.
 
-    Raises EditError for an edit of `all`, behind which there is nothing to keep.
+    Raises EditError for an edit of `all`, after which no latent is left to keep.
     """
     if edit.place == "all":
-        raise EditError(f"edit '{edit}' has no direct effect: no latent position is left to keep; name one place")
+        raise EditError(f"edit '{edit}' has no direct effect: no latent position is left unedited; name one place")
     return [edit, *(Edit(k, KEEP) for k in range(0 if edit.place == BOT else cast(int, edit.place) + 1, num_latents))]
 
 
 def draws(conditions: Sequence[Iterable[Edit]], seed: int) -> list[np.random.Generator]:
-    """The random stream of each condition, whatever other conditions there are.
+    """The random stream of each condition, which does not depend on the other conditions.
 
-    A condition that is asked for again gets another draw. The stream is named by the edits that draw, so that a total and a
-    direct effect meet the same donors and the same noise.
+    If a condition occurs again, it gets another draw. The stream depends on the edits that draw, so a total and a direct effect
+    have the same donors and noise.
     """
     texts = [tuple(map(str, edits)) for edits in conditions]
     random_edits = [[str(edit) for edit in edits if edit.kind in DRAWN] for edits in conditions]
@@ -113,10 +113,10 @@ def replacements(
     groups: Sequence[str],
     rng: np.random.Generator,
 ) -> dict[int | str, Replacement]:
-    """What to feed at each edited place for n problems.
+    """The inputs to feed at each edited place for n problems.
 
-    Donors are drawn from another group with another answer. Every draw is made here, for all problems at once, so batches cannot
-    change it. Raises EditError where a reference is missing, too small, or two edits name one place.
+    Donors are of another group and have another answer. All draws are made here, for all problems at once, so batches cannot
+    change them. Raises EditError if a reference is missing or too small, or two edits name one place.
     """
     values: dict[int | str, Replacement] = {}
     for edit in edits:

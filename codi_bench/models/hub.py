@@ -1,7 +1,7 @@
-"""Where a model lies: a folder, or a repository of the Hugging Face hub by way of its local cache.
+"""Find a model: a folder, or a repository of the Hugging Face hub through its local cache.
 
-The hub library is imported when something is looked up there; HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE and tokens are its own
-business. Every failure is one CheckpointError that says what to run or which folder to give.
+The hub library is imported only when it is needed; it reads HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE and tokens itself. Every
+failure is one CheckpointError that says what to run or which folder to give.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ def is_repository(name: object) -> bool:
 
 
 def locate(name_or_path: str | Path, *, patterns: Sequence[str], mend: str = "") -> Path:
-    """The folder of that path if there is one, otherwise the snapshot of the hub repository of that name (`gpt2`, `org/name`).
+    """The folder of that path if it exists, otherwise the snapshot of the hub repository of that name (`gpt2`, `org/name`).
 
-    patterns: files to download; those without a `*` must be there. mend: what the user can do, for the errors.
-    A bare name may also be that of a backbone that a package ships. Raises CheckpointError.
+    patterns: files to download; those without a `*` must exist. mend: what the user can do, for the errors.
+    A bare name may also name a backbone that a package ships. Raises CheckpointError.
     """
     if Path(name_or_path).is_dir():
         return Path(name_or_path)
     if name_or_path in PACKAGED:
         return packaged_folder(name_or_path)
     if Path(name_or_path).exists():
-        raise CheckpointError(f"{name_or_path}: a file; give the folder with {_words(patterns)}, or a name on the hub")
+        raise CheckpointError(f"{name_or_path}: is a file; give the folder with {_words(patterns)}, or a name on the hub")
     if not (is_repository(name_or_path) or (isinstance(name_or_path, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*", name_or_path))):
         raise CheckpointError(f"{name_or_path}: no such folder; give a folder with {_words(patterns)}, or a name on the hub")
     assert isinstance(name_or_path, str)
@@ -47,11 +47,11 @@ def locate(name_or_path: str | Path, *, patterns: Sequence[str], mend: str = "")
 
 
 def fetch(repository: str, *, patterns: Sequence[str], one_of: Sequence[str] = (), mend: str = "") -> Path:
-    """The local snapshot of a hub repository with the files of `patterns` and the first of `one_of` that it has.
+    """Fetch a local snapshot of a hub repository: the files of `patterns`, and the first of `one_of` that it has.
 
-    With an index come the shards that it is about.
+    With an index, its shards are fetched too.
 
-    Raises MissingWeightsError: not cached and offline, out of reach, gated, no such repository, or a file is missing there.
+    Raises MissingWeightsError if it is not cached while offline, unreachable, gated or unknown, or lacks a file.
     """
     from huggingface_hub import constants
 

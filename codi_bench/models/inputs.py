@@ -1,4 +1,4 @@
-"""What callers hand to a model, checked and made what the rest of this room takes: lists of texts, conditions, arrays to fill."""
+"""Check the arguments that callers give to a model and convert them: lists of texts, conditions, arrays to fill."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def settings(
     *,
     fewest: int = 0,
 ) -> Pass:
-    """How questions go through; num_latents: None is K; fewest: new tokens. Raises InputError, for a padding UnknownNameError."""
+    """Settings of a pass; num_latents: None is K; fewest: least new tokens. Raises InputError; UnknownNameError for a padding."""
     return Pass(
         codi.num_latents if num_latents is None else arguments.whole("num_latents", num_latents, 0, arguments.LATENTS),
         arguments.whole("batch_size", batch_size),
@@ -46,15 +46,15 @@ def settings(
 
 
 def questions_of(values: object, *, fewest: int = 0) -> list[str]:
-    """A list of questions. Raises InputError for what is none, and where there are fewer."""
+    """A list of questions. Raises InputError for anything else, and for too few questions."""
     questions = arguments.texts("questions", values)
     if len(questions) < fewest:
-        raise InputError("questions: there are none; give at least one")
+        raise InputError("questions: the list is empty; give at least one")
     return questions
 
 
 def beside(name: str, values: object, n: int) -> list[str]:
-    """None or one text for each question."""
+    """None, or one text for each question."""
     texts = arguments.texts(name, values)
     return texts and arguments.texts(name, texts, n, of="question")
 
@@ -65,12 +65,12 @@ def array_to_fill(name: str, array: object, shape: tuple[int, ...]) -> np.ndarra
         return None
     values = arguments.instance(name, array, np.ndarray)
     if values.shape != shape or values.dtype.kind != "f" or not values.flags.writeable:
-        raise InputError(f"{name} must be floats {list(shape)} that can be written to, got {values.dtype} {list(values.shape)}")
+        raise InputError(f"{name} must be a writable array of floats {list(shape)}, got {values.dtype} {list(values.shape)}")
     return values
 
 
 def states_of(states: object, shape: tuple[int | None, ...]) -> int:
-    """n of states [n, ...], n > 0, whose other dimensions are these; None: of any size above 0."""
+    """The n of states [n, ...], n > 0, whose other dimensions are `sizes`; None allows any size above 0."""
     array = arguments.instance("states", states, np.ndarray)
     fits = array.dtype.kind == "f" and array.ndim == 1 + len(shape) and array.size
     if not fits or any(size not in (None, own) for size, own in zip(shape, array.shape[1:], strict=True)):
@@ -80,19 +80,19 @@ def states_of(states: object, shape: tuple[int | None, ...]) -> int:
 
 
 def words_of(values: object, n: int) -> list[list[str]]:
-    """As many words of each of n problems."""
+    """The words of n problems: equally many for each problem."""
     words = [arguments.texts(f"words[{i}]", w) for i, w in enumerate(arguments.entries("words", values, n, of="problem"))]
     return [arguments.texts(f"words[{i}]", row, len(words[0]), of="word of the first problem") for i, row in enumerate(words)]
 
 
 def reference_of(reference: object, num_latents: int, width: int) -> Reference | None:
-    """Thoughts of a model with so many latents, or more, and that width; or None."""
+    """A reference with at least num_latents latents and the model's width; or None."""
     if reference is None:
         return None
     thoughts: Reference = arguments.instance("reference", reference, Reference)
     shape = np.shape(thoughts.latents)
     if len(shape) != 3 or not shape[0] or shape[1] <= num_latents or shape[2] != width:
-        raise EditError(f"reference: its latents are {list(shape)}, and [m, {num_latents + 1}, {width}] are needed")
+        raise EditError(f"reference: its latents have the shape {list(shape)}; [m, {num_latents + 1}, {width}] is needed")
     return thoughts
 
 
@@ -111,7 +111,7 @@ def edits_of(values: object) -> tuple[Edit, ...]:
 
 
 def _check_parts(condition: object, name: str, width: int) -> None:
-    """The types of what a condition is made of, which its ranges are looked at after."""
+    """Check the types of a condition's parts; ranges are checked later."""
     arguments.instance(name, condition, Condition, what="condition")
     if isinstance(condition, Edited):
         edits_of(condition.edits)

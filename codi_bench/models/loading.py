@@ -1,4 +1,4 @@
-"""`load`: a model by its registered name, from a folder, or from the hub."""
+"""Load a model by its registered name, from a folder, or from the hub."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def resolve(device: str, dtype: str) -> tuple[str, str]:
-    """What `auto` means here: cuda where there is one, and float32."""
+    """Resolve `auto`: cuda if available, and float32."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return device, "float32" if dtype == "auto" else dtype
 
 
 def check_device(device: str, dtype: str) -> None:
-    """Raises CheckpointError unless both are known and the device is here."""
+    """Raises CheckpointError unless both are known and this machine has the device."""
     if dtype not in DTYPES:
         raise CheckpointError(f"unknown dtype '{dtype}': use one of {', '.join(DTYPES)}")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise CheckpointError(f"unknown device '{device}': use cpu, cuda, cuda:N or auto")
     if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
-        raise CheckpointError(f"device '{device}' was asked for, but PyTorch does not see it here; use --device cpu")
+        raise CheckpointError(f"device '{device}' is not available to PyTorch on this machine; use --device cpu")
 
 
 def load(
@@ -51,10 +51,10 @@ def load(
 ) -> Model:
     """Load a registered model by name, a folder (ours, or a checkpoint as published), or `org/name` on the hub.
 
-    base: folder or hub name of the language model under a published checkpoint; a registered one knows its own. name: what to
-    call a folder (default: its own name). device: `auto` is cuda where there is one; dtype: `auto` is float32. num_latents (K)
-    and lora_alpha: training settings that published files do not hold; default: the registered ones, else 6 and 32.
-    Raises CheckpointError or UnknownNameError with one line that says what to do, and CodiBenchError for what is no name.
+    base: folder or hub name of the language model under a published checkpoint; registered models need none. name: what to
+    call a folder (default: its own name). device: `auto` is cuda if available; dtype: `auto` is float32. num_latents (K)
+    and lora_alpha: training settings that published files lack; default: the registered ones, else 6 and 32.
+    Raises CheckpointError or UnknownNameError with one line that says what to do, and CodiBenchError for an invalid name.
     """
     for argument, value in (("device", device), ("dtype", dtype)):
         arguments.text(argument, value, error=CheckpointError)
@@ -85,7 +85,7 @@ def load(
         codi = adapter.load_adapter(folder, base, device=device, dtype=DTYPES[dtype], name=model_name, num_latents=num_latents)
     elif (folder / "codi.json").is_file() and not (base is None and lora_alpha is None):
         raise CheckpointError(
-            f"{folder}: a folder of codi-bench is whole, without base or LoRA; leave out --base and --lora-alpha"
+            f"{folder}: a model folder of codi-bench needs no base and has no LoRA; leave out --base and --lora-alpha"
         )
     else:
         codi = load_folder(folder, device=device, dtype=DTYPES[dtype], name=model_name, num_latents=num_latents)
@@ -98,7 +98,7 @@ def load(
 
 
 def _find(name_or_path: str | Path) -> tuple[Path, ModelEntry | None]:
-    """The folder of a model, downloaded if need be, and its entry if it was asked for by its registered or hub name."""
+    """The folder of a model, downloaded if needed, and its entry if its registered or hub name was given."""
     text = name_or_path if isinstance(name_or_path, str) else ""
     named_entry = REGISTRY.get(text)
     if named_entry is None and Path(name_or_path).is_dir():
@@ -115,7 +115,7 @@ def _find(name_or_path: str | Path) -> tuple[Path, ModelEntry | None]:
         mend = _mend(named_entry) if named_entry else ""
         return hub.fetch(repository, patterns=hub.BESIDE_WEIGHTS, one_of=hub.ANY_WEIGHTS, mend=mend), named_entry
     if not text or "/" in text or text.startswith("."):
-        raise CheckpointError(f"{name_or_path}: no such folder; give a registered model name or a folder with weights")
+        raise CheckpointError(f"{name_or_path}: no such folder; give the name of a registered model or a folder with weights")
     entry(text)  # raises, naming the nearest model
     raise AssertionError("an entry is on the hub or in a folder")
 
@@ -142,7 +142,7 @@ def _mend(model_entry: ModelEntry) -> str:
 def _settings(
     model_name: str, model_entry: ModelEntry | None, num_latents: int | None, lora_alpha: float | None
 ) -> dict[str, Any]:
-    """K and alpha of a published checkpoint; assuming them is said."""
+    """K and alpha of a published checkpoint; logs a line if they are assumed."""
     source = model_entry if model_entry and model_entry.hub else REGISTRY[PUBLISHED[0]]
     if source is not model_entry and None in (num_latents, lora_alpha):
         flags = {"--num-latents": (num_latents, source.num_latents), "--lora-alpha": (lora_alpha, source.lora_alpha)}

@@ -1,4 +1,4 @@
-"""The latent loop over one left-padded batch: think, think again under edits that share what precedes them, and answer."""
+"""The latent loop over one left-padded batch: think, think again under edits that share their prefix, and answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BRANCHES = 16  # conditions that go through the backbone together: each attends,
 
 @dataclass(frozen=True)
 class Thinking:
-    """A batch after its thoughts: the state behind the last latent, and z_0..z_K [b, K + 1, d]."""
+    """A batch after its thoughts: the state after the last latent, and z_0..z_K [b, K + 1, d]."""
 
     state: State
     latents: Tensor
@@ -31,7 +31,7 @@ class Thinking:
 
 
 def encode(model: Codi, questions: Sequence[list[int]]) -> State:
-    """Feed the question tokens (bot comes next), those of similar length together; `hidden` may hold the last ones alone."""
+    """Feed the question tokens (bot comes next), questions of similar length together; `hidden` may have only the last ones."""
     groups = _similar(model, [len(question) for question in questions])
     if len(groups) == 1 or torch.is_grad_enabled():
         ids, mask = model.pad(questions)
@@ -41,10 +41,10 @@ def encode(model: Codi, questions: Sequence[list[int]]) -> State:
 
 
 def _similar(model: Codi, lengths: Sequence[int]) -> list[list[int]]:
-    """Indices by rising length, a new group wherever its paddings would cost more than another pass of the backbone.
+    """Indices by rising length, in groups: a new one begins where paddings would cost more than another pass of the backbone.
 
-    A pass costs as much as computing this many inputs more: those for which reading the weights takes as long (they are read
-    once a pass), and those that take as long as starting its kernels. Orders of magnitude.
+    A pass costs as much as computing so many more inputs: as many as take the time of reading the weights (once per pass), and
+    as many as take the time of starting the kernels. Both are orders of magnitude.
     """
     read_cost, start_cost = (256, 1e12) if model.device.type == "cuda" else (16, 1e9)
     budget = read_cost + start_cost / model.num_parameters
@@ -85,7 +85,7 @@ def think(
 
 
 def rethink(model: Codi, clean: Thinking, conditions: Sequence[Replacements]) -> State:
-    """The state behind the last latent under each condition: C branches of one state.
+    """The state after the last latent under each condition: C branches of one state.
 
     A condition maps places to the value fed there [b, d], or to None for the model's own input; without any it is the clean
     run. What precedes a condition's first edit is the clean run's own; what follows is computed for all conditions together.
@@ -94,7 +94,7 @@ def rethink(model: Codi, clean: Thinking, conditions: Sequence[Replacements]) ->
     places = places_of(clean)
     first = [min(map(places.index, edits), default=len(places)) for edits in conditions]
     if clean.padding == UNMASKED and 0 in first:
-        raise EditError("an edit of bot is not defined under unmasked-padding: paddings there attend to bot; use masked")
+        raise EditError("bot cannot be edited under unmasked-padding, since paddings attend to bot there; use masked")
     return go_on(model, clean, forked(clean, first), first, conditions)
 
 
@@ -104,7 +104,7 @@ def places_of(clean: Thinking) -> list[int | str]:
 
 
 def go_on(model: Codi, clean: Thinking, state: State, first: Sequence[int], conditions: Sequence[Replacements]) -> State:
-    """Feed what is left of bot and thoughts behind branches `forked` before their places number `first`."""
+    """Feed bot and thoughts from place number `first` of each branch to the end, after `forked` branches."""
     places = places_of(clean)
     next_inputs = torch.stack([bot(model, len(clean.latents)), *clean.latents[:, :-1].unbind(1)], dim=1)[
         :, [min(f, len(places) - 1) for f in first]
@@ -139,16 +139,16 @@ def noise_like(model: Codi, directions: Tensor, clean: Thinking, place: int | st
 
 
 def end_thoughts(model: Codi, state: State) -> State:
-    """Feed eot behind each branch: the state that answers go on from."""
+    """Feed eot after each branch: the state from which answers start."""
     return step(model, state, model.embed(torch.full(state.position.shape, model.eot_id, device=model.device)))
 
 
 @dataclass(frozen=True)
 class Forced:
-    """What C branches make of gold ids that were fed.
+    """The result of feeding gold ids to C branches.
 
-    log_probability: natural, [b, C], float64; agreed: how many of them greedy decoding gives as well, [b, C]; ids: what it gives
-    next, [b, C]; state: behind those that agree; first: the first logits.
+    log_probability: natural, [b, C], float64; agreed: how many of the ids greedy decoding gives too, [b, C]; ids: the next one
+    it gives, [b, C]; state: after those that agree; first: the first logits.
     """
 
     log_probability: Tensor
@@ -161,8 +161,8 @@ class Forced:
 def force(model: Codi, state: State, golds: Sequence[list[int]], longest: int = 0) -> Forced:
     """Teacher force each problem's gold ids, which end in eos, after the newest inputs of C branches, all of them in one pass.
 
-    The log-probability is summed over the ids; eot has none, as it is never generated. longest: of the golds of all batches, so
-    that how many inputs are fed, which rounds sums, is no matter of the batch. Raises MeasureError where one is not finite.
+    The log-probability is summed over the ids; eot has none, as it is never generated. longest: over the golds of all batches, so
+    that the number of fed inputs, which changes rounding, does not depend on the batch. Raises MeasureError for infinite ones.
     """
     b, count = state.position.shape
     longest = max(longest, *map(len, golds))
@@ -212,7 +212,7 @@ def generate(
 
 
 def generate_behind(model: Codi, forced: Forced, golds: Sequence[list[int]], max_new_tokens: int) -> list[list[list[int]]]:
-    """The greedy ids of `generate`, from where they leave those that were fed."""
+    """The greedy ids of `generate`, starting where they differ from the gold ids that were fed."""
     tokens = [[gold[: min(k, max_new_tokens)] for k in counts] for gold, counts in zip(golds, forced.agreed.tolist())]
     return _go_on_from(model, forced.state, forced.ids, tokens, max_new_tokens)
 
@@ -226,7 +226,7 @@ def _go_on_from(  # type: ignore[return]  # its loop has no end but the return
     confidence: Tensor | None = None,
     logits: Tensor | None = None,
 ) -> list[list[list[int]]]:
-    """The answers `tokens` [b][C] completed, in place; ids [b, C]: what comes next, not fed yet, by logits [b, C, V + 2]."""
+    """Complete the answers `tokens` [b][C] in place; ids [b, C]: the next ids, not fed yet, by logits [b, C, V + 2]."""
     b, count = state.position.shape
     rows, columns = torch.arange(b, device=model.device), torch.arange(count, device=model.device)
     lengths = torch.tensor([[len(sequence) for sequence in row] for row in tokens], device=model.device)

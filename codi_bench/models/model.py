@@ -1,4 +1,4 @@
-"""The model that `load` gives: think, answer under conditions, explain."""
+"""A loaded model: think, answer under conditions, explain."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _ORDER = (Fed, Edited, Shortened, Discretised, AtCue, InWords)  # runs of patche
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded CODI model. Results do not depend on batch_size or on a problem's neighbours."""
+    """A loaded CODI model. Results depend neither on batch_size nor on the other problems of a batch."""
 
     codi: Codi
     entry: ModelEntry
@@ -58,7 +58,7 @@ class Model:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers that are probed; raises CheckpointError for a model too shallow for the suite."""
+        """The probed layers. Raises CheckpointError for a model with too few layers for the suite."""
         return self.entry.probed
 
     @property
@@ -75,12 +75,12 @@ class Model:
 
     @property
     def num_parameters(self) -> int:
-        """Of the backbone, as sources count them: without CODI's projection."""
+        """The parameters of the backbone, without CODI's projection, as sources count them."""
         return sum(parameter.numel() for parameter in self.codi.backbone.parameters())
 
     @property
     def identity(self) -> tuple[str, int]:
-        """What names its computations."""
+        """The key of its stored computations."""
         return self.fingerprint, self.num_latents
 
     @property
@@ -100,9 +100,9 @@ class Model:
     ) -> Thoughts:
         """Capture every state of `num_latents` thoughts (default K); with max_new_tokens also answer, in the same pass.
 
-        protocol: `masked`, or `unmasked-padding` as the published evaluation has it, where batch_size and order show.
+        protocol: `masked`, or `unmasked-padding` as in the published evaluation, where batch_size and order change results.
         questions: a list, column, array or generator of texts. Raises ProblemError for an empty question, MeasureError for
-        thoughts that are not finite, InputError for another argument that cannot be, UnknownNameError for an unknown protocol.
+        thoughts that are not finite, InputError for other invalid arguments, UnknownNameError for an unknown protocol.
         """
         tokens = 0 if max_new_tokens is None else max_new_tokens
         settings = inputs.settings(self.codi, num_latents, batch_size, tokens, protocol, progress)
@@ -117,7 +117,7 @@ class Model:
         protocol: str = MASKED,
         **settings: Any,
     ) -> Answers:
-        """Greedy answers, under edits if any. answers (or golds): those that resampling needs; settings: those of `answers`."""
+        """Greedy answers, under edits if any. answers (or golds): needed for resampling; settings: those of `answers`."""
         return self.answers(questions, [Edited(inputs.edits_of(edits), protocol)], **{"golds": answers} | settings)[0]
 
     def answers(
@@ -137,15 +137,15 @@ class Model:
         log_probabilities: np.ndarray | None = None,
         progress: Callable[[int], object] = lambda count: None,
     ) -> list[Answers]:
-        """Greedy answers under each condition, all of which share what they can.
+        """Greedy answers under each condition. Conditions share computations where they can.
 
-        golds, groups: the gold answer and the group of each question. An edit that is given again draws again.
-        hidden_states: an array [n, 1 + K, L + 1, d] to fill with the clean run's, such as a file mapped into memory; confidence
-        [n, 2]: another for that of its answers, beside it.
+        golds, groups: the gold answer and the group of each question. A repeated edit gets a new draw.
+        hidden_states: an array [n, 1 + K, L + 1, d] to fill with the clean run's, such as a memory-mapped file; confidence
+        [n, 2]: an array for the confidence of its answers.
         log_probabilities: an array [conditions, n] to fill with the natural log-probability of the gold answer, in the sentence
-        that CODI is trained to give, with eos; both of edits alone. progress: told how many problems a batch has answered.
-        Raises what `think` raises, EditError for what cannot be made (before anything runs), MeasureError for log-probabilities
-        that are not finite, and InputError where resampling lacks golds and groups, or log-probabilities lack golds.
+        that CODI is trained to give, with eos; both for edits only. progress: called with the number of answered problems.
+        Raises what `think` raises, EditError for an impossible condition (before anything runs), MeasureError for infinite
+        log-probabilities, and InputError if resampling lacks golds and groups, or log-probabilities lack golds.
         """
         settings = inputs.settings(self.codi, num_latents, batch_size, max_new_tokens, MASKED, progress, fewest=1)
         questions, seed = inputs.questions_of(questions), arguments.seed(seed)
@@ -157,7 +157,7 @@ class Model:
         for i, condition in enumerate(conditions):
             runs.setdefault(_run_of(condition, latents), []).append(i)
         if any(run[0] != Edited for run in runs) and (hidden_states is not None or log_probabilities is not None):
-            raise InputError("hidden states and log-probabilities are those of clean and edited runs alone")
+            raise InputError("hidden states and log-probabilities exist only for clean and edited runs")
         hidden_states = inputs.array_to_fill("hidden_states", hidden_states, (n, 1 + latents, self.num_layers + 1, width))
         confidence = inputs.array_to_fill("confidence", confidence, (n, 2))
         log_probabilities = inputs.array_to_fill("log_probabilities", log_probabilities, (len(conditions), n))
@@ -204,7 +204,7 @@ class Model:
         groups: Sequence[str],
         seed: int,
     ) -> list[dict[int | str, Replacement]]:
-        """What each condition feeds in place of the inputs of n problems."""
+        """The inputs that each condition replaces, for n problems."""
         if any(edit.kind == "resample" for edits in conditions for edit in edits) and not len(golds) == len(groups) == n:
             raise InputError("resample needs the gold answer and the group of every question, to choose donors that differ")
         facts: dict[str, Any] = {"num_latents": num_latents, "width": self.codi.width, "n": n, "reference": reference}
@@ -214,33 +214,33 @@ class Model:
         ]
 
     def at_cue(self, questions: Sequence[str], *, batch_size: int = 64) -> cue.CueStates:
-        """The states that answers are read from, where they are asked for by the cue; raises what `think` raises."""
+        """The states from which answers after the cue are read. Raises what `think` raises."""
         settings = inputs.settings(self.codi, None, batch_size, 0, MASKED)
         return cue.cue_states(self.codi, inputs.questions_of(questions, fewest=1), settings)
 
     def keys_and_values(self, questions: Sequence[str], *, batch_size: int = 64) -> np.ndarray:
-        """What attention keeps of the thoughts, as it lies there: float32 [n, K, blocks, 2, heads, d_head], keys and values."""
+        """Keys and values of the thoughts, as attention stores them: float32 [n, K, blocks, 2, heads, d_head]."""
         settings = inputs.settings(self.codi, None, batch_size, 0, MASKED)
         return keys_and_values(self.codi, inputs.questions_of(questions, fewest=1), settings)
 
     def lens_ranks(self, hidden_states: np.ndarray, words: Sequence[Sequence[str]]) -> np.ndarray:
-        """How many ids the head puts before each of a problem's m words, int32 [n, places, L + 2, m], from [n, places, L + 1, d].
+        """The head's rank of each of a problem's m words (0: first), int32 [n, places, L + 2, m], from [n, places, L + 1, d].
 
-        The last entry of the layers is the projected thought; -1 where a word takes several ids.
+        The last layer is the projected thought. The rank is -1 for a word of several ids.
         """
         words = inputs.words_of(words, inputs.states_of(hidden_states, (None, None, self.codi.width)))
         word_ids = {word: reading.word_ids(self.codi, word) for problem_words in words for word in problem_words}
         return reading.lens_ranks(self.codi, hidden_states, [[word_ids[word] for word in those] for those in words])
 
     def lens_words(self, states: np.ndarray, *, count: int) -> tuple[tuple[tuple[str, ...], ...], ...]:
-        """The first words that the head reads in states behind the final norm, [n][places][count], from [n, places, d]."""
+        """The first words that the head reads in states after the final norm, [n][places][count], from [n, places, d]."""
         inputs.states_of(states, (None, self.codi.width))
         return reading.lens_words(self.codi, states, arguments.whole("count", count, 1, self.codi.vocab_size))
 
     def untrained(self, seed: int = 0) -> Model:
-        """The same architecture and tokenizer with fresh weights: a control for what training has put there.
+        """The same architecture and tokenizer with fresh weights, as a control for what training adds.
 
-        The backbone's are drawn as its configuration says, the projection's as PyTorch does.
+        The backbone's weights are drawn as its configuration says, the projection's with PyTorch's defaults.
         """
         codi, seed = copy.deepcopy(self.codi), arguments.seed(seed)
         with torch.random.fork_rng(devices=[]):
@@ -267,7 +267,7 @@ class Model:
         batch_size: int = 64,
         protocol: str = MASKED,
     ) -> Reference:
-        """Thoughts of other problems, as the source of means and donors. Raises what `think` raises."""
+        """Capture thoughts of other problems, as the source of means and donors. Raises what `think` raises."""
         settings, questions = inputs.settings(self.codi, num_latents, batch_size, 0, protocol), inputs.questions_of(questions)
         answers, groups = (
             arguments.texts(name, values, len(questions), of="question")
@@ -278,13 +278,13 @@ class Model:
         return Reference(latents, tuple(answers), tuple(groups))
 
     def _golds(self, questions: Sequence[str], answers: Sequence[str]) -> list[list[int]]:
-        """Ids of the gold answers as training has them, with eos."""
+        """Ids of the gold answers as in training, with eos."""
         problems = [Problem(question, (), answer, "") for question, answer in zip(questions, answers, strict=True)]
         return [example.answer for example in encode_examples(self.codi, problems)]
 
 
 def _run_of(condition: Condition, num_latents: int) -> tuple:
-    """Conditions of one run share their thoughts: its kind, and what else must be equal."""
+    """The key of the conditions that can share a run: their kind, and the settings that must be equal."""
     if isinstance(condition, Patched | Fed | KeysMoved):
         return Fed, latents_of(condition, num_latents)
     return (Edited, condition.padding) if isinstance(condition, Edited) else (type(condition),)

@@ -4,7 +4,7 @@ Source: arXiv 2502.21074 §3 and the released training code. Examples are format
 thought *without its last step*; `The answer is: N` (Coconut's: `### N`) and eos. The distilled position is the token
 before the answer.
 
-The released code drops the mask of the question after encoding it, and has a flag that gives it back to the answer alone:
+The released code drops the mask of the question after encoding it, and has a flag that restores it for the answer only:
 `unmasked-padding` and `fixed-mask` here. The default masks paddings everywhere, so that a batch does not change a loss.
 """
 
@@ -51,7 +51,7 @@ class Losses:
 
 
 def encode_examples(model: Codi, problems: Sequence[Problem]) -> list[Example]:
-    """Tokenise problems in the published training format; a begin-of-text token stands before the question alone."""
+    """Tokenise problems in the published training format, with a begin-of-text token only before the question."""
     questions = model.tokenizer([p.question + model.prompt.suffix for p in problems])["input_ids"]  # not tidied, as published
     thoughts = _bare_ids(model, [" ".join(p.steps[:-1]) for p in problems])
     answers = _bare_ids(model, [model.prompt.answer(p.answer) for p in problems])
@@ -59,7 +59,7 @@ def encode_examples(model: Codi, problems: Sequence[Problem]) -> list[Example]:
 
 
 def codi_losses(model: Codi, batch: list[Example], *, masks: str = MASKED, answer_shift: int = 0) -> Losses:
-    """Loss parts of a batch.
+    """The parts of the loss of a batch.
 
     masks: `masked`, `unmasked-padding` or `fixed-mask`. answer_shift: how much further than the last token of the cue the
     distilled position is; the released code has 1 for Llama, whose tokenizer makes the blank before a number a token.
@@ -68,7 +68,7 @@ def codi_losses(model: Codi, batch: list[Example], *, masks: str = MASKED, answe
     """
     cue = len(_bare_ids(model, [model.prompt.cue])[0]) + answer_shift
     if not 0 < cue <= min(len(e.answer) for e in batch):
-        raise ProblemError(f"answer_shift {answer_shift} points outside of an answer")
+        raise ProblemError(f"answer_shift {answer_shift} points outside the answer")
     longest = max(len(e.question) + max(len(e.thought), model.num_latents + 2) + len(e.answer) for e in batch)
     model.check_length(longest, "the longest example of the batch")
     question, teacher, teacher_ce = _teach(model, batch)
@@ -89,7 +89,7 @@ def teacher_loss(model: Codi, batch: list[Example]) -> Tensor:
 
 
 def _thought(model: Codi, batch: list[Example], question: State, masks: str) -> State:
-    """The student's state behind the last latent. Masked, it goes on from the question that the teacher has read too."""
+    """The student's state after the last latent. With masks, it continues from the question that the teacher read too."""
     if masks != MASKED:
         state = think(model, [e.question for e in batch], model.num_latents, padding=UNMASKED).state
         if masks == FIXED:

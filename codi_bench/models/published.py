@@ -1,11 +1,11 @@
-"""Published checkpoints: a whole state dict, over the configuration and tokenizer of its base model.
+"""Load published checkpoints: a whole state dict, with the configuration and tokenizer of its base model.
 
 CODI (github.com/zhenyi4/codi, `src/model.py`): `codi.base_model.model.<key>` with peft's LoRA beside frozen weights, or
 `codi.<key>` after full fine-tuning; `prj.1`, `prj.3` and `prj.ln`, or no projection at all. The ids pad, bot, eot follow V.
 Coconut (github.com/facebookresearch/coconut, `coconut.py`): `base_causallm.<key>` and the embedding once more; the ids
 start-latent, end-latent, latent follow V; a newline ends the question; the hidden state itself is fed.
-SIM-CoT (github.com/InternLM/SIM-CoT) trains either of them with a second language model that reads steps out of thoughts and is
-no part of answering. What a checkpoint holds beside the model is left out and said.
+SIM-CoT (github.com/InternLM/SIM-CoT) trains either of them with a second language model, which decodes steps from thoughts and is
+not needed for answers. Parts of a checkpoint that the model does not need are left out, and a log line lists them.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ TRAINING_ONLY = ("decoder.", "pj_in.", "pj_out.", "expainable_llm.")  # of SIM-C
 
 @dataclass(frozen=True)
 class Layout:
-    """How a source names its weights and ids. prefix: of the backbone's keys. copies: further names of the input embedding.
+    """The names of weights and ids in a source. prefix: of the backbone's keys. copies: further names of the input embedding.
 
-    ids: how far behind V pad, bot and eot are. surplus: how many further ids may follow, which forks add and this protocol never
-    uses. projects: may there be a projection? prompt: how its texts are written.
+    ids: offsets of pad, bot and eot from V. surplus: how many more ids may follow, which forks add and this protocol never
+    uses. projects: may there be a projection? prompt: the format of its texts.
     """
 
     prefix: str
@@ -76,7 +76,7 @@ LAYOUTS = (
 
 
 def is_published(folder: Path) -> bool:
-    """Is this a published checkpoint: weights, whole or in shards, and no `codi.json` as our own folders have?"""
+    """Is this a published checkpoint: weights, whole or in shards, without the `codi.json` of our own folders?"""
     return not (folder / "codi.json").exists() and any((folder / name).exists() for name in ANY_WEIGHTS)
 
 
@@ -92,11 +92,11 @@ def load_published(
 ) -> Codi:
     """Load a published checkpoint strictly; LoRA is merged in fp32, W + alpha / r B A, before the weights become dtype.
 
-    checkpoint: folder with `model.safetensors` or `pytorch_model.bin`, whole or in shards; of its other files none is read.
+    checkpoint: folder with `model.safetensors` or `pytorch_model.bin`, whole or in shards; no other file of it is read.
     base: folder with `config.json` and tokenizer of the language model it was trained over, whose own weights are not read.
-    num_latents, lora_alpha: K and alpha of the training, which the files do not hold; the rank r is read off every module.
-    A log line lists what was left out of the files.
-    Raises CheckpointError with one line that names the file, what is wrong and the mend.
+    num_latents, lora_alpha: K and alpha of the training, which are not in the files; the rank r is read from every module.
+    A log line lists the parts of the files that were left out.
+    Raises CheckpointError with one line that names the file, the fault and what to do.
     """
     config, tokenizer = read_words(base)
     if config.model_type not in TRUNK:
@@ -142,19 +142,19 @@ def load_published(
 
 
 def _layout(keys: Collection[str], base_type: str, path: Path, base: Path) -> Layout:
-    """The layout by its prefix; raises for a plain language model and for the other architecture."""
+    """The layout by its prefix. Raises CheckpointError for a plain language model and for the other architecture."""
     layout = next((layout for layout in LAYOUTS if any(key.startswith(layout.prefix) for key in keys)), None)
     prefix = layout.prefix if layout else ""
     kinds = {kind for kind, trunk in TRUNK.items() if any(key.startswith(prefix + trunk) for key in keys)}
     if layout is None:
         if wrapper := next((m[1] for key in sorted(keys) if (m := re.match(r"(.+?\.)(codi|base_causallm)\.", key))), ""):
             raise CheckpointError(
-                f"{path}: {printable(wrapper)} stands before the keys, of an unknown wrapper; save the state dict without it"
+                f"{path}: {printable(wrapper)} in front of the keys is an unknown wrapper; save the state dict without it"
             )
         begins = "no key begins with codi. or base_causallm."
         if kinds or any(key.startswith(("h.0.", "layers.0.")) for key in keys):
             raise CheckpointError(
-                f"{path}: the weights of a plain language model, not of a CODI checkpoint ({begins}); give the CODI checkpoint "
+                f"{path}: has weights of a plain language model, not of a CODI checkpoint ({begins}); give the CODI checkpoint "
                 "here and this folder as --base"
             )
         raise CheckpointError(
@@ -169,7 +169,7 @@ def _layout(keys: Collection[str], base_type: str, path: Path, base: Path) -> La
 
 
 def _training_parts(keys: Collection[str]) -> list[str]:
-    """The parts among these keys that answers are made without, in words."""
+    """The parts among these keys that answers do not need, in words."""
     counts = {part: sum(key.startswith(part) for key in keys) for part in TRAINING_ONLY}
     return [f"{part}* ({count} keys, of training alone)" for part, count in counts.items() if count]
 
@@ -182,9 +182,9 @@ def _vocabulary(
     path: Path,
     base: Path,
 ) -> tuple[int, dict[str, Tensor], list[str]]:
-    """V, on which configuration, tokenizer and embeddings (V + 3 rows) must agree; and embeddings without their further rows.
+    """V, on which configuration, tokenizer and embeddings (V + 3 rows) must agree, and the embeddings without surplus rows.
 
-    In words, the rows that were left out.
+    Third, the rows that were left out, in words.
     """
     names = ("transformer.wte.weight", "model.embed_tokens.weight", "lm_head.weight")
     tables = {name: tensors[name] for name in (*(layout.prefix + name for name in names), *layout.copies) if name in tensors}
@@ -197,7 +197,7 @@ def _vocabulary(
     if len(tokenizer) != size or (rows and rows[0] != whole):
         clause = f" and the checkpoint has {rows[0]} rows ({size} words and 3 ids would be right)" if rows else ""
         raise CheckpointError(
-            f"{path}: the vocabulary does not match {base}: config.json there says {size} words, the tokenizer has "
+            f"{path}: the vocabulary does not match {base}: its config.json says {size} words, the tokenizer has "
             f"{len(tokenizer)}{clause}; give the base that the checkpoint was trained over"
         )
     return size, {}, []
@@ -212,9 +212,9 @@ def _projection(tensors: dict[str, Tensor], width: int) -> nn.Module:
 
 
 def _loras(tensors: dict[str, Tensor], backbone: nn.Module, prefix: str, architecture: str, path: Path) -> dict[str, bool]:
-    """Adapted modules by their file name: is their weight [in, out] (transformers' Conv1D) and not [out, in]?
+    """Modules with LoRA, by their name in the file: is the weight [in, out] (transformers' Conv1D) and not [out, in]?
 
-    Raises for one that must not be adapted.
+    Raises CheckpointError for a module that must not have LoRA.
     """
     targets = LORA_MODULES[architecture]
     modules = {prefix + name: module for name, module in backbone.named_modules() if name.endswith(targets)}
@@ -223,7 +223,7 @@ def _loras(tensors: dict[str, Tensor], backbone: nn.Module, prefix: str, archite
     if forbidden_names:
         rest = f" and {len(forbidden_names) - 1} more" if forbidden_names[1:] else ""
         raise CheckpointError(
-            f"{path}: LoRA on {printable(forbidden_names[0])}{rest}; of this base only {', '.join(targets)} may have it"
+            f"{path}: LoRA on {printable(forbidden_names[0])}{rest}; with this base only {', '.join(targets)} may have LoRA"
         )
     # another depth's modules are unexpected keys
     return {name: not isinstance(modules[name], nn.Linear) for name in sorted(lora_names & modules.keys())}
@@ -232,7 +232,7 @@ def _loras(tensors: dict[str, Tensor], backbone: nn.Module, prefix: str, archite
 def _expected_shapes(
     tensors: dict[str, Tensor], backbone: nn.Module, projection: nn.Module, prefix: str, loras: dict[str, bool]
 ) -> dict[str, tuple[int, ...]]:
-    """Every key that the file must have, with its shape; the rank of a LoRA is what it has."""
+    """Every key that the file must have, with its shape; the rank of a LoRA is taken from the file."""
     shapes = {f"prj.{key}": tuple(value.shape) for key, value in projection.state_dict().items()}
     for key, value in backbone.state_dict().items():
         module, _, kind = (prefix + key).rpartition(".")
@@ -246,7 +246,7 @@ def _expected_shapes(
 
 
 def _weights(tensors: dict[str, Tensor], prefix: str, loras: dict[str, bool], alpha: float) -> Iterator[tuple[str, Tensor]]:
-    """(name in `Codi`, weight) one after the other, LoRA merged, so that only one is held in fp32 beside the result."""
+    """Yield (name in `Codi`, weight) with LoRA merged, one after the other, so that only one is in fp32 at a time."""
     for key, value in tensors.items():
         if ".lora_" in key:
             continue

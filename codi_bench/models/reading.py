@@ -1,4 +1,4 @@
-"""The words that a state is nearest to (logit lens)."""
+"""Read words from states with the head (logit lens)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ AT_ONCE = 2**22  # logits that are held together
 
 @torch.inference_mode()
 def lens_ranks(model: Codi, hidden_states: np.ndarray, words: Sequence[Sequence[Sequence[int]]]) -> np.ndarray:
-    """How many ids the head puts before a word (0: none), read from every state: int32 [n, places, L + 2, m].
+    """The rank that the head gives to a word (0: first), read from every state: int32 [n, places, L + 2, m].
 
-    hidden_states: [n, places, L + 1, d]. Layers below the last pass the final norm first; the last is normed already; behind it
-    stands the projected thought, which is fed next. words: for each of n problems m words, each as the ids that may write it, of
-    which the best counts, after ties; a word without ids gets -1.
+    hidden_states: [n, places, L + 1, d]. Layers below the last pass the final norm first; the last is normed already; after it
+    comes the projected thought, which is fed next. words: for each of n problems m words, each as the ids that can write it. The
+    best of these ids counts; tied ids come first. A word without ids gets -1.
     Source: nostalgebraist 2020, "interpreting GPT: the logit lens".
     """
     n, places, layers, _ = hidden_states.shape
@@ -43,9 +43,9 @@ def lens_ranks(model: Codi, hidden_states: np.ndarray, words: Sequence[Sequence[
 
 @torch.inference_mode()
 def lens_words(model: Codi, states: np.ndarray, count: int) -> tuple[tuple[tuple[str, ...], ...], ...]:
-    """The `count` words that the head puts first, [n][places][count], from states behind the final norm, [n, places, d].
+    """The first `count` words that the head reads, [n][places][count], from states after the final norm, [n, places, d].
 
-    Each id is decoded alone; one that the tokenizer does not know (pad, bot, eot) is no word. As the published
+    Each id is decoded alone; pad, bot and eot, which the tokenizer does not know, are skipped. The words are as the published
     `probe_latent_token.py` prints them.
     """
     n, places, _ = states.shape
@@ -64,17 +64,17 @@ def lens_words(model: Codi, states: np.ndarray, count: int) -> tuple[tuple[tuple
 
 
 def final_norm(model: Codi) -> torch.nn.Module:
-    """The norm behind the last block: `ln_f` of GPT-2, `norm` of Llama. Raises MeasureError for a backbone that has neither."""
+    """The norm after the last block: `ln_f` of GPT-2, `norm` of Llama. Raises MeasureError for a backbone that has neither."""
     base = model.backbone.base_model
     for name in ("ln_f", "norm"):
         if hasattr(base, name):
             return getattr(base, name)
     raise MeasureError(
-        f"the final norm of a {model.backbone.config.model_type} backbone is not known: the lens reads GPT-2 and Llama"
+        f"the final norm of a {model.backbone.config.model_type} backbone is not known; the lens works with GPT-2 and Llama"
     )
 
 
 def word_ids(model: Codi, text: str) -> list[int]:
-    """The ids that write a text alone, with and without a space before it; none where it takes several."""
+    """The single ids that write a text, with and without a space before it; empty if it takes several ids."""
     encodings = [model.tokenizer(form, add_special_tokens=False)["input_ids"] for form in (text, f" {text}")]
     return sorted({ids[0] for ids in encodings if len(ids) == 1})

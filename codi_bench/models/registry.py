@@ -66,7 +66,7 @@ class ModelEntry:
         if not self.layers:
             raise CheckpointError(
                 f"model '{self.name}' has one layer, and the claims are measured between layers: they need a model of at least "
-                "2; `codi-bench think` and `answer` take this one"
+                "2; it works with `codi-bench think` and `answer`"
             )
         return self.layers
 

@@ -1,4 +1,4 @@
-"""The JSON files of a model folder, looked at before a library builds from them: there, readable, and of sizes that end."""
+"""Check the JSON files of a model folder before a library uses them: they exist, can be read and have sane sizes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Schema = TypeVar("Schema")
 class FolderMeta(BaseModel):
     """codi.json of our own folders. projection_width: 0 without a projection. extra_ids: those of pad, bot and eot.
 
-    prompt: whose training wrote questions and answers so, CODI's unless it says.
+    prompt: the source whose training format questions and answers have, by default CODI.
     """
 
     model_config = OPEN
@@ -52,7 +52,7 @@ class FolderMeta(BaseModel):
 
 
 class AdapterMeta(BaseModel):
-    """adapter.json: the base that it loads over, and what the weights do not tell."""
+    """adapter.json: the base that it loads over, and settings that are not in the weights."""
 
     model_config = ConfigDict(extra="forbid")
     format: Literal[1] = 1
@@ -83,14 +83,14 @@ class Config(TypedDict, total=False):
 
 
 class TokenizerConfig(TypedDict, total=False):
-    """tokenizer_config.json: what is compared with the length of every question."""
+    """tokenizer_config.json: only the limit with which the length of every question is compared."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]  # where pydantic looks for it
     model_max_length: int | float | None
 
 
 class ShardIndex(TypedDict):
-    """<weights>.index.json of transformers: in which file of the folder each tensor lies."""
+    """<weights>.index.json of transformers: the file of the folder that has each tensor."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]  # where pydantic looks for it
     weight_map: dict[str, str]
@@ -106,9 +106,9 @@ WORD_SETTINGS: dict[str, Any] = {
 
 
 def check_words(folder: Path) -> None:
-    """Raises CheckpointError naming file and field unless what is read of a configuration and tokenizer can be read.
+    """Raises CheckpointError, naming file and field, if configuration or tokenizer cannot be read.
 
-    Other files of the folder are nobody's business, and neither are further vocabularies beside tokenizer.json.
+    Other files of the folder are ignored, and so are other vocabularies if there is a tokenizer.json.
     """
     whole = VOCABULARIES[0]
     schemas = WORD_SETTINGS | ({whole: dict[str, Any]} if (folder / whole).is_file() else {})
@@ -117,22 +117,20 @@ def check_words(folder: Path) -> None:
             read_settings(folder / name, schema)
     for name in () if whole in schemas else (*VOCABULARIES[1:], MERGES):
         if (folder / name).is_file() and (fault := placeholder(folder / name)):
-            raise CheckpointError(f"{folder / name}: not a tokenizer's words ({fault}); copy the folder again")
+            raise CheckpointError(f"{folder / name}: not the files of a tokenizer ({fault}); copy the folder again")
 
 
 def read_settings(path: Path, schema: type[Schema]) -> Schema:
-    """What a settings file holds. Raises CheckpointError naming file and field."""
+    """Read a settings file. Raises CheckpointError, naming file and field."""
     try:
         return read_json(path, TypeAdapter(schema).validate_json)
     except (OSError, ValueError) as error:
         fault = "" if isinstance(error, OSError) else placeholder(path)
-        raise CheckpointError(
-            f"{path}: not readable or incomplete ({fault or one_line(error)}); copy the folder again"
-        ) from error
+        raise CheckpointError(f"{path}: unreadable or incomplete ({fault or one_line(error)}); copy the folder again") from error
 
 
 def placeholder(path: Path) -> str:
-    """What a download leaves in the place of a file: said in words, "" if something is there."""
+    """Why a file is a placeholder that a download left (empty, or a Git LFS pointer), in words; "" if it is not."""
     with open(path, "rb") as file:
         head = file.read(512).strip()
     if not head:

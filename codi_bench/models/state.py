@@ -1,4 +1,4 @@
-"""Where a batch stands between two passes of the backbone: keys and values, and the branches that go on from them."""
+"""The state of a batch between two passes of the backbone: keys and values, and the branches that continue from them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from codi_bench.models.codi import Codi, products
 class Tape:
     """Keys or values [b, heads, capacity, d_head] of one block; the first `filled` inputs are written.
 
-    Appending copies nothing that is there already, except where two histories go on from one prefix, or a full tape moves to
-    one with room for half as much again (32 at least). Over C conditions t = longest question + 1 + K, then what follows each
-    condition's first edit, then C (1 + gold ids + answer): two tapes a block hold no more than 2 b heads d_head (1.5 t + 32)
-    numbers, and while one of them moves the same again for it alone.
+    Appending copies old inputs only when two histories continue from one prefix, or when a full tape moves to one with half as
+    much room again (at least 32). With C conditions, t is the longest question + 1 + K, plus the inputs after each condition's
+    first edit, plus C (1 + gold ids + answer). Two tapes per block hold at most 2 b heads d_head (1.5 t + 32) numbers, and while
+    one of them moves, its share twice.
     """
 
     def __init__(self, held: Tensor, filled: int | None = None):
@@ -32,7 +32,7 @@ class Tape:
         return Tape(self.held[:, :, :length][rows][:, :, slots])
 
     def append(self, start: int, new: Tensor) -> tuple[Tape, Tensor]:
-        """The tape with `new` behind its first `start` inputs, and everything up to there (a view)."""
+        """The tape with `new` after its first `start` inputs, and a view of everything up to there."""
         end = start + new.shape[2]
         if torch.is_grad_enabled():  # what autograd has saved must not be written over
             tape = Tape(torch.cat([self.held[:, :, :start], new], dim=2))
@@ -49,13 +49,13 @@ class Tape:
 
 
 def roomy(length: int) -> int:
-    """How long a tape is made that now needs this length."""
+    """The capacity of a tape that now needs this length."""
     return length + max(32, length // 2)
 
 
 @lru_cache
 def cache_argument(backbone: type[nn.Module]) -> str:
-    """What a backbone calls the cache that it is given: transformers 5.24 made `past_key_values`, gone in 5.40, `cache`."""
+    """The name of the backbone's cache argument: `past_key_values`, or `cache` (transformers 5.24; the only one from 5.40)."""
     return "cache" if "cache" in signature(backbone.forward).parameters else "past_key_values"
 
 
@@ -87,7 +87,7 @@ class KeyValues(DynamicCache):
 
 
 def join(states: Sequence[State], order: Tensor) -> State:
-    """States of one branch as one batch, padded on the left to the longest; order: which row each of theirs becomes."""
+    """Join states of one branch into one batch, padded on the left to the longest; order: the new row of each of their rows."""
     longest = max(state.length for state in states)
     rows_of = order.split([len(state.position) for state in states])
 
@@ -108,9 +108,9 @@ def join(states: Sequence[State], order: Tensor) -> State:
 
 @dataclass(frozen=True)
 class State:
-    """Where a batch stands: what was fed, and C branches that go on from it, each seeing its own history.
+    """The state of a batch: the inputs so far, and C branches that continue from them, each with its own history.
 
-    sees: which inputs the next one of each branch attends to, bool [b, C, t]. position: its position, [b, C]. hidden:
+    sees: which inputs the next input of each branch attends to, bool [b, C, t]. position: its position, [b, C]. hidden:
     `final_normed` of the newest inputs, [b, s, d]. hidden_states: the same for every layer, L + 1 entries, or () when not
     asked for.
     """
@@ -128,15 +128,15 @@ class State:
 
     @property
     def length(self) -> int:
-        """How many inputs were fed, paddings and branches included."""
+        """The number of inputs so far, paddings and branches included."""
         return self.sees.shape[2]
 
     def all_seen(self) -> State:
-        """The same with paddings attended to from now on."""
+        """The same, but from now on paddings are attended to."""
         return replace(self, sees=torch.ones_like(self.sees))
 
     def rows(self, keep: Tensor) -> State:
-        """Some rows of the batch, by index; inputs that none of them sees are let go."""
+        """Some rows of the batch, by index, without the inputs that none of them attends to."""
         sees = self.sees[keep]
         slots = sees.any(dim=(0, 1)).nonzero().squeeze(1)
         return State(self.cache.select(keep, slots), sees[:, :, slots], self.position[keep], self.hidden[keep])
@@ -155,7 +155,7 @@ def feed(
     positions: Tensor | None = None,
     all_layers: bool = False,
 ) -> State:
-    """Feed inputs [b, s, d], one after another, behind a state of one branch (None: at the beginning).
+    """Feed inputs [b, s, d], one after another, after a state of one branch (None: at the beginning).
 
     mask [b, s]: 1 where there is an input, 0 for padding, which nothing attends to. positions [b, s]: counted over the mask
     unless given.
@@ -174,9 +174,9 @@ def feed(
 
 
 def step(model: Codi, state: State, embeds: Tensor, branches: Sequence[int] | None = None) -> State:
-    """Feed one input behind each branch: embeds [b, C, d], or [b, len(branches), d] behind those alone; the others wait.
+    """Feed one input to each branch: embeds [b, C, d], or [b, len(branches), d] to those branches only; the others wait.
 
-    The branches of a row share what they share of its keys and values; nothing is computed or kept twice.
+    The branches of a row share their common keys and values; nothing is computed or stored twice.
     """
     count = state.sees.shape[1]
     indices = torch.arange(count, device=embeds.device) if branches is None else torch.tensor(branches, device=embeds.device)
@@ -189,7 +189,7 @@ def step(model: Codi, state: State, embeds: Tensor, branches: Sequence[int] | No
 
 
 def feed_each(model: Codi, state: State, embeds: Tensor) -> State:
-    """Feed s inputs, one after another, behind every branch in one pass: embeds [b, C, s, d]; `hidden` is [b, C s, d]."""
+    """Feed s inputs, one after another, to every branch in one pass: embeds [b, C, s, d]; `hidden` is [b, C s, d]."""
     b, count, s, _ = embeds.shape
     branch = torch.arange(count, device=embeds.device).repeat_interleave(s)
     place = torch.arange(s, device=embeds.device).repeat(count)

@@ -1,6 +1,6 @@
-"""What own and published checkpoints share: reading files without running them, and comparing weights strictly.
+"""For own and published checkpoints: read files without executing them, and compare weights strictly.
 
-Nothing here knows a layout. Every failure is one CheckpointError of one line that names the file and the mend.
+Nothing here knows a layout. Every failure is one CheckpointError of one line that names the file and what to do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHOWN = 6  # keys of each kind that an error lists
 
 
 def read_words(folder: Path, *files: str) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
-    """(configuration, tokenizer) of a Hugging Face folder. files: that must be there beside config.json and a vocabulary."""
+    """(configuration, tokenizer) of a Hugging Face folder. files: files it must have, besides config.json and a vocabulary."""
     missing = [name for name in ("config.json", *files) if not (folder / name).is_file()]
     if not missing and not any((folder / name).is_file() for name in VOCABULARIES):
         missing = [VOCABULARIES[0]]  # without it transformers makes up an empty tokenizer
@@ -43,12 +43,12 @@ def read_words(folder: Path, *files: str) -> tuple[PretrainedConfig, PreTrainedT
             f"{folder}: configuration or tokenizer cannot be read ({one_line(error)}); copy them again"
         ) from error
     if tokenizer.eos_token_id is None:
-        raise CheckpointError(f"{folder}/tokenizer_config.json: field 'eos_token' is missing; answers could never end")
+        raise CheckpointError(f"{folder}/tokenizer_config.json: field 'eos_token' is missing, so answers could never end; add it")
     return config, tokenizer
 
 
 def build(config: PretrainedConfig, folder: Path) -> PreTrainedModel:
-    """The causal LM of a configuration; inside `without_memory` it has shapes alone."""
+    """Build the causal LM of a configuration; inside `without_memory` its parameters have only shapes."""
     try:
         return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     except Exception as error:  # whatever a wrong number makes the constructors do
@@ -57,7 +57,7 @@ def build(config: PretrainedConfig, folder: Path) -> PreTrainedModel:
 
 @contextmanager
 def without_memory() -> Iterator[None]:
-    """Parameters made inside have a shape, no memory and no random start; buffers (rotary frequencies) are real."""
+    """Inside, parameters get a shape but no memory and no random values; buffers (rotary frequencies) are real."""
     register = nn.Module.register_parameter
 
     def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
@@ -73,18 +73,18 @@ def without_memory() -> Iterator[None]:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file as they are on disk. Raises CheckpointError."""
+    """Read all tensors of a safetensors file, as they are on disk. Raises CheckpointError."""
     if not path.is_file():
         raise CheckpointError(f"{path.parent}: no weights ({path.name} is missing); copy the whole folder again")
     try:
         return load_file(path)
     except Exception as error:  # SafetensorError, OSError, and KeyError for a dtype that it does not know
         fault = other_file(path) or one_line(error)
-        raise CheckpointError(f"{path}: not a whole safetensors file ({fault}); copy it again") from error
+        raise CheckpointError(f"{path}: not a complete safetensors file ({fault}); copy it again") from error
 
 
 def other_file(path: Path) -> str:
-    """What commonly lies in the place of weights: said in words, '' if it is none of that."""
+    """For an error: what a file is that commonly stands in for weights (such as a text file); '' for anything else."""
     if fault := placeholder(path):
         return fault
     with open(path, "rb") as file:
@@ -122,8 +122,8 @@ def check(
 ) -> dict[str, Tensor]:
     """The tensors, if their names and shapes are exactly the expected ones and every number is finite.
 
-    shared: names of one tensor; whichever is there serves for those that are not. against: what the weights must fit.
-    Raises one CheckpointError that lists missing, unexpected and wrongly shaped keys, or NaN, or shared ones that differ.
+    shared: names of one tensor; any of them may be missing if another is there. against: what the weights must fit.
+    Raises one CheckpointError that lists missing, unexpected and wrongly shaped keys, or NaN, or shared tensors that differ.
     """
     present = [name for name in shared if name in tensors]
     tensors = {**{name: tensors[present[0]] for name in shared if present}, **tensors}
@@ -147,8 +147,8 @@ def check(
     for name in present[1:]:
         if not torch.equal(tensors[name], tensors[present[0]]):
             raise CheckpointError(
-                f"{path}: {present[0]} and {name} are one tied tensor by config.json, but they differ; "
-                "set tie_word_embeddings to false there if the model was trained so, or save it again"
+                f"{path}: {present[0]} and {name} should be one tied tensor according to config.json, but differ; "
+                "set tie_word_embeddings to false there if the model was trained so, or save the model again"
             )
     return tensors
 
@@ -158,7 +158,7 @@ def fill(
 ) -> Codi:
     """Give a model built `without_memory` its (name, tensor) pairs in dtype; a tied head takes the embedding's.
 
-    Buffers keep their precision: rotary frequencies in half precision would turn late positions wrongly.
+    Buffers keep their precision: rotary frequencies in half precision would be wrong at late positions.
     """
     state = {}
     for name, value in weights:
@@ -177,11 +177,11 @@ def _is_finite(value: Tensor) -> bool:
 
 
 def printable(key: object) -> str:
-    """A key of a file as text for a terminal: one line, no control characters, not endless."""
+    """A key of a file as text for a terminal: one line, no control characters, limited length."""
     return "".join(c if c.isprintable() else " " for c in str(key))[:200]
 
 
 def enumeration(keys: Iterable[str]) -> str:
-    """The first few keys of a file as text for a terminal, sorted, and how many there are."""
+    """The first few sorted keys of a file as text for a terminal, and their number."""
     keys = [printable(key) for key in sorted(keys)]
     return ", ".join(keys[:SHOWN]) + (f" … ({len(keys)} in all)" if len(keys) > SHOWN else "")

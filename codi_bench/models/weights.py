@@ -1,7 +1,7 @@
-"""The weights of a published checkpoint as one state dict: of one file or of shards, out of what a training wrapped them in.
+"""Read the weights of a published checkpoint as one state dict, from one file or shards, without training wrappers.
 
 Shards come with the index that transformers writes. DistributedDataParallel puts `module.` before every key and torch.compile
-`_orig_mod.`; training scripts save the state dict beside their optimizer. Nothing of a pickle is executed.
+`_orig_mod.`; training scripts save the state dict together with their optimizer. No code in a pickle is executed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DEEPEST = 3  # such dicts in each other
 
 @dataclass(frozen=True)
 class Weights:
-    """What a checkpoint holds by name. path: what errors name; files: all that were read; left_out: what was not, in words."""
+    """The weights of a checkpoint by name. path: for errors; files: all files read; left_out: parts left out, in words."""
 
     path: Path
     files: tuple[Path, ...]
@@ -60,7 +60,7 @@ def read_weights(folder: Path) -> Weights:
 
 
 def dense(contents: dict[str, Any], path: Path) -> dict[str, Tensor]:
-    """The contents if all of them are weights. Raises CheckpointError naming the first that is none."""
+    """The contents if all of them are weights. Raises CheckpointError, naming the first that is not."""
     for key, value in contents.items():
         if not isinstance(value, Tensor) or not value.is_floating_point():
             raise _no_weight(key, value, path)
@@ -72,15 +72,15 @@ def dense(contents: dict[str, Any], path: Path) -> dict[str, Tensor]:
 def _no_weight(key: object, value: object, path: Path) -> CheckpointError:
     kind = f"a tensor of {str(value.dtype)[6:]}" if isinstance(value, Tensor) else type(value).__name__
     return CheckpointError(
-        f"{path}: {printable(key)} is {kind}; expected are floating-point weights by name, so save the state dict alone"
+        f"{path}: {printable(key)} is {kind}, but floating-point weights by name are expected; save only the state dict"
     )
 
 
 def _named(contents: object, path: Path) -> dict[str, Any]:
-    """The contents if they are something by name."""
+    """The contents if they are a mapping of names."""
     if not isinstance(contents, dict) or not contents:
         kind = "nothing" if isinstance(contents, dict) else f"a {type(contents).__name__}"
-        raise CheckpointError(f"{path}: holds {kind}; expected are weights by name, so save the state dict alone")
+        raise CheckpointError(f"{path}: holds {kind}, but weights by name are expected; save only the state dict")
     for key, value in contents.items():
         if not isinstance(key, str):
             raise _no_weight(key, value, path)
@@ -88,7 +88,7 @@ def _named(contents: object, path: Path) -> dict[str, Any]:
 
 
 def _unnested(contents: object, path: Path) -> tuple[object, list[str]]:
-    """The state dict in what a training script saved, and in words what lay beside it."""
+    """The state dict in the file of a training script, and in words the other things in that file."""
     others = list[object]()
     for _ in range(DEEPEST):
         nests = [name for name in NESTS if isinstance(contents, dict) and isinstance(contents.get(name), dict)]
@@ -98,7 +98,7 @@ def _unnested(contents: object, path: Path) -> tuple[object, list[str]]:
         beside = [key for key in contents if key != nests[0]]
         if weights := [key for key in beside if key in nests or isinstance(contents[key], Tensor)]:
             raise CheckpointError(
-                f"{path}: holds weights twice, in {nests[0]} and in {printable(weights[0])}; save the state dict alone"
+                f"{path}: holds weights twice, in {nests[0]} and in {printable(weights[0])}; save only the state dict"
             )
         others += beside
         contents = contents[nests[0]]
@@ -106,11 +106,11 @@ def _unnested(contents: object, path: Path) -> tuple[object, list[str]]:
 
 
 def _unwrapped(contents: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The contents without what wrappers of a model put before every key."""
+    """The contents without the prefix that a wrapper puts before every key."""
     while wrapper := next((wrapper for wrapper in WRAPPERS if any(key.startswith(wrapper) for key in contents)), ""):
         if bare := sorted(key for key in contents if not key.startswith(wrapper)):
             raise CheckpointError(
-                f"{path}: {wrapper} stands before {len(contents) - len(bare)} of {len(contents)} keys, and not before "
+                f"{path}: {wrapper} is in front of {len(contents) - len(bare)} of {len(contents)} keys, and not before "
                 f"{printable(bare[0])}; save the state dict of the model alone, without its wrapper"
             )
         contents = {key.removeprefix(wrapper): value for key, value in contents.items()}
@@ -118,7 +118,7 @@ def _unwrapped(contents: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _read_shards(index: Path) -> tuple[dict[str, Any], set[str]]:
-    """All that an index names, and the files it lies in; index and files must agree exactly."""
+    """All tensors that an index names, and their files; index and files must agree exactly."""
     shard_of, folder = read_settings(index, ShardIndex)["weight_map"], index.parent
     shards, suffix = set(shard_of.values()), Path(index.name.removesuffix(".index.json")).suffix
     if odd := {name for name in shards if re.search(r"[/\\\0:]", name) or not name.endswith(suffix)}:
@@ -145,7 +145,7 @@ def _read_file(path: Path) -> object:
 
 
 def read_pickle(path: Path) -> object:
-    """What a file of `torch.save` holds, by the reader that builds tensors and plain containers alone."""
+    """Read a file of `torch.save` with the reader that builds only tensors and plain containers."""
     try:
         with open(path, "rb") as file:
             head = file.read(4)
@@ -159,9 +159,9 @@ def read_pickle(path: Path) -> object:
     except Exception as error:  # UnpicklingError, but damaged files raise almost anything
         if match := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise CheckpointError(
-                f"{path}: a pickle of more than tensors ({match[1]}), nothing of it was executed; save the state dict alone, "
+                f"{path}: a pickle of more than tensors ({match[1]}), which was not executed; save only the state dict, "
                 "best as model.safetensors"
             ) from error
         unpickling = isinstance(error, pickle.UnpicklingError)  # torch would advise to load it all the same
         fault = "a damaged pickle or one of more than tensors, nothing executed" if unpickling else one_line(error)
-    raise CheckpointError(f"{path}: not a whole PyTorch file of tensors ({fault}); download it again")
+    raise CheckpointError(f"{path}: not a complete PyTorch file of tensors ({fault}); download it again")

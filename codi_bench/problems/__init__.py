@@ -1,4 +1,4 @@
-"""Problems: generated word problems, the public sets and problem files, and how an answer is read and scored."""
+"""Problems: generated word problems, the public sets, problem files, and how an answer is read and scored."""
 
 from codi_bench.problems.answers import parse_number, score
 from codi_bench.problems.files import NAMES, load_problems, read_problems

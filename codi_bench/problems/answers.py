@@ -1,4 +1,4 @@
-"""Answers: what a gold value says, which number a model's text ends with, and whether the two agree."""
+"""Answers: read the gold answer, read the answer at the end of a model's text, and decide whether the two agree."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def plain(number: int | float) -> str:
 
 
 def read_gold(value: object) -> str:
-    """A gold answer in plain decimals: 51.0, "51." and "$51" are the same answer, 2.5e-3 is 0.0025.
+    """Write a gold answer in plain decimals: 51.0, "51." and "$51" all give "51", and 2.5e-3 gives "0.0025".
 
-    value: a number, or a text that is a number and nothing else: any minus sign, `.5`, `1e6`, `1,234.50`, `$5`, `5%` (which is 5,
-    as GSM8K means it), `1/2`. Raises ValueError for everything else, what is not finite, and what no float tells from 0.
+    value: a number, or a text that is only a number: any minus sign, `.5`, `1e6`, `1,234.50`, `$5`, `5%` (read as 5,
+    as GSM8K means it), `1/2`. Raises ValueError for anything else, for infinities and NaN, and for a number that underflows to 0.
     """
     number: int | Fraction
     if isinstance(value, str):
@@ -71,10 +71,10 @@ def _read_text(text: str) -> Fraction:
 
 
 def is_choice(answer: object, question: str) -> bool:
-    """Is this answer in words: true or false, yes or no, or a sentence of words that the question offers?
+    """Is this answer in words: true or false, yes or no, or a sentence made of words from the question?
 
-    ProsQA asks "Is Alex a gorpus or bompus?", and the answer is "Alex is a gorpus."; ProntoQA's is True or False. What has a
-    digit in it is a number or a mistake.
+    ProsQA asks "Is Alex a gorpus or bompus?", and the answer is "Alex is a gorpus."; ProntoQA's is True or False. A text with a
+    digit in it is never an answer in words.
     """
     if not isinstance(answer, str) or any(sign.isdigit() for sign in answer):
         return False
@@ -83,29 +83,29 @@ def is_choice(answer: object, question: str) -> bool:
 
 
 def parse_number(text: str) -> float | None:
-    r"""The last number of a text, thousands commas removed; None if there is none.
+    r"""The last number in a text, with commas between thousands removed; None if the text has no number.
 
-    The published scoring: `float` of the last match of `-?\d+\.?\d*`. Raises ProblemError for what is no text.
+    The published scoring: `float` of the last match of `-?\d+\.?\d*`. Raises ProblemError unless it gets a text.
     """
     numbers = NUMBER.findall(arguments.instance("text", text, str, what="text", error=ProblemError).replace(",", ""))
     return float(numbers[-1]) if numbers else None
 
 
 def parse_words(text: str) -> str:
-    """The answer in words at the end of a text: what stands behind the last cue, without commas, blanks collapsed.
+    """The answer in words: the text after the last cue, without commas and with runs of blanks collapsed.
 
-    Source: `run.py` of github.com/facebookresearch/coconut, which compares the text behind the last `#`, commas removed.
+    Source: `run.py` of github.com/facebookresearch/coconut, which compares the text after the last `#`, with commas removed.
     """
     behind = max((text.rfind(cue) + len(cue) for cue in (CODI_CUE, "#") if cue in text), default=0)
     return " ".join(text[behind:].replace(",", "").split())
 
 
 def score(prediction: str, gold: str, scoring: str = "published") -> bool:
-    """Is the predicted text right? `published`: equality of floats. `study`: equality of the integer parts.
+    """Is the predicted text right? Scoring `published` compares floats, `study` compares integer parts.
 
-    gold: a number as `read_gold` reads it, compared with the last of the text; an answer in words is compared with the words
-    behind the cue, whichever scoring. Without a gold nothing is right. Raises ProblemError for a gold that has digits and is no
-    number, for an unknown scoring, and for what is no text.
+    gold: a number as `read_gold` reads it is compared with the last number of the text. An answer in words is compared with the
+    words after the cue, under either scoring. With an empty gold, no text is right. Raises ProblemError for a gold with
+    digits that is not a number, for an unknown scoring, and unless the predicted answer is a text.
     """
     scoring = arguments.choice("scoring", scoring, ("published", "study"), error=ProblemError)
     prediction = arguments.instance("prediction", prediction, str, what="text", error=ProblemError)
@@ -122,7 +122,7 @@ def score(prediction: str, gold: str, scoring: str = "published") -> bool:
 
 @lru_cache(maxsize=1 << 14)
 def gold_number(gold: str) -> float | None:
-    """The number that a gold answer says, None for words; raises ProblemError for one that has digits and is no number."""
+    """A gold answer as a number; None for words. Raises ProblemError for an answer that has digits and is not a number."""
     try:
         return float(read_gold(gold))
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""What is visible of a problem without any thought: its length, its numbers, its steps and operators.
+"""The surface of a problem: what can be seen without solving it, such as its length, numbers, steps and operators.
 
-The answer and the values between are left out: whoever reads those off a thought reads a thought.
+The answer and the intermediate values are not part of it: they have to be computed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SurfaceTable:
 
 
 def surface_table(problems: Sequence[Problem]) -> SurfaceTable:
-    """The surface of n problems, a row each; raises ProblemError for none."""
+    """The surface of n problems, one row per problem. Raises ProblemError for an empty list."""
     if not len(problems):
         raise ProblemError("a surface table needs at least one problem")
     operators = [problem.operators for problem in problems]
@@ -66,7 +66,7 @@ def surface_table(problems: Sequence[Problem]) -> SurfaceTable:
 
 
 def _sizes(problem: Problem) -> list[float]:
-    """The numbers of the question without signs: the operands if it brings them, else what its text shows."""
+    """The numbers of the question without signs: its operands if it has any, else the numbers in its text."""
     numbers = problem.operands or map(float, NUMBER.findall(THOUSANDS.sub("", problem.question)))
     # A number of 400 digits reads as infinity.
     return [abs(float(number)) for number in numbers if math.isfinite(number)]

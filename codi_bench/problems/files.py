@@ -1,7 +1,7 @@
-"""`load_problems`: generated problems, the public sets from the hub, or a file in any of their forms.
+"""Load problems: generated ones, the public sets from the hub, or a file in any of their formats.
 
-What a file holds is told by its text, never by its name: a JSON list, JSON lines, a table with a head (CSV), or lines
-`question||steps #### answer`. The same rows give the same problems in each.
+The format is recognised from the text of the file, never from its name: a JSON list, JSON lines, a table with a header (CSV),
+or lines `question||steps #### answer`. The same rows give the same problems in each format.
 """
 
 from __future__ import annotations
@@ -54,13 +54,12 @@ LISTS = ("steps", "operands", "values", "lEquations", "lSolutions")  # that a ta
 def load_problems(
     name: str = "generated", *, path: str | Path | None = None, n: int | None = None, split: str = "test", seed: int = 0
 ) -> list[Problem]:
-    """n problems of a set, in order (all if n is None; 1000 generated ones); with a path from that file.
+    """The first n problems of a set, in order, or of the file at path. n None: all of them, or 1000 generated ones.
 
-    seed: draws the generated problems; the real sets are what they are. The hub keeps SVAMP and MultiArith in another order
-    than their files, and MultiArith without equations, so without steps.
-    Raises ProblemError naming file, line and field for a broken file or one of another set, MissingProblemsError for a set that
-    cannot be had, UnknownNameError for an unknown one (a file may have any name), and ProblemError for another argument that
-    cannot be.
+    seed: for generated problems only. On the hub, SVAMP and MultiArith stand in another order than in their original files, and
+    MultiArith has no equations, so its problems have no steps.
+    Raises ProblemError, naming file, line and field, for a broken file, a file of another set or an invalid argument;
+    MissingProblemsError for a set that cannot be fetched; UnknownNameError for an unknown set (a file may have any set name).
     """
     n = None if n is None else arguments.whole("n", n, error=ProblemError)
     seed, name = arguments.seed(seed, error=ProblemError), arguments.text("problem set", name, error=ProblemError)
@@ -69,13 +68,13 @@ def load_problems(
         forms, problems = _read_file(arguments.path("path", path, error=ProblemError))
         other = next((form.name for form in forms if form.name not in ("", name)), "") if name in NAMES else ""
         if other:
-            raise ProblemError(f"{path}: has the fields of {other}, not of {name}; give it as {other}={path}")
+            raise ProblemError(f"{path}: has the fields of the set {other}, not of {name}; give it as {other}={path}")
         return _first(n, problems, str(path))
     if name not in NAMES:
         raise UnknownNameError("problem set", name, NAMES)
     if name in IN_WORDS:
         raise MissingProblemsError(
-            f"{name}: is in no repository of rows; give its file with --problems {name}=FILE (or --path FILE)"
+            f"{name}: cannot be downloaded as rows; give its file with --problems {name}=FILE (or --path FILE)"
         )
     if name == "generated":
         return generate(1000 if n is None else n, seed=seed, split=split)
@@ -83,13 +82,13 @@ def load_problems(
 
 
 def is_gsm8k_test(problems: Sequence[Problem]) -> bool:
-    """Do these begin with the first thousand problems of GSM8K's test set, in order?"""
+    """Are the first thousand of these problems those of GSM8K's test set, in order?"""
     lines = "\n".join(" ".join(problem.question.split()) for problem in problems[:1000])
     return hashlib.sha256(lines.encode()).hexdigest() == GSM8K_TEST
 
 
 def read_problems(path: str | Path, *, unanswered: bool = False) -> list[Problem]:
-    """Every problem of a file, in any of its forms. unanswered: may rows lack an answer, which then is ""?
+    """Read every problem of a file, in any format. unanswered: accept rows without an answer, which becomes "".
 
     Raises ProblemError naming file, row and field.
     """
@@ -98,7 +97,7 @@ def read_problems(path: str | Path, *, unanswered: bool = False) -> list[Problem
 
 def _first(n: int | None, problems: list[Problem], source: str) -> list[Problem]:
     if n is not None and len(problems) < n:
-        raise ProblemError(f"{source}: holds {len(problems)} problems, {n} were asked for")
+        raise ProblemError(f"{source}: has {len(problems)} problems, but {n} were asked for")
     return problems[:n]
 
 
@@ -106,7 +105,7 @@ def _first(n: int | None, problems: list[Problem], source: str) -> list[Problem]
 
 
 def _read_file(path: Path, unanswered: bool = False) -> tuple[list[Form], list[Problem]]:
-    """The form of each row and its problem."""
+    """For each row its format and its problem."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -129,13 +128,13 @@ def _read_file(path: Path, unanswered: bool = False) -> tuple[list[Form], list[P
 
 
 def _form(row: Row) -> tuple[Form, Row]:
-    """The form of a row and what it says: None and NaN, which tables fill up with, count as fields where no form fits without."""
+    """The format of a row and its fields. None and NaN count as fields only if no format fits without them."""
     present = {name: cell for name, cell in row.items() if cell is not None and cell == cell}
     return next(((form, fields) for fields in (present, row) for form in FORMS if form.fits(fields)), (OWN, row))
 
 
 def _rows(text: str, path: Path) -> Iterator[tuple[str, Row]]:
-    """(where it stands, row) for each row of a JSON list, of a table, or of lines."""
+    """(place in the file, row) for each row of a JSON list, of a table, or of lines."""
     lines = text.split("\n")  # splitlines also cuts at U+2028 and its like, inside a question
     first = next((line for line in lines if line.strip()), "")
     places: Iterable[tuple[str, Any]]
@@ -143,7 +142,7 @@ def _rows(text: str, path: Path) -> Iterator[tuple[str, Row]]:
         try:
             entries = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ProblemError(f"{path}: begins as a JSON list, but is not one ({error})") from error
+            raise ProblemError(f"{path}: begins like a JSON list, but is not valid JSON ({error})") from error
         places = ((f"{path}, row {number}", entry) for number, entry in enumerate(entries, start=1))
     elif "{" not in first and "||" not in first and QUESTIONS & {name.strip().strip('"') for name in re.split("[,;\t]", first)}:
         places = _table(text, path)
@@ -156,29 +155,35 @@ def _rows(text: str, path: Path) -> Iterator[tuple[str, Row]]:
         try:
             json.dumps(row, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
-            raise ProblemError(f"{where}: holds half a character (a lone surrogate); write it as UTF-8") from error
+            raise ProblemError(
+                f"{where}: contains a lone surrogate (half a character), which UTF-8 cannot write; remove it"
+            ) from error
         except RecursionError as error:
             raise ProblemError(f"{where}: nests too deeply; each needs the fields question and answer") from error
         yield where, row
 
 
 def _table(text: str, path: Path) -> Iterator[tuple[str, Row]]:
-    """The rows of comma-separated values below a head, empty and NaN cells left out, lists as JSON or Python writes them."""
+    """The rows of comma-separated values below a header, without empty and NaN cells. Lists may be JSON or Python."""
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     filled = (cells for cells in lines if any(cell.strip() for cell in cells))
     try:
         names = [name.strip() for name in next(filled)]
         if not QUESTIONS & set(names):  # semicolons are no commas: where they part cells, 1,234 may be 1.234
-            raise ProblemError(f"{path}: no column is named question, but {names[0][:80]!r}; part the cells with commas")
+            raise ProblemError(f"{path}: no column is named question, the first is {names[0][:80]!r}; separate cells with commas")
         rows = list(filled)
     except csv.Error as error:
-        raise ProblemError(f'{path}, line {lines.line_num}: not comma-separated values ({error}); quote cells with "') from error
+        raise ProblemError(
+            f"{path}, line {lines.line_num}: not comma-separated values ({error}); quote cells that have commas or line ends"
+        ) from error
     if twice := [name for name in names if name and names.count(name) > 1]:
-        raise ProblemError(f"{path}: has two columns named {twice[0]}; keep the one that is meant")
+        raise ProblemError(f"{path}: has two columns named {twice[0]}; remove one of them")
     for number, cells in enumerate(rows, start=1):
         where = f"{path}, row {number}"
         if len(cells) != len(names):
-            raise ProblemError(f'{where}: has {len(cells)} cells, and the head {len(names)}; quote cells that hold commas with "')
+            raise ProblemError(
+                f"{where}: has {len(cells)} cells, but the header has {len(names)}; put cells with commas in double quotes"
+            )
         row: Row = {name: cell for name, cell in zip(names, cells) if cell.strip().lower() not in ("", "nan")}
         for name in LISTS:
             if row.get(name, "").startswith("["):
@@ -192,7 +197,7 @@ def _list(cell: str, where: str) -> object:
             return parse(cell)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-    raise ProblemError(f"{where} is {cell[:80]!r}, which is no list; write it as JSON")
+    raise ProblemError(f"{where} is {cell[:80]!r}, which is not a list; write a list in JSON")
 
 
 def _line(line: str, where: str) -> Any:
@@ -212,11 +217,13 @@ def _line(line: str, where: str) -> Any:
 def _read_hub(name: str, split: str) -> list[Problem]:
     hub, mend = HUBS[name], f"give its file with --problems {name}=FILE (or --path FILE to `codi-bench problems`)"
     if split not in hub.splits:
-        raise ProblemError(f"unknown split '{split}' of {name}: it has {' and '.join(map(repr, hub.splits))}")
+        raise ProblemError(f"{name} has no split '{split}': it has {' and '.join(map(repr, hub.splits))}")
     try:
         from datasets import load_dataset
     except ImportError as error:
-        raise MissingProblemsError(f"{name}: {hub.name} is read with `datasets`: pip install datasets, or {mend}") from error
+        raise MissingProblemsError(
+            f"{name}: {hub.name} needs the library `datasets`: run `pip install datasets`, or {mend}"
+        ) from error
     problems = []
     for part in hub.splits[split]:
         try:

@@ -28,13 +28,13 @@ BY_STEPS = {n: [t for t in TEMPLATES if len(t.program) == n] for n in STEP_WEIGH
 
 @dataclass(frozen=True)
 class Limits:
-    """How large values and how long chains may be. Below MAX_VALUE the ranges of the templates give way to 1..max_value."""
+    """How large values and how long chains may be. With max_value below MAX_VALUE, all operands are drawn from 1..max_value."""
 
     max_value: int = MAX_VALUE
     max_steps: int = max(STEP_WEIGHTS)
 
     def ranges(self, template: Template) -> dict[str, tuple[int, int]]:
-        """From which number to which each number of the question goes."""
+        """The range of each number of the question: (least, largest)."""
         return template.ranges if self.max_value == MAX_VALUE else dict.fromkeys(template.ranges, (1, self.max_value))
 
     def allow(self, problem: Problem) -> bool:

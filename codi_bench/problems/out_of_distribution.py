@@ -1,6 +1,7 @@
-"""Generated problems out of distribution: told as no training problem is, or with a number that their story has not in training.
+"""Generated problems out of distribution: told in a way no training problem is, or with numbers outside the ranges of training.
 
-What SVAMP and GSM-Hard are beside GSM8K: the same chains under another surface, and the same stories with other numbers.
+They are to these problems what SVAMP and GSM-Hard are to GSM8K: the same chains told otherwise, the same stories with other
+numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ DRAWS = 500  # of numbers for one story: long chains of large numbers seldom sta
 
 
 def distracted(n: int, *, seed: int) -> list[Problem]:
-    """The first n test problems, each behind a fact such as `Tom has 7 pens.` about somebody and something else."""
+    """The first n test problems, each with an irrelevant fact such as "Tom has 7 pens" in front."""
     rng, problems = random.Random(f"codi-bench:odd:{seed}:distracted"), []
     for problem in generate(n, seed=seed, split="test"):
         person, thing = (rng.choice([word for word in words if word not in problem.question]) for words in (NAMES, THINGS))
@@ -27,9 +28,9 @@ def distracted(n: int, *, seed: int) -> list[Problem]:
 
 
 def renumbered(n: int, *, seed: int) -> list[Problem]:
-    """n different contents of which at least one number lies outside the range that its story is trained with.
+    """n different problems in each of which at least one number lies outside the range that its story has in training.
 
-    Raises ProblemError where the stories hold fewer.
+    Raises ProblemError if the stories allow fewer.
     """
     rng = random.Random(f"codi-bench:odd:{seed}:renumbered")
 
@@ -49,7 +50,7 @@ def _draw(template: Template, rng: random.Random) -> dict[str, int]:
 
 
 def _is_new(template: Template, operands: dict[str, int]) -> bool:
-    """Can it be told, and is it a content that no range allows?"""
+    """Can this content be told, and does a number of it lie outside its range?"""
     in_range = [low <= operands[letter] <= high for letter, (low, high) in template.ranges.items()]
     is_tellable = run_program(template, operands) is not None
     return is_tellable and not all(in_range) and split_of(template.name, tuple(operands.values())) == "test"

@@ -1,4 +1,4 @@
-"""Minimal pairs of generated problems: one intermediate value is another, so the answer that an edit should give is known.
+"""Minimal pairs of generated problems that differ in one intermediate value, so the answer that an edit should give is known.
 
 A pair tells one story twice, word for word, with one number changed that the program uses in `step` alone. So everything before
 that step is equal, its value differs, and the donor's answer is what the recipient's program gives with the donor's value: the
@@ -32,12 +32,12 @@ class Pair:
 
     @property
     def counterfactual(self) -> str:
-        """The recipient's answer if its value at `step` were the donor's."""
+        """The answer of the recipient's program with the donor's value at `step`."""
         return self.donor.answer
 
 
 def pairs(n: int, *, step: int, seed: int = 0, split: str = "test", limits: Limits = EVERYTHING) -> list[Pair]:
-    """n pairs whose value at `step` is an intermediate one (another step follows), every recipient of another content.
+    """n pairs whose value at `step` is intermediate (another step follows). Every recipient has different content.
 
     All three problems are of the split. Raises ProblemError if n or step is not positive, or the split holds too few.
     """
@@ -55,10 +55,10 @@ def pairs(n: int, *, step: int, seed: int = 0, split: str = "test", limits: Limi
 
 
 def random_donors(pairs: Sequence[Pair], pool: Sequence[Problem], *, seed: int = 0, nearest: int = 10) -> list[Problem]:
-    """For each pair a problem of the pool with another answer than recipient and donor, drawn from those nearest in length.
+    """For each pair, a problem of the pool with a different answer than recipient and donor, drawn from those nearest in length.
 
-    Their thoughts then stand at nearly the same positions, and following would be no chance. Raises ProblemError where the pool
-    has none.
+    Of nearly equal length, so that their thoughts stand at nearly the same positions. Raises ProblemError if the pool has no such
+    problem.
     """
     words = [len(problem.question.split()) for problem in pool]
     donors = []
@@ -66,14 +66,14 @@ def random_donors(pairs: Sequence[Pair], pool: Sequence[Problem], *, seed: int =
         length = len(pair.recipient.question.split())
         candidates = [i for i, problem in enumerate(pool) if problem.answer not in (pair.recipient.answer, pair.counterfactual)]
         if not candidates:
-            raise ProblemError("no problem of the pool has another answer than recipient and donor; give more of them")
+            raise ProblemError("no problem of the pool differs in its answer from both recipient and donor; give a larger pool")
         nearest_candidates = sorted(candidates, key=lambda i: abs(words[i] - length))[:nearest]
         donors.append(pool[random.Random(f"codi-bench:donor:{seed}:{pair.recipient.group}").choice(nearest_candidates)])
     return donors
 
 
 def _pair(problem: Problem, step: int, split: str, seed: int, limits: Limits) -> Pair | None:
-    """The pair around one content, None where it has no donor or no control."""
+    """The pair made from one content; None if there is no donor or no control for it."""
     template = PROGRAMS[problem.template]
     ranges = {letter: range(low, high + 1) for letter, (low, high) in limits.ranges(template).items()}
     operands = dict(zip(template.ranges, cast("tuple[int, ...]", problem.operands)))

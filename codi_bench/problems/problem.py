@@ -50,7 +50,7 @@ class Problem:
 
 
 def problems_hash(problems: Iterable[Problem]) -> str:
-    """sha256 over questions, answers and groups in order: equal hash, equal list. Raises ProblemError for what is no problem."""
+    """sha256 of questions, answers and groups, in order. Raises ProblemError for other objects."""
     digest = hashlib.sha256()
     for i, problem in enumerate(arguments.entries("problems", problems, error=ProblemError)):
         arguments.instance(f"problems[{i}]", problem, Problem, error=ProblemError)

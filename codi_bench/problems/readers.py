@@ -1,13 +1,13 @@
-"""The public forms of a problem: one reader per form turns one row, of a file or of the hub, into a `Problem`.
+"""The public formats of problems: one reader per format turns a row of a file or of the hub into a `Problem`.
 
 Sources: GSM8K https://github.com/openai/grade-school-math, SVAMP https://github.com/arkilpatel/SVAMP, GSM-Hard
 https://huggingface.co/datasets/reasoning-machines/gsm-hard, MultiArith https://huggingface.co/datasets/ChilleD/MultiArith,
 GSM8K-Aug (question, chain, answer) https://github.com/da03/Internalize_CoT_Step_by_Step, Coconut's JSON (question, steps, answer:
 GSM8K-Aug, ProsQA, ProntoQA) https://github.com/facebookresearch/coconut.
 
-A row without a group gets a hash of its story with the numbers masked, whatever file it lies in, so that problems which differ in
-their numbers only (225 of MultiArith's 600, 20 of them exact copies), or in the question after the same story (SVAMP), are never
-split apart.
+A row without a group gets one: a hash of its story with the numbers masked. So problems that differ only in their numbers (225
+of MultiArith's 600, 20 of them exact copies) or only in the question after the same story (SVAMP) always stay on one side of a
+split.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ OPERATORS: dict[type[ast.operator], tuple[str, Callable[[float, float], float]]]
 
 
 class RowError(ProblemError):
-    """What is wrong with a row; `Form.problem` adds where it stands."""
+    """What is wrong with a row; `Form.problem` adds its place in the file."""
 
 
 def read_own(row: Row) -> Problem:
-    """The form that `codi-bench problems` writes, and Coconut's JSON; only the question is needed, and for most uses the answer.
+    """The format that `codi-bench problems` writes, and Coconut's JSON. Only the question is required; most uses need the answer.
 
-    What is not there is read off the rest: operands from the question, values from the steps.
+    Missing fields are filled from the others: operands from the question, values from the steps.
     """
     steps, values = _steps(row.get("steps"))
     read = _problem("gsm8k", _text(row, "question"), _answer(row), (steps, values), template=str(row.get("template") or ""))
@@ -102,14 +102,14 @@ def read_multiarith(row: Row) -> Problem:
 
 @dataclass(frozen=True)
 class Form:
-    """How rows of one form are recognised and read. name: the set that they belong to; empty where any set may."""
+    """How rows of one format are recognised and read. name: the set that they belong to, empty if any set may use the format."""
 
     name: str
     fits: Callable[[Row], bool]
     read: Callable[[Row], Problem]
 
     def problem(self, row: Row, where: str) -> Problem:
-        """The problem of a row, of the group that the row names if it does. Raises ProblemError with `where` and the field."""
+        """The problem of a row, in the group that the row names, if any. Raises ProblemError with `where` and the field."""
         try:
             problem = self.read(row)
             group = _group(row)
@@ -194,7 +194,7 @@ def _annotated(text: str) -> Chain:
 
 
 def _result(text: str) -> int | float | None:
-    """The number behind the `=` of a step, None if there is none; one of GSM8K's is a fraction, 3/4."""
+    """The number after the `=` of a step, None if there is none. One step of GSM8K gives a fraction, 3/4."""
     try:
         return _whole(float(text)) if math.isfinite(float(text)) else None
     except ValueError:
@@ -206,7 +206,7 @@ def _result(text: str) -> int | float | None:
 
 
 def _steps(field: Any) -> Chain:
-    """The chain of a list, or of a text as CSV has it. A chain in words has no steps, and neither has an empty one."""
+    """The steps from a list, or from a text as CSV has it. A chain in words, or an empty one, has no steps."""
     parts = [] if field is None else [field] if isinstance(field, str) else field
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise RowError("field 'steps' must be a list of annotated steps such as \"<<7+5=12>>\"")
@@ -221,7 +221,7 @@ def _solved(equation: Any, field: str) -> Chain:
     try:
         return solve(re.sub(r"^\s*[A-Za-z]\s*=", "", equation)) if equation else NOTHING
     except (TypeError, ValueError) as error:
-        raise RowError(f"field '{field}' is {equation!r}, which is no arithmetic ({error})") from error
+        raise RowError(f"field '{field}' is {equation!r}, which cannot be computed ({error})") from error
 
 
 # Fields
@@ -230,7 +230,7 @@ def _solved(equation: Any, field: str) -> Chain:
 def _problem(
     name: str, question: str, answer: str, chain: Chain = NOTHING, *, story: str | None = None, template: str = ""
 ) -> Problem:
-    """story: what the group is made from, the question unless given."""
+    """Make a problem. story: the text that the group is made from, by default the question."""
     masked = IN_QUESTION.sub("#", " ".join((question if story is None else story).split()).lower())
     group = f"{name}-{hashlib.sha256(masked.encode(errors='surrogatepass')).hexdigest()[:16]}"
     numbers = (float(number.replace(",", "")) for number in IN_QUESTION.findall(question))
@@ -249,7 +249,7 @@ def _text(row: Row, field: str) -> str:
 def _only(row: Row, field: str) -> Any:
     values = row.get(field)
     if not isinstance(values, list) or len(values) != 1:
-        raise RowError(f"field '{field}' must be a list of one, not {values!r}")
+        raise RowError(f"field '{field}' must be a list with one entry, not {values!r}")
     return values[0]
 
 

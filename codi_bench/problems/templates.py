@@ -2,7 +2,7 @@
 
 A template is data. `program` lists the steps as (operator, left, right); an operand is a letter of `ranges` or `r1`,
 `r2` … for the result of an earlier step. Facts are worded so that they can stand in any order unless `fixed` is set, so
-the order in which numbers are met is not always the order in which they are used.
+numbers need not appear in the order in which they are used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rules: numbers in, words out. No file, no model, no claim."""
+"""Rules: numbers in, words out. They know no file, model or claim."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["wilson"]
 
 
 def __getattr__(name: str) -> Any:
-    """The public door, loaded when it is first used: a report needs rules that need no scipy."""
+    """Load the public functions when they are first used: a report needs only rules that do without scipy."""
     if name in __all__:
         return getattr(import_module("codi_bench.rules.stats"), name)
     raise AttributeError(f"module 'codi_bench.rules' has no attribute '{name}'")

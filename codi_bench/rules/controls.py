@@ -1,4 +1,4 @@
-"""The controls that every edited run must pass before a word is said of it (docs/verdicts.md, section 3).
+"""The controls that every edited run must pass before it can get a word (docs/verdicts.md, section 3).
 
 Each raises MeasureError, which blocks the sound rows with its reason.
 """
@@ -22,11 +22,11 @@ def check_alive(
     edited: Mapping[str, ArrayLike],
     log_probability: tuple[ArrayLike, Mapping[str, ArrayLike]] | None = None,
 ) -> None:
-    """Raises MeasureError, `dead edit: …`, where no condition changes anything: its hook does nothing, which no p value shows.
+    """Raises MeasureError, `dead edit: …`, if no condition changes anything: no p value shows that a hook does nothing.
 
     clean [n]: answers (numbers, texts, or right and wrong) of the clean run; edited: by condition, [n] each, of the first n
     problems. log_probability: the same of the clean run and by condition, nats. NaN, an answer without a number, equals itself.
-    One condition without effect beside others with one is a result and passes.
+    It is enough that one condition has an effect: a condition without effect is then a result.
     """
     if not arguments.instance("edited", edited, Mapping, error=MeasureError):
         raise MeasureError("dead edit: no condition was run that must change something")
@@ -55,7 +55,7 @@ def _differ(clean: ArrayLike, answers: ArrayLike) -> bool:
 
 
 def check_room(right: ArrayLike, constant: float = 0.0, *, floor: float = ROOM, what: str = "to lose") -> None:
-    """Raises MeasureError, `nothing to lose: …`, where the clean run is hardly better than one constant answer.
+    """Raises MeasureError, `nothing to lose: …`, if the clean run is hardly better than a constant answer.
 
     At 3 % accuracy "no latent is critical" is true of anything. right bool [n]: of the clean run; constant: accuracy of the best
     constant answer; floor: of the family. Needed: the lower Wilson bound of the clean accuracy above constant + floor.

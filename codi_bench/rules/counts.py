@@ -1,7 +1,7 @@
-"""Rules where nothing but counts was released, such as 151 of 200 right: counts in, p and words out.
+"""Rules for releases that hold only counts, such as 151 of 200 right: counts in, p values and words out.
 
-Two counts on the same problems leave open how many problems changed from right to wrong and how many back; only the difference of
-these is known. So every table of both that the counts allow is tried, and a word is said where all of them give it.
+Two counts on the same problems tell only the difference between how many problems turned from right to wrong and how many turned
+back. So every 2 x 2 table that the counts allow is tried, and there is a word only if all tables give the same one.
 Source: docs/verdicts.md, section 9.
 """
 
@@ -120,7 +120,7 @@ def cochran_largest(counts: Sequence[int], n: int) -> float:
 def stratified_difference(a: Sequence[tuple[int, int]], b: Sequence[tuple[int, int]]) -> Interval:
     """Rate of a less rate of b at equal strata, each (count, n) by stratum, with a 95 % interval.
 
-    Strata in which one side has no problem say nothing. Source: Mantel and Haenszel's weights with the variance of Greenland and
+    Strata in which one side has no problem are left out. Source: Mantel and Haenszel's weights with the variance of Greenland and
     Robins 1985, Biometrics 41:55. Raises MeasureError where no stratum has both sides.
     """
     a = arguments.entries("a", a, error=MeasureError)
@@ -131,7 +131,7 @@ def stratified_difference(a: Sequence[tuple[int, int]], b: Sequence[tuple[int, i
     _check("greater", *(pair for side in sides for pair in side if pair[1] != 0))
     shared = [(*one, *other) for one, other in sides if one[1] and other[1]]
     if not shared:
-        raise MeasureError("no stratum has problems of both sides: their rates cannot be compared")
+        raise MeasureError("no stratum has problems on both sides, so the rates cannot be compared")
     x, n, y, m = np.array(shared, float).T
     weight = n * m / (n + m)
     value = float(weight @ (x / n - y / m) / weight.sum())
@@ -144,7 +144,7 @@ def _events(counts: Sequence[int], n: int) -> tuple[list[int], int]:
     """Counts at two positions or more, and n, as whole numbers."""
     counts = arguments.entries("counts", counts, error=MeasureError)
     if len(counts) < 2:
-        raise MeasureError(f"counts must be those of two positions or more, not of {len(counts)}")
+        raise MeasureError(f"counts for at least two positions are needed, got {len(counts)}")
     _check("greater", *((count, n) for count in counts))
     return list(map(int, counts)), int(n)
 

@@ -70,7 +70,7 @@ def _inflation(draws: np.ndarray, variance: np.ndarray) -> float:
     """Mean over cells of max(1, variance over draws / variance [cells]); 1 for a cell that never varies."""
     null_variance = draws.var(axis=0, ddof=1)
     if ((variance <= 0) & (null_variance > NO_VARIANCE)).any():
-        raise MeasureError("null draws vary where their binomial or DeLong variance is 0: no phi")
+        raise MeasureError("null draws vary although their binomial or DeLong variance is 0, so there is no phi")
     ratio = null_variance / np.where(variance > 0, variance, 1)
     return float(np.maximum(1, ratio).mean())
 
@@ -147,7 +147,7 @@ def fold_auc(scores: ArrayLike, labels: ArrayLike, fold: ArrayLike) -> tuple[np.
     try:
         labels = np.broadcast_to(labels.astype(bool), scores.shape)
     except ValueError as error:
-        raise MeasureError(f"labels {list(labels.shape)} do not fit scores {list(scores.shape)}") from error
+        raise MeasureError(f"labels {list(labels.shape)} do not match scores {list(scores.shape)}") from error
     mean, variance, folds = (np.zeros(scores.shape[:-1]) for _ in range(3))
     for name in np.unique(fold):
         rows = fold == name
@@ -202,7 +202,7 @@ def _noncentrality(q: float, df: int, probability: float) -> float:
 
 
 def heterogeneity(correct: ArrayLike, phi: float = 1.0, *, level: float = 0.95) -> Heterogeneity:
-    """Do cells differ by more than sampling error? correct: [n, cells], right/wrong or numbers, the same problems in each cell.
+    """Do cells differ by more than sampling error? correct: [n, cells], right/wrong or numbers; every cell has the same problems.
 
     v = phi x double-centred residual variance, (n-1)(cells-1) degrees of freedom, / n; Q = sum (a_c - mean)^2 / v against
     chi-square with cells - 1 degrees of freedom; tau from the noncentral one, lambda = cells tau^2 / v: estimate from

@@ -23,7 +23,7 @@ def permutation_p(observed: Statistic, null: ArrayLike) -> Statistic:
     if null.ndim < 1 or not len(null) or null.shape[1:] != observed.shape:
         raise MeasureError(f"a permutation p needs observed [...] and null [B, ...], not {observed.shape} and {null.shape}")
     if np.isnan(null).any() or np.isnan(observed).any():
-        raise MeasureError("a permutation p needs numbers, not NaN")
+        raise MeasureError("a permutation p needs numbers, and one is NaN")
     p = (1 + (null >= observed - ROUNDING).sum(axis=0)) / (len(null) + 1)
     return cast("Statistic", p if observed.ndim else float(p))
 
@@ -52,13 +52,13 @@ def holm_permutations(m: int) -> int:
 
 
 def check_permutations(B: int, m: int) -> None:
-    """Raises MeasureError where B permutations cannot carry Holm over m tests: an error, never an UNDERPOWERED."""
+    """Raises MeasureError if B permutations are too few for Holm over m tests: that is an error, never UNDERPOWERED."""
     if holm_permutations(m) > arguments.whole("permutations", B, 0, error=MeasureError):
-        raise MeasureError(f"{B} permutations cannot carry Holm over {m} tests: at least {holm_permutations(m)} are needed")
+        raise MeasureError(f"{B} permutations are too few for Holm over {m} tests: at least {holm_permutations(m)} are needed")
 
 
 def check_permuted(null_auc: ArrayLike) -> None:
-    """The control of every label null [B] or [B, cells]: permuted labels must not be told better than by chance.
+    """Check a label null [B] or [B, cells]: permuted labels must not be predicted better than by chance.
 
     With labels permuted inside the folds the AUC of every draw is 0.5 in expectation, whatever the scores; a pipeline that leaks
     lifts it. The band: four standard errors of the mean over draws, and one point, since groups of a size of their own cannot be
@@ -71,23 +71,23 @@ def check_permuted(null_auc: ArrayLike) -> None:
     mean, error = float(draws.mean()), float(draws.std(ddof=1)) / math.sqrt(len(draws))
     if mean - 0.5 > max(0.01, 4 * error):
         raise MeasureError(
-            f"a control fails: permuted labels have an AUC of {mean:.3f} in the mean, 0.5 +- {max(0.01, 4 * error):.3f} was "
-            "expected; something of the labels leaks, or most groups have a size of their own and cannot be permuted"
+            f"a control fails: permuted labels have a mean AUC of {mean:.3f}, 0.5 +- {max(0.01, 4 * error):.3f} was "
+            "expected; labels leak into the scores, or most groups differ in size and cannot be permuted"
         )
 
 
 def holm_p(p_values: Mapping[str, float], size: int) -> dict[str, float]:
     """Holm-corrected p values by name, within a family of declared size.
 
-    Raises MeasureError unless all of the family is there: a partial run must not change a verdict.
+    Raises MeasureError unless every test of the family has a p value: a partial run must not change a verdict.
     """
     arguments.instance("p values", p_values, Mapping, error=MeasureError)
     if len(p_values) != arguments.whole("size", size, error=MeasureError):
-        raise MeasureError(f"a family of {size} tests came with {len(p_values)}: Holm needs all of them")
+        raise MeasureError(f"the family has {size} tests and {len(p_values)} p values were given: Holm needs all of them")
     return dict(zip(p_values, map(float, holm(list(p_values.values()))), strict=True))
 
 
 def across_claims(p_values: Sequence[float], claims: int) -> np.ndarray:
-    """Holm over the tests of one claim, times the claims of its family (section 3): no claim waits for the others of a family."""
+    """Holm over the tests of one claim, times the claims of its family (section 3), so a claim needs no results of the others."""
     claims = arguments.whole("claims", claims, error=MeasureError)
     return cast("np.ndarray", np.minimum(1.0, claims * holm(arguments.entries("p values", p_values, error=MeasureError))))

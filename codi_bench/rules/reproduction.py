@@ -1,7 +1,7 @@
-"""How an outcome word is decided: Reproduction (docs/verdicts.md, section 2), Regression (section 4) and the winner of a pair.
+"""Decide the words of Reproduction (docs/verdicts.md, section 2) and Regression (section 4), and the winner of a pair.
 
-Pure rules: numbers in, a word and one line of reasons out. Rates, drops and margins are fractions throughout (5 points are
-0.05); only the reasons speak of points. A NaN or a missing number that a rule needs raises MeasureError: the row is blocked.
+Pure rules: numbers in, a word and a one-line reason out. Rates, drops and margins are fractions throughout (5 points are
+0.05); only reasons are written in points. A NaN or a missing number that a rule needs raises MeasureError: the row is blocked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Reproduction(StrEnum):
 
 
 class Regression(StrEnum):
-    """Did our own number move? UNCHECKED: nothing is recorded, which never counts as a pass."""
+    """Did our own number move? UNCHECKED means that nothing is recorded; it never counts as a pass."""
 
     SAME = "SAME"
     DRIFTED = "DRIFTED"
@@ -43,7 +43,7 @@ class Regression(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """A word and the one line that says why."""
+    """A word and a one-line reason."""
 
     word: Reproduction | Regression
     why: str
@@ -57,13 +57,13 @@ def _points(fraction: float) -> str:
 
 
 def equivalence_margin(reported: float, *, drop: bool = False) -> float:
-    """d of the other-list rule: 5 points for a rate; for a drop half of the reported drop, if that is smaller."""
+    """The margin d of the other-list rule: 5 points for a rate; for a drop, half the reported drop if that is smaller."""
     finite(reported=reported)
     return min(RATE_MARGIN, abs(reported) / 2) if drop else RATE_MARGIN
 
 
 def same_list(measured: float, reported: float, *, n: int, printed_unit: float) -> Outcome:
-    """Both are counts on one fixed list of n problems, so only protocol and numerics lie between them.
+    """Compare two counts on one fixed list of n problems: only protocol and numerics can make them differ.
 
     printed_unit: the last printed digit as a fraction: 0.001 for "43.7 %".
     """
@@ -104,7 +104,7 @@ def other_list(
     s_reported: float | None = None,
     effect: float | None = None,
 ) -> Outcome:
-    """Two samples, or unknown ones: equivalence (TOST at 5 %) against difference beyond the margin d.
+    """Compare numbers from two samples, or from unknown ones: equivalence (TOST at 5 %) against a difference beyond the margin d.
 
     n_*: problems behind a rate; s_*: standard error, which stands over n (numbers that are not means over problems: std
     over 50 redraws of the reported protocol). A number with neither is INCONCLUSIVE. effect: the claimed effect (rate over
@@ -119,20 +119,23 @@ def other_list(
     difference, s = measured - reported, math.hypot(*cast("tuple[float, float]", errors))
     why = f"other list: D = {_points(difference)} points, s = {100 * s:.2f}, margin {100 * margin:.2f}"
     if abs(difference) - Z95 * s > margin:
-        return Outcome(Reproduction.NOT_REPRODUCED, f"{why}: 95 % interval wholly beyond the margin")
+        return Outcome(Reproduction.NOT_REPRODUCED, f"{why}: the 95 % interval lies beyond the margin")
     if effect is not None:
         finite(effect=effect)
         if margin > abs(effect):
-            return Outcome(Reproduction.INCONCLUSIVE, f"{why}: vacuous, wider than the effect of {_points(effect)} points")
+            return Outcome(
+                Reproduction.INCONCLUSIVE,
+                f"{why}: vacuous, since the margin is wider than the effect of {_points(effect)} points",
+            )
     if abs(difference) + Z90 * s < margin:
-        return Outcome(Reproduction.REPRODUCED, f"{why}: 90 % interval inside the margin")
-    return Outcome(Reproduction.INCONCLUSIVE, f"{why}: neither inside nor wholly beyond the margin")
+        return Outcome(Reproduction.REPRODUCED, f"{why}: the 90 % interval lies inside the margin")
+    return Outcome(Reproduction.INCONCLUSIVE, f"{why}: the interval crosses the margin")
 
 
 def _by_interval(
     estimate: Estimate, why: str, *, holds: Callable[[float, float], bool], fails: Callable[[float, float], bool]
 ) -> Outcome:
-    """holds and fails read the two ends of the 95 % interval; if neither is so, or there are no ends: INCONCLUSIVE."""
+    """Judge by the ends of the 95 % interval: holds(low, high), fails(low, high), or INCONCLUSIVE if neither or without ends."""
     arguments.instance("estimate", estimate, Estimate, error=MeasureError)
     finite(value=estimate.value)
     if estimate.low is None or estimate.high is None:
@@ -150,7 +153,7 @@ def stated_range(measured: Estimate, *, low: float, high: float) -> Outcome:
     """A published range such as "50-60 %" against the measured 95 % interval, ends included."""
     finite(low=low, high=high)
     if low > high:
-        raise MeasureError(f"stated range {low} to {high} is upside down")
+        raise MeasureError(f"stated range {low} to {high} has its ends in the wrong order")
     return _by_interval(
         measured,
         f"stated range {low:.4g} to {high:.4g}",
@@ -160,7 +163,7 @@ def stated_range(measured: Estimate, *, low: float, high: float) -> Outcome:
 
 
 def fact(measured: float | str, reported: float | str, *, printed_unit: float = 0) -> Outcome:
-    """A width, a count or a name. printed_unit: the last printed digit where the source rounds (1e6 for "124M")."""
+    """Compare a width, a count or a name. printed_unit: the last printed digit if the source rounds (1e6 for "124M")."""
     finite(0, printed_unit=printed_unit)
     for side in (measured, reported):
         if not isinstance(side, str):
@@ -174,7 +177,7 @@ def fact(measured: float | str, reported: float | str, *, printed_unit: float = 
 
 
 def reproduce_order(difference: Estimate) -> Outcome:
-    """The claim "A above B", judged by the 95 % interval of A - B; an end at 0 contains it."""
+    """Judge the claim "A above B" by the 95 % interval of A - B; an end at exactly 0 counts as inside."""
     return _by_interval(
         difference,
         "order, A - B",
@@ -193,7 +196,7 @@ CASES: dict[str, Callable[..., Outcome]] = {
 
 
 def reproduce(case: str, *numbers: object, **details: object) -> Outcome:
-    """The rule of a case, by the name that a baseline file gives it; numbers and details are that rule's own."""
+    """Apply the rule that a baseline file names; numbers and details are the arguments of that rule."""
     return CASES[arguments.choice("reproduction case", case, CASES)](*numbers, **details)
 
 
@@ -203,11 +206,11 @@ def reproduce(case: str, *numbers: object, **details: object) -> Outcome:
 def regression_count(
     recorded_bits: ArrayLike | None, measured_bits: ArrayLike, *, same_environment: bool, family_size: int
 ) -> Outcome:
-    """Right/wrong of the same problems, bool [n] each; recorded_bits None: UNCHECKED.
+    """Compare right/wrong outcomes of the same problems, bool [n] each. UNCHECKED if recorded_bits is None.
 
     Same environment key: any flip is DRIFTED. Other: exact McNemar p <= 0.005 / family_size and a net change of more than
-    0.5 % of n; family_size is the number of recorded metrics. An answer that is wrong in another way shows in no bit: compare
-    the answers themselves where they are recorded. Raises MeasureError for lists of different length.
+    0.5 % of n; family_size is the number of recorded metrics. The bits do not show one wrong answer becoming another: compare
+    the answers themselves if they are recorded. Raises MeasureError for lists of different length.
     """
     finite(1, family_size=family_size)
     if recorded_bits is None:
@@ -216,10 +219,12 @@ def regression_count(
     n, p, level = both_right + lost + gained + both_wrong, mcnemar_exact(recorded_bits, measured_bits), DRIFT_LEVEL / family_size
     why = f"b = {lost} right then wrong, g = {gained} wrong then right, of {n}, p = {p:.3g}"
     if same_environment:
-        return Outcome(Regression.DRIFTED if lost + gained else Regression.SAME, f"{why}; same environment: no flip allowed")
+        return Outcome(
+            Regression.DRIFTED if lost + gained else Regression.SAME, f"{why}; no flip is allowed in the same environment"
+        )
     # 0.5 % in whole numbers: 200 x |b - g| > n has no rounding.
     drifted = p <= level and 200 * abs(lost - gained) > n
-    rule = f"other environment: drifted at p <= {level:.3g} and a net change above {n / 200:g}"
+    rule = f"in another environment, drifted at p <= {level:.3g} and a net change above {n / 200:g}"
     return Outcome(Regression.DRIFTED if drifted else Regression.SAME, f"{why}; {rule}")
 
 
@@ -232,7 +237,7 @@ def _maybe_nan(name: str, value: float) -> float:
 
 
 def regression_value(recorded: float | None, measured: float | None, tolerance: float) -> Outcome:
-    """Symmetric: SAME within the tolerance, its end included; any NaN, or None on one side, DRIFTED; None on both, UNCHECKED.
+    """Compare two numbers: SAME up to and including the tolerance, DRIFTED with a NaN or one None, UNCHECKED with two None.
 
     tolerance: deterministic in the same environment, 4 times the calibrated device spread in another.
     """
@@ -240,7 +245,7 @@ def regression_value(recorded: float | None, measured: float | None, tolerance: 
     if recorded is None and measured is None:
         return Outcome(Regression.UNCHECKED, "no value recorded")
     if recorded is None or measured is None:
-        return Outcome(Regression.DRIFTED, f"recorded {recorded}, measured {measured}: one side has no number")
+        return Outcome(Regression.DRIFTED, f"recorded {recorded}, measured {measured}: one of them has no number")
     recorded, measured = _maybe_nan("recorded", recorded), _maybe_nan("measured", measured)
     # Asked this way round, NaN is never within; equality first, since inf - inf is NaN.
     same = recorded == measured or abs(measured - recorded) <= tolerance
@@ -251,9 +256,9 @@ def regression_value(recorded: float | None, measured: float | None, tolerance: 
 def regression_verdict(
     recorded: str | None, measured: str | None, *, fragile: bool = False, words: Collection[str] = ()
 ) -> Outcome:
-    """A changed verdict is DRIFTED unless it was recorded as fragile: then it is SAME and the reason prints the change.
+    """Compare two verdicts: a changed one is DRIFTED; if it was recorded as fragile, SAME with the change in the reason.
 
-    words: what noise as measured makes of it in another environment; empty in the same one, where nothing is noise.
+    words: those that measured noise can turn the verdict into in another environment; empty in the same one.
     """
     if recorded is None and measured is None:
         return Outcome(Regression.UNCHECKED, "no verdict recorded")
@@ -263,12 +268,12 @@ def regression_verdict(
     if fragile:
         return Outcome(Regression.SAME, f"{change}; recorded as fragile")
     if measured in words:
-        return Outcome(Regression.SAME, f"{change}; as noise in another environment makes it too")
+        return Outcome(Regression.SAME, f"{change}; the measured noise between environments explains it")
     return Outcome(Regression.DRIFTED, change)
 
 
 def winner(difference: float, p: float) -> str | None:
-    """Which of "a" and "b" the difference a - b is in favour of, where the corrected two-sided p is at most 0.05; else None."""
+    """The winner, "a" or "b", by the sign of the difference a - b; None if the corrected two-sided p is above 0.05."""
     finite(difference=difference, p=p)
     if p > WINNER_LEVEL or difference == 0:
         return None

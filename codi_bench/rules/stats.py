@@ -1,6 +1,6 @@
 """Intervals, paired tests, corrections and random streams: arrays in, numbers out.
 
-Everything is a fraction (0.437, never 43.7); differences are fractions too, and only text shows them as points.
+Everything is a fraction (0.437, never 43.7), differences too; only text shows them as points.
 Rules and measured coverage: docs/verdicts.md, sections 1, 4 and 5.
 """
 
@@ -28,7 +28,7 @@ ALTERNATIVES = ("two-sided", "greater", "less")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval; low and high are None where no sound interval exists (max, min and range over cells)."""
+    """A value with its interval; low and high are None if no valid interval exists (max, min and range over cells)."""
 
     value: float
     low: float | None
@@ -44,13 +44,13 @@ class Interval(Estimate):
 
 
 def finite(least: float = -math.inf, most: float = math.inf, **values: float | None) -> None:
-    """Raises MeasureError, by name, for a number that is missing, NaN, infinite or outside of [least, most]."""
+    """Raises MeasureError, with the name, for a number that is missing, NaN, infinite or outside [least, most]."""
     for name, value in values.items():
         arguments.number(name, value, least, most, error=MeasureError)
 
 
 def numeric(name: str, values: object) -> np.ndarray:
-    """Values as an array of their own numbers or booleans; raises MeasureError for texts, gaps and lists of unequal length."""
+    """Values as an array of numbers or booleans. Raises MeasureError for texts, gaps and lists of unequal length."""
     try:
         array = np.asarray(cast("ArrayLike", values))
     except Exception as error:  # what others call an array has errors of its own
@@ -58,7 +58,7 @@ def numeric(name: str, values: object) -> np.ndarray:
     if array.dtype.kind == "O":
         for value in array.ravel().tolist():
             if not isinstance(value, Real):
-                raise MeasureError(f"{name} must be numbers, and one is {arguments.described(value)}")
+                raise MeasureError(f"{name} must be numbers, and one entry is {arguments.described(value)}")
         try:
             array = array.astype(float)
         except OverflowError as error:
@@ -75,7 +75,7 @@ def bits(values: ArrayLike) -> np.ndarray:
         raise MeasureError(f"outcomes need the shape [n] with n >= 1, not {list(array.shape)}")
     # NaN is truthy: a cast alone would count a missing outcome as right.
     if not np.isin(array, (0, 1)).all():
-        raise MeasureError("outcomes must be 0 or 1 (False or True), one a problem")
+        raise MeasureError("outcomes must be 0 or 1 (False or True), one per problem")
     return array.astype(bool)
 
 
@@ -185,7 +185,7 @@ def bootstrap_mean(
     outcomes: [n, cells] (or [n]), numbers or right/wrong. groups: [n] labels; a group is drawn whole (default: each
     problem alone). phi: deviations are widened by sqrt(phi) where outcomes are cross-validated (docs/verdicts.md, section 5).
     Raises MeasureError for fewer than two groups, a gap in outcomes or groups, group labels of another length, or another
-    argument that cannot be.
+    invalid argument.
     """
     level, array = arguments.level(level, error=MeasureError), numeric("outcomes", outcomes).astype(float)
     draws, phi = arguments.whole("draws", draws, error=MeasureError), arguments.number("phi", phi, 0, error=MeasureError)
@@ -220,9 +220,9 @@ def _members(groups: ArrayLike, n: int) -> np.ndarray:
 
 
 def stream(seed: int, *names: str) -> np.random.Generator:
-    """The random stream of (seed, names), such as (0, claim, model, metric), whatever else has been drawn before.
+    """The random stream of (seed, names), such as (0, claim, model, metric). It does not depend on earlier draws.
 
-    PCG64 by name, because numpy may change what default_rng means. Raises MeasureError for a seed that is none.
+    PCG64 by name, because numpy may change what default_rng means. Raises MeasureError for an invalid seed.
     """
     seed = arguments.seed(seed, error=MeasureError)
     digest = hashlib.sha256(json.dumps([seed, *map(str, names)]).encode()).digest()

@@ -1,8 +1,8 @@
-"""Does a claim hold under a sound protocol: the words of docs/verdicts.md, sections 1, 3 and 6.
+"""Decide whether a claim holds under a sound protocol: the words of docs/verdicts.md, sections 1, 3 and 6.
 
-Pure rules: numbers in, a word and one line of reasons out. Effects, bounds and Delta are fractions (5 points are 0.05); only the
-reasons speak of points. p values are one-sided and already corrected. A number that a rule needs and that is missing,
-NaN or out of range raises MeasureError: the row is blocked.
+Pure rules: numbers in, a word and a one-line reason out. Effects, bounds and Delta are fractions (5 points are 0.05); only
+reasons are written in points. p values are one-sided and already corrected. If a number that a rule needs is missing, NaN or out
+of range, the rule raises MeasureError, and the row is blocked.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Validity(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """A word and the one line that says why.
+    """A word and a one-line reason.
 
-    word: None where no rule gives one. fragile: Monte-Carlo error or rounding could change it (docs/verdicts.md, section 4).
-    decide: number of problems for 90 % power at Delta, UNDERPOWERED only; None where no interval gives a standard error, and
-    where that many were there already, so that more need not decide.
+    word: None if no rule gives one. fragile: Monte-Carlo error or rounding could change it (docs/verdicts.md, section 4).
+    decide: for UNDERPOWERED only, the number of problems with 90 % power at Delta; None without an interval, and where that many
+    problems were measured already, so that more need not decide.
     """
 
     word: Validity | None
@@ -73,13 +73,13 @@ def _amount(value: float | None, unit: str) -> str:
 
 
 def passes(p: float) -> bool:
-    """p <= alpha; 1/(40 m) times m passes for every m."""
+    """Is p <= alpha? Allows for rounding: 1/(40 m) times m passes for every m."""
     finite(p=p)
     return p <= ALPHA + ROUNDING
 
 
 def half_effect(reported_effect: float | None, floor: float) -> float:
-    """Delta of a `value` claim: half of the reported effect over its null, not below the floor; the floor if none is reported."""
+    """Delta of a `value` claim: half the reported effect over its null, at least the floor; the floor without one."""
     _positive(floor=floor)
     if reported_effect is None:
         return floor
@@ -95,7 +95,7 @@ def n_decide(n: int, se: float, delta: float, z: float) -> int:
     try:
         return math.ceil(n * ((z + POWER_Z) * se / delta) ** 2)
     except OverflowError as error:
-        raise MeasureError(f"Delta = {delta:g} is so small that no number of problems decides") from error
+        raise MeasureError(f"Delta = {delta:g} is too small for any number of problems to decide") from error
 
 
 def _underpowered(why: str, *, n: int, se: float | None, delta: float, z: float, fragile: bool) -> Verdict:
@@ -109,12 +109,12 @@ def _underpowered(why: str, *, n: int, se: float | None, delta: float, z: float,
 
 
 def _answers(holds: bool | None, distance: float | None, tolerance: float) -> set[bool | None]:
-    """What a comparison says, and its contrary too where its two sides are no further apart than the tolerance."""
+    """The result of a comparison; both results if its two sides are no further apart than the tolerance."""
     return {True, False} if holds is not None and abs(cast("float", distance)) <= tolerance else {holds}
 
 
 def _sound_word(above_zero: bool | None, below_delta: bool | None, marginal: bool | None, *stricter: bool | None) -> Validity:
-    """Rules 2 to 5, first match wins; None: this end of the interval is missing, and what needs it cannot match."""
+    """Rules 2 to 5, the first match wins. An end of the interval that is None matches no rule."""
     if marginal and not all(stricter) and below_delta:
         return Validity.ARTEFACT
     if below_delta:
@@ -143,7 +143,7 @@ def _check_interval(theta: Estimate) -> None:
         if end is not None:
             finite(bound=end)
     if theta.low is not None and theta.high is not None and theta.low > theta.high:
-        raise MeasureError(f"interval {theta.low} to {theta.high} is upside down")
+        raise MeasureError(f"interval {theta.low} to {theta.high} has its ends in the wrong order")
 
 
 def sound_verdict(
@@ -158,14 +158,14 @@ def sound_verdict(
     permutations: int | None = None,
     controls: Sequence[str] = (),
 ) -> Verdict:
-    """The word of a row under the sound protocol, kinds `value`, `exists` and `location`: the five rules in their order.
+    """The word of a row under the sound protocol, for the kinds `value`, `exists` and `location`: five rules in order.
 
     theta: effect over its strictest required null, with 95 % interval; an end that is None matches no rule. delta: the smallest
     effect that counts. p: corrected p of every required null by name; marginal: which of them is the marginal one. n: problems
     (groups). z: the corrected critical value of n_decide; its SE is (high - low) / (2 x 1.96). permutations: behind the p values,
     None for exact tests. fragile: p values within two Monte-Carlo errors of alpha, or bounds within 1e-6 of their thresholds,
     would give another word on the other side.
-    Raises MeasureError for a failing control, by its text.
+    Raises MeasureError with the text of a control that fails.
     """
     if controls := arguments.texts("controls", controls, error=MeasureError):
         raise MeasureError("a control fails: " + "; ".join(controls))
@@ -175,7 +175,7 @@ def sound_verdict(
     _check_permutations(permutations)
     arguments.instance("p", p, Mapping, error=MeasureError)
     if arguments.text("marginal", marginal, error=MeasureError) not in p:
-        raise MeasureError(f"the marginal null '{marginal}' has no p: there are {', '.join(map(str, p)) or 'none'}")
+        raise MeasureError(f"the marginal null '{marginal}' has no p; there is a p for {', '.join(map(str, p)) or 'none'}")
     values = [p[marginal], *(value for name, value in p.items() if name != marginal)]
     for value in values:
         finite(0, 1, p=value)
@@ -205,10 +205,10 @@ def protocol_artefact(
     unit: str = "points",
     permutations: int | None = None,
 ) -> Verdict | None:
-    """ARTEFACT where the published protocol makes the number itself, else None: the word is that of the sound row.
+    """ARTEFACT if the published protocol gives the number on its own null too, else None: then the sound row has the word.
 
-    null_mean, p_null: of the measured value under the same protocol with permuted labels, None where there is no null; nominal:
-    the null value that the source compares with. A number that is not above its nominal has nothing to be explained: None.
+    null_mean, p_null: of the measured value under the same protocol with permuted labels, None if there is no null; nominal:
+    the null value that the source compares with. None also for a number that is not above its nominal null.
     """
     if p_null is None or null_mean is None or nominal is None:
         return None
@@ -237,14 +237,14 @@ def none_stands_out(
     z: float = Z95,
     unit: str = "points",
 ) -> Verdict:
-    """Kinds `none` and `even`: SUPPORTED when the largest bound is below the margin, REFUTED when a deviation stands out.
+    """Kinds `none` and `even`: SUPPORTED if the largest bound is below the margin, REFUTED if a deviation stands out.
 
     upper_bounds: simultaneous 95 % upper bounds of the deviations [cells]. deviates: is one SUPPORTED under its own rule? se: the
     largest standard error of a deviation, for n_decide with Delta = margin. A large p never supports these kinds.
     """
     bounds = np.atleast_1d(numeric("upper bounds", upper_bounds)).astype(float).ravel()
     if not bounds.size or not np.isfinite(bounds).all():
-        raise MeasureError("'none stands out' needs a finite upper bound for every cell")
+        raise MeasureError("every cell needs a finite upper bound to show that none stands out")
     _positive(margin=margin, z=z)
     finite(least=1, n=n)
     if se is not None:
@@ -260,7 +260,7 @@ def none_stands_out(
 
 
 def order_verdict(difference: Estimate, *, unit: str = "points") -> Verdict:
-    """The claim "A above B" by the 95 % interval of A - B: above 0 SUPPORTED, below 0 REFUTED, else UNDERPOWERED, also at 0.
+    """The word for "A above B" by the 95 % interval of A - B: SUPPORTED above 0, REFUTED below 0, else UNDERPOWERED, also at 0.
 
     There is no smallest difference that counts, so no number of problems is named.
     """

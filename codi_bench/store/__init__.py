@@ -1,1 +1,1 @@
-"""The store: files written whole, and the cache of what was computed, by content."""
+"""The store: files are written whole, and computed arrays are cached by content."""

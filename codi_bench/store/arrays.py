@@ -1,4 +1,4 @@
-"""Safetensors files as arrays mapped into memory: filled batch by batch, read without loading what nobody looks at, and sealed.
+"""Safetensors files as memory-mapped arrays: filled batch by batch, read lazily, and sealed with a checksum.
 
 Format: eight bytes with the length of a JSON header, the header (which may end in blanks), the arrays one after another. The
 seal is `checksum` in the header's metadata: sha256 over every byte of the file, its own 64 digits read as zeros.
@@ -48,7 +48,7 @@ class UnusableError(ValueError):
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """A sealed file of arrays that fit into memory. Raises OSError if they do not fit on the disk."""
+    """Write a sealed file of arrays that fit into memory. Raises OSError if they do not fit on the disk."""
     path.write_bytes(save(arrays, {**metadata, "checksum": BLANK}))
     seal(path)
 
@@ -61,7 +61,7 @@ def write_filled(
     fill: Callable[[np.ndarray], dict[str, np.ndarray]],
     metadata: dict[str, str],
 ) -> None:
-    """Let `fill` write one large array straight into the file; the arrays that it gives back go behind it. Sealed.
+    """Let `fill` write one large array straight into the file; the arrays that it returns follow. The file is sealed.
 
     Raises OSError, before anything is filled, if the large one does not fit on the disk.
     """
@@ -90,7 +90,7 @@ def write_filled(
 
 
 def seal(path: Path) -> None:
-    """Write the checksum into the place that the header has for it."""
+    """Write the checksum into its place in the header."""
     with open(path, "r+b") as file:
         head = _head(file)
         digest = _digest(head, file)
@@ -99,10 +99,10 @@ def seal(path: Path) -> None:
 
 
 def read_sealed(path: Path, verified: dict[Path, tuple]) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """The metadata and the arrays of a sealed file, mapped and read-only; as long as one of them lives the file is `in_use`.
+    """The metadata and the arrays of a sealed file, memory-mapped and read-only. The file is `in_use` while one of them exists.
 
-    verified: what was checked before, by path; the whole file is read again only if it changed since.
-    Raises UnusableError if a byte is not as it was written, FileNotFoundError and other OSErrors as `open` does.
+    verified: the checks made before, by path; the whole file is read again only if it has changed since.
+    Raises UnusableError if a byte differs from what was written, and FileNotFoundError and other OSErrors as `open` does.
     """
     with open(path, "rb") as file:
         if fcntl:
@@ -115,9 +115,9 @@ def read_sealed(path: Path, verified: dict[Path, tuple]) -> tuple[dict[str, str]
         if verified.get(path) != stamp:
             checksum = CHECKSUM.search(head)
             if checksum is None:
-                raise UnusableError("it has no checksum: damaged, or written by an older version")
+                raise UnusableError("it has no checksum: it is damaged, or an older version wrote it")
             if checksum[1] != _digest(head, file):
-                raise UnusableError("its checksum is another")
+                raise UnusableError("its checksum does not match")
             if old_enough:
                 verified[path] = stamp
         try:
@@ -125,11 +125,11 @@ def read_sealed(path: Path, verified: dict[Path, tuple]) -> tuple[dict[str, str]
             metadata = header.pop("__metadata__")
             return metadata, {name: _map(file, len(head), entry) for name, entry in header.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:  # sealed, but not by this version
-            raise UnusableError(f"its header says what is not known here: {error}") from error
+            raise UnusableError(f"its header has something unknown: {error}") from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a file, unchecked. Raises UnusableError or OSError."""
+    """The metadata of a file, without checking the checksum. Raises UnusableError or OSError."""
     try:
         with safe_open(path, "numpy") as file:
             return file.metadata() or {}
@@ -138,7 +138,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def in_use(path: Path) -> bool:
-    """Are arrays of that file alive in some process? Always no where the system cannot tell; they then outlive its removal."""
+    """Do arrays of that file exist in some process? False if the system cannot tell; they then outlive the file's removal."""
     if not fcntl:
         return False
     with open(path, "r+b") as file:

@@ -1,12 +1,12 @@
-"""A content-addressed store of arrays: what was captured once is not captured again.
+"""A store of arrays, addressed by content, so that nothing is computed twice.
 
-The key says everything that the arrays depend on (weights, problems, protocol, dtype, code); its hash is the file name.
-What is returned is always what the file holds, so a warm run sees exactly what a cold one saw. A file that is damaged, of
-another key or of an older format is never used: it is computed again, and that is said. Where nothing can be stored, everything
-is computed.
+The key lists everything that the arrays depend on (weights, problems, protocol, dtype, code); its hash is the file name.
+The store always returns what the file holds, so a warm run gets exactly the arrays of a cold one. A file that is damaged, has
+another key or an older format is never used: its arrays are computed again, with a warning. If nothing can be stored, everything
+is computed anew each time.
 
-Beside an entry lies its lock, an empty file that stays: processes agree on it who computes, and its time is when the entry was
-last used. The least recently used go when the folder outgrows its bound.
+Each entry has a lock, an empty file that stays. With it processes agree on who computes, and its time is that of the last use.
+When the folder outgrows its bound, the least recently used entries are removed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def default_folder() -> Path:
-    """`$CODI_BENCH_CACHE`, or the user's cache folder; for a user without a home, a folder that cannot be made."""
+    """`$CODI_BENCH_CACHE`, or the user's cache folder; for a user without a home folder, a path that cannot be created."""
     try:
         folder = Path(os.environ.get("CODI_BENCH_CACHE") or platformdirs.user_cache_dir("codi-bench")).expanduser()
     except RuntimeError:  # else a folder called "~" would be made in the current one
@@ -47,19 +47,19 @@ def default_folder() -> Path:
 
 
 def default_bound() -> float:
-    """Bytes that the store may hold: `$CODI_BENCH_CACHE_MAX_GB` or 20 GB. Raises CodiBenchError if it is no number >= 0."""
+    """Bytes that the store may hold: `$CODI_BENCH_CACHE_MAX_GB` or 20 GB. Raises CodiBenchError unless it is a number >= 0."""
     text = os.environ.get("CODI_BENCH_CACHE_MAX_GB") or str(DEFAULT_GB)
     with suppress(ValueError):
         if float(text) >= 0:  # not nan
             return float(text) * GB
-    raise CodiBenchError(f"CODI_BENCH_CACHE_MAX_GB: '{text}' is no size; give a number of gigabytes such as 20, or inf")
+    raise CodiBenchError(f"CODI_BENCH_CACHE_MAX_GB: '{text}' is not a size; give a number of gigabytes such as 20, or inf")
 
 
 @dataclass(frozen=True)
 class Store:
-    """Arrays by key, one safetensors file an entry.
+    """Arrays by key, in one safetensors file per entry.
 
-    bound: bytes; after a write the least recently used entries go, but none that is in use: a run that needs more has more.
+    bound: bytes; after a write the least recently used entries are removed, but none in use, so a large run may exceed the bound.
     """
 
     folder: Path
@@ -67,15 +67,15 @@ class Store:
     verified: dict[Path, tuple] = field(default_factory=dict, repr=False, compare=False)
 
     def fetch(self, key: dict, compute: Callable[[], Arrays]) -> Arrays:
-        """The arrays of that key, read-only, computed and written if they are not there; one process computes, others wait."""
+        """The arrays of that key, read-only. If they are missing, one process computes and writes them, and others wait."""
         build = functools.cache(lambda: {name: np.ascontiguousarray(array) for name, array in compute().items()})
         return self._fetch(key, lambda path, metadata: write_arrays(path, build(), metadata), build)
 
     def fetch_filled(self, key: dict, name: str, shape: tuple[int, ...], fill: Callable[[np.ndarray], Arrays]) -> Arrays:
-        """The same with one large array in half precision, which `fill` writes part by part into the file.
+        """Like `fetch`, with one large array in half precision, which `fill` writes part by part into the file.
 
-        fill: takes that array (all zeros), gives the other arrays of the entry. Neither writing nor reading holds the large one
-        in memory, unless it cannot be stored; it may then be filled a second time, from the start.
+        fill: takes that array (all zeros) and returns the other arrays of the entry. The large array is never whole in memory,
+        unless it cannot be stored; then it may be filled a second time, from the start.
         """
 
         def build() -> Arrays:
@@ -128,15 +128,15 @@ class Store:
             return None
         except (UnusableError, OSError) as error:
             if say:
-                logger.warning("%s is damaged or foreign (%s) and is computed again", path, error)
+                logger.warning("%s cannot be used (%s) and is computed again", path, error)
             return None
 
 
 @functools.cache
 def _say_unstored(folder: Path, why: str) -> None:
-    """Once a process, however many entries it concerns."""
+    """Warn once per process, however many entries are concerned."""
     logger.warning(
-        "%s: what is computed cannot be stored there (%s) and is computed anew each time; make room or set CODI_BENCH_CACHE to a "
+        "%s: results cannot be stored there (%s) and are computed anew each time; make room or set CODI_BENCH_CACHE to a "
         "folder that can be written to",
         folder,
         why,
@@ -162,12 +162,12 @@ class StoredEntry:
 
     @property
     def age(self) -> float:
-        """Seconds since it was used; none if the clock went back since."""
+        """Seconds since the last use; 0 if the clock was set back since."""
         return max(0.0, time.time() - self.used)
 
 
 def entries(folder: Path) -> list[StoredEntry]:
-    """What is stored, least recently used first."""
+    """The entries of the store, least recently used first."""
     listing = []
     for path in folder.glob("*.safetensors"):
         with suppress(OSError):  # gone meanwhile
@@ -177,9 +177,10 @@ def entries(folder: Path) -> list[StoredEntry]:
 
 
 def evict(folder: Path, bound: float, *, older: float = math.inf, keep: Path | None = None) -> list[StoredEntry]:
-    """Remove what was not used for `older` seconds, then the least recently used until the rest fits `bound` bytes.
+    """Remove entries not used for `older` seconds, then the least recently used until the rest fits into `bound` bytes.
 
-    Never `keep`, nor what is locked or in use. What killed processes left half-written goes too. Returns what went.
+    Never removes `keep`, nor an entry that is locked or in use. Also removes half-written files of killed processes. Returns the
+    removed entries.
     """
     removals = []
     for remnant in folder.glob(".*.safetensors.*"):
@@ -197,7 +198,7 @@ def evict(folder: Path, bound: float, *, older: float = math.inf, keep: Path | N
 
 
 def _remove(file: Path, path: Path) -> bool:
-    """Remove a file of that entry, unless somebody computes the entry or uses the file."""
+    """Remove a file of that entry, unless a process is computing the entry or using the file."""
     with suppress(OSError), locked(_lock(path)).acquire(timeout=0):  # filelock's Timeout is an OSError
         if not in_use(file):
             file.unlink()
@@ -206,7 +207,7 @@ def _remove(file: Path, path: Path) -> bool:
 
 
 def _touch(path: Path) -> None:
-    """Mark an entry as used now: later than every other, whatever the clock says."""
+    """Mark an entry as the most recently used, whatever the clock says."""
     clock = path.parent / ".clock"
     with suppress(OSError):  # a folder that cannot be written to cannot evict either
         last = clock.stat().st_mtime_ns if clock.exists() else 0

@@ -1,4 +1,4 @@
-"""The hash of what some functions do: equal wherever they stand and whatever they are called.
+"""The hash of what some functions do. It does not depend on where they stand or what they are called.
 
 A *unit* is a statement at the top level of a module, a class or function whole. Its edges are the names in it that its syntax
 resolves to other units of the same package. A hash covers the units that can be reached from some roots. Comments, layout,
@@ -31,22 +31,22 @@ Root = Any  # a function, class, module, partial, or "module:name"
 
 @dataclass(frozen=True)
 class Code:
-    """digest: sha256 over all that is reached, in hexadecimal. modules: by name, the digest of what is reached in each."""
+    """digest: sha256 over all reached code, in hexadecimal. modules: by name, the digest of what is reached in each."""
 
     digest: str
     modules: dict[str, str]
 
     @property
     def text(self) -> str:
-        """What a record keeps: the digest, then the beginnings of those of the modules, in order and without names."""
+        """The text in a record: the digest, then the beginnings of the modules' digests, in order and without names."""
         return " ".join([self.digest, *sorted(digest[:SHORT] for digest in self.modules.values())])
 
     def differs(self, text: str) -> bool:
-        """Was a record with that text made by other code?"""
+        """Did other code make the record with that text?"""
         return text.partition(" ")[0] != self.digest
 
     def changed(self, text: str) -> list[str]:
-        """The modules of now whose code is not among that of the text, by name; [] where it names none (an older record)."""
+        """The names of modules whose code is not in that text; [] for an older record without modules."""
         prefixes = set(text.split()[1:])
         return [name for name, digest in sorted(self.modules.items()) if prefixes and digest[:SHORT] not in prefixes]
 
@@ -54,8 +54,8 @@ class Code:
 def code_of(*roots: Root, sources: Sources | None = None) -> Code:
     """The code of functions, classes, modules, or `module:name` strings, with everything of their packages that they reach.
 
-    What a closure holds and a partial is given counts as well. sources: where files are read, if not where Python imports them.
-    Raises LookupError for a root without source.
+    Values in closures and partials count as well. sources: where to read files, by default where Python imports them.
+    Raises LookupError for a root without source code.
     """
     with READING:
         return _code_of(roots, sources)
@@ -88,7 +88,7 @@ def _code_of(roots: Sequence[Root], sources: Sources | None) -> Code:
 
 @functools.lru_cache(maxsize=1024)
 def code_hash(*roots: Root) -> str:
-    """The digest of `code_of`, read once for the same roots: a program's code does not change while it runs."""
+    """The digest of `code_of`, cached: a program's code does not change while it runs."""
     return code_of(*roots).digest
 
 

@@ -1,9 +1,9 @@
-"""The one way to write files: whole or not at all; hashes of files, and the folders that travel with the package.
+"""Write files whole or not at all; hash files; find the folders that come with the package.
 
-Links are followed. What is no regular file (a device, a fifo) is written to and not replaced. An old file keeps its mode and,
-where the system lets it, its owner; a new one has the mode of the user's umask. Of a file with several hard links this name alone
-gets the new contents. An old file in a folder that may not be written to is written in its place, and then not whole or not at
-all. No other module of the package writes (`tests/test_written_files.py`).
+Links are followed. A device or fifo is written to, not replaced. An old file keeps its mode and, if the system allows it, its
+owner; a new one has the mode of the user's umask. Of a file with several hard links, only this name gets the new contents. An old
+file in a folder without write permission is overwritten in place, so a crash may leave it incomplete. No other module of the
+package writes files (`tests/test_written_files.py`).
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ OF_MODELS = ("*.json", "*.txt", "*.model", "*.bin", "*.pt", "*model*.safetensors
 
 
 def write_whole(path: Path, write: Write) -> None:
-    """Write a file whole or not at all: `write(temporary_path)`, then that file takes the place.
+    """Write a file whole or not at all: `write(temporary_path)` writes it, then it is moved into place.
 
-    Raises OSError, which names this file, where it cannot be written.
+    Raises OSError, which names this file, if it cannot be written.
     """
     write_all({path: write})
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text whole or not at all, in UTF-8; half a surrogate pair, which UTF-8 has not, becomes a question mark."""
+    """Write text whole or not at all, in UTF-8; a lone surrogate, which UTF-8 cannot write, becomes a question mark."""
     write_whole(path, _text(text))
 
 
@@ -52,12 +52,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_texts(texts: Mapping[Path, str]) -> None:
-    """Write several texts, none unless all can be written."""
+    """Write several texts: all of them or none."""
     write_all({path: _text(text) for path, text in texts.items()})
 
 
 def write_all(writers: Mapping[Path, Write]) -> None:
-    """`write_whole` for several files: no place is taken before the last file is written."""
+    """`write_whole` for several files: none is moved into place before the last one is written."""
     drafts: dict[Path, _Draft] = {}
     try:
         for path, write in writers.items():
@@ -73,7 +73,7 @@ def write_all(writers: Mapping[Path, Write]) -> None:
 
 
 def write_files(folder: Path, save: Write) -> None:
-    """Write into a folder what a library saves into the one that it is given: `save(temporary_folder)`, then file by file."""
+    """Write files that a library saves into a folder: `save(temporary_folder)` writes them, then each is moved into place."""
     with tempfile.TemporaryDirectory() as temporary:
         save(Path(temporary))
         for file in Path(temporary).iterdir():
@@ -81,12 +81,12 @@ def write_files(folder: Path, save: Write) -> None:
 
 
 def copy_file(source: Path, path: Path) -> None:
-    """Write what a file holds into another."""
+    """Copy a file."""
     write_whole(path, lambda temporary: shutil.copyfile(source, temporary))
 
 
 def write_folder(folder: Path, fill: Write) -> None:
-    """Make a folder whole or not at all: `fill(temporary_folder)` beside it, then that folder takes the place."""
+    """Make a folder whole or not at all: `fill(temporary_folder)` fills it, then it is moved into place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = folder.with_name(_draft_name(folder.name))
     try:
@@ -98,28 +98,28 @@ def write_folder(folder: Path, fill: Write) -> None:
 
 
 def open_log(path: Path) -> IO[str]:
-    """A text file that grows while somebody watches."""
+    """Open a text log for writing; characters that UTF-8 cannot write are replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return open(path, "w", encoding="utf-8", errors="replace")
 
 
 def locked(path: Path) -> FileLock:
-    """The lock of that path, whose file may be used by whom the umask lets: some versions of filelock would make it 0644."""
+    """The lock of that path. Its file gets the mode of the umask; some versions of filelock would make it 0644."""
     touch(path)
     return FileLock(path, mode=0o600 | stat.S_IMODE(path.stat().st_mode) & 0o777)
 
 
 def touch(path: Path) -> None:
-    """Make an empty file, and its folder, or leave what is there as it is."""
+    """Make an empty file, and its folder, unless it exists."""
     path.parent.mkdir(parents=True, exist_ok=True)
     open(path, "a").close()
 
 
 def check_writable(path: Path, mend: str, inputs: Inputs | None = None) -> None:
-    """Raises CodiBenchError unless a file can be written at that path, before hours are spent on what goes into it.
+    """Raises CodiBenchError unless a file can be written at that path. Call it before a long computation.
 
-    inputs: what the command reads; nothing of it may be written over, by whatever name: no file, and nothing that a model is read
-    from in a folder. Leaves nothing behind: of folders that do not exist yet, the one that they would be made in is tried.
+    inputs: the files and model folders that the command reads, which must not be overwritten under any name. Nothing is left
+    on the disk: if folders do not exist yet, the folder that they would be made in is tested.
     """
     try:
         place = _place(path)
@@ -128,29 +128,29 @@ def check_writable(path: Path, mend: str, inputs: Inputs | None = None) -> None:
             with tempfile.NamedTemporaryFile(dir=folder):
                 pass
     except OSError as error:
-        raise CodiBenchError(f"{path}: cannot be written there ({error.strerror or error}); {mend}") from error
+        raise CodiBenchError(f"{path}: cannot be written ({error.strerror or error}); {mend}") from error
     for name, source in (inputs or {}).items():
         if source is not None and _is_read(path, Path(source)):
-            raise CodiBenchError(f"{path}: is read too, by {name}, and would be written over; {mend}")
+            raise CodiBenchError(f"{path}: is an input too ({name}) and would be overwritten; {mend}")
 
 
 def check_folder(folder: Path, files: Sequence[str], mend: str, inputs: Inputs | None = None, *, own: Sequence[str] = ()) -> None:
-    """`check_writable` for the files that are written into a folder, which is none of the folders that are read.
+    """`check_writable` for files in a folder, which must not be one of the folders that are read.
 
-    own: folders in it whose old files go.
+    own: folders in it whose old files will be removed.
     """
     for name, source in (inputs or {}).items():
         if source is None or not Path(source).exists():
             continue
         inside = any(Path(source).resolve().is_relative_to((folder / other).resolve()) for other in own)
         if inside or (Path(source).is_dir() and folder.exists() and folder.samefile(source)):
-            raise CodiBenchError(f"{folder}: is read too, by {name}, and would be written over; {mend}")
+            raise CodiBenchError(f"{folder}: is an input too ({name}) and would be overwritten; {mend}")
     for file in files:
         check_writable(folder / file, mend, inputs)
 
 
 def _is_read(path: Path, source: Path) -> bool:
-    """Is a file that is there the source, or one that a model is read from in that folder?"""
+    """Is this existing file the source, or a file of a model in the source folder?"""
     with suppress(OSError):
         if source.is_dir():
             return any(file.samefile(path) for pattern in OF_MODELS for file in source.glob(pattern))
@@ -178,7 +178,7 @@ class _Draft:
         os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # the system takes off the umask
 
     def put(self) -> None:
-        """Take the place, or write into it what cannot be replaced."""
+        """Move the draft into place, or write into a place that cannot be replaced."""
         place = _place(self.path)
         if place is None or place.parent != self.file.parent:
             return self._pour()
@@ -209,7 +209,7 @@ def _draft_name(name: str) -> str:
 
 
 def _place(path: Path) -> Path | None:
-    """Where the file lies, or will lie, that a path names through its links; None for one that is written to and not replaced.
+    """The place of the file that a path names through its links; None for one that is written to and not replaced.
 
     Raises OSError as `open` does for a folder, for links in a circle and for a file that may not be written.
     """
@@ -227,7 +227,7 @@ def _place(path: Path) -> Path | None:
 
 
 def _standard(status: os.stat_result) -> int | None:
-    """Which standard stream of this process a file is, if one: what is printed goes there too, so it is not replaced."""
+    """The standard stream of this process that a file is, if any: printed text goes there too, so it is not replaced."""
     for number in (1, 2):
         with suppress(OSError):
             if os.path.samestat(os.fstat(number), status):
@@ -250,7 +250,7 @@ def _text(text: str) -> Write:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """An error names the file that was meant: a full disk names none, and nobody knows the temporary one."""
+    """Make an error name the target file: a full disk names no file, and nobody knows the temporary one."""
     try:
         yield
     except SafetensorError as error:
@@ -263,7 +263,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def file_hash(*paths: Path) -> str:
-    """sha256 over the contents of some files, in order."""
+    """sha256 of the contents of some files, in order."""
     digest = hashlib.sha256()
     for path in paths:
         with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""JSON files that somebody may have edited, merged or damaged: read by a schema, strictly, and what is wrong in one line."""
+"""Read JSON files strictly by a schema, since somebody may have edited, merged or damaged them; faults are one line."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Parsed = TypeVar("Parsed")
 
 
 def read_json(path: Path, validate: Callable[..., Parsed], *, finite: bool = False) -> Parsed:
-    """What a file holds, by the `validate_json` of a pydantic schema: no text is taken for a number, no number for a truth.
+    """Read a file with the `validate_json` of a pydantic schema: no text is read as a number, no number as true or false.
 
-    finite: NaN, infinities and what overflows to one are refused wherever they stand. A field that is there twice always is:
-    readers would disagree on which one counts. Raises ValueError naming field and fault, and OSError.
+    finite: refuse NaN, infinities and numbers that overflow to one, in any field. A field that occurs twice is always refused,
+    since readers disagree on which one counts. Raises ValueError, naming field and fault, and OSError.
     """
     data = path.read_bytes()
     try:
@@ -38,13 +38,13 @@ def _fault(error: ValidationError) -> str:
 
 
 def _check_unique(pairs: list[tuple[str, object]]) -> None:
-    """The fields of an object, which are only looked at."""
+    """Check that no field of an object occurs twice."""
     names = [name for name, _ in pairs]
     duplicate = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
     if duplicate is not None:
-        raise ValueError(f"{duplicate[:200]!r}: is there twice in one object; keep the one that is meant")
+        raise ValueError(f"{duplicate[:200]!r}: occurs twice in one object; remove one of them")
 
 
 def _check_finite(number: str) -> None:
     if not math.isfinite(float(number)):
-        raise ValueError(f"the file: {number[:20]} is no finite number")
+        raise ValueError(f"the file: {number[:20]} is not a finite number")

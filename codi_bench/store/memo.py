@@ -1,4 +1,4 @@
-"""A pure computation as an entry of the store: what it was given, by content, and what it gave, as arrays.
+"""Keep the result of a pure computation in the store: its arguments, by content, are the key, its result is arrays.
 
 A call is named by the bytes of all its arguments, so that nothing upstream of them can be forgotten: whatever changes a vector
 that an SAE is trained on (weights, problems, a layer, a split, the code that picks it) changes the name.
@@ -24,9 +24,9 @@ def uncached(kind: type, function, /, *arguments, **settings):
 
 
 def digest(given: Sequence, settings: Mapping) -> str:
-    """sha256 of arguments, by position and by name: numbers, texts, arrays, and lists and records of them.
+    """sha256 of arguments, positional and by name: numbers, texts, arrays, and lists and records of them.
 
-    What has an `identity`, such as a model, is named by that.
+    An object with an `identity`, such as a model, counts by that.
     Raises TypeError for anything else.
     """
     by_name = {name: _content(value) for name, value in settings.items()}
@@ -34,7 +34,7 @@ def digest(given: Sequence, settings: Mapping) -> str:
 
 
 def pack(result) -> Arrays:
-    """An array, or a flat record of arrays, tensors and numbers, as arrays; what is None is left out."""
+    """Turn an array, or a flat record of arrays, tensors and numbers, into arrays; fields that are None are left out."""
     values = {field.name: getattr(result, field.name) for field in fields(result)} if is_dataclass(result) else {"array": result}
     return {name: np.asarray(value) for name, value in values.items() if value is not None}
 
@@ -57,7 +57,7 @@ def _as(hint, array: np.ndarray | None):
 
 
 def _content(value):
-    """What JSON can hold of an argument, equal only where the argument is."""
+    """An argument in a form that JSON can hold; two are equal only if the arguments are."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
@@ -68,7 +68,7 @@ def _content(value):
         return {type(value).__name__: [_content(getattr(value, field.name)) for field in fields(value)]}
     array = np.asarray(value, order="C")
     if array.dtype.hasobject:
-        raise TypeError(f"{type(value).__name__}: a computation is kept by what it is given, and this has no content to go by")
+        raise TypeError(f"{type(value).__name__}: cannot be an argument of a stored computation, since it has no content to hash")
     return {
         "array": [
             str(array.dtype),

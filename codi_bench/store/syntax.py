@@ -1,4 +1,4 @@
-"""What the hash of the code asks of a syntax tree."""
+"""Questions about a syntax tree, for the hash of the code."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def sha256(texts: Iterable[str]) -> str:
 
 
 def registers(decorator: ast.AST) -> bool:
-    """Does a decorator only write its function down, as `@claim(...)` does? What it says is no part of a number."""
+    """Does a decorator only register its function, as `@claim(...)` does? Then its arguments are no part of a number."""
     return isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id == "claim"
 
 
 def is_docstring(statement: ast.AST) -> bool:
-    """Is it a text that does nothing?"""
+    """Is it a statement that is only a text?"""
     value = statement.value if isinstance(statement, ast.Expr) else None
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
 

@@ -1,4 +1,4 @@
-"""The source of a package as units (statements at the top level of its modules) and the names by which they lead to each other.
+"""The source of a package as units (statements at the top level of its modules) and the names by which they use each other.
 
 `code.py` beside this makes hashes of it. Only syntax is read: nothing is imported or run, and every Python from 3.11 on reads the
 same.

@@ -1,1 +1,1 @@
-"""Captured thoughts: the record, and the store that keeps what was captured."""
+"""Captured thoughts: the record of a run, and readers of what others released."""

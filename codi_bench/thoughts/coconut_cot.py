@@ -1,4 +1,4 @@
-"""A steering experiment on a Coconut that was trained on ProsQA, problem by problem.
+"""Read a steering experiment on a Coconut that was trained on ProsQA, problem by problem.
 
 Its positions count latents from 1: position p is the latent position p - 1.
 """
@@ -19,7 +19,7 @@ COCONUT_COT = Repository("valerieliang/coconut-cot", "d308c16")
 
 @dataclass(frozen=True, eq=False)
 class WordAnswers:
-    """What n problems were answered: words, str [n], and whether they were counted as right, bool [n]."""
+    """The answers to n problems: words, str [n], and whether they were counted as right, bool [n]."""
 
     words: np.ndarray
     right: np.ndarray
@@ -27,7 +27,7 @@ class WordAnswers:
 
 @dataclass(frozen=True, eq=False)
 class SteeredAnswers:
-    """Answers of the clean run, and by the latent position that was steered and the strength, on the same problems."""
+    """Answers of the clean run, and answers by (latent position that was steered, strength), on the same problems."""
 
     clean: WordAnswers
     steered: Mapping[tuple[int, int], WordAnswers]

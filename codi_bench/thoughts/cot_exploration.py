@@ -1,4 +1,4 @@
-"""What the first study's repository released: right and wrong by problem, pairs of problems, and what the head reads first.
+"""Read what the first study's repository released: right and wrong by problem, pairs of problems, and the head's first words.
 
 Its tokens are `bot-first`: place 0 is bot, place t the latent position t - 1. Predictions are whole texts or their last number.
 """
@@ -23,7 +23,7 @@ FP32 = f"{NO_HASH}; float32, batch size 1 in the script that wrote it"
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """n problems without their steps; right bool [n]; number bool [n, places]: is the first word at bot and five latents one?
+    """n problems without their steps; right bool [n]; number bool [n, places]: is the head's first word one?
 
     The words are read without the final norm.
     """
@@ -35,9 +35,9 @@ class Labels:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """n pairs of a problem of GSM8K's test set and the same with other numbers, whose answer GPT-4 computed.
+    """n pairs: a problem of GSM8K's test set, and the same with other numbers, for which GPT-4 computed the answer.
 
-    clean, perturbed: of equal group, by which a pair that stands there twice is known.
+    clean, perturbed: the members of a pair share a group, which shows when a pair occurs twice.
     """
 
     clean: tuple[Problem, ...]
@@ -45,7 +45,7 @@ class Pairs:
 
     @property
     def distinct(self) -> np.ndarray:
-        """Rows [groups] in which each pair stands first."""
+        """Rows [groups] of the first occurrence of each pair."""
         return first_rows([problem.group for problem in self.clean])
 
 
@@ -68,7 +68,7 @@ class ErrorClassifier:
 
 @dataclass(frozen=True)
 class Importance:
-    """Share of n problems that turn wrong when a token's states at one layer are spoilt: at bot and five latents."""
+    """Share of n problems that turn wrong when the state of a token at one layer is corrupted: at bot and five latents."""
 
     share: tuple[float, ...]
     n: int
@@ -76,10 +76,10 @@ class Importance:
 
 @dataclass(frozen=True, eq=False)
 class Words:
-    """The head's first words behind bot and six latents, words [n][places][3], of n members of pairs; right bool [n].
+    """The head's first words after bot and six latents, words [n][places][3], of n members of pairs; right bool [n].
 
-    clean bool [n]: is it the member that stands in GSM8K? groups: its pair. answers: numbers [n] by condition; golds [n]: what
-    its script compared them with, where it knew a number.
+    clean bool [n]: is it the member from GSM8K? groups: its pair. answers: numbers [n] by condition; golds [n]: the numbers that
+    the script compared them with, if it had one.
     """
 
     questions: tuple[str, ...]
@@ -111,7 +111,7 @@ def _labels(path: Path) -> Labels:
     unknown=FP32,
 )
 def gpt2_labels(path: Path) -> Labels:
-    """CODI-GPT-2 on the first 1000 problems of GSM8K's test set: the labels of the study's probes and SAE."""
+    """CODI-GPT-2 on the first 1000 problems of GSM8K's test set: labels of the study's probes and SAE."""
     return _labels(path)
 
 
@@ -122,7 +122,7 @@ def gpt2_labels(path: Path) -> Labels:
     unknown=f"{NO_HASH}, dtype, batch size",
 )
 def llama_labels(path: Path) -> Labels:
-    """CODI-LLaMA-3.2-1B on 424 members of pairs, chosen for their need of thoughts; 29 of them stand there twice."""
+    """CODI-LLaMA-3.2-1B on 424 members of pairs, chosen because it needs its thoughts for them; 29 of them occur twice."""
     return _labels(path)
 
 
@@ -133,7 +133,7 @@ def llama_labels(path: Path) -> Labels:
     unknown="",
 )
 def problem_pairs(path: Path) -> Pairs:
-    """The 532 pairs; clean members with the answer of their full solution, for the short one ends at a comma (2 for 2,125)."""
+    """The 532 pairs. Clean members take the answer from their full solution: the short one is cut at a comma (2 for 2,125)."""
     rows = read_json(path)
     solved = [read_gsm8k({"question": row["clean"]["question"], "answer": row["clean"]["full_answer"]}) for row in rows]
     perturbed = [Problem(row["corrupted"]["question"], (), f"{row['corrupted']['answer']}", _pair(row)) for row in rows]
@@ -175,7 +175,7 @@ def llama_pairs(path: Path) -> PairAnswers:
     unknown=f"{NO_HASH}, seed of the SAE, which problems were predicted rightly",
 )
 def gpt2_error_classifier(path: Path) -> ErrorClassifier:
-    """The study's classifier of CODI-GPT-2's errors: two accuracies, and nothing by problem."""
+    """The study's classifier of CODI-GPT-2's errors: two accuracies, and no outcomes by problem."""
     return ErrorClassifier(**read_json(path))
 
 
@@ -186,7 +186,7 @@ def gpt2_error_classifier(path: Path) -> ErrorClassifier:
     unknown=f"{NO_HASH}, dtype, batch size, and what became of single problems",
 )
 def llama_importance(path: Path) -> Importance:
-    """What spoiling one token's states at layer 8 costs CODI-LLaMA-3.2-1B, by token."""
+    """What it costs CODI-LLaMA-3.2-1B to corrupt the state of one token at layer 8, by token."""
     content = read_json(path)
     tokens, lengths = content["per_token"], content["by_difficulty"].values()
     share = tuple(tokens[f"token_{t}"]["importance_mean"] for t in range(len(tokens)))

@@ -1,9 +1,9 @@
-"""Thoughts in words: the head's first words for the state behind each thought, as the authors of CODI released them.
+"""Thoughts in words: the head's first words for the state after each thought, as the authors of CODI released them.
 
 Source: `outputs/decoded_latent.txt` of github.com/zhenyi4/codi, made by its `probe_latent_token.py` with zen-E/CODI-gpt2 over the
-test split of GSM8K. It holds problems that were answered rightly, and no others. Place 0 is the state at bot, place k + 1 that at
-latent position k. With its `test_attention` the script writes, before each place and before the answer, what was attended to:
-nothing here reads these lines.
+test split of GSM8K. It has only problems that were answered rightly. Place 0 is the state at bot, place k + 1 that at latent
+position k. With `test_attention` the script also writes, before each place and before the answer, which tokens were attended to;
+these lines are skipped.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ BLANKS = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})  # how tokenizers sp
 
 @dataclass(frozen=True)
 class Decoded:
-    """n problems answered rightly out of `asked`. words [n][places][k]: the head's first k; said [n]: the answers' texts.
+    """n problems answered rightly out of `asked`. words [n][places][k]: the head's first k words; said [n]: texts of the answers.
 
-    other_model: what shows that another model than CODI-GPT-2 made this, in words.
+    other_model: the signs that another model than CODI-GPT-2 made this, in words.
     """
 
     problems: tuple[Problem, ...]
@@ -52,12 +52,12 @@ class Decoded:
     other_model: tuple[str, ...] = ()
 
     def numbers(self) -> np.ndarray:
-        """Each word as a number, NaN where it is none: float64 [n, places, k]."""
+        """Each word as a number, NaN if it is not one: float64 [n, places, k]."""
         return np.array([[[number(word) for word in place] for place in places] for places in self.words])
 
 
 def load_decoded(path: Path) -> Decoded:
-    """Read a released log. Raises ProblemError for what is none, with file, line and what is wrong there."""
+    """Read a released log. Raises ProblemError, naming file, line and fault, for a file that is not such a log."""
     try:
         lines = read_text(path).split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -68,17 +68,17 @@ def load_decoded(path: Path) -> Decoded:
     entries = [_entry(path, lines, start, end) for start, end in zip(starts, [*starts[1:], len(lines)])]
     shapes = {(len(words), *map(len, words)) for _, _, words, _ in entries}
     if len(shapes) > 1:
-        raise ProblemError(f"{path}: entries have other numbers of latents or words ({min(shapes)} and {max(shapes)})")
+        raise ProblemError(f"{path}: entries differ in their number of latents or words ({min(shapes)} and {max(shapes)})")
     index = [number for number, *_ in entries]
     if len(set(index)) < len(index):
-        raise ProblemError(f"{path}: a question number stands there twice{MEND}")
+        raise ProblemError(f"{path}: a question number occurs twice{MEND}")
     if max(index) >= NUM_ASKED:
         raise ProblemError(
             f"{path}: question {max(index)} of {NUM_ASKED} in GSM8K's test split; give the file as it was released"
         )
     _, problems, words, texts = zip(*entries)
     if lines[-1] and not END.search(texts[-1]) and any(map(END.search, texts)):
-        raise ProblemError(f"{path}: line {len(lines)}: the last answer does not end as others do{CUT}")
+        raise ProblemError(f"{path}: line {len(lines)}: the last answer ends differently from the others{CUT}")
     decoded = tuple(tuple(tuple(word.translate(BLANKS) for word in place) for place in places) for places in words)
     ends = sorted({match[1] for text in texts if (match := END.search(text))} - {GPT2_END})
     signs = {
@@ -98,7 +98,7 @@ def _entry(path: Path, lines: Sequence[str], start: int, end: int) -> tuple[int,
 
     solution = next((i for i in range(start, end) if SOLUTION.match(lines[i])), None)
     if solution is None:
-        raise error_at(start, "no 'CoT=..., Answer=...' behind this question")
+        raise error_at(start, "no 'CoT=..., Answer=...' after this question")
     question = "\n".join(lines[start + 1 : solution]).removesuffix("...")
     chain, answer = cast("re.Match[str]", SOLUTION.match(lines[solution])).groups()
     words: list[tuple[str, ...]]
@@ -110,14 +110,14 @@ def _entry(path: Path, lines: Sequence[str], start: int, end: int) -> tuple[int,
         try:
             word_list = ast.literal_eval(match[3])
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise error_at(line - 1, f"no list of words ({type(error).__name__})") from error
+            raise error_at(line - 1, f"not a list of words ({type(error).__name__})") from error
         if int(match[1]) != len(words) or len(word_list) != int(match[2]) or not all(isinstance(word, str) for word in word_list):
-            raise error_at(line - 1, f"latent {len(words)} with its {match[2]} words should stand here")
+            raise error_at(line - 1, f"latent {len(words)} with its {match[2]} words is expected here")
         words.append(tuple(word_list))
     if not words:
         raise error_at(line, "no decoded latents")
     if line >= end or not lines[line].startswith(SAID):
-        raise error_at(line, f"'{SAID.strip()}' should stand here")
+        raise error_at(line, f"'{SAID.strip()}' is expected here")
     prediction = "\n".join(lines[line:end]).strip().removeprefix(SAID)
     steps = tuple(chain.split()) if chain.strip() else ()
     if not FLOAT.fullmatch(answer) or math.isinf(gold := float(answer)):
@@ -132,13 +132,13 @@ def _entry(path: Path, lines: Sequence[str], start: int, end: int) -> tuple[int,
 
 
 def _value(step: str) -> float:
-    """The result of a step; not a number where it is no plain one (such as 3/4), for then no word can be it."""
+    """The result of a step; NaN if it is not a plain number (such as 3/4), which no single word can be."""
     text = step.rpartition("=")[2].removesuffix(">>").replace(",", "")
     return float(text) if re.fullmatch(f"-?({NUMBER})", text) else math.nan
 
 
 def number(word: str) -> float:
-    """What a word is as a number; NaN where it is none."""
+    """A word as a number; NaN if it is not one."""
     text = word.strip()
     return float(text) if re.fullmatch(NUMBER, text) else math.nan
 
@@ -150,5 +150,5 @@ def number(word: str) -> float:
     unknown="revision of the checkpoint; bfloat16, batch size 128",
 )
 def decoded_latent(path: Path) -> Decoded:
-    """The authors' own log of CODI-GPT-2 on GSM8K: right answers alone."""
+    """The authors' own log of CODI-GPT-2 on GSM8K, with right answers only."""
     return load_decoded(path)

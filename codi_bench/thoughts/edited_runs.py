@@ -1,6 +1,6 @@
-"""Edited runs that the first study's repository released: right and wrong by problem, without and with each edit.
+"""Read the edited runs that the first study's repository released: right and wrong by problem, with and without each edit.
 
-Its positions are `bot-first`: 0 is bot, t the latent position t - 1, and the last thought is computed but fed to nothing.
+Its positions are `bot-first`: 0 is bot, t is the latent position t - 1. The last thought is computed but never fed.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class Zeroed:
 
     @property
     def distinct(self) -> np.ndarray:
-        """Rows in which each pair stands first."""
+        """Rows of the first occurrence of each pair."""
         return first_rows(self.groups)
 
 
 @dataclass(frozen=True, eq=False)
 class Edited:
-    """n problems by the spelling of their question: right bool [n], by edit right and answered otherwise, bool [n] each.
+    """n problems by the spelling of their question: right bool [n]; by edit, right and changed answers, bool [n] each.
 
-    origin [n]: the set that a problem is of, where a file mixes several. cut [n]: answers that its script cuts, so that they are
-    wrong under every edit and without any; () where none is.
+    origin [n]: the set that a problem comes from, in a file that mixes several. cut [n]: answers that the script cuts, so that
+    they are wrong with and without every edit; () if there is none.
     """
 
     questions: tuple[str, ...]
@@ -70,12 +70,12 @@ class Edited:
         return ~np.array(self.cut, bool) if self.cut else np.ones(len(self.clean), bool)
 
     def judged(self) -> dict[str, np.ndarray]:
-        """Right without and with edits, of problems that can be right at all."""
+        """Right answers without and with edits, only of problems that can be right at all."""
         return {CLEAN: self.clean[self.whole], **{edit: right[self.whole] for edit, right in self.right.items()}}
 
 
 def cut_answers(rows: Iterable[dict]) -> tuple[bool, ...]:
-    """Can the answer not be given? Their scripts end it at its first token with a digit, and three digits are one."""
+    """Is the answer too long to be right? Their scripts stop at the first token with a digit, which has at most three digits."""
     return tuple(not (f"{row['ground_truth']:g}".isdigit() and row["ground_truth"] < 1000) for row in rows)
 
 
@@ -97,7 +97,7 @@ def _simple(path: Path) -> Zeroed:
     unknown=FP32,
 )
 def gpt2_zeroed(path: Path) -> Zeroed:
-    """CODI-GPT-2 on 101 pairs that both models answer rightly; zeros behind layer 6, at bot and five latents."""
+    """CODI-GPT-2 on 101 pairs that both models answer rightly; zeros after layer 6, at bot and five latents."""
     return _simple(path)
 
 
@@ -108,7 +108,7 @@ def gpt2_zeroed(path: Path) -> Zeroed:
     unknown=FP32,
 )
 def llama_zeroed(path: Path) -> Zeroed:
-    """CODI-LLaMA-3.2-1B on the same pairs, zeros behind layer 8."""
+    """CODI-LLaMA-3.2-1B on the same pairs, zeros after layer 8."""
     return _simple(path)
 
 
@@ -119,7 +119,7 @@ def llama_zeroed(path: Path) -> Zeroed:
     unknown=FP32,
 )
 def llama_zeroed_532(path: Path) -> Zeroed:
-    """The same on all 532 pairs. With zeros, members with other numbers are compared with the answer of the clean member."""
+    """The same on all 532 pairs. With zeros, perturbed members are compared with the answer of the clean member."""
     rows = read_json(path)
     members = (
         [(row[f"{member}_baseline_correct"], row[f"{member}_ablated_correct"]) for member in ("clean", "corrupted")]
@@ -135,9 +135,9 @@ def llama_zeroed_532(path: Path) -> Zeroed:
     unknown=FP32,
 )
 def llama_cumulative(path: Path) -> Edited:
-    """CODI-LLaMA-3.2-1B on 1000 problems with zeros behind layer 8 for the first places: `bot`, then up to latents `0` to `3`.
+    """CODI-LLaMA-3.2-1B on 1000 problems with zeros after layer 8 at the first places: `bot`, then up to latents `0` to `3`.
 
-    Problems were chosen as answered rightly, and wrongly with zeros at all six places. `eot` is fed twice in edited runs.
+    The problems were chosen: answered rightly, and wrongly with zeros at all six places. `eot` is fed twice in edited runs.
     """
     rows = read_json(path)
     places = {"bot": 1, **{f"{latent}": latent + 2 for latent in range(4)}}
@@ -171,7 +171,7 @@ def _operations(path: Path) -> Edited:
 def llama_operations(path: Path) -> Edited:
     """CODI-LLaMA-3.2-1B on 60 problems; latent 1 becomes the projected mean state (layer 8) of one kind of operation.
 
-    `random_control`: of a random vector; `wrong_token_control`: the last thought becomes that, which is fed to nothing.
+    `random_control`: latent 1 becomes a random vector; `wrong_token_control`: the last thought, never fed, is edited.
     """
     return _operations(path)
 
@@ -183,7 +183,7 @@ def llama_operations(path: Path) -> Edited:
     unknown=FP32,
 )
 def llama_operations_multi(path: Path) -> Edited:
-    """The same at latent 1, at the last thought, and at both; each with a random vector beside it."""
+    """The same at latent 1, at the last thought, and at both, each with a random vector as control."""
     return _operations(path)
 
 

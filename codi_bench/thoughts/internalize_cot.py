@@ -1,4 +1,4 @@
-"""GSM8K's test problems with their gold chains, of which releases that hold answers alone tell nothing."""
+"""GSM8K's test problems with their gold chains, for releases that hold only answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from codi_bench.thoughts.released import Repository, released
     unknown="",
 )
 def gsm8k_chains(path: Path) -> dict[str, Problem]:
-    """Problems with their steps by `spelling` of their question; a line each, `question||steps #### answer`."""
+    """Problems with their steps by `spelling` of their question, from lines `question||steps #### answer`."""
     problems = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         question, _, solution = line.partition("||")
@@ -26,5 +26,5 @@ def gsm8k_chains(path: Path) -> dict[str, Problem]:
 
 
 def spelling(question: str) -> str:
-    """A question by which files that differ in blanks find each other."""
+    """A question without differences in blanks, to match problems of several files."""
     return " ".join(question.split())

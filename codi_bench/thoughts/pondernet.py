@@ -32,13 +32,15 @@ class BudgetAnswers:
 def simcot_budgets(path: Path) -> BudgetAnswers:
     """internlm/SIM_COT-GPT2-CODI on all 7473 training problems of GSM8K.
 
-    Raises ProblemError for a row of other numbers of latents.
+    Raises ProblemError for a row with other numbers of latents.
     """
     with path.open(encoding="utf-8") as file:  # not splitlines: a question holds U+2028, which would end a line there
         rows = [json.loads(line) for line in file]
     for i, row in enumerate(rows):
         if row["k_values"] != rows[0]["k_values"]:
-            raise ProblemError(f"{path}: row {i}: k_values are {row['k_values']}, in row 0 {rows[0]['k_values']}; mend the row")
+            raise ProblemError(
+                f"{path}: row {i}: k_values are {row['k_values']}, but {rows[0]['k_values']} in row 0; correct the row"
+            )
     right = np.array([row["labels"] for row in rows], bool).T
     problems = [Problem(row["prompt"], (), row["answer"], row["id"]) for row in rows]
     return BudgetAnswers(tuple(problems), dict(zip(rows[0]["k_values"], right, strict=True)))

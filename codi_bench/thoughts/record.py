@@ -1,4 +1,4 @@
-"""What one pass through the loop leaves behind."""
+"""What is kept of a run: states, latents and answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Thoughts:
     hidden_states [n, 1 + K, L + 1, d]: at bot, then at latent positions 0..K-1; layer 0 is the input embedding, the last
     entry is `final_normed`. latents [n, K + 1, d]: z_0..z_K (z_K is never fed). first_logits [n, V + 2]: at eot, over
     every id but eot itself. answers: None if none were asked for. confidence [n, 2]: mean log-probability of the answer's tokens,
-    and the least margin of one over the second best, in nats. What is not kept is None.
+    and the least margin of a token over the second best, in nats. A field that was not captured is None.
     """
 
     hidden_states: np.ndarray | None = None

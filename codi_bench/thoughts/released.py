@@ -1,7 +1,7 @@
-"""Files that others released with what their models answered, problem by problem: recognised by content, wherever they lie.
+"""Files that others released with the answers of their models, problem by problem. They are recognised by content, not by path.
 
-None of them is in this project; numbers that were computed from them are, with the sha256 of the file. The adapters, which say
-what a file holds, are in the modules of this room, one a repository.
+None of them is in this project; it has numbers computed from them, with the sha256 of the file. The adapters, which read a file,
+are in the modules of this room, one module for each repository.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class ReleasedFile:
-    """A file by its content. read: its adapter. unknown: what it does not tell of how its numbers were made."""
+    """A released file, known by its content. read: its adapter. unknown: what the file does not say about how it was made."""
 
     name: str
     sha256: str
@@ -48,7 +48,7 @@ RELEASED: dict[str, ReleasedFile] = {}  # by sha256
 
 
 def read_text(path: Path) -> str:
-    """A text of others: UTF-16 where a mark says so, else UTF-8 with or without one; all lines end alike.
+    """Read a text that others wrote: UTF-16 if it has that byte order mark, else UTF-8. Line ends become the same.
 
     Raises OSError, UnicodeDecodeError.
     """
@@ -58,28 +58,28 @@ def read_text(path: Path) -> str:
 
 
 def altered_copy(path: Path) -> str:
-    """What a file is a copy of but for its mark, encoding or line ends, in words for an error; "" for another file."""
+    """For an error: which released file this is a copy of, if only encoding or line ends differ; else ""."""
     try:
         sha256 = hashlib.sha256(read_text(path).encode()).hexdigest()
     except (OSError, UnicodeError):
         return ""
-    return f"{path} is {RELEASED[sha256].where} with another encoding or other line ends; " if sha256 in RELEASED else ""
+    return f"{path} is {RELEASED[sha256].where} with a different encoding or different line ends; " if sha256 in RELEASED else ""
 
 
 def read_json(path: Path) -> Any:
-    """A released JSON file; its adapter knows what is in it."""
+    """Read a released JSON file; its adapter knows the fields."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def first_rows(groups: Sequence[str]) -> np.ndarray:
-    """Rows [distinct groups] in which each group stands first, rising: what stands there twice counts once."""
+    """Rows [distinct groups] of the first occurrence of each group, ascending: a problem that occurs twice counts once."""
     return np.sort(np.unique(groups, return_index=True)[1])
 
 
 def released(
     repository: Repository, path: str, sha256: str, *, unknown: str = UNKNOWN
 ) -> Callable[[Callable[[Path], Any]], ReleasedFile]:
-    """Register the decorated function as the adapter of that file, which it then stands for.
+    """Register the decorated function as the adapter of that file; afterwards the function's name means the file.
 
     Raises ValueError for a second one.
     """

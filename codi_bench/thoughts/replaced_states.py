@@ -1,4 +1,4 @@
-"""Released runs in which states of thoughts were replaced: by those of the other member of a pair, or by words.
+"""Read released runs in which states of thoughts were replaced by those of the other member of a pair, or by words.
 
 Positions are `bot-first` there: the first of six tokens is bot, token t the latent position t - 1.
 """
@@ -24,9 +24,9 @@ LATE = "late"  # the layer of the source's tables: 14 of 16, 11 of 12
 
 @dataclass(frozen=True, eq=False)
 class PatchedPairs:
-    """n pairs whose members are answered rightly; the first states of one replaced by those of the other, bool [n] by layer.
+    """n pairs whose members are answered rightly. The first states of one are replaced by the other's; bool [n] by layer.
 
-    follows: is the answer that of the other member? changed: is the text another one? broken: is it no answer at all?
+    follows: is the answer that of the other member? changed: did the text change? broken: is the output no answer at all?
     """
 
     groups: tuple[str, ...]
@@ -110,9 +110,9 @@ LLAMA_PATCHED = _files(
     unknown=BF16,
 )
 def llama_number_five(path: Path) -> Edited:
-    """CODI-LLaMA-3.2-1B on 132 members of pairs; where the head reads a number, the state's part along its vector is taken out.
+    """CODI-LLaMA-3.2-1B on 132 members of pairs; where the head reads a number, the state's part along its vector is removed.
 
-    `five`: and three times the part along the vector of `5` is put in.
+    `five`: three times that part is added along the vector of `5`.
     """
     rows = read_json(path)["results"]
     right = {name: np.array([row[f"correct_{name}"] for row in rows], bool) for name in ("no_intervention", "with_intervention")}

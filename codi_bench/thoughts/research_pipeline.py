@@ -1,7 +1,7 @@
-"""A Coconut on ProsQA and its controls, which were trained like it with pause tokens in place of thoughts: right or wrong.
+"""Read right and wrong answers of a Coconut on ProsQA and of its controls, trained alike with pause tokens instead of thoughts.
 
-Names of its files: m3 is the Coconut (M2 in the paper), m5 the control of one pass (M3), m6 that of as many passes (M4). Thoughts
-are as many as a problem has steps, and count from 0: the latent positions. Results: CC-BY-4.0.
+Names in its files: m3 is the Coconut (M2 in the paper), m5 the control with one pass (M3), m6 that with as many passes (M4). A
+problem has as many thoughts as steps; they are numbered from 0 like latent positions. Results: CC-BY-4.0.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ RightBySet = Mapping[str, np.ndarray]  # bool [n] each
 class SpoiltThoughts:
     """Right answers of a model to n problems, as counts: clean, and by condition with noise in some thoughts.
 
-    noise: by kind and latent position k: in 0..k (forward), in the last k + 1 (reverse), in k alone (single); what has no thought
-    there was not run, and counts as not right. transplanted: (right, n) with the thoughts of another problem of as many steps.
+    noise: by kind and latent position k: in 0..k (forward), in the last k + 1 (reverse), in k alone (single); a problem without
+    a thought there was not run and counts as not right. transplanted: (right, n) with thoughts of another equally long problem.
     trials: answers that changed, of `PERMUTATIONS` orders of each problem's thoughts; flipped: problems with such an answer;
     swapped: those whose answer changed with neighbours exchanged.
     """
@@ -60,7 +60,7 @@ def prosqa_answers(path: Path) -> dict[str, RightBySet]:
     "b35c3fc887f41fd6673737e141070c2f23a27e591f5878ba0a89cdfec1d09c22",
 )
 def multipass_answers(path: Path) -> RightBySet:
-    """The control of as many passes as the Coconut, on the same problems."""
+    """The control with as many passes as the Coconut, on the same problems."""
     content = read_json(path)
     keys = {name: f"ood_{key}" for name, key in SETS.items()} | {"prosqa": "prosqa_test"}
     return {name: np.array(content[key], bool) for name, key in keys.items()}

@@ -1,4 +1,4 @@
-"""Coconuts on ProsQA and ProntoQA without their latents, and how probable the right answer is while they think (MIT).
+"""Read answers of Coconuts on ProsQA and ProntoQA without latents, and how probable the right answer is as they think (MIT).
 
 Its thought k is the latent position k - 1; before thinking is bot, after thinking eot.
 """
@@ -27,7 +27,7 @@ class UnaidedAnswers:
     """Answers to n questions without any latent.
 
     golds, words: last word of the right answer and of what was answered, str [n]; options: the two words that may be answered, in
-    their order, str [n, 2]; right bool [n]: as counted, by all that stands behind the last mark #.
+    their order, str [n, 2]; right bool [n]: as counted, by all text after the last #.
     """
 
     questions: tuple[str, ...]
@@ -95,7 +95,7 @@ def smollm2_unaided(path: Path) -> UnaidedAnswers:
     "6e7b02c7d696ab0e35e104109ed624386233017fd023d1c20401ee9a5258aa52",
 )
 def prosqa_beliefs(path: Path) -> Beliefs:
-    """Coconut on GPT-2, ProsQA's 300 validation problems: what the head gives the right word, and the other one asked for."""
+    """Coconut on GPT-2, ProsQA's 300 validation problems: the probabilities of the right word and of the other option."""
     rows = read_json(path)["examples"]
 
     def probability(key: str) -> dict[str, np.ndarray]:
@@ -120,9 +120,9 @@ def prontoqa_beliefs(path: Path) -> Beliefs:
 
 
 def hops(question: str, gold: str) -> int:
-    """Steps of the shortest way from the name that a question of ProsQA asks about to the right answer.
+    """Number of steps on the shortest path from the name that a question of ProsQA asks about to the right answer.
 
-    Raises ProblemError where there is none.
+    Raises ProblemError if there is no path.
     """
     asked = ASKED.search(question)
     rules = RULE.findall(question)
@@ -131,5 +131,7 @@ def hops(question: str, gold: str) -> int:
         more = reached | {kind for member, kind in rules if member in reached}
         reached, steps = (more, steps + 1) if more != reached else (set(), steps)
     if not reached:
-        raise ProblemError(f"'{gold}' follows from no rules of the question '{question[:60]}…'; a question of ProsQA is needed")
+        raise ProblemError(
+            f"'{gold}' does not follow from the rules in the question '{question[:60]}…'; give a question of ProsQA"
+        )
     return steps
