@@ -102,8 +102,8 @@ class Readme:
 def readme_of(path: Path, baselines: Path) -> Readme:
     """What these files should be.
 
-    README: the study's table, findings, and the source of a claim. docs/released.md: the table of the study's own two models, from
-    what others released. docs/findings/: literature.md has the numbers of other sources, `cli.pages` writes first-study.md and
+    README: the study's table, findings, and the source of a claim. docs/released.md: the table of the study's own two models,
+    from what others released. docs/findings/: literature.md has the numbers of other sources, `cli.pages` writes first-study.md and
     contradictions.md. Raises CodiBenchError for a file that cannot be read or lacks its marks, and for a number that is shown and
     not recorded.
     """
