@@ -181,7 +181,7 @@ def test_the_table_is_first_and_then_each_row_of_the_study_with_a_picture_a_sent
     assert headings[1] == ("h2", "The study, measured") and headings[2] == ("h2", "The study, row by row")
     sections = {each["id"]: words(each) for each in found.of("section", **{"class": "row"})}
     assert list(sections) == [f"row-{claim}" for claim in ("task-accuracy", "probe-accuracy", "ablation", "spread")]
-    assert "As published, probes read 91.2 % (gpt2) (permuted labels: 85.1 %)" in sections["row-probe-accuracy"]
+    assert "As published, probes are right on 91.2 % (gpt2), against 85.1 % on permuted labels" in sections["row-probe-accuracy"]
     assert "held out, 76.1 % (gpt2-mini)" in sections["row-probe-accuracy"]
     for claim in ("probe-accuracy", "spread"):
         assert f"{claim}, as published" in sections[f"row-{claim}"] and f"{claim}, held out" in sections[f"row-{claim}"]

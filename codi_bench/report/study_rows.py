@@ -40,7 +40,7 @@ ROWS = (
         "task-accuracy",
         ("accuracy", "accuracy"),
         axis="problems answered right, %",
-        does="the models answer",
+        does="the share of right answers is",
         nulls=("", "one constant answer"),
         sound=SOUNDLY,
     ),
@@ -50,7 +50,7 @@ ROWS = (
         "probe-accuracy",
         ("mean", "mean"),
         axis="mean accuracy of the probes, %",
-        does="probes read",
+        does="probes are right on",
         nulls=("permuted labels",) * 2,
     ),
     RowSpec(
@@ -59,7 +59,7 @@ ROWS = (
         "sae-error-prediction",
         ("test_accuracy", "test_accuracy"),
         axis="answers told right from wrong, %",
-        does="SAE features predict",
+        does="a classifier on SAE features is right on",
         nulls=("permuted labels",) * 2,
     ),
     RowSpec(
@@ -160,7 +160,7 @@ def _sentence(spec: RowSpec, lines: Mapping[str, Mapping[str, TableLine]]) -> st
         nulls = {model: _text(line, "null") for model, line in known.items()}
         text = f"{opening}{'' if parts else f' {spec.does}'} {_listed(values, named=is_named)}"
         if all(nulls.values()) and any(finite((line.row.null or {}).get("value")) for line in known.values() if line.row):
-            text += f" ({null}: {_listed(nulls, named=False)})"
+            text += f", against {_listed(nulls, named=False)} {'on' if null.startswith('permuted') else 'of'} {null}"
         parts.append(text)
     sentence = "; ".join(parts)
     return f"{sentence[:1].upper()}{sentence[1:]}."
