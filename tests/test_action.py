@@ -62,6 +62,17 @@ def test_what_the_install_needs_lies_in_the_checkout():
         assert "run" in step or re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"])
 
 
+def test_the_docs_have_every_input_and_output_and_their_examples_are_workflows():
+    text = (ROOT / "docs" / "workflows.md").read_text(encoding="utf-8").split("## On a pull request")[1].split("\n## ")[0]
+    first_cells = re.findall(r"^\| `([\w-]+)` \|", text, flags=re.M)
+    assert first_cells == [*ACTION["inputs"], *ACTION["outputs"]]
+    whole, part = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, flags=re.S))
+    (claims,) = whole["jobs"].values()
+    steps = [step for step in [*claims["steps"], *part] if "codi-bench@" in step.get("uses", "")]
+    assert len(steps) == 2 and all(set(step["with"]) <= set(ACTION["inputs"]) for step in steps)
+    assert whole["permissions"] == {"contents": "read", "pull-requests": "write"} and whole[True] == "pull_request"
+
+
 class Job:
     """A job of one runner: inputs, what the steps put out, and the comments of pull request 7."""
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,6 +16,7 @@ from codi_bench.cli.baselines import baselines_app
 from codi_bench.cli.cache import cache_app
 from codi_bench.cli.doctor import doctor
 from codi_bench.cli.help import AUDIT, HOUSEKEEPING, MATERIAL, MEASURE, RECORDS, Group, shown
+from codi_bench.cli.report import report
 from codi_bench.cli.run import RunCommand, run
 from codi_bench.cli.show import show
 from codi_bench.cli.sweep import sweep
@@ -24,9 +24,6 @@ from codi_bench.cli.train import losses, train
 from codi_bench.errors import CodiBenchError, arguments, one_line
 from codi_bench.report.streams import print_json_line, standard_streams
 from codi_bench.store.files import check_folder, check_writable, write_text, write_whole
-
-if TYPE_CHECKING:
-    from codi_bench.records.results import Row
 
 OUT = "give --out FILE, in a folder that can be written to"
 GENERATED_A_SECOND = 2000  # problems, on a slow core
@@ -342,81 +339,14 @@ def claims(
     options.print_list(("claim", "family", "kind", "sentence", "source", "verdicts"), rows)
 
 
-@app.command(
+app.command(
     **shown(
         "codi-bench report  # draw report/ again",
         "codi-bench report old/results.json new/results.json --out comparison",
+        "codi-bench report --model-card --model gpt2-mini  # for the Hugging Face Hub",
         panel=RECORDS,
     )
-)
-def report(
-    results: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="FILE", help="A results.json, or several to compare. Default: report/results.json."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for what is written. Default: the folder of the first results.")
-    ] = None,
-    model_card: Annotated[
-        bool, typer.Option("--model-card", help="Write model-card-NAME.md too: the section for a model's card on the Hub.")
-    ] = False,
-    model: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Model of the card; repeatable. Default: every measured model.")
-    ] = None,
-    source: Annotated[
-        str | None, typer.Option(metavar="URL", help="Address of the report, https://…, which the card will link to.")
-    ] = None,
-    dataset: Annotated[
-        bool, typer.Option("--dataset", help="Write dataset/ too: the rows as a folder for datasets.load_dataset.")
-    ] = False,
-) -> None:
-    """Draw the report again from a results file, or compare several: what moved, and is it more than noise?
-
-    You need the results.json of a run. No model is loaded.
-    """
-    from codi_bench.report.runs import read_run
-
-    files = results or [Path("report/results.json")]
-    folder = out or files[0].parent
-    if (model or source) and not model_card:
-        raise CodiBenchError(f"{'--model' if model else '--source'}: belongs to a model card; give --model-card too")
-    if len(files) > 1 and (model_card or dataset):
-        raise CodiBenchError("--model-card and --dataset are written from one results file; give one")
-    if source is not None and not re.match(r"https?://\S+$", source):
-        raise CodiBenchError(f"--source {source}: is no address; give one that begins with https://")
-    runs, inputs = [read_run(path) for path in files], {str(path): path for path in files}
-    if len(runs) == 1:
-        from codi_bench.report.dataset_folder import FILES
-        from codi_bench.report.model_card import card_files
-        from codi_bench.report.render import check_report, render
-
-        rows, environment = list(runs[0].rows.values()), runs[0].environment
-        cards = card_files(rows, model or ()) if model_card else {}
-        check_report(folder, "give --out DIR", inputs, *cards.values(), *(FILES if dataset else ()))
-        print(render(rows, environment, folder), end="")
-        _write_more(rows, environment, folder, cards, source, dataset=dataset)
-        return
-    from codi_bench.report.differences import markdown, terminal
-    from codi_bench.report.side_by_side import compare
-
-    check_writable(folder / "comparison.md", "give --out DIR", inputs)
-    comparison = compare(runs)
-    write_text(folder / "comparison.md", markdown(comparison))
-    print(terminal(comparison, colour=sys.stdout.isatty()) + f"{folder / 'comparison.md'}")
-
-
-def _write_more(
-    rows: list[Row], environment: dict, folder: Path, cards: dict[str, str], source: str | None, *, dataset: bool
-) -> None:
-    """Model cards, files by model, and the dataset folder, as far as they were asked for."""
-    from codi_bench.report.dataset_folder import write_dataset
-    from codi_bench.report.model_card import model_card
-
-    for name, file in cards.items():
-        write_text(folder / file, model_card(rows, environment, name, source=source))
-        print(f"for the model card of {name}: {folder / file}")
-    if dataset:
-        print(f"for datasets.load_dataset: {write_dataset(rows, environment, folder)}")
+)(report)
 
 
 @app.command(**shown("codi-bench history report/nights --out report/history", panel=RECORDS))

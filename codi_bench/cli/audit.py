@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SECONDS = {"ridge": 1e-8, "logistic": 2e-7}  # of a probe, by problem, dimension, cell and permutation
 SAID = 10  # seconds from which it is said how long an audit takes
+FILES = TEXT, JSON, PICTURE, SVG, ENDPOINT = ("audit.txt", "audit.json", "audit.svg", "badge.svg", "badge.json")
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print JSON and no text. The keys are explained in `codi_bench.audits.public`.")
 ]
@@ -28,9 +29,8 @@ FigureFile = Annotated[
 ]
 ReportFolder = Annotated[
     Path | None,
-    typer.Option("--report", metavar="DIR", help="Write a folder too: audit.txt, audit.json, audit.svg, badge.svg, badge.json."),
+    typer.Option("--report", metavar="DIR", help=f"Write a folder too: {', '.join(FILES)}."),
 ]
-FILES = TEXT, JSON, PICTURE, SVG, ENDPOINT = ("audit.txt", "audit.json", "audit.svg", "badge.svg", "badge.json")
 audit_app = group(
     "Audit numbers of your own, without a model: probes on activations, or right and wrong answers.",
     "codi-bench audit probes activations.npz",

@@ -103,9 +103,9 @@ def readme_of(path: Path, baselines: Path) -> Readme:
     """What these files should be.
 
     README: the study's table, findings, and the source of a claim. docs/released.md: the table of the study's own two models,
-    from what others released. docs/findings/: literature.md has the numbers of other sources, `cli.pages` writes first-study.md and
-    contradictions.md. Raises CodiBenchError for a file that cannot be read or lacks its marks, and for a number that is shown and
-    not recorded.
+    from what others released. docs/findings/: literature.md has the numbers of other sources; `cli.pages` writes first-study.md
+    and contradictions.md. Raises CodiBenchError for a file that cannot be read or lacks its marks, and for a number that is shown
+    and not recorded.
     """
     environment, rows = recorded_rows(baselines, released=False)
     drawings = figures(rows, environment, only=(FIGURE,))
