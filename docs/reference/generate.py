@@ -1,12 +1,13 @@
-"""The parts of the reference that are written from the code while the site is built, so that they cannot go stale.
+"""What mkdocs calls while it builds the site. The reference is written from the code here, so that it cannot go stale.
 
-A page says where each stands: `<!-- from the code: NAME -->`, with the name of a function of PARTS and what it is to be given.
+A page says where each part stands: `<!-- from the code: NAME -->`, with the name of a function of PARTS and what it is given.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import posixpath
 import re
 from collections.abc import Iterator
 from html import escape
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 import typer
+from mkdocs.exceptions import PluginError
 from pydantic import TypeAdapter
 from typer.main import get_command
 
@@ -40,6 +42,25 @@ def on_startup(**_: Any) -> None:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by mkdocs for every page: fill in what the page leaves to the code."""
     return MARKER.sub(lambda marker: PARTS[marker[1]](*marker[2].split()), markdown)
+
+
+def on_page_content(html: str, *, page: Any, files: Any, **_: Any) -> str:
+    """Called for every page: links of notebooks lead to pages, as mkdocs makes those of all others; keys scroll their output."""
+    if not page.file.src_uri.endswith(".ipynb"):
+        return html
+
+    def link(match: re.Match[str]) -> str:
+        target = files.get_file_from_path(posixpath.normpath(posixpath.join(posixpath.dirname(page.file.src_uri), match[1])))
+        if target is None:
+            raise PluginError(f"{page.file.src_uri}: links to {match[1]}, which is no page")
+        return f'href="{target.url_relative_to(page.file)}{match[2]}"'
+
+    return re.sub(r'href="([^":]+\.(?:md|ipynb))((?:#[^"]*)?)"', link, html).replace("<pre>", '<pre tabindex="0">')
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Called for every page: a screen reader learns what the theme's dialog is."""
+    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"')
 
 
 def commands() -> str:
