@@ -124,7 +124,7 @@ def readme_of(path: Path, baselines: Path) -> Readme:
     table = _indented(comparison([row for row in theirs if row.model in PUBLISHED], environment))
     for name, inside in (("first-study", first_study(rows, environment)), ("contradictions", contradictions(rows))):
         page = literature.with_name(f"{name}.md")
-        texts[page] = _fill(page, f"\n{note}\n\n{inside}\n")
+        texts[page] = _fill(page, f"\nRecorded {environment['date']}.\n\n{inside}\n")
     parts = [note, table, HEADS[0], _words(theirs), HEADS[1], _files()]
     texts[released] = _fill(released, "\n" + "\n\n".join(parts) + "\n")
     texts[path] = _fill(path, _findings(rows), FINDINGS_BEGIN, FINDINGS_END, texts[path])
