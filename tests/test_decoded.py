@@ -265,7 +265,7 @@ def test_too_few_problems_of_a_length_are_left_out_and_none_is_an_error():
     few = planted([(1, 2), *[(1, 2, 3)] * 19], ((("1",),) * PLACES,) * 20)
     with pytest.raises(MeasureError, match="fewer than 20 rightly answered problems"):
         values("codi-table3-decode", few)
-    with pytest.raises(MeasureError, match="19 rightly answered problems have so many steps"):
+    with pytest.raises(MeasureError, match="19 rightly answered problems have that many steps"):
         compared(np.ones((19, 19), bool), seed=0)
 
 
