@@ -342,7 +342,7 @@ def test_claims_are_listed_with_their_verdicts():
 
 
 def test_a_log_and_a_model_of_one_name_are_refused(log, tmp_path):
-    with pytest.raises(CodiBenchError, match="--model codi-gpt2=…: what others released has that name"):
+    with pytest.raises(CodiBenchError, match="--model codi-gpt2=…: a released model has that name"):
         Suite(models=["codi-gpt2=/nowhere"], report=tmp_path)
     with pytest.raises(CodiBenchError, match="--log gpt2-mini=…: a model has that name"):
         Suite(logs=[f"gpt2-mini={log}"], report=tmp_path)

@@ -297,7 +297,7 @@ def test_the_report_needs_neither_torch_nor_a_model(module):
 
 # --- what the reader can do, and what to take away -------------------------------------------------------------------
 
-NO_GPU = row(status="not-run", reason="no GPU here; use a CPU")
+NO_GPU = row(status="not-run", reason="this machine has no GPU; use a CPU")
 
 
 @pytest.mark.parametrize(

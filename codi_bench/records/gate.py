@@ -70,7 +70,7 @@ def load_gate(baselines: Path, model: str) -> Gate | None:
         return None
     gate = read_strict(path, Gate)
     if gate.model != model:
-        raise BaselineError(f"{path}: model: is {gate.model!r}, and the file is that of {model!r}; mend one of them")
+        raise BaselineError(f"{path}: model: is {gate.model!r}, but the file is named after {model!r}; correct one of them")
     return gate
 
 

@@ -118,7 +118,7 @@ def check_clean(folder: Path, report: Path) -> str | None:
     if lines:
         names = ", ".join(line[3:] for line in lines[:5]) + (f" and {len(lines) - 5} more" if len(lines) > 5 else "")
         raise CodiBenchError(
-            f"{root}: changed beside the baselines: {names}; commit that first, so that history tells what made the numbers, "
+            f"{root}: other files have changed too: {names}; commit them first, so that history shows what made the numbers, "
             "or give --dirty"
         )
     return None

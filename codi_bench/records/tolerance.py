@@ -106,7 +106,7 @@ def spread_elsewhere(noise: Mapping[Component, Noise], *, turning: int) -> float
 
 
 def turning(share: float, n: int) -> int:
-    """The most answers of n that turn in one night elsewhere, but for a share SELDOM of nights, if each turns with this chance."""
+    """The most answers of n that turn in one night elsewhere, but for a share SELDOM of nights, if each has this chance."""
     return max(1, int(poisson.ppf(1 - SELDOM, share * n)))
 
 

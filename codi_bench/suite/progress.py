@@ -1,7 +1,7 @@
-"""What a run is measuring and about how long it still takes.
+"""Progress of a run: what is being measured, and about how long the rest takes.
 
-Durations of the last run on this machine are kept in the cache folder; before there is one, those that come with the package
-(baselines/_perf/timings.json, two CPU cores) stand in. They are estimates for people, never measured values.
+Durations of the last run on this machine are in the cache folder; before the first run, those that come with the package are
+used (baselines/_perf/timings.json, two CPU cores). They are estimates for people, never measured values.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ TIMINGS = TypeAdapter(dict[str, Annotated[float, Field(ge=0, le=1e7)]])  # secon
 
 
 def load_timings(cache: Path) -> dict[str, float]:
-    """Seconds by "claim on model": those of this machine, and where it has none those of the package."""
+    """Seconds by "claim on model": those of this machine, or else those of the package."""
     return _read(package_folder("baselines").joinpath(*PACKAGED)) | _read(cache / FILE)
 
 
 def save_timings(cache: Path, measured: dict[str, float]) -> None:
-    """Keep the durations of this run beside those of earlier ones; a cache that cannot be written loses nothing."""
+    """Save the durations of this run with those of earlier ones. It does not matter if the cache cannot be written."""
     with suppress(OSError):
         timings = {key: round(value, 2) for key, value in (_read(cache / FILE) | measured).items()}
         write_text(cache / FILE, json.dumps(timings, indent=1, sort_keys=True) + "\n")
 
 
 def _read(path: Path) -> dict[str, float]:
-    """A file that cannot be read counts as none."""
+    """Read the durations of a file; {} if it cannot be read."""
     with suppress(OSError, ValueError):
         return read_json(path, TIMINGS.validate_json)
     return {}
 
 
 def duration(seconds: float) -> str:
-    """As people say it: 40 s, 3 min, 1 h 20 min."""
+    """A duration in words: 40 s, 3 min, 1 h 20 min."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
@@ -56,7 +56,7 @@ def duration(seconds: float) -> str:
 
 
 class Schedule:
-    """The claims of a run in their order, how long each should take, and how long those behind us did."""
+    """The claims of a run in order, how long each should take, and how long the finished ones took."""
 
     def __init__(self, keys: Sequence[str], known: dict[str, float]):
         self.keys, self.known = list(keys), known
@@ -64,18 +64,18 @@ class Schedule:
 
     @property
     def unknown(self) -> int:
-        """Claims to come that were never timed."""
+        """The number of remaining claims that were never timed."""
         return sum(key not in self.known for key in self.keys if key not in self.taken)
 
     def left(self) -> float:
-        """Seconds for what was timed before and is still to come, stretched by how this run compares with the earlier one."""
+        """Seconds for the remaining claims that were timed before, scaled by the speed of this run."""
         expected = sum(self.known[key] for key in self.taken if key in self.known)
         actual = sum(seconds for key, seconds in self.taken.items() if key in self.known)
         stretch = min(SLOWEST, max(FASTEST, actual / expected)) if expected > 5 else 1.0
         return stretch * sum(self.known.get(key, 0.0) for key in self.keys if key not in self.taken)
 
     def says(self, what: str = "to go") -> str:
-        """How much is to come, in words, "" at the end."""
+        """The remaining work in words, "" at the end."""
         count = len(self.keys) - len(self.taken)
         time = f"about {duration(self.left())}" if self.unknown < count else ""
         never = f"{self.unknown} of them never timed" if self.unknown and count else ""
@@ -83,9 +83,9 @@ class Schedule:
 
 
 class LiveLine:
-    """One line on the terminal about what is being measured; nothing where nobody watches.
+    """One line on the terminal about what is being measured; nothing without a terminal.
 
-    pytest takes file descriptor 2 away while a test runs, so the line is written to a copy of it made before.
+    pytest captures file descriptor 2 while a test runs, so the line is written to a copy made before.
     """
 
     def __init__(self):

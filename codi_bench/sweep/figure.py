@@ -1,4 +1,4 @@
-"""A sweep as a figure: numbers against log parameters, a colour an architecture, a panel a number, a row a kind of checkpoint."""
+"""Draw a sweep: numbers against log parameters, a colour per architecture, a panel per number, a row per kind of checkpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCALE = {"fraction": 100.0, "points": 1.0}
 
 
 def draw(found: Sequence[Followed], path: Path) -> Path:
-    """Write the figure as SVG or PNG, by the name's end: every model a dot, and means over seeds with 95 % intervals."""
+    """Write the figure as SVG or PNG, by its suffix: every model as a dot, and means over seeds with 95 % intervals."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -52,7 +52,7 @@ def draw(found: Sequence[Followed], path: Path) -> Path:
 
 
 def trend_line(each: Followed) -> str:
-    """One line: the change from the smallest to the largest size, with its interval and p; or why there is none."""
+    """One line: the change from the smallest to the largest size, with interval and p; or why there is no trend."""
     if each.trend is None:
         return f"no trend: {each.why}"
     scale, estimate = SCALE[each.unit], each.trend.change
