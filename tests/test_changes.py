@@ -409,7 +409,7 @@ def test_only_the_record_of_the_same_environment_is_replaced(command, scratch):
 
 def test_nothing_proposed_and_no_such_folder_are_said(command, scratch):
     shutil.rmtree(scratch / "report")
-    assert command("diff")[0] == 2 and "nothing is proposed" in command("accept", "--reason", WHY)[2]
+    assert command("diff")[0] == 2 and "there are no proposals" in command("accept", "--reason", WHY)[2]
     shutil.rmtree(scratch / "baselines")
     assert "no such folder" in command("diff")[2]
 
