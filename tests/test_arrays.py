@@ -292,7 +292,7 @@ def test_a_missing_group_is_refused_with_its_row(nothing, names):
 def test_other_groups_are_refused_in_one_line():
     for groups, message in (
         (put(GROUPS.tolist(), 7, {}), "groups: row 7 is of type dict; give text, numbers or tuples"),
-        (GROUPS[:-1], r"groups need one name a problem, \[60\], not \[59\]"),
+        (GROUPS[:-1], r"groups need one name per problem, \[60\], not \[59\]"),
         (np.stack([GROUPS, GROUPS], 1), r"not \[60, 2\]"),
         ("g" * N, "groups: is of type str"),
         (dict.fromkeys(range(N)), "groups: is of type dict"),

@@ -54,7 +54,7 @@ def test_what_the_surface_explains_is_an_artefact_and_without_the_surface_diffic
     made = planted.surface_only(stream(0, "door"), n=400, cells=2, d=16)
     blind = probes(made.activations, made.labels, **QUICK)
     seeing = probes(made.activations, made.labels, surface=made.surface, **QUICK)
-    assert blind.word == "SUPPORTED" and "difficulty is not excluded" in blind.sentence
+    assert blind.word == "SUPPORTED" and "how difficult a problem is" in blind.sentence
     assert seeing.held_out.verdict.word == "ARTEFACT" and "not excluded" not in seeing.sentence
     assert seeing.held_out.surface_auc > 0.65 and seeing.held_out.p["surface"] > 0.025
 
@@ -197,11 +197,11 @@ BAD_ARRAYS = {
     "NaN": ({"activations": put(arrays()["activations"], (5, 1, 2), np.nan)}, "activations: row 5, cell 1 holds nan; mend it"),
     "infinity": ({"activations": put(arrays()["activations"], (5, 0, 0), np.inf)}, "activations: row 5, cell 0 holds inf"),
     "one class": ({"labels": np.ones(40)}, "labels: all 40 are 1; a probe needs"),
-    "a small class": ({"labels": np.arange(40) < 2}, "labels: 2 problems have the label 1, 5 folds need 5"),
-    "classes of few groups": ({"groups": np.arange(40) % 4}, "labels: 2 groups have the label 0, 5 folds"),
+    "a small class": ({"labels": np.arange(40) < 2}, "labels: 2 problems have the label 1, but 5 folds need at least 5"),
+    "classes of few groups": ({"groups": np.arange(40) % 4}, "labels: 2 groups have the label 0, but 5 folds"),
     "a missing group": ({"groups": put(GROUPS, 9, "")}, "groups: row 9 is missing; give every problem its group"),
     "NaN in groups": ({"groups": put(np.arange(40.0), 9, np.nan)}, "groups: row 9 is missing"),
-    "groups that are short": ({"groups": GROUPS[:39]}, "groups: has 39 rows, activations have 40"),
+    "groups that are short": ({"groups": GROUPS[:39]}, "groups: has 39 rows, but activations have 40"),
     "labels that are short": ({"labels": np.arange(39) % 2}, "labels: has 39 rows"),
     "a shape": ({"activations": np.zeros((40, 2, 3, 1))}, r"activations: has the shape \[40, 2, 3, 1\]; give \[n, cells, d\]"),
     "labels in columns": ({"labels": np.zeros((40, 2))}, r"labels: has the shape \[40, 2\]"),
@@ -245,8 +245,8 @@ def test_files_that_are_no_arrays_are_named(tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     messages = {
         "pickled.npz": "groups: cannot be read .* write it as an array of numbers",
-        "one.npz": "holds one array without a name",
-        "other.npz": "activations: no such array, there are acts",
+        "one.npz": "has one array without a name",
+        "other.npz": "activations: no such array; the file has acts",
         "broken.npz": "cannot be read",
         "broken.safetensors": "cannot be read",
         "missing.npz": "no such file",
@@ -262,21 +262,21 @@ GOOD = HEAD + "1,clean,1\n1,zero,0\n2,clean,0\n2,zero,1\n"
 BAD_TABLES = {
     "a missing cell": (GOOD.replace("2,clean,0", "2,clean,"), "line 4: right is missing; fill"),
     "a missing name": (GOOD.replace("2,clean,0", ",clean,0"), "line 4: problem is missing"),
-    "a row that is short": (GOOD.replace("2,clean,0", "2,clean"), "line 4: has 2 cells, the head has 3"),
-    "a duplicate": (GOOD + "1,zero,0\n", "line 6: problem 1, condition zero is there twice, first in line 3"),
+    "a row that is short": (GOOD.replace("2,clean,0", "2,clean"), "line 4: has 2 cells, but the header has 3"),
+    "a duplicate": (GOOD + "1,zero,0\n", "line 6: problem 1, condition zero occurs twice, first in line 3"),
     "an outcome that is neither": (GOOD.replace("2,clean,0", "2,clean,2"), "line 4: right is '2', neither 0 nor 1; write"),
     "a problem without a condition": (HEAD + "1,clean,1\n1,zero,0\n2,clean,0\n", "problem 2: has no row for the condition zero"),
     "no clean condition": (GOOD.replace("clean", "plain"), r"none is called clean or baseline .*\(plain, zero\); give --clean"),
     "two clean conditions": (GOOD.replace("zero", "baseline"), "two are called clean or baseline"),
     "no such column": (GOOD.replace("right", "correct"), "right: no such column, there are problem, condition, correct"),
     "a column twice": (GOOD.replace("condition", "right"), "line 1: the columns problem, right, right are not all different"),
-    "no rows": (HEAD, "holds no rows"),
-    "nothing": ("", "holds no rows"),
+    "no rows": (HEAD, "has no rows"),
+    "nothing": ("", "has no rows"),
     "two groups of a problem": ("problem,condition,right,group\n1,clean,1,a\n1,zero,1,b\n", "line 3: group of problem 1 is b"),
     "a missing group": ("problem,condition,right,group\n1,clean,1,a\n1,zero,1,\n", "line 3: group is missing"),
     "a duplicate of a model": (
         "problem,condition,right,model\n1,clean,1,a\n1,clean,1,b\n1,clean,0,b\n",
-        "line 4: problem 1, condition clean, model b is there twice",
+        "line 4: problem 1, condition clean, model b occurs twice",
     ),
 }
 

@@ -273,7 +273,7 @@ X, NAN, TEN = noise(4, 8), np.full((4, 8), np.nan), np.arange(10)
     [
         (lambda: trained(noise(8)), "vectors .m, d."),
         (lambda: trained(np.full((4, 8), np.inf)), "not finite"),
-        (lambda: trained(np.full((4, 8), 0.1)), "all of them are equal"),
+        (lambda: trained(np.full((4, 8), 0.1)), "but all are equal"),
         (lambda: trained(X, features=0), "features must be a whole number, at least 1"),
         (lambda: trained(X, k=0), "k must be a whole number, at least 1, got 0"),
         (lambda: trained(X, k=5), "at most 4, got 5"),

@@ -409,7 +409,7 @@ def test_only_the_record_of_the_same_environment_is_replaced(command, scratch):
 
 def test_nothing_proposed_and_no_such_folder_are_said(command, scratch):
     shutil.rmtree(scratch / "report")
-    assert command("diff")[0] == 2 and "nothing is proposed" in command("accept", "--reason", WHY)[2]
+    assert command("diff")[0] == 2 and "there are no proposals" in command("accept", "--reason", WHY)[2]
     shutil.rmtree(scratch / "baselines")
     assert "no such folder" in command("diff")[2]
 
@@ -465,7 +465,7 @@ def test_without_git_nothing_is_checked_and_that_is_said(command, scratch, tree,
 def test_a_repository_that_git_refuses_to_read_stops_accept(command, scratch, tree):
     (scratch / ".git" / "config").write_text("[core\n")
     err = refused(command, scratch, "--reason", WHY)
-    assert "git cannot say what is changed" in err and "--dirty" in err
+    assert "git cannot list its changes" in err and "--dirty" in err
 
 
 def test_the_record_of_an_installed_package_is_not_held_to_the_tree_around_it(command, scratch, tree):

@@ -212,7 +212,7 @@ def test_the_partner_is_the_registered_one_or_the_other_one_of_two(tmp_path, mon
     assert partners(["gpt2-mini"]) == {"gpt2-mini": "llama-mini"}
     for alone in (own[:1], own):
         told = partners(alone)
-        assert told["a"] == "a is compared with no other model: give a second one, --model NAME=FOLDER"
+        assert told["a"] == "a has no model to be compared with: give a second one, --model NAME=FOLDER"
 
     suite = Suite(models=own[:1], report=tmp_path, n=16)
     outcome = suite.measure(suite.asked_models[0], CLAIMS["alignment"])

@@ -80,7 +80,7 @@ def test_a_baseline_file_is_refused_by_its_field(baselines, what):
 
 
 CONTRADICTIONS = {
-    "size": (lambda held: held["recorded"].append(held["recorded"][0]), "recorded.1 is of the same environment as one before it"),
+    "size": (lambda held: held["recorded"].append(held["recorded"][0]), "recorded.1 has the same environment as an earlier it"),
     "ablation": (
         lambda held: held["recorded"][0]["metrics"]["drop_0"].update(value=-1.0),
         "recorded.0: Value error, metrics.drop_1: value and outcomes are not those of a drop",
@@ -109,7 +109,7 @@ RESULTS = {
     "a pass without a number": (("rows", 0, "measured"), "null", "rows.0: is SAME, with status ok and no measured number"),
     "a pass that is not a number": (("rows", 0, "measured", "value"), "NaN", "rows.0: is SAME, with status ok and no measured"),
     "a blocked pass": (("rows", 0, "status"), '"blocked"', "rows.0: is SAME, with status blocked and no measured number"),
-    "one number twice": (("rows", 1, "metric"), '"layers"', "rows.1: is about the same number as rows.0"),
+    "one number twice": (("rows", 1, "metric"), '"layers"', "rows.1: is the same number as rows.0"),
     "claims that are none": (("environment", "claims"), '{"size": 3}', "environment.claims.size: Input should be an object"),
     "a winner without a difference": (("environment", "winners"), '{"a": {}}', "environment.winners.a.claim: Field required"),
 }

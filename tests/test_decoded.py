@@ -265,7 +265,7 @@ def test_too_few_problems_of_a_length_are_left_out_and_none_is_an_error():
     few = planted([(1, 2), *[(1, 2, 3)] * 19], ((("1",),) * PLACES,) * 20)
     with pytest.raises(MeasureError, match="fewer than 20 rightly answered problems"):
         values("codi-table3-decode", few)
-    with pytest.raises(MeasureError, match="19 rightly answered problems have so many steps"):
+    with pytest.raises(MeasureError, match="19 rightly answered problems have that many steps"):
         compared(np.ones((19, 19), bool), seed=0)
 
 
@@ -342,7 +342,7 @@ def test_claims_are_listed_with_their_verdicts():
 
 
 def test_a_log_and_a_model_of_one_name_are_refused(log, tmp_path):
-    with pytest.raises(CodiBenchError, match="--model codi-gpt2=…: what others released has that name"):
+    with pytest.raises(CodiBenchError, match="--model codi-gpt2=…: a released model has that name"):
         Suite(models=["codi-gpt2=/nowhere"], report=tmp_path)
     with pytest.raises(CodiBenchError, match="--log gpt2-mini=…: a model has that name"):
         Suite(logs=[f"gpt2-mini={log}"], report=tmp_path)

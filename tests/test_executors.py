@@ -81,7 +81,7 @@ def test_results_are_there_whole_under_their_key_or_not_at_all(where, tmp_path):
 
 
 def test_a_place_that_is_none_is_refused():
-    with pytest.raises(CodiBenchError, match="nowhere://x: no place that can be written to"):
+    with pytest.raises(CodiBenchError, match="nowhere://x: cannot be written to"):
         SweepResults("nowhere://x").read("a", "k")
 
 

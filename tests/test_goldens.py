@@ -84,7 +84,7 @@ def published():
     mean = {"null": null, "reported": value(0.9206), "reproduction": "INCONCLUSIVE", "validity": "ARTEFACT", "detail": artefact}
     mean["seeds"] = {"folds": 42}
     accuracy = {"n": 1319, "reported": value(0.437), "reproduction": "REPRODUCED", "detail": same}
-    absent = {"status": "not-run", "why": "no GPU here; `--device cpu` measures on the CPU"}
+    absent = {"status": "not-run", "why": "this machine has no GPU; `--device cpu` measures on the CPU"}
     return [
         row("task-accuracy accuracy", "gpt2", 0.4367, 0.4101, 0.4636, **accuracy),
         row("probe-accuracy mean", "gpt2", 0.9117, 0.888, 0.934, **mean),

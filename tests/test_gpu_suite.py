@@ -1,6 +1,6 @@
 """Published checkpoints through the suite: own columns, the hub's cache, and the preflight, each fault of which is planted.
 
-There is no GPU here: `--device cpu` runs what `-m gpu` runs. The published checkpoint is gpt2-mini in the published layout.
+There is this machine has no GPU: `--device cpu` runs what `-m gpu` runs. The published checkpoint is gpt2-mini in the published layout.
 """
 
 import hashlib
@@ -141,7 +141,7 @@ def test_given_weights_without_a_gpu_are_not_run_either(run, given):
     for name in ("mine", "gpt2"):
         result, rows = run(*given(name), "-m", "gpu", "--claim", "size")
         row = rows.get(("size", name, "layers")) or rows["size", name, "-"]
-        assert result.ret == 0 and row["status"] == "not-run" and "no GPU here" in row["reason"]
+        assert result.ret == 0 and row["status"] == "not-run" and "this machine has no GPU" in row["reason"]
 
 
 def test_what_goes_wrong_on_a_device_is_a_row(run, monkeypatch):
@@ -211,7 +211,7 @@ def test_published_weights_are_found_in_the_hub_cache(run, as_gpt2, published, g
 
 
 BAD = {
-    "base without model": (["--base", "mine=somewhere"], "--base mine=somewhere: belongs to no model of this run"),
+    "base without model": (["--base", "mine=somewhere"], "--base mine=somewhere: there is no such model in this run"),
     "published checkpoint without base": (["--model", "mine={checkpoint}"], "to pytest: --base mine=FOLDER"),
     "set of no model": (["--problems", "svamp={problems}"], "no model of this run is measured on svamp"),
     "two sets": (

@@ -75,8 +75,8 @@ def test_balanced_sample_leaves_the_global_generator_alone():
 @pytest.mark.parametrize(
     ("correct", "message"),
     [
-        (np.arange(100) < 49, "class 'correct' has 49 problems, a balanced sample needs 50"),
-        (np.arange(100) < 51, "class 'incorrect' has 49 problems, a balanced sample needs 50"),
+        (np.arange(100) < 49, "class 'correct' has 49 problems, but a balanced sample needs 50"),
+        (np.arange(100) < 51, "class 'incorrect' has 49 problems, but a balanced sample needs 50"),
         (np.ones(100), "must be bool"),
         (np.ones((10, 10), dtype=bool), "must be bool"),
     ],
@@ -127,7 +127,7 @@ def test_probes_do_not_depend_on_dtype_or_names_of_the_labels():
         (np.zeros((10, 2, 3)), np.arange(9) % 2, "labels .n."),
         (np.zeros((10, 2, 3)), np.zeros(10), "two classes, the labels have 1"),
         (np.zeros((30, 2, 3)), np.arange(30) % 3, "two classes, the labels have 3"),
-        (np.zeros((10, 2, 3)), np.arange(10) < 4, "class 'True' has 4 problems, 5 folds need 5"),
+        (np.zeros((10, 2, 3)), np.arange(10) < 4, "class 'True' has 4 problems, but 5 folds need at least 5"),
         (np.full((10, 2, 3), np.nan), np.arange(10) % 2, "not finite"),
     ],
 )
@@ -232,7 +232,7 @@ def test_train_relu_sae_refuses(x, changed, message):
 
 @pytest.mark.parametrize(
     ("x", "message"),
-    [(np.zeros(8), "vectors .m, d."), (np.full((4, 8), np.nan), "not finite"), (np.ones((4, 8)), "all of them are equal")],
+    [(np.zeros(8), "vectors .m, d."), (np.full((4, 8), np.nan), "not finite"), (np.ones((4, 8)), "but all are equal")],
 )
 def test_sae_quality_refuses(x, message):
     with pytest.raises(MeasureError, match=message):
@@ -366,7 +366,7 @@ def test_spread_gives_the_published_llama_std_and_range():
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        (np.full((2, 3), 0.5), "above chance .0.5., the best has 0.5"),
+        (np.full((2, 3), 0.5), "above chance .0.5., but the best has 0.5"),
         (np.full((1, 1), 0.9), "at least two cells"),
         (np.full(6, 0.9), "layers, positions"),
         (np.full((2, 3), 92.0), "fractions"),

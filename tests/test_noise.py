@@ -232,7 +232,7 @@ def test_results_from_elsewhere_count_as_what_differs_there(recorded, tmp_path):
     assert load_baseline(recorded, "gpt2-mini", "size").tolerance["width"].noise["library"].of == "torch 2.99"
     told["environment"]["inputs"]["gpt2-mini"]["weights"] = "others"
     path.write_text(json.dumps(told))
-    with pytest.raises(CodiBenchError, match="field inputs: gpt2-mini has other weights or problems there"):
+    with pytest.raises(CodiBenchError, match="field inputs: gpt2-mini has other weights or problems in that file"):
         raise calibrate(recorded, str(path), *none).exception
 
 

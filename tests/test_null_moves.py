@@ -46,7 +46,9 @@ def grid(labels, groups, **how):
     ],
 )
 def test_groups_that_cannot_change_places_are_refused(labels, groups, how, draws):
-    with pytest.raises(MeasureError, match=rf"cannot move: it has {draws} distinct draws?, p <= 0\.025 needs 40"):
+    with pytest.raises(
+        MeasureError, match=rf"too few label arrangements: it has {draws} distinct draws?, and p <= 0\.025 needs 40"
+    ):
         grid(labels, groups, **how)
 
 
@@ -108,6 +110,6 @@ def test_the_siblings_keep_the_same_rule():
 
 
 def test_sizes_of_a_trend_must_change_places_too():
-    with pytest.raises(MeasureError, match=r"it has 6 distinct draws, p <= 0\.05 needs 20; train more"):
+    with pytest.raises(MeasureError, match=r"it has 6 distinct draws, and p <= 0\.05 needs 20; train more"):
         trend([1e3, 1e3, 1e6, 1e6], [1.0, 1.1, 2.0, 2.1], ["a"] * 4)
     assert trend([1e3, 1e4, 1e6, 1e8], [1.0, 1.1, 2.0, 2.2], ["a"] * 4).p <= 0.05  # 24 ways

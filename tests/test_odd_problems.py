@@ -80,7 +80,7 @@ def test_what_is_elsewhere_depends_on_the_problems(monkeypatch):
     made = ProblemSource(n=7).elsewhere()
     assert {name: len(each) for name, each in made.items()} == {"distracted": 7, "renumbered": 7}
     given = tuple(generate(5, seed=9))
-    with pytest.raises(MeasureError, match="what is out of distribution beside these problems is not known"):
+    with pytest.raises(MeasureError, match="what is exist only for GSM8K"):
         ProblemSource(given).elsewhere()
     beside = ProblemSource(given, others={"svamp": given[:2]})
     monkeypatch.setattr("codi_bench.suite.problem_source.is_gsm8k_test", lambda problems: True)

@@ -139,7 +139,7 @@ def test_a_published_model_named_by_its_test_is_not_run_and_says_why_once(run_be
     ]
     result = run_benchmarks(*tests)
     assert result.ret == 0 and "2 not run" in result.outlines[-1] and "passed" not in result.outlines[-1]
-    assert len([line for line in result.outlines if "not-run gpt2: 2 claims: no GPU here" in line]) == 1
+    assert len([line for line in result.outlines if "not-run gpt2: 2 claims: this machine has no GPU" in line]) == 1
 
 
 def test_speed_and_calibration_are_collected_where_they_are_asked_for_alone(run_benchmarks):

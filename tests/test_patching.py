@@ -84,7 +84,7 @@ def test_random_donors_have_another_answer_and_nearly_the_same_length():
     for pair, donor in zip(PAIRS, random_donors(PAIRS, pool)):
         assert donor.answer != pair.recipient.answer
         assert abs(len(donor.question.split()) - len(pair.recipient.question.split())) <= 4
-    with pytest.raises(ProblemError, match="another answer"):
+    with pytest.raises(ProblemError, match="differs in its answer"):
         random_donors(PAIRS[:1], [PAIRS[0].recipient])
 
 
@@ -192,7 +192,7 @@ def test_own_values_change_nothing_whether_kept_read_from_the_same_question_or_g
         (Patch("donor", ()), "different latent positions"),
         (Patch("donor", (1, 1)), "different latent positions"),
         (Patch("donor", (6,)), "latent positions 0..5"),
-        (Patch("doner", (0,)), "no source 'doner', give questions, 'self' or 'noise'"),
+        (Patch("doner", (0,)), "unknown source 'doner', give questions, 'self' or 'noise'"),
         (Patch("donor", (0, 1), True), "keys and values need exactly one place"),
         (Patch(NOISE, (0,), True), "keys and values need exactly one place"),
     ],
@@ -254,7 +254,7 @@ def test_a_control_that_fails_or_too_few_known_pairs_stop_everything():
         patching.check_controls(PatchOutcomes(every, np.ones(30, bool), none, ~none, none))
     with pytest.raises(MeasureError, match="own values|a control fails: patch '0,1=self' changes 30"):
         patching.check_controls(PatchOutcomes(every, np.ones(30, bool), none, ~none, ~none))
-    with pytest.raises(MeasureError, match="in 0 of 30 pairs; 20 are needed"):
+    with pytest.raises(MeasureError, match="in 0 of 30 pairs .*; 20 are needed"):
         patching.check_known(np.zeros(30, bool))
 
 

@@ -172,7 +172,7 @@ def test_a_damaged_record_is_red_before_anything_is_measured(planted, pytester):
     write_text(pytester.path / "baselines" / perf.FILE, "{}]")
     found = planted(20)
     found.assert_outcomes(errors=3)
-    found.stdout.fnmatch_lines(["*ratios.json: the file: *mend it by hand*"])
+    found.stdout.fnmatch_lines(["*ratios.json: the file: *correct it by hand*"])
 
 
 def test_what_nothing_times_is_unchecked(planted):

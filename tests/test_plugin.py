@@ -150,7 +150,7 @@ def test_restamp_writes_the_code_of_what_was_just_measured_the_same_and_nothing_
     suite("--claim", "size", "--claim", "ablation")
     arguments = ["baselines", "restamp", "--report", str(pytester.path / "report"), "--baselines", str(baselines)]
     done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 0 and "size on gpt2-mini: not every number came out the same" in done.stderr
+    assert done.exit_code == 0 and "size on gpt2-mini: some numbers did not come out the same" in done.stderr
     assert (baselines / MODEL / "size.json").read_text() == left
     assert (baselines / MODEL / "ablation.json").read_text() == texts["ablation"]
     suite("--claim", "ablation")
@@ -220,9 +220,9 @@ def test_gpu_claims_are_not_run_here_and_say_why(run_benchmarks):
     assert "6 not run" in result.outlines[-1] and "passed" not in result.outlines[-1]
     said = " ".join(result.stdout.str().split())
     give = "or give --model gpt2=FOLDER --base gpt2=FOLDER; `--device cpu` measures on the CPU"
-    give = f"no GPU here; with one, download zen-E/CODI-gpt2 and gpt2, {give}"
+    give = f"this machine has no GPU; with one, download zen-E/CODI-gpt2 and gpt2, {give}"
     assert give in said
-    assert "not-run gpt2-mini: 1 claim: no GPU here; `pytest benchmarks` measures on the CPU" in said
+    assert "not-run gpt2-mini: 1 claim: this machine has no GPU; `pytest benchmarks` measures on the CPU" in said
 
 
 def test_strict_makes_not_run_red(run_benchmarks):

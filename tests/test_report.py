@@ -225,9 +225,9 @@ STOPPED = row(protocol="sound", metric="-", status="blocked", reason="a control 
         ([row()], ["cells, fitted", "Held out: not in these results."], ["permuted", "ARTEFACT"]),
         ([replace(PROBES, validity=None), HELD_OUT], [], ["ARTEFACT"]),
         ([PROBES, replace(HELD_OUT, validity=None, detail={"no_validity": "too few"})], ["no word (too few)"], []),
-        ([PROBES, replace(HELD_OUT, null=None)], ["permuted labels read"], ["of permuted labels"]),
+        ([PROBES, replace(HELD_OUT, null=None)], ["with permuted labels they read"], [", with permuted labels"]),
         ([PROBES, STOPPED], ["Held out: blocked, a control fails."], []),
-        ([HELD_OUT], ["gpt2-mini: held out 54.0 %"], []),
+        ([HELD_OUT], ["gpt2-mini: held out, probes read 54.0 %"], []),
     ],
 )
 def test_what_a_row_does_not_carry_is_not_said(rows, there, not_there):
@@ -299,7 +299,7 @@ def test_the_report_needs_neither_torch_nor_a_model(module):
 
 # --- what the reader can do, and what to take away -------------------------------------------------------------------
 
-NO_GPU = row(status="not-run", reason="no GPU here; use a CPU")
+NO_GPU = row(status="not-run", reason="this machine has no GPU; use a CPU")
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_a_published_model_without_gpu_or_weights_is_a_row_that_says_so(home, mo
     monkeypatch.setattr("codi_bench.suite.suite.available", lambda device: device == "cpu")
     found = codi_bench.run(["gpt2"], ["size"])
     assert {row.status for row in found.rows} == {"not-run"}
-    assert "no GPU here" in found.table() and "no GPU here" in found._repr_html_()
+    assert "this machine has no GPU" in found.table() and "this machine has no GPU" in found._repr_html_()
     assert "not-run" in repr(found)
 
 
@@ -135,7 +135,7 @@ def test_a_data_frame_has_a_row_each_with_fixed_kinds(found):
     last = frame.iloc[-1]
     assert (last.measured_low, last.p, last.latent_pos, last.validity, last.fragile) == (0.25, 0.01, "bot", "SUPPORTED", True)
     assert frame.n.isna().iloc[-1] and frame.null_low.isna().iloc[-1] and not frame.fragile.iloc[0]
-    empty = replace(found, rows=(Row("size", "mine", "-", "reported", "not-run", reason="no GPU here"),))
+    empty = replace(found, rows=(Row("size", "mine", "-", "reported", "not-run", reason="this machine has no GPU"),))
     assert empty.to_pandas().dtypes.equals(found.to_pandas().dtypes)
 
 

@@ -227,10 +227,13 @@ def test_sizes_may_be_those_of_the_weights_alone(tmp_path):
             {"architecture": "batchtopk", "activation_fn_kwargs": {"k": 3}},
             "activation_fn_kwargs is .'k': 3. and belongs to 'topk'",
         ),
-        ({"architecture": "topk", "activation_fn_kwargs": {"k": 3}}, "activation_fn_kwargs is .'k': 3., of no activation_fn"),
+        (
+            {"architecture": "topk", "activation_fn_kwargs": {"k": 3}},
+            "activation_fn_kwargs is .'k': 3., without an activation_fn",
+        ),
         ({"architecture": "topk", "activation_fn_str": "topk"}, "k is None, not a positive number"),
         ({"architecture": "topk", **OLD, "k": 2}, "k is 2 and activation_fn_kwargs.k is 1"),
-        ({"architecture": "topk", **OLD, "activation_fn_kwargs": {"k": 1, "signed": True}}, "topk has k and nothing else"),
+        ({"architecture": "topk", **OLD, "activation_fn_kwargs": {"k": 1, "signed": True}}, "topk has only k"),
         ({"architecture": "topk", **OLD, "activation_fn_kwargs": [1]}, "activation_fn_kwargs is .1."),
         ({"activation_fn_str": "topk"}, "activation_fn_str is 'topk', which is no 'standard' architecture"),
         ({"activation_fn": "tanh-relu"}, "activation_fn is 'tanh-relu'"),
@@ -240,7 +243,7 @@ def test_sizes_may_be_those_of_the_weights_alone(tmp_path):
             {"architecture": "topk", "k": 2, "rescale_acts_by_decoder_norm": []},
             "rescale_acts_by_decoder_norm is .., not true or false",
         ),
-        ({"threshold": 0.5}, "threshold is 0.5 and is computed by none"),
+        ({"threshold": 0.5}, "threshold is 0.5 and is not supported by any"),
         ({"d_out": 2}, "d_out is 2"),
         ({"architecture": "gated"}, "architecture is 'gated'; 'standard', 'topk', 'jumprelu' and 'batchtopk' can be loaded"),
         ({"architecture": None}, "architecture is None"),
@@ -250,7 +253,7 @@ def test_sizes_may_be_those_of_the_weights_alone(tmp_path):
         ({"reshape_activations": "hook_z"}, "reshape_activations is 'hook_z'"),
         ({"finetuning_scaling_factor": True}, "finetuning_scaling_factor is True"),
         ({"apply_b_dec_to_input": "yes"}, "apply_b_dec_to_input is 'yes'"),
-        ({"architecture": "topk", "k": 4}, "k is 4, of 3 features"),
+        ({"architecture": "topk", "k": 4}, "k is 4, but there are 3 features"),
         ({"architecture": "topk", "k": True}, "k is True, not a positive number"),
         ({"architecture": "topk", "k": 2.0}, "k is 2.0, not a positive number"),
         ({"d_in": "2"}, "d_in is '2', not a positive number"),
@@ -275,7 +278,7 @@ def test_settings_that_do_not_fit_are_refused_by_name(tmp_path, settings, messag
         ({"dict_class": "JumpReluAutoEncoder"}, "dict_class is 'JumpReluAutoEncoder', but the weights beside it have no W_enc"),
         ({"dict_class": "AutoEncoderNew"}, "ae.pt: .*'AutoEncoderNew': missing: decoder.bias; unexpected: bias"),
         ({"dict_class": "AutoEncoderTopK"}, "trainer.k is None, not a positive number"),
-        ({"dict_class": "AutoEncoderTopK", "k": 4}, "trainer.k is 4, of 3 features"),
+        ({"dict_class": "AutoEncoderTopK", "k": 4}, "trainer.k is 4, but there are 3 features"),
         ({"activation_dim": 3, "dict_size": 2}, "wrong shape: .*encoder.weight .3, 2. instead of .2, 3."),
         ({"dict_size": "3"}, "trainer.dict_size is '3'"),
     ],
@@ -300,13 +303,13 @@ def test_a_trainer_that_does_not_fit_is_refused_by_name(tmp_path, settings, mess
         ("batchtopk", {"threshold": THRESHOLD}, "unexpected: topk_threshold"),
         ("BatchTopKSAE", {"threshold": MINUS_ONE}, "ae.pt: threshold is -1: training ended before there was one"),
         ("BatchTopKSAE", {"threshold": None}, "'BatchTopKSAE': missing: threshold"),
-        ("BatchTopKSAE", {"k": 2 * K}, "trainer.k is 1, the weights say 2"),
-        ("AutoEncoderTopK", {"k": torch.tensor(1.5)}, "trainer.k is 1, the weights say 1.5"),
+        ("BatchTopKSAE", {"k": 2 * K}, "trainer.k is 1, but the weights say 2"),
+        ("AutoEncoderTopK", {"k": torch.tensor(1.5)}, "trainer.k is 1, but the weights say 1.5"),
         ("AutoEncoder", {"activation_rescale_factor": B_ENC}, "unexpected: activation_rescale_factor"),
-        ("AutoEncoder", {"bias": "zero"}, "holds bias .str., no tensor by name"),
-        ("AutoEncoder", {"bias": B_DEC.to_sparse()}, "bias is no plain dense tensor"),
-        ("AutoEncoder", {"bias": B_DEC.to("meta")}, "bias is no plain dense tensor"),
-        ("AutoEncoder", {7: B_DEC}, "ae.pt: holds 7 .Tensor., no tensor by name"),
+        ("AutoEncoder", {"bias": "zero"}, "holds bias .str., not a tensor by name"),
+        ("AutoEncoder", {"bias": B_DEC.to_sparse()}, "bias is not a plain dense tensor"),
+        ("AutoEncoder", {"bias": B_DEC.to("meta")}, "bias is not a plain dense tensor"),
+        ("AutoEncoder", {7: B_DEC}, "ae.pt: holds 7 .Tensor., not a tensor by name"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_name(tmp_path, name, tensors, message):
@@ -325,21 +328,21 @@ DAMAGES = {
     "weights cut": (WEIGHTS, lambda data: data[:-1], "sae_weights.safetensors: not a complete safetensors file"),
     "weights empty": (WEIGHTS, lambda _: b"", "sae_weights.safetensors: .*empty"),
     "weights LFS": (WEIGHTS, lambda _: LFS, "sae_weights.safetensors: .*LFS pointer"),
-    "no config": (CONFIG, None, "cfg.json: cannot be read .there is no such file"),
+    "no config": (CONFIG, None, "cfg.json: there is no such file"),
     "config cut": (CONFIG, lambda data: data[:-1], "cfg.json: cannot be read"),
     "config empty": (CONFIG, lambda _: b"", "cfg.json: cannot be read .it is empty"),
     "config LFS": (CONFIG, lambda _: LFS, "cfg.json: cannot be read .it is a Git LFS pointer"),
     "config not UTF-8": (CONFIG, lambda data: data.replace(b"float32", b"\xff"), "cfg.json: cannot be read"),
     "config a list": (CONFIG, lambda _: b"[]", "cfg.json: cannot be read .the file"),
-    "config twice": (CONFIG, lambda data: b'{"architecture": "standard",' + data[1:], "'architecture': is there twice"),
-    "config twice inside": (CONFIG, lambda data: b'{"metadata": {"a": 1, "a": 1},' + data[1:], "'a': is there twice"),
+    "config twice": (CONFIG, lambda data: b'{"architecture": "standard",' + data[1:], "'architecture': occurs twice"),
+    "config twice inside": (CONFIG, lambda data: b'{"metadata": {"a": 1, "a": 1},' + data[1:], "'a': occurs twice"),
     "config deep": (CONFIG, lambda data: b'{"metadata":' + b"[" * 10**5 + b"]" * 10**5 + b"," + data[1:], "cannot be read"),
     "ae.pt cut": (PICKLE, lambda data: data[:-30], "ae.pt: "),
     "ae.pt empty": (PICKLE, lambda _: b"", "ae.pt: .*empty"),
     "ae.pt LFS": (PICKLE, lambda _: LFS, "ae.pt: .*LFS pointer"),
     "no trainer": (PICKLE_CONFIG, lambda _: b'{"buffer": {}}', "config.json: trainer is None"),
-    "trainer twice": (PICKLE_CONFIG, lambda data: b'{"trainer": {},' + data[1:], "config.json: .*'trainer': is there twice"),
-    "no config.json": (PICKLE_CONFIG, None, "config.json: cannot be read .there is no such file"),
+    "trainer twice": (PICKLE_CONFIG, lambda data: b'{"trainer": {},' + data[1:], "config.json: .*'trainer': occurs twice"),
+    "no config.json": (PICKLE_CONFIG, None, "config.json: there is no such file"),
 }
 
 
@@ -363,7 +366,7 @@ def test_a_folder_of_both_libraries_is_refused(tmp_path):
     folder = write_folder(tmp_path / "sae", *HAND["AutoEncoder"][:2])
     (folder / CONFIG).write_text(json.dumps(lens("standard")))
     save_file(LENS, folder / WEIGHTS)
-    refused(folder, "holds both cfg.json and ae.pt")
+    refused(folder, "has both cfg.json and ae.pt")
 
 
 @pytest.mark.parametrize("folder", [None, 3, b"sae", "a\0b", "\ud83d", "a" * 5000, ["sae"]], ids=ascii)

@@ -243,7 +243,7 @@ def test_without_a_report_the_records_are_shown(tmp_path):
 
 def test_what_is_recorded_of_released_answers_stands_where_nothing_was_measured():
     """With a sign of its own, and never with a word; the place of a critical latent, not the range that it makes."""
-    known, not_run = {"status": "not-run", "reason": "no GPU here", "measured": None}, ("gpt2", "llama-3.2-1b")
+    known, not_run = {"status": "not-run", "reason": "this machine has no GPU", "measured": None}, ("gpt2", "llama-3.2-1b")
     rows = [sound("task-accuracy", model, "accuracy", 0.5, 0.4, 0.6) for model in not_run]
     rows.append(sound("ablation-critical", "llama-3.2-1b", "range", 20.0, unit="points"))
     recorded = [

@@ -206,7 +206,7 @@ def test_a_work_folder_of_another_run_is_refused(tiny_recipe, tmp_path):
     mine = tiny_recipe("gpt2", phases=(("both", 1),))
     first = training.train(mine, tmp_path)
     with pytest.raises(
-        CheckpointError, match=r"belongs to another run \(seed, problems differ\); train into an empty --work folder"
+        CheckpointError, match=r"belongs to another run \(seed, problems differ\); give an empty folder as --work"
     ):
         training.train(mine, tmp_path, seed=1)
     with pytest.raises(CheckpointError, match=r"belongs to another run \(recipe differ\)"):

@@ -176,8 +176,8 @@ def test_workers_and_the_scale_of_the_activations_change_nothing():
         ({"values": np.full(60, np.nan)}, "values: row 0 holds nan"),
         ({"values": np.array(["7"] * 60)}, "values: holds <U1; numbers are needed"),
         ({"activations": np.full((60, 1, 4), np.inf)}, "not finite"),
-        ({"groups": np.arange(59)}, r"groups need one name a problem, \[60\], not \[59\]"),
-        ({"control_key": np.zeros((60, 2))}, r"control_key need one name a problem, \[60\], not \[60, 2\]"),
+        ({"groups": np.arange(59)}, r"groups need one name per problem, \[60\], not \[59\]"),
+        ({"control_key": np.zeros((60, 2))}, r"control_key need one name per problem, \[60\], not \[60, 2\]"),
         ({"values": np.zeros(60)}, "1 values occur in 10 groups or more, in 60 problems: at least 2 values and 40 problems"),
         (
             {"values": np.where(np.arange(60) < 30, np.arange(60) % 2, np.arange(60))},

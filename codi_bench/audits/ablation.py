@@ -1,7 +1,7 @@
-"""What does one thought carry: one place replaced and the rest recomputed, on the same problems.
+"""Audit of ablations: one place is replaced and the rest recomputed, on the same problems.
 
-A drop is a total effect, through everything that follows, of which early positions have more; the direct effect keeps the later
-latents as they were. Bot is its own row and no statement about a thought (docs/verdicts.md, section 6).
+A drop is a total effect: it acts through everything that follows, and early positions have more that follows. The direct effect
+keeps the later latents unchanged. Bot has a row of its own, which says nothing about thoughts (docs/verdicts.md, section 6).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ CLEAN, SELF, ALL = "clean", "all=self", "all=mean"
 class Sweep:
     """right bool and log_probability float64 [n] of the clean run and of every named condition, in turn.
 
-    The clean run has all problems, a condition those, or the first of them. A name that comes again is another draw of the same
-    condition. reference: where means and donors come from, in words. constant: accuracy of the best constant answer.
+    The clean run has all problems, a condition has all or the first of them. A repeated name is another draw of the same
+    condition. reference: the source of means and donors, in words. constant: accuracy of the best constant answer.
     """
 
     names: tuple[str, ...]
@@ -62,9 +62,10 @@ class Effect:
 
 
 def check_controls(sweep: Sweep) -> None:
-    """Raises MeasureError where no drop means anything.
+    """Raises MeasureError if the drops mean nothing.
 
-    Replacing every latent by itself changes an answer, no other replacement changes anything, or nothing is there to lose.
+    They mean nothing if replacing every latent by itself changes an answer, if no other replacement changes anything, or if the
+    clean accuracy is too low to lose anything.
     """
     identity, (clean, _) = sweep.rows(SELF)[0][0], sweep.beside(SELF)
     changes = int((clean != identity).sum())
@@ -99,7 +100,7 @@ def drop_word(drop: Estimate, p: float, *, n: int, delta: float = DROP_FLOOR) ->
 
 
 def critical_word(found: PositionEffects, *, n: int, claimed: Sequence[int] | None = None) -> Verdict:
-    """Is a position (of the claimed ones) critical? The contrast of the strongest candidate decides, Cochran's Q beside it."""
+    """Is one of the claimed positions critical? The contrast of the strongest candidate and Cochran's Q decide."""
     candidates = range(len(found.drops)) if claimed is None else claimed
     best = max(candidates, key=lambda t: found.contrasts[t].value)
     p = {"equal positions": found.contrast_p[best], "no drop": found.drop_p[best]}
@@ -111,6 +112,6 @@ def critical_word(found: PositionEffects, *, n: int, claimed: Sequence[int] | No
 
 
 def none_word(found: PositionEffects, *, n: int) -> Verdict:
-    """Is no position critical? By the simultaneous upper bounds of the contrasts."""
+    """Is no position critical? The simultaneous upper bounds of the contrasts decide."""
     se = max((c.high - c.low) / (2 * Z95) for c in found.contrasts)
     return none_stands_out(found.upper, margin=CONTRAST_FLOOR, deviates=bool(found.critical), n=n, se=se)

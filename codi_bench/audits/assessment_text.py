@@ -50,12 +50,12 @@ def probe_text(assessment: ProbeAssessment) -> str:
     unit = "problems" if a.n == a.rows else "groups"
     decide = f"at least {a.decide}; here {a.n} {unit}" if a.decide else f"these {a.n} {unit} decide"
     if held_out.verdict.word is Validity.UNDERPOWERED and not a.decide:
-        decide = f"none; here {a.n} {unit}"
+        decide = f"unknown; here {a.n} {unit}"
     return _page([*lines, *wrapped(f"{a.word}: {a.sentence}"), f"n that decides: {decide}"])
 
 
 def outcome_text(assessment: OutcomeAssessment) -> str:
-    """The whole assessment of outcomes; of many conditions the clean one and the largest drops."""
+    """The whole assessment of outcomes; with many conditions, only the clean one and the largest drops."""
     a = assessment
     several, grouped = len(a.models) > 1, any(model.n != model.problems for model in a.models)
     what = "problems" if not grouped else "groups of problems"
@@ -66,9 +66,9 @@ def outcome_text(assessment: OutcomeAssessment) -> str:
     tail += _shortened(wrapped(a.sentence if a.status == OK else f"{BLOCKED.upper()}: {a.sentence}"), 6)
     if a.status == OK:
         decide = (
-            f"at least {a.decide}, for all that is undecided"
+            f"at least {a.decide}, to decide every undecided result"
             if a.decide
-            else "this many; nothing is undecided that more would tell"
+            else "this many; more problems would decide nothing further"
         )
         tail.append(f"n that decides: {decide}")
     head = f"  {'':<{NAME}}{'right, % [95 %]':>20}{'drop, points [95 %]':>23}{'p (Holm)':>9}  word"
@@ -81,7 +81,7 @@ def outcome_text(assessment: OutcomeAssessment) -> str:
 
 
 def _model_lines(model: ModelOutcomes, several: bool, what: str, room: int) -> list[str]:
-    """Heading, conditions, and what stands out, in that many lines."""
+    """Heading, conditions and critical conditions, in at most that many lines."""
     heading = [f"{model.model}, {model.n} {what}"] if several else []
     ending = [f"{BLOCKED.upper()}: see below"] if model.reason and several else []
     ending += wrapped(_critical(model.critical), 4) if model.critical else []
@@ -112,7 +112,7 @@ def _critical(critical: Critical) -> str:
     if critical.conditions:
         return f"critical: {', '.join(critical.conditions)} ({evidence}; {q})"
     if critical.none:
-        return f"critical: none, surely less than 5 points ({evidence}; {q})"
+        return f"critical: none, all surely below 5 points ({evidence}; {q})"
     enough = f", n ≥ {critical.decide}" if critical.decide else ""
     return f"critical: undecided{enough} ({evidence}; {q})"
 
@@ -133,7 +133,7 @@ def _shortened(lines: list[str], most: int) -> list[str]:
 
 
 def wrapped(text: str, indent: int = 2) -> list[str]:
-    """Lines of a paragraph, the later ones set in."""
+    """The lines of a paragraph; all but the first are indented."""
     return textwrap.wrap(text, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 

@@ -1,4 +1,4 @@
-"""The model's own confidence beside what predicts its errors: what it tells alone, and what a detector adds to it."""
+"""Compare a detector of errors with the model's own confidence: the AUC of the confidence, and what the detector adds to it."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class OverConfidence:
     p: float
 
     def word(self, p: float, *, n: int) -> Verdict:
-        """Does the detector tell more than the model's own confidence in its answer, by 3 points of AUC? p: corrected."""
+        """Does the detector add at least 3 points of AUC to the model's own confidence in its answer? p: corrected."""
         return sound_verdict(self.gain, delta=GAIN_FLOOR, p={CONFIDENCE: p}, marginal=CONFIDENCE, n=n)
 
 
 def confidence_logit(confidence: np.ndarray, right: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Logit [n] of being right by the confidence [n, columns] alone: of each fold by a logistic fit to all others."""
+    """Logit [n] of being right from the confidence [n, columns] alone; each fold by a logistic fit to the other folds."""
     return held_out(standardised(confidence.astype(float), np.zeros(len(right))), right, fold)
 
 
 def over_confidence(
     score: np.ndarray, right: np.ndarray, logit: np.ndarray, *, fold: np.ndarray, ranked: np.ndarray, phi: float
 ) -> OverConfidence:
-    """score, logit [n]: held-out, of a detector and of the confidence alone; right bool [n].
+    """What a detector adds to the confidence. score, logit [n]: held-out, of the detector and of the confidence; right bool [n].
 
     fold [n]: over which both are combined by a cross-fitted logistic; ranked [n]: within which problems are ranked. phi: by which
     the detector's cross-validation inflates the variance; a fit of two columns does not.

@@ -1,7 +1,7 @@
-"""What the head reads in the states behind thoughts: values of steps among its first words, against those of another problem.
+"""Compare the head's first words for the states of thoughts with values of steps, and with values of another problem.
 
-Everything here is about problems that were answered rightly: a hit says nothing of the others. numbers float [n, places, k]: the
-head's first k words at each place as numbers, NaN where a word is none.
+Only problems that were answered rightly are used; a hit says nothing about the others. numbers float [n, places, k]: the head's
+first k words at each place as numbers, NaN for words that are not numbers.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ OTHER = "another problem's"
 
 @dataclass(frozen=True, eq=False)
 class HitComparison:
-    """What is true of n problems, and of the same states where another problem's values are looked for, bool [n] each.
+    """Hits of n problems with their own values, and with another problem's values in the same states, bool [n] each.
 
-    mean: how often it is true with each of the other problems' values in turn, on average. p: exact McNemar, one-sided.
+    mean: the mean hit rate over the values of all other problems. p: exact McNemar, one-sided.
     """
 
     own: np.ndarray
@@ -44,15 +44,15 @@ class HitComparison:
         return mcnemar_exact(self.own, self.other, "greater")
 
     def word(self, p: float, delta: float = HIT_FLOOR) -> Verdict:
-        """Is it true more often than with another problem's values, by Delta? p: corrected."""
+        """Are there more hits than with another problem's values, by Delta? p: corrected."""
         return sound_verdict(self.gain, delta=delta, p={OTHER: p}, marginal=OTHER, n=len(self.own))
 
 
 def compared(true: np.ndarray, *, seed: int) -> HitComparison:
-    """true bool [n, n]: of row i with the values of row j. Raises MeasureError for fewer than FEWEST rows."""
+    """Compare hits bool [n, n], of row i with the values of row j. Raises MeasureError for fewer than FEWEST rows."""
     n = len(true)
     if n < FEWEST:
-        raise MeasureError(f"{n} rightly answered problems have so many steps, {FEWEST} are needed: give more problems")
+        raise MeasureError(f"{n} rightly answered problems have that many steps, but {FEWEST} are needed: give more problems")
     rows = np.arange(n)
     partner = stream(seed, OTHER).permutation(rows)
     partner = np.where(partner == rows, (rows + 1) % n, partner)  # nobody is another
@@ -60,7 +60,7 @@ def compared(true: np.ndarray, *, seed: int) -> HitComparison:
 
 
 def all_found(numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Do all m values of row j stand somewhere in the words of row i? bool [n, n]; values float [n, m]."""
+    """Do all m values of row j occur among the words of row i? bool [n, n]; values float [n, m]."""
     matches = [(numbers == row[:, None, None, None]).any(axis=(2, 3)).all(axis=0) for row in values]
     return np.array(matches, bool).reshape(len(values), len(numbers)).T
 
@@ -68,7 +68,7 @@ def all_found(numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
 def all_begun(texts: Sequence[set[str]], values: Sequence[Sequence[str]]) -> np.ndarray:
     """Does each value of row j begin with a number in the words of row i? bool [n, n].
 
-    The most generous reading of a number that takes several ids.
+    This is the most generous reading of a number that takes several ids.
     """
     prefixes = [[{value[:end] for end in range(1, len(value) + 1)} for value in row] for row in values]
     return np.array([[all(beginnings & words for beginnings in row) for row in prefixes] for words in texts])

@@ -1,7 +1,7 @@
-"""Anybody's right and wrong answers, assessed: accuracies, paired drops, critical conditions, and who is better.
+"""Assess a user's right and wrong answers: accuracies, paired drops, critical conditions, and which model is better.
 
-The statistics are those of an ablation's claims (docs/verdicts.md, sections 3, 5 and 6). A group of problems counts once: it has
-the mean of its problems as its rate, it is lost where more of them are lost than gained, and n counts groups.
+The statistics are those of the claims about ablations (docs/verdicts.md, sections 3, 5 and 6). A group of problems counts once:
+its rate is the mean of its problems, it is lost if more of them are lost than gained, and n counts groups.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ LISTED = 4  # names in a sentence
 
 @dataclass(frozen=True)
 class ConditionOutcome:
-    """accuracy of one condition; drop: the clean accuracy less this one, p: exact McNemar, Holm over the model's conditions.
+    """One condition: accuracy; drop: the clean accuracy minus this one; p: exact McNemar, Holm over the model's conditions.
 
-    drop, p: None for the clean condition; verdict: None there and where the model is blocked.
+    drop, p: None for the clean condition; verdict: None for it and for a blocked model.
     """
 
     condition: str
@@ -47,9 +47,9 @@ class ConditionOutcome:
 
 @dataclass(frozen=True)
 class Critical:
-    """Which conditions stand out from the others; none: surely none does. q_p: Cochran's Q; contrast: the largest, of `top`.
+    """The conditions that stand out from the others; none: surely none does. q_p: of Cochran's Q; contrast: that of `top`.
 
-    verdict: of the sentence that one is critical; decide: problems that would decide where neither is shown.
+    verdict: for the sentence that one is critical; decide: number of problems needed if neither is shown.
     """
 
     conditions: tuple[str, ...]
@@ -63,7 +63,7 @@ class Critical:
 
 @dataclass(frozen=True)
 class ModelOutcomes:
-    """One model; n counts groups. reason: the control that fails, so that there are no words.
+    """One model; n counts groups. reason: the control that fails; then there are no words.
 
     critical: None for fewer than 3 edited conditions.
     """
@@ -78,9 +78,9 @@ class ModelOutcomes:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two models under their clean conditions on the n problems (or groups) that they share: difference a - b, two-sided p, Holm.
+    """Two models, clean, on the n problems (or groups) that they share: difference a - b, two-sided p, Holm.
 
-    decide: problems that would decide a difference of 5 points, where there is no winner.
+    decide: number of problems that would decide a difference of 5 points, if there is no winner.
     """
 
     a: str
@@ -102,7 +102,7 @@ class OutcomeAssessment:
 
     @property
     def status(self) -> str:
-        """Blocked where a control fails for every model."""
+        """Blocked if a control fails for every model."""
         return BLOCKED if all(model.reason for model in self.models) else OK
 
     @property
@@ -118,7 +118,7 @@ class OutcomeAssessment:
 
     @property
     def sentence(self) -> str:
-        """What may be said, in plain words."""
+        """The result in plain words."""
         sentences = [_model_sentence(model) for model in self.models]
         return " ".join(filter(None, [*sentences, *map(_pair_sentence, self.pairs)]))
 
@@ -134,12 +134,12 @@ class OutcomeAssessment:
 
 
 def outcomes(table: Any, *, clean: str | None = None, constant: float = 0.0, source: str = "table") -> OutcomeAssessment:
-    """What do conditions cost on the same problems, does one stand out, and which model is better?
+    """Assess outcomes: what conditions cost on the same problems, whether one stands out, and which model is better.
 
-    table: rows with problem, condition, right and where there are any model and group, as a pandas DataFrame, a mapping of
-    columns, mappings one a row, or what `read_outcomes` gives. clean: the condition that the others are compared with (default:
-    the one called clean or baseline). constant: share of problems that the best constant answer has right.
-    Raises InputError naming column, row and mend.
+    table: rows with problem, condition, right and optionally model and group, as a pandas DataFrame, a mapping of columns, a
+    list of mappings, or the result of `read_outcomes`. clean: the condition that the others are compared with (default: the one
+    called clean or baseline). constant: share of problems that the best constant answer has right.
+    Raises InputError, naming column and row, and what to do.
     """
     constant = arguments.number("constant", constant, 0, math.nextafter(1, 0))
     arguments.text("source", source)
@@ -151,7 +151,7 @@ def outcomes(table: Any, *, clean: str | None = None, constant: float = 0.0, sou
 
 @dataclass(frozen=True)
 class _Paired:
-    """Two rows of outcomes on the same problems: difference with Newcombe's interval, and per group the sign of what is lost."""
+    """Two rows of outcomes on the same problems: difference with Newcombe's interval, and for each group the sign of its loss."""
 
     difference: Interval
     lost: np.ndarray
@@ -163,7 +163,7 @@ class _Paired:
 
 
 def _paired(before: np.ndarray, after: np.ndarray, group: np.ndarray) -> _Paired:
-    """Of bool [n] each; group int [n]. With a problem a group it is newcombe_paired and mcnemar_exact of them."""
+    """Compare bool [n] each; group int [n]. With one problem per group, this is newcombe_paired and mcnemar_exact."""
     cells = (before & after, before & ~after, ~before & after, ~before & ~after)
     both, lost, gained, neither = (_group_sum(cell, group) for cell in cells)
     low, high = newcombe_limits(both, lost, gained, neither)
@@ -245,7 +245,7 @@ def _pair(a: str, b: str, n: int, paired: _Paired, p: float, z: float) -> Pair:
 
 def _model_sentence(model: ModelOutcomes) -> str:
     if model.reason:
-        return f"Nothing can be said of the conditions{f' of {model.model}' if model.model else ''}: {model.reason}."
+        return f"The conditions{f' of {model.model}' if model.model else ''} cannot be judged: {model.reason}."
     by_word: dict[Validity | None, list[str]] = {}
     for row in model.conditions:
         if row.verdict:
@@ -272,7 +272,7 @@ def _pair_sentence(pair: Pair) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """A few names in words, of many how many."""
+    """A few names in words; of many names, only their number."""
     if len(names) > LISTED:
         return f"{len(names)} conditions"
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -1,6 +1,6 @@
-"""Anybody's table of right and wrong answers, from a file or from memory: checked, and named where it is wrong.
+"""Read a user's table of right and wrong answers, from a file or from memory, and check it; errors name the place.
 
-Columns: `problem`, `condition`, `right`, and where there are any `model` and `group`; others are left alone.
+Columns: `problem`, `condition`, `right`, and optionally `model` and `group`; other columns are ignored.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ Row = tuple[str, Mapping[str, Any]]  # where it stands, and its cells
 
 @dataclass(frozen=True, eq=False)
 class ModelTable:
-    """right bool [conditions, n] of one model: conditions by name, the clean one first, every problem under each of them.
+    """Outcomes of one model: right bool [conditions, n], names of conditions (the clean one first), every problem under each.
 
-    group int [n]: of each problem, 0, 1, 2 ...; without groups each problem is its own. model: "" where the table has no models.
+    group int [n]: of each problem, 0, 1, 2 ...; without groups each problem is its own. model: "" in a table without models.
     """
 
     model: str
@@ -44,7 +44,7 @@ class ModelTable:
 
 
 def read_outcomes(path: str | Path) -> list[Row]:
-    """The rows of a CSV, JSON lines or Parquet file, each with the place where it stands. Raises InputError."""
+    """Read the rows of a CSV, JSON lines or Parquet file, each with its place in the file. Raises InputError."""
     path = arguments.path("path", path)
     readers = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}
     if path.suffix not in readers:
@@ -57,7 +57,7 @@ def read_outcomes(path: str | Path) -> list[Row]:
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise InputError(f"cannot be read ({one_line(error)}); write it as UTF-8 text") from error
         if not rows:
-            raise InputError("holds no rows; give one a problem and condition")
+            raise InputError("has no rows; give one for each problem and condition")
     return rows
 
 
@@ -66,13 +66,13 @@ def _csv(path: Path) -> Iterator[Row]:
         reader = csv.reader(file)
         head = [name.strip() for name in next(reader, [])]
         if len(set(head)) < len(head):
-            raise InputError(f"line 1: the columns {', '.join(head)} are not all different; name each once")
+            raise InputError(f"line 1: the columns {', '.join(head)} are not all different; give each its own name")
         for cells in reader:
             if not cells:
                 continue
             where = f"line {reader.line_num}"
             if len(cells) != len(head):
-                raise InputError(f"{where}: has {len(cells)} cells, the head has {len(head)} columns; fill or mend that row")
+                raise InputError(f"{where}: has {len(cells)} cells, but the header has {len(head)} columns; correct that row")
             yield where, dict(zip(head, cells, strict=True))
 
 
@@ -85,7 +85,7 @@ def _json_lines(path: Path) -> Iterator[Row]:
         except (ValueError, RecursionError) as error:
             raise InputError(f"line {number}: is not JSON ({one_line(error)}); each line must be one object") from error
         if not isinstance(row, dict):
-            raise InputError(f"line {number}: is no object; each needs the fields {', '.join(NEEDED)}")
+            raise InputError(f"line {number}: is not an object; each line needs the fields {', '.join(NEEDED)}")
         yield f"line {number}", row
 
 
@@ -102,14 +102,14 @@ def _parquet(path: Path) -> Iterator[Row]:
 
 
 def rows_of(table: Any) -> list[Row]:
-    """Rows of a table in memory: a pandas DataFrame, a mapping of columns, or mappings one a row; counted from 0."""
+    """The rows of a table in memory: a pandas DataFrame, a mapping of columns, or a list of mappings; counted from 0."""
     if hasattr(table, "to_dict") and getattr(table, "ndim", 2) == 2:
         table = table.to_dict("records")
     if isinstance(table, Mapping):
         columns = {name: arguments.entries(f"column {name}", column) for name, column in table.items()}
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) > 1:
-            raise InputError(f"columns: have different lengths ({lengths}); give each a cell a row")
+            raise InputError(f"columns: have different lengths ({lengths}); give each one cell per row")
         table = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
     rows = [row if _is_placed(row) else (f"row {i}", row) for i, row in enumerate(arguments.entries("table", table))]
     if not rows or not all(isinstance(row, Mapping) for _, row in rows):
@@ -125,7 +125,7 @@ def _is_placed(row: Any) -> bool:
 
 
 def checked_table(rows: Sequence[Row], clean: str | None = None) -> list[ModelTable]:
-    """A table a model; clean: the name of that condition. Raises InputError naming column, row and mend."""
+    """One table per model; clean: the name of that condition. Raises InputError, naming column and row, and what to do."""
     there = list(dict.fromkeys(name for _, row in rows for name in row))
     for name in NEEDED:
         if name not in there:
@@ -139,21 +139,23 @@ def checked_table(rows: Sequence[Row], clean: str | None = None) -> list[ModelTa
         key = (model, problem, condition) = (cells.get("model", ""), cells["problem"], cells["condition"])
         what = f"problem {problem}, condition {condition}" + (f", model {model}" if model else "")
         if key in places:
-            raise InputError(f"{where}: {what} is there twice, first in {places[key]}; keep the one that is meant")
+            raise InputError(f"{where}: {what} occurs twice, first in {places[key]}; remove one of them")
         places[key] = where
         outcomes.setdefault(model, {})[problem, condition] = _right(cells["right"], where)
         group = cells.get("group", problem)
         if groups.setdefault(problem, group) != group:
-            raise InputError(f"{where}: group of problem {problem} is {group}, above it is {groups[problem]}; give it one group")
+            raise InputError(
+                f"{where}: group of problem {problem} is {group}, but in an earlier row {groups[problem]}; give it one group"
+            )
     return [_model_table(model, by_key, groups, clean) for model, by_key in outcomes.items()]
 
 
 def _cell(name: str, value: Any, where: str) -> str:
-    """The text of a cell; numbers that are whole are written alike."""
+    """The text of a cell; 3 and 3.0 give the same text."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or (isinstance(value, float) and math.isnan(value)) or not str(value).strip() or str(value) == "<NA>":
-        raise InputError(f"{where}: {name} is missing; fill the cell, or leave that problem out everywhere")
+        raise InputError(f"{where}: {name} is missing; fill the cell, or leave that problem out of every condition")
     if isinstance(value, float) and value.is_integer() and name != "right":
         value = int(value)
     return str(value).strip()
@@ -186,7 +188,7 @@ def _model_table(
 
 
 def _clean(names: Sequence[str], clean: str | None, of_model: str) -> str:
-    """The name of the clean condition: the one that was asked for, the one that is called so, or the only one."""
+    """The name of the clean condition: the given one, or the one called clean or baseline."""
     matches = [name for name in names if (name == clean if clean is not None else name.lower() in CLEAN)]
     if clean is None and len(names) == 1:
         return names[0]

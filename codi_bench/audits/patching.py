@@ -1,9 +1,9 @@
-"""Can one thought be edited so that the answer follows: answers of minimal pairs under patches, against their controls.
+"""Audit of patches: can one thought be edited so that the answer follows? Minimal pairs, compared with controls.
 
-The answer *follows* where it becomes the counterfactual one, and *stays* where it is the recipient's own; else it is neither.
-Counted are the pairs whose three problems are answered rightly without a patch: of the others nobody knows which value a thought
+The answer *follows* if it becomes the counterfactual one, and *stays* if it is the recipient's own; else it is neither.
+Only pairs whose three problems are answered rightly without a patch count: in other pairs it is unknown which value a thought
 should hold. Controls: another problem's thoughts (`random`), a random vector of the same norm (`noise`), a donor with
-the same value (`same`), and the own values, which must change nothing (`self`).
+the same value (`same`), and the recipient's own thoughts (`self`), which must change nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FEWEST_PAIRS = 20
 
 @dataclass(frozen=True)
 class Patch:
-    """What is taken from a run with a name: the latents at `places`, or only the keys and values of one place."""
+    """What a patch takes from the run `source`: the latents at `places`, or only the keys and values of one place."""
 
     source: str
     places: tuple[int, ...]
@@ -39,7 +39,7 @@ class Patch:
 
 @dataclass(frozen=True, eq=False)
 class PatchOutcomes:
-    """What became of n pairs.
+    """The outcomes of n pairs.
 
     known bool [n]: recipient, donor and `same` answered rightly without a patch; under each patch follows, stays and changed bool
     [patches, n] (changed: another text than without a patch).
@@ -57,7 +57,7 @@ class PatchOutcomes:
         return self.follows[row, self.known], self.stays[row, self.known]
 
     def halves(self) -> tuple[PatchOutcomes, PatchOutcomes]:
-        """The first and the second half of the pairs: one to choose on, one to count on."""
+        """The first and the second half of the pairs, to choose on and to count on."""
         middle = len(self.known) // 2
         first, second = (
             PatchOutcomes(self.patches, self.known[half], self.follows[:, half], self.stays[:, half], self.changed[:, half])
@@ -68,7 +68,7 @@ class PatchOutcomes:
 
 @dataclass(frozen=True)
 class Steered:
-    """One patch: rates at which the answer follows, stays, and becomes neither.
+    """One patch: the rates at which the answer follows, stays, or does neither.
 
     controls, controls_stay: of each control, by name, the rates at which it follows and at which it stays.
     over: the follow rate over that of its strictest control, with Newcombe's interval; p: exact McNemar against each control,
@@ -87,7 +87,7 @@ class Steered:
 
 
 def patches(num_latents: int, *, full: bool = False) -> tuple[Patch, ...]:
-    """Every place alone, from every source, with its keys and values alone; all places at once.
+    """Every single place from every source, its keys and values only, and all places at once.
 
     With `full` also pairs of places, and cumulative from the left and from the right.
     """
@@ -104,16 +104,16 @@ def patches(num_latents: int, *, full: bool = False) -> tuple[Patch, ...]:
 
 
 def check_known(known: np.ndarray) -> None:
-    """Raises MeasureError where too few pairs (bool [n]) are known: then no rate means anything."""
+    """Raises MeasureError if too few pairs (bool [n]) are known for rates to mean anything."""
     if known.sum() < FEWEST_PAIRS:
         raise MeasureError(
-            f"nothing to find: all three problems are answered rightly in {known.sum()} of {len(known)} pairs; "
+            f"nothing to find: only in {known.sum()} of {len(known)} pairs are all three problems answered rightly; "
             f"{FEWEST_PAIRS} are needed: give a larger --n, or a model that solves more of them"
         )
 
 
 def check_controls(found: PatchOutcomes) -> None:
-    """Raises MeasureError where the own values change an answer, or no other ones do: then no rate means anything."""
+    """Raises MeasureError if the recipient's own values change an answer, or no other values do: then rates mean nothing."""
     for patch, changes in zip(found.patches, found.changed):
         if patch.source == SELF and changes.any():
             raise MeasureError(f"a control fails: patch '{patch}' changes {int(changes.sum())} of {found.known.sum()} answers")
@@ -122,7 +122,7 @@ def check_controls(found: PatchOutcomes) -> None:
 
 
 def steered(tests: Sequence[tuple[PatchOutcomes, Sequence[int]]], *, keys_only: bool = False, budget: int) -> list[Steered]:
-    """Each set of places patched from the donor, against its controls, corrected together, for a family of that budget."""
+    """Each set of places patched from the donor, compared with its controls, corrected together for a family of that budget."""
     controls = (SAME, RANDOM) if keys_only else (SAME, RANDOM, NOISE)  # a random vector has no keys and values
     runs = [{name: sample.of(name, places, keys_only=keys_only) for name in (DONOR, *controls)} for sample, places in tests]
     p = {

@@ -1,4 +1,4 @@
-"""What predicts errors: scores that were fitted to other problems, or to none, each alone and one beside another."""
+"""Audit scores that predict errors: each alone, and what one adds to another. None was fitted to the problems it scores."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Predictor:
 
 
 def check_classes(right: np.ndarray) -> None:
-    """Raises MeasureError unless enough problems are answered rightly, and wrongly."""
+    """Raises MeasureError unless enough problems are answered rightly and enough wrongly."""
     if min(right.sum(), (~right).sum()) < FEWEST:
         raise MeasureError(
-            f"{right.sum()} of {len(right)} problems are answered rightly: {FEWEST} right and {FEWEST} wrong are needed"
+            f"{right.sum()} of {len(right)} problems are answered rightly: at least {FEWEST} right and {FEWEST} wrong are needed"
         )
 
 

@@ -1,4 +1,4 @@
-"""Anybody's activations and labels, from a file or as arrays: checked before anything is computed.
+"""Read a user's activations and labels, from a file or as arrays, and check them before anything is computed.
 
 Rows are counted from 0, as in the arrays themselves.
 """
@@ -25,7 +25,7 @@ SUFFIXES = (".npz", ".safetensors")
 class ProbeArrays:
     """activations [n, cells, d]; labels bool [n]; groups int [n]; surface [n, p], a design; confidence [n, columns].
 
-    num_groups: n where there are none.
+    num_groups: n if there are no groups.
     """
 
     activations: np.ndarray
@@ -38,7 +38,7 @@ class ProbeArrays:
 
 @contextmanager
 def in_file(path: Path) -> Iterator[None]:
-    """Names the file in what is wrong with its contents."""
+    """Make errors about the contents name the file."""
     try:
         yield
     except InputError as error:
@@ -46,7 +46,7 @@ def in_file(path: Path) -> Iterator[None]:
 
 
 def read_probes(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz or .safetensors file, by name, those that the auditor does not know among them; nothing is unpickled.
+    """Read all arrays of an .npz or .safetensors file, by name; nothing is unpickled.
 
     bfloat16 and 8 bits become float32. Raises InputError for another suffix, a file that cannot be read, and arrays that are
     missing or hold Python objects.
@@ -58,7 +58,7 @@ def read_probes(path: str | Path) -> dict[str, np.ndarray]:
         arrays = _npz(path) if path.suffix == ".npz" else _safetensors(path)
         for name in NAMES[:2]:
             if name not in arrays:
-                raise InputError(f"{name}: no such array, there are {', '.join(sorted(arrays)) or 'none'}; name one so")
+                raise InputError(f"{name}: no such array; the file has {', '.join(sorted(arrays)) or 'none'}; name one so")
     return arrays
 
 
@@ -66,7 +66,7 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
     try:
         opened = np.load(path, allow_pickle=False)
         if not isinstance(opened, np.lib.npyio.NpzFile):
-            raise InputError("holds one array without a name; write it with np.savez(FILE, activations=..., labels=...)")
+            raise InputError("has one array without a name; write it with np.savez(FILE, activations=..., labels=...)")
         with opened as file:
             arrays = {}
             for name in file.files:
@@ -99,7 +99,7 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def checked_arrays(arrays: Mapping[str, ArrayLike | None], *, folds: int) -> ProbeArrays:
-    """What the auditor computes with, of arrays by name. Raises InputError naming array, row and mend."""
+    """Check arrays by name and convert them for the auditor. Raises InputError, naming array and row, and what to do."""
     try:
         return _checked(arrays, folds)
     except MeasureError as error:  # of the readers that all measures have
@@ -122,7 +122,9 @@ def _checked(arrays: Mapping[str, ArrayLike | None], folds: int) -> ProbeArrays:
         count = len(rows) if groups is None else len(np.unique(groups[rows]))
         if count < folds:
             what = "problems" if groups is None else "groups"
-            raise InputError(f"labels: {count} {what} have the label {label}, {folds} folds need {folds}; give more of them")
+            raise InputError(
+                f"labels: {count} {what} have the label {label}, but {folds} folds need at least {folds}; give more of them"
+            )
     columns = {name: _columns(name, arrays.get(name), n) for name in ("surface", "confidence")}
     design = None
     if (surface := columns["surface"]) is not None:
@@ -136,7 +138,7 @@ def _checked(arrays: Mapping[str, ArrayLike | None], folds: int) -> ProbeArrays:
 
 
 def _numbers(name: str, values: ArrayLike | None) -> np.ndarray:
-    """Floats of 32 or 64 bits, as few as hold what was given."""
+    """Floats of 32 bits, or of 64 if the given numbers need them."""
     array = real(name, values)
     return array.astype(np.promote_types(array.dtype, np.float32))
 
@@ -144,7 +146,7 @@ def _numbers(name: str, values: ArrayLike | None) -> np.ndarray:
 def _rows(name: str, array: np.ndarray, n: int) -> None:
     if not array.ndim or len(array) != n:
         count = len(array) if array.ndim else "no"
-        raise InputError(f"{name}: has {count} rows, activations have {n}; give one a problem, in the same order")
+        raise InputError(f"{name}: has {count} rows, but activations have {n}; give one per problem, in the same order")
 
 
 def _labels(values: ArrayLike | None, n: int) -> np.ndarray:
@@ -163,11 +165,11 @@ def _labels(values: ArrayLike | None, n: int) -> np.ndarray:
 
 
 def _groups(values: ArrayLike | None, n: int) -> np.ndarray:
-    """The groups as numbers 0, 1, 2 ..., in sorted order where there is one."""
+    """The groups as numbers 0, 1, 2 ..., in sorted order if they can be sorted."""
     names = plain("groups", values, names=True)
     _rows("groups", names, n)
     if names.ndim != 1:
-        raise InputError(f"groups: has the shape {list(names.shape)}; give [n], a name or a number a problem")
+        raise InputError(f"groups: has the shape {list(names.shape)}; give [n], a name or a number for each problem")
     return codes("groups", names, n)
 
 

@@ -1,7 +1,7 @@
-"""Anybody's probes, assessed: the number as it would be published, its null, the number held out, the word, and which n decides.
+"""Assess a user's probes: the number as published, its null, the held-out number, the word, and the n that decides.
 
-What a claim's probes are audited with (`audits.probes`) does the measuring; added are the published protocol with a null of its
-own, the model's confidence beside the probes, and the words of docs/verdicts.md, section 3, for one reader.
+`audits.probes`, which audits the probes of claims, measures. This module adds the published protocol with its own null, the
+comparison with the model's confidence, and the words of docs/verdicts.md, section 3.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from codi_bench.rules.validity import Validity, Verdict, passes, protocol_artefa
 
 SCHEMA, OK, BLOCKED = 1, "ok", "blocked"
 FEWEST_PERMUTATIONS = 99  # with fewer no p can be 0.01, the level at which a protocol makes its own number
-NO_SURFACE = "No surface was given: that probes read the problems' difficulty is not excluded."
+NO_SURFACE = "No surface was given, so the probes may only read how difficult a problem is."
 
 
 @dataclass(frozen=True)
 class Band:
-    """What permuted labels give: mean and 95 % of the draws, and the permutation p of the observed number."""
+    """The result with permuted labels: mean and 95 % band of the draws, and the permutation p of the observed number."""
 
     value: float
     low: float
@@ -48,9 +48,9 @@ class Band:
 
 @dataclass(frozen=True)
 class InSample:
-    """An accuracy on the problems that the probes were fitted to, what permuted labels have there, and the word (section 3).
+    """An accuracy on the problems that the probes were fitted to, the same with permuted labels, and the word (section 3).
 
-    artefact: the protocol makes the number itself; else the word is that of the held-out row.
+    artefact: the protocol makes the number itself; otherwise the word is that of the held-out row.
     """
 
     value: float
@@ -61,7 +61,7 @@ class InSample:
 
 @dataclass(frozen=True)
 class Published:
-    """The number as it would be published: the mean over cells, and the best cell, which is number `cell` (from 0)."""
+    """The numbers as they would be published: the mean over cells, and the best cell, with its index `cell` (from 0)."""
 
     mean: InSample
     best: InSample
@@ -70,9 +70,9 @@ class Published:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """accuracy, auc: of the cell that is chosen inside the outer folds. auc_null: AUC of the best cell, its p that of the grid.
+    """accuracy, auc: of the cell chosen inside the outer folds. auc_null: best AUC with permuted labels; p of the grid.
 
-    cell: the best one, None where none can be named. p: by null, corrected over the cells. added: AUC over the strictest null.
+    cell: the best one, None if none can be named. p: by null, corrected over the cells. added: AUC over the strictest null.
     surface_auc: of the surface alone.
     """
 
@@ -98,7 +98,7 @@ class Confidence:
 
 @dataclass(frozen=True)
 class ProbeAssessment:
-    """n: problems, or groups where there are any; ones: rows with the label 1. Blocked: no numbers, and the reason."""
+    """n: problems, or groups if given; ones: rows with the label 1. A blocked assessment has a reason and no numbers."""
 
     source: str
     n: int
@@ -121,7 +121,7 @@ class ProbeAssessment:
 
     @property
     def word(self) -> Validity | None:
-        """The held-out word; but ARTEFACT where that is not SUPPORTED and the published protocol makes the best cell's number."""
+        """The held-out word; ARTEFACT if it is not SUPPORTED and the published protocol makes the best cell's number itself."""
         if self.published is None or self.held_out is None:
             return None
         word = self.held_out.verdict.word
@@ -129,23 +129,27 @@ class ProbeAssessment:
 
     @property
     def decide(self) -> int | None:
-        """How many problems would decide the held-out row, where it is UNDERPOWERED."""
+        """The number of problems that would decide an UNDERPOWERED held-out row."""
         return None if self.held_out is None else self.held_out.verdict.decide
 
     @property
     def sentence(self) -> str:
-        """What may be said, in plain words."""
+        """The result in plain words."""
         if self.published is None or self.held_out is None:
-            return f"Nothing can be said: {self.reason}."
+            return f"The probes cannot be judged: {self.reason}."
         parts = [_held_out_sentence(self.held_out, "problems" if self.n == self.rows else "groups")]
         if self.published.best.artefact:
             value, null = self.published.best.value, self.published.best.null.value
             same = f"fitted to permuted labels, the same probes read {100 * null:.1f} %"
-            parts.insert(0, f"The {100 * value:.1f} % in sample say nothing about these labels: {same}.")
+            parts.insert(0, f"The {100 * value:.1f} % in sample are no evidence: {same}.")
         if self.held_out.surface_auc is None:
             parts.append(NO_SURFACE)
         if self.confidence is not None:
-            more = "tell more than" if self.confidence.verdict.word is Validity.SUPPORTED else "are not shown to tell more than"
+            more = (
+                "predict more than"
+                if self.confidence.verdict.word is Validity.SUPPORTED
+                else "are not shown to predict more than"
+            )
             parts.append(f"The probes {more} the model's own confidence.")
         return " ".join(parts)
 
@@ -176,13 +180,13 @@ def probes(
     source: str = "arrays",
     progress: Callable[[str], object] | None = None,
 ) -> ProbeAssessment:
-    """Do linear probes of these activations read these labels, and is the accuracy on the fitted problems worth anything?
+    """Assess linear probes: do they read these labels from these activations, and is their in-sample accuracy evidence?
 
     activations [n, cells, d] or [n, d]; labels [n], 0 or 1; groups [n]: variants of one problem, never divided, then n counts
     groups; surface [n] or [n, columns]: numbers that the question shows (steps, length), held fixed in a second null; confidence
     [n] or [n, columns]: the model's own in its answers. probe: "ridge", or "logistic" as the first study had it (slow); Cs: as in
-    `measures.probe_grid`. workers: threads, which change no result. progress: is told what is being computed.
-    Raises InputError naming array, row and mend.
+    `measures.probe_grid`. workers: threads, which change no result. progress: called with the name of each computation.
+    Raises InputError, naming array and row, and what to do.
     """
     permutations = arguments.whole("permutations", permutations, FEWEST_PERMUTATIONS, arguments.PERMUTATIONS)
     folds, seed = arguments.whole("folds", folds, 2), arguments.seed(seed, arguments.FOLD_SEED)
@@ -231,7 +235,7 @@ def _penalties(Cs: Sequence[float]) -> tuple[float, ...]:
 
 
 def _with_in_sample(progress: Callable[[str], object], kind: type, function: Any, /, *arguments: Any, **settings: Any) -> Any:
-    """As `store.memo.uncached`, but grids of probes have their in-sample accuracies, also of every permutation."""
+    """Like `store.memo.uncached`, but grids of probes also get their in-sample accuracies, for every permutation too."""
     in_grid = kind is ProbeGrid
     progress("probes and permuted labels" if in_grid else "labels drawn from the surface")
     return function(*arguments, **(settings | {"in_sample_null": True} if in_grid else settings))
@@ -283,14 +287,16 @@ def _held_out_sentence(held_out: HeldOut, unit: str) -> str:
     auc, verdict = f"AUC {held_out.auc.value:.2f}", held_out.verdict
     if verdict.word is Validity.SUPPORTED:
         where = "" if held_out.cell is None else f", best at cell {held_out.cell}"
-        beyond = "" if held_out.surface_auc is None else ", beyond what the surface tells"
-        return f"On held-out {unit} the probes tell the labels apart{beyond} ({auc}{where})."
+        beyond = "" if held_out.surface_auc is None else ", beyond what the surface explains"
+        return f"On held-out {unit} the probes predict the labels{beyond} ({auc}{where})."
     if verdict.word is Validity.ARTEFACT:
-        return f"On held-out {unit} the probes tell the labels apart ({auc}), but the surface explains it."
+        return f"On held-out {unit} the probes predict the labels ({auc}), but the surface explains that."
     if verdict.word is Validity.REFUTED:
         assert held_out.added.high is not None  # no word without this bound
         most = max(0.0, held_out.added.high)
-        return f"On held-out {unit} they add at most {most:.2f} of AUC, and {AUC_FLOOR:.2f} is the least that counts."
+        return f"On held-out {unit} they add at most {most:.2f} of AUC; less than {AUC_FLOOR:.2f} does not count."
     if verdict.decide is None:
-        return f"On held-out {unit} ({auc}) it is undecided, and more of them need not decide: the effect lies near a bound."
-    return f"On held-out {unit} ({auc}) it is undecided: at least {verdict.decide} would decide."
+        return (
+            f"On held-out {unit} ({auc}) the result is undecided, and more of them need not decide: the effect lies near a bound."
+        )
+    return f"On held-out {unit} ({auc}) the result is undecided: at least {verdict.decide} would decide."

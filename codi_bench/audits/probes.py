@@ -1,4 +1,4 @@
-"""Do probes read something in the thoughts: existence against two nulls, accuracy, the best cell, and spread over cells."""
+"""Audit of probes: do they read anything (two nulls), how accurately, in which cell best, and how evenly over cells?"""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ProbeAudit:
     """A grid of probes with its nulls and intervals; accuracies and AUCs are fractions, n counts groups.
 
     conditional: the null given the surface, None without one; beyond_bot: given the surface and what probes at bot read, over the
-    other cells; None where those at bot are not named. correct bool [n, cells]: held out. phi, q: of the permuted accuracies;
+    other cells; None if the cells at bot are not named. correct bool [n, cells]: held out. phi, q: of the permuted accuracies;
     phi_auc of the AUCs. mean: held-out accuracy over all cells. best: the cell with the highest AUC. best_accuracy, best_auc,
     ranked: of the cell chosen inside the outer folds by its inner folds, so that choosing costs nothing. added: AUC that
     it adds to the surface (over the null's mean where there is no surface); over_confidence: to the model's own confidence.
@@ -68,7 +68,7 @@ class ProbeAudit:
 
     @property
     def p(self) -> dict[str, float]:
-        """Corrected p of the best cell against every required null."""
+        """The corrected p of the best cell for every required null."""
         p_values = {LABELS: self.grid.p_value_any_auc}
         return p_values if self.conditional is None else {**p_values, SURFACE: self.conditional.p_value_any}
 
@@ -90,7 +90,7 @@ def audit_probes(
     workers: int | None = None,
     run: Callable[..., Any] = uncached,
 ) -> ProbeAudit:
-    """Probes of activations [n, cells, d] for labels bool [n] with null (a), and (b) where there is a surface [n, columns].
+    """Audit probes of activations [n, cells, d] for labels bool [n] with null (a), and (b) if there is a surface [n, columns].
 
     bot: the cells at bot, int [layers]; their scores join the surface in a second conditional null over the other cells.
     confidence [n, columns]: of the model in its own answers, where labels are its errors. run: how a long computation is called,
@@ -182,7 +182,7 @@ def _word(audit: ProbeAudit, theta: Estimate, delta: float, cells: int, p: Mappi
 
 
 def spread_of(audit: ProbeAudit) -> tuple[Heterogeneity, SpreadWord]:
-    """How far cells differ beyond sampling error, and the word for it."""
+    """How much cells differ beyond sampling error, and the word for it."""
     top = audit.correct[:, audit.best].astype(float)
     rest = np.delete(audit.correct, audit.best, axis=1).mean(1)
     contrast, n = top - rest, audit.n

@@ -1,17 +1,17 @@
-"""The public auditor, `codi_bench.audit`: anybody's probes and outcomes, without a model or a loader of ours.
+"""The public auditor, `codi_bench.audit`: it judges your probes and outcomes, and needs no model.
 
     import codi_bench
     print(codi_bench.audit.probes(activations, labels, groups=groups, surface=surface, confidence=confidence))
     print(codi_bench.audit.outcomes(rows))
     codi_bench.audit.probes(**codi_bench.audit.read_probes("probes.npz")).as_dict()
 
-`codi-bench audit probes FILE` and `codi-bench audit outcomes FILE` are the same; `--json` prints `as_dict()`. Rates, AUCs and
-drops are fractions there; an estimate is {value, low, high} with a 95 % interval, whose ends are null where there is none; a
+`codi-bench audit probes FILE` and `codi-bench audit outcomes FILE` do the same; `--json` prints `as_dict()`. In it, rates, AUCs
+and drops are fractions; an estimate is {value, low, high} with a 95 % interval, whose ends are null if there is none; a
 verdict is {word, why, fragile, decide}. Both kinds have `schema` (1), `kind`, `status` ("ok", or "blocked" with its `reason`),
-`sentence`, `decide` (how many problems would decide what is undecided, or null) and `source`.
+`sentence`, `decide` (the number of problems that would decide an undecided result, or null) and `source`.
 
-`probes`: `word`; n (groups where there are any), rows, ones, cells, width, probe, folds, permutations, seed; and, null where
-blocked, `published` {mean, best, cell}, in-sample accuracies {value, null {value, low, high, p}, artefact, verdict}; `held_out`
+`probes`: `word`; n (groups if given), rows, ones, cells, width, probe, folds, permutations, seed; and, null if blocked,
+`published` {mean, best, cell}, in-sample accuracies {value, null {value, low, high, p}, artefact, verdict}; `held_out`
 {accuracy, auc, auc_null, cell, p (by null), added, surface_auc, verdict}; `confidence` {auc, gain, p, verdict}.
 
 `outcomes`: `models`, a list of {model, n, problems, conditions, critical, reason}, where `conditions` is a list of {condition,

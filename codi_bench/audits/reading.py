@@ -1,4 +1,4 @@
-"""What thoughts give away before they end: how many of them an answer needs, and which values the head reads in a state."""
+"""Audits of early reading: how many thoughts an answer needs, and which values the head reads in a state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHUFFLED = "another problem's value"
 
 
 def enough_word(full: np.ndarray, early: np.ndarray, p: float, *, tests: int) -> Verdict:
-    """Are so few latents enough? SUPPORTED where the loss against all of them is surely below 5 points.
+    """Are this many latents enough? SUPPORTED if the loss against all of them is surely below 5 points.
 
     full, early: right bool [n]. p: exact McNemar of a loss, corrected; with it the loss is there, and the claim REFUTED. tests:
     how many such losses are bounded together. Says nothing of a model that has nothing to lose (`rules.controls`).
@@ -32,9 +32,9 @@ def enough_word(full: np.ndarray, early: np.ndarray, p: float, *, tests: int) ->
 
 @dataclass(frozen=True)
 class Hits:
-    """The value of a step is the head's first word: at the cell chosen on other problems, against another problem's value there.
+    """How often the head's first word is the value of a step, and how often another problem's value, at a cell chosen before.
 
-    place, layer: of that cell (place 0 is bot; the layer behind `final_normed` is the projected thought). hit, shuffled: rates;
+    place, layer: of that cell (place 0 is bot; the layer after `final_normed` is the projected thought). hit, shuffled: rates;
     gain: their difference. hits bool [n]. rate [places, layers]: of every cell.
     """
 
@@ -49,19 +49,19 @@ class Hits:
 
 
 def choose_cell(ranks: np.ndarray) -> tuple[int, int]:
-    """The place and layer where most words come first; ranks [n, places, layers]. The first on ties."""
+    """The place and layer at which most words have rank 0; ranks [n, places, layers]. Ties go to the first."""
     rate = (ranks == 0).mean(axis=0)
     return cast(tuple[int, int], tuple(int(i) for i in np.unravel_index(rate.argmax(), rate.shape)))
 
 
 def hits(ranks: np.ndarray, others: np.ndarray, cell: tuple[int, int]) -> Hits:
-    """ranks, others: of the own value and of another problem's, [n, places, layers], where -1 is no single id.
+    """Count hits. ranks, others: of the own value and of another problem's, [n, places, layers]; -1: not a single id.
 
-    Raises MeasureError where no value is one id.
+    Raises MeasureError if no value is a single id.
     """
     rows = (ranks[:, 0, 0] >= 0) & (others[:, 0, 0] >= 0)
     if not rows.any():
-        raise MeasureError("no value of this step is a single id of this tokenizer, so no state can be read for it")
+        raise MeasureError("no value of this step is a single id of this tokenizer, so the head cannot read any")
     place, layer = cell
     own_hits, other_hits = ranks[rows, place, layer] == 0, others[rows, place, layer] == 0
     return Hits(
@@ -82,9 +82,9 @@ def hit_word(found: Hits, p: float) -> Verdict:
 
 
 def readable(problems: Sequence[Problem], values: Sequence[float] | np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that can be read for a value, and for each of them the row whose value it is compared with: a permutation of them.
+    """The rows whose value can be read, and for each the row whose value it is compared with (a permutation of the rows).
 
-    Left out are problems in whose question one of the two numbers stands: a state that repeats the question would hit it.
+    Problems whose question has one of the two numbers are left out: a state that repeats the question would be a hit.
     """
     values, rows = np.asarray(values), np.arange(len(problems))
     partner = stream(seed, "another problem's value").permutation(rows)

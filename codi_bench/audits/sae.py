@@ -1,4 +1,4 @@
-"""Do SAE features of the thoughts predict errors, and more than what they were made from?
+"""Audit of SAE features: do they predict errors, and better than the states that they were made from?
 
 SAE, PCA, scaler and classifier see the training groups only (docs/verdicts.md, section 6).
 """
@@ -45,7 +45,7 @@ class FeatureScore:
 
 @dataclass(frozen=True, eq=False)
 class SaeAudit:
-    """Error prediction from the features of one SAE (and of a TopK one) on held-out groups, beside raw, PCA and surface.
+    """Error prediction from the features of one SAE (and of a TopK one) on held-out groups, compared with raw, PCA and surface.
 
     n: held-out groups; fitted: training problems; train_accuracy: on those. ranked: what the features say of each held-out
     problem. sets: by name, "sae" first. p: raw permutation p
@@ -94,7 +94,7 @@ def audit_errors(
     confidence [n, columns]: of the model in its own answers. One grouped split into halves, and of each held-out group
     its first problem. run: how the classifiers' long computations are called, as by `bench.cached`. meanwhile: other work, done
     while both autoencoders are trained.
-    Raises MeasureError where a side would miss a class.
+    Raises MeasureError if a side would have only one class.
     """
     groups = np.asarray(groups)
     train, test = grouped_split(groups, right, test_share=TEST_SHARE, seed=seed)
@@ -176,7 +176,7 @@ def audit_errors(
 
 
 def explained_over_pca(found: HeldoutQuality, *, seed: int = 0, draws: int = 2000) -> Estimate:
-    """Explained variance over that of a PCA with as many numbers a vector; bootstrap over held-out problems."""
+    """Explained variance minus that of a PCA with as many numbers per vector; bootstrap over held-out problems."""
     rng, n = stream(seed, "explained variance"), len(found.total)
     picks = rng.integers(n, size=(draws, n))
     gains = (found.pca_squared_error[picks].sum(1) - found.squared_error[picks].sum(1)) / found.total[picks].sum(1)
@@ -191,7 +191,7 @@ def exists_word(audit: SaeAudit, p: dict[str, float]) -> Verdict:
 
 
 def gain_word(audit: SaeAudit, p: float) -> Verdict:
-    """Do they predict more than raw activations or their PCA, whichever is better?"""
+    """Do they predict better than raw activations or their PCA, whichever is better?"""
     return sound_verdict(audit.gain, delta=GAIN_FLOOR, p={audit.best_other: p}, marginal=audit.best_other, n=audit.n)
 
 
@@ -204,7 +204,7 @@ def precision_word(audit: SaeAudit, which: int, p: float, *, delta: float = RATE
 
 
 def _precisions(calls: np.ndarray, truth: np.ndarray) -> tuple[Estimate | None, Estimate | None]:
-    """Of the problems called incorrect (correct), the share that is; None where none is called so."""
+    """The share of right calls among problems called incorrect (correct); None if none is called so."""
     classes = ((~calls, ~truth), (calls, truth))
     return cast(
         tuple[Estimate | None, Estimate | None],

@@ -1,7 +1,7 @@
-"""Do two models think in the same features? Each answer beside what other problems' thoughts and an untrained model give.
+"""Do two models use the same features? Each result is compared with shuffled problems and with an untrained model.
 
-Thoughts of both models are aligned by problem and position: a, b float32 [n, K, d]. Every test and interval counts problems, but
-for the share of shared features, whose unit is the feature of one crosscoder.
+Thoughts of both models are aligned by problem and position: a, b float32 [n, K, d]. Every test and interval counts problems,
+except for the share of shared features, which counts features of one crosscoder.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BLOCKS = 20
 
 @dataclass(frozen=True, eq=False)
 class Sharing:
-    """One crosscoder: how many living features only the first model has, both, and only the second one.
+    """One crosscoder: the numbers of active features that only the first model has, both have, and only the second has.
 
     explained: of each model's held-out thoughts. features [n, K, F], all problems; shared bool [F]: alive, and of both.
     """
@@ -69,8 +69,8 @@ def sharing(
 ) -> Sharing:
     """A crosscoder on the training problems, as many features as the narrower model has dimensions.
 
-    More features learn single vectors by heart, and those of both models at once: of 400 features on 2900 aligned vectors two
-    thirds looked shared when the problems of one model were shuffled, of 48 one in seven.
+    More features would memorise single vectors, of both models at once: with the problems of one model shuffled, two thirds of
+    400 features on 2900 aligned vectors looked shared, but only one in seven of 48.
     """
     width = min(a.shape[-1], b.shape[-1])
     crosscoder = run(
@@ -92,7 +92,7 @@ def sharing(
 
 
 def over(found: Sharing, control: Sharing) -> Estimate:
-    """Share of shared features over that of a control, with Newcombe's interval for two independent rates."""
+    """Share of shared features minus that of a control, with Newcombe's interval for two independent rates."""
     from statsmodels.stats.proportion import confint_proportions_2indep  # loads pandas
 
     low, high = confint_proportions_2indep(found.both, found.alive, control.both, control.alive, method="newcomb", compare="diff")
@@ -131,7 +131,7 @@ class Aligned:
 
 
 def aligned_cka(a: np.ndarray, b: np.ndarray, untrained: np.ndarray, *, permutations: int, seed: int) -> Aligned:
-    """Linear CKA; nothing is fitted, so of all problems."""
+    """Linear CKA over all problems, since nothing is fitted."""
     rng = stream(seed, "cka")
     orders = (flat_rows(rng.permutation(len(b)), b) for _ in range(permutations))
     null = cka_of(flat(a), flat(b), orders)
@@ -162,7 +162,7 @@ def matched_products(one: Sae, other: Sae, a: np.ndarray, b: np.ndarray, train: 
     f, g = (standardised(sae.encode(flat(x)), flat_rows(train, x)) for sae, x in ((one, a), (other, b)))
     f, g = (x[:, x[flat_rows(train, a)].any(axis=0)] for x in (f, g))  # a feature that is never active there matches nothing
     if not f.shape[1] or not g.shape[1]:
-        raise MeasureError("an autoencoder has no feature that is ever active: there is nothing to match")
+        raise MeasureError("an autoencoder has no feature that is ever active, so there is nothing to match")
     left, right = match(f[flat_rows(train, a)], g[flat_rows(train, b)])
     x, y = f[flat_rows(test, a)][:, left], g[flat_rows(test, b)][:, right]
     return np.asarray(x.reshape(len(test), -1) @ y.reshape(len(test), -1).T / (a.shape[1] * len(left)))
@@ -174,14 +174,14 @@ def flat(x: np.ndarray) -> np.ndarray:
 
 
 def flat_rows(rows: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Where the vectors of some problems are among those of all."""
+    """The row indices of the vectors of some problems among those of all."""
     return np.asarray((rows[:, None] * x.shape[1] + np.arange(x.shape[1])).ravel())
 
 
 def _aligned(value: Callable[[np.ndarray], float], control: Callable[[np.ndarray], float], null: np.ndarray, n: int) -> Aligned:
     """An alignment, with intervals by a jackknife over BLOCKS blocks of problems (Efron and Stein 1981).
 
-    value, control: of the problems `rows`. A bootstrap repeats problems, and what repeats is more alike.
+    value, control: functions of the problems `rows`. A bootstrap would repeat problems, and repeats are more alike.
     """
     rows, null_mean = np.arange(n), float(null.mean())
     blocks = np.array_split(rows, BLOCKS)
@@ -201,7 +201,7 @@ def _aligned(value: Callable[[np.ndarray], float], control: Callable[[np.ndarray
 
 
 def _jackknife(replicates: np.ndarray) -> float:
-    """Standard error of a number from what it is without each block."""
+    """Standard error of a number from its values without each block."""
     return float(np.sqrt((len(replicates) - 1) * np.mean((replicates - replicates.mean()) ** 2)))
 
 
@@ -217,10 +217,10 @@ def aligned_word(found: Aligned, p: dict[str, float]) -> Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Across:
-    """Errors of one model told by a classifier of the other one's, on problems that it has not seen.
+    """Errors of one model predicted by a classifier of the other model's errors, on problems that it has not seen.
 
-    own: its AUC for the errors that it was made for. added: what it adds to the surface; over_confidence: to the confidence of
-    the model whose errors are told. null_auc: permuted labels.
+    own: its AUC for the errors that it was fitted to. added: the AUC that it adds to the surface; over_confidence: to the
+    confidence of the model whose errors are predicted. null_auc: permuted labels.
     """
 
     auc: Estimate
@@ -246,14 +246,14 @@ def across(
     seed: int,
     run: Callable[..., Any] = uncached,
 ) -> Across:
-    """features [n, F]; theirs, own: right bool [n] of the model whose errors are learned, and of the one they are told for.
+    """features [n, F]; theirs, own: right bool [n] of the model whose errors are learned, and of the one whose are predicted.
 
     confidence [n, columns]: of the latter in its own answers. The classifier is fitted to the training problems, as the features
     were, and of each held-out group the first problem is scored. Nulls: own labels permuted, and drawn given the surface; the
     scores do not depend on own labels, so nothing is fitted again. Raises MeasureError where a side would miss a class.
     """
     if not features.shape[1]:
-        raise MeasureError("no feature is shared: there is nothing to tell errors by")
+        raise MeasureError("no feature is shared, so there is nothing to predict errors from")
     groups, side = np.asarray(groups), np.zeros(len(own), int)
     side[test] = 1
     test = test[np.unique(groups[test], return_index=True)[1]]
@@ -288,6 +288,6 @@ def across(
 
 
 def across_word(found: Across, p: dict[str, float]) -> Verdict:
-    """Do features that two models share tell errors of one from errors of the other, beyond the surface? p: corrected."""
+    """Do features that two models share predict one model's errors from the other's, beyond the surface? p: corrected."""
     n = len(found.ranked.labels)
     return sound_verdict(found.added, delta=AUC_FLOOR, p=p, marginal=LABELS, n=n, permutations=len(found.null_auc))

@@ -1,9 +1,9 @@
-"""Steering: add a direction to a thought and see whether the answer moves to the value that was intended.
+"""Steering: add a direction to a thought and see whether the answer moves to the intended value.
 
-A direction leads from the recipient's value at a step to the donor's, and comes from other problems: from the difference of mean
-thoughts, from the weights of a probe, or from what an SAE's features differ by. All are given the length of the mean difference,
-and so is the random direction that each is compared with: a strength means the same for all. Place and strength are chosen on the
-first half of the pairs and counted on the other.
+A direction leads from the recipient's value at a step to the donor's. It comes from other problems: the difference of mean
+thoughts, the weights of a probe, or the difference of SAE features. All have the length of the mean difference, and so has the
+random direction that each is compared with, so a strength means the same for all. Place and strength are chosen on the first
+half of the pairs, and rates are counted on the other half.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ FLOOR = 0.05
 
 @dataclass(frozen=True, eq=False)
 class StepLatents:
-    """What other problems tell of one place: latents float32 [m, d] and the value of the step in each, [m]."""
+    """Data of other problems at one place: latents float32 [m, d] and the value of the step in each, [m]."""
 
     latents: np.ndarray
     values: np.ndarray
 
     @property
     def enough(self) -> set[float]:
-        """Values with FEWEST examples or more."""
+        """The values with at least FEWEST examples."""
         values, counts = np.unique(self.values, return_counts=True)
         return set(values[counts >= FEWEST].tolist())
 
@@ -52,7 +52,7 @@ def directions(
     """
     missing = ({*start} | {*end}) - known.enough
     if missing:
-        raise MeasureError(f"value {min(missing):g} has fewer than {FEWEST} examples: leave its pairs out")
+        raise MeasureError(f"value {min(missing):g} has fewer than {FEWEST} examples: leave out its pairs")
     classes = np.array(sorted(known.enough))
     index = {value: i for i, value in enumerate(classes.tolist())}
     first, last = ([index[value] for value in values] for values in (start, end))
@@ -119,7 +119,7 @@ def dose(
     n = len(next(iter(follows.values())))
     half = n // 2
     if half < 1:
-        raise MeasureError("place and strength are chosen on half of the pairs: two are needed at least")
+        raise MeasureError("place and strength are chosen on half of the pairs: at least two are needed")
     best = max(keys, key=lambda key: int(follows[key][:half].sum()))
     _, place, strength = best
     follow, stay, random = follows[best][half:], stays[best][half:], follows[RANDOM, place, strength][half:]

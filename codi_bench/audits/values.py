@@ -1,8 +1,8 @@
-"""Which value of the annotated chain can be read from a thought? One softmax probe a cell, for one step at a time.
+"""Audit of value probes: which value of the annotated chain can be read from a thought? One probe per cell and step.
 
-Three things stand beside the accuracy of a cell. Its null: the values permuted (corrected over the cells). Its control: random
-values by a surface key that the caller names, which memory alone can tell. And the template: who knows only which story is told
-guesses that story's most frequent value.
+The accuracy of a cell is compared with three others. Its null: the values permuted (corrected over the cells). Its control:
+random values by a surface key that the caller names, which only memory can predict. And the template: always the most frequent
+value of the story.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measures: arrays in, numbers out. No model, no file, no claim."""
+"""Measures: arrays in, numbers out. They know no model, file or claim."""
 
 from codi_bench.measures.ablation import Criticality, criticality, drops
 from codi_bench.measures.grid import ProbeGrid, probe_grid

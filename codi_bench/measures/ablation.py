@@ -1,7 +1,7 @@
-"""What removing a position costs: drops in accuracy on the same problems, and how far they differ.
+"""What replacing a position costs: drops in accuracy on the same problems, and how far positions differ.
 
-The study's carry-over quirk (the zero vector is fed at step t and again at t+1) is a matter of how the answers were made,
-not of this arithmetic. Its rows are bot-first: bot, then latent positions 0..4.
+The study's quirk, to feed the zero vector at step t and again at t+1, belongs to how its answers were made, not to this
+arithmetic. Its rows are bot-first: bot, then latent positions 0..4.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ def drops(clean: ArrayLike, ablated: ArrayLike) -> np.ndarray:
 
 
 def criticality(position_drops: ArrayLike) -> Criticality:
-    """How far positions differ, and which costs most: what the study read off as "critical", without a test.
+    """How far positions differ, and which costs most. The study called that position "critical", without a test.
 
     position_drops: [positions], percentage points.
-    Raises MeasureError if there is none or one is not finite.
+    Raises MeasureError for an empty array or a drop that is not finite.
     """
     position_drops = real("position_drops", position_drops).astype(np.float64)
     if position_drops.ndim != 1 or position_drops.size == 0 or not np.isfinite(position_drops).all():
@@ -89,8 +89,8 @@ def criticality(position_drops: ArrayLike) -> Criticality:
 def _contrasts(ablated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Contrasts c [positions] and their standard errors over problems; ablated: bool [positions, n].
 
-    The clean outcome cancels: c of a problem is the mean of the others' outcomes minus this one. A standard error is never below
-    1/n, that of one problem out of place: outcomes that agree in every problem do not prove that there is no effect at all.
+    The clean outcome cancels: c of a problem is the mean of the others' outcomes minus this one. A standard error is at
+    least 1/n, as if one problem differed: outcomes that agree in every problem do not prove that there is no effect at all.
     """
     positions, n = ablated.shape
     # Whole numbers over positions - 1, so that equal contrasts have no spread by rounding.

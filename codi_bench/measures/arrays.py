@@ -1,7 +1,7 @@
-"""What users have for arrays, read one way by every measure: tensors of any kind, pandas, lists, arrays of objects.
+"""Read the arrays that users give to a measure: tensors of any kind, pandas, lists, arrays of objects.
 
-Each function takes the name to say in its line, and raises MeasureError where there is no such array: text for numbers, lists of
-unequal length, something missing. Rows count from 0. Shapes are the caller's to check. What is read keeps its bits and its dtype.
+Each function takes the name that its errors begin with, and raises MeasureError for text instead of numbers, lists of unequal
+length or missing values. Rows count from 0. The caller checks shapes. Values keep their bits and their dtype.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MEND = "mend it, or leave that problem out everywhere"
 
 
 def plain(name: str, values: Any, *, names: bool = False) -> np.ndarray:
-    """Any array-like as an array, of objects where its elements are of several kinds; tensors leave their graph and device.
+    """Any array-like as an array; of objects if its elements are of several kinds. Tensors are detached and moved to the CPU.
 
     names: a tuple is an element, not a row.
     """
@@ -66,7 +66,7 @@ def _from_tensor(name: str, tensor: torch.Tensor) -> np.ndarray:
         return tensor.cpu().resolve_conj().resolve_neg().numpy()
     except (TypeError, RuntimeError, NotImplementedError) as error:
         raise MeasureError(
-            f"{name}: a tensor of {tensor.dtype} on {tensor.device} has no numbers to read; give others"
+            f"{name}: a tensor of {tensor.dtype} on {tensor.device} has no numbers to read; give another tensor"
         ) from error
 
 
@@ -75,7 +75,7 @@ def _is_row(item: Any, names: bool) -> bool:
 
 
 def _column(items: list[Any]) -> np.ndarray:
-    """One element a row, as they are unless they are of one family: numpy would make one text of 1 and "1", and of NaN."""
+    """A column with one element per row; of objects if families mix, for numpy would turn 1 and NaN into texts beside "1"."""
     items = [item.item() if isinstance(item, torch.Tensor | np.ndarray) and not missing(item) else item for item in items]
     if {family(item) for item in items} in ({NUMBER}, {TEXT}):
         return np.asarray(items)
@@ -86,21 +86,21 @@ def _column(items: list[Any]) -> np.ndarray:
 
 
 def family(item: Any) -> str:
-    """What may stand in one array with another: numbers, text, else things of one type."""
+    """The family of a value; an array may mix values of one family: numbers, text, or objects of one type."""
     if isinstance(item, bool | int | float | np.integer | np.floating | np.bool_):
         return NUMBER
     return TEXT if isinstance(item, str) else type(item).__name__
 
 
 def missing(item: Any) -> bool:
-    """None, NaN, NaT, pandas' NA, and what numpy masks."""
+    """Is it missing: None, NaN, NaT, pandas' NA, or masked by numpy?"""
     if item is None or type(item).__name__ in ("NAType", "NaTType", "MaskedConstant"):
         return True
     return isinstance(item, float | np.generic | Decimal) and bool(item != item)
 
 
 def _place(bad: np.ndarray) -> str:
-    """Where the first True stands."""
+    """The place of the first True, in words."""
     row, *rest = np.argwhere(bad)[0].tolist() or (0,)
     return f"row {row}" + (f", {'column' if len(rest) == 1 else 'cell'} {rest[0]}" if rest else "")
 
@@ -109,7 +109,7 @@ def _place(bad: np.ndarray) -> str:
 
 
 def real(name: str, values: Any) -> np.ndarray:
-    """Numbers of any shape: floats of 16 to 64 bits, integers and booleans as they came; others as float64, a missing one NaN."""
+    """Numbers of any shape: floats of 16 to 64 bits, integers and booleans unchanged; others as float64, missing ones as NaN."""
     array = plain(name, values)
     if array.dtype == object:
         array = _from_objects(name, array)
@@ -139,11 +139,11 @@ def check_finite(name: str, array: np.ndarray) -> None:
     """Raises MeasureError naming the first number that is NaN or infinite."""
     if not (finite := np.isfinite(array)).all():
         value = array[~finite].flat[0]
-        raise MeasureError(f"{name}: {_place(~finite)} holds {value}; {MEND}: what is not finite cannot be measured")
+        raise MeasureError(f"{name}: {_place(~finite)} holds {value}; {MEND} (it is not finite)")
 
 
 def truths(name: str, values: Any) -> np.ndarray:
-    """Booleans as bool; whatever else as it came, for the caller to refuse."""
+    """Booleans as bool; anything else unchanged, for the caller to refuse."""
     array = plain(name, values)
     if array.dtype == object:
         lacking = np.vectorize(missing, otypes=[bool])(array)
@@ -158,7 +158,7 @@ def truths(name: str, values: Any) -> np.ndarray:
 
 
 def classes(name: str, values: Any) -> np.ndarray:
-    """Class labels as they came: integers, booleans, text, or floats that are whole; nothing is missing."""
+    """Class labels unchanged: integers, booleans, text, or floats that are whole. Raises MeasureError for missing ones."""
     array, mend = plain(name, values), "classes are whole numbers, booleans or text"
     if array.dtype.kind in "OT":
         items = array.ravel().tolist()
@@ -179,13 +179,13 @@ def classes(name: str, values: Any) -> np.ndarray:
 
 
 def codes(name: str, values: Any, n: int, *, blank: bool = False) -> np.ndarray:
-    """Names [n], whatever can be a key of a dictionary, as numbers int [n]: 0, 1, … in sorted order, or as they come if of kinds.
+    """Names [n] (any dictionary keys) as numbers int [n]: 0, 1, … sorted, or in order of occurrence if of several kinds.
 
-    1 and "1" are two names, 1 and 1.0 are one. What is missing is refused, and text that is blank unless blank is a name.
+    1 and "1" are two names, 1 and 1.0 are one. Raises MeasureError for missing names, and for blank text unless blank is allowed.
     """
     array = plain(name, values, names=True)
     if array.shape != (n,):
-        raise MeasureError(f"{name} need one name a problem, [{n}], not {list(array.shape)}")
+        raise MeasureError(f"{name} need one name per problem, [{n}], not {list(array.shape)}")
     if array.dtype.kind in "biu":
         return np.unique(array, return_inverse=True)[1]
     items = list(array) if array.dtype.kind in "mM" else array.tolist()
@@ -209,16 +209,16 @@ def codes(name: str, values: Any, n: int, *, blank: bool = False) -> np.ndarray:
 
 
 def exponents(x: np.ndarray, axis: int | None = 0) -> np.ndarray:
-    """The power of two of the largest magnitude along an axis, which stays with length 1; 0 where that is ordinary."""
+    """The exponent of two of the largest magnitude along an axis, kept with length 1; 0 for ordinary magnitudes."""
     largest = np.maximum(x.max(axis, keepdims=True).astype(np.float64), -x.min(axis, keepdims=True).astype(np.float64))
     exponent = np.frexp(largest)[1]
     return np.where(np.abs(exponent) <= ORDINARY, 0, exponent)
 
 
 def in_range(x: np.ndarray, axis: int = 0) -> np.ndarray:
-    """x, with what is large or small along an axis times a power of two, so that no square leaves the range of its floats.
+    """x, scaled along an axis by a power of two if large or small, so that no square overflows or underflows.
 
-    Exact: what is standardised afterwards is, bit by bit, what exponents without bounds would give.
+    The scaling is exact: standardised values have the bits that floats of unlimited range would give.
     """
     exponent = exponents(x, axis)
     if not exponent.any():

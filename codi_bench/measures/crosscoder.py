@@ -1,4 +1,4 @@
-"""One sparse autoencoder over the thoughts of two models: which features do both have, and which only one?
+"""Crosscoders: one sparse autoencoder over the thoughts of two models shows which features both have, and which only one.
 
 A crosscoder has one set of features, and an encoder and a decoder for each model. A feature that both use has decoder columns of
 like norm. Source: Lindsey et al. 2024, "Sparse Crosscoders for Cross-Layer Features and Model Diffing"
@@ -128,7 +128,7 @@ def cka(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def cka_of(a: np.ndarray, b: np.ndarray, orders: Iterable[np.ndarray]) -> np.ndarray:
-    """CKA with the rows of b in each of some orders, which permute them: only the product of both changes."""
+    """CKA with the rows of b in each of several orders; a permutation changes only the product of both."""
     a, b = real("vectors", a), real("vectors", b)
     if a.ndim != 2 or b.ndim != 2 or 0 in (*a.shape, *b.shape) or len(a) != len(b):
         raise MeasureError(f"alignment needs aligned vectors [m, d] of both models, got {list(a.shape)} and {list(b.shape)}")
@@ -143,7 +143,7 @@ def cka_of(a: np.ndarray, b: np.ndarray, orders: Iterable[np.ndarray]) -> np.nda
 
 
 def match(f: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of f [m, F] and of g [m, G], standardised, one to one so that the sum of their correlations is largest."""
+    """Match standardised columns of f [m, F] and g [m, G] one to one so that the sum of their correlations is largest."""
     return linear_sum_assignment(f.T @ g, maximize=True)
 
 

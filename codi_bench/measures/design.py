@@ -1,7 +1,7 @@
 """Training and test rows of a linear probe in the span of the training rows.
 
-Everything that does not depend on labels is done here, once a training set: its rows are centred (which only moves an intercept)
-and rotated into their own span, of at most n - 1 dimensions, where an L2 penalty stays as it is.
+Everything that does not depend on labels is done here, once for each training set: its rows are centred (which changes only an
+intercept) and rotated into their own span of at most n - 1 dimensions, which leaves an L2 penalty unchanged.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Design:
 
 @dataclass(frozen=True, eq=False)
 class Gram:
-    """Products [n, m] of all rows with m of them, in whose span designs lie where there are fewer of them than dimensions.
+    """Products [n, m] of all rows with m of them. With fewer rows than dimensions, designs lie in the span of these m rows.
 
-    place [n]: where a row stands among those m.
+    place [n]: the index of a row among those m.
     """
 
     products: Tensor
@@ -50,7 +50,7 @@ class Gram:
 def design(x: Tensor, gram: Gram | None, train: Tensor, test: Tensor) -> Design:
     """Rows `train` of x [n, d] (float64) in their span, and rows `test` in it.
 
-    gram: of x, which is used where there are fewer rows `train` than dimensions, and needed there alone.
+    gram: of x; needed only if there are fewer rows `train` than dimensions.
     """
     if gram is None or len(train) >= x.shape[1]:
         mean = x[train].mean(0)

@@ -1,4 +1,4 @@
-"""Who is held out: nested folds that never divide a group, and labels permuted within them."""
+"""Nested folds that never divide a group, and labels permuted within them."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def nested_splits(
 ) -> tuple[list[Split], np.ndarray]:
     """Outer splits with their inner folds, and the outer fold of every problem [n].
 
-    y [n]: bool, or any classes with `rare`: those may have fewer problems (or groups) than folds, and miss in training sets.
-    Raises MeasureError for fewer than two folds, and for classes or groups that are too few for them.
+    y [n]: bool, or any classes with `rare`: a class may then have fewer problems (or groups) than folds, and be absent from a
+    training set. Raises MeasureError for fewer than two folds, and for too few problems of a class, or too few groups.
     """
     splits, fold = [], np.empty(len(y), int)
     for k, (train, test) in enumerate(_folds(y, groups, folds, seed, rare)):
@@ -49,7 +49,7 @@ def inner_folds(
 
 
 def in_sample_split(y: np.ndarray, groups: ArrayLike | None = None, *, folds: int, seed: int) -> Split:
-    """Everything is train and test; folds choose C."""
+    """A split with every row in both train and test; inner folds choose C."""
     rows = np.arange(len(y))
     return Split(rows, rows, tuple(_folds(y, groups, folds, seed)))
 
@@ -60,7 +60,7 @@ def _folds(y: np.ndarray, groups: ArrayLike | None, folds: int, seed: int, rare:
     names = np.arange(len(y)) if groups is None else codes("groups", groups, len(y))
     has_variants = len(np.unique(names)) < len(names)
     if not rare and (fewest := min(len(np.unique(names[y == label])) for label in (False, True))) < folds:
-        raise MeasureError(f"a class has {fewest} problems (or groups), {folds} folds need {folds}")
+        raise MeasureError(f"a class has {fewest} problems (or groups), but {folds} folds need at least {folds}")
     splitter = StratifiedGroupKFold if has_variants else StratifiedKFold
     with warnings.catch_warnings():
         # Whole groups cannot always be dealt evenly; a class that a training set lacks is then one the probe does not know.
@@ -76,7 +76,7 @@ def permuted_labels(
 ) -> np.ndarray:
     """Label draws [permutations, n]: whole groups exchange their labels with groups of the same size and outer fold.
 
-    Raises MeasureError where that leaves too few distinct draws for any p to reach alpha (`nulls.check_ways`).
+    Raises MeasureError if that leaves too few distinct draws for any p to reach alpha (`nulls.check_ways`).
     """
     permutations = arguments.whole("permutations", permutations, 1, arguments.PERMUTATIONS, error=MeasureError)
     rng = np.random.Generator(np.random.PCG64(arguments.seed(seed, error=MeasureError)))
@@ -90,7 +90,7 @@ def permuted_labels(
 
 
 def check_movable(y: np.ndarray, groups: ArrayLike | None) -> None:
-    """What `permuted_labels` checks, where no folds could be made: as if there were one, which leaves most draws."""
+    """The check of `permuted_labels` if no folds could be made: it assumes a single fold, which allows most draws."""
     check_ways(arrangements(y, _exchangeable(np.zeros(len(y), int), groups)))
 
 

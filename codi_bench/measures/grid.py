@@ -102,7 +102,7 @@ class ProbeGrid:
 
 
 def shares_designs(shape: Sequence[int], probe: str) -> bool:
-    """Is it the designs that take the time, for activations of that shape [n, positions, d]? Then one pass has all labels."""
+    """For activations of that shape [n, positions, d], do the designs take most of the time? Then one pass fits all labels."""
     return probe == "ridge" and WIDE <= shape[2] <= shape[0]
 
 
@@ -128,11 +128,11 @@ def probe_grid(
     activations [n, positions, d]; labels [n] of two classes; groups [n]: variants of one problem, never divided. probe: "ridge"
     on +1 and -1, or "logistic"; Cs: penalties tried (ridge: 1 / alpha), rising, the kernel's own by default. null_labels
     [permutations, n]: label draws to be used instead of permutations (a conditional null); further_labels [B, n]: others, whose
-    scores alone are wanted, at little cost where `shares_designs`. in_sample: False leaves those two
-    out (None); in_sample_null: have them, and refit them to every permutation (a fifth more work). workers: threads on the CPU,
-    one a core by default; they change no result.
-    Raises MeasureError for arrays that do not fit or are not finite, classes too small for the folds, or a null with too few
-    distinct draws for any p to reach 0.025 (groups of a size of their own in their fold, labels that differ in few groups).
+    scores alone are wanted, at little cost where `shares_designs`. in_sample: False leaves the in-sample
+    fields None; in_sample_null: also refit them to every permutation (a fifth more work). workers: threads on the CPU, one
+    per core by default; they change no result.
+    Raises MeasureError for arrays that do not match or are not finite, classes too small for the folds, or a null with too few
+    distinct draws for any p to reach 0.025 (groups that differ in size within their fold, labels that differ in few groups).
     """
     arguments.choice("probe", probe, KERNELS, error=MeasureError)
     x, y, classes, groups = checked(activations, labels, groups)

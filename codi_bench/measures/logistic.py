@@ -4,7 +4,7 @@ Minimises C x sum of log-losses + |w|^2 / 2 with a free intercept, as scikit-lea
 training set (`Design`), where the Hessian at equal weights is diagonal. All label columns share two matrix products an iteration.
 
 Solver: nonlinear conjugate gradients (Polak-Ribiere with restarts), preconditioned by the Hessian with the residual weights
-p(1-p) replaced by their mean over the problems of a column. Its line search takes no matrix product, and its columns leave
+p(1-p) replaced by their mean over the problems of a column. Its line search needs no matrix product, and columns are dropped
 when they have converged.
 """
 
@@ -41,7 +41,7 @@ def decide(of: Design, signs: Tensor, C: Tensor) -> Tensor:
 
 
 def path(of: Design, signs: Tensor, grid: Tensor) -> Tensor:
-    """The same at every C of a grid, [Cs, m, columns].
+    """Decision values at every C of a grid, [Cs, m, columns].
 
     From the smallest C on, each starting from the one before; small problems at once, where calling the operations costs more.
     """
@@ -130,10 +130,10 @@ def fit(of: Design, signs: Tensor, C: Tensor, *, start: Weights | None = None) -
 def _line_search(
     deficit: Tensor, shift: Tensor, weight: Tensor, slope: Tensor, penalty_slope: Tensor, penalty_curvature: Tensor, slack: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Length [columns] of the step along the direction, and `deficit` and `p_wrong` behind it.
+    """Length [columns] of the step along the direction, and `deficit` and `p_wrong` after the step.
 
     A Newton step from 0, where the derivative is `slope`; if that leaves more than `slack` of it anywhere, a second one, which
-    may not go back behind a tenth or beyond four times the first. Overwrites weight. penalty_slope, penalty_curvature [columns]:
+    must lie between a tenth and four times the first. Overwrites weight. penalty_slope, penalty_curvature [columns]:
     derivatives of the penalty.
     """
     square, tiny = shift * shift, torch.finfo(shift.dtype).tiny  # tiny: a column that stands still has a step of 0

@@ -1,8 +1,8 @@
-"""Can a null of drawn labels give a small p at all? One rule for all of them: docs/verdicts.md, section 1, alpha.
+"""Check that a null of drawn labels can give a small p at all: docs/verdicts.md, section 1, alpha.
 
-Where labels can stand in D ways that are equally likely, the observed one among them, no exact p is below 1/D. A null that
-cannot move (every group has a size of its own, there is one group, or the labels of all groups are alike) has D = 1: its p is 1
-whatever the probes read, and p = 1 beside an AUC of 0.98 reads like a finding.
+If labels can be arranged in D equally likely ways, the observed one among them, no exact p is below 1/D. If no other arrangement
+is possible (all groups differ in size, there is one group, or all groups have the same labels), D = 1 and p = 1 whatever the
+probes read. With an AUC of 0.98, that p would look like a finding.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ REGROUP = "groups change labels with groups of the same size and fold alone: giv
 
 
 def check_ways(ways: int, mend: str = REGROUP, *, alpha: float = ALPHA) -> None:
-    """Raises MeasureError where there are so few distinct draws that no p reaches alpha."""
+    """Raises MeasureError if there are too few distinct draws for any p to reach alpha."""
     if ways < 1 / alpha:  # of thousands of problems no float holds the ways
         number = f"{ways} distinct draw{'s' * (ways != 1)}"
-        raise MeasureError(f"the null cannot move: it has {number}, p <= {alpha:g} needs {math.ceil(1 / alpha)}; {mend}")
+        raise MeasureError(
+            f"the null has too few label arrangements: it has {number}, and p <= {alpha:g} needs {math.ceil(1 / alpha)}; {mend}"
+        )
 
 
 def arrangements(y: np.ndarray, blocks: Iterable[np.ndarray]) -> int:
-    """In how many ways the groups of each block [groups, size], row indices, can have the labels y [n] of its groups."""
+    """The number of ways to deal the labels y [n] to the groups of each block, row indices [groups, size]."""
     ways = 1
     for block in blocks:
         counts = np.unique(y[block], axis=0, return_counts=True)[1]
@@ -35,9 +37,9 @@ def arrangements(y: np.ndarray, blocks: Iterable[np.ndarray]) -> int:
 
 
 def check_drawn(draws: np.ndarray, observed: np.ndarray | None = None) -> None:
-    """The same of label draws bool [B, n] in an unknown number of ways: those that occur are counted, the observed [n] with them.
+    """`check_ways` for label draws bool [B, n] with an unknown number of ways: counts the distinct ones, and the observed [n].
 
-    Draws may repeat by chance: half of them must be distinct, and of 80 or more as many as alpha needs; never are all equal.
+    Draws may repeat by chance: half of them must be distinct, and of 80 or more as many as alpha needs; at least two always.
     """
     rows = draws if observed is None else np.vstack([draws, observed])
     distinct = len({row.tobytes() for row in np.packbits(rows, axis=1)})

@@ -1,4 +1,4 @@
-"""What probes of two classes and of many have in common: what they are given, scaling, the choice of C, a thread a cell."""
+"""The common parts of probes with two and with many classes: checks, scaling, the choice of C, one thread per cell."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def checked_cells(
 
 
 def two_classes(labels: np.ndarray) -> np.ndarray:
-    """The two classes [2] of labels [n]; raises MeasureError for another number."""
+    """The two classes [2] of labels [n]. Raises MeasureError for more or fewer."""
     classes = np.unique(labels)
     if len(classes) != 2:
         raise MeasureError(f"a probe needs two classes, the labels have {len(classes)}: {classes[:5].tolist()}")
@@ -43,7 +43,7 @@ def two_classes(labels: np.ndarray) -> np.ndarray:
 
 
 def penalties(values: Sequence[float]) -> tuple[float, ...]:
-    """Penalties that are tried. Raises MeasureError unless they are positive, finite and rising."""
+    """The penalties to try. Raises MeasureError unless they are positive, finite and rising."""
     Cs = arguments.entries("Cs", values, error=MeasureError)
     for i, C in enumerate(Cs):
         arguments.number(f"Cs[{i}]", C, math.ulp(0), error=MeasureError)
@@ -53,19 +53,19 @@ def penalties(values: Sequence[float]) -> tuple[float, ...]:
 
 
 def check_place(device: str, workers: int | None) -> None:
-    """Raises MeasureError for a device that PyTorch does not have here, or no number of threads."""
+    """Raises MeasureError for a device that is not available, or an invalid number of threads."""
     if workers is not None:
         arguments.whole("workers", workers, error=MeasureError)
     try:
         torch.empty(0, device=arguments.text("device", device, error=MeasureError))
     except (RuntimeError, AssertionError) as error:
-        raise MeasureError(f"device '{device}' is not to be had here ({one_line(error)})") from error
+        raise MeasureError(f"device '{device}' is not available ({one_line(error)})") from error
 
 
 def in_threads(task: Callable[..., Result], arguments: Iterable[tuple], workers: int | None) -> list[Result]:
-    """`task(*those)` for each, in `workers` threads, one a core by default.
+    """Call `task(*arguments)` for each, in `workers` threads, one per core by default.
 
-    Each computes with one thread: how a sum is split over threads would change its last bits.
+    Each task computes with one thread: a sum that is split over threads would change its last bits.
     """
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(workers or os.cpu_count(), initializer=use_threads, initargs=(1,)) as pool:
@@ -75,17 +75,17 @@ def in_threads(task: Callable[..., Result], arguments: Iterable[tuple], workers:
 
 
 def use_threads(count: int) -> None:
-    """Let this thread compute with so many threads.
+    """Set the number of threads that this thread computes with.
 
-    The first time that a thread asks torch for its number it is given the one that any thread set last, even over one of its own:
-    so it asks before it sets.
+    When a thread first asks torch for its number, it gets the number that any thread set last, even if it set another one itself:
+    so this function asks before it sets.
     """
     torch.get_num_threads()
     torch.set_num_threads(count)
 
 
 def precision(loose: bool) -> torch.dtype:
-    """Data type of fits: single for what is drawn at random, where it moves fewer than a prediction in a thousand."""
+    """Data type of fits: single precision for random draws, where it changes fewer than one prediction in a thousand."""
     return torch.float32 if loose else torch.float64
 
 
@@ -98,10 +98,10 @@ def choices(
     dtype: torch.dtype,
     scale: bool = True,
 ) -> Iterator[tuple[Split, Design, Tensor, Tensor]]:
-    """By split: the design of its training and test rows, and for every column of labels the index of C and its inner accuracy.
+    """For each split: the design of its training and test rows, and for each label column the index of C and its inner accuracy.
 
     x [n, d] float64. right: for a design and its rows to fit and to score, the share of right predictions [Cs, columns]; columns:
-    that shape. Where a split has no inner folds the first C is taken, with accuracy 0.
+    that shape. A split without inner folds takes the first C, with accuracy 0.
     """
     for split in splits:
         train, test = (torch.as_tensor(rows, device=x.device) for rows in (split.train, split.test))

@@ -1,4 +1,4 @@
-"""Correctness probes as the first study ran them: one logistic regression a cell, scored on the samples it was fitted to.
+"""Correctness probes as the first study ran them: one logistic regression per cell, scored on the samples that it was fitted to.
 
 Source: GusSand/CoT_Exploration, `gpt2_linear_probes/scripts/run_probes_full.py` and `linear_probes/scripts/2_probe_trainer.py`.
 """
@@ -61,7 +61,7 @@ def balanced_sample(correct: ArrayLike, *, per_class: int = 50, seed: int = STUD
     correct: bool [n]. One generator draws `random.sample` from the correct problems, then from the incorrect ones, then
     shuffles both together. The order matters, because the folds of `in_sample_probes` depend on it.
     shuffle=False: the order of the study's LLaMA script, which keeps all correct problems in front.
-    Raises MeasureError if a class has fewer than per_class problems (the study took what there was).
+    Raises MeasureError if a class has fewer than per_class problems (the study then took fewer).
     """
     correct = truths("correct", correct)
     if correct.ndim != 1 or correct.dtype != bool:
@@ -71,7 +71,7 @@ def balanced_sample(correct: ArrayLike, *, per_class: int = 50, seed: int = STUD
     sample = []
     for name, members in (("correct", np.flatnonzero(correct)), ("incorrect", np.flatnonzero(~correct))):
         if len(members) < per_class:
-            raise MeasureError(f"class '{name}' has {len(members)} problems, a balanced sample needs {per_class}")
+            raise MeasureError(f"class '{name}' has {len(members)} problems, but a balanced sample needs {per_class}")
         sample += rng.sample(members.tolist(), per_class)
     if shuffle:
         rng.shuffle(sample)
@@ -79,7 +79,7 @@ def balanced_sample(correct: ArrayLike, *, per_class: int = 50, seed: int = STUD
 
 
 def in_sample_probes(activations: ArrayLike, labels: ArrayLike, *, seed: int = STUDY_SEED) -> InSampleProbes:
-    """Probe accuracy under the study's protocol: a *training-set* accuracy, which noise reaches as well.
+    """Probe accuracy under the study's protocol: a *training-set* accuracy, which is as high on noise.
 
     activations: [n, cells, d]; labels: [n], two classes. Per cell: StandardScaler on all n; LogisticRegressionCV, C from
     0.001 to 100 by 5-fold cross-validated accuracy (stratified, shuffled by the seed; ties go to the smallest C), max_iter
@@ -92,7 +92,7 @@ def in_sample_probes(activations: ArrayLike, labels: ArrayLike, *, seed: int = S
     classes, counts = two_classes(labels), np.unique(labels, return_counts=True)[1]
     if counts.min() < STUDY_FOLDS:
         name = classes[counts.argmin()]
-        raise MeasureError(f"class '{name}' has {counts.min()} problems, {STUDY_FOLDS} folds need {STUDY_FOLDS}")
+        raise MeasureError(f"class '{name}' has {counts.min()} problems, but {STUDY_FOLDS} folds need at least {STUDY_FOLDS}")
     y = labels == classes[1]  # scikit-learn does not take labels of every type
     fits = [_fit_cell(activations[:, cell], y, seed) for cell in range(activations.shape[1])]
     predictions = classes[np.stack([prediction for prediction, _ in fits], axis=1).astype(int)]
@@ -101,7 +101,7 @@ def in_sample_probes(activations: ArrayLike, labels: ArrayLike, *, seed: int = S
 
 
 def _fit_cell(x: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
-    """Predictions [n] for the fitted samples themselves, and the C that cross-validation chose. x: [n, d]."""
+    """Predictions [n] for the samples of the fit, and the C that cross-validation chose. x: [n, d]."""
     # float64 before scaling: the study read its activations from JSON.
     x = StandardScaler().fit_transform(in_range(x.astype(np.float64)))
     probe = LogisticRegressionCV(
@@ -121,7 +121,7 @@ def _fit_cell(x: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray,
 
 
 def grid_summary(accuracy: ArrayLike) -> GridSummary:
-    """The numbers the study printed of a grid. accuracy: fractions [layers, positions]; ties go to the first, layers first.
+    """The numbers that the study printed of a grid. accuracy: fractions [layers, positions]; ties go to the first, layers first.
 
     Raises MeasureError for a grid that is empty, not two-dimensional or not finite.
     """

@@ -92,10 +92,10 @@ class SaeQuality:
 
 @dataclass(frozen=True, eq=False)
 class ErrorPrediction:
-    """What a classifier says of a model's answers, in fractions.
+    """How well a classifier predicts a model's errors, in fractions.
 
-    precision_*: share of right ones among the test predictions of that class, None where it is never predicted; called_*: how
-    many predictions those are.
+    precision_*: share of the test predictions of that class that are right, None if it is never predicted; called_*: the number
+    of these predictions.
 
     test_index int64 [n_test]: rows of the test split; test_right bool [n_test]: predicted correctly, in the same order.
     """
@@ -192,7 +192,7 @@ def train_topk_sae(
     mean = x.mean(dim=0, dtype=torch.float64)  # [d]
     scale = (x - mean).square().mean().sqrt().item()
     if scale == 0.0:
-        raise MeasureError("an autoencoder needs vectors that differ, all of them are equal")
+        raise MeasureError("an autoencoder needs vectors that differ, but all are equal")
     m, d = x.shape
     aux_k = max(1, d // 2) if aux_k is None else arguments.whole("aux_k", aux_k, 0, error=MeasureError)
     dead_after = m if dead_after is None else arguments.whole("dead_after", dead_after, 0, error=MeasureError)
@@ -263,7 +263,7 @@ def sae_quality(sae: Sae, x: ArrayLike | torch.Tensor, *, l0_above: float = 0.0)
 
     l0_above: a feature counts as active above this value; the study's L0 takes 0.001. Dead: never above 0 on x (the study:
     never above 1e-6). Sums are taken in float64, QUALITY_CHUNK vectors at a time.
-    Raises MeasureError for x that is not [m, d], not finite, or constant, and for another argument that cannot be.
+    Raises MeasureError for x that is not [m, d], not finite, or constant, and for other invalid arguments.
     """
     sae = arguments.instance("sae", sae, Sae, error=MeasureError)
     l0_above = arguments.number("l0_above", l0_above, error=MeasureError)
@@ -280,7 +280,7 @@ def sae_quality(sae: Sae, x: ArrayLike | torch.Tensor, *, l0_above: float = 0.0)
         num_active += (features > l0_above).sum().item()
         alive |= (features > 0).any(dim=0)
     if total == 0.0:
-        raise MeasureError("explained variance needs vectors that differ, all of them are equal")
+        raise MeasureError("explained variance needs vectors that differ, but all are equal")
     pooled_total = total + len(x) * (mean - mean.mean()).square().sum().item()
     return SaeQuality(
         explained_variance=1 - square_sum / total,
@@ -291,11 +291,11 @@ def sae_quality(sae: Sae, x: ArrayLike | torch.Tensor, *, l0_above: float = 0.0)
 
 
 def predict_errors(features: ArrayLike, correct: ArrayLike, *, test_share: float = 0.2, seed: int = 42) -> ErrorPrediction:
-    """Is a problem answered correctly? LogisticRegression (C = 1, max_iter 1000) on unscaled features, one stratified split.
+    """Predict whether a problem is answered correctly: LogisticRegression (C = 1, max_iter 1000), unscaled features, one split.
 
-    features: [n, F], the SAE features of all vectors of a problem concatenated; correct: bool [n]. The split ignores groups.
-    The fit runs in float64 as the study's did; that copy is the memory it takes (8 n F bytes).
-    Raises MeasureError for shapes that do not fit, values that are not finite, or classes too small to be split.
+    features: [n, F], the SAE features of all vectors of a problem concatenated; correct: bool [n]. The split is stratified and
+    ignores groups. The fit runs in float64 as the study's did; that copy takes 8 n F bytes.
+    Raises MeasureError for shapes that do not match, values that are not finite, or classes too small to be split.
     """
     features, correct = real("features", features), truths("correct", correct)
     if features.ndim != 2 or correct.shape != features.shape[:1] or correct.dtype != bool:
@@ -304,7 +304,7 @@ def predict_errors(features: ArrayLike, correct: ArrayLike, *, test_share: float
             f"{correct.dtype} {list(correct.shape)}"
         )
     if correct.all() or not correct.any():
-        raise MeasureError(f"error prediction needs two classes, all {len(correct)} problems are of one")
+        raise MeasureError(f"error prediction needs two classes, but all {len(correct)} problems are of one")
     test_share = arguments.number("test_share", test_share, math.ulp(0), 1, error=MeasureError)
     seed = arguments.seed(seed, arguments.FOLD_SEED, error=MeasureError)
     check_finite("features", features)
@@ -337,7 +337,7 @@ def predict_errors(features: ArrayLike, correct: ArrayLike, *, test_share: float
 
 
 def largest(values: torch.Tensor, k: int) -> torch.Tensor:
-    """values [..., F] where they are among the k largest of their row and positive, else 0."""
+    """values [..., F], with 0 for all that are not positive or not among the k largest of their row."""
     top, index = values.topk(k, dim=-1)
     return torch.zeros_like(values).scatter(-1, index, top.relu())
 
@@ -349,9 +349,9 @@ def unit_columns(weight: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def threads_for(size: int) -> Iterator[None]:
-    """One thread for a small autoencoder: its products gain nothing from more, whose split of a sum would show in the weights.
+    """Use one thread for a small autoencoder: more do not speed it up, and splitting a sum over them would change the weights.
 
-    Where other work takes a core, waiting for the second thread would even cost many times the training.
+    If other work uses a core, waiting for a second thread would even take many times the training.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if size < SMALL else threads)
@@ -372,7 +372,7 @@ def _vectors(x: ArrayLike | torch.Tensor) -> torch.Tensor:
 def as_tensor(x: ArrayLike | torch.Tensor, name: str = "vectors", *, least: float = 0.0) -> torch.Tensor:
     """Float32, outside any graph; read-only arrays (memory-mapped files) are copied, since torch would warn of them.
 
-    least: that the largest magnitude must be, unless all are 0. Raises MeasureError for what holds no numbers, and for numbers
+    least: lower limit of the largest magnitude, unless all are 0. Raises MeasureError for anything but numbers, and for numbers
     that are not finite, too small, or too large for sums of their squares.
     """
     if isinstance(x, torch.Tensor) and x.layout is torch.strided and not x.is_complex():

@@ -1,7 +1,7 @@
-"""A published autoencoder as a folder. What each architecture computes is in `sae_formats.py`.
+"""Load a published autoencoder from a folder. `sae_formats.py` knows what each architecture computes.
 
 SAELens: `cfg.json` and `sae_weights.safetensors`. dictionary_learning: `config.json` and `ae.pt`.
-Weights are read as those of checkpoints; that is imported where it is needed, since it loads transformers.
+Weights are read like those of checkpoints; the reader is imported late, since it loads transformers.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def load_sae(folder: str | Path, *, device: str | torch.device = "cpu") -> Sae:
     """The autoencoder in a folder of SAELens (3 to 6) or of dictionary_learning, in float32 whatever it was saved in.
 
     SAELens: architectures standard, topk, jumprelu and batchtopk. dictionary_learning: AutoEncoder, AutoEncoderNew,
-    AutoEncoderTopK, BatchTopKSAE, MatryoshkaBatchTopKSAE and JumpReluAutoEncoder; of its pickle nothing is executed. Features are
-    those of the saved weights: `AutoEncoder.from_pretrained` multiplies them by decoder norms, which no reconstruction shows.
+    AutoEncoderTopK, BatchTopKSAE, MatryoshkaBatchTopKSAE and JumpReluAutoEncoder; no code in its pickle is executed. Features are
+    those of the saved weights: `AutoEncoder.from_pretrained` multiplies them by decoder norms, which changes no reconstruction.
     BatchTopK computes what both libraries compute of it at inference: features above its threshold, whatever the batch. Without
     one, or with the -1 of a training that ended before there was one, it is refused.
-    A decoder bias that is subtracted where `Sae` does not, or the other way round, goes into the encoder bias.
-    Raises CodiBenchError naming the file and what is wrong: a missing or damaged file, an unknown architecture, a setting that is
-    not computed here or belongs to another architecture, or weights that are missing, unexpected, wrongly shaped or not finite.
+    If the library and `Sae` differ in whether they subtract the decoder bias, the encoder bias makes up for it.
+    Raises CodiBenchError, naming the file and the fault: a missing or damaged file, an unknown architecture, a setting that is
+    not supported or belongs to another architecture, or weights that are missing, unexpected, wrongly shaped or not finite.
     """
     folder = arguments.path("folder", folder)
     check_place(str(device) if isinstance(device, torch.device) else device, None)
@@ -44,14 +44,14 @@ def load_sae(folder: str | Path, *, device: str | torch.device = "cpu") -> Sae:
     if not os.path.isfile(pickled):
         return _sae(sae_lens(_read_config(config), config), _read_tensors(weights), weights, device)
     if os.path.isfile(config):
-        raise CheckpointError(f"{folder}: holds both {CONFIG} and {PICKLE}; move the autoencoder that is not meant elsewhere")
+        raise CheckpointError(f"{folder}: has both {CONFIG} and {PICKLE}; keep only the files of one autoencoder in the folder")
     tensors = _read_tensors(pickled)
     layout = dictionary_learning(_read_config(pickled_config), tensors, pickled_config)
     return _sae(layout, tensors, pickled, device)
 
 
 def _sae(layout: Layout, tensors: dict[str, Tensor], path: Path, device: str | torch.device) -> Sae:
-    """What a layout computes of tensors, as `Sae` computes it. Raises CheckpointError."""
+    """The `Sae` that computes what the layout computes with these tensors. Raises CheckpointError."""
     from codi_bench.models.strict import check
 
     d, features = layout.d, layout.features
@@ -96,7 +96,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     from codi_bench.models.settings import placeholder
 
     if not os.path.isfile(path):
-        raise CheckpointError(f"{path}: cannot be read (there is no such file); give the folder that {CONFIG} or {PICKLE} is in")
+        raise CheckpointError(f"{path}: there is no such file; give the folder that has {CONFIG} or {PICKLE}")
     try:
         return read_json(path, OBJECT.validate_json)
     except OSError as error:
@@ -107,24 +107,24 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file of weights by name. Raises CheckpointError for anything else in it."""
+    """Read the tensors of a file of weights, by name. Raises CheckpointError for anything else in it."""
     from codi_bench.models.strict import printable, read_safetensors
     from codi_bench.models.weights import read_pickle
 
     contents = read_pickle(path) if path.name == PICKLE else read_safetensors(path)
     if not isinstance(contents, dict):
-        raise CheckpointError(f"{path}: holds a {type(contents).__name__}, not weights by name; save the state dict alone")
+        raise CheckpointError(f"{path}: holds a {type(contents).__name__}, not weights by name; save only the state dict")
     for name, value in contents.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             kind = type(value).__name__
-            raise CheckpointError(f"{path}: holds {printable(name)} ({kind}), no tensor by name; save the state dict alone")
+            raise CheckpointError(f"{path}: holds {printable(name)} ({kind}), not a tensor by name; save only the state dict")
         if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
-            raise CheckpointError(f"{path}: {printable(name)} is no plain dense tensor; save the state dict again")
+            raise CheckpointError(f"{path}: {printable(name)} is not a plain dense tensor; save the state dict again")
     return contents
 
 
 def _float32(name: str, tensor: Tensor, path: Path) -> Tensor:
     """A copy, since the file may be mapped into memory and may change. Raises CheckpointError for whole numbers and the like."""
     if not tensor.is_floating_point():
-        raise CheckpointError(f"{path}: {name[:200]!r} is of {str(tensor.dtype)[6:]}; weights are floating-point numbers")
+        raise CheckpointError(f"{path}: {name[:200]!r} is of {str(tensor.dtype)[6:]}; weights must be floating-point numbers")
     return tensor.detach().to(torch.float32, copy=True)

@@ -1,12 +1,12 @@
-"""What the configuration of a published autoencoder says: how its tensors are called, and what is computed with them.
+"""Read the configuration of a published autoencoder: the names of its tensors, and what is computed with them.
 
 SAELens (github.com/decoderesearch/SAELens, `sae_lens/saes/`, versions 3 to 6): `cfg.json`; W_enc is [d, F], W_dec [F, d].
 BatchTopK is saved for inference as JumpReLU; a folder that says "batchtopk" is a checkpoint of its training. Before version 5
 TopK called itself "standard" with another activation function; that is refused, and SAELens 6 saves it as "topk".
 dictionary_learning (github.com/saprmarks/dictionary_learning, `dictionary.py`, `trainers/`): `trainer` of `config.json`.
 
-A setting that changes what is computed is honoured or refused by its name, and so is one that belongs to another architecture.
-Others (training, model, hook, dtype) pass.
+A setting that changes what is computed, or that belongs to another architecture, is either followed or refused by name.
+Other settings (training, model, hook, dtype) are ignored.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Layout:
 
 
 def sae_lens(config: Mapping[str, Any], path: Path) -> Layout:
-    """The layout by a `cfg.json`. Raises CheckpointError naming the field."""
+    """The layout that a `cfg.json` describes. Raises CheckpointError, naming the field."""
     architecture = config.get("architecture")
     if architecture not in list(ACTIVATIONS):
         raise CheckpointError(f"{path}: architecture is {_shown(architecture)}; {_listed(ACTIVATIONS)} can be loaded")
@@ -109,14 +109,16 @@ def sae_lens(config: Mapping[str, Any], path: Path) -> Layout:
 
 
 def _lens_k(config: Mapping[str, Any], is_named: bool, features: int, path: Path) -> int:
-    """`k` of SAELens 6, `activation_fn_kwargs` of 3 to 5 beside the name of the activation; equal where both are there."""
+    """k: field `k` in SAELens 6, `activation_fn_kwargs` in 3 to 5; if both are there, they must be equal."""
     keywords = config.get("activation_fn_kwargs") or {}
     if not keywords:
         return _count(config.get("k"), "k", path, features)
     if not isinstance(keywords, dict) or list(keywords) != ["k"]:
-        raise CheckpointError(f"{path}: activation_fn_kwargs is {_shown(keywords)}; topk has k and nothing else")
+        raise CheckpointError(f"{path}: activation_fn_kwargs is {_shown(keywords)}; topk has only k")
     if not is_named and config.get("k") is None:
-        raise CheckpointError(f"{path}: activation_fn_kwargs is {_shown(keywords)}, of no activation_fn; write k beside it")
+        raise CheckpointError(
+            f"{path}: activation_fn_kwargs is {_shown(keywords)}, without an activation_fn; write the field k instead"
+        )
     k = _count(keywords["k"], "activation_fn_kwargs.k", path, features)
     if config.get("k", k) != k:
         raise CheckpointError(f"{path}: k is {_shown(config['k'])} and activation_fn_kwargs.k is {k}; keep the right one")
@@ -149,7 +151,7 @@ CLASS_OWNERS = {
 
 
 def dictionary_learning(config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> Layout:
-    """The layout by `trainer` of a `config.json`, sizes and k also by the tensors beside it. Raises CheckpointError."""
+    """The layout that `trainer` of a `config.json` describes; the tensors must agree on sizes and k. Raises CheckpointError."""
     trainer = config.get("trainer")
     if not isinstance(trainer, dict):
         raise CheckpointError(f"{path}: trainer is {_shown(trainer)}, not the settings of a training run")
@@ -168,7 +170,9 @@ def dictionary_learning(config: Mapping[str, Any], tensors: Mapping[str, Tensor]
     if "k" in kind.unused and "k" in tensors:
         saved_k = tensors["k"].tolist()
         if k is not None and k != saved_k:
-            raise CheckpointError(f"{path}: trainer.k is {_shown(k)}, the weights say {_shown(saved_k)}; correct the wrong one")
+            raise CheckpointError(
+                f"{path}: trainer.k is {_shown(k)}, but the weights say {_shown(saved_k)}; correct the wrong one"
+            )
         k = saved_k
     shapes: dict[str, dict[str, Shape]] = {"threshold": {"threshold": (features,)}, "batch": {"threshold": ()}}
     return Layout(
@@ -185,11 +189,11 @@ def dictionary_learning(config: Mapping[str, Any], tensors: Mapping[str, Tensor]
 
 
 def _check_owners(config: Mapping[str, Any], owners: Mapping[str, tuple[str, ...]], words: str, name: str, path: Path) -> None:
-    """Raises CheckpointError for a field that is there, says something, and belongs to other architectures."""
+    """Raises CheckpointError for a field with a value that belongs to other architectures."""
     for key, names in owners.items():
         value = config.get(key)
         if name not in names and not (value is None or value is False or value == {}):
-            owner = f"belongs to {_listed(names)}" if names else "is computed by none that can be loaded"
+            owner = f"belongs to {_listed(names)}" if names else "is not supported by any architecture that can be loaded"
             raise CheckpointError(f"{path}: {key} is {_shown(value)} and {owner}, but {words}; correct the one that is wrong")
 
 
@@ -198,7 +202,7 @@ def _count(value: Any, name: str, path: Path, most: int | None = None) -> int:
     if type(value) is not int or value < 1:
         raise CheckpointError(f"{path}: {name} is {_shown(value)}, not a positive number")
     if most is not None and value > most:
-        raise CheckpointError(f"{path}: {name} is {value}, of {most} features")
+        raise CheckpointError(f"{path}: {name} is {value}, but there are {most} features")
     return value
 
 

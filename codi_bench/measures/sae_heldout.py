@@ -1,4 +1,4 @@
-"""The sound SAE protocol: whatever is fitted sees training groups only, and is judged on problems of other groups.
+"""The sound SAE protocol: everything is fitted on training groups only, and judged on problems of other groups.
 
 Rules: docs/verdicts.md, section 6, SAE. The classifiers are not here; `feature_sets` gives what they are compared on.
 """
@@ -24,13 +24,13 @@ from codi_bench.measures.sae import QUALITY_CHUNK, Sae
 
 @dataclass(frozen=True, eq=False)
 class HeldoutQuality:
-    """What an SAE explains of held-out vectors, beside a PCA with as many components as the SAE has active features.
+    """How much an SAE explains of held-out vectors, compared with a PCA with as many components as the SAE has active features.
 
     explained_variance: 1 - sum of squared errors / sum of squares around the *training* mean of each dimension.
     l0: active features a held-out vector; dead: share of features never active on the held-out vectors, dead_train: on the
     training vectors. A feature can be alive in training and dead here: held-out vectors are fewer.
     pca_explained_variance: the same of a PCA fitted on the training vectors, with pca_components = round(l0), at least 1, at
-    most its rank. An SAE that explains no more than that has no merit as a description: the PCA has as many numbers a vector.
+    most its rank. It describes a vector with as many numbers, so an SAE that explains no more has no merit as a description.
     squared_error, pca_squared_error, total: float64 [n], sums over the vectors of one held-out problem, so that
     1 - squared_error[rows].sum() / total[rows].sum() over resampled problems gives intervals.
     """
@@ -134,7 +134,7 @@ def quality(sae: Sae, train_vectors: np.ndarray, test_vectors: np.ndarray) -> He
 
 
 def feature_sets(states: ArrayLike, train: np.ndarray, *, sae: Sae, surface: ArrayLike) -> dict[str, np.ndarray]:
-    """What error prediction is compared on, float32 [n, width] each: "sae", "raw", "pca" and "surface".
+    """The feature sets for error prediction, float32 [n, width] each: "sae", "raw", "pca" and "surface".
 
     states: float32 [n, vectors, d]; train: int [n_train], the rows that anything may be fitted on (the SAE was, here the PCA
     is); surface: [n, s], passed through. All but "surface" are concatenated over the vectors of a problem.
@@ -161,7 +161,7 @@ def feature_sets(states: ArrayLike, train: np.ndarray, *, sae: Sae, surface: Arr
 
 
 def null_precisions(said: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of problems [draws, n] called incorrect (correct), the share that is, for every draw; where none is called, that of all."""
+    """Share of right calls among problems [draws, n] called incorrect (correct), for every draw; of all if none is called so."""
     precisions = []
     for calls, truth in ((~said, ~known), (said, known)):
         count = calls.sum(1)

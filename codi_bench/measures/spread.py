@@ -1,4 +1,4 @@
-"""How evenly accuracy lies over layers and positions."""
+"""How evenly accuracy is spread over layers and positions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def spread(accuracy: ArrayLike, *, chance: float = 0.5) -> Spread:
     chance = arguments.number("chance", chance, 0, 1, error=MeasureError)
     excess = np.clip(grid - chance, 0.0, None)
     if excess.sum() == 0:
-        raise MeasureError(f"evenness needs a cell above chance ({chance}), the best has {grid.max()}")
+        raise MeasureError(f"evenness needs a cell above chance ({chance}), but the best has {grid.max()}")
     shares = excess[excess > 0] / excess.sum()
     evenness = (shares * np.log(1 / shares)).sum() / np.log(grid.size)
     return Spread(100 * float(grid.std()), 100 * float(np.ptp(grid)), min(1.0, float(evenness)))

@@ -1,6 +1,6 @@
-"""Linear subspaces of states: principal axes, random ones beside them, and the maps that keep or remove what lies in them.
+"""Linear subspaces of states: principal axes, random axes for comparison, and the maps that keep or remove a subspace.
 
-All of it for one cloud of vectors, or for many alike: [n, ..., d].
+All functions take one cloud of vectors, or many of the same shape: [n, ..., d].
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Axes:
 
 
 def principal_axes(x: np.ndarray) -> Axes:
-    """Of vectors [n, ..., d]. Raises MeasureError for fewer than two."""
+    """Principal axes of vectors [n, ..., d]. Raises MeasureError for fewer than two."""
     x = real("vectors", x)
     if x.ndim < 2 or len(x) < 2:
         raise MeasureError(f"principal axes need two problems or more, not {len(x) if x.ndim else 0}")
@@ -68,6 +68,6 @@ def _affine(matrix: np.ndarray, offset: np.ndarray) -> Affine:
 
 
 def band(width: int, first: int, end: int, of: int) -> slice:
-    """Components first..end - 1 of a model of width `of`, as the like share of another width: one at least."""
+    """Scale components first..end - 1 of a model of width `of` to the same share of another width; at least one."""
     start = max(min(first, 1), round(first * width / of))
     return slice(start, max(start + 1, round(end * width / of)))

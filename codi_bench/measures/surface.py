@@ -1,4 +1,4 @@
-"""Does a probe read more than what the question shows? A null for probes that keeps all that the surface explains.
+"""A null for probes that keeps everything the surface explains: does a probe read more than the question shows?
 
 Labels are drawn anew from p, the probability of a right answer given the surface alone, and go through the whole pipeline of
 `probe_grid`; the statistic is how far held-out scores follow what p leaves open, y - p. `added_auc` is the size of the same
@@ -84,11 +84,11 @@ def conditional_null(
     """Do the probes of a grid follow the labels further than the surface explains?
 
     activations [n, cells, d]; labels [n] of two classes; design [n, p]: from `surface_design`, with any columns that the caller
-    puts beside (the score at bot). groups, probe, Cs, folds, seed, device, workers: as in `probe_grid`. score [n, cells] and
+    adds (the score at bot). groups, probe, Cs, folds, seed, device, workers: as in `probe_grid`. score [n, cells] and
     fold [n]: held_out_score and fold of the ProbeGrid of the same arguments, so that the observed probes are not fitted again;
     null_score [B, n, cells]: its further_score, of `conditional_draws` with the same arguments.
     The folds are those of the true labels in every draw; C is chosen anew in each.
-    Raises MeasureError as probe_grid, propensity and conditional_draws do, and for a fold that another split made.
+    Raises MeasureError as probe_grid, propensity and conditional_draws do, and for a fold of another split.
     """
     x, y, _, groups = checked(activations, labels, groups)
     splits, own_fold = nested_splits(y, groups, folds=folds, seed=seed)
@@ -150,7 +150,7 @@ def surface_design(
     *,
     priority: Sequence[Sequence[str]] | None = None,
 ) -> np.ndarray:
-    """A flexible design float64 [rows, p] of the surface, p <= n/20, without intercept; labels have no say in it.
+    """A flexible design float64 [rows, p] of the surface, p <= n/20, without intercept. It does not depend on labels.
 
     columns: numbers [rows] by name, each a line and hinges at its octiles: a linear spline, which for a variable of few values
     is as free as one-hot. categorical: values [rows] by name, one-hot against the most frequent. Categories of fewer than 5
@@ -158,7 +158,7 @@ def surface_design(
     n: number of groups (of problems where there are none). priority: kinds, each a sequence of names; default: every variable
     its own kind, categorical first. The first kind gets all its columns; the others then take turns, a column each, and so do
     the variables of a kind: with little room each has a line before any has a curve. Columns that are constant or depend on
-    those before (with the intercept) are passed over. Columns have mean 0 and mean square 1.
+    those before (with the intercept) are skipped. Columns have mean 0 and mean square 1.
     Raises MeasureError for n < 20, no variables, lengths that differ, gaps, or a priority that names other variables.
     """
     variables = {name: _one_hot(name, values) for name, values in categorical.items()}
@@ -172,7 +172,7 @@ def surface_design(
         raise MeasureError(f"surface variables need one length and at least n = {n} rows, not {sorted(rows)}")
     room = int(n) // PROBLEMS_PER_COLUMN
     if not room:
-        raise MeasureError(f"{n} problems (or groups) leave no room for a surface design: at least {PROBLEMS_PER_COLUMN}")
+        raise MeasureError(f"{n} problems (or groups) are too few for a surface design: at least {PROBLEMS_PER_COLUMN}")
     first_queue, *queues = [list(_turns([variables[name] for name in kind])) for kind in kinds]
     return _independent([*first_queue, *_turns(queues)], room, rows.pop())
 
@@ -233,14 +233,14 @@ def propensity(design: ArrayLike, labels: ArrayLike) -> np.ndarray:
 
     Where the design separates some problems (a category that is always right) the likelihood has no maximum but a limit: p
     comes within 1e-6 of 0 or 1 there, the rest is what it would be without them. Such problems never change in a draw and add
-    nothing to the statistic: the surface explains them. Columns may depend on each other; p does not care.
-    Raises MeasureError for other than two classes, gaps, or a design that separates all problems: nothing is left to test.
+    nothing to the statistic: the surface explains them. Columns may depend on each other; p stays the same.
+    Raises MeasureError for other than two classes, gaps, or a design that separates all problems and leaves nothing to test.
     """
     x, y = _check(design, labels)
     with threadpool_limits(limits=1):
         p = expit(_logit(x, _fit(x, y)))
     if (np.abs(y - p) < 1e-6).all():
-        raise MeasureError("the surface design tells all labels: nothing is left to test given the surface")
+        raise MeasureError("the surface design predicts every label, so nothing is left to test")
     return p
 
 
@@ -323,7 +323,7 @@ def _logit(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def added_auc(score: ArrayLike, labels: ArrayLike, design: ArrayLike, fold: ArrayLike, *, phi: float) -> tuple[Estimate, float]:
-    """What held-out scores [n] add to the surface: (theta with 95 % interval, AUC of the surface alone).
+    """The AUC that held-out scores [n] add to the surface: (theta with 95 % interval, AUC of the surface alone).
 
     theta: AUC of a logistic fit on (surface logit, score) minus AUC of the surface logit, means over folds of the AUCs within
     folds. Both fits are cross-fitted over fold [n]; the second sees held-out surface logits, standardised scores of each fold
@@ -358,7 +358,7 @@ def held_out(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
     for name in np.unique(fold):
         rows = fold == name
         if y[~rows].all() or not y[~rows].any():
-            raise MeasureError(f"without fold {name} one class only is left to fit")
+            raise MeasureError(f"without fold {name} only one class is left to fit")
         logits[rows] = _logit(x[rows], _fit(x[~rows], y[~rows]))
     return logits
 

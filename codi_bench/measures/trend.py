@@ -1,4 +1,4 @@
-"""Does a number change with the size of a model: a slope on log parameters, with seeds and architectures.
+"""Test whether a number changes with the size of a model: a slope on log parameters, over seeds and architectures.
 
 The unit is a trained model. Architectures may differ in level; the slope is common. The null permutes sizes over the models of an
 architecture (docs/verdicts.md, section 6), so that nothing is assumed of the noise between seeds.
@@ -41,10 +41,10 @@ class Trend:
 def trend(
     parameters: Sequence[float], values: Sequence[float], architectures: Sequence[str], *, permutations: int = 1999, seed: int = 0
 ) -> Trend:
-    """The common slope of `values` on log `parameters`, one of each a model.
+    """The common slope of `values` on log `parameters`, one pair per model.
 
-    Raises MeasureError for lengths that differ, numbers that are not finite, an architecture of a single size, or so few models
-    that no noise can be estimated or no p can reach 0.05 (two sizes of two seeds change places in 6 ways).
+    Raises MeasureError for lengths that differ, numbers that are not finite, an architecture of a single size, or too few models
+    to estimate noise or for any p to reach 0.05 (two sizes with two seeds can be arranged in only 6 ways).
     """
     permutations = arguments.whole("permutations", permutations, 1, arguments.PERMUTATIONS, error=MeasureError)
     x, numbers, groups = _check(parameters, values, architectures)
@@ -97,14 +97,14 @@ def _check(
     for code in set(group.tolist()):
         if len(set(sizes[group == code].tolist())) < 2:
             name = groups[group == code][0]
-            raise MeasureError(f"a trend needs two sizes or more of every architecture, and {name} has one")
+            raise MeasureError(f"a trend needs two sizes or more of every architecture, but {name} has one")
     if len(sizes) < len(set(group.tolist())) + 2:
-        raise MeasureError(f"{len(sizes)} models tell nothing of the noise between seeds: train more seeds or sizes")
+        raise MeasureError(f"{len(sizes)} models cannot show the noise between seeds: train more seeds or sizes")
     return np.log(sizes), y, group
 
 
 def _centre(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Less the mean of the architecture."""
+    """Subtract the mean of the architecture."""
     deviations = values.copy()
     for name in set(groups.tolist()):
         deviations[groups == name] -= values[groups == name].mean()

@@ -1,4 +1,4 @@
-"""Which intermediate value does a thought encode? Ridge probes with many classes, under the protocol of `probe_grid`.
+"""Ridge probes with many classes for the intermediate value that a thought encodes, under the protocol of `probe_grid`.
 
 A class is predicted as scikit-learn's RidgeClassifier does: one against the rest for each, and the largest decision value wins.
 
@@ -90,7 +90,7 @@ def value_probes(
     Problems are kept whose value occurs in at least min_count groups (default 2 x folds; without groups every problem is one).
     control_key [problems]: surface type of a problem, by default its group. workers: threads, one a core by default; they change
     no result.
-    Raises MeasureError for shapes that do not fit, numbers that are not finite, settings that make no sense, or fewer than two
+    Raises MeasureError for shapes that do not match, numbers that are not finite, invalid settings, or fewer than two
     values or 40 problems kept.
     """
     x, values, group, key = _check(activations, values, groups, control_key)
@@ -166,7 +166,7 @@ def _check_settings(folds: int, min_count: int | None, permutations: int) -> Non
 
 
 def _frequent(values: np.ndarray, groups: np.ndarray, min_count: int) -> np.ndarray:
-    """Which problems to keep, bool [problems]: their value occurs in at least min_count groups."""
+    """The problems to keep, bool [problems]: those whose value occurs in at least min_count groups."""
     pairs = np.unique(np.stack([np.unique(values, return_inverse=True)[1], groups], axis=1), axis=0)
     occurrences = np.bincount(pairs[:, 0])
     selection = (occurrences >= min_count)[np.unique(values, return_inverse=True)[1]]

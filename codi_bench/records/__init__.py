@@ -1,1 +1,1 @@
-"""Records: baselines, proposals and results: read, compared and written."""
+"""Records: read, compare and write baselines, proposals and results."""

@@ -1,4 +1,4 @@
-"""What the baseline files hold, as rows: a table and figures of it need no measurement."""
+"""The contents of baseline files as rows, to draw tables and figures without a measurement."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ REASON = "not measured: the published checkpoints are not in this package"
 
 
 def recorded_rows(baselines: Path, *, device: str = "cpu", released: bool = True) -> tuple[dict[str, Any], list[Row]]:
-    """(environment, rows) of what is recorded and reported.
+    """(environment, rows) of the recorded and reported numbers.
 
-    Of the embedded models what was recorded last on that device; released: and of others what was computed from released files.
+    For the embedded models, the latest records on that device; released: for others, numbers computed from released files.
 
-    A recorded number stands where a measured one would, and is as recorded by its nature: these rows say what the files hold,
-    not that a run agreed with them. Details (grids, draws) are not recorded. Raises BaselineError for a damaged file.
+    A recorded number takes the place of a measured one, so it is always as recorded: these rows show the files, not that a run
+    agreed with them. Details (grids, draws) are not recorded. Raises BaselineError for a damaged file.
     """
     rows: list[Row] = []
     newest: dict[str, Record] = {}
@@ -53,7 +53,7 @@ def recorded_rows(baselines: Path, *, device: str = "cpu", released: bool = True
 
 
 def published_numbers(baselines: Path, claims: Iterable[str]) -> list[PublishedNumber]:
-    """What was printed about these claims and the published models; raises BaselineError for a damaged file."""
+    """The printed numbers about these claims and the published models. Raises BaselineError for a damaged file."""
     return [
         PublishedNumber(
             claim=claim,
@@ -71,7 +71,7 @@ def published_numbers(baselines: Path, claims: Iterable[str]) -> list[PublishedN
 
 
 def _open(claim: str) -> Detail:
-    """What nobody released that the claim needs."""
+    """The files that the claim needs and nobody released."""
     return {"unreleased": CLAIMS[claim].unreleased} if CLAIMS[claim].unreleased else {}
 
 

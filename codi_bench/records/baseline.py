@@ -1,4 +1,4 @@
-"""Baseline files, one a (model, claim): what was reported, what we recorded, and how far a number may move.
+"""Baseline files, one per (model, claim): reported numbers, our recorded numbers, and how far a number may move.
 
 Three parts that are never merged: `reported` (the only home of a published number), `recorded` (one entry an environment)
 and `tolerance` (with the reason for each number). Files are validated, keys sorted, written whole.
@@ -31,7 +31,7 @@ ROUNDING = 1e-6
 
 
 class Strict(BaseModel):
-    """Unknown fields are errors: a typo must not look like an absent value."""
+    """A schema that refuses unknown fields: a typo must not look like a missing value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -54,7 +54,7 @@ class Reported(Strict):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Reported:
-        """Each rule of the reproduction has the numbers that it asks for."""
+        """Check that the rule of reproduction has the numbers that it needs."""
         if self.case == "stated-range":
             if self.low is None or self.high is None or self.low > self.high:
                 raise ValueError("a stated range needs low and high, in this order")
@@ -96,7 +96,7 @@ class Recorded(Strict):
 
     @model_validator(mode="after")
     def _agrees(self) -> Recorded:
-        """Outcomes are n bits, and of a share of right answers the value is their mean: either alone may decide a comparison."""
+        """Check that outcomes are n bits, and that a share of right answers is their mean: either can decide a comparison."""
         bits = unpack_bits(self.outcomes, self.n)
         if bits is not None and self.unit == "fraction" and not abs(self.value - bits.mean()) <= ROUNDING:
             raise ValueError(f"value is {self.value}, but field outcomes has {bits.sum()} right of {self.n}")
@@ -132,12 +132,12 @@ class Record(Strict):
     metrics: dict[str, Recorded]
 
     def changed_inputs(self, other: Record) -> list[str]:
-        """Which of the inputs, that must be equal before numbers are compared, are not."""
+        """The inputs that differ. All must be equal before numbers are compared."""
         return [name for name in INPUTS if getattr(self, name) != getattr(other, name)]
 
     @model_validator(mode="after")
     def _drops_are_from_one_accuracy(self) -> Record:
-        """Points with outcomes are lost from the accuracy without an edit, which all of one protocol and n share."""
+        """Check that drops with outcomes are taken from one accuracy without an edit, common to a protocol and n."""
         clean: dict[tuple[str, int], float] = {}
         for key, number in self.metrics.items():
             if number.unit == "points" and (bits := unpack_bits(number.outcomes, number.n)) is not None:
@@ -165,7 +165,7 @@ class Noise(Strict):
 
 
 def _as_tuple(words: object) -> object:
-    """What a block hands on is strictly Python's: a list is no tuple there."""
+    """Turn a list into a tuple: blocks are validated as strict Python values."""
     return tuple(words) if isinstance(words, list) else words
 
 
@@ -196,18 +196,18 @@ class Baseline(Strict):
 
     @model_validator(mode="after")
     def _has_one_record_an_environment(self) -> Baseline:
-        """Of two, one would be compared with and the other never looked at."""
+        """Check that an environment has one record: a second one would never be used."""
         for i, record in enumerate(self.recorded):
             if any(other.environment == record.environment for other in self.recorded[:i]):
-                raise ValueError(f"recorded.{i} is of the same environment as one before it")
+                raise ValueError(f"recorded.{i} has the same environment as an earlier one")
         return self
 
     def nearest(self, environment: Environment, now: Record | None = None) -> tuple[Record | None, bool]:
-        """The record of this environment and True, or else the one that shares most with it and False.
+        """The record of this environment and True, or else the record that has most in common with it and False.
 
-        now: what is measured now: a record of the same weights, problems, protocols and seeds comes before one of others. One
-        that is superseded comes after all others: it says what older code gave there, until somebody records it again. What was
-        computed from released files and what a model was run for are never compared.
+        now: the present measurement: records with the same weights, problems, protocols and seeds come first. Superseded records
+        come last: they have the numbers of older code, until somebody records them again. Numbers from released files and numbers
+        from a run of a model are never compared.
         """
         candidates = self.of_origin(released=environment.device == RELEASED)
         if not candidates:
@@ -222,7 +222,7 @@ class Baseline(Strict):
         return closest, closest.environment == environment
 
     def of_origin(self, *, released: bool) -> list[Record]:
-        """The records that were computed from released files, or those that a model was run for."""
+        """The records computed from released files, or those from runs of a model."""
         return [record for record in self.recorded if (record.environment.device == RELEASED) == released]
 
     def superseded(self, record: Record) -> bool:
@@ -230,7 +230,7 @@ class Baseline(Strict):
         return any(other.date > record.date and other.code != record.code for other in self.recorded)
 
     def newest(self, device: str) -> Record | None:
-        """What was recorded last on a device: records of other machines with one may be of older code."""
+        """The latest record on a device: records of other machines with that device may be of older code."""
         return max((r for r in self.recorded if r.environment.device == device), key=lambda r: r.date, default=None)
 
 
@@ -252,15 +252,15 @@ def of_record_key(key: str) -> tuple[str, str]:
 
 
 def path_of(folder: Path, model: str, claim: str) -> Path:
-    """`<folder>/<model>/<claim>.json`; raises CodiBenchError for what is no name, so that nothing lies outside of the folder."""
+    """`<folder>/<model>/<claim>.json`. Raises CodiBenchError for an invalid name, so no path leaves the folder."""
     return folder / check_name(model, "model") / f"{check_name(claim, 'claim')}.json"
 
 
 Contents = TypeVar("Contents", bound=Strict)
 
 
-def read_strict(path: Path, kind: type[Contents], mend: str = "mend it by hand or restore it with git") -> Contents:
-    """A file as what it must hold. Raises BaselineError naming file and field, and how to mend it."""
+def read_strict(path: Path, kind: type[Contents], mend: str = "correct it by hand or restore it with git") -> Contents:
+    """Read a file by its schema. Raises BaselineError, naming file and field, and what to do."""
     try:
         return read_json(path, kind.model_validate_json, finite=True)
     except (OSError, ValueError) as error:
@@ -268,7 +268,7 @@ def read_strict(path: Path, kind: type[Contents], mend: str = "mend it by hand o
 
 
 def strict_text(contents: Strict) -> str:
-    """The text of a file that `read_strict` reads: keys sorted, what is None left out, blocks as blocks."""
+    """The text of a file that `read_strict` reads: sorted keys, no fields that are None, entries written as blocks."""
     fields = contents.model_dump(by_alias=True, exclude_none=True)
     blocks = BLOCKS if isinstance(contents, Baseline) else ()
     parts = [part_text(name, fields[name], 1, block=name in blocks) for name in sorted(fields)]
@@ -278,7 +278,7 @@ def strict_text(contents: Strict) -> str:
 def load_baseline(folder: Path, model: str, claim: str) -> Baseline:
     """The baseline of (model, claim), empty if there is no file.
 
-    Raises BaselineError naming file and field if it breaks the schema or speaks of another model or claim.
+    Raises BaselineError, naming file and field, if it breaks the schema or is about another model or claim.
     """
     path = path_of(folder, model, claim)
     if not path.is_file():
@@ -286,7 +286,7 @@ def load_baseline(folder: Path, model: str, claim: str) -> Baseline:
     baseline = read_strict(path, Baseline)
     if (baseline.model, baseline.claim) != (model, claim):
         raise BaselineError(
-            f"{path}: fields model and claim say {baseline.model!r} and {baseline.claim!r}; rename the file or mend them"
+            f"{path}: fields model and claim say {baseline.model!r} and {baseline.claim!r}; rename the file or correct the fields"
         )
     return baseline
 
@@ -306,7 +306,7 @@ def json_schema() -> str:
 def metrics_recorded(folder: Path) -> int:
     """M of docs/verdicts.md, section 4: metrics recorded below a folder, of each file those of its largest record; at least 1.
 
-    A night is one test of all of them, however many of them a run measures. A damaged file counts as none: its own test says so.
+    A night is one test of all of them, however many of them a run measures. A damaged file counts as empty: it has its own test.
     """
     total = 0
     for path in folder.glob(FILES):
@@ -317,7 +317,7 @@ def metrics_recorded(folder: Path) -> int:
 
 
 def orphans(folder: Path, claims: Collection[str], models: Collection[str]) -> list[str]:
-    """Files below `folder` that belong to no registered (model, claim): nothing would ever check them."""
+    """Files below `folder` that belong to no registered (model, claim), so no run would ever check them."""
     return [
         f"{path}: no registered claim '{path.stem}' for model '{path.parent.name}'; remove or rename the file"
         for path in sorted(folder.glob(FILES))
@@ -331,7 +331,7 @@ def pack_bits(outcomes: np.ndarray | None) -> str | None:
 
 
 def unpack_bits(text: str | None, n: int) -> np.ndarray | None:
-    """The inverse of `pack_bits`; raises BaselineError if the text does not hold n bits."""
+    """The inverse of `pack_bits`. Raises BaselineError unless the text has n bits."""
     if text is None:
         return None
     try:

@@ -1,8 +1,8 @@
-"""A block of a baseline file: what most of its numbers share stands once, above them; a number adds or overrides what is its own.
+"""A block of a baseline file: fields that most numbers share are written once, above them; a number adds or overrides some.
 
     {"source": "…", "n": 100, "metrics": {"single_0": 0.31, "single_1": {"value": 0.28, "n": 99}}}
 
-A number alone is a value. `null` says that a number does not have what the others share. In memory every entry is whole.
+A bare number is a value. `null` takes a shared field away from a number. In memory every entry has all its fields.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WIDTH = 130  # columns: an object that fits is one line of a diff
 
 
 class Block:
-    """Annotation of a dict of entries that files hold as a block; entries that share nothing are read as they stand."""
+    """Annotation of a dict of entries that files write as a block; entries that share nothing are read unchanged."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         write = core_schema.plain_serializer_function_ser_schema(block_of)
@@ -29,7 +29,7 @@ class Block:
 
 
 def entries_of(block: Any) -> Any:
-    """By metric, the whole entry; what is no block is left to the validator of the entries."""
+    """The complete entry of each metric; anything but a block is left to the validator of the entries."""
     if not isinstance(block, dict) or not isinstance(block.get(METRICS), dict):
         return block
     shared = {name: field for name, field in block.items() if name != METRICS}
@@ -43,7 +43,7 @@ def entries_of(block: Any) -> Any:
 
 
 def block_of(entries: Mapping[str, BaseModel]) -> dict[str, Any]:
-    """The one block that whole entries are written as: what more than half of them have is shared."""
+    """Write complete entries as one block: fields that more than half of them have are shared."""
     if not entries:
         return {}
     contents = {metric: entry.model_dump(exclude_defaults=True) for metric, entry in entries.items()}
@@ -53,7 +53,7 @@ def block_of(entries: Mapping[str, BaseModel]) -> dict[str, Any]:
 
 
 def part_text(name: str, value: Any, depth: int, *, block: bool) -> str:
-    """The lines of a field of a JSON object, keys sorted. block: each number, and whatever else fits, is one line."""
+    """The lines of a field of a JSON object, with sorted keys. block: each number, and anything that fits, takes one line."""
     begin = f"{' ' * depth}{json.dumps(name)}: "
     if not block:
         return begin + json.dumps(value, indent=1, sort_keys=True).replace("\n", "\n" + " " * depth)
@@ -77,7 +77,7 @@ def block_schema(schema: dict[str, Any], names: Sequence[str]) -> dict[str, Any]
 
 
 def _optional(definitions: dict[str, Any], reference: str) -> dict[str, Any]:
-    """The fields of a definition, of which none is required any more, nor of those inside them."""
+    """The fields of a definition, with none required any more, at any depth."""
     definition = definitions[reference.removeprefix("#/$defs/")]
     definition.pop("required", None)
     for field in definition["properties"].values():
@@ -105,7 +105,7 @@ def _common(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _own(entry: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
-    """What to add to the shared fields to get the entry."""
+    """The fields to add to the shared ones to get the entry."""
     own: dict[str, Any] = {}
     for field in sorted({*entry, *shared}):
         value, common = entry.get(field), shared.get(field)
@@ -115,7 +115,7 @@ def _own(entry: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merge(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole entry, in the order of a file that shares nothing."""
+    """The complete entry, in the order of a file that shares nothing."""
     entry = dict(shared)
     for field, value in own.items():
         common = shared.get(field)

@@ -1,6 +1,6 @@
-"""What a proposed record would change in a baseline: numbers, words, verdicts and inputs. Pure rules, nothing is read or written.
+"""What a proposed record would change in a baseline: numbers, words, verdicts and inputs. Pure rules: no file is read or written.
 
-The word of a number (SAME, DRIFTED) is `compare`, which the suite asks too: the rules of reproduction.py in their order.
+`compare` gives the word of a number (SAME, DRIFTED), for the suite too. It applies the rules of reproduction.py in order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REASON_WORDS, REASON_LETTERS = 2, 10
 
 @dataclass(frozen=True)
 class Changes:
-    """One proposal against the record it is compared with: that of its own environment (same), else the nearest, or none."""
+    """A proposal and the record it is compared with: that of its own environment (same), else the nearest, or none."""
 
     model: str
     claim: str
@@ -33,21 +33,21 @@ class Changes:
 
     @property
     def listed(self) -> tuple[Move[Recorded], ...]:
-        """What there is to look at, the numbers that moved within their tolerance too."""
+        """The changes to look at, including numbers that moved within their tolerance."""
         return tuple(move for move in self.moves if move.listed or _moved(0, (move.difference or {}).get("value", 0)))
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """Every verdict that would change, appear or vanish. A first record changes none: nothing was there to be changed."""
+        """Every verdict that would change, appear or vanish. A first record changes none."""
         changed = [move for move in self.moves if VERDICT in move.also and self.held]
         return tuple(f"{self.model} {self.claim} {move.name} {move.also[VERDICT].removeprefix('verdict ')}" for move in changed)
 
 
 def changes(baseline: Baseline, proposed: Record, *, own_problems: bool = False, recorded: int = 1) -> Changes:
-    """A proposal against its baseline.
+    """Compare a proposal with its baseline.
 
     own_problems: which problems are scored depends on the model (SAE errors): then outcomes of other weights are not paired.
-    recorded: metrics of the whole suite, among which an alarm is sought.
+    recorded: the number of recorded metrics of the whole suite, for the correction.
     """
     held, same = baseline.nearest(proposed.environment)
     others = held.changed_inputs(proposed) if held else []
@@ -117,7 +117,7 @@ def compare(
 
 
 def _what_else(old: Recorded | None, new: Recorded | None, flips: Flips | None) -> dict[str, str]:
-    """old -> new of all that stands beside the value; an interval that moves with its number goes without saying."""
+    """old -> new of everything but the value; an interval that moves with its number is not listed."""
     before, after = (number.verdict if number else None for number in (old, new))
     also = what_else({VERDICT: ("verdict", before, after, _or_none)})
     if VERDICT in also:
@@ -146,14 +146,14 @@ def _what_else(old: Recorded | None, new: Recorded | None, flips: Flips | None) 
 
 
 def _moved(before: float | None, after: float | None) -> bool:
-    """By more than rounding; a NaN or a number on one side only has moved."""
+    """Did it move by more than rounding? A NaN, or a number on one side only, has moved."""
     if before is None or after is None:
         return before is not after
     return before != after and not abs(after - before) <= EQUAL
 
 
 def _input(field: str, old: str | Mapping[str, Any] | None, new: str | Mapping[str, Any] | None) -> Iterator[str]:
-    """old -> new of a changed input: hashes by their beginning, of protocols and seeds those that differ."""
+    """old -> new of a changed input: the beginning of hashes; for protocols and seeds, those that differ."""
     if not isinstance(old, Mapping) or not isinstance(new, Mapping):  # a claim may have a partner now that had none
         yield f"{field}: {_short(old)} → {_short(new)}"
         return
@@ -180,7 +180,7 @@ def _or_none(value: object) -> str:
 
 
 def weak_reason(reason: str) -> str | None:
-    """Why a reason says too little to be kept in a record, or None: it needs two words and ten letters or digits."""
+    """Why a reason is too short for a record, or None: it needs two words and ten letters or digits."""
     words, letters = len(reason.split()), sum(character.isalnum() for character in reason)
     if words >= REASON_WORDS and letters >= REASON_LETTERS:
         return None

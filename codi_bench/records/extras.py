@@ -1,4 +1,4 @@
-"""What lies beside the baselines of the claims and a report shows: what noise gives, and which of the embedded pair is better."""
+"""Recorded files besides the baselines of claims: the study's probes on noise, and which of the embedded pair is better."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ WINNERS = Path("_winners")  # records of one model each cannot tell: that takes 
 
 
 class NoiseCase(BaseModel):
-    """One kind of noise: what the probes read there, on the mean over draws."""
+    """One kind of noise, and what the probes read on it (mean over draws)."""
 
     reads: Real = Field(validation_alias=AliasPath("means", "reads"))
     draws: Count
 
 
 class NoiseFile(BaseModel):
-    """The recorded calibration, as far as it is told in a report."""
+    """The part of the recorded calibration that a report shows."""
 
     cases: dict[Name, NoiseCase]
 
 
 def noise_figures(baselines: Path) -> NoiseText | None:
-    """What the study's probes read on pure noise, in words, from the recorded calibration; None where there is none.
+    """What the study's probes read on pure noise, in words, from the recorded calibration; None without one.
 
     Raises BaselineError for a damaged file.
     """
@@ -43,9 +43,9 @@ def noise_figures(baselines: Path) -> NoiseText | None:
 
 
 def winners_of(report: Path) -> dict[Path, str]:
-    """Files and texts to record of who is better.
+    """The files to record about which model is better, with their texts.
 
-    Of the embedded pair by a run that compared it by every test; of the study's two models by one that had all released files.
+    For the embedded pair, from a run that compared it by every test; for the study's models, from one with all released files.
     """
     from codi_bench.claims import CLAIMS  # a report needs no claims
     from codi_bench.claims.families import WINNER_TESTS
@@ -64,7 +64,7 @@ def winners_of(report: Path) -> dict[Path, str]:
 
 
 def recorded_winners(baselines: Path) -> dict[str, Winner]:
-    """What was recorded so; raises BaselineError for a damaged file."""
+    """The recorded comparisons of models. Raises BaselineError for a damaged file."""
     recorded: dict[str, Winner] = {}
     for path in sorted((baselines / WINNERS).glob("*.json")):
         recorded |= _read(path, dict[Name, Winner]) or {}
@@ -72,7 +72,7 @@ def recorded_winners(baselines: Path) -> dict[str, Winner]:
 
 
 def _read(path: Path, kind: type[T]) -> T | None:
-    """The contents of a file, None where there is none."""
+    """The contents of a file; None if it does not exist."""
     try:
         return read_json(path, TypeAdapter(kind).validate_json, finite=True) if path.is_file() else None
     except (OSError, ValueError) as error:

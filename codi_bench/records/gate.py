@@ -1,4 +1,4 @@
-"""What a checkpoint is known to answer, decoded again before its claims count: `_gate/<model>.json` below the baselines."""
+"""Known answers of a checkpoint, decoded again before its claims count: `_gate/<model>.json` below the baselines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from codi_bench.store.names import check_name
 
 
 class PinnedAnswer(Strict):
-    """What was answered to one problem, as far as it is known."""
+    """The known answer to one problem."""
 
     right: bool
     number: str | None = Field(default=None, description="last number of the answer, empty where it has none")
@@ -22,7 +22,7 @@ class PinnedAnswer(Strict):
 
 
 class Elsewhere(Strict):
-    """What somebody else measured of this checkpoint: how many of n were right, under which versions."""
+    """Somebody else's result with this checkpoint: how many of n answers were right, under which versions."""
 
     right: NonNegativeInt
     n: PositiveInt
@@ -34,7 +34,7 @@ class Elsewhere(Strict):
 
 
 class Gate(Strict):
-    """Answers to the first problems of a model's set; without any, nothing is decoded again."""
+    """Known answers to the first problems of a model's set; without any, nothing is decoded again."""
 
     schema_: Literal[1] = Field(alias="schema")
     model: str
@@ -59,23 +59,23 @@ class Gate(Strict):
 
 
 def gate_file(model: str) -> Path:
-    """Below a folder of baselines."""
+    """The gate file of a model, below a folder of baselines."""
     return Path("_gate", f"{check_name(model, 'model')}.json")
 
 
 def load_gate(baselines: Path, model: str) -> Gate | None:
-    """The gate of a model, None where nothing is recorded; raises BaselineError for a damaged file or that of another model."""
+    """The gate of a model; None if nothing is recorded. Raises BaselineError for a damaged file or one of another model."""
     path = baselines / gate_file(model)
     if not path.is_file():
         return None
     gate = read_strict(path, Gate)
     if gate.model != model:
-        raise BaselineError(f"{path}: model: is {gate.model!r}, and the file is that of {model!r}; mend one of them")
+        raise BaselineError(f"{path}: model: is {gate.model!r}, but the file is named after {model!r}; correct one of them")
     return gate
 
 
 def gate_text(gate: Gate) -> str:
-    """The text of a file that `load_gate` reads, an answer a line."""
+    """The text of a file that `load_gate` reads, with one answer per line."""
     fields = gate.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True)
     answers = ",\n  ".join(json.dumps(answer, sort_keys=True) for answer in fields.pop("answers", ()))
     head = json.dumps(fields, indent=1, sort_keys=True).removesuffix("\n}")

@@ -1,7 +1,7 @@
-"""One number, old against new: what records and proposals, two runs, and the nights of a history have in common.
+"""One number, old and new: the common part of comparing records with proposals, runs with runs, and nights of a history.
 
-Which word a move gets is the affair of each (docs/verdicts.md, section 4), and they differ on purpose: a record has a tolerance,
-of two runs the answers or intervals decide, of nights the band. Needs no statistics: a history is read without them.
+Each decides the word of a move by its own rule (docs/verdicts.md, section 4): records by a tolerance, two runs by answers or
+intervals, nights by the band. This module needs no statistics, so a history can be read without them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Facet = tuple[str, Any, Any, Callable[[Any], str]]  # what it is, old, new, and 
 
 @dataclass(frozen=True)
 class Flips:
-    """Problems whose outcome turned: right then wrong, wrong then right, of n, with the exact McNemar p."""
+    """Problems whose outcome flipped: right then wrong, wrong then right, of n, with the exact McNemar p."""
 
     lost: int
     gained: int
@@ -33,7 +33,7 @@ class Flips:
 
 @dataclass(frozen=True)
 class Move(Generic[Reading]):
-    """One number, old (None: it appeared) against new (None: it vanished), the word for that, and why.
+    """One number, old (None: it appeared) and new (None: it vanished), the word for the move, and why.
 
     difference: new - old in the number's own unit, with a 95 % interval if there is one. units: the difference over the
     tolerance, with its sign. also: what else differs, by a word such as `verdict changed`, and its old -> new.
@@ -56,10 +56,10 @@ class Move(Generic[Reading]):
 
     @property
     def listed(self) -> bool:
-        """Is there anything to look at?"""
+        """Is there anything to show?"""
         return self.word not in QUIET or bool(self.also)
 
 
 def what_else(facets: Mapping[str, Facet]) -> dict[str, str]:
-    """What differs beside the number, old -> new by the word for it."""
+    """Everything else that differs, as words and old -> new."""
     return {word: f"{what} {show(old)} → {show(new)}".strip() for word, (what, old, new, show) in facets.items() if old != new}

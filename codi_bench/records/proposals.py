@@ -1,4 +1,4 @@
-"""Proposals on the disk: read with the baselines they are for, and written into them together, from a clean git tree."""
+"""Read proposals with their baselines, and write them into the baselines together, from a clean git tree."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class ExtraProposal:
-    """A proposed file beside the claims' own: where it lies below the baselines, what it would change, its text when accepted."""
+    """A proposed file that belongs to no claim: its place below the baselines, what it would change, its text when accepted."""
 
     file: Path
     changes: list[str]
@@ -50,16 +50,16 @@ class ExtraProposal:
 def read_proposals(
     report: Path, folder: Path, models: Sequence[str] | None = None, claims: Sequence[str] | None = None
 ) -> tuple[list[Proposal], list[ExtraProposal]]:
-    """The proposals of a run against the baselines of a folder: those of claims, and those of files beside them.
+    """The proposals of a run for the baselines of a folder: those of claims, and those of other files.
 
-    models, claims: only these; of a file beside them its own name and that of its folder. Raises CodiBenchError for none at all,
-    for a name that nothing is proposed for, and for a file that cannot be used, named with its field.
+    models, claims: only these; another file goes by its own name and that of its folder. Raises CodiBenchError if there are none,
+    for a name without a proposal, and, naming the field, for a file that cannot be used.
     """
     if not folder.is_dir():
         raise CodiBenchError(f"{folder}: no such folder; give --baselines DIR")
     files = sorted((report / "proposals").glob("*/*.json"))
     if not files:
-        raise CodiBenchError(f"{report / 'proposals'}: nothing is proposed; {PROPOSE} first")
+        raise CodiBenchError(f"{report / 'proposals'}: there are no proposals; {PROPOSE} first")
     names = {p: (p.stem, p.parent.name) if p.parent.name in EXTRA_READERS else (p.parent.name, p.stem) for p in files}
     for i, (kind, choice) in enumerate((("proposal of model", models), ("proposal of claim", claims))):
         for name in choice or ():
@@ -67,7 +67,7 @@ def read_proposals(
                 raise UnknownNameError(kind, name, available)
     paths = [path for path in files if all(not only or name in only for name, only in zip(names[path], (models, claims)))]
     if not paths:
-        raise CodiBenchError(f"{report / 'proposals'}: nothing is proposed for these models and claims; {PROPOSE} for them")
+        raise CodiBenchError(f"{report / 'proposals'}: there are no proposals for these models and claims; {PROPOSE} for them")
     recorded = metrics_recorded(folder)
     proposals = [_read(path, folder, recorded) for path in paths if not path.parent.name.startswith("_")]
     return proposals, [EXTRA_READERS[path.parent.name](path, folder) for path in paths if path.parent.name in EXTRA_READERS]
@@ -85,7 +85,7 @@ def _read(path: Path, folder: Path, recorded: int) -> Proposal:
 
 
 def _speeds(path: Path, folder: Path) -> ExtraProposal:
-    """What benchmarks/perf proposes, one file for all machines."""
+    """The proposals of benchmarks/perf, one file for all machines."""
     old, new = perf.load_speeds(folder), read_strict(path, perf.Speeds, f"{perf.PROPOSE} again")
     return ExtraProposal(
         perf.FILE, perf.changes(old, new), lambda date, reason: strict_text(perf.accept(old, new, date=date, reason=reason))
@@ -96,9 +96,9 @@ EXTRA_READERS = {perf.FILE.parent.name: _speeds}
 
 
 def check_clean(folder: Path, report: Path) -> str | None:
-    """Why the git tree around a baselines folder cannot be looked at, or None where it holds no other changes.
+    """Check that the git tree around a baselines folder has no other changes; returns why git cannot be asked, or None.
 
-    The report is no change: the proposals came in it. Raises CodiBenchError naming the changed files.
+    The report folder may be there, as the proposals came in it. Raises CodiBenchError, naming the changed files.
     """
     try:
         top = _git(folder, "rev-parse", "--show-toplevel")
@@ -113,14 +113,12 @@ def check_clean(folder: Path, report: Path) -> str | None:
     except OSError as error:
         return f"git cannot be run ({one_line(error)})"
     if status.returncode:
-        raise CodiBenchError(
-            f"{folder}: git cannot say what is changed around it ({status.stderr.strip()}); mend that or give --dirty"
-        )
+        raise CodiBenchError(f"{folder}: git cannot list its changes ({status.stderr.strip()}); correct that or give --dirty")
     lines = status.stdout.splitlines() if root.resolve() != folder.resolve() else []
     if lines:
         names = ", ".join(line[3:] for line in lines[:5]) + (f" and {len(lines) - 5} more" if len(lines) > 5 else "")
         raise CodiBenchError(
-            f"{root}: changed beside the baselines: {names}; commit that first, so that history tells what made the numbers, "
+            f"{root}: other files have changed too: {names}; commit them first, so that history shows what made the numbers, "
             "or give --dirty"
         )
     return None
@@ -133,9 +131,9 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def write_together(folder: Path, baselines: Sequence[Baseline], beside: dict[Path, str]) -> list[Path]:
-    """Write baselines, which are read back before, and texts beside them, all or none.
+    """Write baselines and other texts, all or none; baselines are first read back as a check.
 
-    The text of `reported` is carried over as it stands, byte for byte.
+    The text of `reported` is kept byte for byte.
     """
     targets = [path_of(folder, baseline.model, baseline.claim) for baseline in baselines] + [folder / file for file in beside]
     for path in targets:
@@ -152,23 +150,23 @@ def write_together(folder: Path, baselines: Sequence[Baseline], beside: dict[Pat
 
 
 def _read_back(stage: Path, baseline: Baseline, target: Path) -> str:
-    """The text of a baseline, which was written below `stage` and read again."""
+    """The text of a baseline, after writing it below `stage` and reading it again."""
     file = save_baseline(stage, baseline)
     if target.is_file():
         write_text(file, _with_reported(file.read_text(encoding="utf-8"), target.read_text(encoding="utf-8")))
     if load_baseline(stage, baseline.model, baseline.claim) != baseline:  # a NaN, for one, equals nothing
-        raise BaselineError(f"{target}: would not be read back as it was written (is a number NaN?); nothing is recorded")
+        raise BaselineError(f"{target}: reads back differently from what was written (is a number NaN?); nothing was recorded")
     return file.read_text(encoding="utf-8")
 
 
 def _with_reported(new: str, old: str) -> str:
-    """The new text of a baseline file with the `reported` part of the old one, as it was printed."""
+    """The new text of a baseline file, with the text of the old `reported` part."""
     old_span, new_span = _part(old, "reported"), _part(new, "reported")
     return new[: new_span[0]] + old[slice(*old_span)] + new[new_span[1] :] if old_span and new_span else new
 
 
 def _part(text: str, field: str) -> tuple[int, int] | None:
-    """Where the value of a top-level field begins and ends in the text of a JSON object."""
+    """The start and end of the value of a top-level field in the text of a JSON object."""
     decoder, at = json.JSONDecoder(), text.index("{") + 1
     while text[at := _skip(text, at)] != "}":
         name, at = decoder.raw_decode(text, at)
@@ -180,5 +178,5 @@ def _part(text: str, field: str) -> tuple[int, int] | None:
 
 
 def _skip(text: str, at: int) -> int:
-    """Over what stands between names and values."""
+    """Skip the characters between names and values."""
     return at + len(text[at:]) - len(text[at:].lstrip(",: \t\r\n"))

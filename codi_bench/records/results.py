@@ -1,7 +1,7 @@
-"""Rows of the table, and `results.json`: the one file that a report is drawn from.
+"""Rows of the table, and `results.json`: the one file from which a report is drawn.
 
-Whatever is read by these types can be drawn, compared and told. Fields of objects may be absent, as older files leave them out.
-Where an object is open there is more than a report reads.
+A file that these types can read can be drawn and compared. Fields may be absent, as in older files. An object that allows other
+fields has more than a report reads.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class NullNumber(Number, total=False):
 
 @with_config(OPEN)
 class Scores(TypedDict, total=False):
-    """What one set of features predicts, or what one replacement costs."""
+    """How well one set of features predicts, or what one replacement costs."""
 
     accuracy: Ends | None
     auc: Ends | None
@@ -74,7 +74,7 @@ class Scores(TypedDict, total=False):
 
 @with_config(OPEN)
 class StepCell(TypedDict, total=False):
-    """What a probe reads of one step at one place."""
+    """How well a probe reads one step at one place."""
 
     accuracy: Number
     control: Real | None
@@ -95,7 +95,7 @@ class Step(TypedDict, total=False):
 
 @with_config(OPEN)
 class Detail(TypedDict, total=False):
-    """What a row says beside its number: reasons in words, and what figures are drawn from."""
+    """Details of a row: reasons in words, and data for figures."""
 
     validity: str
     fragile: bool
@@ -144,7 +144,7 @@ class ClaimText(TypedDict, total=False):
 
 @with_config(CLOSED)
 class Difference(TypedDict):
-    """The difference of two models, all of it there."""
+    """The complete difference of two models."""
 
     value: Real
     low: Real | None
@@ -153,7 +153,7 @@ class Difference(TypedDict):
 
 @with_config(CLOSED)
 class Winner(TypedDict):
-    """Two models on one claim, and who is better."""
+    """Two models on one claim, and which is better."""
 
     claim: str
     metric: str
@@ -180,14 +180,14 @@ class PublishedNumber(TypedDict):
 
 @with_config(OPEN)
 class NoiseText(TypedDict):
-    """What the study's probes read on pure noise, in words."""
+    """The study's probes on pure noise, in words."""
 
     text: str
 
 
 @with_config(OPEN)
 class RunEnvironment(TypedDict, total=False):
-    """Where a run took place, on which inputs, and what its report says beside the rows."""
+    """The environment of a run: machine, inputs, and everything its report shows besides the rows."""
 
     date: str | None
     device: str | None
@@ -253,7 +253,7 @@ class ResultsFile(TypedDict):
 
 
 def published_rows(environment: dict[str, Any], rows: Iterable[Row]) -> list[Row]:
-    """What was published about the claims of some rows, as rows that were not run; without those that are among them."""
+    """Published numbers about the claims of some rows, as rows that were not run, except for those that are among the rows."""
     keys, claims = {row.key for row in rows}, {row.claim for row in rows}
     published = [
         Row(protocol=REPORTED, status=NOT_RUN, reason="published: not asked for", **number)
@@ -264,7 +264,7 @@ def published_rows(environment: dict[str, Any], rows: Iterable[Row]) -> list[Row
 
 
 def finite(x: object) -> float | None:
-    """A finite number, or None: results may hold null or NaN where nothing was measured."""
+    """A finite number, or None: results may have null or NaN if nothing was measured."""
     return float(x) if isinstance(x, int | float) and math.isfinite(x) else None
 
 
@@ -293,15 +293,15 @@ def _schema() -> TypeAdapter[ResultsFile]:
 
 
 def _check_once(rows: list[Row]) -> None:
-    """Every number is there once. Raises CodiBenchError."""
+    """Check that every number occurs once. Raises CodiBenchError."""
     positions: dict[tuple[str, str, str, str], int] = {}
     for i, row in enumerate(rows):
         if (first := positions.setdefault(row.key, i)) != i:
-            raise CodiBenchError(f"rows.{i}: is about the same number as rows.{first}")
+            raise CodiBenchError(f"rows.{i}: is the same number as rows.{first}; remove one of them")
 
 
 def _check_words(rows: list[Row]) -> None:
-    """What was not measured has no word that a report could count. Raises ValueError."""
+    """Check that rows without a measurement have no word that a report could count. Raises ValueError."""
     for i, row in enumerate(rows):
         words = [row.validity, row.reproduction, *["SAME"] * (row.regression == "SAME")]
         number = finite((row.measured or {}).get("value")) if row.status == OK else None
@@ -310,13 +310,13 @@ def _check_words(rows: list[Row]) -> None:
 
 
 def of_model(environment: dict[str, Any], name: str, model: str) -> Any:
-    """environment[name][model] of a results file, None where an older or odd one does not have it."""
+    """environment[name][model] of a results file; None if an older file does not have it."""
     by_model = environment.get(name)
     return by_model.get(model) if isinstance(by_model, dict) else None
 
 
 def environment_of(facts: dict[str, Any], model: str) -> Environment | None:
-    """The key that a model's numbers of that run are recorded under; None where the file does not say."""
+    """The environment under which a model's numbers of that run are recorded; None if the file does not say."""
     device, _, dtype = str(of_model(facts, "devices", model) or "").partition(" ")
     try:
         return Environment.model_validate(

@@ -1,10 +1,10 @@
-"""Speed as a recorded number: how many times faster a job is than its reference, both timed in turn in the same run.
+"""Speed as a recorded number: how many times faster a job is than its reference, timed alternately in the same run.
 
-Such a ratio depends on the machine, so a record speaks of one machine and is compared on no other. Its noise is measured, never
-assumed: `--update-baselines` measures every ratio in RUNS processes, and what differs between them sets the tolerance.
+Such a ratio depends on the machine, so a record is valid on one machine only. Its noise is measured:
+`--update-baselines` measures every ratio in RUNS processes, and their spread sets the tolerance.
 
-Only a fall is DRIFTED. A rise breaks nothing, and a red that asks for no mending teaches people to ignore red; but it is said,
-for against the old record all of the gain could be lost again without a word.
+Only a fall is DRIFTED. A rise breaks nothing, and a red test that needs no repair teaches people to ignore red. A rise is
+reported, since otherwise the gain could be lost again unnoticed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RUNS = 10  # ten runs say the spread well enough: by chance a normal log-ratio f
 
 
 class Machine(Environment):
-    """What a ratio of two implementations may depend on besides them."""
+    """The machine: what a ratio may depend on besides the two implementations."""
 
     processor: str
     cores: int = Field(ge=1)
@@ -36,7 +36,7 @@ class Machine(Environment):
 
 
 class Ratio(Strict):
-    """A ratio that was looked at and accepted. The spreads are standard deviations of its logarithm, so they are relative."""
+    """An accepted ratio. The spreads are standard deviations of its logarithm, so they are relative."""
 
     ratio: float = Field(gt=0, allow_inf_nan=False)
     work: str = Field(description="what is timed on both sides: other work has another ratio")
@@ -58,24 +58,24 @@ class Ratios(Strict):
 
 
 class Speeds(Strict):
-    """The file of ratios: one entry a machine."""
+    """The file of ratios: one entry per machine."""
 
     format: Literal[1] = Field(1, alias="schema")
     recorded: list[Ratios] = Field(default_factory=list)
 
     def of(self, machine: Machine) -> dict[str, Ratio]:
-        """By benchmark, what is recorded for exactly this machine."""
+        """The records of exactly this machine, by benchmark."""
         return {name: ratio for entry in self.recorded if entry.machine == machine for name, ratio in entry.ratios.items()}
 
     def having(self, machine: Machine, ratios: dict[str, Ratio]) -> Speeds:
-        """With these ratios of a machine; its others and those of other machines stay as they are."""
+        """A copy with these ratios of a machine; its other ratios and other machines are unchanged."""
         rest = [entry for entry in self.recorded if entry.machine != machine]
         own = Ratios(machine=machine, ratios=self.of(machine) | ratios)
         return Speeds(schema=1, recorded=sorted([*rest, own], key=lambda entry: str(entry.machine)))
 
 
 def load_speeds(baselines: Path) -> Speeds:
-    """The recorded ratios of a baselines folder, none if it has no file. Raises BaselineError naming file and field."""
+    """The recorded ratios of a baselines folder, none if it has no file. Raises BaselineError, naming file and field."""
     if not baselines.is_dir():
         raise BaselineError(f"{baselines}: no such folder; give --baselines DIR")
     return read_strict(baselines / FILE, Speeds) if (baselines / FILE).is_file() else Speeds(schema=1)
@@ -89,8 +89,8 @@ def of_run(log_ratios: Sequence[float]) -> float:
 def pooled(runs: Sequence[Sequence[float]], work: str) -> Ratio:
     """The ratio of several runs, each the log-ratios of its rounds, with the spread of both and the tolerance that follows.
 
-    The spread between runs holds that of the rounds. Few runs can make it too small by luck, but never smaller than the rounds
-    alone would make it: the larger of the two counts.
+    The spread between runs includes that of the rounds. With few runs it may be too small by chance, so the larger of it and the
+    spread that the rounds alone would give counts.
     """
     within = math.sqrt(np.mean([np.var(rounds, ddof=1) for rounds in runs]))
     between = float(np.std([of_run(rounds) for rounds in runs], ddof=1))
@@ -116,7 +116,7 @@ def pooled(runs: Sequence[Sequence[float]], work: str) -> Ratio:
 
 
 def judge(held: Ratio | None, ratio: float, work: str) -> Outcome:
-    """A ratio against the record of its machine: DRIFTED where it fell by more than the tolerance; a rise that large is said."""
+    """Compare a ratio with its record: DRIFTED if it fell by more than the tolerance; a rise that large is reported."""
     change = f"{'nothing' if held is None else f'{held.ratio:.4g}'} → {ratio:.4g} times the reference"
     if held is None:
         return Outcome(Regression.UNCHECKED, f"{change}; not recorded for this machine")
@@ -127,20 +127,20 @@ def judge(held: Ratio | None, ratio: float, work: str) -> Outcome:
     why = f"{change}, {units}"
     word = regression_value(old, new, held.tolerance).word
     if word == Regression.DRIFTED and new > old:
-        return Outcome(Regression.SAME, f"{why}: faster than recorded: record it")
+        return Outcome(Regression.SAME, f"{why}: faster than recorded, so record it again")
     return Outcome(word, why)
 
 
 def orphans(held: Speeds, names: Collection[str]) -> list[str]:
-    """Recorded ratios that no benchmark of these names would ever check again."""
+    """Recorded ratios of benchmarks that no longer exist."""
     missing = sorted({name for entry in held.recorded for name in entry.ratios} - set(names))
-    return [f"{FILE}: no benchmark '{name}' any more; remove or rename its entries" for name in missing]
+    return [f"{FILE}: there is no benchmark '{name}' any more; remove or rename its entries" for name in missing]
 
 
 def not_run(held: Speeds, devices: Collection[str]) -> list[str]:
-    """What is recorded for devices that are not among these."""
+    """Lines about records of devices that are not among these."""
     return [
-        f"NOT RUN: speed of {name}: recorded on {entry.machine.device}, which is not here"
+        f"NOT RUN: speed of {name}: recorded on {entry.machine.device}, which this machine does not have"
         for entry in held.recorded
         if entry.machine.device not in devices
         for name in entry.ratios
@@ -148,7 +148,7 @@ def not_run(held: Speeds, devices: Collection[str]) -> list[str]:
 
 
 def accept(held: Speeds, proposed: Speeds, *, date: str, reason: str) -> Speeds:
-    """The records with the proposed ratios: each replaces that of its own machine and name, and no other."""
+    """The records with the proposed ratios, each of which replaces the one of its machine and name."""
     for entry in proposed.recorded:
         ratios = {name: ratio.model_copy(update={"date": date, "reason": reason}) for name, ratio in entry.ratios.items()}
         held = held.having(entry.machine, ratios)
@@ -170,5 +170,5 @@ def speed_line(name: str, found: Outcome) -> str:
 
 
 def _short(value: float) -> float:
-    """Four digits: far finer than any noise of a time, and a diff of them can be read."""
+    """Four digits: much finer than the noise of a time, and readable in a diff."""
     return float(f"{value:.4g}")

@@ -1,7 +1,7 @@
-"""How much recorded numbers move where nothing that matters changed, and the tolerance that follows. Pure rules, no model.
+"""How much recorded numbers move although nothing that matters changed, and the resulting tolerance. Pure rules, no model.
 
-A number measured again on the same problems moves by batch, dtype, device and library alone: those are the tolerance of a
-regression. What other problems and other seeds of the measure do belongs to a reproduction (docs/verdicts.md, sections 2 and 4).
+A number measured again on the same problems moves only through batch, dtype, device and libraries; these give the tolerance of a
+regression. The effect of other problems and other seeds belongs to a reproduction (docs/verdicts.md, sections 2 and 4).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ RELATIVE = 0.001  # of a mean number of features: what one problem of a thousand
 
 @dataclass(frozen=True)
 class NoiseMove:
-    """How far a number was from the recorded one where something was another. of: what it was changed to.
+    """How far a number was from the recorded one after one change. of: what was changed to.
 
-    flips: outcomes that turned, None where there are none. word: the verdict there.
+    flips: outcomes that turned, None without outcomes. word: the new verdict.
     """
 
     component: Component
@@ -43,7 +43,7 @@ class NoiseMove:
 
 
 def change(here: Environment, there: Environment, versions: Sequence[str] = ()) -> tuple[Component, str]:
-    """What differs between two environments, the widest where several do, and all of it in words.
+    """The main difference between two environments (the widest, if there are several), and all differences in words.
 
     versions: other ones of what the environment's key does not name. Where nothing differs, the batch may: its size, the threads.
     """
@@ -56,12 +56,12 @@ def change(here: Environment, there: Environment, versions: Sequence[str] = ()) 
 
 
 def noise_move(held: Recorded, row: Row, component: Component, of: str) -> NoiseMove:
-    """One number of a run against the recorded one. Raises CodiBenchError where they are not of as many problems."""
+    """One number of a run and the recorded one. Raises CodiBenchError if they differ in the number of problems."""
     value = row.measured.get("value") if row.measured else None
     if row.n != held.n or value is None:
         where = f"{row.model} {row.claim} {row.metric}"
         raise CodiBenchError(
-            f"{where}: field n is {row.n} in the run ({of}) and {held.n} in the record; give a run of the same problems"
+            f"{where}: field n is {row.n} in the run ({of}) and {held.n} in the record; give a run with the same problems"
         )
     flips, after = None, row.detail.get("outcomes")
     if held.outcomes is not None and after is not None:
@@ -73,7 +73,7 @@ def noise_move(held: Recorded, row: Row, component: Component, of: str) -> Noise
 
 
 def noise_of(moves: Sequence[NoiseMove]) -> dict[Component, Noise]:
-    """The moves of one number by component: root mean square; standard deviation of what is drawn."""
+    """The moves of one number by component: root mean square, or standard deviation for draws."""
     found: dict[Component, Noise] = {}
     for name in dict.fromkeys(move.component for move in moves):
         own = [move for move in moves if move.component == name]
@@ -89,29 +89,29 @@ def noise_of(moves: Sequence[NoiseMove]) -> dict[Component, Noise]:
 
 
 def words_of(held: Recorded, moves: Iterable[NoiseMove]) -> set[Word]:
-    """What the verdict became in other environments of the same dtype, and where one answer turned."""
+    """The verdicts in other environments of the same dtype, and after one answer turned."""
     return {move.word for move in moves if move.component in (*ELSEWHERE, "turned") and move.word and move.word != held.verdict}
 
 
 def resolution(held: Recorded) -> float:
-    """What one problem can move: no tolerance of a number made of n problems is below it. A count is exact."""
+    """The change that one problem can make: the least tolerance of a number made from n problems. A count is exact."""
     one = {"fraction": 1.0, "points": 100.0, "features": RELATIVE * held.n * abs(held.value), "count": 0.0}
     return one[held.unit] / held.n
 
 
 def spread_elsewhere(noise: Mapping[Component, Noise], *, turning: int) -> float:
-    """Of everything that another environment changes, where so many answers turn: each moves a number by itself."""
+    """The spread from everything that another environment changes, if so many answers turn. Each part counts by itself."""
     variance = sum(noise[name].spread ** 2 for name in ELSEWHERE if name in noise)
     return math.sqrt(variance + (turning * noise["turned"].spread ** 2 if "turned" in noise else 0.0))
 
 
 def turning(share: float, n: int) -> int:
-    """How many of n answers turn in one night elsewhere, at most but in SELDOM of them, where each turns with this chance."""
+    """The most answers of n that turn in one night elsewhere, but for a share SELDOM of nights, if each has this chance."""
     return max(1, int(poisson.ppf(1 - SELDOM, share * n)))
 
 
 def tolerance_of(held: Recorded, noise: Mapping[Component, Noise], words: Iterable[Word] = (), *, turning: int = 1) -> Tolerance:
-    """The tolerance of a number with this noise, and why it is that number. turning: how many answers of its model may turn."""
+    """The tolerance of a number with this noise, and the reason for it. turning: how many answers of its model may turn."""
     elsewhere, spread = {name: noise[name] for name in ELSEWHERE if name in noise}, spread_elsewhere(noise, turning=turning)
     runs = sum(entry.runs for entry in elsewhere.values())
     answers = [noise["turned"].of + (f", {turning} times" if turning > 1 else "")] if "turned" in noise else []
@@ -154,9 +154,9 @@ def churn(found: Iterable[tuple[Recorded, Mapping[Component, Noise]]]) -> tuple[
 
 
 def carry_over(tolerance: Tolerance, before: Recorded | None, after: Recorded) -> Tolerance:
-    """The tolerance of a number that is recorded anew: which words noise makes of a verdict was about the old number.
+    """The tolerance of a number that is recorded anew, without the words that noise could give to the old verdict.
 
-    One that was right/wrong outcomes and is none any more, or the other way round, has another kind of tolerance.
+    A number that gains or loses its right/wrong outcomes gets another kind of tolerance.
     """
     fresh = tolerance_of(after, {})
     if (tolerance.kind == "outcomes") != (fresh.kind == "outcomes"):

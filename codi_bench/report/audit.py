@@ -1,4 +1,4 @@
-"""What the audit says, in sentences: each by a rule from the rows, and none that the rows do not carry."""
+"""The audit in sentences. Each follows from the rows by a rule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ALPHA = 0.025  # of one family, docs/verdicts.md, section 3
 
 
 def says(rows: Sequence[Row], environment: dict) -> list[str]:
-    """The study's headline numbers, then each measured model: its probes and its words; last, what chance alone would give."""
+    """Sentences on the study's headline numbers, then on each model's probes and words; last, what chance alone would give."""
     headline_rows = {
         (row.model, row.protocol): row for row in rows if row.claim == HEADLINE[0] and row.metric in (HEADLINE[1], "-")
     }
@@ -30,7 +30,7 @@ def says(rows: Sequence[Row], environment: dict) -> list[str]:
 
 
 def headline(rows: dict[tuple[str, str], Row], environment: dict, *, others: bool) -> list[str]:
-    """The numbers that the study opens with, the protocol behind them, what noise gives under it, and whether they got a word."""
+    """The headline numbers of the study, their protocol, its result on noise, and whether the numbers were measured here."""
     by_model = {model: row for model in REPORTING if (row := rows.get((model, REPORTED))) and row.reported}
     noise = (environment.get("noise") or {}).get("text") or ""
     if not by_model:
@@ -42,14 +42,14 @@ def headline(rows: dict[tuple[str, str], Row], environment: dict, *, others: boo
         f"The study's headline numbers, mean probe accuracy: {' and '.join(numbers)}.",
         f"Its protocol: {protocol}." if protocol else "",
         noise,
-        f"Not measured here, so without a word: {' and '.join(absent)}." if absent else "",
-        "What follows is about the models that it names." if absent and others else "",
+        f"Not measured in this run, so without a word: {' and '.join(absent)}." if absent else "",
+        "The next sentences are about other models, which they name." if absent and others else "",
     ]
     return [" ".join(filter(None, sentences))]
 
 
 def probes(model: str, reported: Row | None, sound: Row | None) -> list[str]:
-    """One model's probes: as the study measured them beside the same protocol on permuted labels, then held out."""
+    """One model's probes: under the study's protocol, with true and with permuted labels, then held out."""
     parts = []
     if reported is not None and reported.status == OK:
         grid = reported.detail.get("grid")
@@ -58,22 +58,23 @@ def probes(model: str, reported: Row | None, sound: Row | None) -> list[str]:
             f"{f'{sum(map(len, grid))} ' if grid else ''}cells, fitted and scored on the same {reported.n} problems)"
         )
         if reported.null:
-            text += f"; permuted labels read {_percent(reported.null)} there{_p(reported)}"
+            text += f"; with permuted labels they read {_percent(reported.null)}{_p(reported)}"
         if reported.validity == "ARTEFACT" and not _repeats(reported, sound):
             text += f": {_word(reported)}, the protocol makes the number itself"
         parts.append(text)
     if sound is not None and sound.status == OK:
-        null_text = f" against {_percent(sound.null)} of permuted labels{_p(sound)}" if sound.null else ""
-        parts.append(f"{'Held' if parts else 'held'} out {_percent(sound.measured)} (n = {sound.n}){null_text}: {_word(sound)}")
+        null_text = f", with permuted labels {_percent(sound.null)}{_p(sound)}" if sound.null else ""
+        who = "Held out, they" if parts else "held out, probes"
+        parts.append(f"{who} read {_percent(sound.measured)} (n = {sound.n}){null_text}: {_word(sound)}")
     elif parts:
         parts.append(f"Held out: {f'{sound.status}, {sound.reason}' if sound else 'not in these results'}")
     return [f"{model}: {'. '.join(parts)}."] if parts else []
 
 
 def words(model: str, rows: Sequence[Row], environment: dict) -> list[str]:
-    """Which claims of one model got which word, as the study measured them (its own null's ARTEFACT) and soundly.
+    """The claims of one model by word, under the study's protocol (ARTEFACT by its own null) and under the sound one.
 
-    Metrics are named where those of a claim got different words, or only some of them got one.
+    Metrics are named if those of a claim got different words, or only some of them got one.
     """
     verdict_rows, lists = list(own_words(rows, environment)), []
     for protocol, outcomes, opening in ((REPORTED, ("ARTEFACT",), "as the study measured, "), (SOUND, WORDS, "soundly, ")):
@@ -89,7 +90,7 @@ def words(model: str, rows: Sequence[Row], environment: dict) -> list[str]:
 
 
 def evidence(rows: Sequence[Row], environment: dict) -> list[tuple[str, str]]:
-    """For every word: claim, metric, protocol and word, and why."""
+    """For every word: claim, metric, protocol and word, and the reason."""
     return [
         (f"{row.claim}, {row.metric}, {row.protocol}: **{_word(row)}**", row.detail.get("validity", ""))
         for row in own_words(rows, environment)
@@ -105,14 +106,14 @@ def own_words(rows: Sequence[Row], environment: dict) -> list[Row]:
 
 
 def _repeats(row: Row, sound_row: Row | None) -> bool:
-    """Is a reported row's word the sound row's? The study's own null gives its ARTEFACT a reason of its own."""
+    """Does a reported row only repeat the sound row's word? An ARTEFACT by the study's own null has its own reason."""
     if row.protocol == SOUND or sound_row is None or sound_row.validity != row.validity:
         return False
     return row.detail.get("validity") in (None, sound_row.detail.get("validity"))
 
 
 def without_word(rows: Sequence[Row]) -> list[str]:
-    """Measured numbers that no rule gives a word to, a line a reason."""
+    """Measured numbers without a word, one line per reason."""
     reasons: dict[str, list[Row]] = {}
     for row in rows:
         if row.status == OK and not row.validity and row.detail.get("no_validity"):
@@ -144,7 +145,7 @@ def _percent(value: Number | None) -> str:
 
 
 def _study_percent(value: Number | None) -> str:
-    """With the digits that the study printed."""
+    """A percentage with the digits that the study printed."""
     point = (value or {}).get("value")
     return f"{100 * point:.2f} %" if point is not None else _percent(value)
 

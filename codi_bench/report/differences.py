@@ -1,4 +1,4 @@
-"""Runs side by side as text: only what differs in the terminal (rich), all of it in Markdown (tabulate)."""
+"""Runs side by side as text: only differences in the terminal (rich), everything in Markdown (tabulate)."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ COLOURS = {
 }
 LEGEND = "   ".join(f"{sign} {word}" for word, sign in SIGNS.items())
 RULES = (
-    "Differences are later run minus first run. Right or wrong on the same problems: moved if the exact McNemar p is at most "
-    "0.005 / the number of metrics compared and the net change is above 0.5 % of n. Otherwise, with intervals on both sides: "
-    "moved if the 95 % interval of the difference (MOVER, the two taken as independent) excludes 0; each such interval stands "
-    "alone, not corrected for their number. Changed: no interval, so nothing is said about noise. Same: equal within 1e-6, and "
-    "no answer turned where they are paired. A verdict is compared apart from its number."
+    "Differences are the later run minus the first run. Right or wrong on the same problems: moved if the exact McNemar p is at "
+    "most 0.005 / the number of metrics and the net change is above 0.5 % of n. Otherwise, with intervals on both sides: "
+    "moved if the 95 % interval of the difference (MOVER, as if the runs were independent) excludes 0; these intervals are not "
+    "corrected for their number. Changed: without intervals, noise cannot be judged. Same: equal within 1e-6, and no paired "
+    "answer turned. A verdict is compared separately from its number."
 )
 
 
 def differences(found: Comparison, later: int) -> Table:
-    """What differs in the later-th run after the first; a model or claim that came or went as a whole is one line."""
+    """The differences of run `later` + 1 from the first; a model or claim that appeared or went as a whole is one line."""
     lines: list[TableLine] = []
     told = [move for move in found.moves[later] if move.word != UNMEASURED or move.also]
     for model, model_group in groupby(told, key=lambda move: move.key[1]):
@@ -51,15 +51,15 @@ def differences(found: Comparison, later: int) -> Table:
 
 
 def _whole(moves: Sequence[Move[Row]], words: Sequence[str]) -> bool:
-    """Do several numbers share one fate, of these words?"""
+    """Do several numbers all have the same one of these words?"""
     fates = {(move.word, *move.also) for move in moves}
     return len(moves) > 1 and len(fates) == 1 and next(iter(fates))[-1] in words
 
 
 def _line(groups: tuple[str, ...], moves: Sequence[Move[Row]], found: Comparison, later: int) -> TableLine:
-    """Of one number, or of several that share a fate."""
+    """The line of one number, or of several with the same word."""
     move, labels = moves[0], (found.runs[0].label, found.runs[later + 1].label)
-    # that a number is the same, or nowhere, goes without saying beside another word
+    # "same" or "measured in neither" is not shown beside another word
     words = [f"{SIGNS.get(word, '!')} {word}" for word in (move.word, *move.also) if word not in (SAME, UNMEASURED)]
     whys = dict.fromkeys(each.why for each in moves if each.word in (GONE, APPEARED))
     remarks = "; ".join(filter(None, [*whys, *dict.fromkeys(text for each in moves for text in each.also.values())]))
@@ -74,7 +74,7 @@ def _line(groups: tuple[str, ...], moves: Sequence[Move[Row]], found: Comparison
 
 
 def summary(found: Comparison, later: int) -> str:
-    """How many numbers got which word; what was measured in neither run is counted apart from what is the same."""
+    """The number of numbers by word; those measured in neither run are counted separately."""
     counts = found.counts(later)
     unmeasured = counts.pop(UNMEASURED, 0)
     parts = [f"{count} {word}" for word, count in counts.items()] + [f"{unmeasured} measured in neither"] * bool(unmeasured)
@@ -82,7 +82,7 @@ def summary(found: Comparison, later: int) -> str:
 
 
 def facts(run: Run) -> dict[str, str]:
-    """What a header says of a run; what an older file does not say is left out."""
+    """The header of a run; facts that an older file does not have are left out."""
     environment = run.environment
     devices = sorted(set((environment.get("devices") or {}).values())) or [environment.get("device") or ""]
     names = ("codi-bench", "torch", "transformers", "scikit-learn", "python")
@@ -96,7 +96,7 @@ def facts(run: Run) -> dict[str, str]:
 
 
 def terminal(found: Comparison, *, colour: bool = False) -> str:
-    """Only what differs, as text of 100 columns, and counts of the rest."""
+    """Only the differences, as text of 100 columns, and counts of the rest."""
     console = text_console(colour=colour)
     for run in found.runs:
         console.print(f"{run.label}: {'; '.join(facts(run).values())}", markup=False)
@@ -117,7 +117,7 @@ def terminal(found: Comparison, *, colour: bool = False) -> str:
 
 
 def markdown(found: Comparison) -> str:
-    """All of it: runs, notes, for each later run what differs and why, what is the same, and the rules."""
+    """Everything: runs, notes, for each later run the differences and reasons, the same numbers, and the rules."""
     header = {run.label: facts(run) for run in found.runs}
     names = list(dict.fromkeys(name for fields in header.values() for name in fields))
     rows = [[label, *(fields.get(name, "") for name in names)] for label, fields in header.items()]
@@ -126,7 +126,7 @@ def markdown(found: Comparison) -> str:
     for later, moves in enumerate(found.moves):
         table = differences(found, later)
         parts += [f"## {table.title}", "", f"{summary(found, later)}.", ""]
-        parts += [markdown_table(table) if table.lines else "No number that both have differs.", ""]
+        parts += [markdown_table(table) if table.lines else "No number differs that both runs have.", ""]
         same = [move.key for move in moves if move.word == SAME and not move.listed]
         for model, keys in groupby(same, key=lambda key: key[1]):
             metrics = ", ".join(f"{claim} {metric} ({protocol})" for claim, _, metric, protocol in keys)
@@ -135,7 +135,7 @@ def markdown(found: Comparison) -> str:
 
 
 def _difference_text(difference: Number | None, unit: str) -> str:
-    """A difference with its sign and interval: rates and drops in points; one too small for its digits keeps one of its own."""
+    """A difference with its sign and interval: rates and drops in points; a small one keeps a significant digit."""
     if difference is None or (value := difference["value"]) is None:
         return ""
     scale, digits = (100 if unit == "fraction" else 1), {"auc": 3, "nats": 2, "count": 0}.get(unit, 1)

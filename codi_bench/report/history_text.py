@@ -1,4 +1,4 @@
-"""A history as text and pictures: what moved in the terminal (rich) and in Markdown (tabulate), all of it as CSV and figures."""
+"""A history as text and figures: numbers that moved in the terminal (rich) and in Markdown (tabulate), everything as CSV."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ COLUMNS = (
 HEADS = {"metric": "claim, metric", "first": "first", "last": "last"}
 HEADS |= {"recorded ± tolerance": "recorded\n± tolerance", "what": "what"}
 RULES = (
-    "recorded ± tolerance: what a run of that environment was compared with, and how far a number may lie from it; (McNemar): "
-    "answers are compared one by one: below it never DRIFTED, beyond it where the exact test says so. Runs of other weights, "
-    "problems, options, protocol or n are a break in the line, not a move. Verdicts and numbers are followed apart."
+    "recorded ± tolerance: the record that runs of that environment were compared with, and how far a number may lie from it. "
+    "(McNemar): answers are compared one by one; within the tolerance a number never DRIFTED, beyond it the exact test decides. "
+    "A run with other weights, problems, options, protocol or n breaks the line and is not a move. Verdicts are followed "
+    "separately from numbers."
 )
 
 
@@ -52,7 +53,7 @@ def write_history(found: History, folder: Path) -> list[Path]:
 
 
 def summary(found: History) -> str:
-    """How many runs, from when to when, and how many numbers got which word."""
+    """The number of runs, the first and the last, and the number of numbers by word."""
     first, last = found.runs[0].label, found.runs[-1].label
     runs = f"{len(found.runs)} runs, {first} to {last}" if len(found.runs) > 1 else f"1 run, {first}"
     counts = [f"{count} {word}" for word, count in found.counts.items()]
@@ -61,7 +62,7 @@ def summary(found: History) -> str:
 
 
 def terminal(found: History, *, colour: bool = False) -> str:
-    """What is not steady, as text of 100 columns, and counts of the rest."""
+    """The numbers that are not steady, as text of 100 columns, and counts of the rest."""
     console, tracks = text_console(colour=colour), moving(found)
     console.print(summary(found), style="bold", markup=False)
     for note in found.notes:
@@ -75,12 +76,12 @@ def terminal(found: History, *, colour: bool = False) -> str:
 
 
 def moving(found: History) -> list[Track]:
-    """The numbers that are not steady, what moved first."""
+    """The numbers that are not steady; those that moved come first."""
     return sorted((track for track in found.tracks if track.word != STEADY), key=lambda track: track.rank)
 
 
 def _table(tracks: Sequence[Track], found: History) -> Table:
-    """First and last measured value, the last band, and what happened."""
+    """A table: first and last measured value, the last band, and the events."""
     lines = []
     for track in tracks:
         texts = (_metric(track), *_numbers(track), track_sentence(track, found))
@@ -109,7 +110,7 @@ def _value(point: Point, track: Track) -> str:
 
 
 def band_text(band: ToleranceBand, unit: str) -> str:
-    """51.6 ± 0.5; a tolerance that the digits do not show keeps one of its own."""
+    """A band such as 51.6 ± 0.5; a small tolerance keeps a significant digit."""
     width = number({"value": band.tolerance}, unit)
     if not float(re.sub(r"[^\d.].*", "", width) or 0):
         width = f"{band.tolerance * (100 if unit == 'fraction' else 1):.0g}"
@@ -117,7 +118,7 @@ def band_text(band: ToleranceBand, unit: str) -> str:
 
 
 def track_sentence(track: Track, found: History) -> str:
-    """What happened to a number, as one sentence a kind of event, the latest events of each with their days."""
+    """The events of a number, one clause per kind, with the days of the latest."""
     parts = []
 
     def latest(texts: Sequence[tuple[str, int]]) -> str:
@@ -148,7 +149,7 @@ def _verdict(point: Point) -> str:
 
 
 def markdown(found: History, drawn: Sequence[Figure] = ()) -> str:
-    """What moved and when, the figures with their text alternatives, what is steady by name, and the runs."""
+    """The moves and their days, the figures with text alternatives, the names of steady numbers, and the runs."""
     parts = ["# codi-bench: history", "", f"{summary(found)}.", "", *(f"- **{cell(note)}**" for note in found.notes)]
     tracks = moving(found)
     parts += [*[""] * bool(found.notes), markdown_table(_table(tracks, found)) if tracks else "Nothing moved.", ""]
@@ -163,7 +164,7 @@ def markdown(found: History, drawn: Sequence[Figure] = ()) -> str:
 
 
 def csv_text(found: History) -> str:
-    """A line a number and run, in the units of results.json, times in UTC; empty where there is nothing."""
+    """One line for each number and run, in the units of results.json, with times in UTC; missing values are empty."""
     from pandas import DataFrame
 
     lines = [_csv_line(track, point, found.runs[point.at]) for track in found.tracks for point in track.points]
@@ -182,7 +183,7 @@ def _csv_line(track: Track, point: Point, run: Run) -> list[object]:
 
 
 def figures(found: History) -> list[Figure]:
-    """One figure a family of claims, at most ten, each with at most twelve numbers: what moved first."""
+    """One figure per family of claims, at most ten, each with at most twelve numbers; those that moved come first."""
     families: dict[str, list[Track]] = {}
     for track in sorted((track for track in found.tracks if track.measured), key=lambda track: track.rank):
         families.setdefault(track.family, []).append(track)
@@ -195,7 +196,7 @@ def _figure(family: str, tracks: Sequence[Track], history: History) -> Figure:
     rest = [f"and {len(movers) - 2} more"] if len(movers) > 2 else []
     finding = ". ".join([*events, *rest]) or f"all {len(tracks)} numbers steady"
     title = f"{family}, {len(history.runs)} runs: {finding}."
-    caption = f"{len(panels)} of {len(tracks)} numbers over the runs, what moved first. {RULES}"
+    caption = f"{len(panels)} of {len(tracks)} numbers over the runs; those that moved come first. {RULES}"
     alt = " ".join([title, *(_panel_text(track, history) for track in panels)])
     name = "history-" + (re.sub(r"[^a-z0-9]+", "-", family.lower()).strip("-") or "other")
     lines = textwrap.wrap(title, LETTERS)
@@ -205,7 +206,7 @@ def _figure(family: str, tracks: Sequence[Track], history: History) -> Figure:
 
 
 def _panel_text(track: Track, history: History) -> str:
-    """The numbers of a panel as text: a hundred points would not be listened to."""
+    """A summary of a panel for screen readers: nobody would listen to a hundred points."""
     values = [point.value for point in track.measured]
     first, last, band = _numbers(track)
     low, high = (number({"value": end}, track.unit) for end in (min(values), max(values)))
@@ -215,7 +216,7 @@ def _panel_text(track: Track, history: History) -> str:
 
 
 def _draw(figure, tracks: Sequence[Track], history: History) -> None:
-    """Small panels, two a row: the line broken where the inputs changed, the band behind it, crosses where it DRIFTED."""
+    """Small panels, two per row: a line that breaks where inputs changed, the band, and crosses where it DRIFTED."""
     rows, labels = -(-len(tracks) // 2), [run.label for run in history.runs]
     handles: dict[str, object] = {}
     ticks = sorted({0, (len(labels) - 1) // 2, len(labels) - 1}) if len(labels) < 40 else [0, len(labels) - 1]
@@ -264,5 +265,5 @@ def _panel(axes, track: Track) -> None:
 
 
 def _segment(point: Point, track: Track) -> int:
-    """How many breaks lie before or at a point."""
+    """The number of breaks before or at a point."""
     return sum(at <= point.at for at in track.breaks)

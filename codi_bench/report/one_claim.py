@@ -1,4 +1,4 @@
-"""One claim in full, as text: both protocols, every number with its null, why it has its word, and how to measure it again."""
+"""One claim in full, as text: both protocols, every number with its null and the reason for its word, and the command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from codi_bench.report.table import TableLine, results_table
 
 
 def claim_text(rows: Sequence[Row], environment: dict, claim: str, models: Sequence[str]) -> str:
-    """What the rows say of one claim on these models, as wide as the terminal; rows of other models say what was published."""
+    """The rows of one claim on these models, as wide as the terminal; rows of other models give published numbers."""
     console = terminal_console()
     text = (environment.get("claims") or {}).get(claim) or {}
     say(console, f"{claim}: {text.get('sentence') or 'not described in these results'}", style="bold")
@@ -44,7 +44,7 @@ def claim_text(rows: Sequence[Row], environment: dict, claim: str, models: Seque
 
 
 def _say_why(console: Console, line: TableLine) -> None:
-    """The words of one number and what stands behind them; nothing of one that was not measured."""
+    """Print the words of one number and the reasons for them; nothing for a number that was not measured."""
     if line.row is None or line.row.status != OK:
         return
     words = " ".join(str(line[head]) for head in ("validity", "reproduction", "regression") if line[head].text)

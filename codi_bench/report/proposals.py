@@ -1,4 +1,4 @@
-"""What `codi-bench baselines diff` prints: proposals against the records, in 100 columns; changes.py decides all of it."""
+"""The text of `codi-bench baselines diff`: proposals compared with the records, in 100 columns; changes.py decides."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from codi_bench.report.table import Cell, Column, Table, TableLine
 
 COLOURS = {"DRIFTED": "red", "SAME": "green", "UNCHECKED": "yellow", "new": "cyan"}
 LEGEND = (
-    "Noise units: the difference over the tolerance, in the same environment that of a deterministic computation, in another one "
-    "the device tolerance; exact: nothing may move; by flips: right then wrong (b) and wrong then right (g) of the same problems "
-    "decide, by McNemar. DRIFTED: the suite would be red on this number; a changed input (!) makes it red by itself."
+    "Noise units: the difference divided by the tolerance (deterministic in the same environment, the device tolerance in "
+    "another). exact: any change counts. by flips: McNemar decides, on the problems that turned from right to wrong (b) and from "
+    "wrong to right (g). DRIFTED: this number would make the suite red. !: a changed input, which makes it red by itself."
 )
 NUMBERS = ("recorded", "proposed", "difference", "noise units")
 COLUMNS = (Column("metric"), *(Column(head, "right") for head in NUMBERS), Column("what"))
@@ -28,7 +28,7 @@ COLUMNS = (Column("metric"), *(Column(head, "right") for head in NUMBERS), Colum
 def terminal(found: Sequence[Changes], also: Sequence[str] = (), *, everything: bool = False, colour: bool = False) -> str:
     """Proposals by model and claim: inputs that changed, numbers that changed (everything: all of them), and counts of the rest.
 
-    also: lines about what is proposed beside claims.
+    also: lines about proposals that belong to no claim.
     """
     console = text_console(colour=colour)
     for text in dict.fromkeys(_environment_text(proposal.proposed) for proposal in found):
@@ -55,7 +55,7 @@ def terminal(found: Sequence[Changes], also: Sequence[str] = (), *, everything: 
 
 
 def summary(found: Sequence[Changes]) -> str:
-    """How many numbers got which word, how many verdicts change, and how many are as recorded."""
+    """The number of numbers by word, of verdicts that change, and of numbers that are as recorded."""
     total, listed = sum(len(proposal.moves) for proposal in found), [move for proposal in found for move in proposal.listed]
     words = Counter(_word(move) for move in listed)
     verdicts, inputs = sum(len(proposal.verdicts) for proposal in found), sum(bool(proposal.inputs) for proposal in found)
@@ -65,7 +65,7 @@ def summary(found: Sequence[Changes]) -> str:
 
 
 def _inputs(proposals: Sequence[Changes]) -> list[str]:
-    """Each changed input of a model once, with the claims that it stands under."""
+    """Each changed input of a model once, with its claims."""
     claims_of_input: dict[str, list[str]] = {}
     for proposal in proposals:
         for text in proposal.inputs:
@@ -111,5 +111,5 @@ def _environment_text(record: Record) -> str:
 
 
 def _value(number: Recorded | None) -> str:
-    """Six digits; a count in full."""
+    """A value with six digits, a count in full."""
     return "–" if number is None else f"{number.value:.{15 if number.value.is_integer() else 6}g}"

@@ -1,4 +1,4 @@
-"""What stands beside the tables, in sentences and counts: winners, notes, reproductions, what moved, what was not measured."""
+"""The sentences and counts below the tables: winners, notes, reproductions, numbers that moved, models that were not measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from codi_bench.report.table import SOUND, SYMBOLS, is_number
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """What has to be said beside a number; of records that other code made, how many there are."""
+    """The notes on numbers, and the number of records that other code made."""
     return other_code(rows) + [
         f"note, {row.claim} on {row.model}: {row.metric}{_soundly(row)}: {row.detail['note']}"
         for row in rows
@@ -18,19 +18,19 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 
 def decoded_again(environment: dict) -> list[str]:
-    """What was decoded again of each checkpoint before its claims counted, or why nothing was."""
+    """For each checkpoint, which answers were decoded again before its claims counted, or why none were."""
     return [f"preflight, {model}: {note}" for model, note in (environment.get("gate") or {}).items()]
 
 
 def other_code(rows: Sequence[Row]) -> list[str]:
-    """How many records other code made, where there are any."""
+    """The number of records that other code made, if there are any."""
     pairs = {(row.claim, row.model) for row in rows if "code" in row.detail}
-    count = f"{len(pairs)} record{'s' * (len(pairs) > 1)} made by other code: what counts is whether numbers moved"
+    count = f"{len(pairs)} record{'s' * (len(pairs) > 1)} made by other code; a test is red only if a number moved"
     return [count] * bool(pairs)
 
 
 def winners(environment: dict) -> list[str]:
-    """How two models differ and who is better, with p; with more than two models one entry a pair."""
+    """How two models differ and which is better, with p; with more than two models, one entry for each pair."""
     comparisons = list((environment.get("winners") or {}).values())
     lines = []
     for claim in dict.fromkeys(comparison["claim"] for comparison in comparisons):
@@ -44,7 +44,7 @@ def _pair(comparison: Winner) -> str:
 
 
 def _difference(comparison: Winner) -> str:
-    """By how much two models differ, with p: an AUC in its own unit, all else in points."""
+    """By how much two models differ, with p: an AUC in its own unit, everything else in points."""
     difference = comparison["difference"]
     value, low, high = difference["value"], difference["low"], difference["high"]
     scale, digits, unit = (
@@ -56,7 +56,7 @@ def _difference(comparison: Winner) -> str:
 
 
 def reproductions(rows: Sequence[Row]) -> list[str]:
-    """For each of the source's own models, which published numbers came out and which did not."""
+    """For each of the source's own models, which published numbers were reproduced and which were not."""
     by_model: dict[str, dict[str, list[str]]] = {}
     for row in rows:
         if row.reproduction:
@@ -68,7 +68,7 @@ def reproductions(rows: Sequence[Row]) -> list[str]:
 
 
 def blocked_or_not_run(rows: Sequence[Row]) -> list[str]:
-    """One line a reason, with what it stopped: nothing that was not measured may be forgotten."""
+    """One line per reason, with the claims that were not measured because of it."""
     return [
         f"{SYMBOLS[status]} {status} {model}: {len(claims)} claim{'s' * (len(claims) > 1)}{', soundly' * soundly}"
         + (f": {reason}" if reason else "")
@@ -77,7 +77,7 @@ def blocked_or_not_run(rows: Sequence[Row]) -> list[str]:
 
 
 def stopped(rows: Sequence[Row]) -> list[tuple[str, str, list[str], bool, str]]:
-    """Status, model, claims, whether only the sound protocol was stopped, and why: once a reason."""
+    """Status, model, claims, whether only the sound protocol was stopped, and the reason; one entry per reason."""
     reasons: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         if row.status != OK:
@@ -89,13 +89,13 @@ def stopped(rows: Sequence[Row]) -> list[tuple[str, str, list[str], bool, str]]:
 
 
 def drifted(rows: Sequence[Row]) -> list[str]:
-    """What is red, and why, once a reason."""
+    """The rows that are red, and why; each line once."""
     lines = [f"{row.claim} on {row.model}{_soundly(row)}: {row.reason}" for row in rows if row.regression == "DRIFTED"]
     return list(dict.fromkeys(lines))
 
 
 def counts(rows: Sequence[Row]) -> dict[str, int]:
-    """How many rows came out how; not-run, blocked and unchecked apart from everything else."""
+    """The number of rows by outcome; not-run, blocked and unchecked rows are counted separately."""
     tally = {"same": 0, "drifted": 0, "unchecked": 0, "blocked": 0, "not-run": 0}
     for row in rows:
         tally[row.regression.lower() if row.status == OK or row.regression == "DRIFTED" else row.status] += 1

@@ -1,4 +1,4 @@
-"""The bench of one model: it answers problems under conditions, and remembers what was computed."""
+"""The bench of one model: it answers problems under conditions, and stores everything that it computes."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn")  # that 
 class ModelBench:
     """A `claims.Bench` over a loaded model.
 
-    seed: added to every seed of a measure; turned: one problem whose clean answer is taken for right where it is wrong, or the
-    other way: what `codi-bench baselines calibrate` changes to measure noise. other: the bench of the model that this one is
-    compared with. memo: what claims share within a run.
+    seed: added to every seed of a measure; turned: one problem whose clean answer counts as wrong although it is right, or the
+    other way round. `codi-bench baselines calibrate` sets both to measure noise. other: the bench of the model that this one is
+    compared with. memo: results that claims share within a run.
     """
 
     model: Model
@@ -66,12 +66,12 @@ class ModelBench:
     @property
     def partner(self) -> ModelBench:
         if self.other is None:
-            raise MeasureError(f"{self.model.name} is compared with no other model: give a second one, --model NAME=FOLDER")
+            raise MeasureError(f"{self.model.name} has no model to be compared with: give a second one, --model NAME=FOLDER")
         return self.other()
 
     @cached_property
     def speed(self) -> float:
-        """Problems a second that are thought about and answered, in the second of two equal batches."""
+        """Problems per second, thoughts and answers, measured on the second of two equal batches."""
         questions = [problem.question for problem in self.problems.first(self.batch_size)]
         for _ in range(2):
             start = time.perf_counter()
@@ -169,13 +169,13 @@ class ModelBench:
         return unpack(kind, self.store.fetch(key, lambda: pack(function(*arguments, **settings))))
 
     def _reference(self, problems: Sequence[Problem], num_latents: int) -> Reference | None:
-        """Where means and donors come from."""
+        """The source of means and donors."""
         if not problems:
             return None
         questions, answers, groups = zip(*((p.question, p.answer, p.group) for p in problems))
         return self.model.reference(questions, answers, groups, num_latents=num_latents, batch_size=self.batch_size)
 
     def _environment(self) -> dict:
-        """What computes, as far as the last bits of a result may tell: wide layers split their sums over all threads."""
+        """The hardware and threads, if they change the last bits of a result: wide layers split their sums over threads."""
         own = environment(self.model.device, self.model.dtype).model_dump()
         return {**own, **{name: version(name) for name in LIBRARIES}, "threads": torch.get_num_threads()}

@@ -1,9 +1,9 @@
-"""Measuring how much the recorded numbers move: the suite run again with one thing changed, and its measures drawn again.
+"""Measure how much the recorded numbers move: run the suite again with one thing changed, and draw its measures again.
 
-*Runs* are the whole suite with another batch size, thread, instruction set or dtype, each in a process with an empty cache, and
-results that were measured elsewhere. *Draws* are the measures in this process with other seeds, other problems, or the answer to
-one problem turned. Each is kept in a work folder as soon as it is there: a calibration that was stopped goes on. What follows
-from them is decided in `records.tolerance`.
+*Runs* are the whole suite with another batch size, number of threads, instruction set or dtype, each in a process with an empty
+cache, and results measured elsewhere. *Draws* are the measures in this process with other seeds, other problems, or the answer to
+one problem turned. Each is saved in a work folder at once, so a stopped calibration continues. `records.tolerance` derives the
+tolerances.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Step = tuple[str, Callable[[], dict[Key, NoiseMove]]]  # name, measurement
 
 @dataclass(frozen=True)
 class Variation:
-    """One thing that a run does otherwise: in words, as options of pytest, as variables of its process."""
+    """One change to a run: in words, as options of pytest, and as variables of its process."""
 
     of: str
     options: tuple[str, ...] = ()
@@ -92,7 +92,7 @@ class CalibrationPlan:
 
     @property
     def variations(self) -> list[Variation]:
-        """Those that change something here: a GPU does not use the CPU's instruction sets, and one of them is this machine's."""
+        """The variations that make a difference on this machine: not its own instruction set, and none of them with a GPU."""
         here = self.environment
         own = here.instructions.lower()
         return [v for v in VARIATIONS if v.options or (here.device == "cpu" and v.variables.get(CAPABILITY) != own)]
@@ -101,22 +101,22 @@ class CalibrationPlan:
         return [CLAIMS[claim] for name, claim in self.records if name == model]
 
     def moves(self, values: Mapping[Key, Value], component: Component, of: str) -> dict[Key, NoiseMove]:
-        """How far values are from the recorded numbers, where there are some."""
+        """How far values are from the recorded numbers, if there are any."""
         numbers = self.numbers
         recorded = {key: value for key, value in values.items() if key in numbers}
         return {key: NoiseMove(component, of, x - numbers[key].value, word=word) for key, (x, word) in recorded.items()}
 
 
 def default_work() -> Path:
-    """Where measurements are kept: in the user's cache folder, or in $CODI_BENCH_CACHE."""
+    """The folder of measurements: in the user's cache folder, or in $CODI_BENCH_CACHE."""
     return Path(os.environ.get("CODI_BENCH_CACHE") or platformdirs.user_cache_dir("codi-bench")) / "calibrate"
 
 
 def plan_of(suite: Suite, work: Path) -> CalibrationPlan:
-    """What the suite asks for; what is measured is kept in `work`, in a folder of these records.
+    """The plan for the models and claims of the suite; measurements are saved below `work`, in a folder of these records.
 
-    Raises CodiBenchError where a model cannot be measured here, where nothing is recorded for this environment, and where a
-    record is of other weights or problems: noise around a number that would be another one today means nothing.
+    Raises CodiBenchError if a model cannot be measured here, if nothing is recorded for this environment, and if a record is of
+    other weights or problems: noise around an outdated number means nothing.
     """
     benches, baselines, records = {}, {}, {}
     for name in (model.name for model in suite.asked_models):
@@ -133,7 +133,7 @@ def plan_of(suite: Suite, work: Path) -> CalibrationPlan:
                 raise CodiBenchError(f"{name} {claim.id}: nothing is recorded for {where}; record it first: {ADVICE}")
             if changes := record.changed_inputs(inputs):
                 raise CodiBenchError(
-                    f"{name} {claim.id}: field {changes[0]} of the record is another today; record it anew: {ADVICE}"
+                    f"{name} {claim.id}: field {changes[0]} of the record has changed since; record it again: {ADVICE}"
                 )
             baselines[name, claim.id], records[name, claim.id] = baseline, record
     digest = hashlib.sha256("".join(record.model_dump_json() for record in records.values()).encode()).hexdigest()[:12]
@@ -141,7 +141,7 @@ def plan_of(suite: Suite, work: Path) -> CalibrationPlan:
 
 
 def steps(plan: CalibrationPlan, results: Sequence[Path], *, runs: bool, seeds: int, turns: int, redraws: int) -> list[Step]:
-    """(name, measurement) of everything that is measured, in order; the results of other runs are read first."""
+    """(name, measurement) of everything that is measured, in order; results of other runs are read first."""
     measurements: list[Step] = [(str(path), partial(run_moves, plan, path)) for path in results]
     measurements += [(variation.of, partial(run_again, plan, variation)) for variation in plan.variations if runs]
     for model, bench in plan.benches.items():
@@ -157,9 +157,9 @@ def steps(plan: CalibrationPlan, results: Sequence[Path], *, runs: bool, seeds: 
 
 
 def run_again(plan: CalibrationPlan, variation: Variation) -> dict[Key, NoiseMove]:
-    """The suite once more with that changed, from an empty cache, unless its results are there already.
+    """Run the suite once more with that change, from an empty cache, unless its results are already there.
 
-    Raises CodiBenchError, naming the log, where the run ends without results.
+    Raises CodiBenchError, naming the log, if the run ends without results.
     """
     folder = (plan.work / variation.of.replace(" ", "-")).absolute()
     results, log = folder / "results.json", folder / "log.txt"
@@ -174,23 +174,25 @@ def run_again(plan: CalibrationPlan, variation: Variation) -> dict[Key, NoiseMov
             subprocess.run(command, cwd=folder, env=variables, stdout=file, stderr=subprocess.STDOUT, check=False)
         shutil.rmtree(folder / "cache", ignore_errors=True)
         if not results.is_file():
-            raise CodiBenchError(f"{log}: the run with {variation.of} ended without results; see there, mend it and start again")
+            raise CodiBenchError(
+                f"{log}: the run with {variation.of} ended without results; correct the error that the log shows and start again"
+            )
     return run_moves(plan, results, of=variation.of)
 
 
 def run_moves(plan: CalibrationPlan, path: Path, *, of: str = "") -> dict[Key, NoiseMove]:
-    """How far the numbers of a results file are from the recorded ones. of: what was changed (default: the environment says).
+    """How far the numbers of a results file are from the recorded ones. of: what was changed (by default read from the file).
 
-    Raises CodiBenchError where the file is of other weights or problems.
+    Raises CodiBenchError if the file is of other weights or problems.
     """
     facts, rows = read_results(path)
     environments: dict[str, Environment] = {}
     for name, bench in plan.benches.items():
         inputs = {"weights": bench.model.fingerprint, "problems": bench.problems.hash}
         if (of_model(facts, "inputs", name) or inputs) != inputs:
-            fault = f"inputs: {name} has other weights or problems there; give results of the same ones"
+            fault = f"inputs: {name} has other weights or problems in that file; give results with the same ones"
         elif (environment := environment_of(facts, name)) is None:
-            fault = f"environment: it does not say where {name} was measured; give a whole results file"
+            fault = f"environment: does not say where {name} was measured; give a complete results file"
         else:
             environments[name] = environment
             continue
@@ -208,7 +210,7 @@ def run_moves(plan: CalibrationPlan, path: Path, *, of: str = "") -> dict[Key, N
 
 
 def _other_problems(bench: ModelBench, k: int) -> ModelBench:
-    """Generated ones anew; of a given set another order, so that what takes the first ones takes others. And other seeds."""
+    """Other problems and seeds: newly generated ones, or a given set in another order, so that claims take other first ones."""
     draw = replace(bench, seed=1000 * k, permutations=NO_NULL, memo={})
     source = bench.problems
     if not source.given:
@@ -218,9 +220,9 @@ def _other_problems(bench: ModelBench, k: int) -> ModelBench:
 
 
 def _draw(plan: CalibrationPlan, model: str, component: Component, name: str, bench: ModelBench) -> dict[Key, NoiseMove]:
-    """The claims of a model measured by another bench, the sound protocol only on the same problems; kept in the work folder.
+    """The claims of a model measured by another bench, the sound protocol only on the same problems; saved in the work folder.
 
-    A claim that the draw does not allow (a class that is too small) is left out.
+    A claim that the draw makes impossible (a class becomes too small) is left out.
     """
     path = plan.work / "draws" / model / f"{name}.json"
     if not path.is_file():
@@ -234,16 +236,16 @@ def _draw(plan: CalibrationPlan, model: str, component: Component, name: str, be
 
 
 def _values(plan: CalibrationPlan, model: str, claim: Claim, bench: ModelBench, *, sound: bool = True) -> dict[Key, Value]:
-    """What a claim measures on a bench, and the words of it."""
+    """The numbers and words of a claim on a bench."""
     protocols = claim.function(bench, published_values(plan.baselines[model, claim.id]))
     numbers = judge(next(protocols), next(protocols) if sound else [], bench.permutations)
     return {(model, claim.id, key): (measured.value, word_of(measured)) for key, measured in numbers.items()}
 
 
 def ablations_turned(plan: CalibrationPlan, model: str, *, share: float, draws: int) -> dict[Key, list[NoiseMove]]:
-    """The ablations of both protocols derived anew where each outcome of each condition turns with probability `share`.
+    """The ablations of both protocols, derived again after each outcome of each condition turned with probability `share`.
 
-    But for the control: replacing a latent by itself is the clean run everywhere.
+    The control is not turned: replacing a latent by itself gives the clean run everywhere.
     """
     bench, rng = plan.benches[model], stream(0, "calibrate", model, "ablations")
     claims = [claim for claim in plan.claims(model) if claim.family == ABLATION]
@@ -264,7 +266,7 @@ def ablations_turned(plan: CalibrationPlan, model: str, *, share: float, draws: 
 
 
 def _words_rest_on(full: Sweep, num_latents: int) -> Sweep:
-    """The conditions of a sweep that numbers and verdicts come from, without those that are printed beside them."""
+    """The conditions of a sweep that numbers and verdicts need, without those that are only printed."""
     names = {CLEAN, SELF, ALL, f"{BOT}=zero", *(f"{place}={MAIN}" for place in range(num_latents))}
     indices = [i for i, name in enumerate(full.names) if name in names]
     right, log_probability = ([rows[i] for i in indices] for rows in (full.right, full.log_probability))
@@ -278,7 +280,7 @@ def share_turned(plan: CalibrationPlan, moves: dict[Key, list[NoiseMove]]) -> tu
 
 
 def answers_turning(plan: CalibrationPlan, model: str, claim: str, share: float) -> int:
-    """How many answers of a model may turn in one night; 1 for ablations, whose noise is that of a night's share of outcomes."""
+    """How many answers of a model may turn in one night; 1 for ablations, whose noise includes a night's turned outcomes."""
     if CLAIMS[claim].family == ABLATION:
         return 1
     answers = [number.n for (name, *_), number in plan.numbers.items() if name == model and number.outcomes is not None]
@@ -286,7 +288,7 @@ def answers_turning(plan: CalibrationPlan, model: str, claim: str, share: float)
 
 
 def calibrated(plan: CalibrationPlan, moves: dict[Key, list[NoiseMove]]) -> list[Baseline]:
-    """The baselines with the tolerances that follow from what was measured; nothing else of them changes."""
+    """The baselines with tolerances from these measurements; nothing else in them changes."""
     baselines, (*_, share) = [], share_turned(plan, moves)
     for (model, claim), record in plan.records.items():
         tolerance, turning = {}, answers_turning(plan, model, claim, share)
@@ -298,7 +300,7 @@ def calibrated(plan: CalibrationPlan, moves: dict[Key, list[NoiseMove]]) -> list
 
 
 def faults(plan: CalibrationPlan, moves: dict[Key, list[NoiseMove]]) -> list[str]:
-    """Numbers that another batch size or one thread moved, in words: they should be the same bits."""
+    """Numbers that another batch size or one thread moved, in words: no bit of them should change."""
     numbers = plan.numbers
     return [
         f"{' '.join(key)}: {move.of} moved it by {move.difference:.3g}"

@@ -1,4 +1,4 @@
-"""The one engine: (model, claim, problems) → rows, with every comparison that the baseline allows."""
+"""Measure one claim on one model: (model, claim, problems) → rows, with every comparison that the baseline allows."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ MOST_MODULES = 6  # that a reason names
 
 @dataclass(frozen=True)
 class Standard:
-    """What the numbers of one claim are compared with.
+    """The standard with which the numbers of one claim are compared.
 
-    record: the nearest one; same: is it of this environment; changes: of its inputs, in words; note: of other code; total:
-    metrics of the whole suite, among which an alarm is sought; reproduces: are they compared with the published ones too?
+    record: the nearest one; same: is it of this environment? changes: of its inputs, in words; note: on other code; total: number
+    of metrics of the whole suite, for the correction; reproduces: are the numbers compared with published ones too?
     """
 
     baseline: Baseline
@@ -74,10 +74,10 @@ def measure_claim(
 ) -> PairOutcome:
     """Measure one claim under both protocols and compare it with what is reported and recorded: ok, red or blocked.
 
-    What goes wrong while measuring gives `blocked` rows, never an exception; where the sound protocol alone cannot be measured,
-    its rows alone are blocked. compare: False where the user asked for other inputs than the recorded ones (`--n`): the rows are
-    then UNCHECKED. recorded: metrics of the whole suite.
-    Raises CodiBenchError for a baseline that measured numbers cannot be compared with.
+    An error while measuring gives `blocked` rows, never an exception; if only the sound protocol cannot be measured, only its
+    rows are blocked. compare: False if the user asked for other inputs than the recorded ones (`--n`); the rows are then
+    UNCHECKED. recorded: number of recorded metrics of the whole suite.
+    Raises CodiBenchError for a baseline with which measured numbers cannot be compared.
     """
     name, sound, blocked_rows = bench.model.name, list[Measured](), list[Row]()
     protocols = claim.function(bench, published_values(baseline))
@@ -115,7 +115,7 @@ def measure_claim(
 
 
 def published_values(baseline: Baseline) -> dict[str, float]:
-    """The printed numbers by metric, of a range its lower end: what a sound protocol halves to find the effect that counts."""
+    """The printed numbers by metric (of a range, its lower end): a sound protocol takes half of the effect as Delta."""
     return {
         metric: cast(float, number.low) if number.value is None else number.value for metric, number in baseline.reported.items()
     }
@@ -124,7 +124,7 @@ def published_values(baseline: Baseline) -> dict[str, float]:
 def judge(reported: list[Measured], sound: list[Measured], permutations: int) -> dict[str, Measured]:
     """The numbers of both protocols with their words, by the key that a record has for them.
 
-    A reported one is an ARTEFACT where its protocol makes the number itself; else it has the word of the sound one.
+    A reported number is an ARTEFACT if its protocol makes the number itself; otherwise it has the word of the sound one.
     """
     words = {measured.metric: measured.verdict for measured in sound}
     numbers = {}
@@ -141,9 +141,9 @@ def judge(reported: list[Measured], sound: list[Measured], permutations: int) ->
 
 
 def unmeasured(model: str, claim: Claim, baseline: Baseline, status: schema.Status, reason: str) -> list[Row]:
-    """Rows of a claim that was not measured (not-run) or must not count (blocked), one a known metric, with the reason.
+    """Rows of a claim that was not measured (not-run) or must not count (blocked), one per known metric, with the reason.
 
-    What was recorded from released files stands beside it: with them at hand it would come out again.
+    They show numbers recorded from released files, which a run with these files would give again.
     """
     keys = {*baseline.reported, *(m for record in baseline.recorded for m in record.metrics)}
     released = baseline.newest(RELEASED)
@@ -214,7 +214,7 @@ def _row(bench: ModelBench | FilesBench, claim: Claim, key: str, measured: Measu
 
 
 def _regression(key: str, measured: Measured, standard: Standard) -> tuple[schema.Regression, str]:
-    """Did our own number move, and why that is said."""
+    """Did our own number move? The word and its reason."""
     record, changes = standard.record, standard.changes
     if record is None:
         return "UNCHECKED", "nothing is recorded for this"
@@ -242,7 +242,7 @@ def compare_numbers(
 
 
 def _identity_changes(baseline: Baseline, record: Record, proposal: Record) -> list[str]:
-    """What must be equal before two numbers are compared, both ways: protocol, seeds, weights, problems, metrics."""
+    """The differences in what must be equal before two numbers are compared: protocol, seeds, weights, problems, metrics."""
     changes = []
     for name in record.changed_inputs(proposal):
         before, now = getattr(record, name), getattr(proposal, name)
@@ -257,7 +257,7 @@ def _identity_changes(baseline: Baseline, record: Record, proposal: Record) -> l
 
 
 def record_of(bench: ModelBench | FilesBench, claim: Claim, numbers: Mapping[str, Measured]) -> Record:
-    """What would be recorded of a claim that was measured here, with everything that it depends on."""
+    """The record that a claim measured here would get, with everything that it depends on."""
     return Record(
         environment=environment(bench.model.device, bench.model.dtype),
         protocols={REPORTED: claim.protocol, SOUND: claim.sound_protocol},
@@ -300,7 +300,7 @@ def _recorded(m: Measured) -> Recorded:
 
 
 def claim_code(claim: Claim, bench: type) -> Code:
-    """What turns weights and problems into the numbers and words of a claim, on a bench of that class."""
+    """The code that turns weights and problems into the numbers and words of a claim, on a bench of that class."""
     return _code(claim.function, bench)
 
 
@@ -310,7 +310,7 @@ def _code(function: Callable, bench: type) -> Code:
 
 
 def code_note(code: Code, before: Record | None) -> dict[str, str]:
-    """Of a record that other code made: a note for its rows, and what the reason of a number that moved says besides; else {}."""
+    """For a record that other code made: a note for its rows, and an addition to the reason of a number that moved; else {}."""
     if before is None or not code.differs(before.code):
         return {}
     names = code.changed(before.code)
@@ -320,7 +320,7 @@ def code_note(code: Code, before: Record | None) -> dict[str, str]:
 
 
 def accept(baseline: Baseline, proposal: Record, reason: str) -> Baseline:
-    """The baseline with a record for the proposal's environment; tolerances of metrics that are gone go too."""
+    """The baseline with the proposal as the record of its environment, without tolerances of metrics that no longer exist."""
     rest = [record for record in baseline.recorded if record.environment != proposal.environment]
     records = sorted([*rest, proposal.model_copy(update={"reason": reason})], key=lambda record: str(record.environment))
     metrics = next((record.metrics for record in baseline.recorded if record.environment == proposal.environment), {})
@@ -334,7 +334,7 @@ def accept(baseline: Baseline, proposal: Record, reason: str) -> Baseline:
 
 
 def _number(value: Measured | Reported | Recorded | None) -> schema.Number | None:
-    """Plain numbers, whatever measured them: numpy's would print their type."""
+    """Turn numbers of numpy, which would print their type, into plain ones."""
     if value is None:
         return None
     ends = {"value": value.value, "low": value.low, "high": value.high}
@@ -344,8 +344,8 @@ def _number(value: Measured | Reported | Recorded | None) -> schema.Number | Non
 def _reproduction(measured: Measured, reported: Reported, same_list: bool, noise: Mapping[Component, Noise]) -> Outcome:
     """The rule of docs/verdicts.md, section 2, that the baseline names; only the source's own models have reported numbers.
 
-    same_list: were these the source's problems? `same-list` judges no others. noise: as calibrated; a number that is no share of
-    problems has the error that redraws of its protocol show, on both sides, and without them stays INCONCLUSIVE.
+    same_list: were these the source's problems? `same-list` judges no others. noise: as calibrated; for a number that is not a
+    share of problems, redraws of its protocol give the error of both sides, and without them it is INCONCLUSIVE.
     """
     if reported.unit != measured.unit:
         raise BaselineError(f"reported.{measured.metric}.unit: is {reported.unit}, and {measured.unit} are measured")

@@ -1,4 +1,4 @@
-"""Where numbers come from: device, instruction set, versions."""
+"""The environment of numbers: device, instruction set, versions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from codi_bench.records.baseline import Environment
 
 
 def available(device: str) -> bool:
-    """Is that device here? `auto` always is."""
+    """Is that device available? `auto` always is."""
     return not device.startswith("cuda") or torch.cuda.is_available()
 
 
 def own_gpu(device: str, worker: int) -> str:
-    """What `cuda` (or `auto`) means to one of several workers: they take the GPUs in turn. An index that was named stays."""
+    """The device of one of several workers: with `cuda` (or `auto`) they take the GPUs in turn; a given index is kept."""
     count = torch.cuda.device_count()
     return f"cuda:{worker % count}" if device in ("cuda", "auto") and count > 1 else device
 
@@ -34,7 +34,7 @@ def environment(device: str, dtype: str) -> Environment:
 
 
 def versions() -> dict[str, str]:
-    """What else may matter to someone who reads the results."""
+    """Versions and other facts for readers of the results."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

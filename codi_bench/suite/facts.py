@@ -1,4 +1,4 @@
-"""What a run says of itself beside its rows: devices, inputs, versions, speed, and the claims in words."""
+"""The facts of a run besides its rows: devices, inputs, versions, speed, and the claims in words."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def run_environment(suite: Suite, rows: Sequence[Row] = (), facts: dict[str, dict] | None = None) -> dict:
     """Device, versions and threads of this run, and the claims in words, so that a report needs no model room.
 
-    facts: of the measured models, where they were measured elsewhere than in this process.
+    facts: of models that other processes measured.
     """
     device, dtype = resolve(suite.device_of(suite.asked_models[0]), suite.dtype)
     facts = {
@@ -58,7 +58,7 @@ def run_environment(suite: Suite, rows: Sequence[Row] = (), facts: dict[str, dic
 
 
 def facts_of(suite: Suite, name: str) -> dict:
-    """Device, inputs, layers and speed of a model that was measured here; {} of another. A worker sends them along."""
+    """Device, inputs, layers and speed of a model that was measured here; {} for others. A worker sends them along."""
     bench = suite.benches.get(name) or suite.file_benches.get(name)
     if bench is None:
         return {}
@@ -78,7 +78,7 @@ def facts_of(suite: Suite, name: str) -> dict:
 
 
 def _options(suite: Suite) -> str:
-    """The options of this run that its numbers depend on, as they were given."""
+    """The given options of this run on which its numbers depend."""
     values: dict[str, object] = {"--n": suite.n, "--permutations": suite.permutations, "--num-latents": suite.num_latents}
     values |= {"--lora-alpha": suite.lora_alpha, "--dtype": None if suite.dtype == "auto" else suite.dtype}
     texts = [f"{name} {value}" for name, value in values.items() if value is not None]

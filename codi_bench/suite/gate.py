@@ -1,6 +1,6 @@
-"""The gate: what a checkpoint is known to answer is decoded again and compared, before anything else of it counts.
+"""The gate: known answers of a checkpoint are decoded again and compared before any of its numbers count.
 
-The same weights under other libraries may answer otherwise without any error: of CODI-GPT-2, 43.67 and 37.23 % were measured.
+The same weights may answer differently under other libraries, without any error: CODI-GPT-2 had 43.67 and 37.23 %.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NUM_PINNED = 32
 
 
 def libraries() -> str:
-    """The versions that answers may hang on, in words."""
+    """The versions on which answers may depend, in words."""
     return ", ".join(f"{name} {_version(name)}" for name in ("torch", "transformers", "peft"))
 
 
@@ -36,7 +36,7 @@ def circumstances(gate: Gate | None) -> str:
 
 
 def note_of(bench: ModelBench, gate: Gate | None) -> str:
-    """What the gate says of a model that passed, in words: how much was decoded again, or why nothing was."""
+    """The note on a model that passed, in words: how much was decoded again, or why nothing was."""
     why = _incomparable(bench, gate)
     if why or gate is None:
         return f"{why}: nothing was decoded again ({circumstances(gate)})"
@@ -45,7 +45,7 @@ def note_of(bench: ModelBench, gate: Gate | None) -> str:
 
 
 def answers_otherwise(bench: ModelBench, gate: Gate | None) -> str | None:
-    """Why the model is not what its gate knows: the first problem that is answered otherwise, how many, and all versions."""
+    """Why the model differs from its gate: the first problem with another answer, their number, and all versions."""
     if gate is None or _incomparable(bench, gate):
         return None
     differences = differing(gate.answers, decoded(bench, gate))
@@ -60,14 +60,14 @@ def answers_otherwise(bench: ModelBench, gate: Gate | None) -> str | None:
 
 
 def pinned(bench: ModelBench, gate: Gate, n: int) -> Gate:
-    """The gate with what the model answers now to its first n problems."""
+    """The gate with the model's present answers to its first n problems."""
     problems = problems_hash(_problems(bench, n))
     facts = {"weights": bench.model.fingerprint, "problems": problems, "dtype": bench.model.dtype, "versions": libraries()}
     return gate.model_copy(update={**facts, "answers": decoded(bench, gate, n)})
 
 
 def decoded(bench: ModelBench, gate: Gate, n: int | None = None) -> tuple[PinnedAnswer, ...]:
-    """What the model answers, as the gate has it asked; never from the cache."""
+    """The model's answers, decoded as the gate says; never from the cache."""
     problems = _problems(bench, len(gate.answers) if n is None else n)
     (answers,) = bench.model.answers(
         [problem.question for problem in problems],
@@ -83,7 +83,7 @@ def decoded(bench: ModelBench, gate: Gate, n: int | None = None) -> tuple[Pinned
 
 
 def differing(before: Sequence[PinnedAnswer], now: Sequence[PinnedAnswer]) -> list[tuple[int, str]]:
-    """Problems that are answered otherwise, and how: by tokens where they are known, else by number, else by right and wrong."""
+    """The problems with another answer, and how it differs: by tokens if known, else by number, else by right and wrong."""
     differences = []
     for i, (old, new) in enumerate(zip(before, now, strict=True)):
         finest = "right" if old.tokens is old.number is None else "number" if old.tokens is None else "tokens"
@@ -94,7 +94,7 @@ def differing(before: Sequence[PinnedAnswer], now: Sequence[PinnedAnswer]) -> li
 
 
 def _incomparable(bench: ModelBench, gate: Gate | None) -> str:
-    """Why nothing can be compared, "" if it can."""
+    """Why answers cannot be compared, or "" if they can."""
     if gate is None or not gate.answers:
         return "nothing is recorded of what this checkpoint answers"
     if gate.dtype != bench.model.dtype:
@@ -105,7 +105,7 @@ def _incomparable(bench: ModelBench, gate: Gate | None) -> str:
 
 
 def _problems(bench: ModelBench, n: int) -> list[Problem]:
-    """The first ones, however many are measured."""
+    """The first n problems, regardless of how many are measured."""
     source = replace(bench.problems, n=None)
     return list(source.given[:n]) or source.first(n)
 

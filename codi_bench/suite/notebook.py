@@ -1,6 +1,6 @@
-"""`codi_bench.run`: the suite from a notebook or a script, and what it found as one object.
+"""`codi_bench.run`: run the suite from a notebook or a script, with the results as one object.
 
-The module is not called `run`: once imported, a submodule of that name would stand where the function is looked up.
+The module is not called `run`, because an imported submodule of that name would hide the function.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ NUMBERS = ("measured", "reported", "recorded", "null")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """What a run found.
+    """The results of a run.
 
-    rows: of every model and claim that was asked for, also those that are blocked or not-run. environment: devices, versions,
-    the claims in words, what was published about them, who won.
+    rows: of every requested model and claim, blocked and not-run ones too. environment: devices, versions, the claims in words,
+    published numbers about them, winners.
     """
 
     rows: tuple[Row, ...]
     environment: dict
 
     def table(self) -> str:
-        """The tables as `pytest benchmarks` shows them: text of 100 columns."""
+        """The tables that `pytest benchmarks` shows, as text of 100 columns."""
         return render.tables(list(self.rows), self._environment())
 
     def _repr_html_(self) -> str:
-        """The same as HTML, for a notebook: no scripts, nothing from elsewhere, every text escaped."""
+        """The same as HTML for a notebook, without scripts or external content; all text is escaped."""
         models = dict.fromkeys(row.model for row in self.rows)
         tables = [export.html(results_table(self._shown(), self.environment, model)) for model in models]
         return "\n".join(["<div>", *tables, *(f"<p>{escape(text)}</p>" for text in self._notes()), "</div>"])
@@ -62,11 +62,11 @@ class Result:
         return frame.astype(kinds | {"n": "Int64", "layer": "Int64", "fragile": "bool"})
 
     def takeaways(self) -> list[str]:
-        """What the audit says of these rows, in sentences; about noise only where the probes were asked for."""
+        """The audit of these rows in sentences; about noise only if the probes were measured."""
         return audit.says(self._shown(), self._environment())
 
     def save(self, folder: str | Path) -> Path:
-        """Write `results.json` and the report's files into a folder; gives the path of `results.json`."""
+        """Write `results.json` and the report's files into a folder, and return the path of `results.json`."""
         path = arguments.path("folder", folder) / "results.json"
         render.check_report(path.parent, "give a folder that can be written to", {}, path.name)
         write_results(path, self.environment, list(self.rows))
@@ -78,16 +78,16 @@ class Result:
         return f"<codi-bench result: {models}; {_counts(self.rows)}; .table() shows it>"
 
     def _environment(self) -> dict:
-        """The environment, without what noise gives under the probes' protocol where no probes were asked for."""
+        """The environment, without the probes' results on noise if no probes were measured."""
         probes = any(row.claim == audit.HEADLINE[0] for row in self.rows)
         return self.environment if probes else {**self.environment, "noise": None}
 
     def _shown(self) -> list[Row]:
-        """The rows, and beside them the published numbers of the same claims."""
+        """The rows, and the published numbers of the same claims."""
         return [*self.rows, *published_rows(self.environment, self.rows)]
 
     def _notes(self) -> list[str]:
-        """What has to stand beside the tables: counts first, then winners, notes, what moved, what was not measured and why."""
+        """The lines below the tables: counts, winners, notes, numbers that moved, and what was not measured and why."""
         rows, drifts = self.rows, [f"✗ {text}" for text in sentences.drifted(self.rows)]
         texts = [*sentences.winners(self.environment), *sentences.notes(rows), *sentences.reproductions(rows)]
         return [_counts(rows), *texts, *drifts, *sentences.blocked_or_not_run(rows)]
@@ -114,12 +114,12 @@ def run(
     """Measure claims on models and compare them with what was reported and recorded, as `pytest benchmarks` does.
 
     models: registered names, "NAME=FOLDER" texts or {name: folder}; only these are measured (default: the embedded pair).
-    claims: ids (default: those of the study). base, problems, logs: "NAME=PATH" texts or {name: path}, as
-    `--base`, `--problems` and `--log` (logs without models: they alone are measured). released: files and folders of what others
-    released (without models: what it tells of is measured beside the embedded pair); the other options are those of
-    `pytest benchmarks` too. progress: say on the error stream what is being measured, where somebody watches.
+    claims: ids (default: those of the study). base, problems, logs: "NAME=PATH" texts or {name: path}, as for `--base`,
+    `--problems` and `--log` (logs without models: only the logs are measured). released: files and folders that others released
+    (without models: their models are measured as well as the embedded pair). The other options are those of `pytest benchmarks`.
+    progress: show on stderr what is being measured, if it is a terminal.
 
-    What goes wrong while one claim is measured is a row that says so. Raises CodiBenchError, a ValueError, before anything is
+    An error while a claim is measured becomes a row with the reason. Raises CodiBenchError, a ValueError, before anything is
     measured: for unknown names, with the known ones, and for folders, files and numbers that cannot be used.
     """
     log_texts = _texts("logs", logs)
@@ -152,7 +152,7 @@ def run(
 
 
 def _measure(suite: Suite, visible: bool, *, study: bool) -> list[Row]:
-    """Rows of what was named, and of the study's claims if asked for."""
+    """Measure the named claims, and those of the study if requested; returns their rows."""
     pairs = {
         f"{claim.id} on {model.name}": (model, claim)
         for model in suite.asked_models
@@ -173,7 +173,7 @@ def _measure(suite: Suite, visible: bool, *, study: bool) -> list[Row]:
 
 
 def _texts(parameter: str, value: Given | None) -> list[str]:
-    """Names and NAME=PATH texts from one text, several, or a mapping; none at all is an error, for it would mean everything."""
+    """Names and NAME=PATH texts from one text, several, or a mapping. An empty list is an error: it would mean everything."""
     if value is None:
         return []
     if isinstance(value, str):
@@ -185,7 +185,7 @@ def _texts(parameter: str, value: Given | None) -> list[str]:
     else:
         texts = arguments.texts(parameter, value)
     if not texts:
-        raise CodiBenchError(f"{parameter} must be names or NAME=PATH texts, and there are none; leave it out for the default")
+        raise CodiBenchError(f"{parameter} is empty; give names or NAME=PATH texts, or leave it out for the default")
     return texts
 
 

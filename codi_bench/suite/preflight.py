@@ -1,4 +1,4 @@
-"""What must hold before a number of a published checkpoint counts: that it is this checkpoint, and that the harness is sound."""
+"""Checks before a number of a published checkpoint counts: it is this checkpoint, and batches change nothing."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ CLOSE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
 
 
 def preflight(bench: ModelBench, accuracy: Reported | None, gate: Gate | None = None) -> str | None:
-    """Why nothing of this model counts, or None if it may.
+    """Why no number of this model counts, or None if all checks pass.
 
-    accuracy: its reported task accuracy; None for a user's own model, of which nobody has said anything yet. gate: what
-    it is known to answer, which is decoded again.
+    accuracy: its reported task accuracy; None for a user's own model, about which nothing was published. gate: its known answers,
+    which are decoded again.
     """
     try:
         if fault := _not_this_checkpoint(bench) or _batches_matter(bench):
@@ -47,16 +47,16 @@ def _not_this_checkpoint(bench: ModelBench) -> str | None:
 
 
 def _batches_matter(bench: ModelBench) -> str | None:
-    """Sixteen problems (or all of a smaller file) alone and together: the same states, and in float32 the same answers."""
+    """Do sixteen problems (or a smaller file), alone and together, differ in states, or in float32 in answers? Says how."""
     questions = [p.question for p in bench.problems.sample(NUM_PROBLEMS)[:NUM_PROBLEMS]]
     alone, together = (bench.model.think(questions, batch_size=size, max_new_tokens=NEW_TOKENS) for size in (1, NUM_PROBLEMS))
     assert alone.hidden_states is not None and together.hidden_states is not None
     distance = np.linalg.norm(alone.hidden_states - together.hidden_states, axis=-1)
     largest = float((distance / np.linalg.norm(alone.hidden_states, axis=-1)).max())
     if not largest <= CLOSE[bench.model.dtype]:  # NaN is not close
-        return f"preflight: a batch of {NUM_PROBLEMS} moves hidden states by {largest:.2g} of their norm"
+        return f"preflight: hidden states in a batch of {NUM_PROBLEMS} differ by {largest:.2g} of their norm from those alone"
     if bench.model.dtype == "float32" and alone.answers != together.answers:
-        return f"preflight: a batch of {NUM_PROBLEMS} problems changes an answer"
+        return f"preflight: an answer in a batch of {NUM_PROBLEMS} differs from the one alone"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Which problems a model is measured on: generated ones, or those of a set or a file, and what belongs beside them."""
+"""The problems on which a model is measured: generated ones, or those of a set or a file, and related ones."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ NUM_DONORS = NUM_ODD = 400
 
 @dataclass(frozen=True)
 class ProblemSource:
-    """Test problems in order, their relatives, and problems that are not scored.
+    """Test problems in order, related problems, and problems that are not scored.
 
-    given: problems of a real set or a file; without them they are generated. n: at most so many are scored (`--n`). others: sets
-    given beside GSM8K, by name. seed: of generated problems.
+    given: problems of a real set or a file; by default they are generated. n: limit of scored problems (`--n`). others: sets
+    given in addition to GSM8K, by name. seed: of generated problems.
     """
 
     given: tuple[Problem, ...] = field(default=(), repr=False)
@@ -34,17 +34,17 @@ class ProblemSource:
 
     @cached_property
     def hash(self) -> str:
-        """Names the problem set: its first thousand problems (the generator's code, which makes the rest, is hashed too)."""
+        """The identity of the problem set: a hash of its first thousand problems (the generator's code is hashed elsewhere)."""
         return problems_hash(self.given[:1000] or generate(min(1000, self.n or 1000), seed=self.seed))
 
     @cached_property
     def on_gsm8k(self) -> bool:
-        """Is this the list of problems that published numbers are about?"""
+        """Is this the problem list of the published numbers?"""
         return is_gsm8k_test(self.given)
 
     @property
     def limits(self) -> Limits:
-        """Generated pairs have no larger values and no longer chains than generated problems that are given."""
+        """Limits for generated pairs: values and chains as in given problems that were generated."""
         small = self.given and all(p.template and DIGITS.allow(p) for p in self.given)
         return DIGITS if small else EVERYTHING
 
@@ -55,39 +55,38 @@ class ProblemSource:
             return generate(n, seed=self.seed, split="test", variants=variants)
         if len(self.given) < n:
             raise ProblemError(
-                f"this claim's protocol takes {n} problems and the file has {len(self.given)}; "
+                f"this claim's protocol needs {n} problems, but the file has {len(self.given)}; "
                 f"give more, or --n {len(self.given)}"
             )
         return list(self.given[:n])
 
     def sample(self, n: int, *, edited: bool = False) -> list[Problem]:
-        """n generated test problems, or all given ones; edited: without the last where means and donors come from those."""
+        """n generated test problems, or all given ones; edited: without the last ones if these provide means and donors."""
         if not self.given:
             return self.first(n)
         scored = len(self.given) - (NUM_REFERENCES if edited and not self._train else 0)
         return list(self.given[: min(max(scored, 0), self.n or scored)])
 
     def pairs(self, n: int, *, step: int) -> list[Pair]:
-        """n generated minimal pairs about `step` (1 is the first); raises ProblemError where there are too few."""
+        """n generated minimal pairs about `step` (1 is the first); raises ProblemError if there are too few."""
         return _pairs(min(n, self.n or n), step, self.seed, self.limits)
 
     def donors(self, pairs: Sequence[Pair], *, seed: int) -> list[Problem]:
-        """For each pair a random training problem, of like length, that has nothing to do with it."""
+        """For each pair, a random unrelated training problem of similar length."""
         return random_donors(list(pairs), generate(NUM_DONORS, seed=REFERENCE_SEED, split="train", limits=self.limits), seed=seed)
 
     def elsewhere(self) -> dict[str, list[Problem]]:
         """Problems out of distribution, by the name of their set.
 
-        SVAMP, GSM-Hard and MultiArith whole beside GSM8K; beside generated problems those that are told or numbered as none of
-        training.
-        Raises MissingProblemsError where they cannot be had, MeasureError beside other problems.
+        For GSM8K: all of SVAMP, GSM-Hard and MultiArith. For generated problems: some told or numbered as none in training.
+        Raises MissingProblemsError if they cannot be fetched, MeasureError for other problem sets.
         """
         if not self.given:
             makers = {"distracted": distracted, "renumbered": renumbered}
             return {name: make(min(NUM_ODD, self.n or NUM_ODD), seed=self.seed) for name, make in makers.items()}
         if not self.on_gsm8k:
             raise MeasureError(
-                "what is out of distribution beside these problems is not known: it is beside GSM8K and generated ones"
+                "this claim needs problems out of distribution, which exist only for GSM8K and for generated problems"
             )
         # The hub and the files keep a set in different orders, and outcomes are compared problem by problem.
         sets = {name: sorted(self.others.get(name) or load_problems(name), key=lambda p: p.question) for name in ELSEWHERE}
@@ -95,16 +94,16 @@ class ProblemSource:
 
     @cached_property
     def _train(self) -> list[Problem]:
-        """GSM8K's train split beside its test split, where it is to be had."""
+        """GSM8K's train split, if the given problems are its test split and it can be fetched."""
         with suppress(MissingProblemsError):
             return load_problems("gsm8k", split="train") if self.on_gsm8k else []
         return []
 
     def references(self, scored: Sequence[Problem], most: int = NUM_REFERENCES) -> tuple[list[Problem], str]:
-        """Up to `most` problems for means and donors, none of a scored group; and whence, in words.
+        """Up to `most` problems for means and donors, none of a scored group, and their source in words.
 
-        Training problems for the generated set, and for GSM8K where its train split is to be had; else the first of the given
-        ones that are not scored. Raises ProblemError if these are too few.
+        Training problems for the generated set, and for GSM8K if its train split can be fetched; else the first given problems
+        that are not scored. Raises ProblemError if these are too few.
         """
         if not self.given:
             problems = generate(most, seed=REFERENCE_SEED, split="train")
@@ -116,13 +115,13 @@ class ProblemSource:
         rest = [p for p in self.given[len(scored) :] if p.group not in groups]
         if len(rest) < FEWEST_REFERENCES:
             raise ProblemError(
-                f"means and donors come from {FEWEST_REFERENCES} or more problems that are not scored, and behind the first "
-                f"{len(scored)} the file has {len(rest)} of other groups; give more problems, or a smaller --n"
+                f"means and donors need at least {FEWEST_REFERENCES} problems that are not scored, but after the first "
+                f"{len(scored)} the file has only {len(rest)} of other groups; give more problems, or a smaller --n"
             )
         return rest[:most], f"{len(rest[:most])} given problems that are not scored"
 
 
 @lru_cache(maxsize=16)
 def _pairs(n: int, step: int, seed: int, limits: Limits) -> list[Pair]:
-    """Finding pairs takes a while, and several claims are about the same ones."""
+    """Find pairs, cached: this takes a while, and several claims use the same ones."""
     return pairs(n, step=step, seed=seed, limits=limits)

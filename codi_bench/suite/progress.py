@@ -1,4 +1,4 @@
-"""What is being done and about how long it still takes: for a run by earlier durations, for the rest by what is behind us.
+"""Progress: what is being done, and about how long the rest takes: of a run by earlier durations, of other work by its own pace.
 
 Durations of this machine's runs are kept in the cache folder; before there are any, those that come with the package
 (baselines/_perf/, two CPU cores) stand in. Cold ones compute everything, warm ones read what an earlier run has stored. They are
@@ -48,7 +48,7 @@ def load_timings(cache: Path, *, warm: bool = False) -> dict[str, float]:
 
 
 def save_timings(cache: Path, measured: dict[str, float], *, warm: bool = False) -> None:
-    """Keep the durations of this run beside those of earlier ones; a cache that cannot be written loses nothing."""
+    """Save the durations of this run with those of earlier ones. It does not matter if the cache cannot be written."""
     path = cache / (WARM if warm else COLD)
     with suppress(OSError):
         timings = {key: round(value, 2) for key, value in (_read(path) | measured).items()}
@@ -56,14 +56,14 @@ def save_timings(cache: Path, measured: dict[str, float], *, warm: bool = False)
 
 
 def _read(path: Path) -> dict[str, float]:
-    """A file that cannot be read counts as none."""
+    """Read the durations of a file; {} if it cannot be read."""
     with suppress(OSError, ValueError):
         return read_json(path, TIMINGS.validate_json)
     return {}
 
 
 def duration(seconds: float) -> str:
-    """As people say it: 40 s, 3 min, 1 h 20 min."""
+    """A duration in words: 40 s, 3 min, 1 h 20 min."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
@@ -71,7 +71,7 @@ def duration(seconds: float) -> str:
 
 
 class Schedule:
-    """The claims of a run in their order, how long each should take, and how long those behind us did.
+    """The claims of a run in order, how long each should take, and how long the finished ones took.
 
     tail: seconds for what comes behind the last claim.
     """
@@ -82,18 +82,18 @@ class Schedule:
 
     @property
     def unknown(self) -> int:
-        """Claims to come that were never timed."""
+        """The number of remaining claims that were never timed."""
         return sum(key not in self.known for key in self.keys if key not in self.taken)
 
     def left(self) -> float:
-        """Seconds for what was timed before and is still to come, stretched by how this run compares with the earlier one."""
+        """Seconds for the remaining claims that were timed before, scaled by the speed of this run."""
         expected = sum(self.known[key] for key in self.taken if key in self.known)
         actual = sum(seconds for key, seconds in self.taken.items() if key in self.known)
         stretch = min(SLOWEST, max(FASTEST, actual / expected)) if expected > 5 else 1.0
         return stretch * sum(self.known.get(key, 0.0) for key in self.keys if key not in self.taken) + self.tail
 
     def says(self, what: str = "to go") -> str:
-        """How much is to come, in words, "" at the end."""
+        """The remaining work in words, "" at the end."""
         count = len(self.keys) - len(self.taken)
         time = f"about {duration(self.left())}" if self.unknown < count else ""
         never = f"{self.unknown} of them never timed" if self.unknown and count else ""
@@ -129,9 +129,9 @@ def progress(
 
 
 class LiveLine:
-    """One line on the terminal about what is being measured; nothing where nobody watches.
+    """One line on the terminal about what is being measured; nothing without a terminal.
 
-    pytest takes file descriptor 2 away while a test runs, so the line is written to a copy of it made before.
+    pytest captures file descriptor 2 while a test runs, so the line is written to a copy made before.
     """
 
     def __init__(self):

@@ -1,4 +1,4 @@
-"""The bench of what others released: their files are read, and nothing else can be asked for."""
+"""The bench for files that others released: claims can only read them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST = 64 << 20  # bytes: no released file has more, and what has more is not
 
 @dataclass(frozen=True)
 class ReleasedModel:
-    """What stands for a model in rows from released files. fingerprint: sha256 of the file, or of those of several."""
+    """Takes the place of a model in rows from released files. fingerprint: sha256 of the file, or of the hashes of several."""
 
     name: str
     fingerprint: str
@@ -33,7 +33,7 @@ class ReleasedModel:
 
 @dataclass(frozen=True)
 class ReleasedProblems:
-    """The problems that released numbers are about."""
+    """The problems of released numbers."""
 
     hash: str
     on_gsm8k: bool = True
@@ -43,7 +43,7 @@ class ReleasedProblems:
 class FilesBench:
     """A `claims.ReleasedBench`.
 
-    files: those that the claim needs, where they lie; own: a user's own log among them. memo: what claims of a model share.
+    files: those that the claim needs, with paths; own: a user's own log among them. memo: results that a model's claims share.
     """
 
     model: ReleasedModel
@@ -63,7 +63,7 @@ class FilesBench:
 
     @classmethod
     def of_log(cls, name: str, path: Path, **settings: Any) -> FilesBench:
-        """The bench of a user's own log of decoded thoughts. Raises ProblemError for a file that is none."""
+        """The bench of a user's own log of decoded thoughts. Raises ProblemError for any other file."""
         try:
             sha256 = file_hash(path)
         except OSError as error:
@@ -72,18 +72,18 @@ class FilesBench:
         return replace(bench, problems=ReleasedProblems(problems_hash(bench.decoded.problems)))
 
     def of_claim(self, files: Iterable[ReleasedFile]) -> FilesBench:
-        """The bench of a claim that needs some of these files; what was read of them is shared."""
+        """The bench of a claim that needs some of these files; file contents are shared."""
         settings = {"permutations": self.permutations, "seed": self.seed, "memo": self.memo}
         return self.of(self.model.name, {file: self.files[file] for file in files}, **settings)
 
     @property
     def origin(self) -> dict[str, str]:
-        """Of each file where it was released, and its sha256; {} of a user's own log, which nobody released."""
+        """The place of release of each file, and its sha256; {} for a user's own log, which nobody released."""
         return {file.where: file.sha256 for file in self.files if self.own is None}
 
     def read(self, file: ReleasedFile) -> Any:
         if file not in self.files:
-            raise MissingError(f"{file.where} is needed: give it with --released")
+            raise MissingError(f"the file {file.where} is needed; give it with --released")
         key = ("released", file.sha256, str(self.files[file]))
         if key not in self.memo:
             self.memo[key] = file.read(self.files[file])
@@ -95,7 +95,7 @@ class FilesBench:
 
     @property
     def remark(self) -> str:
-        """What a reason says besides, of a user's own log that is of another model than the claims' source."""
+        """An addition to reasons, for a user's own log of another model than that of the claims' source."""
         signs = () if self.own is None else self.decoded.other_model
         return f"; the log is of another model than CODI-GPT-2: {', '.join(signs)}" if signs else ""
 
@@ -103,7 +103,7 @@ class FilesBench:
 def released_in(paths: Iterable[Path]) -> dict[ReleasedFile, Path]:
     """The registered files among these files and in these folders.
 
-    Raises ProblemError for a path that is not there or holds none: what was given as evidence must not be passed over.
+    Raises ProblemError for a path that does not exist or has none: files given as evidence must not be ignored silently.
     """
     found: dict[ReleasedFile, Path] = {}
     for path in paths:

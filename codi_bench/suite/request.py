@@ -1,4 +1,4 @@
-"""What a run was asked for: models, released files and problem sets, as texts; and what came of one model and claim."""
+"""The request for a run: models, released files and problem sets, as texts; and the outcome of one model and claim."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from codi_bench.thoughts.released import ALIASES, MODELS, altered_copy
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """A model of this run: its name, and where it lies if the user said so (a folder or a hub name, with its base).
+    """A model of this run: its name, and its path if the user gave one (a folder or a hub name, with its base).
 
-    log: what lies there is a user's own log of decoded thoughts, on which claims are measured that need no more.
+    log: the path is a user's own log of decoded thoughts; only claims that need no more are measured on it.
     """
 
     name: str
@@ -34,12 +34,12 @@ class ModelRequest:
 
     @property
     def known(self) -> bool:
-        """Is it a model that we know by name, and no user's own?"""
+        """Is it a model known by name, not a user's own?"""
         return self.registered is not None or self.name in MODELS
 
     @property
     def runs(self) -> bool:
-        """Can there be weights of it, so that it could be run?"""
+        """Can it have weights, so that it could be run?"""
         return not self.log and (self.path is not None or self.name not in MODELS)
 
     @property
@@ -52,26 +52,26 @@ class ModelRequest:
 
     @property
     def for_gpus(self) -> bool:
-        """A published checkpoint or an adapter that nobody gave a folder for: measured under `-m gpu` alone."""
+        """Is it a published checkpoint or an adapter without a given folder? These are measured only with `-m gpu`."""
         return self.path is None and self.registered is not None and not self.embedded
 
     def problem_set(self, given: Collection[str]) -> str:
-        """Which problem set it is measured on, where these are given.
+        """The problem set on which it is measured, if these sets are given.
 
-        GSM8K for the published models; for a user's own what was given (beside GSM8K the others are out of distribution), or
-        generated problems. Raises CodiBenchError where that is not to be told.
+        GSM8K for the published models; for a user's own model the given set (with GSM8K, others are out of distribution), or
+        generated problems. Raises CodiBenchError if that is ambiguous.
         """
         if self.registered is not None:
             return "generated" if self.embedded else "gsm8k"
         names = [name for name in given if name != "generated"]
         if len(names) > 1 and "gsm8k" not in names:
-            raise CodiBenchError(f"--problems: {' and '.join(names)} are given, and {self.name} is measured on one set; give one")
+            raise CodiBenchError(f"--problems: {' and '.join(names)} are given, but {self.name} is measured on one set; give one")
         return "gsm8k" if "gsm8k" in names else names[0] if names else "generated"
 
 
 @dataclass(frozen=True)
 class PairOutcome:
-    """One measured pair. word: ok, red, blocked, unchecked or not-run; lines: why it is red; proposal: what may be recorded."""
+    """One measured pair. word: ok, red, blocked, unchecked or not-run; lines: why it is red; proposal: a record to accept."""
 
     rows: list[Row]
     word: str
@@ -82,9 +82,9 @@ class PairOutcome:
 def model_requests(
     models: Sequence[str], bases: Sequence[str], logs: Sequence[str], default: Sequence[str]
 ) -> list[ModelRequest]:
-    """The models of a run by `NAME=PATH` or NAME, and its own logs; default: the models where none is named.
+    """The models of a run by `NAME=PATH` or NAME, and its own logs; default: the models if none is named.
 
-    Raises CodiBenchError for what is no name (`check_name`), for names that clash, and for a base of no model.
+    Raises CodiBenchError for an invalid name (`check_name`), for names that clash, and for a base without its model.
     """
     base_of = _pairs("--base", bases)
     own = _pairs("--model", (text for text in models if "=" in text))
@@ -93,17 +93,17 @@ def model_requests(
     if clashes := sorted(log_names & {*REGISTRY, *MODELS, *own}):
         raise CodiBenchError(f"--log {clashes[0]}=…: a model has that name; give the log another")
     if clashes := sorted(own.keys() & {*ALIASES, *MODELS}):
-        raise CodiBenchError(f"--model {clashes[0]}=…: what others released has that name; give the model another")
+        raise CodiBenchError(f"--model {clashes[0]}=…: a released model has that name; give yours another")
     if clashes := sorted(own.keys() & {ALIASES.get(text, text) for text in models}):
-        raise CodiBenchError(f"--model {clashes[0]} and {clashes[0]}={own[clashes[0]]}: two models of one name; leave out one")
+        raise CodiBenchError(f"--model {clashes[0]} and {clashes[0]}={own[clashes[0]]}: two models have one name; leave one out")
     by_folded = {name.lower(): name for name in (*REGISTRY, *MODELS, *ALIASES)}
     for name in (*own, *(log.name for log in log_requests)):
         if (other := by_folded.setdefault(name.lower(), name)) != name:
-            raise CodiBenchError(f"{name}: differs from {other} in capitals alone, which some disks ignore; give it another name")
+            raise CodiBenchError(f"{name}: differs from {other} only in capitals, which some disks ignore; give it another name")
     own_requests = [ModelRequest(name, path, base_of.pop(name, None)) for name, path in own.items()]
     if base_of:
         name, base = base_of.popitem()
-        raise CodiBenchError(f"--base {name}={base}: belongs to no model of this run; give --model {name}=FOLDER too")
+        raise CodiBenchError(f"--base {name}={base}: there is no such model in this run; give --model {name}=FOLDER too")
     names = [text for text in dict.fromkeys(models) if "=" not in text and text not in log_names]
     selection = list(dict.fromkeys(known_name(name) for name in names))
     if not models:
@@ -134,7 +134,7 @@ def check_numbers(
 
 
 def known_name(name: str) -> str:
-    """The name of a registered model or of one that others released outcomes of; raises UnknownNameError with the nearest one."""
+    """The name of a registered model or of one with released outcomes. Raises UnknownNameError with the nearest name."""
     name = ALIASES.get(name, name)
     if name not in (known := {*REGISTRY, *MODELS}):
         raise UnknownNameError("model", name, known)
@@ -142,7 +142,7 @@ def known_name(name: str) -> str:
 
 
 def released_logs(logs: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Of `NAME=FILE` texts the files that are the released log, and the texts of users' own ones.
+    """Split `NAME=FILE` texts: the files that are the released log, and the texts of users' own logs.
 
     Raises ProblemError for another file under the name of the released one.
     """
@@ -171,7 +171,7 @@ def given_problems(texts: Iterable[str]) -> Mapping[str, tuple[Problem, ...]]:
 
 
 def _pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
-    """name → path. Raises CodiBenchError for what is no such text, and for a name that stands for two places."""
+    """name → path. Raises CodiBenchError for other texts, and for a name with two paths."""
     pairs: dict[str, str] = {}
     for text in texts:
         name, _, path = text.partition("=")

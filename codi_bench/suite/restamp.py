@@ -1,4 +1,4 @@
-"""Records that other code made and that came out the same: their `code` is written anew, and nothing else."""
+"""Restamp records that other code made and whose numbers came out the same: only their `code` is written again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from codi_bench.suite.released_bench import FilesBench
 def restamp(
     report: Path, folder: Path, models: Sequence[str] = (), claims: Sequence[str] = ()
 ) -> tuple[list[Baseline], list[str]]:
-    """The baselines whose record a run has just measured SAME under other code, restamped; and why others are left.
+    """The restamped baselines whose record a run has just measured SAME under other code, and why others are unchanged.
 
     report: the folder of that run; models, claims: only these. A record is restamped if it is of the run's own environment, every
     number of it was measured SAME against it, and the code is still what the run measured with.
@@ -57,14 +57,14 @@ def restamp(
 
 
 def _why_not(record: Record | None, rows: Sequence[Row], digest: str) -> str:
-    """Why the record must keep its code, "" if it need not."""
+    """Why the record cannot be restamped, or "" if it can."""
     if record is None:
         return "nothing is recorded in the run's environment"
     same_rows = {record_key(row.protocol, row.metric): row for row in rows if row.regression == "SAME"}
     if any(row.regression != "SAME" for row in rows) or same_rows.keys() != record.metrics.keys():
-        return "not every number came out the same"
+        return "some numbers did not come out the same"
     if any((row.recorded or {}).get("value") != record.metrics[key].value for key, row in same_rows.items()):
-        return "the record is not what the run compared with; run again"
+        return "the record has changed since the run; run again"
     if any(digest[:12] not in row.detail.get("code", "") for row in rows):
         return "the code has changed since the run; run again"
     return ""

@@ -45,11 +45,10 @@ FEWEST_PERMUTATIONS = holm_permutations(max(family.tests for family in FAMILIES.
 class Suite:
     """Everything that a run was asked for, checked before anything is measured.
 
-    models, bases, problems, logs: `NAME=PATH`, or a bare NAME of a model. released: files and folders of what others released,
-    which ask for the claims and models that they tell of. Models that are named are measured and no others; without any it is the
-    embedded pair and those of the released files, and with gpu every registered one. num_latents, lora_alpha: of the models that
-    the user gave, where their files do not say. gpu: measure on cuda, the embedded pair too. worker: number of this process
-    among several, which share the GPUs.
+    models, bases, problems, logs: `NAME=PATH`, or a bare NAME of a model. released: files and folders that others released; their
+    claims and models are measured. If models are named, only these are measured; otherwise the embedded pair and those of the
+    released files, and with gpu every registered one. num_latents, lora_alpha: of the user's models, if their files do not say.
+    gpu: measure on cuda, the embedded pair too. worker: number of this process among several, which share the GPUs.
     Raises CodiBenchError.
     """
 
@@ -115,23 +114,23 @@ class Suite:
 
     @cached_property
     def recorded(self) -> int:
-        """Metrics recorded of all models and claims, in this run or not."""
+        """The number of recorded metrics of all models and claims, in this run or not."""
         return metrics_recorded(self.baseline_folder)
 
     @property
     def changed(self) -> str:
-        """The options of this run that change every number, "" if there are none."""
+        """The options of this run that change every number, or ""."""
         options = (("--n", self.n), ("--permutations", self.permutations if self.permutations != DEFAULT_PERMUTATIONS else None))
         return ", ".join(f"{name} {value}" for name, value in options if value is not None)
 
     def serves(self, model: str, claim: Claim) -> bool:
-        """Are all released files at hand on which that claim is measured for that model?"""
+        """Were all released files given that this claim needs for that model?"""
         return bool(claim.files(model)) and all(file in self.files for file in claim.files(model))
 
     def takes(self, model: ModelRequest, claim: Claim) -> bool:
-        """Can that claim be measured on that model, on it itself or on what others released of it?
+        """Can that claim be measured on that model, by running it or from released files?
 
-        A claim that no model can be run for has a row where its files are at hand, or the model was named.
+        A claim that needs no run of a model has a row if its files were given, or the model was named.
         """
         if model.log:
             return claim.reading is not None and (decoded_latent,) in claim.reading.files.values()
@@ -140,11 +139,11 @@ class Suite:
         return self.serves(model.name, claim) or bool(claim.files(model.name) and self.models)
 
     def names(self, model: ModelRequest, claim: Claim) -> bool:
-        """Is it asked for by name, whatever its suite? Whoever gives released files asks for all that they tell."""
+        """Is it requested by name, whatever its suite? Released files request all claims about them."""
         return model.log or claim.id in self.claims or self.serves(model.name, claim)
 
     def measure(self, model: ModelRequest, wanted: Claim) -> PairOutcome:
-        """Measure one claim on one model; whatever goes wrong while measuring is a row, not an exception."""
+        """Measure one claim on one model; an error while measuring becomes a row, not an exception."""
         try:
             baseline = load_baseline(self.baseline_folder, model.name, wanted.id)
             status, why = self._checked(model) if model.log or (wanted.runs and model.runs) else (NOT_RUN, "")
@@ -164,18 +163,20 @@ class Suite:
         try:
             outcome = engine.measure_claim(bench, wanted, baseline, compare=not self.changed, recorded=self.recorded)
         except CodiBenchError as error:
-            return _unusable(model, wanted, f"{path_of(self.baseline_folder, model.name, wanted.id)}: {error}; mend it by hand")
+            return _unusable(
+                model, wanted, f"{path_of(self.baseline_folder, model.name, wanted.id)}: {error}; correct it by hand"
+            )
         if outcome.word != OK or (baseline.of_origin(released=on_files) and not self.changed):
             return outcome
         word, lines = self._unrecorded(model, outcome.rows)
         return replace(outcome, word=word, lines=[f"{wanted.id} on {model.name}: {line}" for line in lines])
 
     def unchecked(self, name: str) -> ModelBench:
-        """The bench of a model before its preflight; raises CodiBenchError where it cannot be loaded."""
+        """The bench of a model before its preflight. Raises CodiBenchError if it cannot be loaded."""
         return self._model_bench(next(model for model in self.asked_models if model.name == name))
 
     def bench_of(self, name: str) -> tuple[ModelBench | None, str]:
-        """The bench of a model for what is no claim, or None and why it cannot be measured in this run."""
+        """The bench of a model for other uses than claims, or None and why it cannot be measured in this run."""
         model = next((candidate for candidate in self.asked_models if candidate.name == name), None)
         if model is None:
             return None, f"--model leaves {name} out"
@@ -183,11 +184,11 @@ class Suite:
         return (self._model_bench(model), "") if status == OK else (None, f"{name}: {why}")
 
     def stray_files(self) -> list[str]:
-        """Baseline files that no registered (model, claim) would ever check."""
+        """Baseline files that belong to no registered (model, claim), so no run would ever check them."""
         return orphans(self.baseline_folder, CLAIMS, {*REGISTRY, *MODELS, *(model.name for model in self.asked_models)})
 
     def unmeasured(self, claim: str, model: str, reason: str) -> list[Row]:
-        """Rows of a claim on a model that were asked for and did not come, such as of one that crashed."""
+        """Rows of a claim on a model that were requested but are missing, for example after a crash."""
         definition = get_claim(claim)
         try:
             baseline = load_baseline(self.baseline_folder, model, claim)
@@ -200,21 +201,21 @@ class Suite:
         return published_numbers(self.baseline_folder, [claim.id for claim in self.asked_claims])
 
     def _unrecorded(self, model: ModelRequest, rows: Sequence[Row]) -> tuple[str, list[str]]:
-        """The word of a pair that is compared with no record, and why."""
+        """The word of a pair without a record to compare with, and why."""
         if self.changed:
             return "unchecked", [f"{self.changed} is not what was recorded"]
         failures = [row for row in rows if row.reproduction == Reproduction.NOT_REPRODUCED]
         if failures:
             return "red", [f"{row.metric}: {row.reproduction}, {row.detail['reproduction']}" for row in failures]
         if model.embedded:
-            mend = "look at `pytest benchmarks --update-baselines`, then accept it"
+            mend = "run `pytest benchmarks --update-baselines`, look at the proposal and accept it"
             return "red", [f"nothing is recorded for this embedded model; {mend}"]
         if any(row.reproduction == Reproduction.REPRODUCED for row in rows):
             return OK, []
         return "unchecked", ["nothing is recorded for this model"]
 
     def _checked(self, model: ModelRequest) -> tuple[Status, str]:
-        """Whether this model can be measured, and if not, why: found out once a run."""
+        """Whether this model can be measured, and if not, why; checked once per run."""
         if model.name not in self.stopped:
             self.stopped[model.name] = self._check(model)
         return self.stopped[model.name]
@@ -227,9 +228,9 @@ class Suite:
             remedy = ""
             if known and known.hub:
                 folders = f"--model {known.name}=FOLDER --base {known.name}=FOLDER"
-                remedy = f"; with one, download {known.hub} and {known.base}, or give {folders}"
+                remedy = f"; on one with a GPU, download {known.hub} and {known.base}, or give {folders}"
             on_cpu = "`pytest benchmarks`" if model.embedded else "`--device cpu`"
-            return NOT_RUN, f"no GPU here{remedy}; {on_cpu} measures on the CPU"
+            return NOT_RUN, f"this machine has no GPU{remedy}; {on_cpu} measures on the CPU"
         if model.embedded:
             own = self._model_bench(model)  # weights that came with the package: what is wrong with them is red
             return (BLOCKED, why) if device != "cpu" and (why := preflight(own, None)) else (OK, "")
@@ -246,7 +247,7 @@ class Suite:
         return (BLOCKED, why) if why else (OK, "")
 
     def _files_bench(self, model: ModelRequest) -> FilesBench:
-        """The bench of all released files at hand that tell of a model, or of a user's own log."""
+        """The bench of all given released files about a model, or of a user's own log."""
         if model.name not in self.file_benches:
             settings = {"permutations": self.permutations or DEFAULT_PERMUTATIONS}
             if model.log:
@@ -287,7 +288,7 @@ class Suite:
         )
 
     def _partner(self, model: ModelRequest) -> Callable[[], ModelBench] | None:
-        """The bench of the model that this one is compared with: the registered one, or the other one of two that were given."""
+        """The bench of the model that this one is compared with: the registered partner, or the other one of two given models."""
         by_name = {other.name: other for other in self.asked_models}
         if model.registered is not None:
             name = model.registered.partner
@@ -296,7 +297,7 @@ class Suite:
         return partial(self._model_bench, candidates[0]) if len(candidates) == 1 else None
 
     def device_of(self, model: ModelRequest) -> str:
-        """`auto`: the embedded pair is recorded on the CPU and measured there unless `-m gpu` asks; published models on cuda."""
+        """`auto`: cpu for the embedded pair, which is recorded there, unless `-m gpu` is given; cuda for published models."""
         device = self.device
         if model.log:
             return "cpu"
@@ -308,6 +309,6 @@ class Suite:
 
 
 def _unusable(model: ModelRequest, claim: Claim, reason: str) -> PairOutcome:
-    """A pair that cannot be judged since something that came with the package or the user's baselines is damaged: red."""
+    """A red outcome: the pair cannot be judged, because a file of the package or of the user's baselines is damaged."""
     row = Row(claim.id, model.name, "-", REPORTED, BLOCKED, regression=engine.DRIFTED, reason=reason)
     return PairOutcome([row], "red", [reason])

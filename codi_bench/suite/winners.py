@@ -1,4 +1,4 @@
-"""Two models on one claim: the difference of the claim's statistic, and who is better (docs/verdicts.md, section 6, Winner)."""
+"""Two models on one claim: the difference of the claim's statistic, and which is better (docs/verdicts.md, section 6, Winner)."""
 
 from __future__ import annotations
 
@@ -26,12 +26,11 @@ INTERVALS = "limits from those of both, taken as independent; evenness has no be
 
 
 def winners(rows: list[Row]) -> dict[str, Winner]:
-    """For each compared claim and pair of models: the difference with its interval, and who is better, with the corrected p.
+    """For each compared claim and pair of models: the difference with its interval, and which is better, with the corrected p.
 
-    Right or wrong on the same problems: McNemar; scores that an AUC is made of: bootstrap; counts alone: Fisher; where neither
-    side is the better one: the difference of two intervals, no p and no winner. p is Holm-corrected over the WINNER_TESTS rows of
-    a model pair; one that is missing counts as 1, so that a partial run can miss a winner but not invent one. Models asked other
-    problems: no entry.
+    Right or wrong on the same problems: McNemar; scores of an AUC: bootstrap; only counts: Fisher; a quantity without a better
+    side: the difference of two intervals, no p and no winner. p is Holm-corrected over the WINNER_TESTS rows of a model pair; a
+    missing p counts as 1, so a partial run can miss a winner but not invent one. Models with different problems get no entry.
     """
     results: dict[str, Winner] = {}
     claims = {claim.id: claim for claim in CLAIMS.values() if claim.compared}
@@ -53,7 +52,7 @@ def winners(rows: list[Row]) -> dict[str, Winner]:
 
 
 def _side(rows: Mapping[tuple[str, str], Row], claim: str, model: str, other: str) -> Row | None:
-    """The row of a model, or what that of the other one knows of it: its count of right answers."""
+    """The row of a model, or a row made from its count of right answers, if the other model's row has it."""
     own, known = rows.get((claim, model)), rows.get((claim, other))
     against = known.detail.get("against") if known else None
     if own or not (known and against and model in against):
@@ -65,12 +64,12 @@ def _side(rows: Mapping[tuple[str, str], Row], claim: str, model: str, other: st
 
 
 def _compared(claim: Claim, row: Row) -> str | None:
-    """By which metric: what was released may hold another one than a run."""
+    """The metric to compare: released files may have another one than a run."""
     return claim.on_files.compared if row.origin == "released" and claim.reading else claim.compared
 
 
 def packed_scores(scores: Ranked) -> dict:
-    """What an AUC needs of scores, as JSON: their ranks, 0 the lowest, for it asks for no more."""
+    """The ranks of scores as JSON, 0 the lowest: an AUC needs no more."""
     return {
         "rank": np.unique(scores.score, return_inverse=True)[1].tolist(),
         "labels": pack_bits(scores.labels),
@@ -81,7 +80,7 @@ def packed_scores(scores: Ranked) -> dict:
 
 
 def _comparison(one: Row, two: Row) -> Winner | None:
-    """The difference one - two of one metric of two models, p not yet corrected; None where they were asked other problems."""
+    """The difference one - two of one metric of two models, p not yet corrected; None if they had different problems."""
     if one.origin != two.origin or (one.detail.get("problems") != two.detail.get("problems") and not _counted(one, two)):
         return None
     try:
@@ -107,12 +106,12 @@ def _difference(one: Row, two: Row) -> tuple[Estimate, float | None, str]:
 
 
 def _counted(one: Row, two: Row) -> bool:
-    """Were only counts released of both?"""
+    """Were only counts released for both?"""
     return "counts" in one.detail and "counts" in two.detail
 
 
 def _ranked(row: Row) -> Ranked:
-    """What packed_scores packed, of the row of an AUC."""
+    """The ranks that packed_scores packed, from the row of an AUC."""
     ranks = cast(Mapping[str, Any], row.detail)["ranked"]
     rank = np.asarray(ranks["rank"], float)
     return Ranked(rank, _bits(ranks["labels"], len(rank)), np.asarray(ranks["fold"]), np.asarray(ranks["group"]), ranks["phi"])

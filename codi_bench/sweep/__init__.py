@@ -1,1 +1,1 @@
-"""Many models trained and audited: what changes with their size."""
+"""Train and audit many models, to see what changes with their size."""

@@ -1,4 +1,4 @@
-"""What a worker of a sweep does then: every claim on one kept checkpoint, and what two checkpoints have in common."""
+"""Second task of a sweep's worker: measure every claim on one checkpoint, and compare two checkpoints."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def audit_one(location: str, weights: str, n: int, permutations: int) -> dict:
 
 
 def compare_one(location: str, first: str, second: str, n: int, permutations: int) -> dict:
-    """What two checkpoints share: rows of the claims that take two models, as the first has them."""
+    """The rows of the claims that compare two models, for two checkpoints."""
     from codi_bench.claims import CLAIMS
 
     claims = [claim.id for claim in CLAIMS.values() if claim.with_partner]
@@ -59,7 +59,7 @@ def _run(location: str, weights: dict[str, str], claims: Sequence[str], n: int, 
 
 
 def _summary(row: Row) -> dict:
-    """What a sweep keeps of a row; whole ones hold every problem's outcome."""
+    """The part of a row that a sweep saves; a complete row has every problem's outcome."""
     names = ("claim", "model", "metric", "protocol", "status", "measured", "validity", "n", "cell")
     return {name: getattr(row, name) for name in names} | {
         "null": None if row.null is None else row.null["value"],

@@ -1,7 +1,7 @@
-"""Where tasks run: a pool of processes on this machine, or a Ray cluster. One small interface, the same results.
+"""Run tasks in a pool of processes on this machine or on a Ray cluster, with one small interface and the same results.
 
-A task is a function of the package with JSON arguments that gives a JSON result, and says what it needs. Where its worker is lost
-it is run again; what it raises itself ends it, and the rest goes on.
+A task is a function of the package with JSON arguments and a JSON result, and states the resources that it needs. If its worker
+is lost, the task is run again; if it raises an exception, it has failed, and the other tasks continue.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ RETRIES = 3  # further tries of a task whose worker is lost, before it counts as
 
 
 class LostWorkerError(CodiBenchError):
-    """The process that ran a task is gone: killed, out of memory, or its machine with it."""
+    """The process that ran a task was lost: killed, out of memory, or its machine failed."""
 
 
 @dataclass(frozen=True)
 class Task:
     """`function(**arguments)`: the function is found by its module and name.
 
-    cpus, memory_gb: what it asks a cluster for; 0 GB: not asked for.
+    cpus, memory_gb: the resources to request from a cluster; 0 GB: no request.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Ended:
-    """A task that has ended: its result, or why there is none."""
+    """A finished task: its result, or why there is none."""
 
     task: Task
     result: dict | None = None
@@ -50,22 +50,22 @@ class Ended:
 
 
 class Executor(Protocol):
-    """Runs single tasks; `run_all` counts their tries."""
+    """The interface to run single tasks; `run_all` counts their tries."""
 
     def submit(self, task: Task) -> None:
-        """Begin a task, now or when there is room for it."""
+        """Start a task, now or when a worker is free."""
 
     def next_ended(self) -> Ended:
-        """Wait for any submitted task; error is a LostWorkerError where its worker is gone."""
+        """Wait for any submitted task; its error is a LostWorkerError if its worker was lost."""
 
     def close(self) -> None:
-        """Let go of the workers; what still runs is stopped."""
+        """Stop the workers and all running tasks."""
 
 
 def run_all(tasks: Sequence[Task], executor: Executor) -> Iterator[Ended]:
-    """Every task as it ends; one whose worker is lost has RETRIES further tries.
+    """Yield every task as it ends; a task whose worker is lost is tried RETRIES more times.
 
-    Counted here also for Ray, whose own retries have no end where a worker is out of memory.
+    Tries are counted here for Ray too, whose own retries never end if a worker is out of memory.
     """
     losses: Counter[str] = Counter()
     for task in tasks:
@@ -83,7 +83,7 @@ def run_all(tasks: Sequence[Task], executor: Executor) -> Iterator[Ended]:
 
 @dataclass
 class ProcessPool:
-    """Processes of this machine, `workers` at a time, each a pool of its own: one that dies costs its own task another try."""
+    """Processes of this machine, `workers` at a time, each a separate pool: if one dies, only its own task is tried again."""
 
     workers: int
     free: list[ProcessPoolExecutor] = field(default_factory=list)
@@ -131,7 +131,7 @@ def _one_process() -> ProcessPoolExecutor:
 
 
 def _end_with(parent: int) -> None:
-    """End this process where its parent has: killed, it could not end its workers, which would go on for minutes."""
+    """End this process when its parent ends: a killed parent cannot stop its workers, which would run for minutes."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -145,7 +145,7 @@ def _end_with(parent: int) -> None:
 class RayCluster:
     """A Ray cluster: that at `address`, or one on this machine for the time of the run ("local").
 
-    Raises CodiBenchError where Ray is not installed or the cluster cannot be reached.
+    Raises CodiBenchError if Ray is not installed or the cluster cannot be reached.
     """
 
     address: str
@@ -158,22 +158,22 @@ class RayCluster:
         try:
             import ray
         except ImportError as error:
-            raise CodiBenchError("a cluster needs Ray: pip install 'codi-bench[ray]'") from error
+            raise CodiBenchError("a cluster needs Ray; run pip install 'codi-bench[ray]'") from error
         self.ray, self.own = ray, self.address == "local"
         quiet = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
         try:
             if not ray.is_initialized():
                 ray.init(**(quiet | {"num_cpus": self.workers} if self.own else {"address": self.address, **quiet}))
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise CodiBenchError(f"--ray {self.address}: no cluster can be reached there ({error})") from error
+            raise CodiBenchError(f"--ray {self.address}: no cluster can be reached at this address ({error})") from error
 
     def submit(self, task: Task) -> None:
         capacity = self.ray.cluster_resources()
         cpus, memory_gb = capacity.get("CPU", 0), capacity.get("memory", 0) / 2**30
         if task.cpus > cpus or task.memory_gb > memory_gb:
             raise CodiBenchError(
-                f"{task.name} asks for {task.cpus:g} cores and {task.memory_gb:g} GB, and the cluster has {cpus:g} and "
-                f"{memory_gb:.1f}: it would wait for ever; ask for less"
+                f"{task.name} asks for {task.cpus:g} cores and {task.memory_gb:g} GB, but the cluster has {cpus:g} and "
+                f"{memory_gb:.1f}; ask for less"
             )
         options = {"num_cpus": task.cpus, "memory": int(task.memory_gb * 2**30) or None, "max_retries": 0}
         if task.function not in self.functions:

@@ -58,7 +58,7 @@ def draw(found: Sequence[Followed], path: Path) -> Path:
 
 
 def trend_line(each: Followed) -> str:
-    """One line: the change from the smallest to the largest size, with its interval and p; or why there is none."""
+    """One line: the change from the smallest to the largest size, with interval and p; or why there is no trend."""
     if each.trend is None:
         return f"no trend: {each.why}"
     scale, estimate = SCALE[each.unit], each.trend.change

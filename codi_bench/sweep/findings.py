@@ -1,4 +1,4 @@
-"""What a sweep says: each number against size, at the end of training and at matched accuracy, with intervals over seeds."""
+"""The findings of a sweep: each number by size, at the end of training and at matched accuracy, with intervals over seeds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHARED = {  # of two models: the name, claim, metric
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean over seeds of one architecture and size, with its 95 % t interval; None where there is one seed."""
+    """Mean over seeds of one architecture and size, with its 95 % t interval; None with a single seed."""
 
     family: str
     parameters: int
@@ -44,8 +44,8 @@ class Mean:
 class Followed:
     """One number over the sizes.
 
-    trend: None with `why` where the models that have it tell nothing; p: of the trend, Holm over all that are tested together.
-    why: also how many checkpoints have no such number, which may be no chance.
+    trend: None, with the reason in `why`, if the models that have the number are too few; p: of the trend, Holm over all trends.
+    why: also how many checkpoints lack the number, which may not be by chance.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Followed:
 
 
 def follow(audited: Sequence[Audited], *, permutations: int = 1999, seed: int = 0) -> list[Followed]:
-    """Every number of NUMBERS, at both kinds of checkpoint, their trends corrected together."""
+    """Every number of NUMBERS, at both kinds of checkpoint, with the trends corrected together."""
     numbers = [_follow(name, which, audited, permutations, seed) for which in (FINAL, MATCHED) for name in NUMBERS]
     p_values = iter(
         holm([number.trend.p for number in numbers if number.trend]) if any(number.trend for number in numbers) else ()
@@ -104,7 +104,7 @@ def _mean(architecture: str, size: int, points: Sequence[tuple[str, int, float]]
 
 
 def in_common(compared: Sequence[CheckpointComparison]) -> list[str]:
-    """A line a measure of what two models share: other seeds of one architecture beside two architectures, each with its null."""
+    """One line per measure of what two models share: seeds of one architecture, and two architectures, with their nulls."""
     lines = []
     for name, (claim, metric) in SHARED.items():
         parts = []
@@ -124,5 +124,5 @@ def in_common(compared: Sequence[CheckpointComparison]) -> list[str]:
 
 
 def gap(audited: Sequence[Audited], target: float) -> float:
-    """How far the checkpoint of matched accuracy is from the target at most, on the problems that chose it."""
+    """The largest distance of a checkpoint of matched accuracy from the target, on the problems that chose it."""
     return max((abs(checkpoint.choosing - target) for checkpoint in audited if checkpoint.which == MATCHED), default=0.0)

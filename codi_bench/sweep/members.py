@@ -1,4 +1,4 @@
-"""The models of a sweep: sizes x seeds x architectures, all by one recipe."""
+"""The models of a sweep: sizes x seeds x architectures, all with one recipe."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SNAPSHOTS = (
 class Member:
     """One model: its architecture, width and seed.
 
-    Raises CodiBenchError for an unknown family or width, and for a seed that is no whole number.
+    Raises CodiBenchError for an unknown family or width, and for a seed that is not a whole number.
     """
 
     family: str
@@ -37,7 +37,7 @@ class Member:
         if self.family not in FAMILIES:
             raise CodiBenchError(f"unknown architecture {self.family!r}: use {' or '.join(FAMILIES)}")
         if self.width not in tuple(HEADS):
-            raise CodiBenchError(f"no recipe for width {self.width!r}: use some of {', '.join(map(str, HEADS))}")
+            raise CodiBenchError(f"no recipe for width {self.width!r}: use {', '.join(map(str, HEADS))}")
         if type(self.seed) is not int:
             raise CodiBenchError(f"seed must be a whole number, got {type(self.seed).__name__}")
 
@@ -47,7 +47,7 @@ class Member:
 
 
 def members(families: Sequence[str] = FAMILIES, widths: Sequence[int] = WIDTHS, seeds: Sequence[int] = SEEDS) -> list[Member]:
-    """Each once, smallest first, so that what goes wrong shows early. Raises CodiBenchError as `Member` does."""
+    """The members, each once, smallest first, so that errors show early. Raises CodiBenchError as `Member` does."""
     combinations = [Member(architecture, width, seed) for width, seed, architecture in product(widths, seeds, families)]
     return sorted(dict.fromkeys(combinations), key=lambda member: member.width)
 
@@ -75,7 +75,7 @@ def recipe(member: Member, phases: Sequence[tuple[str, int]] = PHASES) -> Recipe
 
 
 def snapshots(phases: Sequence[tuple[str, int]] = PHASES, count: int = SNAPSHOTS) -> tuple[int, ...]:
-    """Numbers of steps after which the model is kept, the last one included: close together early, where accuracy rises fast."""
+    """The steps after which the model is saved, the last one included: close together early, where accuracy rises fast."""
     student = sum(steps for who, steps in phases if who == "both")
     teacher = sum(steps for _, steps in phases) - student
     return tuple(sorted({teacher + max(1, round(student * 2 ** (-k / 2))) for k in range(count)}))

@@ -1,4 +1,4 @@
-"""Results of a sweep, one JSON file a task, in any place that fsspec knows: a folder, s3://… or gs://…."""
+"""Results of a sweep, one JSON file per task, in any place that fsspec knows: a folder, s3://… or gs://…."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from codi_bench.store.names import check_name
 
 @dataclass(frozen=True)
 class SweepResults:
-    """`location`: a folder or a URL of fsspec. A result is there whole or not at all, with the key that it was made under."""
+    """Results at `location`, a folder or a URL of fsspec. Each is complete or absent, and has the key under which it was made."""
 
     location: str
 
@@ -26,13 +26,13 @@ class SweepResults:
         try:
             return url_to_fs(self.location)
         except (ImportError, ValueError) as error:
-            raise CodiBenchError(f"{self.location}: no place that can be written to ({one_line(error)})") from error
+            raise CodiBenchError(f"{self.location}: cannot be written to ({one_line(error)})") from error
 
     def path(self, name: str) -> str:
         return f"{self._where[1].rstrip('/')}/{name}"
 
     def check(self) -> None:
-        """Raises CodiBenchError for a place that cannot be written to: a training takes minutes, and its weights go there."""
+        """Raises CodiBenchError for a place that cannot be written to. Call it before a training, which takes minutes."""
         files, mark = self._where[0], f"tried.{uuid.uuid4().hex}"
         try:
             self.put(mark, b"")
@@ -41,7 +41,7 @@ class SweepResults:
             raise CodiBenchError(f"--out {self.location}: cannot be written to ({one_line(error)}); give another") from error
 
     def read(self, name: str, key: str) -> dict | None:
-        """The result of a task under this key; None where there is none, or one of another key.
+        """The result of a task under this key; None if there is none, or one with another key.
 
         Raises CodiBenchError for a file that cannot be read.
         """
@@ -51,7 +51,7 @@ class SweepResults:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise CodiBenchError(f"{path}: {one_line(error)}; this place cannot be read") from error
+            raise CodiBenchError(f"{path}: {one_line(error)}; this file cannot be read") from error
         except ValueError as error:
             raise CodiBenchError(f"{path}: {one_line(error)}; remove it, and the sweep does that task again") from error
         return record["result"] if isinstance(record, dict) and record.get("key") == key else None
@@ -61,7 +61,7 @@ class SweepResults:
         self.put(f"{name}.json", text.encode())
 
     def put(self, name: str, data: bytes) -> None:
-        """A file, whole or not at all: written beside its place and moved there."""
+        """Write a file whole or not at all: under a temporary name first, then moved into place."""
         files, path = self._where[0], self.path(name)
         if files.protocol == "file" or "file" in files.protocol:
             return write_bytes(Path(path), data)
@@ -71,22 +71,22 @@ class SweepResults:
         files.mv(temporary, path)
 
     def put_folder(self, name: str, folder: Path) -> None:
-        """Every file of a folder, and then the mark that it is there whole."""
+        """Copy every file of a folder, and then a mark that it is complete."""
         names = [path.name for path in sorted(folder.iterdir())]
         for file in names:
             self.put(f"{name}/{file}", (folder / file).read_bytes())
         self.put(f"{name}.json", json.dumps({"files": names}).encode())
 
     def there(self, name: str) -> bool:
-        """Is a folder there, and whole?"""
+        """Does a folder exist, and is it complete?"""
         return self._where[0].isfile(self.path(f"{name}.json"))
 
     def get_folder(self, name: str, folder: Path) -> Path:
-        """Copy a folder from there; raises CodiBenchError where it is not."""
+        """Copy a folder from the location. Raises CodiBenchError if it is missing or incomplete."""
         files, path = self._where[0], self.path(name)
         if not self.there(name):
             raise CodiBenchError(
-                f"{path}: no such folder, or not all of it; remove the result of its training, which makes it anew"
+                f"{path}: the folder is missing or incomplete; remove the result of its training, and the sweep makes it again"
             )
         for file in json.loads(files.cat_file(f"{path}.json"))["files"]:
             write_bytes(folder / check_name(file, f"{path}.json: file"), files.cat_file(f"{path}/{file}"))

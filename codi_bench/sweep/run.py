@@ -1,4 +1,4 @@
-"""A sweep: train every member, choose the checkpoints of matched accuracy, audit both, gather. Finished work is never redone."""
+"""A sweep: train every member, choose checkpoints of matched accuracy, audit them, gather. Finished work is not repeated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FINAL, MATCHED = "final", "matched"
 
 @dataclass(frozen=True)
 class Settings:
-    """How members are trained and audited. n: problems of every claim; permutations: of every null."""
+    """Settings of training and audit. n: problems of every claim; permutations: of every null."""
 
     phases: tuple[tuple[str, int], ...] = PHASES
     n: int = 300
@@ -36,7 +36,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Audited:
-    """A member at one of its checkpoints. which: FINAL or MATCHED; choosing: accuracy there on the problems that choose."""
+    """A member at one of its checkpoints. which: FINAL or MATCHED; choosing: its accuracy on the problems that choose."""
 
     member: Member
     which: str
@@ -48,7 +48,7 @@ class Audited:
 
 @dataclass(frozen=True)
 class CheckpointComparison:
-    """What two members share at the end of training."""
+    """The comparison of two members at the end of training."""
 
     one: Member
     other: Member
@@ -57,7 +57,7 @@ class CheckpointComparison:
 
 @dataclass(frozen=True)
 class SweepFindings:
-    """What a sweep found: the accuracy of matched checkpoints, what failed and why, audited checkpoints, compared ones."""
+    """The results of a sweep: the accuracy of matched checkpoints, failures and reasons, audited and compared checkpoints."""
 
     target: float | None
     failed: dict[str, str]
@@ -74,18 +74,18 @@ def sweep(
     work: str,
     told: Callable[[str, int, int], None] = lambda text, done, total: None,
 ) -> SweepFindings:
-    """Run what is not there yet, a member that is named twice once.
+    """Run all tasks without a result; a member that is named twice is run once.
 
-    work: a folder for checkpoints of trainings that go on after a kill.
+    work: a folder for checkpoints, from which killed trainings continue.
     told(text, done, total): called at the start of each stage and as its tasks end.
     """
     if settings.n > NUM_SCORED:
-        raise CodiBenchError(f"{settings.n} problems are asked for, and a sweep scores {NUM_SCORED}: give a smaller --n")
+        raise CodiBenchError(f"{settings.n} problems are asked for, but a sweep scores {NUM_SCORED}; give a smaller --n")
     members = [*dict.fromkeys(members)]
     failures: dict[str, str] = {}
 
     def stage(name: str, function: Callable[..., dict], jobs: dict[str, dict]) -> dict[str, dict]:
-        """The result of each job, from the location or done now. jobs: arguments by name."""
+        """The result of each job, from the location or computed now. jobs: arguments by name."""
         tasks = {
             job: Task(f"{name}/{job}", function, {"location": location, **arguments}, settings.cpus, settings.memory_gb)
             for job, arguments in jobs.items()
@@ -138,29 +138,29 @@ def sweep(
 
 
 def couples(members: Sequence[Member]) -> list[tuple[Member, Member]]:
-    """Which of the widest models are compared: those of an architecture with other seeds, and those of other architectures."""
+    """The pairs to compare, among the widest models: seeds of one architecture, and different architectures."""
     widest = [member for member in members if member.width == max(candidate.width for candidate in members)]
     return [(one, other) for one, other in combinations(widest, 2) if (one.family == other.family) != (one.seed == other.seed)]
 
 
 def target_accuracy(choosing: Sequence[dict[str, float]]) -> float:
-    """The accuracy that every member reaches: the lowest of their best checkpoints. choosing: accuracy by steps, of each."""
+    """The accuracy that every member reaches: the lowest of their best ones. choosing: accuracy by steps, for each member."""
     if not choosing:
         raise CodiBenchError("nothing was trained: there is no accuracy to match")
     return min(max(accuracies.values()) for accuracies in choosing)
 
 
 def matched(choosing: dict[str, float], target: float) -> int:
-    """The checkpoint nearest to the target, the earliest on ties; steps."""
+    """The steps of the checkpoint nearest to the target, the earliest on ties."""
     return min((abs(accuracy - target), int(steps)) for steps, accuracy in choosing.items())[1]
 
 
 def _run_tasks(
     tasks: Sequence[Task], results: SweepResults, executor: Executor, failures: dict[str, str], told: Callable[[int, int], None]
 ) -> dict[str, dict]:
-    """Results by task, those that are there and those that are made now; what fails goes to `failures`.
+    """Results by task, existing and new ones; failed tasks go to `failures`.
 
-    Arguments name weights by what they were trained with, so that a result belongs to them alone.
+    Arguments name weights by their training, so that a result belongs only to them.
     """
     keys = {
         task.name: _key(
@@ -182,6 +182,6 @@ def _run_tasks(
 
 
 def _key(function: Callable, *arguments) -> str:
-    """What a result hangs on: the task, its arguments, and the code that trains (and, for another task, that measures)."""
+    """The key of a result: the task, its arguments, and the code that trains (and, for other tasks, that measures)."""
     text = json.dumps([function.__name__, arguments], sort_keys=True, default=str)
     return hashlib.sha256(f"{text} {code_hash(function, Codi, Model)}".encode()).hexdigest()

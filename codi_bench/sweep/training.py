@@ -1,6 +1,6 @@
-"""What a worker of a sweep does first: train one model, keep its snapshots, and see how much they can.
+"""First task of a sweep's worker: train one model, save its snapshots, and measure their accuracy.
 
-Takes JSON arguments and gives a JSON result; what is large lies at the sweep's location.
+It takes JSON arguments and gives a JSON result; large files are at the sweep's location.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ NUM_SCORED, NUM_CHOOSING, RETELLINGS = 300, 100, 3  # contents of the test split
 
 @cache
 def problems_of_sweep() -> tuple[list[Problem], list[Problem]]:
-    """Problems that are scored, and others, told three times each, that choose checkpoints and lend their thoughts to edits.
+    """Scored problems, and other problems (three tellings each) that choose checkpoints and are the reference of edits.
 
-    Both of the test split: how much of its training problems a model knows by heart grows with its size. Of the contents with as
-    many steps that come up every fourth is among the others: what is left over by all of the scored ones would be rare and
-    hard, and an accuracy on it another one on these.
+    Both are of the test split, since large models memorise more of their training problems. For each number of steps, every
+    fourth drawn content belongs to the others: if they were only what the scored ones leave over, they would be rare and hard,
+    and accuracies would differ.
     """
     scoring: list[Problem]
     choosing: list[Problem]
@@ -51,7 +51,7 @@ def problems_of_sweep() -> tuple[list[Problem], list[Problem]]:
 
 
 def train_one(location: str, family: str, width: int, seed: int, phases: list, dtype: str, weights: str, work: str) -> dict:
-    """Train a member and keep its snapshots as `weights`/steps. Goes on in `work` where it stood, with what belongs to it."""
+    """Train a member and save its snapshots as `weights`/steps. Continues an interrupted training in `work`."""
     from codi_bench.models.loading import DTYPES
     from codi_bench.training.train import TrainingRun, export, steps_done, train
 
@@ -88,7 +88,7 @@ def choose_one(location: str, weights: str, steps: list[int]) -> dict:
 
 
 def right_of(results: SweepResults, weights: str, problems: Sequence[Problem]) -> np.ndarray:
-    """Which problems a kept checkpoint answers rightly, bool [n]."""
+    """Does a saved checkpoint answer each problem rightly? bool [n]."""
     from codi_bench.models.loading import load
 
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,1 +1,1 @@
-"""Training: CODI from nothing and over a backbone. Alone knows peft."""
+"""Training: CODI from scratch and over a backbone. Only this room knows peft."""

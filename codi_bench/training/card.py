@@ -1,4 +1,4 @@
-"""The model card: what was trained, how, and what came out, measured after the rounding of the weights."""
+"""Model cards: what was trained and how, and the results, measured with the rounded weights."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_card(folder: Path, recipe: Recipe, run: TrainingRun, *, seed: int, dty
 
 
 def write_lora_card(folder: Path, done: Finetuned, *, command: str, weights: Path, held_out: list[Problem] | None) -> None:
-    """The same for a model over a backbone. weights: the folder that was exported, to measure it on held-out problems if any."""
+    """Write the card of a model over a backbone. weights: the exported folder, measured on held-out problems if there are any."""
     recipe, run = done.recipe, done.run
     figures = {
         **{k: v for k, v in asdict(recipe).items() if k not in ("notes", "epochs" if recipe.steps else "steps")},
@@ -66,14 +66,14 @@ def write_lora_card(folder: Path, done: Finetuned, *, command: str, weights: Pat
     }
     if (weights / META).is_file():
         usage = (
-            f"LoRA, projection and new rows alone, in fp16: they load over `{recipe.base}` and over no other: `--model FOLDER`."
+            f"The folder has only LoRA, projection and new rows, in fp16. It loads over `{recipe.base}` only: `--model FOLDER`."
         )
     elif weights == folder:
-        usage = "LoRA is merged into the weights; the folder loads by itself: `--model FOLDER`."
+        usage = "LoRA is merged into the weights, so the folder needs no base: `--model FOLDER`."
     else:
         options = f"--base {recipe.base} --num-latents {recipe.num_latents} --lora-alpha {recipe.alpha:g}"
         usage = (
-            "LoRA lies beside the frozen weights, in the published layout: "
+            "LoRA is stored beside the frozen weights, in the published layout: "
             f"`--model FOLDER/{weights.relative_to(folder)} {options}`."
         )
     _write(folder, figures, lora_card(done, figures, usage))
@@ -156,7 +156,7 @@ def _correctness(texts: Sequence[str], problems: list[Problem]) -> np.ndarray:
 
 
 def _accuracies(texts: Mapping[str, Sequence[str]], problems: list[Problem]) -> dict[str, dict[str, Any]]:
-    """Of each way to answer the accuracy with its Wilson interval, for each number of steps and for all."""
+    """The accuracy of each way to answer, with its Wilson interval, for each number of steps and overall."""
     steps = np.array([p.num_steps for p in problems])
     groups = {str(k): steps == k for k in sorted(set(steps.tolist()))} | {"all": steps >= 0}
     return {
@@ -186,18 +186,18 @@ def card(recipe: Recipe, figures: dict[str, Any]) -> str:
     return _paragraphs(
         f"# {recipe.name}",
         f"A CODI model of {evaluation['parameters']:,} parameters ({recipe.family} architecture, {recipe.layers} layers, "
-        f"width {recipe.width}, K = {recipe.num_latents}), trained from nothing on generated word problems; "
-        "fp16 weights, computed in fp32.",
+        f"width {recipe.width}, K = {recipe.num_latents}), trained from scratch on generated word problems. "
+        "The weights are stored in fp16 and computed with in fp32.",
         _facts(figures),
-        f"## Accuracy by number of steps ({evaluation['n']} held-out problems, after the rounding)",
+        f"## Accuracy by number of steps ({evaluation['n']} held-out problems, rounded weights)",
         _accuracy(evaluation["accuracy"]),
         f"With every latent replaced by its mean, accuracy on problems of two and more steps drops by "
         f"{drop['points']:.1f} points [{drop['low']:.1f}, {drop['high']:.1f}] (n = {drop['n']}).",
-        "One latent at its mean (exact McNemar, Holm over K):",
+        "One latent replaced by its mean (exact McNemar, Holm over K):",
         tabulate(positions, ["latent_pos", "drop in points", "p"], tablefmt="github"),
         "## Loss",
         _losses(figures["losses"]),
-        "## Trials that taught something",
+        "## Earlier trials",
         _bullets(recipe.notes),
     )
 
@@ -209,23 +209,23 @@ def lora_card(done: Finetuned, figures: dict[str, Any], usage: str) -> str:
         ["Not measured: no held-out problems were given (`--eval FILE`)."]
         if evaluation is None
         else [
-            f"{evaluation['n']} problems, sha256 `{evaluation['problems_sha256']}`, read from the exported weights, "
-            "every batch masked.",
+            f"{evaluation['n']} problems, sha256 `{evaluation['problems_sha256']}`, measured with the exported "
+            "weights, every batch masked.",
             _accuracy(evaluation["accuracy"]),
         ]
     )
     return _paragraphs(
         f"# {recipe.name}",
-        f"A CODI model of {figures['parameters']:,} parameters over `{recipe.base}`, K = {recipe.num_latents}. Trained were "
-        f"LoRA and the projection, {figures['trained_parameters']:,} parameters; everything else is the backbone's, and the "
-        "three new embeddings stay as they were drawn.",
+        f"A CODI model of {figures['parameters']:,} parameters over `{recipe.base}`, K = {recipe.num_latents}. Only LoRA "
+        f"and the projection were trained, {figures['trained_parameters']:,} parameters. The rest is the backbone's; the three "
+        "new embeddings keep their random values.",
         usage,
         f"    {figures['command']}",
         _facts(figures, but=("name", "command", "parameters")),
         "## Accuracy by number of steps",
         *accuracy,
         "## Loss",
-        "`distill` is shown without its factor.",
+        "`distill` is the distillation loss before its factor.",
         _losses(figures["losses"]),
         _bullets(recipe.notes),
     )
@@ -250,7 +250,7 @@ def _accuracy(rows: dict[str, dict[str, Any]]) -> str:
 
 
 def _losses(log: list[dict[str, float]]) -> str:
-    """At most some twenty lines of the log."""
+    """A table of about twenty lines of the log."""
     parts = ("teacher", "student", "distill")
     rows = [[line["step"], *(f"{line[p]:.3f}" if p in line else "" for p in parts)] for line in log[:: max(1, len(log) // 20)]]
     return tabulate(rows, ["step", *parts], tablefmt="github")

@@ -1,9 +1,9 @@
-"""CODI over a pretrained backbone: LoRA beside its frozen weights, and a projection.
+"""Train CODI over a pretrained backbone: LoRA beside its frozen weights, and a projection.
 
-Source: github.com/zhenyi4/codi, `train.py` and `src/model.py`. As there, LoRA and projection are all that is trained: the
-embeddings stay as they are, and so do the three new rows for pad, bot and eot, which transformers draws around the mean of the
-others. Two things differ: one pass of the teacher gives its loss and what is distilled from it (there two passes, each with its
-own dropout), and no part of an example is cut at 256 tokens.
+Source: github.com/zhenyi4/codi, `train.py` and `src/model.py`. As there, only LoRA and projection are trained. The embeddings
+stay unchanged, as do the three new rows for pad, bot and eot, which transformers draws around the mean of the others. Two things
+differ: one pass of the teacher gives both its loss and the states to distil (there two passes, each with its own dropout), and
+no part of an example is cut at 256 tokens.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PUBLISHED_FOLDER = "codi-checkpoint"
 
 @dataclass(frozen=True)
 class Finetuned:
-    """A finished run with what it was made from. base: the folder of the backbone; used, skipped: examples, and why not."""
+    """A finished run with its inputs. base: the folder of the backbone; used, skipped: numbers of examples, by reason."""
 
     recipe: LoraRecipe
     run: TrainingRun
@@ -69,7 +69,7 @@ def finetune(
     log_every: int = 0,
     progress: Progress = lambda done, total, text: None,
 ) -> Finetuned:
-    """Train a recipe on problems with steps, in the folder `work`; an interrupted run goes on where its checkpoint stands.
+    """Train a recipe on problems with steps, in the folder `work`; an interrupted run continues from its checkpoint.
 
     The checkpoint holds what is trained and the three new rows. Weights are optimised in fp32; recipe.dtype is that of the
     passes, as under autocast. log_every: 0 gives a log of some 500 lines at most. progress: as of `Progress`.
@@ -82,7 +82,9 @@ def finetune(
     work = check_job(work, device, save_every, log_every, fewest=0)
     arguments.function("progress", progress)
     if not any(p.steps for p in problems):
-        raise ProblemError("no problem has steps: the teacher needs the chain of thought, field 'cot' (GSM8K-Aug) or 'steps'")
+        raise ProblemError(
+            "no problem has steps, but the teacher needs the chain of thought; give it in the field 'cot' (GSM8K-Aug) or 'steps'"
+        )
     folder = base_folder(recipe.base)
     model = new_model(recipe, folder)
     selection, skipped = usable(problems, model, recipe)
@@ -133,13 +135,13 @@ def finetune(
 
 
 def new_model(recipe: LoraRecipe, folder: Path) -> Codi:
-    """The backbone of a folder with three more embeddings and fresh LoRA, all of it frozen but LoRA, and a fresh projection."""
+    """The backbone of a folder with three more embeddings, fresh LoRA (everything else is frozen), and a fresh projection."""
     config, tokenizer = read_words(folder)
     if config.model_type != recipe.family:
         raise CheckpointError(f"{folder}: the backbone is {config.model_type}, recipe '{recipe.name}' is for {recipe.family}")
     if len(tokenizer) != config.vocab_size:
         raise CheckpointError(
-            f"{folder}: config.json says {config.vocab_size} words, the tokenizer has {len(tokenizer)}; they must agree"
+            f"{folder}: config.json says {config.vocab_size} words, but the tokenizer has {len(tokenizer)}; they must agree"
         )
     peft = _peft()
     with quiet():
@@ -165,10 +167,10 @@ def new_model(recipe: LoraRecipe, folder: Path) -> Codi:
 
 
 def usable(problems: Sequence[Problem], model: Codi, recipe: LoraRecipe) -> tuple[list[Problem], dict[str, int]]:
-    """The problems that are trained on, and how many are left out and why.
+    """The problems to train on, and how many are left out and why.
 
-    As published: no answer that does not begin with a digit, and none longer than max_tokens in question, chain and answer. A
-    backbone with too few positions for that sets a lower limit. Raises ProblemError if nothing is left.
+    As published, answers must begin with a digit, and question, chain and answer together must not exceed max_tokens. A
+    backbone with fewer positions lowers that limit. Raises ProblemError if no problem is left.
     """
     reserve = model.num_latents + len(model.tokenizer(model.prompt.cue, add_special_tokens=False)["input_ids"]) + 8
     limit = min(recipe.max_tokens, model.backbone.config.max_position_embeddings - reserve)
@@ -188,7 +190,7 @@ def usable(problems: Sequence[Problem], model: Codi, recipe: LoraRecipe) -> tupl
 
 
 def step_indices(count: int, size: int, seed: int, step: int) -> list[int]:
-    """The examples of one step: every epoch is cut from an order of its own, and its last step may be smaller."""
+    """The examples of one step: every epoch has its own order, and its last step may be smaller."""
     epoch, part = divmod(step, math.ceil(count / size))
     return _order(count, seed, epoch)[part * size : (part + 1) * size].tolist()
 
@@ -199,7 +201,7 @@ def _order(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def learning_rate(recipe: LoraRecipe, step: int, steps: int) -> float:
-    """Linear warm-up from nothing, then half a cosine to nothing (transformers' `cosine` schedule)."""
+    """Linear warm-up from zero, then half a cosine to zero (transformers' `cosine` schedule)."""
     warm = math.ceil(recipe.warmup * steps)
     if step < warm:
         return recipe.learning_rate * step / warm
@@ -210,7 +212,7 @@ def learning_rate(recipe: LoraRecipe, step: int, steps: int) -> float:
 
 
 def merged(model: Codi) -> Codi:
-    """A copy whose LoRA is added to the weights beside it, W + alpha / r B A in fp32: a plain model without peft."""
+    """A copy with LoRA merged, W + alpha / r B A in fp32: a plain model without peft."""
     from peft.tuners.lora import LoraLayer
 
     plain = copy.deepcopy(model)
@@ -223,7 +225,7 @@ def merged(model: Codi) -> Codi:
 
 
 def export_own(model: Codi, base: Path, folder: Path, *, dtype: torch.dtype = torch.float16) -> Path:
-    """Write a trained model, merged, as a folder that loads by itself; the tokenizer's files come from the base.
+    """Write a trained model, merged, as a folder that needs no base; the tokenizer's files come from the base.
 
     Raises CheckpointError if a weight is too large for dtype.
     """
@@ -242,7 +244,7 @@ def export_own(model: Codi, base: Path, folder: Path, *, dtype: torch.dtype = to
 def export_published(model: Codi, folder: Path) -> Path:
     """Write a trained model as the published code does: LoRA beside frozen weights, to be loaded over the base.
 
-    Frozen weights that bf16 holds exactly are stored in it, the rest in fp32. The head is left out where it is the embedding.
+    Frozen weights that bf16 represents exactly are stored in bf16, others in fp32. A tied head is left out.
     """
     head = embedding_names(model.backbone)[1] if is_tied(model.backbone) else ""
     trained_names = {name for name, p in model.named_parameters() if p.requires_grad}
@@ -260,7 +262,7 @@ def export_published(model: Codi, folder: Path) -> Path:
 
 
 def export_adapter(model: Codi, recipe: LoraRecipe, base_hash: str, folder: Path) -> Path:
-    """Write what was trained and the new rows. base_hash: of the files of its backbone. Raises CheckpointError beyond fp16."""
+    """Write the trained weights and the new rows. base_hash: of the backbone's files. Raises CheckpointError beyond fp16."""
     from peft.tuners.lora import LoraLayer
 
     tensors = {f"projection.{name}": value for name, value in model.projection.state_dict().items()}
@@ -287,12 +289,12 @@ def _peft() -> ModuleType:
     try:
         import peft
     except ImportError as error:
-        raise CodiBenchError("training over a backbone needs the library peft: pip install codi-bench[train]") from error
+        raise CodiBenchError("training over a backbone needs the library peft; run pip install codi-bench[train]") from error
     return peft
 
 
 def with_changes(recipe: LoraRecipe, **changes: Any) -> LoraRecipe:
-    """The recipe with every setting that is not None. Raises InputError for a number that cannot be."""
+    """The recipe with every setting that is not None. Raises InputError for an invalid number."""
     flags = {"rank": "lora-rank", "alpha": "lora-alpha", "inner": "projection-width"}
     changes = {name: value for name, value in changes.items() if value is not None}
     for name, value in changes.items():

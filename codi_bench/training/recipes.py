@@ -1,4 +1,4 @@
-"""How models are trained: the embedded pair from nothing, with the trials that taught something, and CODI over a backbone."""
+"""Recipes for training: the embedded pair from scratch, with notes on earlier trials, and CODI over a backbone."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from codi_bench.problems.generator import EVERYTHING, Limits
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run from nothing. width d, inner: projection width p; distill_factor weighs the distillation (teacher: 1).
+    """One training run from scratch. width d, inner: projection width p; distill_factor weighs the distillation (teacher: 1).
 
     phases: (who learns, steps) in order; "teacher" alone or "both". The published models start from a pretrained backbone; these
-    start from nothing, and a student that distils an ignorant teacher learns to ignore its thoughts.
-    horizon, cooldown: the learning rate follows a cosine over `horizon` steps and falls linearly to nothing over the last
+    start from scratch, and a student that distils from an untrained teacher learns to ignore its thoughts.
+    horizon, cooldown: the learning rate follows a cosine over `horizon` steps and falls linearly to zero over the last
     `cooldown`. limits: of the problems that are trained on.
     """
 
@@ -54,7 +54,7 @@ class Recipe:
         return next(step for step in range(self.steps) if self.student_learns(step))
 
     def student_learns(self, step: int) -> bool:
-        """Is this a step of both, or of the teacher alone?"""
+        """Does the student learn in this step (or the teacher alone)?"""
         for learner, steps in self.phases:
             if step < steps:
                 return learner == "both"
@@ -102,7 +102,7 @@ class LoraRecipe:
     base: folder or hub name. A step takes batch_size * accumulate examples. steps: instead of epochs if it is not 0. inner: width
     of the projection. max_tokens: examples with more in question, chain and answer are skipped, and so are answers that do not
     begin with a digit. masks, answer_shift: see `codi_losses`. The optimiser is AdamW without decay of vectors; the learning
-    rate warms up over `warmup` of all steps and falls to nothing along a cosine.
+    rate warms up over `warmup` of all steps and falls to zero along a cosine.
     """
 
     name: str
@@ -137,24 +137,26 @@ class LoraRecipe:
 
 # Trials on the way, most of GPT-2, each some ten minutes on one core. Several changed more than one thing at once, as they say.
 TRIALS = (
-    "Operands up to 99, initial weights of 0.02, both from the first step: teacher's loss 1.11 after 400 steps of 64. "
-    "Operands up to 60 and weights of 0.05: 0.70; after 2000 steps student 75 / 34 / 30 / 15 / 20 % by number of steps, "
-    "teacher 28 % in all.",
-    "Operands up to 12 and distillation weighted 10 instead of 5 (width 104 instead of 112): slower, student 34 / 19 / 7 / "
-    "6 / 4 % after 1500 steps, and every latent replaced by its mean changed nothing. Distilling from an ignorant teacher "
-    "seems to make the distilled states alike (distillation loss 0.014 instead of 0.05).",
-    "Operands mostly up to 9 and the teacher alone for 3000 steps, then both with a random projection: after 500 steps of "
-    "both student 88 / 47 / 31 / 16 / 18 %, teacher 78 %, and still nothing changed with the latents at their mean: the "
-    "student had learned the short way from the question to the answer.",
-    "The same with the projection as the identity, bot as '?' and eot as '>>', so that the first thoughts are soft words of"
-    " the teacher (teacher alone for 2000 steps): after 250 steps of both two latents mattered, after 1500 the means cost "
-    "41 points on problems of two and more steps.",
-    "Going on with both brings the student to 78-82 % with the teacher at 91-93 %: little is left to study. Hence another "
-    "phase of the teacher alone, and a few steps of both at the end.",
-    "The phases were found while training: the shipped weights come from runs that were stopped and resumed from a checkpoint "
-    "under the final recipe, whose schedule is the same up to there. Nobody has repeated them from nothing yet.",
-    "llama-mini was trained while bf16 passes rounded its rotary frequencies too. They keep their precision now, as when "
-    "answering.",
+    "Teacher and student trained together from the first step. With operands up to 99 and initial weights of 0.02, the "
+    "teacher's loss was 1.11 after 400 steps of 64 examples. With operands up to 60 and weights of 0.05 it was 0.70; "
+    "after 2000 steps the student had 75 / 34 / 30 / 15 / 20 % by number of steps, the teacher 28 % overall.",
+    "Operands up to 12 and distillation weighted 10 instead of 5 (width 104 instead of 112). This was slower: the "
+    "student had 34 / 19 / 7 / 6 / 4 % after 1500 steps, and replacing every latent by its mean changed nothing. "
+    "Distilling from a teacher that knows nothing yet seems to make the distilled states alike (distillation loss 0.014"
+    " instead of 0.05).",
+    "Operands mostly up to 9, the teacher alone for 3000 steps, then both with a random projection. After 500 steps of "
+    "both, the student had 88 / 47 / 31 / 16 / 18 %, the teacher 78 %, and latents at their mean still changed nothing:"
+    " the student had learned to answer from the question without its thoughts.",
+    "The same, with the teacher alone for 2000 steps, and the student starting with the identity as its projection, bot"
+    " as '?' and eot as '>>', so that its first thoughts are soft words of the teacher. After 250 steps of both, two "
+    "latents mattered; after 1500, latents at their mean cost 41 points on problems of two and more steps.",
+    "More steps of both bring the student to 78-82 % and the teacher to 91-93 %, which leaves too few errors to study. "
+    "So the recipe adds another phase of the teacher alone, and a few steps of both at the end.",
+    "The phases were found while training. The shipped weights come from runs that were stopped and resumed from a "
+    "checkpoint under the final recipe, whose schedule is the same up to that checkpoint. Nobody has repeated the "
+    "training from scratch yet.",
+    "When llama-mini was trained, bf16 passes also rounded its rotary frequencies. They now keep their precision, in "
+    "training as in answering.",
 )
 
 RECIPES = {
@@ -245,9 +247,10 @@ LORA_RECIPES = {
             rank=16,
             masks=MASKED,
             notes=(
-                "Its eos is `<|im_end|>`, whose row lies within a cosine of 0.99 of rows that nothing was ever trained on "
-                "(`<|im_start|>` among them), and rows and head are frozen: the adapter in the repository repeats its answer up "
-                "to the limit of tokens. Whoever trains it next should train that row, or end answers with `<|endoftext|>`.",
+                "The adapter in the repository repeats its answer up to the limit of tokens. Its eos is `<|im_end|>`, "
+                "whose embedding has a cosine of 0.99 with rows that were never trained (such as `<|im_start|>`), and "
+                "embeddings and head are frozen. To train it again, train that row too, or end answers with "
+                "`<|endoftext|>`.",
             ),
         ),
     )

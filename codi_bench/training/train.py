@@ -1,4 +1,4 @@
-"""Train a CODI model from a recipe: progress, loss log, checkpoints, resume after a kill.
+"""Train a CODI model from a recipe, with progress, loss log, checkpoints, and resuming after a kill.
 
 Every batch is a function of (seed, step), so a resumed run sees the batches that the killed one would have seen.
 """
@@ -41,7 +41,7 @@ POOL = 8  # batches that are formed together, so that questions of like length s
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What a training run left: the model in fp32, steps done, seconds spent, and the logged losses."""
+    """The result of a training run: the model in fp32, steps done, seconds spent, and the logged losses."""
 
     model: Codi
     steps: int
@@ -52,7 +52,7 @@ class TrainingRun:
 
 @contextmanager
 def _flush_denormals() -> Iterator[None]:
-    """Tiny gradients would slow a CPU down several times; the setting is the process's, so it is taken back."""
+    """Flush denormal numbers to zero: tiny gradients would slow a CPU down. The setting is process-wide, so it is restored."""
     torch.set_flush_denormal(True)
     try:
         yield
@@ -62,10 +62,10 @@ def _flush_denormals() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Job:
-    """What the loop needs to know of a run; two kinds of recipe make them.
+    """Everything that the training loop needs; two kinds of recipe make jobs.
 
     parts(step): the examples of a step in parts whose gradients are added up. loss(worker, part, step): the loss and its parts.
-    before(step): called before a step; True where it has changed weights. after(steps done, model): called behind one. frozen:
+    before(step): called before a step; returns True if it changed weights. after(steps done, model): called after a step. frozen:
     tensors that are not trained but belong to the run, by name; they share memory with the model.
     """
 
@@ -95,7 +95,7 @@ def train(
     after: Callable[[int, Codi], None] = lambda steps, model: None,
     progress: Progress = lambda done, total, text: None,
 ) -> TrainingRun:
-    """Run a recipe in the folder `work` (checkpoint, log); an interrupted run goes on where its checkpoint stands.
+    """Run a recipe in the folder `work` (checkpoint, log); an interrupted run continues from its checkpoint.
 
     dtype: of the forward and backward pass; the optimised weights are always fp32. after: called behind each step with the number
     of steps done and the model; a resumed run calls it again for the steps that it does again. progress: as of `Progress`.
@@ -141,7 +141,7 @@ def train(
 
 
 def check_job(work: Path, device: str, save_every: int, log_every: int, *, fewest: int = 1) -> Path:
-    """The folder of a run. Raises InputError, or CheckpointError for the device, where a run cannot be; fewest: steps a line."""
+    """Check the arguments of a run and return its folder. Raises InputError, or CheckpointError for the device; fewest: steps."""
     work = arguments.path("work", work)
     check_device(arguments.text("device", device), "float32")
     arguments.whole("save_every", save_every)
@@ -183,7 +183,7 @@ def run_job(
 
 
 def batch_indices(examples: list[Example], size: int, seed: int, step: int) -> list[int]:
-    """The examples of one step: pools of random examples, cut into batches of like question length."""
+    """The examples of one step: pools of random examples, cut into batches of similar question length."""
     rng = random.Random(f"batches:{seed}:{step // POOL}")
     pool = sorted(rng.sample(range(len(examples)), size * POOL), key=lambda i: len(examples[i].question) + 6 * rng.random())
     order = rng.sample(range(POOL), POOL)
@@ -192,7 +192,7 @@ def batch_indices(examples: list[Example], size: int, seed: int, step: int) -> l
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, a cosine down to 5 % at the horizon, and a linear cool-down to nothing at the last step."""
+    """Linear warm-up, a cosine down to 5 % at the horizon, and a linear cool-down to zero at the last step."""
     warm, cool = min(1.0, (step + 1) / recipe.warmup), min(1.0, (recipe.steps - step) / max(1, recipe.cooldown))
     return recipe.learning_rate * warm * cool * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / recipe.horizon))))
 
@@ -206,7 +206,7 @@ def _step(job: Job, worker: Codi, parts: list[list[Example]], step: int) -> dict
         share = len(part) / count
         loss, terms = job.loss(worker, part, step)
         if not math.isfinite(loss.item()):
-            mend = "use a lower --learning-rate or a sound base (the last checkpoint stands)"
+            mend = "use a lower --learning-rate or another base (the last checkpoint is intact)"
             raise MeasureError(f"step {step + 1}: the loss is {loss.item()}; {mend}")
         (share * loss).backward()
         if worker is not job.model:
@@ -222,7 +222,7 @@ def _step(job: Job, worker: Codi, parts: list[list[Example]], step: int) -> dict
 
 
 def _hand_over(model: Codi, worker: Codi) -> None:
-    """Add the worker's gradients to the model's, in fp32; a frozen parameter has none, nor the projection before the student."""
+    """Add the worker's gradients to the model's, in fp32; frozen parameters have none, nor the projection before the student."""
     for master, half in zip(model.parameters(), worker.parameters(), strict=True):
         if half.grad is not None:
             master.grad = half.grad.float() if master.grad is None else master.grad + half.grad.float()
@@ -231,10 +231,10 @@ def _hand_over(model: Codi, worker: Codi) -> None:
 
 @torch.no_grad()
 def _start_student(model: Codi, examples: list[Example]) -> None:
-    """Let the student begin as a soft version of the teacher: each thought is the state that would name its next word.
+    """Start the student as a soft version of the teacher: each thought is the state from which the teacher reads its next word.
 
     The projection starts as the identity at the scale of the embeddings, bot as the word that ends a question and eot as the
-    one that ends a step. From random ones the student learned the short way around its thoughts and never came back (see the
+    one that ends a step. From random ones the student learned to answer without its thoughts and never unlearned it (see the
     notes of the recipes).
     """
     embeddings = cast(Tensor, model.backbone.get_input_embeddings().weight)
@@ -244,7 +244,7 @@ def _start_student(model: Codi, examples: list[Example]) -> None:
 
 
 def _cast_copy(model: Codi, dtype: torch.dtype) -> Codi:
-    """A copy with parameters of dtype. Buffers keep their precision: rounded rotary frequencies turn late positions wrongly."""
+    """A copy with parameters of dtype. Buffers keep theirs: rounded rotary frequencies would be wrong at late positions."""
     worker = copy.deepcopy(model)
     for parameter in worker.parameters():
         parameter.data = parameter.data.to(dtype)
@@ -295,7 +295,7 @@ def adamw(model: Codi, weight_decay: float, betas: tuple[float, float]) -> torch
 
 
 def _tensors(job: Job) -> dict[str, Tensor]:
-    """What a checkpoint holds of the model: everything that is trained, and the run's own rows."""
+    """The tensors in a checkpoint: everything that is trained, and the run's own rows."""
     return {name: p.detach() for name, p in job.model.named_parameters() if p.requires_grad} | job.frozen
 
 
@@ -321,7 +321,7 @@ def _resume(work: Path, job: Job) -> tuple[int, float, list[dict[str, float]], l
     conflicts = [k for k, value in _plain(job.identity).items() if state["identity"].get(k) != value]
     if conflicts:
         raise CheckpointError(
-            f"{work / CHECKPOINT}: belongs to another run ({', '.join(conflicts)} differ); train into an empty --work folder"
+            f"{work / CHECKPOINT}: belongs to another run ({', '.join(conflicts)} differ); give an empty folder as --work"
         )
     for name, value in _tensors(job).items():
         value.copy_(state["tensors"][name])
@@ -335,12 +335,12 @@ def _load(work: Path) -> dict[str, Any]:
 
 
 def steps_done(work: Path) -> int:
-    """Steps behind the checkpoint of a training in that folder, 0 where there is none."""
+    """The steps done in the checkpoint of a training in that folder; 0 without one."""
     return _load(work).get("step", 0)
 
 
 def _plain(identity: dict[str, Any]) -> dict[str, Any]:
-    """Without tuples and classes, as a file gives it back."""
+    """Settings as JSON gives them back: without tuples and classes."""
     return json.loads(json.dumps(identity))
 
 
