@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["audit", "load", "load_problems", "run"]
 
 DOORS = {"load": "codi_bench.models.loading", "load_problems": "codi_bench.problems", "run": "codi_bench.suite.notebook"}

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,13 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / ".github" / "workflows"
 FILES = {path.stem: path for path in sorted(FOLDER.glob("*.yml"))}
 NIGHT = "report/nights/by-hand"
+# What a job may do beside reading, and the actions that are not GitHub's own.
+RIGHTS = {
+    ("release", "publish"): {"id-token": "write"},
+    ("release", "announce"): {"contents": "write"},
+    ("docs", "publish"): {"pages": "write", "id-token": "write"},
+}
+OTHERS = {"pypa/gh-action-pypi-publish@release/v1"}
 # minute, hour, day, month, weekday
 CRON = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="NOT A CHECKOUT: the workflows do not travel with the package")
@@ -38,7 +46,14 @@ def job(name):
 
 
 def commands(name):
-    return [step["run"] for step in job(name)["steps"] if "run" in step]
+    """What all jobs of a workflow run, with each environment of a matrix in its place."""
+    jobs = workflow(name)["jobs"].values()
+    return [text for each in jobs for step in each["steps"] if "run" in step for text in _filled(step["run"], each)]
+
+
+def _filled(text, job):
+    rows = job.get("strategy", {}).get("matrix", {}).get("include", [])
+    return [text.replace("${{ matrix.environment }}", row["environment"]) for row in rows] or [text]
 
 
 def tox(environment):
@@ -67,7 +82,7 @@ def test_what_a_workflow_calls_exists(name):
     scripts = re.findall(r"(?:^|\s)(\.ci/\S+)", called)
     for each in scripts:
         assert os.access(ROOT / each, os.X_OK), each
-    assert environments or scripts
+    assert environments or scripts, "a workflow does what anybody can do"
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -75,13 +90,13 @@ def test_a_workflow_has_a_limit_few_rights_no_secret_and_pinned_actions(name):
     held, text = workflow(name), FILES[name].read_text(encoding="utf-8")
     assert held["permissions"] == {"contents": "read"} and held["concurrency"]["group"]
     assert "secrets." not in text and "GITHUB_TOKEN" not in text
-    for each in held["jobs"].values():
-        assert 0 < each["timeout-minutes"] < 24 * 60 and "permissions" not in each
+    for title, each in held["jobs"].items():
+        assert 0 < each["timeout-minutes"] < 24 * 60 and each.get("permissions") == RIGHTS.get((name, title))
         for step in each["steps"]:
             assert "continue-on-error" not in step, step
             assert ("uses" in step) != ("run" in step), step
             if "uses" in step:
-                assert re.fullmatch(r"actions/[\w/-]+@v\d+", step["uses"]), step
+                assert step["uses"] in OTHERS or re.fullmatch(r"actions/[\w/-]+@v\d+", step["uses"]), step
 
 
 def test_the_night_has_what_a_push_leaves_out():
@@ -90,20 +105,28 @@ def test_the_night_has_what_a_push_leaves_out():
     assert tox("report")[0] == [["python", "-m", "pytest", "benchmarks"]]  # the study
 
 
-@pytest.mark.parametrize("name", ["nightly", "calibration", "stress"])
+@pytest.mark.parametrize("name", ["nightly", "calibration", "stress", "compatibility"])
 def test_the_schedule_is_one_that_cron_reads(name):
     (schedule,) = workflow(name)["on"]["schedule"]
     fields = schedule["cron"].split()
     assert len(fields) == 5
     for field, (low, high) in zip(fields, CRON, strict=True):
         assert field == "*" or low <= int(field) <= high, field
-    weekly = name != "nightly"
+    weekly = name not in ("nightly", "compatibility")
     assert (fields[4] != "*") == weekly and fields[2:4] == ["*", "*"]
 
 
 def test_the_tests_run_on_every_push_and_pull_request():
     assert set(workflow("tests")["on"]) == {"push", "pull_request"}
     assert ".ci/run" in commands("tests")
+
+
+def test_a_pull_request_builds_the_site_and_main_alone_publishes_it():
+    jobs = workflow("docs")["jobs"]
+    assert set(workflow("docs")["on"]) == {"push", "pull_request"} and jobs["publish"]["needs"] == "build"
+    assert jobs["publish"]["if"] == "github.ref == 'refs/heads/main'" and "if" not in jobs["build"]
+    assert tox("docs")[0] == [["mkdocs", "build", "--strict"]]
+    assert "-e lint,test,docs" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
 def test_a_night_is_strict_on_a_gpu_and_thinks_anew():
@@ -195,3 +218,84 @@ def test_the_summary_has_what_drifted_first_then_takeaways_and_table(night, tmp_
 @pytest.mark.skipif(not shutil.which("bash"), reason="NO BASH: the runner has one")
 def test_a_night_that_wrote_no_report_says_so(tmp_path):
     assert "No report" in summary(tmp_path)
+
+
+# The release
+
+
+def release(title):
+    return workflow("release")["jobs"][title]
+
+
+def run_step(title, name, folder, tag):
+    """The exit status of a step of the release of that tag, run in a folder as GitHub runs it."""
+    (step,) = [step for step in release(title)["steps"] if step.get("name") == name]
+    environment = {"PATH": os.environ["PATH"], "GITHUB_REF_NAME": tag}
+    return subprocess.run(["bash", "-e", "-c", step["run"]], cwd=folder, env=environment, capture_output=True).returncode
+
+
+def test_what_is_published_is_built_once_and_tested_before():
+    jobs = workflow("release")["jobs"]
+    assert {title: each.get("needs") for title, each in jobs.items()} == {
+        "build": None,
+        "test": "build",
+        "publish": "test",
+        "announce": "publish",
+    }
+    assert sum("-m build" in text for text in commands("release")) == 1
+    for title in ("test", "publish"):
+        (files,) = [step["with"] for step in jobs[title]["steps"] if "download-artifact" in step.get("uses", "")]
+        assert files == {"name": "dist", "path": "dist"}
+    assert release("test")["env"]["CODI_BENCH_DIST"] == "dist"
+    assert any("twine check --strict dist/*" in step.get("run", "") for step in release("build")["steps"])
+
+
+def test_pypi_trusts_the_workflow_and_no_password():
+    assert release("publish")["environment"] == "pypi"
+    last = release("publish")["steps"][-1]
+    assert last["uses"].startswith("pypa/gh-action-pypi-publish") and last["with"] == {"attestations": True}
+    assert workflow("release")["on"] == {"push": {"tags": ["v[0-9]+.[0-9]+.[0-9]+"]}}
+
+
+def test_a_tag_that_is_not_the_version_publishes_nothing(tmp_path):
+    (tmp_path / "dist").mkdir()
+    for name in ("codi_bench-0.2.0.tar.gz", "codi_bench-0.2.0-py3-none-any.whl"):
+        (tmp_path / "dist" / name).touch()
+    assert run_step("build", "The tag is the version", tmp_path, "v0.2.0") == 0
+    assert run_step("build", "The tag is the version", tmp_path, "v0.2.1") != 0
+
+
+def test_the_notes_of_a_release_are_its_section_of_the_changelog(tmp_path):
+    (tmp_path / "CHANGELOG.md").write_text(
+        "# Changelog\n\n## [Unreleased]\n\n## [0.2.0] - 2026-11-29\n\n### Added\n\n- a\n\n## [0.1.0]\n\n- b\n"
+    )
+    assert run_step("build", "Notes", tmp_path, "v0.2.0") == 0
+    assert (tmp_path / "notes.md").read_text().split() == ["###", "Added", "-", "a"]
+    assert run_step("build", "Notes", tmp_path, "v0.3.0") != 0, "a version without notes is not published"
+
+
+def test_the_tag_of_the_action_follows_the_release(tmp_path):
+    def git(*words, folder):
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+    git("init", "-q", "--bare", "origin", folder=tmp_path)
+    git("clone", "-q", "origin", "clone", folder=tmp_path)
+    for version in ("v0.1.0", "v0.2.0"):
+        git("commit", "-q", "--allow-empty", "-m", version, folder=tmp_path / "clone")
+        git("tag", version, folder=tmp_path / "clone")
+        name = "Workflows that use the action at v0 get this version"
+        assert run_step("announce", name, tmp_path / "clone", version) == 0
+        assert git("log", "-1", "--format=%s", "v0", folder=tmp_path / "origin").strip() == version
+
+
+# Both ends of the version ranges
+
+
+def test_every_python_and_both_ends_of_the_ranges_are_tried_every_night():
+    rows = {row["environment"]: row["python"] for row in job("compatibility")["strategy"]["matrix"]["include"]}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = [name.rpartition(" ")[2] for name in project["classifiers"] if re.search(r":: 3\.\d", name)]
+    assert sorted(rows.values()) == named and rows["oldest"] == named[0] and rows["newest"] == named[-1]
+    assert tox("oldest")[1]["uv_resolution"] == "lowest-direct"
+    assert all("constraints" not in tox(name)[1]["deps"] for name in ("oldest", "newest"))
