@@ -113,9 +113,9 @@ def sentence(bench, published):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"id": "size"}, "claim 'size': there is one already"),
-        ({"family": "latent"}, "claim 'mine': no family 'latent'"),
-        ({"kind": "maybe"}, "claim 'mine': no kind 'maybe'"),
+        ({"id": "size"}, "claim 'size': a claim with this id exists already"),
+        ({"family": "latent"}, "claim 'mine': there is no family 'latent'"),
+        ({"kind": "maybe"}, "claim 'mine': there is no kind 'maybe'"),
     ],
 )
 def test_a_claim_that_cannot_be_is_refused(change, message):
@@ -128,7 +128,7 @@ def test_a_claim_that_cannot_be_is_refused(change, message):
 def test_a_claim_beyond_the_budget_or_without_a_sentence_is_refused(monkeypatch):
     monkeypatch.setitem(FAMILIES, "latents", type(FAMILIES["latents"])(budget=29))
     given = {"family": "latents", "kind": "exists", "n": 1, "protocol": "p", "sound": "q"}
-    with pytest.raises(ValueError, match="the budget of the family 'latents', 29 claims, is spent"):
+    with pytest.raises(ValueError, match="the budget of the family 'latents', 29 claims, is used up"):
         claim("mine", "s", **given)(sentence)
-    with pytest.raises(ValueError, match="no docstring, which is its sentence"):
+    with pytest.raises(ValueError, match="needs a docstring"):
         claim("mine", "s", **given)(lambda bench, published: iter(()))

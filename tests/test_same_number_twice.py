@@ -27,9 +27,9 @@ SIZE = ("--model", "gpt2-mini", "--claim", "size")
 RECORDED = sorted(load_baseline(package_folder("baselines"), "gpt2-mini", "size").recorded[0].metrics)
 TWICE = {
     "two folders": ([f"mine={GPT}", f"mine={LLAMA}"], "--model mine=.*llama-mini: mine is .*gpt2-mini already"),
-    "of the package and of a folder": (["gpt2-mini", f"gpt2-mini={LLAMA}"], "--model gpt2-mini and gpt2-mini=.*leave out one"),
+    "of the package and of a folder": (["gpt2-mini", f"gpt2-mini={LLAMA}"], "--model gpt2-mini and gpt2-mini=.*leave one out"),
     "the other way round": ([f"gpt2-mini={LLAMA}", "llama-mini", "gpt2-mini"], "gpt2-mini and gpt2-mini="),
-    "by its old name": ([f"gpt2={GPT}", "codi-gpt2"], "--model gpt2 and gpt2=.*leave out one"),
+    "by its old name": ([f"gpt2={GPT}", "codi-gpt2"], "--model gpt2 and gpt2=.*leave one out"),
     "capitals": ([f"mine={GPT}", f"Mine={LLAMA}"], "Mine: differs from mine only in capitals"),
     "capitals of a known one": ([f"GPT2-mini={GPT}"], "GPT2-mini: differs from gpt2-mini only in capitals"),
 }

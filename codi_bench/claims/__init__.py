@@ -1,4 +1,4 @@
-"""Claims: what was claimed, by whom, under which protocol. One module a source; whatever module lies here is a part of it."""
+"""Claims: what was claimed, by whom, under which protocol. There is one module per source; every module here is imported."""
 
 from collections.abc import Collection
 from importlib import import_module
@@ -16,14 +16,14 @@ CLAIMS |= {each.id: CLAIMS.pop(each.id) for each in _ordered}
 
 
 def get_claim(id: str) -> Claim:
-    """The claim of that id; raises UnknownNameError with the nearest one."""
+    """The claim of that id. Raises UnknownNameError with the nearest one."""
     if id not in CLAIMS:
         raise UnknownNameError("claim", id, CLAIMS)
     return CLAIMS[id]
 
 
 def in_words(ids: Collection[str]) -> dict[str, dict[str, Any]]:
-    """These claims as a report needs them, by id, each with its position among all: a report has no other way to know them."""
+    """These claims as texts for a report, by id, each with its position among all claims."""
     return {
         claim.id: {
             "position": i,

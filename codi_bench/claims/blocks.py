@@ -1,4 +1,4 @@
-"""What the protocols of claims are made of: rates, paired tests against a control, and what is surely not lost.
+"""Building blocks for the protocols of claims: rates, paired tests against a control, and bounds on what is lost.
 
 Each block gives the rows of a claim. Corrected p values are for the budget of the claim's family (docs/verdicts.md, section 3).
 """
@@ -31,7 +31,7 @@ def corrected(p_values: Sequence[float], family: str) -> list[float]:
 
 
 def rate(metric: str, right: np.ndarray, **more: Any) -> Measured:
-    """Share of problems that are right, bool [n], with Wilson's interval."""
+    """The share of right answers, bool [n], with Wilson's interval."""
     return measured(metric, rate_of(right), len(right), outcomes=right, **more)
 
 
@@ -40,14 +40,14 @@ def rates(outcomes: Outcomes) -> list[Measured]:
 
 
 def of_right(outcomes: Outcomes, metric: str) -> np.ndarray:
-    """Outcomes of the problems that the clean run answers rightly; raises MeasureError where there are none."""
+    """Outcomes of the problems that the clean run answers rightly; raises MeasureError if there are none."""
     if not outcomes[CLEAN].any():
         raise MeasureError("nothing to lose: no problem is answered rightly")
     return outcomes[metric][outcomes[CLEAN]]
 
 
 def effect_over(published: Published, metric: str, nominal: float, floor: float) -> float:
-    """Delta: half of the published effect over its null, not below the floor; the floor where nothing is published."""
+    """Delta: half the published effect over its null, but at least the floor; the floor if nothing is published."""
     value = published.get(metric)
     return half_effect(None if value is None else value - nominal, floor)
 
@@ -55,14 +55,14 @@ def effect_over(published: Published, metric: str, nominal: float, floor: float)
 def gains(
     pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], control: str, *, family: str, delta: float | Mapping[str, float]
 ) -> list[Measured]:
-    """Is the first of each pair right more often than its control, the second? Rows show the first; delta: that counts."""
+    """Is the first of each pair right more often than its control, the second? Rows show the first; delta: least effect."""
     return _paired(pairs, control, family, delta, shown=0)
 
 
 def losses(
     pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], control: str, *, family: str, delta: float | Mapping[str, float]
 ) -> list[Measured]:
-    """The same where the first of each pair is the control, and rows show what is left: the second."""
+    """Like `gains`, but the first of each pair is the control, and rows show the second."""
     return _paired(pairs, control, family, delta, shown=1)
 
 
@@ -82,9 +82,9 @@ def _paired(
 
 
 def drops(outcomes: Outcomes, published: Published, *, family: str) -> list[Measured]:
-    """Is accuracy lost under each condition, against the clean run? Delta: half of the published loss, not below 2 points.
+    """Is accuracy lost under each condition, compared with the clean run? Delta: half the published loss, at least 2 points.
 
-    A claim that something is lost at all has nothing published, and the floor.
+    A claim that only says that something is lost has no published number and takes the floor.
     """
     reported = {metric: published.get(CLEAN, 0) - published.get(metric, 1) for metric in outcomes if metric != CLEAN}
     delta = {metric: half_effect(loss if loss > 0 else None, DROP_FLOOR) for metric, loss in reported.items()}
@@ -102,7 +102,7 @@ def not_lost(full: np.ndarray, outcomes: Outcomes, *, family: str) -> list[Measu
 
 
 def confidence_rows(found: OverConfidence, p: float, n: int) -> list[Measured]:
-    """AUC of the model's own confidence, and what a detector of its errors adds to that; p: corrected. No other word changes."""
+    """AUC of the model's own confidence, and what a detector of its errors adds to it; p: corrected. No other word changes."""
     word = found.word(p, n=n)
     note = {} if word.word is Validity.SUPPORTED else {"note": "nothing shown beyond what the model's own confidence tells"}
     return [
@@ -112,7 +112,7 @@ def confidence_rows(found: OverConfidence, p: float, n: int) -> list[Measured]:
 
 
 def one_more_test(family: str, p: float) -> float:
-    """p of a test beside those of a family, whose words it must not change: by Bonferroni, as if it were one of them."""
+    """The p of a test in addition to those of a family, by Bonferroni, so that it changes no word of the family."""
     return min(1.0, (FAMILIES[family].tests + 1) * p)
 
 

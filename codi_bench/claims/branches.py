@@ -1,7 +1,7 @@
-"""What becomes of the same problems under named conditions, with what the controls of that run say.
+"""Outcomes of the same problems under named conditions, with the result of the controls of that run.
 
-A control that fails forbids every word, but not the numbers as published: so it is kept beside the outcomes, and raised where the
-sound protocol asks for them (docs/verdicts.md, section 3).
+A failing control forbids every word, but not the published protocol's numbers. So its error is stored with the outcomes, and
+raised when the sound protocol uses them (docs/verdicts.md, section 3).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Branches(dict[str, np.ndarray]):
         self.failure = failure
 
     def checked(self) -> Branches:
-        """Itself; raises MeasureError where a control of its run fails."""
+        """Returns itself; raises MeasureError if a control of its run fails."""
         if self.failure is not None:
             raise self.failure
         return self
 
     def chosen(self, names: Sequence[str]) -> Branches:
-        """The clean run and some conditions, of those that there are."""
+        """The clean run and some conditions, as far as they exist."""
         return Branches({name: self[name] for name in (CLEAN, *names) if name in self}, self.failure)
 
 
@@ -54,12 +54,12 @@ def _check(names: Sequence[str], outcomes: Outcomes, right: np.ndarray, clean: s
 
 
 def check_room_of(right: np.ndarray, problems: Sequence[Problem], **how: Any) -> None:
-    """Raises MeasureError where some problems, right bool [n], are hardly answered better than by one constant answer."""
+    """Raises MeasureError if the answers, right bool [n], are hardly better than one constant answer."""
     check_room(right, float(constant([problem.answer for problem in problems]).mean()), **how)
 
 
 def failure_of(check: Callable[..., None], *arguments: Any) -> MeasureError | None:
-    """What a check raises, to be raised where a word would be said."""
+    """The error that a check raises, to be raised later, before a word is given."""
     try:
         check(*arguments)
     except MeasureError as error:

@@ -1,4 +1,4 @@
-"""What a claim is, how one is written down, and what it may ask of the bench that measures it.
+"""What a claim is, how to write one, and what it may ask of the bench that measures it.
 
 A claim is one function with `@claim(...)` in the module of its source: its docstring is the sentence, and it yields two lists of
 numbers, first those of the reported protocol and then those of the sound one. Registering happens by import.
@@ -43,13 +43,13 @@ VALUE, EXISTS, LOCATION, NONE, EVEN, ORDER, FACT = KINDS = ("value", "exists", "
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """What n problems were answered under C conditions.
+    """The answers to n problems under C conditions.
 
-    hidden_states: [n, 1 + K, L + 1, d] of the clean run if they were asked for, as the store holds them: half precision, mapped
-    from a file, so take what you need and then compute. log_probability: natural, of the sentence with the gold answer and eos,
-    teacher forced, float64 [C, n], if it was asked for. reference: where means and donors come from, in words, "" where none are
-    needed. turned: the problem whose outcome is turned round where noise is measured. confidence [n, 2]: beside hidden states, of
-    the clean run's answers: mean log-probability of their tokens, and the least margin of one over the second best (nats).
+    hidden_states: [n, 1 + K, L + 1, d] of the clean run if requested, as stored: half precision, memory-mapped, so select what
+    you need before you compute. log_probability: natural, of the sentence with the gold answer and eos, teacher forced, float64
+    [C, n], if requested. reference: the source of means and donors, in words, "" if none are needed. turned: the problem whose
+    outcome is inverted when noise is measured. confidence [n, 2]: with hidden states, of the clean run's answers: mean
+    log-probability of their tokens, and the least margin of a token over the second best (nats).
     """
 
     problems: tuple[Problem, ...]
@@ -63,7 +63,7 @@ class Outcomes:
     def right(self, scoring: str = "study", golds: Sequence[str] = ()) -> np.ndarray:
         """Right or wrong, bool [C, n]. scoring: `study` (integer parts agree) or `published` (numbers agree as floats).
 
-        golds: answers that are taken for right, by default the problems' own.
+        golds: answers that count as right, by default the problems' own.
         """
         golds = golds or [p.answer for p in self.problems]
         right = np.array([[score(t, g, scoring) for t, g in zip(part.texts, golds, strict=True)] for part in self.answers])
@@ -73,41 +73,41 @@ class Outcomes:
 
     @property
     def numbers(self) -> np.ndarray:
-        """The number that was answered, float64 [C, n], NaN where none was."""
+        """The numbers in the answers, float64 [C, n], NaN for an answer without a number."""
         return np.array([[parse_number(text) for text in part.texts] for part in self.answers], float)
 
 
 class ProblemSource(Protocol):
-    """Which problems there are."""
+    """The source of problems."""
 
     @property
     def limits(self) -> Limits:
-        """How large the values of generated problems beside the given ones may be."""
+        """The limits for values of problems that are generated in addition to given ones."""
 
     def first(self, n: int, variants: int = 1) -> list[Problem]:
         """The first n test problems (`variants` tellings each); raises ProblemError if a given file has fewer."""
 
     def sample(self, n: int, *, edited: bool = False) -> list[Problem]:
-        """n generated test problems, or a named set whole; edited: but for what means and donors come from."""
+        """n generated test problems, or all of a named set; edited: without those that provide means and donors."""
 
     def pairs(self, n: int, *, step: int) -> list[Pair]:
-        """n generated minimal pairs about `step` (1 is the first); raises ProblemError where there are too few."""
+        """n generated minimal pairs about `step` (1 is the first); raises ProblemError if there are too few."""
 
     def donors(self, pairs: Sequence[Pair], *, seed: int) -> list[Problem]:
-        """For each pair a random training problem, of like length, that has nothing to do with it."""
+        """For each pair, a random unrelated training problem of similar length."""
 
     def references(self, scored: Sequence[Problem], most: int = ...) -> tuple[list[Problem], str]:
-        """Up to `most` problems that directions and spaces are fitted to, none of a scored group; and whence, in words."""
+        """Up to `most` problems to fit directions and spaces to, none of a scored group, and their source in words."""
 
     def elsewhere(self) -> dict[str, list[Problem]]:
-        """Problems out of distribution, by the name of their set; raises MeasureError where none are known."""
+        """Problems out of distribution, by the name of their set; raises MeasureError if none are known."""
 
 
 class Bench(Protocol):
-    """One model with its problems. What it computes it computes once.
+    """One model with its problems. It computes everything only once.
 
-    seed: added to every seed of a measure (folds, samples, SAE, draws): 0 but where their noise is measured. permutations: of
-    every null. memo: what `once` remembers.
+    seed: added to every seed of a measure (folds, samples, SAE, draws); 0 except when noise is measured. permutations: of
+    every null. memo: the results that `once` stores.
     """
 
     @property
@@ -127,7 +127,7 @@ class Bench(Protocol):
 
     @property
     def partner(self) -> Bench:
-        """The bench of the model that this one is compared with; raises MeasureError where there is none."""
+        """The bench of the model that this one is compared with; raises MeasureError if there is none."""
 
     def answers(
         self,
@@ -139,25 +139,25 @@ class Bench(Protocol):
         log_probability: bool = False,
         seed: int = 0,
     ) -> Outcomes:
-        """What is answered under each condition; an edit that is given again draws other donors and other noise.
+        """The answers under each condition. A repeated edit draws other donors and other noise.
 
-        Means and donors are those of training problems, or of problems that are not scored. Raises ProblemError where there are
-        too few of these, and what `Model.answers` raises.
+        Means and donors are from training problems, or from problems that are not scored. Raises ProblemError if there are too
+        few of these, and what `Model.answers` raises.
         """
 
     @property
     def decoded(self) -> Decoded:
-        """What the head reads first behind bot and every latent, of the problems that are answered rightly."""
+        """The head's first words after bot and every latent, of the problems that are answered rightly."""
 
     def cached(self, kind: type[T], function: Callable[..., T], /, *arguments: Any, **settings: Any) -> T:
-        """`function(*arguments, **settings)`, where it is long and depends on nothing else: computed once for equal arguments.
+        """`function(*arguments, **settings)`, computed once for equal arguments. It must depend on nothing else.
 
-        kind: what it gives: np.ndarray, or the class of a flat record of arrays and numbers.
+        kind: the type of its result: np.ndarray, or the class of a flat record of arrays and numbers.
         """
 
 
 def once(function: Callable[P, T]) -> Callable[P, T]:
-    """A run that claims share: `function(bench, ...)` the first time, the same value, or error, ever after."""
+    """A run that claims share: the first call computes `function(bench, ...)`, later calls give the same value or error."""
 
     @wraps(function)
     def remembered(*arguments: P.args, **settings: P.kwargs) -> T:
@@ -178,7 +178,7 @@ def once(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def done(runs: Mapping[Callable[..., Any], Any]) -> dict[Any, Any]:
-    """The memo of a bench on which these runs, functions of the bench alone, have given these values."""
+    """The memo of a bench in which these runs (functions of the bench only) have these values."""
     return {(run, (), ()): (value, None) for run, value in runs.items()}
 
 
@@ -187,10 +187,10 @@ def done(runs: Mapping[Callable[..., Any], Any]) -> dict[Any, Any]:
 
 @dataclass(frozen=True)
 class Null:
-    """What a protocol gives where there is nothing: mean and 95 % band of its null draws, and the p of the measured value.
+    """The result of a protocol if there is no effect: mean and 95 % band of its null draws, and the p of the measured value.
 
-    p: permutation p, or that of an exact test; None where nothing was tested. quantiles: of its draws, 0 to 100 % in steps of 5,
-    to be drawn; () where there are none.
+    p: permutation p, or that of an exact test; None without a test. quantiles: of its draws, 0 to 100 % in steps of 5, for
+    figures; () without draws.
     """
 
     value: float
@@ -201,7 +201,7 @@ class Null:
 
     @classmethod
     def of(cls, draws: ArrayLike, p: float | None = None) -> Null:
-        """The null that draws [n] make."""
+        """The null of these draws [n]."""
         draws = np.asarray(draws, float)
         low, high = np.quantile(draws, [0.025, 0.975])
         quantiles = np.quantile(draws, np.linspace(0, 1, 21))
@@ -209,7 +209,7 @@ class Null:
 
     @classmethod
     def at(cls, estimate: Estimate, p: float | None = None) -> Null:
-        """The null that a control gives."""
+        """The null given by a control."""
         return cls(estimate.value, estimate.low, estimate.high, p)
 
 
@@ -218,11 +218,11 @@ Cell = dict[Literal["layer", "latent_pos"], int | str | None]
 
 @dataclass(frozen=True)
 class Measured:
-    """One measured number. low, high: 95 % interval, None where there is no honest one (detail says why).
+    """One measured number. low, high: 95 % interval, None if there is no valid one (detail says why).
 
-    outcomes: right or wrong per problem where the number is an accuracy; ranked: the scores where it is an AUC. cell: {"layer",
-    "latent_pos"} where it has one. nominal: of the reported protocol, the null value that the source compares with (chance, no
-    drop). verdict: of the sound protocol, None where no rule gives a word (detail["no_validity"] says why).
+    outcomes: right or wrong per problem if the number is an accuracy; ranked: the scores if it is an AUC. cell: {"layer",
+    "latent_pos"} if it has one. nominal: for the reported protocol, the null value that the source compares with (chance, no
+    drop). verdict: for the sound protocol, None if no rule gives a word (detail["no_validity"] says why).
     """
 
     metric: str
@@ -241,25 +241,25 @@ class Measured:
 
 
 def measured(metric: str, value: float | Estimate, n: int, unit: str = "fraction", **more: Any) -> Measured:
-    """A number with its interval if it has one."""
+    """Make a measured number, with its interval if it has one."""
     if isinstance(value, Estimate):
         return Measured(metric, value.value, n, unit, value.low, value.high, **more)
     return Measured(metric, value, n, unit, **more)
 
 
 def points(metric: str, value: Estimate, n: int, **more: Any) -> Measured:
-    """A difference of fractions in percentage points."""
+    """Make a measured number in percentage points from a difference of fractions."""
     low, high = (None if end is None else 100 * end for end in (value.low, value.high))
     return Measured(metric, 100 * value.value, n, "points", low, high, **more)
 
 
 def ends(value: Estimate) -> list[float | None]:
-    """What figures need of an interval."""
+    """The ends of an interval, for figures."""
     return [value.value, value.low, value.high]
 
 
 def without_word(why: str) -> dict[str, Any]:
-    """Detail of a number for which no rule gives a word."""
+    """The detail of a number without a word, with the reason."""
     return {"no_validity": why}
 
 
@@ -275,8 +275,8 @@ NOTHING_MORE: list[Measured] = []  # what a sound protocol adds where no rule gi
 class Reading:
     """How a claim is measured on released files.
 
-    files: which it needs, by the model that they tell of. compared: the metric by which two models are compared then, where it is
-    another one than that of runs. same_list: are these the source's own outcomes, where a run has other problems?
+    files: those that it needs, by the model that they are about. compared: the metric for comparing two models, if it is not that
+    of runs. same_list: are these the source's own outcomes, while a run has other problems?
     """
 
     files: Mapping[str, tuple[ReleasedFile, ...]]
@@ -293,9 +293,9 @@ class Claim:
 
     kind: value, exists, location, none, even, order or fact (docs/verdicts.md, section 1). function: yields the numbers of the
     reported protocol, then the same metrics (and further ones) as they should have been measured, with verdicts. n: problems, or
-    pairs, that it takes. compared: the metric, soundly measured, by which two models are compared. with_partner: measured on two
-    models, and recorded with the weights of both. reading: how it is measured on released files, where it can be. runs: can it be
-    measured on a model at all, or on released files alone? unreleased: what nobody released, so that it cannot be judged without
+    pairs, that it uses. compared: the metric of the sound protocol to compare two models. with_partner: measured on two models,
+    and recorded with the weights of both. reading: how it is measured on released files, if possible. runs: can it be
+    measured on a model, or only on released files? unreleased: what nobody released, so that it cannot be judged without
     weights.
     """
 
@@ -316,7 +316,7 @@ class Claim:
     unreleased: str = ""
 
     def files(self, model: str) -> tuple[ReleasedFile, ...]:
-        """The released files on which it is measured for that model; () where there are none."""
+        """The released files on which it is measured for that model; () if there are none."""
         return self.reading.files.get(model, ()) if self.reading else ()
 
     @property
@@ -334,12 +334,12 @@ class Claim:
 
     @property
     def suite(self) -> str:
-        """`study`, `questions` or `literature`: by the place of its source."""
+        """The suite: `study`, `questions` or `literature`, by the folder of its module."""
         room = self.function.__module__.removeprefix("codi_bench.claims.").partition(".")[0]
         return {"first_study": STUDY, "open_questions": "questions"}.get(room, "literature")
 
     def reported(self, bench: Bench) -> list[Measured]:
-        """The numbers of the reported protocol alone."""
+        """Only the numbers of the reported protocol."""
         return next(self.function(bench, {}))
 
 
@@ -362,19 +362,19 @@ def claim(
 
     files: by model, the released files on which the same function measures it.
 
-    Raises ValueError for a second claim of that id, an unknown family or kind, a family whose budget is spent, or a function
-    without a docstring: a mistake in the source, which every run would meet.
+    Raises ValueError, at import, for a second claim of that id, an unknown family or kind, a family whose budget is used up, or a
+    function without a docstring.
     """
 
     def register(function: Function) -> Function:
         sentence = inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
         budget = FAMILIES[family].budget if family in FAMILIES else None
         problems = {
-            "there is one already": id in CLAIMS,
-            f"no family '{family}'": family not in FAMILIES,
-            f"no kind '{kind}'": kind not in KINDS,
-            "its function has no docstring, which is its sentence": not sentence,
-            f"the budget of the family '{family}', {budget} claims, is spent": budget is not None
+            "a claim with this id exists already": id in CLAIMS,
+            f"there is no family '{family}'": family not in FAMILIES,
+            f"there is no kind '{kind}'": kind not in KINDS,
+            "its function needs a docstring, which is the claim's sentence": not sentence,
+            f"the budget of the family '{family}', {budget} claims, is used up": budget is not None
             and sum(other.family == family for other in CLAIMS.values()) >= budget,
         }
         for problem, holds in problems.items():

@@ -52,7 +52,7 @@ EVERY = "ProsQA's 500 test problems, and 1000 each with seven and eight hops, as
 
 @claim("rel-coconut-over-pause", SOURCE, protocol=f"{EVERY}; the control answers in one pass", **CONTROLS)
 def over_pause(bench: ReleasedBench, published: Published) -> Protocols:
-    """Thoughts that are fed back answer more problems than pause tokens in their places."""
+    """Thoughts that are fed back answer more problems than pause tokens in their place."""
     answers = bench.read(prosqa_answers)
     yield from compared(answers[COCONUT], answers[PAUSE], "pause")
 
@@ -139,7 +139,7 @@ def thoughts_of(bench: ReleasedBench) -> np.ndarray:
     found = tuple(int((steps > k).sum()) for k in range(len(counts)))
     if found != counts:
         raise MeasureError(
-            f"{found} problems have each thought by their texts and {counts} by their labels: not the same problems"
+            f"{found} problems have each thought by their texts, but {counts} by their labels: they are not the same problems"
         )
     return steps
 

@@ -98,6 +98,6 @@ def beats_words(bench: Bench, published: Published) -> Protocols:
     **hits.DECODED,
 )
 def table3(bench: Bench, published: Published) -> Protocols:
-    """All intermediate results, one, two or three, are among the first five words behind some thought."""
+    """All intermediate results, one, two or three, are among the head's first five words for some thought."""
     yield hits.hit_rates(bench, hits.table)
     yield hits.hits_over_others(bench, hits.table, published)

@@ -1,4 +1,4 @@
-"""Blocks of claims on released files: what is gained, in points, and what is above what; see `blocks` for the others."""
+"""Blocks of claims on released files: gains in points, and comparisons of rates; see `blocks` for the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Pairs = Mapping[str, tuple[np.ndarray, np.ndarray]]  # right or wrong on the sam
 
 
 def gained(pairs: Pairs, control: str, *, family: str, delta: float | Mapping[str, float] = DROP_FLOOR) -> list[Measured]:
-    """How many points more are right in the first of each pair than in the second? Either is the control; delta: that counts."""
+    """How many points is the first of each pair above the second? Either may be the control; delta: least effect."""
     p_values = corrected([mcnemar_exact(first, second, "greater") for first, second in pairs.values()], family)
     rows = []
     for (metric, (first, second)), p in zip(pairs.items(), p_values, strict=True):

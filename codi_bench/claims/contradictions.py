@@ -53,7 +53,7 @@ def differences(outcomes: Mapping[str, np.ndarray], pairs: Mapping[str, tuple[st
     **CONTRADICTION,
 )
 def table3(bench: Bench, published: Published) -> Protocols:
-    """How words are compared with results explains why a paper finds more of them than its log."""
+    """The rule for matching words with results explains why a paper finds more of them than its log."""
     strict, loose, outcomes = hits.strict(bench.decoded), hits.readings(bench.decoded), dict[str, np.ndarray]()
     for m in (1, 2, 3):
         if len(strict.get(f"top5_{m}", ())) >= FEWEST:
@@ -76,7 +76,7 @@ def table3(bench: Bench, published: Published) -> Protocols:
     **CONTRADICTION,
 )
 def without_thoughts(bench: Bench, published: Published) -> Protocols:
-    """What is meant by no thoughts explains why accuracy without them is 24, 23 or 11 %."""
+    """The meaning of "no thoughts" explains why accuracy without them is 24, 23 or 11 %."""
     fewer, others = runs.shortened(bench, NUM_READ), replaced(bench)
     outcomes = {NO_LATENTS: fewer["0"], **{kind: others[kind] for kind in ("zero", "mean")}}
     yield rates(outcomes)
@@ -100,7 +100,7 @@ def without_thoughts(bench: Bench, published: Published) -> Protocols:
     **CONTRADICTION,
 )
 def most_important(bench: Bench, published: Published) -> Protocols:
-    """What is put in its place decides which latent matters most."""
+    """What a latent is replaced by decides which latent matters most."""
     ablations, pairs = every_kind(bench), list(combinations(KINDS, 2))
     n = len(ablations.right[0])
     yield [measured(kind, float(worst(ablations, kind, slice(None))), n, "count") for kind in KINDS]

@@ -28,7 +28,7 @@ LATENTS: dict[str, Any] = {"family": "latents", "kind": "value"}
     **LATENTS,
 )
 def solved_rate(bench: Bench, published: Published) -> Protocols:
-    """After one of the first k latents so many problems are answered rightly."""
+    """This share of problems is answered rightly after at least one of the first k latents."""
     fewer = runs.shortened(bench, NUM_READ)
     right = [*fewer.values()]
     yield rates({f"solved_{k}": np.any(right[: k + 1], axis=0) for k in range(len(right))})
@@ -45,7 +45,7 @@ def solved_rate(bench: Bench, published: Published) -> Protocols:
     **LATENTS,
 )
 def flips(bench: Bench, published: Published) -> Protocols:
-    """Zero for one latent changes so many predictions."""
+    """Replacing one latent by zero changes this share of predictions."""
     places = range(bench.model.num_latents)
     clean, same, *zeroed = edited(bench, [[], [Edit("all", "self")], *([Edit(k, "zero")] for k in places)]).numbers
     changed = [~((own == clean) | (np.isnan(own) & np.isnan(clean))) for own in (same, *zeroed)]

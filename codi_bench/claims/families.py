@@ -1,7 +1,7 @@
 """The families of claims, and how many claims each corrects for.
 
-A verdict is corrected for the budget of its family and not for what was measured in a run, or has been written down so far: one
-more claim, another model or a subset changes no word (docs/verdicts.md, section 3). A budget is raised by a release alone.
+A verdict is corrected for the budget of its family, not for the claims measured in a run or written so far. So one more claim,
+another model or a subset changes no word (docs/verdicts.md, section 3). Only a release raises a budget.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 class Family:
     """How a family is corrected.
 
-    tests: those of a row, which are corrected together by Holm. budget: claims that it may grow to, by which their p are
-    multiplied; None where all claims of the family are rows of the same tests. n: problems of its sound rows (docs/verdicts.md,
-    section 7): as many generated ones as give 90 % power at the floor; a named set is taken whole.
+    tests: those of a row, corrected together by Holm. budget: the largest number of claims, by which each p is multiplied; None
+    if all claims of the family are rows of the same tests. n: problems of its sound rows (docs/verdicts.md, section 7): as many
+    generated ones as give 90 % power at the floor; a named set is used as a whole.
     """
 
     budget: int | None = None
@@ -43,8 +43,8 @@ WINNER_TESTS = 3  # of two models: task accuracy, the AUC of the best probe, the
 
 
 def budget_of(family: str) -> int:
-    """By which p of a claim of that family are multiplied; raises KeyError for a family without a budget."""
+    """The factor for p of a claim of that family. Raises KeyError for a family without a budget."""
     budget = FAMILIES[family].budget
     if budget is None:
-        raise KeyError(f"{family} has no budget: its claims are rows of the same tests")
+        raise KeyError(f"{family} has no budget, since its claims are rows of the same tests")
     return budget

@@ -75,7 +75,7 @@ def cumulative(bench: Bench, published: Published) -> Protocols:
     **LATENTS,
 )
 def number_positions(bench: Bench, published: Published) -> Protocols:
-    """Zeros where numbers are read, or where none are, cost so much."""
+    """Zeros at the positions where numbers are read, or at the others, cost this much accuracy."""
     outcomes = replaced(bench).chosen(PARITIES)
     clean, zeroed = outcomes[CLEAN], {name: outcomes[name] for name in PARITIES if name in outcomes}
     yield [points(f"drop_{name}", newcombe_paired(clean, right), len(clean)) for name, right in zeroed.items()]
@@ -95,7 +95,7 @@ def number_positions(bench: Bench, published: Published) -> Protocols:
     **LATENTS,
 )
 def resampled(bench: Bench, published: Published) -> Protocols:
-    """Another problem's latent costs so much, and not where a zero does."""
+    """Another problem's latent costs this much, and at other positions than a zero."""
     effects, n = by_kind(bench, "resample"), len(every_kind(bench).right[0])
     values, zeros = ([each.drop.value for each in kind] for kind in (effects, by_kind(bench, "zero")))
     rows = [points(f"drop_{k}", each.drop, n) for k, each in enumerate(effects)]
@@ -137,7 +137,7 @@ def discretised(bench: Bench) -> Branches:
     **LATENTS,
 )
 def discretise(bench: Bench, published: Published) -> Protocols:
-    """With words in the place of thoughts accuracy falls."""
+    """With words in place of thoughts accuracy falls."""
     yield rates(discretised(bench))
     yield drops(discretised(bench).checked(), published, family="latents")
 
@@ -171,7 +171,7 @@ def operation_class(bench: Bench, published: Published) -> Protocols:
     **hits.DECODED,
 )
 def decode_numeric(bench: Bench, published: Published) -> Protocols:
-    """So often the first word at a place is a number."""
+    """The first word at a place is a number this often."""
     yield hits.number_rates(bench.decoded)
     yield NOTHING_MORE
 
@@ -185,7 +185,7 @@ def decode_numeric(bench: Bench, published: Published) -> Protocols:
     **hits.DECODED,
 )
 def table3(bench: Bench, published: Published) -> Protocols:
-    """The results of all steps, the last one too, are first at some place, or among the first five at an even one."""
+    """The results of all steps, the last too, are the first word at some place, or among the first five at an even one."""
     yield hits.hit_rates(bench, all_results)
     yield hits.hits_over_others(bench, all_results, published)
 

@@ -57,7 +57,7 @@ def batch_effect(bench: Bench, published: Published) -> Protocols:
     sound=f"loss against all latents; {PAIRED}",
 )
 def truncation(bench: Bench, published: Published) -> Protocols:
-    """With fewer latents the model answers less often rightly, in steps at three and five."""
+    """With fewer latents the model answers fewer problems rightly, with steps at three and five latents."""
     outcomes = {f"accuracy_{k}": right for k, right in runs.shortened(bench, NUM_READ).items()}
     yield rates(outcomes)
     runs.shortened(bench, NUM_READ).checked()
@@ -83,7 +83,9 @@ def truncation_by_steps(bench: Bench, published: Published) -> Protocols:
     runs.shortened(bench, NUM_READ).checked()
     long = steps >= 3
     if len(right) < 3 or not long.any():
-        raise MeasureError("a dip at two latents needs two of them and problems with three steps: give more problems")
+        raise MeasureError(
+            "a dip at two latents needs a model with two latents and problems with three steps: give more problems"
+        )
     before, after = right[0][long], right[2][long]
     dip, (p,) = newcombe_paired(before, after), corrected([mcnemar_exact(before, after, "greater")], "latents")
     word = sound_verdict(dip, delta=DROP_FLOOR, p={NO_DROP: p}, marginal=NO_DROP, n=int(long.sum()))
@@ -123,14 +125,14 @@ def ablate_all(bench: Bench, published: Published) -> Protocols:
     **LATENTS,
 )
 def ablate_one(bench: Bench, published: Published) -> Protocols:
-    """With one latent replaced accuracy falls, by how much depends on the value put there."""
+    """With one latent replaced accuracy falls; by how much depends on the replacement."""
     yield rates(by_place(bench))
     yield drops(by_place(bench).checked(), published, family="latents")
 
 
 @claim("cap-minimal-pair", SOURCE, protocol=TWINS.format(what="all latents of the twin, or one,"), **TWIN)
 def minimal_pair(bench: Bench, published: Published) -> Protocols:
-    """With its twin's thoughts a problem is answered as the twin."""
+    """With its twin's thoughts a problem gets the twin's answer."""
     places = twins.places_of(bench, PAIR)
     yield twins.follow_rates(bench, places)
     yield twins.follow_over_controls(bench, places)
@@ -138,7 +140,7 @@ def minimal_pair(bench: Bench, published: Published) -> Protocols:
 
 @claim("cap-minimal-pair-without", SOURCE, protocol=TWINS.format(what="all latents of the twin but one"), **TWIN)
 def minimal_pair_without(bench: Bench, published: Published) -> Protocols:
-    """With all of its twin's thoughts but one a problem is answered as the twin."""
+    """With all of its twin's thoughts but one a problem gets the twin's answer."""
     places = twins.places_of(bench, WITHOUT)
     yield twins.follow_rates(bench, places)
     yield twins.follow_over_controls(bench, places)
@@ -146,7 +148,7 @@ def minimal_pair_without(bench: Bench, published: Published) -> Protocols:
 
 @claim("cap-minimal-pair-prefix", SOURCE, protocol=TWINS.format(what="the first latents of the twin"), **TWIN)
 def minimal_pair_prefix(bench: Bench, published: Published) -> Protocols:
-    """With the first of its twin's thoughts a problem is answered as the twin."""
+    """With the first of its twin's thoughts a problem gets the twin's answer."""
     places = twins.places_of(bench, PREFIX)
     yield twins.follow_rates(bench, places)
     yield twins.follow_over_controls(bench, places)
@@ -200,7 +202,7 @@ def response_rate(bench: Bench, published: Published) -> Protocols:
     **LATENTS,
 )
 def off_by_one(bench: Bench, published: Published) -> Protocols:
-    """One place off, a transplant does less: what it finds there looks diffuse."""
+    """A transplant one place off does less: information looks diffuse there."""
     in_place, shifted = (twins.followed(bench, source, twins.places_of(bench, PAIR)) for source in (DONOR, SHIFTED))
     yield rates(shifted)
     twins.checked(bench)
@@ -243,6 +245,6 @@ def probe_metric(bench: Bench, published: Published) -> Protocols:
     **hits.DECODED,
 )
 def decode(bench: Bench, published: Published) -> Protocols:
-    """All intermediate results are among the first five words behind some thought."""
+    """All intermediate results are among the head's first five words for some thought."""
     yield hits.hit_rates(bench, hits.table)
     yield hits.hits_over_others(bench, hits.table, published)

@@ -151,7 +151,7 @@ def band_run(bench: Bench) -> Branches:
     **LATENTS,
 )
 def pc_band(bench: Bench, published: Published) -> Protocols:
-    """Middle components carry the answer: kept alone they leave it, removed they take it; leading ones do neither."""
+    """Middle components carry the answer: alone they preserve it, without them it is lost; leading ones do neither."""
     run = band_run(bench)
     kept, removed = draws_of(run, "keep_random")[-1], draws_of(run, "remove_random")[0]
     rows = {name: run[name] for name in (CLEAN, "keep_band", "remove_band", "keep_leading", "remove_leading")}
@@ -199,7 +199,7 @@ def steering_run(bench: Bench) -> Branches:
     **LATENTS,
 )
 def steer_correctness(bench: Bench, published: Published) -> Protocols:
-    """At no strength does steering along the direction of correctness make more answers right."""
+    """Steering along the direction of correctness does not make more answers right, at any strength."""
     run = steering_run(bench)
     clean, names = run[CLEAN], [f"change_{name}" for name in STRENGTHS]
     yield [points(name, newcombe_paired(run[name], clean), len(clean)) for name in names]
@@ -264,7 +264,7 @@ def kv_rank4(bench: Bench, published: Published) -> Protocols:
     sound="loss against all latents, but for the last surely below 5 points; exact McNemar, Holm",
 )
 def latent_budget(bench: Bench, published: Published) -> Protocols:
-    """The last latent is not needed, those before it are."""
+    """The last latent is not needed; those before it are."""
     right = runs.shortened(bench, NUM_READ)
     budgets = {f"accuracy_{k}": right[str(k)] for k in range(max(0, len(right) - 4), len(right))}
     yield rates(budgets)
@@ -295,7 +295,7 @@ def latent_budget(bench: Bench, published: Published) -> Protocols:
     ),
 )
 def confidence_baseline(bench: Bench, published: Published) -> Protocols:
-    """The answer's own margin predicts errors, and a direction in the state that predicts them too hardly adds to it."""
+    """The answer's own margin predicts errors; a direction in the state predicts them too, but adds hardly anything."""
     problems = bench.problems.sample(runs.NUM_PROBLEMS, edited=True)
     cue, right = states(bench, problems), bench.answers(problems, [AtCue()]).right()[0]
     n, scores = len(right), {"auc_margin": cue.margin, "auc_direction": (cue.states @ correctness(bench)).astype(float)}

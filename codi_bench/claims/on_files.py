@@ -1,4 +1,4 @@
-"""How claims that models are run for are measured on released files, and what such a measurement may ask."""
+"""Measure claims on released files instead of running a model, and what such a measurement may ask."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from codi_bench.thoughts.released import ReleasedFile
 
 
 class ReleasedBench(Protocol):
-    """One model as released files tell of it: nothing can be asked of it but what they hold."""
+    """One model as known from released files: a claim can only read these files."""
 
     @property
     def model(self) -> Named: ...
@@ -27,7 +27,7 @@ class ReleasedBench(Protocol):
     def memo(self) -> dict[Any, Any]: ...
 
     def read(self, file: ReleasedFile) -> Any:
-        """What its adapter makes of a file, once a run. Raises ProblemError where the file is not at hand."""
+        """Read a file with its adapter, once per run. Raises ProblemError if the file was not given."""
 
 
 class Named(Protocol):
@@ -40,7 +40,7 @@ def on_released(
 ) -> Callable[[Function], Function]:
     """Register the decorated function as how that claim, which models are run for, is measured on released files.
 
-    All else as in `Reading`. Raises ValueError for a second way.
+    The other arguments are as in `Reading`. Raises ValueError if the claim already has one.
     """
 
     def register(function: Function) -> Function:
@@ -53,17 +53,17 @@ def on_released(
 
 
 def not_released(what: str, *ids: str) -> None:
-    """Say of claims what nobody released that they would need."""
+    """Note for some claims what they would need that nobody released."""
     CLAIMS.update({id: replace(CLAIMS[id], unreleased=what) for id in ids})
 
 
 def released_models() -> list[str]:
-    """Of which models released files tell something, in the order of the claims."""
+    """The models that released files are about, in the order of the claims."""
     return list(dict.fromkeys(name for claim in CLAIMS.values() if claim.reading for name in claim.reading.files))
 
 
 def missing(claim: Claim, model: str, at_hand: Collection[ReleasedFile], why: str) -> str:
-    """Why a claim is not run (why: for lack of a GPU or weights, or ""), and which released files would do."""
+    """Why a claim is not run (why: no GPU or weights, or ""), and which released files it could use instead."""
     if files := claim.files(model):
         needed = ", ".join(file.where for file in files if file not in at_hand)
         return f"{why}; or {needed}, given with --released" if why else f"needs {needed}: give it with --released"

@@ -59,7 +59,7 @@ def operation_cells(
     story = np.array([capture.problems[i].template or capture.problems[i].group for i in rows])
     if len(rows) < FEWEST or np.bincount(label, minlength=len(signs)).min() < FOLDS:
         raise MeasureError(
-            f"{len(rows)} problems begin with one of {signs}, and {FOLDS} with each are needed: give more problems"
+            f"{len(rows)} problems begin with one of {signs}, but {FOLDS} with each are needed: give more problems"
         )
     states = capture.hidden_states[rows][:, 1:][:, :, list(layers)].astype(np.float32)  # [n, latents, layers, d]
     every = states.reshape(len(rows), -1)

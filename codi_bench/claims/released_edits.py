@@ -48,7 +48,7 @@ LOSS = f"loss against the run without edits on the same problems; {PAIRED}"
     **RELEASED,
 )
 def operations(bench: ReleasedBench, published: Published) -> Protocols:
-    """The mean state of an operation in the place of a latent changes answers more than a random vector."""
+    """The mean state of an operation in place of a latent changes answers more than a random vector."""
     single, multi = bench.read(llama_operations).changed, bench.read(llama_operations_multi).changed
     names = {"addition": "to_addition", "multiplication": "to_multiplication", "mixed": "to_mixed"}
     changed = {name: single[key] for name, key in names.items()} | {"both": multi["multi_token"]}
@@ -103,7 +103,7 @@ def last_operation(bench: ReleasedBench, published: Published) -> Protocols:
     **RELEASED,
 )
 def discretise(bench: ReleasedBench, published: Published) -> Protocols:
-    """With words in the place of thoughts accuracy falls, less so where they are put in afterwards."""
+    """With words in place of thoughts accuracy falls, less so if they are put in afterwards."""
     words = bench.read(WORDS[bench.model.name])
     known = np.isfinite(words.golds)
     yield rates({name: (numbers == words.golds)[known] for name, numbers in words.answers.items()})
@@ -176,7 +176,7 @@ def projections(bench: ReleasedBench, published: Published) -> Protocols:
     **RELEASED,
 )
 def without_bot(bench: ReleasedBench, published: Published) -> Protocols:
-    """Without bot thoughts still give most answers, but fewer."""
+    """Without bot, thoughts still give most right answers, but fewer."""
     runs = bench.read(llama_without_bot)
     yield rates({CLEAN: runs.clean, **runs.right})
     check(runs)
@@ -197,7 +197,7 @@ def without_bot(bench: ReleasedBench, published: Published) -> Protocols:
     **RELEASED,
 )
 def teacher(bench: ReleasedBench, published: Published) -> Protocols:
-    """Numbers of written thoughts are read alike from states that are projected on few words' vectors."""
+    """In written thoughts, numbers are read the same from states projected on the vectors of a few words."""
     runs = bench.read(llama_teacher_projected)
     outcomes = {f"proj{k}": right for k, right in runs.right.items()}
     yield rates({CLEAN: runs.clean, **outcomes})

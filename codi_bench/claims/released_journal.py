@@ -37,7 +37,7 @@ CHOSEN = "all problems were chosen as wrong with zeros at all six places: such a
 def check(runs: Edited) -> None:
     """Raises MeasureError where a problem stands there twice, no edit changes anything, or there is nothing to lose."""
     if len(set(runs.questions)) < len(runs.questions):
-        raise MeasureError("a problem stands there twice: each must count once")
+        raise MeasureError("a problem occurs twice, but each must count once")
     check_alive(np.zeros(len(runs.clean), bool), runs.changed)
     check_room(runs.clean)
 
@@ -131,7 +131,7 @@ def scored_otherwise(matched: Zeroed, every: Zeroed) -> str:
     **RELEASED,
 )
 def cumulative(bench: ReleasedBench, published: Published) -> Protocols:
-    """Late thoughts matter more than early ones, by what zeros up to a place cost."""
+    """Late thoughts matter more than early ones, judged by the cost of zeros up to a place."""
     runs: Edited = bench.read(llama_cumulative)
     yield [rate(f"lost_{place}", ~right) for place, right in runs.right.items()]
 
@@ -173,7 +173,7 @@ def by_origin(runs: Edited, outcomes: np.ndarray) -> str:
     runs=False,
 )
 def contradiction(bench: ReleasedBench, published: Published) -> Protocols:
-    """Which problems were chosen explains why zeros at five places lose more right answers than zeros at all six."""
+    """The choice of problems explains why zeros at five places lose more right answers than zeros at all six."""
     five, every = bench.read(llama_cumulative), bench.read(llama_zeroed_532)
     last = [*five.right][-1]
     sets = {"six_matched": bench.read(llama_zeroed), "six_532": every}

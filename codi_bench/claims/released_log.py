@@ -30,7 +30,7 @@ SOURCE = "released log, outputs/decoded_latent.txt of github.com/zhenyi4/codi, r
     **DECODED,
 )
 def count(bench: Bench, published: Published) -> Protocols:
-    """So many problems are answered rightly."""
+    """This many problems are answered rightly."""
     decoded = bench.decoded
     numbers = [parse_number(text) for text in decoded.said]
     equal = sum(number == float(p.answer) for number, p in zip(numbers, decoded.problems, strict=True))
@@ -128,7 +128,7 @@ def shuffle_control(bench: Bench, published: Published) -> Protocols:
     **DECODED,
 )
 def slot_map(bench: Bench, published: Published) -> Protocols:
-    """Results of steps stand first at even places, one after the other."""
+    """Results of steps are the first words at even places, one after the other."""
     yield hit_rates(bench, hits.slots)
     yield hits_over_others(bench, hits.slots, published)
 
@@ -142,7 +142,7 @@ def slot_map(bench: Bench, published: Published) -> Protocols:
     **DECODED,
 )
 def saturation(bench: Bench, published: Published) -> Protocols:
-    """Neighbouring even places say the same, the later the more often."""
+    """Neighbouring even places read the same word, and later ones more often."""
     yield hit_rates(bench, hits.saturation)
     yield hits_over_others(bench, hits.saturation, published)
 

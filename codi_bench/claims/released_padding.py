@@ -34,7 +34,7 @@ from codi_bench.thoughts.internalize_cot import spelling
     **RELEASED,
 )
 def padding(bench: ReleasedBench, published: Published) -> Protocols:
-    """How a batch is padded decides which problems are answered rightly."""
+    """The padding of a batch decides which problems are answered rightly."""
     labels, words = bench.read(gpt2_labels), bench.read(gpt2_words)
     log = in_log(labels, bench.read(decoded_latent))
     yield [rate("batch_1", labels.right), rate("batch_128", log), rate("batch_16", words.right[words.clean])]

@@ -111,7 +111,7 @@ def with_note(row: Measured, note: str) -> Measured:
     **RELEASED,
 )
 def replaced_states(bench: ReleasedBench, published: Published) -> Protocols:
-    """With words in the place of states that hold numbers, right answers are lost."""
+    """With words in place of states that hold numbers, right answers are lost."""
     runs = {name: bench.read(file) for name, file in EDITS.items()}
     clean = {"without_five": runs["five"].clean, "without_map": runs["no_reg"].clean}
     yield [
@@ -151,7 +151,7 @@ def replaced_states(bench: ReleasedBench, published: Published) -> Protocols:
     **RELEASED,
 )
 def unedited(bench: ReleasedBench, published: Published) -> Protocols:
-    """On problems that were chosen as answered rightly an edit costs more than another run without any edit does."""
+    """On problems chosen because they were answered rightly, an edit costs more than another run without an edit."""
     runs, whole = same_problems(bench)
     yield rates(runs)
 

@@ -66,7 +66,7 @@ WORDS, LABELS = {GPT2: gpt2_words, LLAMA: llama_words}, {GPT2: gpt2_labels, LLAM
     **RELEASED,
 )
 def probe_surface(bench: ReleasedBench, published: Published) -> Protocols:
-    """What a problem looks like tells right from wrong answers without any thought."""
+    """The surface of a problem tells right from wrong answers without any thought."""
     right = bench.read(gpt2_labels).right
     sample, seed = balanced_sample(right, per_class=PER_CLASS, seed=PROBE_SEEDS["sample"]), PROBE_SEEDS["folds"]
     surface = surface_of(bench, range(len(right)))[:, None]  # one cell

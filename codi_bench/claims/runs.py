@@ -1,4 +1,4 @@
-"""Runs of a model that several claims are about, each computed once."""
+"""Runs of a model that several claims share, each computed once."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ NUM_WORDS = 5  # that are decoded at each place, as in the released log
 class Captured:
     """Problems, hidden states [n, 1 + K, L + 1, d] of the thoughts about them, answers, and whether each was right (bool [n]).
 
-    confidence [n, 2]: what the model itself says of its answer, by the mean log-probability of the tokens and the least margin.
+    confidence [n, 2]: the model's own confidence in its answer: mean log-probability of the tokens, and the least margin.
 
-    The hidden states are what the store holds: half precision, mapped from a file, so take what you need and then compute.
+    The hidden states are as stored: half precision, memory-mapped, so select what you need before you compute.
     """
 
     problems: list[Problem]
@@ -49,12 +49,12 @@ class Captured:
         return states.transpose(0, 2, 1, 3).reshape(len(states), places * len(layers), states.shape[-1])
 
     def surface(self, n: int) -> np.ndarray:
-        """What the first n problems show without any thought, [n, columns]."""
+        """The surface of the first n problems, [n, columns]."""
         return surface_of(self.problems[:n])
 
 
 def surface_of(problems: Sequence[Problem]) -> np.ndarray:
-    """What problems show without any thought, [n, columns]."""
+    """The surface of problems, [n, columns]."""
     table = surface_table(list(problems))
     return surface_design(table.numeric, table.categorical, len({p.group for p in problems}), priority=PRIORITY)
 
@@ -63,7 +63,7 @@ def surface_of(problems: Sequence[Problem]) -> np.ndarray:
 def captured(bench: Bench, n: int | None = None, num_latents: int | None = None, variants: int = 1) -> Captured:
     """Problems thought about with num_latents thoughts (default: all) and answered.
 
-    n: the first so many, in `variants` tellings each, as a source took them; by default as many as decide.
+    n: the number of problems, in `variants` tellings each, as in a source; by default as many as decide.
     """
     problems = bench.problems.sample(NUM_PROBLEMS) if n is None else bench.problems.first(n, variants)
     outcomes = bench.answers(problems, [CLEAN], num_latents=num_latents, hidden_states=True)
@@ -91,11 +91,11 @@ def _latents(model: Model, questions: list[str], answers: list[str], groups: lis
 
 @once
 def decoded(bench: Bench) -> Decoded:
-    """What the head of a model that is here reads first, of the problems that are answered rightly."""
+    """The head's first words of a loaded model, for the problems that are answered rightly."""
     capture = captured(bench)
     rows = np.flatnonzero(capture.right)
     if not len(rows):
-        raise MeasureError(f"{bench.model.name} answers none of {len(capture.right)} problems rightly: nothing can be decoded")
+        raise MeasureError(f"{bench.model.name} answers none of {len(capture.right)} problems rightly, so nothing can be decoded")
     words = bench.model.lens_words(capture.hidden_states[rows, :, -1], count=NUM_WORDS)
     problems = tuple(capture.problems[i] for i in rows)
     return Decoded(problems, words, tuple(capture.answers.texts[i] for i in rows), len(capture.right))
@@ -112,7 +112,7 @@ def condition_of(patch: Patch, sources: Mapping[str, Sequence[str]], vectors: Ma
 def patched(
     bench: Bench, n: int, patches: Sequence[Patch], *, step: int, seed: int = 0, vectors: Mapping[str, np.ndarray] | None = None
 ) -> PatchOutcomes:
-    """What becomes of the answers to the first n minimal pairs about a step under each patch.
+    """The answers to the first n minimal pairs about a step under each patch.
 
     Its sources are the donor, the same value, and a random donor among training problems; vectors: latents to be fed by name,
     float32 [n, K, d].
@@ -140,9 +140,9 @@ def patched(
 
 
 def check_patched(bench: Bench, outcomes: PatchOutcomes, n: int, *, steps: Sequence[int]) -> None:
-    """Raises MeasureError where no rate of n pairs a step means anything.
+    """Raises MeasureError if rates of n pairs per step mean nothing.
 
-    Own values change an answer, no other ones change any, or a model answers too few problems for an answer to follow.
+    They mean nothing if a problem's own values change an answer, if no other values do, or if too few problems are answered.
     """
     recipients = [pair.recipient for step in steps for pair in bench.problems.pairs(n, step=step)]
     check_room_of(bench.answers(recipients, [CLEAN]).right()[0], recipients, what="to find")

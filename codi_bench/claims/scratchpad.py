@@ -111,7 +111,7 @@ def repeat(bench: Bench, published: Published) -> Protocols:
     sound="nothing more: see scratch-subset and scratch-single",
 )
 def retention(bench: Bench, published: Published) -> Protocols:
-    """Of the right answers so many stay right."""
+    """This share of the right answers stays right."""
     outcomes = rearranged(bench)
     yield rates({name: of_right(outcomes, name) for name in ("first_half", "last_half", "zero_single")})
     outcomes.checked()

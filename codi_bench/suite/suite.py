@@ -163,9 +163,7 @@ class Suite:
         try:
             outcome = engine.measure_claim(bench, wanted, baseline, compare=not self.changed, recorded=self.recorded)
         except CodiBenchError as error:
-            return _unusable(
-                model, wanted, f"{path_of(self.baseline_folder, model.name, wanted.id)}: {error}; correct it by hand"
-            )
+            return _unusable(model, wanted, f"{path_of(self.baseline_folder, model.name, wanted.id)}: {error}; correct the file")
         if outcome.word != OK or (baseline.of_origin(released=on_files) and not self.changed):
             return outcome
         word, lines = self._unrecorded(model, outcome.rows)

@@ -249,7 +249,7 @@ def sae_train_accuracy(bench: Bench, published: Published) -> Protocols:
 
 @claim("sae-precision", f"{SOURCE}, §2", kind="value", **SAES)
 def sae_precision(bench: Bench, published: Published) -> Protocols:
-    """Of the answers called wrong (right), this share is so."""
+    """Of the answers called wrong (right), this share is wrong (right)."""
     yield published_precision(as_published(bench))
     audit, rows, p = held_out(bench), [], corrected(bench)
     for index, metric in enumerate(("incorrect", "correct")):

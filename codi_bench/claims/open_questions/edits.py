@@ -90,7 +90,7 @@ def patch_latent(bench: Bench, published: Published) -> Protocols:
     **EDITS,
 )
 def patch_keys(bench: Bench, published: Published) -> Protocols:
-    """Another problem's keys and values at one latent position turn the answer; the thought itself goes on as it was."""
+    """Another problem's keys and values at one latent position turn the answer; the thought itself stays unchanged."""
     yield NO_ROWS
     yield follow_rates(each_place(bench), keys_only=True)
 
@@ -105,7 +105,7 @@ def patch_keys(bench: Bench, published: Published) -> Protocols:
     **EDITS,
 )
 def patch_all(bench: Bench, published: Published) -> Protocols:
-    """Putting all of another problem's latents in turns the answer: what thoughts carry is enough."""
+    """Feeding all of another problem's latents turns the answer: what thoughts carry is enough."""
     yield NO_ROWS
     every = tuple(range(bench.model.num_latents))
     yield follow_rates(

@@ -28,7 +28,7 @@ FEWEST = 19  # permutations: of the audit only AUCs are read, which no null move
     seeds=SEEDS,
 )
 def sae_folds(bench: Bench, published: Published) -> Protocols:
-    """How far error prediction depends on the split and on the seed of the SAE."""
+    """Error prediction depends this much on the split and on the seed of the SAE."""
     yield NO_ROWS
     capture = runs.captured(bench, NUM_PROBLEMS)
 

@@ -201,7 +201,7 @@ def shared_features(bench: Bench, published: Published) -> Protocols:
     **SHARED,
 )
 def alignment(bench: Bench, published: Published) -> Protocols:
-    """Thoughts of two models are alike, as CKA and as features of separately trained SAEs have it."""
+    """The thoughts of two models are alike, by CKA and by the features of separately trained SAEs."""
     yield NO_ROWS
     found, rows = compared(bench), []
     for metric, aligned, extra in (("cka", found.cka, {}), ("matched", found.matched, {"two seeds": found.seeds})):
