@@ -193,7 +193,7 @@ def think(
 @app.command(
     **shown(
         "codi-bench answer --model gpt2-mini --problems problems.jsonl --out a.jsonl",
-        "codi-bench answer --model gpt2-mini --problems problems.jsonl --out a.jsonl --edit 3=zero",
+        "codi-bench answer --model gpt2-mini --problems p.jsonl --out a --edit 3=zero",
         panel=MATERIAL,
     )
 )
@@ -281,7 +281,7 @@ app.command(**shown("codi-bench losses --model gpt2-mini --problems problems.jso
 app.command(
     **shown(
         "codi-bench sweep --workers 4",
-        "codi-bench sweep --width 24 --width 40 --seed 0 --out runs/small  # a small one",
+        "codi-bench sweep --width 24 --width 40 --seed 0 --out runs/small",
         panel=MEASURE,
     )
 )(sweep)
