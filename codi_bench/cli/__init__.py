@@ -149,7 +149,7 @@ def problems(
         print_json_line(line)
 
 
-@app.command(**shown("codi-bench think --model gpt2-mini --problems problems.jsonl --out t.safetensors", panel=MATERIAL))
+@app.command(**shown("codi-bench think --model gpt2-mini --problems p.jsonl --out thoughts.safetensors", panel=MATERIAL))
 def think(
     model: options.ModelName,
     problems: options.ProblemFile,
@@ -194,7 +194,7 @@ def think(
 @app.command(
     **shown(
         "codi-bench answer --model gpt2-mini --problems problems.jsonl --out a.jsonl",
-        "codi-bench answer --model gpt2-mini --problems problems.jsonl --out a.jsonl --edit 3=zero",
+        "codi-bench answer --model gpt2-mini --problems p.jsonl --out a --edit 3=zero",
         panel=MATERIAL,
     )
 )
@@ -282,7 +282,7 @@ app.command(**shown("codi-bench losses --model gpt2-mini --problems problems.jso
 app.command(
     **shown(
         "codi-bench sweep --workers 4",
-        "codi-bench sweep --width 24 --width 40 --seed 0 --out runs/small  # a small one",
+        "codi-bench sweep --width 24 --width 40 --seed 0 --out runs/small",
         panel=MEASURE,
     )
 )(sweep)

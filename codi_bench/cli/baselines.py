@@ -135,7 +135,7 @@ def restamp(report: Report = Path("report"), baselines: Baselines = None, model:
 @baselines_app.command(
     **shown(
         "codi-bench baselines gate gpt2 --n 32  # a registered checkpoint",
-        "codi-bench baselines gate mine=./checkpoint --base gpt2 --problems gsm8k=test.jsonl",
+        "codi-bench baselines gate mine=./dir --base gpt2 --problems gsm8k=f.jsonl",
     )
 )
 def gate(
@@ -184,7 +184,7 @@ def gate(
 
 
 @baselines_app.command(
-    **shown("codi-bench baselines calibrate", "codi-bench baselines calibrate --no-runs --seeds 2 --claim size  # a quick part")
+    **shown("codi-bench baselines calibrate", "codi-bench baselines calibrate --no-runs --seeds 2 --claim size")
 )
 def calibrate(
     results: Annotated[
