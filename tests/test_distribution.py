@@ -204,7 +204,7 @@ def installed(wheel, tmp_path_factory):
 
     def call(command, *arguments, folder=work):
         words = [shutil.which(command, path=programs) or command, *map(str, arguments)]
-        done = subprocess.run(words, cwd=folder, env=variables, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(words, cwd=folder, env=variables, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
