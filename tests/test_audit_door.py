@@ -55,7 +55,7 @@ def test_what_the_surface_explains_is_an_artefact_and_without_the_surface_diffic
     blind = probes(made.activations, made.labels, **QUICK)
     seeing = probes(made.activations, made.labels, surface=made.surface, **QUICK)
     assert blind.word == "SUPPORTED" and "how difficult a problem is" in blind.sentence
-    assert seeing.held_out.verdict.word == "ARTEFACT" and "not excluded" not in seeing.sentence
+    assert seeing.held_out.verdict.word == "ARTEFACT" and "how difficult a problem is" not in seeing.sentence
     assert seeing.held_out.surface_auc > 0.65 and seeing.held_out.p["surface"] > 0.025
 
 

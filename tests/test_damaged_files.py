@@ -80,7 +80,7 @@ def test_a_baseline_file_is_refused_by_its_field(baselines, what):
 
 
 CONTRADICTIONS = {
-    "size": (lambda held: held["recorded"].append(held["recorded"][0]), "recorded.1 has the same environment as an earlier it"),
+    "size": (lambda held: held["recorded"].append(held["recorded"][0]), "recorded.1 has the same environment as an earlier"),
     "ablation": (
         lambda held: held["recorded"][0]["metrics"]["drop_0"].update(value=-1.0),
         "recorded.0: Value error, metrics.drop_1: value and outcomes are not those of a drop",

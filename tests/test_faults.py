@@ -148,7 +148,7 @@ def test_results_are_the_same_whatever_the_cache_holds_and_what_is_wrong_is_said
     assert measured(tmp_path / "cache") == (cold, [])
     (tmp_path / "file").write_text("in the way")
     without, (line,) = measured(tmp_path / "file")
-    assert without == cold and "what is computed cannot be stored there (Not a directory)" in line and "CODI_BENCH_CACHE" in line
+    assert without == cold and "results cannot be stored there (Not a directory)" in line and "CODI_BENCH_CACHE" in line
 
 
 def test_a_worker_s_warnings_are_shown_too(measured, tmp_path):

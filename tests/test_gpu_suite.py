@@ -216,7 +216,7 @@ BAD = {
     "set of no model": (["--problems", "svamp={problems}"], "no model of this run is measured on svamp"),
     "two sets": (
         ["--model", "mine={checkpoint}", "--problems", "svamp={problems}", "--problems", "multiarith={problems}"],
-        "svamp and multiarith are given, and mine is measured on one set",
+        "svamp and multiarith are given, but mine is measured on one set",
     ),
     "base missing": (["--model", "mine={checkpoint}", "--base", "mine=no/where/at/all"], "no/where/at/all: no such folder"),
     "alpha": (
@@ -319,8 +319,8 @@ def not_finite(bench, monkeypatch):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (unmasked, "a batch of 16 moves hidden states"),
-        (unmasked_and_lenient, "a batch of 16 problems changes an answer"),
+        (unmasked, "hidden states in a batch of 16 differ"),
+        (unmasked_and_lenient, "an answer in a batch of 16 differs"),
         (deeper, "width 104 is not gpt2-mini"),
         (not_finite, "not finite"),
     ],

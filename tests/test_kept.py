@@ -122,5 +122,5 @@ def test_equal_arguments_and_no_others_have_one_name():
     assert digest([("a", "b")], {"x": 1, "y": 2}) == digest([["a", "b"]], {"y": 2, "x": 1})
     assert digest([np.arange(12).reshape(3, 4).T], {}) == digest([np.arange(12).reshape(3, 4).T.copy()], {})
     for value in (object(), len, np.array([object()])):
-        with pytest.raises(TypeError, match="no content to go by"):
+        with pytest.raises(TypeError, match="no content to hash"):
             digest([value], {})

@@ -317,7 +317,7 @@ def test_a_dip_of_long_problems_is_found_and_none_is_not():
     assert words("cap-truncation", truncating(dip, steps)) == says
     published = {"accuracy_2": 0.01, "accuracy_3": 1.0}
     assert measured("cap-truncation", truncating(dip, steps), published)[1]["accuracy_2"].value == 0.4
-    with pytest.raises(MeasureError, match="needs two of them and problems with three steps"):
+    with pytest.raises(MeasureError, match="needs a model with two latents and problems with three steps"):
         measured("cap-truncation-by-steps", truncating(flat, np.ones(N)))
 
 

@@ -365,7 +365,7 @@ def test_one_step_leaves_an_empty_chain_and_trains(small, tmp_path):
 
 def test_peft_is_asked_for_in_one_line(small, file, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(CodiBenchError, match=r"needs the library peft: pip install codi-bench\[train\]"):
+    with pytest.raises(CodiBenchError, match=r"needs the library peft; run pip install codi-bench\[train\]"):
         lora.finetune(small("gpt2"), read_problems(file), tmp_path)
 
 
@@ -417,7 +417,7 @@ def test_the_command_trains_measures_and_writes_a_card(bases, file, tmp_path):
         f"codi-bench train mine --base {bases['gpt2']} --problems {file} --eval {held_out} --steps 2"
     )
     assert figures["parameters"] == load(out, device="cpu").codi.num_parameters
-    assert card.startswith("# mine\n") and "6 problems" in card and "loads by itself" in card
+    assert card.startswith("# mine\n") and "6 problems" in card and "needs no base" in card
 
 
 def test_the_published_format_by_the_command(bases, file, tmp_path):
@@ -443,7 +443,7 @@ def test_what_the_command_refuses(bases, file, tmp_path):
     assert "no such folder" in cli("mine", "--base", tmp_path / "nowhere", "--problems", file)
     assert "cannot be read" in cli("mine", *base, "--problems", tmp_path / "nothing.jsonl")
     nothing = write_problems(tmp_path / "p", generate(3, seed=1), cot=False)
-    assert "no problem has steps: the teacher needs the chain of thought" in cli(
+    assert "no problem has steps, but the teacher needs the chain of thought" in cli(
         "mine", *base, "--problems", nothing, "--out", tmp_path
     )
 
@@ -506,7 +506,7 @@ def test_a_command_trains_an_adapter(bases, file, tmp_path):
     cli("tiny", "--base", bases["llama"], "--problems", file, *flags(format="adapter", eval=file), "--out", out)
     assert load(out, num_latents=2).codi.num_latents == 2
     card = (out / "README.md").read_text()
-    assert "read from the exported weights" in card and f"they load over `{bases['llama']}` and over no other" in card
+    assert "measured with the exported weights" in card and f"It loads over `{bases['llama']}` only" in card
 
 
 # Backbones that a package ships

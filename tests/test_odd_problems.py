@@ -72,7 +72,7 @@ def test_sets_given_beside_gsm8k_are_out_of_distribution_and_beside_others_one_i
     assert [p.question for p in bench.problems.given] == ["A has 1. B has 2. Both?"] * 2 and set(bench.problems.others) == {
         "svamp"
     }
-    with pytest.raises(CodiBenchError, match="svamp and gsm-hard are given, and mine is measured on one set; give one"):
+    with pytest.raises(CodiBenchError, match="svamp and gsm-hard are given, but mine is measured on one set; give one"):
         Suite(models=[mine], problems=[files("svamp"), files("gsm-hard")], report=tmp_path / "report")
 
 
@@ -80,7 +80,7 @@ def test_what_is_elsewhere_depends_on_the_problems(monkeypatch):
     made = ProblemSource(n=7).elsewhere()
     assert {name: len(each) for name, each in made.items()} == {"distracted": 7, "renumbered": 7}
     given = tuple(generate(5, seed=9))
-    with pytest.raises(MeasureError, match="what is exist only for GSM8K"):
+    with pytest.raises(MeasureError, match="exist only for GSM8K"):
         ProblemSource(given).elsewhere()
     beside = ProblemSource(given, others={"svamp": given[:2]})
     monkeypatch.setattr("codi_bench.suite.problem_source.is_gsm8k_test", lambda problems: True)

@@ -43,7 +43,7 @@ WORDS = {
     "slower, within": (20.0 * math.exp(-0.099), "a job", "SAME", "-0.99 noise units"),
     "slower, beyond": (20.0 * math.exp(-0.101), "a job", "DRIFTED", "20 → 18.08 times the reference, -1.01 noise units"),
     "faster, within": (20.0 * math.exp(0.099), "a job", "SAME", "+0.99 noise units"),
-    "faster, beyond": (20.0 * math.exp(0.101), "a job", "SAME", "+1.01 noise units: faster than recorded: record it"),
+    "faster, beyond": (20.0 * math.exp(0.101), "a job", "SAME", "+1.01 noise units: faster than recorded, so record it again"),
     "no number": (math.nan, "a job", "DRIFTED", "20 → nan"),
     "other work": (20.0, "half a job", "UNCHECKED", "of other work: a job → half a job"),
     "no record": (20.0, "a job", "UNCHECKED", "not recorded for this machine"),
@@ -66,7 +66,7 @@ def test_no_other_machine_is_compared_with(field):
 
 def test_a_record_of_a_device_or_benchmark_that_is_not_here_is_named():
     held = speeds(one=ratio()).having(HERE.model_copy(update={"device": "a GPU"}), {"full": ratio()})
-    assert perf.not_run(held, {"cpu"}) == ["NOT RUN: speed of full: recorded on a GPU, which is not here"]
+    assert perf.not_run(held, {"cpu"}) == ["NOT RUN: speed of full: recorded on a GPU, which this machine does not have"]
     assert perf.not_run(held, {"cpu", "a GPU"}) == []
     (line,) = perf.orphans(held, {"one", "new"})  # whatever machine it is of
     assert "'full'" in line and "ratios.json" in line and perf.orphans(held, {"one", "full"}) == []
@@ -77,7 +77,7 @@ def test_a_damaged_file_is_one_error_that_names_file_and_field(tmp_path):
     write_text(tmp_path / perf.FILE, text)
     assert perf.load_speeds(tmp_path) == speeds(one=ratio())
     write_text(tmp_path / perf.FILE, text.replace('"ratio": 20.0', '"ratio": 0'))
-    with pytest.raises(BaselineError, match=r"ratios.json: recorded.0.ratios.one.ratio: .*mend it"):
+    with pytest.raises(BaselineError, match=r"ratios.json: recorded.0.ratios.one.ratio: .*correct it"):
         perf.load_speeds(tmp_path)
     with pytest.raises(BaselineError, match="no such folder"):
         perf.load_speeds(tmp_path / "nowhere")
@@ -155,7 +155,7 @@ def test_a_ratio_is_unchecked_then_proposed_then_same_then_drifted(planted, pyte
     planted(19.9).assert_outcomes(passed=3)
     faster = planted(21)
     faster.assert_outcomes(passed=3)
-    faster.stdout.fnmatch_lines(["SAME: speed of test_planted[[]one]: *faster than recorded: record it"])
+    faster.stdout.fnmatch_lines(["SAME: speed of test_planted[[]one]: *faster than recorded, so record it again"])
     slower = planted(19)
     slower.assert_outcomes(failed=2, passed=1)
     slower.stdout.fnmatch_lines(["DRIFTED: speed of test_planted[[]two]: 20 → 19 times the reference, -2.22 noise units"])

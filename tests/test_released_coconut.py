@@ -182,9 +182,9 @@ def test_transplants_are_compared_with_the_same_problems(tmp_path):
 def test_steps_of_a_problem_are_counted_on_its_shortest_way():
     text = "Every a is a b. Every b is an d. Every a is a c. Every c is a b. Max is a a. Is Max a d or e?"
     assert hops(text, "d") == 3
-    with pytest.raises(ProblemError, match="'e' follows from no rules of the question 'Every a is a b"):
+    with pytest.raises(ProblemError, match="'e' does not follow from the rules in the question 'Every a is a b"):
         hops(text, "e")
-    with pytest.raises(ProblemError, match="a question of ProsQA is needed"):
+    with pytest.raises(ProblemError, match="give a question of ProsQA"):
         hops("What is 1 and 1?", "2")
 
 

@@ -102,7 +102,7 @@ def test_what_a_further_place_adds_is_told_from_what_grows(measure, lost_from, c
     assert reported["lost_2"].value == reported["lost_bot"].value == lost_from.count(1) / 200 and reported["lost_3"].value == 1
     assert word(sound["late_over_early"]) == claim and sound["more_3"].value == lost_from.count(5) / 2
     assert word(sound["more_3"]) == "SUPPORTED" and sound["more_1"].value == 0 and sound["lost_3"].verdict is None
-    with pytest.raises(MeasureError, match="stands there twice"):
+    with pytest.raises(MeasureError, match="occurs twice"):
         measure("rel-cumulative", {llama_cumulative: cumulative(lost_from) * 2})
 
 

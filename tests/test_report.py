@@ -251,10 +251,10 @@ def test_a_reported_row_that_repeats_the_sound_word_is_not_evidence_of_its_own()
 
 def test_the_headline_says_only_what_is_there():
     alone = audit(printed())
-    assert "noise" not in alone and "What follows" not in alone
+    assert "noise" not in alone and "The next sentences" not in alone
     assert "accuracy: 92.06 % (GPT-2)." in alone and "without a word: GPT-2." in alone
     assert "without a word: GPT-2 and LLaMA-1B." in audit(printed(), printed("llama-3.2-1b", 0.9761), PROBES)
-    assert "ot measured here" not in audit(replace(PROBES, model="gpt2", reported=value(0.9206)))
+    assert "ot measured in this run" not in audit(replace(PROBES, model="gpt2", reported=value(0.9206)))
     assert "headline" not in audit(PROBES, HELD_OUT)
     assert audit(noise={"text": "Noise reads 90 %."}) == "Noise reads 90 %."
 

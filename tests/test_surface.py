@@ -374,7 +374,7 @@ def null_given(which=slice(None), **how):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: surface_design({"x": X}, {}, 19), "no room"),
+        (lambda: surface_design({"x": X}, {}, 19), "too few"),
         (lambda: surface_design({"x": X, "y": X[1:]}, {}, 20), "one length"),
         (lambda: surface_design({}, {"c": np.ones((40, 2))}, 20), "categories"),
         (lambda: surface_design({"x": X}, {}, 41), "at least n = 41"),
@@ -384,7 +384,7 @@ def null_given(which=slice(None), **how):
         (lambda: surface_design({"x": X}, {}, 40, priority=(("x", "x"),)), "priority names"),
         (lambda: surface_design({"x": X}, {}, 40, priority=()), "priority names"),
         (lambda: surface_design({"x": X}, {"x": X}, 40), "priority names"),
-        (lambda: propensity(Y[:, None], Y), "tells all labels"),
+        (lambda: propensity(Y[:, None], Y), "predicts every label"),
         (lambda: propensity(np.ones((20, 1)), np.ones(20)), "two classes"),
         (lambda: propensity(np.full((20, 1), np.nan), Y), "two classes"),
         (lambda: propensity(np.ones((19, 1)), Y), "design"),
@@ -392,7 +392,7 @@ def null_given(which=slice(None), **how):
         (lambda: null_given(fold=lambda fold: np.roll(fold, 1)), "score"),
         (lambda: null_given(fold=lambda fold: fold, seed=1), "score"),
         (lambda: null_given(slice(2), fold=lambda fold: fold), "score"),
-        (lambda: conditional_null(study(0)[0], study(0)[1], study(0)[1][:, None], **QUICK), "tells all labels"),
+        (lambda: conditional_null(study(0)[0], study(0)[1], study(0)[1][:, None], **QUICK), "predicts every label"),
         (lambda: added(stepped()[1][1:]), "finite scores"),
         (lambda: added(fold=folds_of(399)), "finite scores"),
         (lambda: added(np.full(400, np.inf)), "finite scores"),

@@ -48,7 +48,7 @@ EVERYTHING, DIGITS = Limits(), Limits(max_value=9, max_steps=3)  # DIGITS: what 
 def stream(seed: int, split: str, variants: int = 1, limits: Limits = EVERYTHING) -> Iterator[Problem]:
     """An endless stream of problems of one split; `variants` retellings of each content in a row, sharing its group.
 
-    Raises ProblemError for an unknown split, and for a seed or variants that cannot be.
+    Raises ProblemError for an unknown split, and for an invalid seed or number of variants.
     """
     seed = arguments.seed(seed, error=ProblemError)
     variants = arguments.whole("variants", variants, error=ProblemError)
