@@ -11,6 +11,7 @@ from codi_bench.errors import CodiBenchError
 from codi_bench.store.files import package_folder
 
 ROOT = Path(__file__).parent.parent
+FINDINGS = [f"findings/{name}.md" for name in ("first-study", "literature", "contradictions")]
 
 
 def test_readme_and_its_figure_show_what_is_recorded():
@@ -24,7 +25,7 @@ def copies(tmp_path):
     shutil.copytree(package_folder("baselines"), tmp_path / "baselines")
     (tmp_path / "docs" / "findings").mkdir(parents=True)
     shutil.copy(ROOT / "README.md", tmp_path)
-    for name in ("headline.svg", "findings/literature.md", "released.md"):
+    for name in ("headline.svg", "released.md", *FINDINGS):
         shutil.copy(ROOT / "docs" / name, tmp_path / "docs" / name)
     return tmp_path / "README.md", tmp_path / "baselines"
 
@@ -32,14 +33,30 @@ def copies(tmp_path):
 def test_a_number_that_was_recorded_anew_makes_both_outdated_until_they_are_drawn_again(copies):
     readme, baselines = copies
     path = baselines / "gpt2-mini" / "probe-accuracy.json"
-    held = json.loads(path.read_text())
-    held["recorded"][0]["metrics"]["mean"]["value"] = 0.612
-    path.write_text(json.dumps(held))
-    asked = readme_of(readme, baselines)
-    assert asked.outdated() == [readme, asked.picture]
-    assert asked.update() == [readme, asked.picture]
-    assert "61.2" in readme.read_text() and "61.2 %" in asked.picture.read_text()
+    baseline = json.loads(path.read_text())
+    baseline["recorded"][0]["metrics"]["mean"]["value"] = 0.612
+    path.write_text(json.dumps(baseline))
+    drawn = readme_of(readme, baselines)
+    study = readme.parent / "docs" / "findings" / "first-study.md"
+    assert drawn.outdated() == [readme, study, drawn.picture]
+    assert drawn.update() == [readme, study, drawn.picture]
+    assert "61.2" in readme.read_text() and "61.2 %" in drawn.picture.read_text() and "| 61.2 [" in study.read_text()
     assert readme_of(readme, baselines).outdated() == []
+
+
+def test_each_contradiction_shows_what_was_published_and_measured(copies):
+    readme, baselines = copies
+    path = baselines / "gpt2-mini" / "contra-most-important.json"
+    baseline = json.loads(path.read_text())
+    baseline["recorded"][0]["metrics"]["zero"]["value"] = 3
+    path.write_text(json.dumps(baseline))
+    page = readme.parent / "docs" / "findings" / "contradictions.md"
+    assert page in readme_of(readme, baselines).update()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.read_text().splitlines()]
+    lines = {(line[0], line[1]): line[2:4] for line in cells if len(line) == 7}
+    assert lines["`contra-most-important` zero", "gpt2-mini"] == ["", "3"]
+    assert lines["`contra-order` reversed, %", "gpt2"] == ["36.3", "not released"]
+    assert lines["`gs-decode-numeric` number_2, %", "gpt2"] == ["14.0–29.0", "95.2 [93.1, 96.7]"]
 
 
 def test_what_was_changed_by_hand_between_the_marks_is_noticed_and_text_outside_left_alone(copies):

@@ -1,4 +1,4 @@
-"""The tables and the figure of README.md, docs/findings/literature.md and docs/released.md, drawn from what is recorded alone."""
+"""The tables and the figure of README.md and of the pages in docs/ that have any, drawn from what is recorded alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from codi_bench.claims import CLAIMS
+from codi_bench.cli.pages import contradictions, first_study
 from codi_bench.errors import CodiBenchError
 from codi_bench.models.registry import PUBLISHED
 from codi_bench.records.as_rows import recorded_rows
@@ -30,7 +31,7 @@ PAPERS = {claim.id for claim in CLAIMS.values() if claim.suite == "literature"}
 
 @dataclass(frozen=True)
 class Readme:
-    """A README and two pages of docs/ as they should be, and the README's figure, which lies in docs/ too."""
+    """A README and the pages of docs/ with generated tables, as they should be; and the README's figure, which lies in docs/."""
 
     path: Path
     texts: dict[Path, str]
@@ -58,8 +59,9 @@ class Readme:
 def readme_of(path: Path, baselines: Path) -> Readme:
     """What these files should be.
 
-    README: the table of the first study; docs/findings/literature.md: all other sources' numbers; docs/released.md: the study's table of
-    its own two models, from what others released. Raises CodiBenchError where one cannot be read, or has not the two marks.
+    README: the table of the first study; docs/released.md: that of the study's own two models, from what others released;
+    docs/findings/: literature.md has the numbers of all other sources, first-study.md and contradictions.md are `cli.pages`.
+    Raises CodiBenchError where a file cannot be read, or does not have the two marks.
     """
     environment, rows = recorded_rows(baselines, released=False)
     drawings = figures(rows, environment, only=(FIGURE,))
@@ -76,6 +78,9 @@ def readme_of(path: Path, baselines: Path) -> Readme:
     environment, rows = recorded_rows(baselines)
     theirs = [row for row in rows if row.model in (*PUBLISHED, *MODELS)]
     table = _indented(comparison([row for row in theirs if row.model in PUBLISHED], environment))
+    for name, inside in (("first-study", first_study(rows, environment)), ("contradictions", contradictions(rows))):
+        page = literature.with_name(f"{name}.md")
+        texts[page] = _fill(page, f"{note}\n\n{inside}")
     texts[released] = _fill(released, "\n\n".join([note, table, HEADS[0], _words(theirs), HEADS[1], _files()]))
     return Readme(path, texts, figure)
 
