@@ -225,7 +225,7 @@ def suite(folder):
         "baseline": folder / "held" / MODEL / f"{CLAIM}.json",
         "proposal": folder / "run" / "proposals" / MODEL / f"{CLAIM}.json",
         "noise": (folder / "held").joinpath(*NOISE),
-        "timings": folder / "cache" / progress.FILE,
+        "timings": folder / "cache" / progress.COLD,
     }
     for path in files.values():
         path.parent.mkdir(parents=True)

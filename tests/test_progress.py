@@ -54,6 +54,36 @@ def test_durations_of_this_machine_stand_over_the_packaged_ones(packaged):
         assert load_timings(packaged) == {"a": 10.0, "b": 20.0}
 
 
+def test_a_warm_run_goes_by_warm_durations_and_a_cold_one_by_cold_ones(packaged):
+    (packaged.parent / "packaged" / "_perf" / "timings-warm.json").write_text('{"a": 1}')
+    assert load_timings(packaged, warm=True) == {"a": 1.0, "b": 20.0} and not progress.is_warm(packaged, ["a"])
+    save_timings(packaged, {"a": 8.0, "b": 9.0})
+    assert not progress.is_warm(packaged, ["a"])  # timed, but nothing is stored any more
+    (packaged / "store").mkdir()
+    (packaged / "store" / "x.safetensors").touch()
+    assert progress.is_warm(packaged, ["a", "b"]) and not progress.is_warm(packaged, ["a", "c"])
+    save_timings(packaged, {"b": 2.0}, warm=True)
+    assert load_timings(packaged, warm=True) == {"a": 1.0, "b": 2.0} and load_timings(packaged) == {"a": 8.0, "b": 9.0}
+
+
+def test_what_comes_behind_the_last_claim_counts_until_the_end():
+    schedule = Schedule(["a"], {"a": 10}, tail=5)
+    assert schedule.says() == "1 to go, about 15 s"
+    schedule.taken["a"] = 10
+    assert schedule.says() == ""
+
+
+@pytest.mark.parametrize(("watched", "ci", "drawn"), [("1", "", True), ("1", "true", False), ("1", "0", True), ("0", "", False)])
+def test_a_bar_is_drawn_on_a_terminal_and_never_in_ci(monkeypatch, capfd, watched, ci, drawn):
+    monkeypatch.setenv("TTY_COMPATIBLE", watched)
+    monkeypatch.setenv("CI", ci)
+    with progress.progress("thinking", 10, done=2) as tell:
+        tell(3)
+        tell(0, "thinking again")
+    captured = capfd.readouterr()
+    assert ("thinking again" in captured.err and "5/10" in captured.err) == drawn == bool(captured.err) and not captured.out
+
+
 def test_a_cache_that_cannot_be_written_loses_nothing(packaged):
     packaged.write_text("a file where the folder should be")
     save_timings(packaged, {"a": 1.0})
@@ -73,9 +103,14 @@ def test_the_packaged_durations_are_those_of_claims_that_there_are():
     from codi_bench.models.registry import EMBEDDED
     from codi_bench.store.files import package_folder
 
-    held = json.loads(package_folder("baselines").joinpath(*progress.PACKAGED).read_text())
-    assert held.keys() == {f"{claim.id} on {model}" for claim in CLAIMS.values() if claim.runs for model in EMBEDDED}
-    assert 20 < sum(held.values()) < 2000  # seconds: of all suites, of which step values and SAE folds take 15 minutes
+    cold, warm = (
+        json.loads((package_folder("baselines") / "_perf" / file).read_text()) for file in (progress.COLD, progress.WARM)
+    )
+    pairs = {f"{claim.id} on {model}" for claim in CLAIMS.values() if claim.runs for model in EMBEDDED}
+    assert cold.keys() == warm.keys() == pairs and all(warm[pair] <= cold[pair] for pair in pairs)
+    assert (
+        20 < sum(warm.values()) < sum(cold.values()) < 2000
+    )  # seconds: of all suites; step values and SAE folds take 15 minutes
 
 
 def test_on_a_terminal_a_run_names_what_it_measures_and_how_much_is_left(tmp_path):
@@ -87,7 +122,7 @@ def test_on_a_terminal_a_run_names_what_it_measures_and_how_much_is_left(tmp_pat
         cwd=tmp_path,
         stdout=end,
         stderr=end,
-        env={**os.environ, "CODI_BENCH_CACHE": str(tmp_path / "cache"), "TERM": "xterm", "COLUMNS": "100"},
+        env={**os.environ, "CI": "", "CODI_BENCH_CACHE": str(tmp_path / "cache"), "TERM": "xterm", "COLUMNS": "100"},
     )
     os.close(end)
     shown = b""
@@ -102,6 +137,7 @@ def test_on_a_terminal_a_run_names_what_it_measures_and_how_much_is_left(tmp_pat
     os.close(screen)
     text = shown.decode(errors="replace")
     assert run.wait() == 0, text[-2000:]
-    assert "codi-bench: 1 to measure, a claim on a model each, about" in text and "size on gpt2-mini; 1 to go, about" in text
+    assert "codi-bench: 1 to measure, a claim on a model each, about" in text and "cold: everything is computed" in text
+    assert "size on gpt2-mini; 1 to go, about" in text
     assert "1 passed" in text
     assert "size on gpt2-mini" in json.loads((tmp_path / "cache" / "timings.json").read_text())

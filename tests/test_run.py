@@ -167,6 +167,7 @@ def test_a_bar_is_shown_only_where_somebody_watches_and_wants_it(home, capfd, mo
     codi_bench.run("gpt2-mini", "size")
     assert "size on gpt2-mini" not in capfd.readouterr().err
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.delenv("CI", raising=False)
     codi_bench.run("gpt2-mini", "size", progress=False)
     assert "size on gpt2-mini" not in capfd.readouterr().err
     codi_bench.run("gpt2-mini", "size")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
-from codi_bench.cli import options
+from codi_bench import __version__
+from codi_bench.cli import complete, options
 from codi_bench.cli.audit import audit_app
 from codi_bench.cli.baselines import baselines_app
 from codi_bench.cli.cache import cache_app
+from codi_bench.cli.doctor import doctor
+from codi_bench.cli.help import AUDIT, HOUSEKEEPING, MATERIAL, MEASURE, RECORDS, Group, shown
+from codi_bench.cli.run import RunCommand, run
 from codi_bench.cli.show import show
 from codi_bench.cli.sweep import sweep
 from codi_bench.cli.train import losses, train
@@ -24,22 +25,33 @@ from codi_bench.report.streams import print_json_line, standard_streams
 from codi_bench.store.files import check_folder, check_writable, write_text, write_whole
 
 OUT = "give --out FILE, in a folder that can be written to"
+GENERATED_A_SECOND = 2000  # problems, on a slow core
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or that of typer's own copy of click
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Claims about continuous-thought language models as executable tests.",
+    help="Check claims about language models that reason in latent thoughts (CODI, Coconut): as published, and again soundly.",
+    **shown(
+        "codi-bench run  # the first study on two small models, in two minutes",
+        "codi-bench show probe-best  # one claim in full",
+        "codi-bench run --help  # every command has its own help",
+        cls=Group,
+    ),
 )
-app.add_typer(audit_app, name="audit")
-app.add_typer(baselines_app, name="baselines")
-app.add_typer(cache_app, name="cache")
 
 
 def main() -> None:
     """Run a command; what a user can cause ends with one line and exit status 2."""
     try:
         with standard_streams():
-            app()
+            status = app(prog_name="codi-bench", standalone_mode=False)
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help was asked for, and printed
+            sys.exit(2)
+        text, context = error.format_message(), error.ctx  # type: ignore[attr-defined]
+        mend = f"; see `{context.command_path} --help`" if context is not None else ""
+        print(f"codi-bench: {' '.join(text.split()).rstrip('.')}{mend}", file=sys.stderr)
+        sys.exit(2)
     except (CodiBenchError, OSError, MemoryError) as error:
         text = str(error)
         if isinstance(error, OSError):  # such as a disk that became full; what was there before is still whole
@@ -48,44 +60,85 @@ def main() -> None:
             text = f"out of memory ({one_line(error)}); ask for fewer problems or thoughts at once"
         print(f"codi-bench: {text}", file=sys.stderr)
         sys.exit(2)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
-@app.command(context_settings={"ignore_unknown_options": True})
-def run(
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARGS]...", help="as of `pytest benchmarks`; -- --help lists them")
-    ] = None,
-) -> None:
-    """Measure the study on the embedded pair, or what ARGS ask for, and show the comparison: `pytest benchmarks` from any folder.
-
-    ARGS are pytest's: --claim ID, --model NAME[=PATH], -m questions, benchmarks/test_probes.py …
-    """
-    from codi_bench.plugin.run import run
-
-    raise typer.Exit(run(arguments or ()))
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"codi-bench {__version__}")
+        raise typer.Exit
 
 
-@app.command()
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
+    ] = False,
+) -> None: ...
+
+
+app.command(
+    **shown(
+        "codi-bench run",
+        "codi-bench run --model mine=./checkpoint --base mine=gpt2  # your own",
+        "codi-bench run -m questions --report report/questions  # another suite",
+        "codi-bench run --claim size --model gpt2-mini  # one claim, one model",
+        panel=MEASURE,
+        cls=RunCommand,
+    ),
+    context_settings={"ignore_unknown_options": True},
+)(run)
+app.add_typer(audit_app, name="audit", rich_help_panel=AUDIT)
+app.add_typer(baselines_app, name="baselines", rich_help_panel=RECORDS)
+app.add_typer(cache_app, name="cache", rich_help_panel=HOUSEKEEPING)
+
+
+@app.command(
+    **shown(
+        "codi-bench problems generated --n 1000 --out problems.jsonl",
+        "codi-bench problems gsm8k --path test.jsonl --n 5",
+        panel=MATERIAL,
+    )
+)
 def problems(
-    name: str,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="SET",
+            autocompletion=complete.problem_sets,
+            help="The set: generated, or gsm8k, svamp, gsm-hard, multiarith from the hub. With --path it may have any name.",
+        ),
+    ],
     n: Annotated[
-        int | None, typer.Option(min=1, max=arguments.COUNT, help="how many (default: the whole set; 1000 generated ones)")
+        int | None,
+        typer.Option(
+            metavar="N", callback=options.within(1), help="Number of problems. Default: the whole set, or 1000 generated ones."
+        ),
     ] = None,
     seed: options.Seed = 0,
-    split: str = "test",
-    variants: Annotated[int, typer.Option(min=1, max=arguments.COUNT)] = 1,
-    path: Annotated[Path | None, typer.Option(help="the set's own file, instead of the hub")] = None,
-    out: Path | None = None,
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="Part of the set: test or train.")] = "test",
+    variants: Annotated[
+        int,
+        typer.Option(metavar="N", callback=options.within(1), help="Tellings of each generated problem, with the same numbers."),
+    ] = 1,
+    path: Annotated[Path | None, typer.Option(metavar="FILE", help="Read the set from this file and not from the hub.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write. Default: print to the terminal.")] = None,
 ) -> None:
-    """Write problems of a set as JSON lines (to the terminal without --out): generated ones, or gsm8k, svamp … from the hub."""
+    """Write the problems of a set as JSON lines: generated arithmetic, a public set, or a file in another form.
+
+    Generated problems need nothing. A public set is downloaded once; without a network give its file with --path.
+    """
     from codi_bench.problems import generate, load_problems
+    from codi_bench.suite.progress import duration, progress
 
     if out is not None:
         check_writable(out, OUT, {"--path": path})
     if name == "generated" and path is None:
-        problem_set = generate(1000 if n is None else n, seed=seed, split=split, variants=variants)
+        number = 1000 if n is None else n
+        with progress(f"generating {number} problems, at most {duration(number / GENERATED_A_SECOND)}"):
+            problem_set = generate(number, seed=seed, split=split, variants=variants)
     elif variants != 1:
-        raise CodiBenchError(f"--variants {variants}: only generated problems come in several tellings, not {name}")
+        raise CodiBenchError(f"--variants {variants}: only generated problems have several tellings; leave it out for {name}")
     else:
         problem_set = load_problems(name, path=path, n=n, split=split, seed=seed)
     lines = [problem.to_json() for problem in problem_set]
@@ -95,11 +148,11 @@ def problems(
         print_json_line(line)
 
 
-@app.command()
+@app.command(**shown("codi-bench think --model gpt2-mini --problems problems.jsonl --out t.safetensors", panel=MATERIAL))
 def think(
     model: options.ModelName,
     problems: options.ProblemFile,
-    out: options.Out,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The .safetensors file to write.")],
     base: options.Base = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -107,57 +160,82 @@ def think(
     protocol: options.Protocol = "masked",
     num_latents: options.NumLatents = None,
     lora_alpha: options.LoraAlpha = None,
-    seed: Annotated[int, typer.Option(min=0, max=arguments.SEED, help="taken as `answer` takes it; thinking draws nothing")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            callback=options.within(0, arguments.SEED),
+            help="No effect: thinking draws nothing. Taken as in `answer`.",
+        ),
+    ] = 0,
 ) -> None:
-    """Capture hidden_states, latents and first_logits of every problem into a safetensors file."""
+    """Let a model think about every problem, and write its hidden states, latents and first logits as arrays.
+
+    You need a model and a file of problems, which `codi-bench problems` writes; answers in it are not used.
+    """
     from safetensors.numpy import save_file
 
     from codi_bench.models.loading import load
     from codi_bench.problems import read_problems
+    from codi_bench.suite.progress import progress
 
     check_writable(out, OUT, {"--problems": problems, "--model": model, "--base": base})
     problem_set = read_problems(problems, unanswered=True)
     loaded = load(model, base=base, device=device, dtype=dtype, num_latents=num_latents, lora_alpha=lora_alpha)
-    with _progress(f"thinking about {len(problem_set)} problems", len(problem_set)) as advance:
-        thoughts = loaded.think([p.question for p in problem_set], batch_size=batch_size, protocol=protocol, progress=advance)
+    with progress("thinking", len(problem_set)) as tell:
+        thoughts = loaded.think([p.question for p in problem_set], batch_size=batch_size, protocol=protocol, progress=tell)
     states, latents, logits = thoughts.hidden_states, thoughts.latents, thoughts.first_logits
     assert states is not None and latents is not None and logits is not None  # `think` keeps them all unless told otherwise
     arrays = {"hidden_states": states, "latents": latents, "first_logits": logits}
     write_whole(out, lambda path: save_file(arrays, path))
 
 
-@app.command()
+@app.command(
+    **shown(
+        "codi-bench answer --model gpt2-mini --problems problems.jsonl --out a.jsonl",
+        "codi-bench answer --model gpt2-mini --problems problems.jsonl --out a.jsonl --edit 3=zero",
+        panel=MATERIAL,
+    )
+)
 def answer(
     model: options.ModelName,
     problems: options.ProblemFile,
-    out: options.Out,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file of JSON lines to write.")],
     base: options.Base = None,
     edit: Annotated[
         list[str] | None,
         typer.Option(
-            help="WHERE=KIND (repeatable): WHERE a latent position, bot or all; KIND zero, mean, resample, noise, self or kept"
+            metavar="WHERE=KIND",
+            help="Edit a thought before it is used. WHERE: a latent position (0 is the first), bot, or all. KIND: zero, mean, "
+            "resample, noise, self or kept. Repeatable.",
         ),
     ] = None,
-    reference: Annotated[Path | None, typer.Option(help="problems that means and donors come from")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Problems from which mean and resample take their thoughts.")
+    ] = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     batch_size: options.BatchSize = 64,
     protocol: options.Protocol = "masked",
     num_latents: options.NumLatents = None,
     lora_alpha: options.LoraAlpha = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, max=arguments.COUNT)] = 256,
+    max_new_tokens: Annotated[
+        int, typer.Option(metavar="N", callback=options.within(1), help="Longest answer, in tokens.")
+    ] = 256,
     seed: options.Seed = 0,
 ) -> None:
-    """Answer every problem greedily, under edits if any: one JSON line a problem.
+    """Let a model answer every problem, with its thoughts edited if you like, and say how many are right.
 
-    `correct` is the published scoring (the last number, equal as a float; in a set of words those behind the cue); where the
-    study's (equal integer parts) differs, the line has `correct_study` too. Problems without an answer have neither.
+    You need a model and a file of problems, which `codi-bench problems` writes. Each line of --out has the answer's `tokens`,
+    `text`, `answer` and, for a problem with an answer, `correct`: the published scoring, which compares the last number. Where
+    the study's scoring (equal integer parts) differs, the line has `correct_study` too.
     """
     from codi_bench.cli.answers import answer_lines, right_counts
     from codi_bench.models.conditions import Edited
     from codi_bench.models.edits import needs_reference, parse_edit
     from codi_bench.models.loading import load
     from codi_bench.problems import read_problems
+    from codi_bench.suite.progress import progress
 
     check_writable(out, OUT, {"--problems": problems, "--reference": reference, "--model": model, "--base": base})
     problem_set = read_problems(problems, unanswered=True)
@@ -165,7 +243,7 @@ def answer(
     loaded = load(model, base=base, device=device, dtype=dtype, num_latents=num_latents, lora_alpha=lora_alpha)
     edits = [parse_edit(text, loaded.num_latents) for text in edit or ()]
     if any(each.kind == "resample" for each in edits) and not all(p.answer for p in problem_set):
-        raise CodiBenchError(f"{problems}: resample takes donors of another answer, so every problem needs its own; add answers")
+        raise CodiBenchError(f"{problems}: --edit …=resample needs the answer of every problem, and some have none; add `answer`")
     donors = None
     if needs_reference(edits) and reference_set:
         donors = loaded.reference(
@@ -175,7 +253,7 @@ def answer(
             batch_size=batch_size,
             protocol=protocol,
         )
-    with _progress(f"answering {len(problem_set)} problems", len(problem_set)) as advance:
+    with progress("answering", len(problem_set)) as tell:
         (answers,) = loaded.answers(
             [p.question for p in problem_set],
             [Edited(tuple(edits), protocol)],
@@ -185,31 +263,37 @@ def answer(
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
             seed=seed,
-            progress=advance,
+            progress=tell,
         )
     lines = answer_lines(answers, [p.answer for p in problem_set])
     write_text(out, "".join(json.dumps(line) + "\n" for line in lines))
     print(right_counts(lines))
 
 
-@contextmanager
-def _progress(text: str, total: int):
-    """A bar on the error stream, where somebody watches; gives the function to tell it of problems done."""
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(text, total=total)
-        yield lambda done: bar.advance(task, done)
+app.command(
+    **shown(
+        "codi-bench train gpt2-mini --out runs/gpt2-mini  # from nothing",
+        "codi-bench train mine --base gpt2 --problems aug.jsonl --out runs/mine",
+        panel=MATERIAL,
+    )
+)(train)
+app.command(**shown("codi-bench losses --model gpt2-mini --problems problems.jsonl", panel=MATERIAL))(losses)
+app.command(
+    **shown(
+        "codi-bench sweep --workers 4",
+        "codi-bench sweep --width 24 --width 40 --seed 0 --out runs/small  # a small one",
+        panel=MEASURE,
+    )
+)(sweep)
+app.command(**shown("codi-bench show probe-best", "codi-bench show ablation --model gpt2-mini --report report", panel=RECORDS))(
+    show
+)
+app.command(**shown("codi-bench doctor", "codi-bench doctor --json", panel=HOUSEKEEPING))(doctor)
 
 
-app.command()(train)
-app.command()(losses)
-app.command()(sweep)
-app.command()(show)
-
-
-@app.command()
+@app.command(**shown("codi-bench models", panel=MATERIAL))
 def models() -> None:
-    """List the registered models."""
+    """List the models that codi-bench knows by name, and where their weights come from."""
     from codi_bench.models.registry import REGISTRY
 
     options.print_list(
@@ -218,15 +302,33 @@ def models() -> None:
     )
 
 
-@app.command()
+@app.command(
+    **shown("codi-bench claims --family probes", "codi-bench claims --model gpt2-mini --verdict REFUTED", panel=MATERIAL)
+)
 def claims(
-    source: Annotated[str | None, typer.Option(help="a part of the source's name, such as CODI or notebook")] = None,
-    family: Annotated[str | None, typer.Option(help="such as probes, decoding, latents")] = None,
-    model: Annotated[str | None, typer.Option(help="claims with a published or recorded number of this model or log")] = None,
-    verdict: Annotated[str | None, typer.Option(help="claims with this recorded verdict, such as REFUTED")] = None,
-    baselines: Annotated[Path | None, typer.Option(help="baseline files (default: those of the package)")] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only claims whose source has this in its name, such as CODI or notebook.")
+    ] = None,
+    family: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only claims of this family, such as probes, decoding or latents.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            autocompletion=complete.models,
+            help="Only claims with a published or recorded number of this model or log.",
+        ),
+    ] = None,
+    verdict: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORD", autocompletion=complete.verdicts, help="Only claims with this recorded verdict, such as REFUTED."
+        ),
+    ] = None,
+    baselines: options.Baselines = None,
 ) -> None:
-    """List the claims, with the verdicts recorded for them; every option leaves some out."""
+    """List the claims that can be measured, with their sources and the verdicts recorded for them."""
     from codi_bench.claims import CLAIMS
     from codi_bench.cli.claims import listed
     from codi_bench.store.files import package_folder
@@ -236,7 +338,13 @@ def claims(
     options.print_list(("claim", "family", "kind", "sentence", "source", "verdicts"), rows)
 
 
-@app.command()
+@app.command(
+    **shown(
+        "codi-bench report  # draw report/ again",
+        "codi-bench report old/results.json new/results.json --out comparison",
+        panel=RECORDS,
+    )
+)
 def report(
     results: Annotated[
         list[Path] | None, typer.Argument(help="a results.json, or several to compare (default: report/results.json)")
@@ -264,13 +372,20 @@ def report(
     print(terminal(comparison, colour=sys.stdout.isatty()) + f"{folder / 'comparison.md'}")
 
 
-@app.command()
+@app.command(**shown("codi-bench history report/nights --out report/history", panel=RECORDS))
 def history(
-    results: Annotated[list[Path], typer.Argument(help="results files, or folders to search for results.json")],
-    out: Annotated[Path, typer.Option(help="folder for what is written")] = Path("report/history"),
-    baselines: Annotated[Path | None, typer.Option(help="baseline files (default: those of the package)")] = None,
+    results: Annotated[
+        list[Path], typer.Argument(metavar="FILE_OR_DIR", help="Results files, or folders that hold results.json somewhere.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the table, the CSV file and the figures.")] = Path(
+        "report/history"
+    ),
+    baselines: options.Baselines = None,
 ) -> None:
-    """Each number over many runs: within its band, where it drifted or changed its verdict; as table, CSV and figures."""
+    """Follow each number over many runs: where it stayed in its band, where it drifted, where its verdict changed.
+
+    You need two or more results.json, such as those of nightly runs.
+    """
     from codi_bench.report.history import read_history, results_files
     from codi_bench.report.history_text import FILES, terminal, write_history
     from codi_bench.store.files import package_folder

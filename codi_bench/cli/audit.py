@@ -4,64 +4,122 @@ from __future__ import annotations
 
 import json
 import sys
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from codi_bench.cli.help import group, shown
+from codi_bench.cli.options import within
 from codi_bench.errors import CodiBenchError, arguments
 from codi_bench.store.files import check_writable
 
 if TYPE_CHECKING:
     from codi_bench.audits.public import OutcomeAssessment, ProbeAssessment
 
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON; codi_bench.audits.public says what the keys are")]
-FigureFile = Annotated[Path | None, typer.Option("--figure", help="write the picture too: FILE.svg or FILE.png")]
-audit_app = typer.Typer(no_args_is_help=True, help="Audit numbers of your own: probes, or right and wrong answers.")
+SECONDS = {"ridge": 1e-8, "logistic": 2e-7}  # of a probe, by problem, dimension, cell and permutation
+SAID = 10  # seconds from which it is said how long an audit takes
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON and no text. The keys are explained in `codi_bench.audits.public`.")
+]
+FigureFile = Annotated[
+    Path | None, typer.Option("--figure", metavar="FILE", help="Draw the result too, into this .svg or .png file.")
+]
+audit_app = group(
+    "Audit numbers of your own, without a model: probes on activations, or right and wrong answers.",
+    "codi-bench audit probes activations.npz",
+    "codi-bench audit outcomes answers.csv",
+)
 
 
-@audit_app.command()
+@audit_app.command(
+    **shown(
+        "codi-bench audit probes activations.npz",
+        "codi-bench audit probes activations.npz --figure audit.svg --json",
+    )
+)
 def probes(
     file: Annotated[
         Path,
-        typer.Argument(help=".npz or .safetensors: activations [n, cells, d], labels [n]; also groups, surface, confidence"),
+        typer.Argument(
+            metavar="FILE",
+            help="A .npz or .safetensors file with the arrays `activations` (n x cells x d) and `labels` (n, 0 or 1); if you "
+            "have them, also `groups`, `surface` and `confidence`.",
+        ),
     ],
     as_json: AsJson = False,
     figure: FigureFile = None,
-    permutations: Annotated[int, typer.Option(min=99, max=arguments.PERMUTATIONS, help="of the labels")] = 1000,
-    probe: Annotated[str, typer.Option(help="ridge, or logistic as the first study had it (slow)")] = "ridge",
-    folds: Annotated[int, typer.Option(min=2, max=arguments.COUNT)] = 5,
-    seed: Annotated[int, typer.Option(min=0, max=arguments.FOLD_SEED)] = 0,
+    permutations: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            callback=within(99, arguments.PERMUTATIONS),
+            help="Label permutations of the null distribution, 99 or more. More take longer and tell smaller p-values apart.",
+        ),
+    ] = 1000,
+    probe: Annotated[
+        str, typer.Option(metavar="KIND", help="ridge, or logistic as in the first study, which is many times slower.")
+    ] = "ridge",
+    folds: Annotated[int, typer.Option(metavar="N", callback=within(2), help="Parts of the cross-validation, 2 or more.")] = 5,
+    seed: Annotated[
+        int, typer.Option(metavar="N", callback=within(0, arguments.FOLD_SEED), help="Seed of folds and permutations.")
+    ] = 0,
 ) -> None:
-    """Do probes read the labels? As published, on permuted labels, held out; with the word and the n that decides."""
+    """Check whether probes can read labels off activations: as published, on permuted labels, and held out.
+
+    You get one of the four words, the numbers behind it, and how many problems would decide an open case.
+    """
     from codi_bench.audits import public
     from codi_bench.audits.probe_arrays import NAMES, in_file
-    from codi_bench.suite.progress import LiveLine
+    from codi_bench.suite.progress import duration, progress
 
     _check_figure(figure, file)
     arrays = public.read_probes(file)
     if unknown := sorted(set(arrays) - set(NAMES)):
-        print(f"codi-bench: {file}: not read: {', '.join(unknown)}", file=sys.stderr)
-    line = LiveLine()
-    try:
-        with in_file(file):
-            known = {name: arrays[name] for name in NAMES if name in arrays}
-            settings = {"permutations": permutations, "probe": probe, "folds": folds, "seed": seed}
-            assessment = public.probes(**known, **settings, source=file.name, progress=line.show)  # type: ignore[arg-type]
-    finally:
-        line.hide()
+        print(f"codi-bench: {file}: has arrays that are not used: {', '.join(unknown)}", file=sys.stderr)
+    longest = _longest(arrays.get("activations"), permutations, probe, "surface" in arrays)
+    if longest > SAID and not as_json:
+        print(f"codi-bench: this takes at most about {duration(longest)}", file=sys.stderr)
+    with in_file(file), progress("reading") as tell:
+        known: dict[str, Any] = {name: arrays[name] for name in NAMES if name in arrays}
+        settings: dict[str, Any] = {"permutations": permutations, "probe": probe, "folds": folds, "seed": seed}
+        assessment = public.probes(
+            **known,
+            **settings,
+            source=file.name,
+            progress=lambda text: tell(0, text),
+        )
     _show(assessment, as_json, figure)
 
 
-@audit_app.command()
+@audit_app.command(
+    **shown("codi-bench audit outcomes answers.csv", "codi-bench audit outcomes answers.csv --clean unedited --json")
+)
 def outcomes(
-    file: Annotated[Path, typer.Argument(help=".csv, .jsonl or .parquet: problem, condition, right; also model, group")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="A .csv, .jsonl or .parquet table with the columns `problem`, `condition` and `right` (0 or 1); if you have "
+            "them, also `model` and `group`.",
+        ),
+    ],
     as_json: AsJson = False,
     figure: FigureFile = None,
-    clean: Annotated[str | None, typer.Option(help="the condition to compare with (default: clean or baseline)")] = None,
-    constant: Annotated[float, typer.Option(help="share of problems that the best constant answer has right")] = 0.0,
+    clean: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The condition to compare the others with. Default: `clean` or `baseline`."),
+    ] = None,
+    constant: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Share of problems, 0 to 1, that the best answer without any thought gets right."),
+    ] = 0.0,
 ) -> None:
-    """What does each condition cost on the same problems, does one stand out, and which model is better?"""
+    """Check what each condition costs on the same problems, whether one stands out, and which model is better.
+
+    You need one row for each problem and condition.
+    """
     from codi_bench.audits import public
     from codi_bench.audits.probe_arrays import in_file
 
@@ -72,11 +130,19 @@ def outcomes(
     _show(assessment, as_json, figure)
 
 
+def _longest(activations: Any, permutations: int, probe: str, surface: bool) -> float:
+    """Seconds that an audit takes at most on two cores; 0 where its arrays cannot be audited, which is said later."""
+    if not 2 <= getattr(activations, "ndim", 0) <= 3:
+        return 0.0
+    n, *cells, width = activations.shape
+    return SECONDS.get(probe, 0.0) * n * min(n, width) * prod(cells) * permutations * (2 if surface else 1)
+
+
 def _check_figure(figure: Path | None, file: Path) -> None:
     if figure is None:
         return
     if figure.suffix not in (".svg", ".png"):
-        raise CodiBenchError(f"--figure {figure}: has the suffix '{figure.suffix}'; give FILE.svg or FILE.png")
+        raise CodiBenchError(f"--figure {figure}: ends in '{figure.suffix}'; give a file that ends in .svg or .png")
     check_writable(figure, "give --figure FILE, in a folder that can be written to", {"the audit": file})
 
 

@@ -13,25 +13,40 @@ from typing import Annotated
 
 import typer
 
+from codi_bench.cli import complete
+from codi_bench.cli.help import group, shown
+from codi_bench.cli.options import Baselines, Device, Dtype, within
 from codi_bench.errors import CodiBenchError
 from codi_bench.store.files import package_folder
 
-Report = Annotated[Path, typer.Option(help="folder of the run that proposed or measured")]
-Folder = Annotated[Path | None, typer.Option(help="folder of the baseline files (default: the package's own)")]
-Models = Annotated[list[str] | None, typer.Option("--model", help="only this model (repeatable)")]
-Claims = Annotated[list[str] | None, typer.Option("--claim", help="only this claim (repeatable)")]
-baselines_app = typer.Typer(no_args_is_help=True, help="Compare proposals with the recorded numbers, and accept them.")
+Report = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the run that proposed or measured the numbers.")]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", metavar="MODEL", autocompletion=complete.models, help="Only this model. Repeatable."),
+]
+Claims = Annotated[
+    list[str] | None, typer.Option("--claim", metavar="ID", autocompletion=complete.claims, help="Only this claim. Repeatable.")
+]
+baselines_app = group(
+    "Compare measured numbers with the recorded ones, and accept new ones with a reason.",
+    "codi-bench run --update-baselines  # propose what was measured",
+    "codi-bench baselines diff  # look at it",
+    'codi-bench baselines accept --reason "the probes now use five folds"',
+)
 
 
-@baselines_app.command()
+@baselines_app.command(**shown("codi-bench baselines diff", "codi-bench baselines diff --model gpt2-mini --all"))
 def diff(
     report: Report = Path("report"),
-    baselines: Folder = None,
+    baselines: Baselines = None,
     model: Models = None,
     claim: Claims = None,
-    everything: Annotated[bool, typer.Option("--all", help="list also what did not change")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="List unchanged numbers too.")] = False,
 ) -> None:
-    """What the proposals of the last `pytest benchmarks --update-baselines` would change, and whether it is more than noise."""
+    """Show what the proposals of the last run would change, and whether each change is more than noise.
+
+    You need the proposals first: `codi-bench run --update-baselines` writes them to report/proposals.
+    """
     from codi_bench.records.proposals import read_proposals
     from codi_bench.report.proposals import terminal
 
@@ -42,23 +57,34 @@ def diff(
     print(terminal(found, texts, everything=everything, colour=sys.stdout.isatty()), end="")
 
 
-@baselines_app.command()
+@baselines_app.command(
+    **shown(
+        'codi-bench baselines accept --reason "the probes now use five folds"',
+        'codi-bench baselines accept --claim size --reason "a layer was added"',
+    )
+)
 def accept(
-    reason: Annotated[str, typer.Option(help="why these numbers are right, in words; kept in every record")],
+    reason: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT", help="Why these numbers are right: two words and ten letters or more. Kept in every record."
+        ),
+    ],
     report: Report = Path("report"),
-    baselines: Folder = None,
+    baselines: Baselines = None,
     model: Models = None,
     claim: Claims = None,
     verdicts_changed: Annotated[
-        bool, typer.Option("--verdicts-changed", help="verdicts may change: the reason says why")
+        bool, typer.Option("--verdicts-changed", help="Accept changed verdicts too. Without this they are refused.")
     ] = False,
-    dirty: Annotated[bool, typer.Option("--dirty", help="accept although other files of the git tree are changed")] = False,
+    dirty: Annotated[
+        bool, typer.Option("--dirty", help="Accept although other files of the git tree are changed. Without this it is refused.")
+    ] = False,
 ) -> None:
-    """Record the proposals, all of them or none; `reported` figures are never touched.
+    """Record the proposed numbers as baselines, all of them or none; published figures stay as they are.
 
-    Each replaces the record of its own environment, or is added. Refused: a reason of fewer than two words or ten letters; a
-    changed verdict, without --verdicts-changed; a git tree with other changes than those of the baselines, without --dirty, since
-    no commit would then hold both the numbers and what made them.
+    A proposal replaces the record of its own environment, or is added beside the records of others. A git tree with other changes
+    is refused, since no commit would then hold both the numbers and the code that made them.
     """
     from codi_bench.records.changes import weak_reason
     from codi_bench.records.extras import winners_of
@@ -74,10 +100,10 @@ def accept(
         s = "" if len(verdict_lines) == 1 else "s"
         raise CodiBenchError(
             f"{len(verdict_lines)} verdict{s} would change: {'; '.join(verdict_lines)}; look at `codi-bench baselines diff`, "
-            "and give --verdicts-changed if the reason explains it"
+            "and give --verdicts-changed if your reason explains the change"
         )
     if not dirty and (problem := check_clean(folder, report)):
-        print(f"codi-bench: other changes are not looked for: {problem}", file=sys.stderr)
+        print(f"codi-bench: other changes of the git tree were not checked: {problem}", file=sys.stderr)
     today = datetime.date.today().isoformat()
     records = [next_baseline(each.before, each.record.model_copy(update={"date": today}), reason) for each in proposals]
     beside = {update.file: update.accepted(today, reason) for update in file_proposals} | winners_of(report)
@@ -85,11 +111,12 @@ def accept(
         print(path)
 
 
-@baselines_app.command()
-def restamp(report: Report = Path("report"), baselines: Folder = None, model: Models = None, claim: Claims = None) -> None:
-    """Write the present code's hash into records that the last run measured SAME under other code, and nothing else.
+@baselines_app.command(**shown("codi-bench baselines restamp --report report"))
+def restamp(report: Report = Path("report"), baselines: Baselines = None, model: Models = None, claim: Claims = None) -> None:
+    """Write the hash of today's code into records whose numbers the last run measured again and found the same.
 
-    Only records of that run's own environment, of which every number came out the same. What is left alone is named.
+    Only records of that run's environment are touched, and only where every number came out the same. Records that are left as
+    they are, are named.
     """
     from codi_bench.records.extras import winners_of
     from codi_bench.records.proposals import write_together
@@ -102,25 +129,42 @@ def restamp(report: Report = Path("report"), baselines: Folder = None, model: Mo
     for line in leftovers:
         print(f"left as it is: {line}", file=sys.stderr)
     if not records and not leftovers:
-        print("nothing is to be restamped: no record of that run was made by other code")
+        print("nothing to restamp: every record of that run was made by today's code")
 
 
-@baselines_app.command()
+@baselines_app.command(
+    **shown(
+        "codi-bench baselines gate gpt2 --n 32  # a registered checkpoint",
+        "codi-bench baselines gate mine=./checkpoint --base gpt2 --problems gsm8k=test.jsonl",
+    )
+)
 def gate(
-    model: Annotated[str, typer.Argument(help="a model, or NAME=PATH")],
-    baselines: Folder = None,
-    base: Annotated[str | None, typer.Option(help="folder of the base under a model given so")] = None,
-    problems: Annotated[list[str] | None, typer.Option(help="NAME=FILE of its problem set, as for a run")] = None,
-    n: Annotated[int, typer.Option(min=1, help="problems whose answers are pinned")] = 32,
-    may_differ: Annotated[int, typer.Option(min=0, help="answers that another machine may turn")] = 0,
-    source: Annotated[str, typer.Option(help="who decoded them, in words")] = "codi-bench",
-    device: str = "auto",
-    answers_changed: Annotated[bool, typer.Option("--answers-changed", help="replace answers that are others now")] = False,
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", autocompletion=complete.models, help="A registered model, or NAME=PATH of your own."),
+    ],
+    baselines: Baselines = None,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="BASE", help="The language model under a model given as NAME=PATH: a folder or a hub name."),
+    ] = None,
+    problems: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FILE", help="The file of its problem set, as for `codi-bench run`.")
+    ] = None,
+    n: Annotated[int, typer.Option(metavar="N", callback=within(1), help="Number of answers to record.")] = 32,
+    may_differ: Annotated[
+        int, typer.Option(metavar="N", callback=within(0), help="Number of answers that may differ on another machine.")
+    ] = 0,
+    source: Annotated[str, typer.Option(metavar="TEXT", help="Who produced the answers, in words.")] = "codi-bench",
+    device: Device = "auto",
+    answers_changed: Annotated[
+        bool, typer.Option("--answers-changed", help="Replace recorded answers that come out differently now.")
+    ] = False,
 ) -> None:
-    """Pin what a checkpoint answers now: before its claims count, a run decodes it again and compares.
+    """Record what a checkpoint answers now, so that later runs can tell that it is still the same checkpoint.
 
-    Written whole or not at all. Where answers are pinned already that come out otherwise, nothing is written without
-    --answers-changed.
+    Before its claims count, a run answers these problems again and compares. Where recorded answers come out differently, nothing
+    is written unless you give --answers-changed.
     """
     from codi_bench.records.gate import Gate, gate_file, gate_text, load_gate
     from codi_bench.records.proposals import write_together
@@ -132,37 +176,60 @@ def gate(
     suite = Suite([model], bases, problems=problems or (), device=device, baselines=folder)
     bench, before = suite.unchecked(name), load_gate(folder, name)
     if (fault := answers_otherwise(bench, before)) and not answers_changed:
-        raise CodiBenchError(f"{folder / gate_file(name)}: {fault}; give --answers-changed if that is meant")
+        raise CodiBenchError(f"{folder / gate_file(name)}: {fault}; give --answers-changed to replace them")
     start = before or Gate(schema=1, model=name, checkpoint=bench.model.entry.hub or name)
     new = pinned(bench, start.model_copy(update={"source": source, "may_differ": may_differ}), n)
     print(*write_together(folder, [], {gate_file(name): gate_text(new)}))
     print(f"{len(new.answers)} answers, {sum(answer.right for answer in new.answers)} of them right")
 
 
-@baselines_app.command()
+@baselines_app.command(
+    **shown("codi-bench baselines calibrate", "codi-bench baselines calibrate --no-runs --seeds 2 --claim size  # a quick part")
+)
 def calibrate(
     results: Annotated[
-        list[Path] | None, typer.Argument(help="results.json of runs in other environments, of the same weights and problems")
+        list[Path] | None,
+        typer.Argument(
+            metavar="FILE",
+            help="results.json of runs in other environments, on the same weights and problems. What differs there counts too.",
+        ),
     ] = None,
-    baselines: Folder = None,
+    baselines: Baselines = None,
     model: Annotated[
-        list[str] | None, typer.Option("--model", help="this model, or NAME=PATH (default: the embedded pair)")
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            autocompletion=complete.models,
+            help="This model, or NAME=PATH of your own. Repeatable. Default: the embedded pair.",
+        ),
     ] = None,
-    base: Annotated[list[str] | None, typer.Option("--base", help="NAME=PATH of the base under a model given so")] = None,
+    base: Annotated[
+        list[str] | None,
+        typer.Option("--base", metavar="NAME=PATH", help="The language model under a model given as NAME=PATH. Repeatable."),
+    ] = None,
     claim: Claims = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    runs: Annotated[bool, typer.Option(help="run the suite with other batch sizes, threads, instruction sets, dtype")] = True,
-    seeds: Annotated[int, typer.Option(min=0, help="draws with other seeds")] = 5,
-    turns: Annotated[int, typer.Option(min=0, help="draws with one answer turned")] = 10,
-    redraws: Annotated[int, typer.Option(min=0, help="draws with other problems, of the reported protocol")] = 50,
-    flips: Annotated[int, typer.Option(min=0, help="draws of the ablations' verdicts with outcomes turned")] = 2000,
-    work: Annotated[Path | None, typer.Option(help="where measurements are kept (default: in the cache folder)")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    runs: Annotated[
+        bool, typer.Option(help="Measure with other batch sizes, threads, instruction sets and number formats, or not.")
+    ] = True,
+    seeds: Annotated[int, typer.Option(metavar="N", callback=within(0), help="Repeats with other seeds.")] = 5,
+    turns: Annotated[int, typer.Option(metavar="N", callback=within(0), help="Repeats with one answer turned.")] = 10,
+    redraws: Annotated[
+        int, typer.Option(metavar="N", callback=within(0), help="Repeats with other problems, of the published protocol.")
+    ] = 50,
+    flips: Annotated[
+        int, typer.Option(metavar="N", callback=within(0), help="Repeats of the ablations' verdicts with outcomes turned.")
+    ] = 2000,
+    work: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for finished measurements. Default: in the cache folder.")
+    ] = None,
 ) -> None:
-    """Measure how far the recorded numbers move where nothing that matters changed, and write it as their tolerances.
+    """Measure how far recorded numbers move when nothing that matters changes, and store that as their tolerances.
 
-    Takes an hour or more on two cores for the embedded pair; stopped, it goes on where it was. Records stay as they are. Exit 1
-    where another batch size or one thread moves a number: that is a fault, and no tolerance covers it.
+    This takes an hour or more on two cores for the embedded pair; stop it and the same command goes on where it was.
+    Exit status 1 means that another batch size or one thread moved a number: that is a fault, and no tolerance covers it.
     """
     from codi_bench.models.registry import EMBEDDED
     from codi_bench.records.proposals import write_together
@@ -196,17 +263,19 @@ def calibrate(
         raise typer.Exit(1)
 
 
-@baselines_app.command()
+@baselines_app.command(**shown("codi-bench baselines readme --check"))
 def readme(
-    file: Annotated[Path, typer.Argument(help="where the table stands")] = Path("README.md"),
-    baselines: Path | None = None,
-    check: Annotated[bool, typer.Option("--check", help="write nothing; exit 1 where the file says something else")] = False,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The README with the two marks that the table stands between.")
+    ] = Path("README.md"),
+    baselines: Baselines = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 where a file is not up to date.")] = False,
 ) -> None:
-    """Draw the table and the figure of README.md from the recorded baselines."""
+    """Draw the tables and the figure of the README and of docs/ again from the recorded baselines."""
     from codi_bench.cli.readme import readme_of
 
     page = readme_of(file, baselines or package_folder("baselines"))
     stale = page.outdated() if check else page.update()
-    print("\n".join(f"{path}: {'not what is recorded' if check else 'written'}" for path in stale) or f"{file}: as recorded")
+    print("\n".join(f"{path}: {'not up to date' if check else 'written'}" for path in stale) or f"{file}: up to date")
     if check and stale:
         raise typer.Exit(1)

@@ -10,15 +10,23 @@ from typing import Annotated
 
 import typer
 
+from codi_bench.cli.help import group, shown
 from codi_bench.cli.options import print_list
 
-cache_app = typer.Typer(no_args_is_help=True, help="Captured thoughts and what else was computed once: list it, clear it.")
+cache_app = group(
+    "List or clear the cache: thoughts, answers and other results that are computed once and used again.",
+    "codi-bench cache ls",
+    "codi-bench cache gc --max-gb 5",
+)
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-@cache_app.command("ls")
+@cache_app.command("ls", **shown("codi-bench cache ls"))
 def ls() -> None:
-    """List what is stored, least recently used first. `--` stands where a file is not readable."""
+    """List what is in the cache, the least recently used first; `--` stands for a file that cannot be read.
+
+    The cache is the folder $CODI_BENCH_CACHE, or your user's cache folder.
+    """
     from codi_bench.store.cache import default_bound, default_folder, entries
 
     folder, bound = default_folder(), default_bound()
@@ -30,16 +38,20 @@ def ls() -> None:
     print(f"{folder}: {len(listing)} entries, {total} of at most {_size(bound)}")
 
 
-@cache_app.command("gc")
+@cache_app.command("gc", **shown("codi-bench cache gc --max-gb 5", "codi-bench cache gc --older-than 30"))
 def gc(
     max_gb: Annotated[
-        float | None, typer.Option(min=0, help="keep at most this (default: $CODI_BENCH_CACHE_MAX_GB or 20)")
+        float | None,
+        typer.Option(min=0, metavar="GB", help="Keep at most this many gigabytes. Default: $CODI_BENCH_CACHE_MAX_GB, or 20."),
     ] = None,
     older_than: Annotated[
-        float | None, typer.Option(min=0, metavar="DAYS", help="drop what was not used for so many days")
+        float | None, typer.Option(min=0, metavar="DAYS", help="Remove what was not used for this many days.")
     ] = None,
 ) -> None:
-    """Remove what was not used for long, then the least recently used until the rest fits; never what is in use."""
+    """Clear the cache: remove what was not used for long, then the least recently used until the rest fits.
+
+    What another process is using stays. Nothing is lost: what is removed is computed again when it is needed.
+    """
     from codi_bench.store.cache import GB, default_bound, default_folder, entries, evict
 
     folder = default_folder()

@@ -1,41 +1,88 @@
-"""Options that several commands share, and the table that lists are shown in."""
+"""Options that several commands share, what completes them, and the table that lists are shown in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from codi_bench.errors import arguments
+from codi_bench.cli import complete
+from codi_bench.errors import InputError, arguments
 
-Device = Annotated[str, typer.Option(help="cpu, cuda or auto")]
-Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto (float32)")]
+
+def within(least: int, most: int = arguments.COUNT) -> Callable[[Any], Any]:
+    """A check of an option's whole number, or of each of several; the limits are in the error and not in the help."""
+
+    def check(value: Any) -> Any:
+        for number in value if isinstance(value, list) else [value]:
+            try:
+                if number is not None:
+                    arguments.whole("it", number, least, most)
+            except InputError as error:
+                raise typer.BadParameter(str(error)) from error
+        return value
+
+    return check
+
+
+Device = Annotated[
+    str, typer.Option(metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:N, or auto (cuda if there is one, else cpu).")
+]
+Dtype = Annotated[str, typer.Option(metavar="TYPE", help="Number format: float32, bfloat16, float16, or auto (float32).")]
 BatchSize = Annotated[
     int,
-    typer.Option(min=1, max=arguments.COUNT, help="problems a batch; results do not depend on it, except under unmasked-padding"),
+    typer.Option(
+        metavar="N",
+        callback=within(1),
+        help="Problems per batch. It changes speed and memory only, except under `--protocol unmasked-padding`.",
+    ),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=arguments.SEED)]
+Seed = Annotated[
+    int, typer.Option(metavar="N", callback=within(0, arguments.SEED), help="Seed of everything that is drawn at random.")
+]
 ModelName = Annotated[
-    str, typer.Option("--model", help="a registered model, a folder (ours, or a published checkpoint), or a name on the hub")
+    str,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        autocompletion=complete.models,
+        help="The model: a registered name (`codi-bench models` lists them), a folder with a checkpoint, or a name on the hub.",
+    ),
 ]
 Base = Annotated[
     str | None,
-    typer.Option(help="the language model under a published checkpoint: a folder or a hub name (config and tokenizer)"),
+    typer.Option(
+        metavar="BASE",
+        help="The language model under a published checkpoint: a folder or a hub name. Its config and tokenizer are read.",
+    ),
 ]
 Protocol = Annotated[
     str,
-    typer.Option(help="masked, or unmasked-padding: the published evaluation, whose batches attend to their paddings"),
+    typer.Option(
+        metavar="NAME",
+        help="masked, or unmasked-padding: the published evaluation, where problems attend to the padding of their batch.",
+    ),
 ]
 NumLatents = Annotated[
-    int | None, typer.Option(min=0, max=arguments.LATENTS, help="K, where the checkpoint does not say it (or to think less)")
+    int | None,
+    typer.Option(
+        metavar="K",
+        callback=within(0, arguments.LATENTS),
+        help="Number of latent thoughts. Give it if the checkpoint does not hold it, or to think less.",
+    ),
 ]
-LoraAlpha = Annotated[float | None, typer.Option(help="alpha of a published checkpoint's LoRA (default 32)")]
-Out = Annotated[Path, typer.Option(help="file to write")]
-ProblemFile = Annotated[Path, typer.Option("--problems", help="JSON lines with question and answer")]
+LoraAlpha = Annotated[float | None, typer.Option(metavar="ALPHA", help="Alpha of a published checkpoint's LoRA. Default: 32.")]
+ProblemFile = Annotated[
+    Path,
+    typer.Option(
+        "--problems", metavar="FILE", help="File of problems: JSON lines with `question` and `answer`, or another known form."
+    ),
+]
+Baselines = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of baseline files. Default: the package's own.")]
 
 
 def print_list(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

@@ -25,59 +25,103 @@ OPTIONS: dict[str, dict[str, Any]] = {
     | {
         "flag": "--model",
         "metavar": "NAME[=PATH]",
-        "help": "measure this registered model, or the one that lies in this folder or on the hub, and no others (repeatable)",
+        "help": "Measure this model: a registered name, or a name of your choice with its folder or hub name (mine=./dir). "
+        "Repeatable; only the models that you name are measured.",
     },
     "bases": MANY
     | {
         "flag": "--base",
         "metavar": "NAME=PATH",
-        "help": "the language model under a published checkpoint given with --model NAME=PATH: a folder or a hub name",
+        "help": "The language model under a published checkpoint given as --model NAME=PATH: a folder or a hub name. Repeatable.",
     },
-    "num_latents": {"type": int, "help": "K of the models given with --model NAME=PATH, if not 6"},
-    "lora_alpha": {"type": float, "help": "LoRA alpha of published checkpoints given so, if not 32"},
-    "claims": MANY | {"flag": "--claim", "metavar": "ID", "help": "measure this claim, whatever its suite (repeatable)"},
+    "num_latents": {
+        "type": int,
+        "metavar": "K",
+        "help": "Number of latent thoughts of the models given as --model NAME=PATH. Default: what the checkpoint says, else 6.",
+    },
+    "lora_alpha": {
+        "type": float,
+        "metavar": "ALPHA",
+        "help": "LoRA alpha of published checkpoints given as --model NAME=PATH. Default: 32.",
+    },
+    "claims": MANY
+    | {
+        "flag": "--claim",
+        "metavar": "ID",
+        "help": "Measure this claim, whatever suite it is in (`codi-bench claims` lists them). Repeatable.",
+    },
     "problems": MANY
     | {
-        "metavar": "NAME=PATH",
-        "help": "where a problem set lies: gsm8k=FILE, svamp=FILE, gsm-hard=FILE, multiarith=FILE or generated=FILE",
+        "metavar": "NAME=FILE",
+        "help": "Read a problem set from a file: gsm8k=FILE, svamp=FILE, gsm-hard=FILE, multiarith=FILE, prosqa=FILE, "
+        "prontoqa=FILE or generated=FILE. Repeatable. Default: the hub, or generated problems.",
     },
     "released": MANY
     | {
         "metavar": "PATH",
-        "help": "what others released of their models' answers, a file or a folder: recognised by its content, it asks for the "
-        "claims and models that it tells of (repeatable)",
+        "help": "Measure claims on released outputs of other models: a file or a folder, recognised by its content. It adds the "
+        "claims and models that it holds results of. Repeatable.",
     },
     "logs": MANY
     | {
         "flag": "--log",
         "metavar": "NAME=FILE",
-        "help": "a log of decoded thoughts of your own, on which is measured what it tells (codi-gpt2=FILE: --released FILE)",
+        "help": "Measure claims on your own log of decoded thoughts. Repeatable.",
     },
-    "n": {"type": int, "help": "use at most this many problems; nothing is compared with the records then"},
+    "n": {
+        "type": int,
+        "metavar": "N",
+        "help": "Use at most this many problems: a quick look, which is not compared with the records.",
+    },
     "permutations": {
         "type": int,
-        "help": "label permutations of every null (default: 1000); with others nothing is compared with the records",
+        "metavar": "N",
+        "help": "Label permutations for each null distribution. Default: 1000; with another number nothing is compared with the "
+        "records.",
     },
     "device": {
         "default": "auto",
-        "help": "cpu, cuda (under -n one for each worker), cuda:N or auto (default: cpu for the embedded pair, cuda under -m gpu "
-        "and if it is there)",
+        "metavar": "DEVICE",
+        "help": "Where to compute: cpu, cuda, cuda:N or auto. Default: auto, which is the CPU for the embedded pair, and a GPU, "
+        "if there is one, for other models and under -m gpu. Under pytest -n each worker takes a GPU of its own.",
     },
-    "dtype": {"default": "auto", "help": "float32 (default), bfloat16 or float16"},
-    "batch_size": {"type": int, "default": 64, "help": "problems a batch; results do not depend on it"},
+    "dtype": {"default": "auto", "metavar": "TYPE", "help": "Number format: float32 (default), bfloat16 or float16."},
+    "batch_size": {
+        "type": int,
+        "default": 64,
+        "metavar": "N",
+        "help": "Problems per batch. Default: 64. It changes speed and memory, but no result.",
+    },
     "report": {
         "type": Path,
         "default": Path("report"),
         "metavar": "DIR",
-        "help": "where table and results.json go (default: report)",
+        "help": "Folder for results.json, the table, the page and the figures. Default: report.",
     },
-    "baselines": {"metavar": "DIR", "help": "baseline files (default: those of the package)"},
+    "baselines": {"metavar": "DIR", "help": "Folder of recorded baselines to compare with. Default: the package's own."},
     "update_baselines": {
         "action": "store_true",
         "default": False,
-        "help": "propose what was measured as recorded; never passes",
+        "help": "Propose the measured numbers as new baselines. Such a run always fails; look at the proposals with "
+        "`codi-bench baselines diff`.",
     },
-    # --strict is pytest's own option; here blocked, unchecked and not-run claims fail under it too
+}
+PYTESTS: dict[str, dict[str, Any]] = {  # options of pytest itself and of its plugins that a run is often given
+    "markers": {
+        "flag": "-m",
+        "metavar": "SUITE",
+        "help": "Measure another suite: questions, literature, perf, calibration or stress; gpu: every registered model on "
+        "a GPU. Expressions such as -m 'study or questions' work too. Default: study.",
+    },
+    "strict": {
+        "flag": "--strict",
+        "help": "Fail also where a claim could not be judged: blocked, unchecked or not run.",
+    },
+    "workers": {"flag": "-n", "metavar": "WORKERS", "help": "Measure in this many processes (needs pytest-xdist)."},
+    "stop": {"flag": "-x", "help": "Stop at the first failure."},
+    "last_failed": {"flag": "--lf", "help": "Measure again only what failed in the last run here."},
+    "list_only": {"flag": "--collect-only", "help": "List what would be measured, and measure nothing."},
+    "junit": {"flag": "--junitxml", "metavar": "FILE", "help": "Write the outcomes as JUnit XML too, for your CI."},
 }
 SUITE = pytest.StashKey["Suite"]()
 REFUSED = pytest.StashKey[CodiBenchError]()
@@ -100,6 +144,12 @@ def add_options(parser) -> None:
         if _flag(name) not in others:
             attributes = {key: value for key, value in option.items() if key != "flag"}
             group.addoption(_flag(name), dest=f"codi_bench_{name}", **attributes)
+
+
+def shown_options() -> dict[str, dict[str, Any]]:
+    """What `codi-bench run --help` lists, with flag and panel; an option without a metavar takes no value."""
+    ours = {name: {**option, "flag": _flag(name), "panel": "Options"} for name, option in OPTIONS.items()}
+    return ours | {name: {**option, "panel": "Options of pytest"} for name, option in PYTESTS.items()}
 
 
 def given(config) -> SimpleNamespace:

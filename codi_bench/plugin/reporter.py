@@ -12,7 +12,7 @@ import pytest
 from codi_bench.plugin.items import Claims, claims_among
 from codi_bench.plugin.options import crowded, given, suite_of
 from codi_bench.store.files import write_text
-from codi_bench.suite.progress import LiveLine, Schedule, load_timings, save_timings
+from codi_bench.suite.progress import REPORT_SECONDS, LiveLine, Schedule, is_warm, load_timings, save_timings
 
 SHOWN_WARNINGS = 8
 
@@ -23,6 +23,7 @@ class Reporter:
     def __init__(self, config):
         self.config, self.outcomes, self.crashed, self.shown, self.red = config, {}, set(), "", []
         self.pairs, self.schedule, self.live = {}, Schedule([], {}), LiveLine()  # test → (claim, model)
+        self.warm = False  # does the run find what it needs in the cache?
         self.start = time.monotonic()
 
     def pytest_collection_finish(self, session):
@@ -36,9 +37,12 @@ class Reporter:
         option = given(self.config)
         from codi_bench.store.cache import default_folder
 
-        timings = {} if option.n or option.permutations else load_timings(default_folder().parent)
-        self.schedule = Schedule([" on ".join(pair) for pair in self.pairs.values()], timings)
-        note = f"; {workers} workers share it" if workers > 1 else ""
+        cache, keys = default_folder().parent, [" on ".join(pair) for pair in self.pairs.values()]
+        self.warm = is_warm(cache, keys)
+        timings = {} if option.n or option.permutations else load_timings(cache, warm=self.warm)
+        self.schedule = Schedule(keys, timings, tail=REPORT_SECONDS)
+        note = "; warm: thoughts and answers are in the cache" if self.warm else "; cold: everything is computed"
+        note += f"; {workers} workers share it" if workers > 1 else ""
         self._line(f"codi-bench: {self.schedule.says('to measure, a claim on a model each')}{note}")
         if warning := crowded(option, self.config.option.markexpr, workers):
             self._line(f"codi-bench: {warning}")
@@ -70,7 +74,7 @@ class Reporter:
         from codi_bench.store.cache import default_folder
 
         if not suite_of(self.config).changed:
-            save_timings(default_folder().parent, self.schedule.taken)
+            save_timings(default_folder().parent, self.schedule.taken, warm=self.warm)
 
     def _report(self) -> None:
         """Write results, report and proposals; where they cannot be written the table is shown all the same."""

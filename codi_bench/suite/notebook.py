@@ -8,14 +8,9 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
-from importlib.util import find_spec
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from codi_bench.claims import CLAIMS
 from codi_bench.claims.claim import STUDY
@@ -27,7 +22,7 @@ from codi_bench.report.table import results_table
 from codi_bench.store.cache import default_folder
 from codi_bench.store.names import check_name
 from codi_bench.suite.facts import run_environment
-from codi_bench.suite.progress import Schedule, load_timings
+from codi_bench.suite.progress import Schedule, is_warm, load_timings, progress
 from codi_bench.suite.suite import Suite
 from codi_bench.suite.winners import winners
 
@@ -156,7 +151,7 @@ def run(
     return Result(tuple(rows), {**run_environment(suite, rows), "winners": winners(rows)})
 
 
-def _measure(suite: Suite, progress: bool, *, study: bool) -> list[Row]:
+def _measure(suite: Suite, visible: bool, *, study: bool) -> list[Row]:
     """Rows of what was named, and of the study's claims if asked for."""
     pairs = {
         f"{claim.id} on {model.name}": (model, claim)
@@ -164,27 +159,17 @@ def _measure(suite: Suite, progress: bool, *, study: bool) -> list[Row]:
         for claim in suite.asked_claims
         if suite.takes(model, claim) and (suite.names(model, claim) or (study and claim.suite == STUDY))
     }
-    schedule = Schedule(list(pairs), {} if suite.changed else load_timings(default_folder().parent))
+    cache = default_folder().parent
+    schedule = Schedule(list(pairs), {} if suite.changed else load_timings(cache, warm=is_warm(cache, list(pairs))))
     rows = []
-    with _bar(len(pairs), progress) as (tell, advance):
+    with progress("", len(pairs), left=False, visible=visible) as tell:
         for name, (model, claim) in pairs.items():
-            tell(f"{name}; {schedule.says()}")
+            tell(0, f"{name}; {schedule.says()}")
             start = time.perf_counter()
             rows += suite.measure(model, claim).rows
             schedule.taken[name] = time.perf_counter() - start
-            advance()
+            tell()
     return rows
-
-
-@contextmanager
-def _bar(total: int, visible: bool):
-    """(function that says what is running, function for one claim done) of a bar on the error stream, if somebody watches."""
-    console = Console(stderr=True)
-    interactive = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True, disable=not (visible and interactive)) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda text: bar.update(task, description=text), lambda: bar.advance(task)
 
 
 def _texts(parameter: str, value: Given | None) -> list[str]:

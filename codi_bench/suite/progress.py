@@ -1,21 +1,24 @@
-"""What a run is measuring and about how long it still takes.
+"""What is being done and about how long it still takes: for a run by earlier durations, for the rest by what is behind us.
 
-Durations of the last run on this machine are kept in the cache folder; before there is one, those that come with the package
-(baselines/_perf/timings.json, two CPU cores) stand in. They are estimates for people, never measured values.
+Durations of this machine's runs are kept in the cache folder; before there are any, those that come with the package
+(baselines/_perf/, two CPU cores) stand in. Cold ones compute everything, warm ones read what an earlier run has stored. They are
+estimates for people, never measured values. Lines that change are drawn on a terminal alone, and never in CI.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.status import Status
 
 from codi_bench.report.streams import copy_of_stderr
@@ -23,21 +26,33 @@ from codi_bench.store.files import package_folder, write_text
 from codi_bench.store.json_files import read_json
 
 FASTEST, SLOWEST = 0.3, 3.0  # how far the first claims of a run may stretch the estimate of the rest
-FILE = "timings.json"
-PACKAGED = ("_perf", FILE)
+COLD, WARM = "timings.json", "timings-warm.json"
+REPORT_SECONDS = 5.0  # to draw the report, behind the last claim
 TIMINGS = TypeAdapter(dict[str, Annotated[float, Field(ge=0, le=1e7)]])  # seconds; more is no run
 
 
-def load_timings(cache: Path) -> dict[str, float]:
-    """Seconds by "claim on model": those of this machine, and where it has none those of the package."""
-    return _read(package_folder("baselines").joinpath(*PACKAGED)) | _read(cache / FILE)
+def is_warm(cache: Path, keys: Sequence[str]) -> bool:
+    """Did earlier runs on this machine measure all of it, and is what they stored still there?"""
+    timed = _read(cache / COLD) | _read(cache / WARM)
+    return all(key in timed for key in keys) and next((cache / "store").glob("*.safetensors"), None) is not None
 
 
-def save_timings(cache: Path, measured: dict[str, float]) -> None:
+def load_timings(cache: Path, *, warm: bool = False) -> dict[str, float]:
+    """Seconds by "claim on model": those of this machine, and where it has none those of the package.
+
+    warm: where what is computed is read from the cache; of what was never timed so, the cold time stands.
+    """
+    packaged = package_folder("baselines") / "_perf"
+    cold = _read(packaged / COLD) | _read(cache / COLD)
+    return cold | _read(packaged / WARM) | _read(cache / WARM) if warm else cold
+
+
+def save_timings(cache: Path, measured: dict[str, float], *, warm: bool = False) -> None:
     """Keep the durations of this run beside those of earlier ones; a cache that cannot be written loses nothing."""
+    path = cache / (WARM if warm else COLD)
     with suppress(OSError):
-        timings = {key: round(value, 2) for key, value in (_read(cache / FILE) | measured).items()}
-        write_text(cache / FILE, json.dumps(timings, indent=1, sort_keys=True) + "\n")
+        timings = {key: round(value, 2) for key, value in (_read(path) | measured).items()}
+        write_text(path, json.dumps(timings, indent=1, sort_keys=True) + "\n")
 
 
 def _read(path: Path) -> dict[str, float]:
@@ -56,10 +71,13 @@ def duration(seconds: float) -> str:
 
 
 class Schedule:
-    """The claims of a run in their order, how long each should take, and how long those behind us did."""
+    """The claims of a run in their order, how long each should take, and how long those behind us did.
 
-    def __init__(self, keys: Sequence[str], known: dict[str, float]):
-        self.keys, self.known = list(keys), known
+    tail: seconds for what comes behind the last claim.
+    """
+
+    def __init__(self, keys: Sequence[str], known: dict[str, float], tail: float = 0.0):
+        self.keys, self.known, self.tail = list(keys), known, tail
         self.taken: dict[str, float] = {}
 
     @property
@@ -72,7 +90,7 @@ class Schedule:
         expected = sum(self.known[key] for key in self.taken if key in self.known)
         actual = sum(seconds for key, seconds in self.taken.items() if key in self.known)
         stretch = min(SLOWEST, max(FASTEST, actual / expected)) if expected > 5 else 1.0
-        return stretch * sum(self.known.get(key, 0.0) for key in self.keys if key not in self.taken)
+        return stretch * sum(self.known.get(key, 0.0) for key in self.keys if key not in self.taken) + self.tail
 
     def says(self, what: str = "to go") -> str:
         """How much is to come, in words, "" at the end."""
@@ -80,6 +98,34 @@ class Schedule:
         time = f"about {duration(self.left())}" if self.unknown < count else ""
         never = f"{self.unknown} of them never timed" if self.unknown and count else ""
         return ", ".join(filter(None, [f"{count} {what}" if count else "", time if count else "", never]))
+
+
+def in_ci() -> bool:
+    """Is this a job of continuous integration, whose log keeps every line?"""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+@contextmanager
+def progress(
+    text: str, total: int | None = None, *, done: int = 0, left: bool = True, visible: bool = True
+) -> Iterator[Callable[..., None]]:
+    """A bar on the error stream with the time left, where somebody watches; it is gone when the work is done.
+
+    total: of steps, of which some may be done; None where nothing counts them, which shows the time taken alone. left: False
+    where steps are too unlike to tell the time left by their number. Gives tell(steps=1, text=None): called with how many more
+    are done, and with what is being done now.
+    """
+    console = Console(stderr=True)
+    interactive = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+    time = (TimeRemainingColumn(), TextColumn("left")) if left and total else (TimeElapsedColumn(),)
+    columns = (TextColumn("{task.description}", markup=False), *((BarColumn(), MofNCompleteColumn()) if total else ()), *time)
+    with Progress(*columns, console=console, transient=True, disable=not (visible and interactive) or in_ci()) as bar:
+        task = bar.add_task(text, total=total, completed=done)
+
+        def tell(steps: int = 1, text: str | None = None) -> None:
+            bar.update(task, advance=steps, description=text)
+
+        yield tell
 
 
 class LiveLine:
@@ -91,7 +137,7 @@ class LiveLine:
     def __init__(self):
         self.console, self.status = None, None
         with suppress(OSError):
-            if os.isatty(2):
+            if os.isatty(2) and not in_ci():
                 self.console = Console(file=copy_of_stderr(), force_terminal=True)
 
     @property

@@ -37,7 +37,7 @@ from codi_bench.problems import Problem, problems_hash
 from codi_bench.rules.stats import stream
 from codi_bench.store.files import copy_file, write_files, write_text, write_whole
 from codi_bench.training.recipes import LoraRecipe
-from codi_bench.training.train import Job, TrainingRun, adamw, check_job, run_job
+from codi_bench.training.train import Job, Progress, TrainingRun, adamw, check_job, run_job
 
 PUBLISHED_FOLDER = "codi-checkpoint"
 
@@ -60,12 +60,19 @@ def base_family(folder: Path) -> str:
 
 
 def finetune(
-    recipe: LoraRecipe, problems: Sequence[Problem], work: Path, *, device: str = "cpu", save_every: int = 250, log_every: int = 0
+    recipe: LoraRecipe,
+    problems: Sequence[Problem],
+    work: Path,
+    *,
+    device: str = "cpu",
+    save_every: int = 250,
+    log_every: int = 0,
+    progress: Progress = lambda done, total, text: None,
 ) -> Finetuned:
     """Train a recipe on problems with steps, in the folder `work`; an interrupted run goes on where its checkpoint stands.
 
     The checkpoint holds what is trained and the three new rows. Weights are optimised in fp32; recipe.dtype is that of the
-    passes, as under autocast. log_every: 0 gives a log of some 500 lines at most.
+    passes, as under autocast. log_every: 0 gives a log of some 500 lines at most. progress: as of `Progress`.
     Raises CodiBenchError without peft, CheckpointError for a base that does not fit or a folder of another run, ProblemError
     where nothing can be trained on.
     """
@@ -73,6 +80,7 @@ def finetune(
     arguments.instance("recipe", recipe, LoraRecipe)
     problems = [arguments.instance(f"problems[{i}]", p, Problem) for i, p in enumerate(arguments.entries("problems", problems))]
     work = check_job(work, device, save_every, log_every, fewest=0)
+    arguments.function("progress", progress)
     if not any(p.steps for p in problems):
         raise ProblemError("no problem has steps: the teacher needs the chain of thought, field 'cot' (GSM8K-Aug) or 'steps'")
     folder = base_folder(recipe.base)
@@ -118,7 +126,8 @@ def finetune(
         frozen=new_rows(model),
     )
     log_interval = log_every or max(10, steps // 500)
-    seconds, log = run_job(job, work, dtype=getattr(torch, recipe.dtype), save_every=save_every, log_every=log_interval)
+    dtype = getattr(torch, recipe.dtype)
+    seconds, log = run_job(job, work, dtype=dtype, save_every=save_every, log_every=log_interval, progress=progress)
     run = TrainingRun(model.eval(), steps, seconds, problems_hash(problems), log)
     return Finetuned(recipe, run, folder, base_hash, len(examples), skipped)
 

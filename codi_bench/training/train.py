@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from rich.progress import Progress, TextColumn
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -34,6 +33,9 @@ from codi_bench.training.tokenizer import write_tokenizer
 
 CHECKPOINT = "checkpoint.pt"
 SAVE_SECONDS = 120.0  # after which a slow run keeps what it has, however few steps it did
+Progress = Callable[
+    [int, int, str], object
+]  # told at the start and behind each step: steps done, of how many, the losses in words
 POOL = 8  # batches that are formed together, so that questions of like length share a batch
 
 
@@ -91,17 +93,19 @@ def train(
     save_every: int = 250,
     log_every: int = 50,
     after: Callable[[int, Codi], None] = lambda steps, model: None,
+    progress: Progress = lambda done, total, text: None,
 ) -> TrainingRun:
     """Run a recipe in the folder `work` (checkpoint, log); an interrupted run goes on where its checkpoint stands.
 
     dtype: of the forward and backward pass; the optimised weights are always fp32. after: called behind each step with the number
-    of steps done and the model; a resumed run calls it again for the steps that it does again.
+    of steps done and the model; a resumed run calls it again for the steps that it does again. progress: as of `Progress`.
     Raises CheckpointError if the folder holds a run of another recipe or seed, InputError for an argument that cannot be.
     """
     arguments.instance("recipe", recipe, Recipe)
     arguments.instance("dtype", dtype, torch.dtype)
     work, seed = check_job(work, device, save_every, log_every), arguments.seed(seed)
     arguments.function("after", after)
+    arguments.function("progress", progress)
     problems = _train_problems(recipe, seed)
     digest = problems_hash(problems)
     model = _new_model(recipe, work, seed).to(device)
@@ -132,7 +136,7 @@ def train(
         max_norm=1.0,
         after=after,
     )
-    seconds, log = run_job(job, work, dtype=dtype, save_every=save_every, log_every=log_every)
+    seconds, log = run_job(job, work, dtype=dtype, save_every=save_every, log_every=log_every, progress=progress)
     return TrainingRun(model.eval(), recipe.steps, seconds, digest, log)
 
 
@@ -146,37 +150,36 @@ def check_job(work: Path, device: str, save_every: int, log_every: int, *, fewes
 
 
 @_flush_denormals()
-def run_job(job: Job, work: Path, *, dtype: torch.dtype, save_every: int, log_every: int) -> tuple[float, list[dict[str, float]]]:
+def run_job(
+    job: Job, work: Path, *, dtype: torch.dtype, save_every: int, log_every: int, progress: Progress
+) -> tuple[float, list[dict[str, float]]]:
     """Train the job's model; gives the seconds and the log. A run that was killed goes on from its checkpoint, bit by bit."""
     model = job.model
     first_step, seconds, log, recent_losses = _resume(work, job)
     worker = model if dtype == torch.float32 else _cast_copy(model, dtype)
-    with Progress(*Progress.get_default_columns(), TextColumn("{task.fields[losses]}")) as progress:
-        bar = progress.add_task(f"training {job.name}", total=job.steps, completed=first_step, losses="")
-        start = time.monotonic() - seconds
-        num_examples, interval_start = 0, time.monotonic()
-        last_save = interval_start
-        for step in range(first_step, job.steps):
-            if job.before(step) and worker is not model:
-                _copy(model, worker)
-            parts = job.parts(step)
-            recent_losses.append(_step(job, worker, parts, step))
-            num_examples += sum(map(len, parts))
-            job.after(step + 1, model)
-            losses = " ".join(f"{k} {v:.3f}" for k, v in _means(recent_losses).items())
-            progress.update(
-                bar, advance=1, losses=f"{losses}, {num_examples / (time.monotonic() - interval_start):.3g} examples/s"
-            )
-            if (step + 1) % log_every == 0 or step + 1 == job.steps:
-                log.append({"step": step + 1, "seconds": round(time.monotonic() - start, 1), **_means(recent_losses)})
-                write_text(work / "loss.jsonl", "".join(json.dumps(line) + "\n" for line in log))
-                recent_losses, num_examples, interval_start = [], 0, time.monotonic()
-            save_due = (step + 1) % save_every == 0 or time.monotonic() - last_save > SAVE_SECONDS
-            if save_due or step + 1 == job.steps:
-                record = {"step": step + 1, "seconds": time.monotonic() - start, "log": log, "recent": recent_losses}
-                _save(work, job, record)
-                last_save = time.monotonic()
-        return time.monotonic() - start, log
+    progress(first_step, job.steps, "")
+    start = time.monotonic() - seconds
+    num_examples, interval_start = 0, time.monotonic()
+    last_save = interval_start
+    for step in range(first_step, job.steps):
+        if job.before(step) and worker is not model:
+            _copy(model, worker)
+        parts = job.parts(step)
+        recent_losses.append(_step(job, worker, parts, step))
+        num_examples += sum(map(len, parts))
+        job.after(step + 1, model)
+        losses = " ".join(f"{k} {v:.3f}" for k, v in _means(recent_losses).items())
+        progress(step + 1, job.steps, f"{losses}, {num_examples / (time.monotonic() - interval_start):.3g} examples/s")
+        if (step + 1) % log_every == 0 or step + 1 == job.steps:
+            log.append({"step": step + 1, "seconds": round(time.monotonic() - start, 1), **_means(recent_losses)})
+            write_text(work / "loss.jsonl", "".join(json.dumps(line) + "\n" for line in log))
+            recent_losses, num_examples, interval_start = [], 0, time.monotonic()
+        save_due = (step + 1) % save_every == 0 or time.monotonic() - last_save > SAVE_SECONDS
+        if save_due or step + 1 == job.steps:
+            record = {"step": step + 1, "seconds": time.monotonic() - start, "log": log, "recent": recent_losses}
+            _save(work, job, record)
+            last_save = time.monotonic()
+    return time.monotonic() - start, log
 
 
 def batch_indices(examples: list[Example], size: int, seed: int, step: int) -> list[int]:
