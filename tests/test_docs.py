@@ -2,8 +2,9 @@
 
 ```console blocks are run, in the order of their page and in one empty folder a page. A line `…` in the output stands for any
 lines, a `…` inside a line for any text; numbers may differ as they do between instruction sets. A block with title="FILE" is
-written to that file first. `<!-- nightly -->` before a block leaves one that takes long to the night. Commands and options in
-```sh blocks are looked up. `CODI_BENCH_DOCS=update pytest tests/test_docs.py` puts in what the commands print.
+written to that file first, and `<!-- setup: COMMAND -->` is run unseen ($MODEL is the folder of gpt2-mini). `<!-- nightly -->`
+before a block leaves one that takes long to the night. Commands and options in ```sh blocks are looked up.
+`CODI_BENCH_DOCS=update pytest tests/test_docs.py` puts in what the commands print.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))] if DOCS.is_dir() else []
 BLOCK = re.compile(r"(<!-- nightly -->\n+)?^( *)```(\w+)([^\n]*)\n(.*?)^ *```$", re.M | re.S)
+SETUP = re.compile(r"<!-- setup: (.*?) -->")
 TITLE = re.compile(r'title="([^"]+)"')
 NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:e[-+]?\d+)?")
 UPDATE = os.environ.get("CODI_BENCH_DOCS") == "update"
-OTHERS = {"pip", "tox", "git", "gh", "hf", "cd", "cat", "ls", "head", "export", "pre-commit"}  # commands that are not ours
+OTHERS = {"pip", "tox", "git", "gh", "hf", "cd", "cat", "ls", "head", "mkdir", "export", "pre-commit", "."}  # not ours
 DOORS = {  # what a user may rely on, by the name that it is documented under
     "codi_bench": ["load", "load_problems", "run"],
     "codi_bench.audit": ["probes", "outcomes", "read_probes", "read_outcomes"],
@@ -44,6 +46,7 @@ DOORS = {  # what a user may rely on, by the name that it is documented under
     "codi_bench.problems": ["load_problems", "score", "Problem"],
     "codi_bench.rules": ["wilson"],
 }
+MODEL = Path(codi_bench.__file__).parent / "embedded" / "gpt2-mini"
 MEMBERS = ("think", "answer", "answers", "explain")
 pytestmark = pytest.mark.skipif(
     not (ROOT / "mkdocs.yml").is_file(), reason="NOT A CHECKOUT: the site does not travel with the package"
@@ -162,7 +165,12 @@ def shell(tmp_path, monkeypatch):
         (programs / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {words}"$@"\n')
         (programs / name).chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    environment |= {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    environment |= {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "MODEL": str(MODEL),
+    }
     environment |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
 
     def run(command: str) -> str:
@@ -178,8 +186,11 @@ def shell(tmp_path, monkeypatch):
 def checked(page: Path, shell, *, nightly: bool) -> None:
     """Run the page's blocks, in order."""
     text = page.read_text(encoding="utf-8")
-    new, end, wrong = [], 0, []
+    new, end, place, wrong = [], 0, 0, []
     for block in blocks(text):
+        for setup in SETUP.findall(text[place : block.start]):
+            assert shell(setup) == "", setup
+        place = block.end
         if block.nightly and not nightly:
             continue
         if block.title:
@@ -245,10 +256,10 @@ def pytest_options(config) -> set[str]:
 
 def unknown(words: list[str], config) -> str:
     """What of a command line does not exist; "" if all of it does."""
-    name, *rest = words
+    name, *rest = Path(words[0]).name or words[0], *words[1:]
     if name in OTHERS:
         return ""
-    if name == "python":
+    if name in ("python", "python3"):
         return "" if rest[:1] != ["-m"] or find_spec(rest[1]) else rest[1]
     if name == "pytest":
         return _unknown_option(rest, pytest_options(config))
