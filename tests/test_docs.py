@@ -32,13 +32,13 @@ from codi_bench.cli import app
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))] if DOCS.is_dir() else []
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *sorted(DOCS.rglob("*.md"))] if DOCS.is_dir() else []
 BLOCK = re.compile(r"(<!-- nightly -->\n+)?^( *)```(\w+)([^\n]*)\n(.*?)^ *```$", re.M | re.S)
 SETUP = re.compile(r"<!-- setup: (.*?) -->")
 TITLE = re.compile(r'title="([^"]+)"')
 NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:e[-+]?\d+)?")
 UPDATE = os.environ.get("CODI_BENCH_DOCS") == "update"
-OTHERS = {"pip", "tox", "git", "gh", "hf", "cd", "cat", "ls", "head", "mkdir", "export", "pre-commit", "."}  # not ours
+OTHERS = {"pip", "tox", "git", "gh", "hf", "cd", "cat", "ls", "head", "mkdir", "export", "pre-commit", "mkdocs", "."}  # not ours
 DOORS = {  # what a user may rely on, by the name that it is documented under
     "codi_bench": ["load", "load_problems", "run"],
     "codi_bench.audit": ["probes", "outcomes", "read_probes", "read_outcomes"],
