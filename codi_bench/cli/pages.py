@@ -45,6 +45,7 @@ STUDY = (
             ("held out, best cell, %", "probe-best", "accuracy", SOUND),
             ("held out, best cell, AUC", "probe-best", "auc", SOUND),
             ("AUC beyond the model's confidence, points", "probe-best", "gain_confidence", SOUND),
+            ("the question alone, held out, AUC, %", "rel-probe-surface", "auc_held_out_1000", SOUND),
         ),
     ),
     StudyRow(
@@ -197,8 +198,8 @@ def first_study(rows: Sequence[Row], environment: dict) -> str:
                 lines += _line(label, model, row, source)
             seen.add((claim, metric))
         outcomes = [(where, one) for (where, subject), one in winners.items() if subject == summary.subject]
-        said = "; ".join(f"on {where}: **{one.outcome}** ({one.why})" for where, one in outcomes)
-        winner = f"The study's winner is {outcomes[0][1].winner}; {said}." if outcomes else "No winner was measured."
+        said = " ".join(f"On {where}: **{one.outcome}** ({one.why})." for where, one in outcomes)
+        winner = f"The study's winner is {outcomes[0][1].winner}. {said}" if outcomes else "No winner was measured."
         parts += [f"## {position}. {summary.heading}", summary.claimed, grid(lines, COLUMNS), winner]
     return "\n\n".join(parts).replace("\xa0", " ")
 

@@ -80,7 +80,7 @@ def readme_of(path: Path, baselines: Path) -> Readme:
     table = _indented(comparison([row for row in theirs if row.model in PUBLISHED], environment))
     for name, inside in (("first-study", first_study(rows, environment)), ("contradictions", contradictions(rows))):
         page = literature.with_name(f"{name}.md")
-        texts[page] = _fill(page, f"{note}\n\n{inside}")
+        texts[page] = _fill(page, f"Recorded {environment['date']}.\n\n{inside}")
     texts[released] = _fill(released, "\n\n".join([note, table, HEADS[0], _words(theirs), HEADS[1], _files()]))
     return Readme(path, texts, figure)
 
