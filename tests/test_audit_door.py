@@ -303,7 +303,13 @@ def test_other_tables_that_do_not_fit_are_named(tmp_path):
     refused("no such file", "outcomes", tmp_path / "f.csv")
     refused("suffix '.xlsx'", "outcomes", tmp_path / "f.xlsx")
     refused(r"'raw' is none of the conditions \(clean, zero\)", "outcomes", tmp_path / "e.csv", "--clean", "raw")
-    refused("--figure .*: has the suffix '.txt'", "outcomes", tmp_path / "e.csv", "--figure", tmp_path / "e.csv.txt")
+    refused(
+        "--figure .*: ends in '.txt'; give a file that ends in .svg or .png",
+        "outcomes",
+        tmp_path / "e.csv",
+        "--figure",
+        tmp_path / "e.csv.txt",
+    )
 
 
 def test_bad_input_ends_with_one_line_and_status_2(tmp_path, capsys, monkeypatch):

@@ -459,7 +459,7 @@ def test_without_git_nothing_is_checked_and_that_is_said(command, scratch, tree,
     (scratch / "code.py").write_text("x = 2\n")
     monkeypatch.setenv("PATH", str(scratch))
     status, _, err = command("accept", "--reason", WHY)
-    assert status == 0 and "other changes are not looked for: git cannot be run" in err
+    assert status == 0 and "changes were not checked: git cannot be run" in err
 
 
 def test_a_repository_that_git_refuses_to_read_stops_accept(command, scratch, tree):

@@ -144,7 +144,7 @@ def test_claims_of_one_family_go_to_one_worker(shared):
     for worker, claim in shared.what("measured"):
         workers[CLAIMS[claim].family].add(worker)
     assert {len(each) for each in workers.values()} == {1} and len(set.union(*workers.values())) == 2
-    assert f"{len(ASKED)} to measure, a claim on a model each" in shared.shown and "; 2 workers share it" in shared.shown
+    assert f"{len(ASKED)} to measure (one claim on one model each)" in shared.shown and "; 2 workers share it" in shared.shown
     assert "scheduling tests via ByFamily" in shared.shown and "@codi-bench" not in shared.shown
 
 

@@ -154,7 +154,7 @@ def test_restamp_writes_the_code_of_what_was_just_measured_the_same_and_nothing_
     assert (baselines / MODEL / "size.json").read_text() == left
     assert (baselines / MODEL / "ablation.json").read_text() == texts["ablation"]
     suite("--claim", "ablation")
-    assert "nothing is to be restamped" in CliRunner().invoke(app, arguments).output
+    assert "nothing to restamp" in CliRunner().invoke(app, arguments).output
 
 
 def test_restamp_leaves_records_of_other_environments(suite, baselines, pytester):

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from codi_bench.cli.train import training_steps
 from codi_bench.suite import progress
 from codi_bench.suite.progress import LiveLine, Schedule, duration, load_timings, save_timings
 
@@ -84,6 +85,14 @@ def test_a_bar_is_drawn_on_a_terminal_and_never_in_ci(monkeypatch, capfd, watche
     assert ("thinking again" in captured.err and "5/10" in captured.err) == drawn == bool(captured.err) and not captured.out
 
 
+def test_a_training_says_how_much_there_is_to_do_and_how_long_it_takes_where_nobody_watches(capsys):
+    with training_steps("mine") as tell:
+        for done in range(5, 31):  # goes on from step 5
+            tell(done, 30, "loss 1.250, 8 examples/s" if done > 5 else "")
+    first, second, last = capsys.readouterr().err.splitlines()
+    assert "25 of 30 steps" in first and "about 1 s left" in second and last == "training mine: loss 1.250, 8 examples/s"
+
+
 def test_a_cache_that_cannot_be_written_loses_nothing(packaged):
     packaged.write_text("a file where the folder should be")
     save_timings(packaged, {"a": 1.0})
@@ -137,7 +146,7 @@ def test_on_a_terminal_a_run_names_what_it_measures_and_how_much_is_left(tmp_pat
     os.close(screen)
     text = shown.decode(errors="replace")
     assert run.wait() == 0, text[-2000:]
-    assert "codi-bench: 1 to measure, a claim on a model each, about" in text and "cold: everything is computed" in text
+    assert "codi-bench: 1 to measure (one claim on one model each), about" in text and "cold: everything is computed" in text
     assert "size on gpt2-mini; 1 to go, about" in text
     assert "1 passed" in text
     assert "size on gpt2-mini" in json.loads((tmp_path / "cache" / "timings.json").read_text())

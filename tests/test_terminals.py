@@ -114,7 +114,7 @@ def test_a_c_locale_without_utf_8_mode_prints():
     environment = {**os.environ, "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONIOENCODING": ""}
     words = [sys.executable, "-m", "codi_bench.cli", "problems", "--help"]
     done = subprocess.run(words, capture_output=True, env=environment)
-    assert done.returncode == 0 and done.stdout.isascii() and b"svamp ?" in done.stdout and not done.stderr
+    assert done.returncode == 0 and done.stdout.isascii() and b"svamp" in done.stdout and not done.stderr
 
 
 # Pipes

@@ -103,7 +103,7 @@ def accept(
             "and give --verdicts-changed if your reason explains the change"
         )
     if not dirty and (problem := check_clean(folder, report)):
-        print(f"codi-bench: other changes of the git tree were not checked: {problem}", file=sys.stderr)
+        print(f"codi-bench: other changes were not checked: {problem}", file=sys.stderr)
     today = datetime.date.today().isoformat()
     records = [next_baseline(each.before, each.record.model_copy(update={"date": today}), reason) for each in proposals]
     beside = {update.file: update.accepted(today, reason) for update in file_proposals} | winners_of(report)

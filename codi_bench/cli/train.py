@@ -174,7 +174,7 @@ def _train_from_nothing(name: str, folder: Path, work: Path, seed: int, device: 
     from codi_bench.training.train import export, train
 
     recipe = RECIPES[name]
-    with _steps(name) as tell:
+    with training_steps(name) as tell:
         run = train(recipe, work, seed=seed, device=device, dtype=DTYPES[dtype], progress=tell)
     export(run, folder)
     command = f"codi-bench train {name} --seed {seed} --device {device} --dtype {dtype}"
@@ -217,7 +217,7 @@ def _train_over(
     architecture = lora.base_family(backbone.base_folder(base))
     fields = {FIELDS.get(name, name): value for name, value in settings.items()}
     recipe = lora.with_changes(lora_recipe(name, architecture), base=base, seed=seed, dtype=dtype, **fields)
-    with _steps(name) as tell:
+    with training_steps(name) as tell:
         result = lora.finetune(recipe, training_set, work, device=device, progress=tell)
     if layout == "own":
         model_path = lora.export_own(result.run.model, result.base, folder, dtype=DTYPES[weights])
@@ -233,7 +233,7 @@ def _train_over(
 
 
 @contextmanager
-def _steps(name: str) -> Iterator[Callable[[int, int, str], None]]:
+def training_steps(name: str) -> Iterator[Callable[[int, int, str], None]]:
     """The progress of a training: says before long how much there is to do, and draws a bar where somebody watches."""
     from codi_bench.suite.progress import duration, progress
 
@@ -248,6 +248,8 @@ def _steps(name: str) -> Iterator[Callable[[int, int, str], None]]:
                 print(f"training {name}: {total - done} of {total} steps to do", file=sys.stderr)
                 return
             state["tell"](1, f"training {name}: {losses}")
+            if done == total:
+                print(f"training {name}: {losses}", file=sys.stderr)
             if done == state["first"] + TIMED_STEPS:
                 seconds = (total - done) * (time.monotonic() - state["start"]) / TIMED_STEPS
                 print(f"training {name}: about {duration(seconds)} left at the pace of the first steps", file=sys.stderr)

@@ -64,7 +64,7 @@ def pytest_configure(config):
     for name in SUITES:
         config.addinivalue_line("markers", f"{name}: claims of this suite; without -m the study is measured")
     for name in EXTRA:
-        config.addinivalue_line("markers", f"{name}: deselected unless -m or its own name asks for it")
+        config.addinivalue_line("markers", f"{name}: deselected unless -m names it, or you name the test")
     if hasattr(config, "workerinput"):  # under xdist the controller alone writes the report
         from codi_bench.plugin.xdist import Collector
 

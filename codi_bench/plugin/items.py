@@ -82,7 +82,7 @@ def pytest_collection_modifyitems(config, items):
 def pytest_report_collectionfinish(config):
     """Says it where everything was left out for its suite."""
     markers = config.stash.get(LEFT_OUT, [])
-    return [f"codi-bench: nothing of the study is here; give -m {' or -m '.join(markers)}"] if markers else []
+    return [f"codi-bench: none of these benchmarks is in the study; give -m {' or -m '.join(markers)}"] if markers else []
 
 
 def _is_asked(item, is_named: bool) -> bool:
@@ -218,7 +218,7 @@ def pytest_assertrepr_compare(op, left, right):
             why = row.reason.partition(f"measured {now:.6g}, ")[2].partition(";")[0].removeprefix("tolerance ")
             body.append([row.claim, row.model, record_key(row.protocol, row.metric), f"{stored:.6g}", f"{now:.6g}", why])
     numbers = tabulate(body, head, disable_numparse=True).splitlines() if body else []
-    return ["what was measured is not what is recorded", *judged.red, *numbers]
+    return ["the measured numbers differ from the recorded ones", *judged.red, *numbers]
 
 
 def changes(found) -> list[str]:

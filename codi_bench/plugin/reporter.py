@@ -43,7 +43,7 @@ class Reporter:
         self.schedule = Schedule(keys, timings, tail=REPORT_SECONDS)
         note = "; warm: thoughts and answers are in the cache" if self.warm else "; cold: everything is computed"
         note += f"; {workers} workers share it" if workers > 1 else ""
-        self._line(f"codi-bench: {self.schedule.says('to measure, a claim on a model each')}{note}")
+        self._line(f"codi-bench: {self.schedule.says('to measure (one claim on one model each)')}{note}")
         if warning := crowded(option, self.config.option.markexpr, workers):
             self._line(f"codi-bench: {warning}")
 
@@ -91,7 +91,9 @@ class Reporter:
         facts = {name: details for outcome in self.outcomes.values() for name, details in outcome["facts"].items()}
         for claim, model in {*self.pairs.values()} - {(row.claim, row.model) for row in rows}:
             crashed = (claim, model) in self.crashed
-            reason = "crashed while it was measured: see the error of its test" if crashed else "the run ended before it"
+            reason = (
+                "crashed while it was measured: see the error of its test" if crashed else "the run ended before it was measured"
+            )
             rows += suite.unmeasured(claim, model, reason)
         seconds = round(time.monotonic() - self.start)
         environment = {**run_environment(suite, rows, facts), "winners": comparisons, "seconds": seconds}
@@ -103,8 +105,8 @@ class Reporter:
         except OSError as error:
             self.shown = terminal(rows, environment, None)
             self.red.append(
-                f"{error.filename or folder}: could not be written ({error.strerror or error}): the table above is all there is "
-                f"of this run, files in {folder} may be of an earlier one; make room or give --report DIR, and run again"
+                f"{error.filename or folder}: could not be written ({error.strerror or error}). Only the table above is of "
+                f"this run; files in {folder} may be older. Make room or give --report DIR, and run again"
             )
 
     def pytest_terminal_summary(self, terminalreporter):

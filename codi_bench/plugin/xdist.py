@@ -77,9 +77,7 @@ def check_names(config) -> None:
     """End the run in one line where an argument or the folder of the run is no UTF-8: xdist cannot send it to workers."""
     for name in (str(config.invocation_params.dir), *map(str, config.invocation_params.args)):
         if name != (plain := name.encode("utf-8", "replace").decode("utf-8")):
-            pytest.exit(
-                f"codi-bench: {plain}: this name is no UTF-8, and workers cannot be told it; leave out -n or rename it", 2
-            )
+            pytest.exit(f"codi-bench: {plain}: this name is no UTF-8 and cannot be sent to workers; leave out -n or rename it", 2)
 
 
 def _claim(name: str) -> tuple[str, tuple[str, str, str]]:
