@@ -166,7 +166,6 @@ def shell(tmp_path, monkeypatch):
         "PATH": f"{programs}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "HF_HUB_OFFLINE": "1",
-        "MODEL": str(MODEL),
     }
     environment |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
 
