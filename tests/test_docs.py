@@ -2,9 +2,8 @@
 
 ```console blocks are run, in the order of their page and in one empty folder a page. A line `…` in the output stands for any
 lines, a `…` inside a line for any text; numbers may differ as they do between instruction sets. A block with title="FILE" is
-written to that file first, and `<!-- setup: COMMAND -->` is run unseen ($MODEL is the folder of gpt2-mini). `<!-- nightly -->`
-before a block leaves one that takes long to the night. Commands and options in ```sh blocks are looked up.
-`CODI_BENCH_DOCS=update pytest tests/test_docs.py` puts in what the commands print.
+written to that file first. `<!-- nightly -->` before a block leaves one that takes long to the night. Commands and options in
+```sh blocks are looked up. `CODI_BENCH_DOCS=update pytest tests/test_docs.py` puts in what the commands print.
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *sorted(DOCS.rglob("*.md"))] if DOCS.is_dir() else []
 BLOCK = re.compile(r"(<!-- nightly -->\n+)?^( *)```(\w+)([^\n]*)\n(.*?)^ *```$", re.M | re.S)
-SETUP = re.compile(r"<!-- setup: (.*?) -->")
 TITLE = re.compile(r'title="([^"]+)"')
 NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:e[-+]?\d+)?")
 UPDATE = os.environ.get("CODI_BENCH_DOCS") == "update"
@@ -46,7 +44,6 @@ DOORS = {  # what a user may rely on, by the name that it is documented under
     "codi_bench.problems": ["load_problems", "score", "Problem"],
     "codi_bench.rules": ["wilson"],
 }
-MODEL = Path(codi_bench.__file__).parent / "embedded" / "gpt2-mini"
 MEMBERS = ("think", "answer", "answers", "explain")
 pytestmark = pytest.mark.skipif(
     not (ROOT / "mkdocs.yml").is_file(), reason="NOT A CHECKOUT: the site does not travel with the package"
@@ -169,7 +166,6 @@ def shell(tmp_path, monkeypatch):
         "PATH": f"{programs}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "HF_HUB_OFFLINE": "1",
-        "MODEL": str(MODEL),
     }
     environment |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
 
@@ -186,11 +182,8 @@ def shell(tmp_path, monkeypatch):
 def checked(page: Path, shell, *, nightly: bool) -> None:
     """Run the page's blocks, in order."""
     text = page.read_text(encoding="utf-8")
-    new, end, place, wrong = [], 0, 0, []
+    new, end, wrong = [], 0, []
     for block in blocks(text):
-        for setup in SETUP.findall(text[place : block.start]):
-            assert shell(setup) == "", setup
-        place = block.end
         if block.nightly and not nightly:
             continue
         if block.title:

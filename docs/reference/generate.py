@@ -15,20 +15,18 @@ from importlib import import_module
 from inspect import cleandoc
 from typing import Any
 
-import pytest
 import typer
 from mkdocs.exceptions import PluginError
 from pydantic import TypeAdapter
 from typer.main import get_command
 
 from codi_bench.cli import app
-from codi_bench.plugin.options import add_options
+from codi_bench.plugin.options import shown_options
 from codi_bench.problems import Problem
 from codi_bench.records.baseline import json_schema
 from codi_bench.records.results import ResultsFile
 
 MARKER = re.compile(r"<!-- from the code: (\w+) ?(.*?) -->")
-METAVARS = {int: "NUMBER", float: "NUMBER", str: "TEXT"}
 RANGE = re.compile(r" range(?=>)")
 NO_LIMIT = re.compile(r"<=\d{7,}|(; )?0<=x<=\d{7,}")  # they keep numbers representable, and tell a reader nothing
 AT_LEAST = re.compile(r"([\d.]+)<=x(?=[;\]])")
@@ -91,17 +89,12 @@ def walk(command: Any = None, parent: Any = None) -> Iterator[tuple[str, Any, An
 
 
 def options() -> str:
-    """The options of a run, as the plugin registers them."""
-    parser = pytest.Parser(_ispytest=True)
-    add_options(parser)
-    rows = []
-    for option in parser.getgroup("codi-bench").options:
-        facts = option.attrs()
-        is_flag = facts.get("action") == "store_true" or facts.get("nargs") == 0
-        takes = "" if is_flag else " " + (facts.get("metavar") or METAVARS[facts.get("type") or str])
-        default = f"`{facts['default']}`" if facts.get("default") else ""
-        rows.append((f"`{', '.join(option.names())}{takes}`", default, _text(facts["help"])))
-    return _table(("option", "default", "what it does"), rows)
+    """The options of a run, as `codi-bench run --help` lists them: a table for ours, and one for those of pytest."""
+    panels: dict[str, list[tuple[str, ...]]] = {}
+    for option in shown_options().values():
+        name = f"{option['flag']} {option.get('metavar', '')}".strip()
+        panels.setdefault(option["panel"], []).append((f"`{name}`", _text(option["help"])))
+    return "\n\n".join(f"## {panel}\n\n{_table(('option', 'what it does'), rows)}" for panel, rows in panels.items())
 
 
 def doors(package: str) -> str:
