@@ -1,6 +1,6 @@
 """Published checkpoints through the suite: own columns, the hub's cache, and the preflight, each fault of which is planted.
 
-There is this machine has no GPU: `--device cpu` runs what `-m gpu` runs. The published checkpoint is gpt2-mini in the published layout.
+There is no GPU here: `--device cpu` runs what `-m gpu` runs. The published checkpoint is gpt2-mini in the published layout.
 """
 
 import hashlib
