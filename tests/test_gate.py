@@ -58,9 +58,7 @@ def test_a_file_is_read_as_it_was_written(gate, tmp_path):
     edit_json(path, answers=[{"right": True}], source=None)
     assert "who decoded the answers is missing" in refusal(lambda: load_gate(tmp_path, "gpt2-mini"), BaselineError)
     (tmp_path / gate_file("gpt2")).write_text(gate_text(gate))
-    assert "model: is 'gpt2-mini', but the file is named after 'gpt2'" in refusal(
-        lambda: load_gate(tmp_path, "gpt2"), BaselineError
-    )
+    assert "'gpt2-mini', but the file is named after 'gpt2'" in refusal(lambda: load_gate(tmp_path, "gpt2"), BaselineError)
 
 
 @pytest.mark.parametrize("unknown", [(), ("tokens",), ("tokens", "number")])

@@ -1,6 +1,6 @@
 """Published checkpoints through the suite: own columns, the hub's cache, and the preflight, each fault of which is planted.
 
-`--device cpu` stands in for a GPU here, and gpt2-mini in the published layout for the published checkpoint.
+There is no GPU here: `--device cpu` runs what `-m gpu` runs. The published checkpoint is gpt2-mini in the published layout.
 """
 
 import hashlib

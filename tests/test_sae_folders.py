@@ -227,10 +227,7 @@ def test_sizes_may_be_those_of_the_weights_alone(tmp_path):
             {"architecture": "batchtopk", "activation_fn_kwargs": {"k": 3}},
             "activation_fn_kwargs is .'k': 3. and belongs to 'topk'",
         ),
-        (
-            {"architecture": "topk", "activation_fn_kwargs": {"k": 3}},
-            "activation_fn_kwargs is .'k': 3., without an activation_fn",
-        ),
+        ({"architecture": "topk", "activation_fn_kwargs": {"k": 3}}, ".'k': 3., without an activation_fn"),
         ({"architecture": "topk", "activation_fn_str": "topk"}, "k is None, not a positive number"),
         ({"architecture": "topk", **OLD, "k": 2}, "k is 2 and activation_fn_kwargs.k is 1"),
         ({"architecture": "topk", **OLD, "activation_fn_kwargs": {"k": 1, "signed": True}}, "topk has only k"),
