@@ -375,7 +375,7 @@ def test_bases_that_do_not_fit(small, bases, file, tmp_path):
     with pytest.raises(CheckpointError, match="the backbone is llama, recipe 'tiny-gpt2' is for gpt2"):
         lora.new_model(small("gpt2"), bases["llama"])
     words = write_base("gpt2", tmp_path / "words", vocab_size=500)
-    with pytest.raises(CheckpointError, match="config.json says 500 words, the tokenizer has"):
+    with pytest.raises(CheckpointError, match="config.json says 500 words, but the tokenizer has"):
         lora.new_model(small("gpt2"), words)
     damaged = shutil.copytree(bases["gpt2"], tmp_path / "damaged")
     edit_json(damaged / "config.json", n_layer=3)
