@@ -138,11 +138,11 @@ def test_underpowered_names_the_n_that_would_decide():
 
 def test_a_missing_end_matches_no_rule_and_is_said():
     neither = judge(None, None)
-    assert neither.word is UNDERPOWERED and neither.decide is None and "no honest interval" in neither.why
+    assert neither.word is UNDERPOWERED and neither.decide is None and "no valid interval" in neither.why
     assert judge(None, 0.05).word is REFUTED and judge(None, 0.05, surface=0.5).word is ARTEFACT
     assert judge(0.01, None).word is SUPPORTED and judge(-0.01, None).word is UNDERPOWERED
     half = judge(None, 0.25)
-    assert half.word is UNDERPOWERED and half.decide is None and "the missing end has no honest bound" in half.why
+    assert half.word is UNDERPOWERED and half.decide is None and "no valid bound at the missing end" in half.why
 
 
 def test_other_units_are_not_points():

@@ -100,7 +100,7 @@ def resampled(bench: Bench, published: Published) -> Protocols:
     values, zeros = ([each.drop.value for each in kind] for kind in (effects, by_kind(bench, "zero")))
     rows = [points(f"drop_{k}", each.drop, n) for k, each in enumerate(effects)]
     if len(set(values)) > 1 and len(set(zeros)) > 1:
-        why = without_word("a correlation of a few positions has no honest interval")
+        why = without_word("a correlation of a few positions has no valid interval")
         rows.append(measured("r", float(pearsonr(values, zeros).statistic), len(values), detail=why))
     yield rows
     check_controls(every_kind(bench))

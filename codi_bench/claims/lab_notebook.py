@@ -227,7 +227,7 @@ def off_by_one(bench: Bench, published: Published) -> Protocols:
 )
 def probe_metric(bench: Bench, published: Published) -> Protocols:
     """Regression finds no value where the head reads it."""
-    by_step, why = operations.regressions(bench), without_word("a mean over cells that share their problems: no honest interval")
+    by_step, why = operations.regressions(bench), without_word("a mean over cells that share their problems: no valid interval")
     n = sum(len(step.hit) for step in by_step)
     means = {name: [getattr(step, name).mean() for step in by_step] for name in ("r2", "pearson", "hit", "read")}
     yield [measured(name, float(np.mean(values)), n, detail=why) for name, values in means.items()]

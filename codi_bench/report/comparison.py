@@ -137,7 +137,7 @@ def _cell(value: Number | Mapping | None, unit: str, mark: str) -> Cell:
 
 
 def _largest_drop(run: _Run, claim: str, model: str, metric: str, protocol: str) -> Cell:
-    """Without an interval: an extreme has no honest one."""
+    """Without an interval: an extreme has no valid one."""
     drops = [row for row in run.rows if (row.claim, row.model, row.protocol, row.status) == (claim, model, protocol, OK)]
     drops = [row for row in drops if re.fullmatch(r"drop_\d+", row.metric)]
     if not drops:

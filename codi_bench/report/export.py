@@ -70,7 +70,7 @@ def markdown(report: Report) -> str:
     parts += [
         " ".join(" ".join(f"{legend}." for legend in legends).split()),
         "",
-        "Intervals and bands of nulls are 95 %; quantities without an honest interval have none. The `reported` protocol is what "
+        "Intervals and bands of nulls are 95 %; quantities without a valid interval have none. The `reported` protocol is what "
         "the source did, quirks included; `sound` is what it should have been. A reproduction is judged only for the source's "
         "own models; the embedded pair are others.",
         "",

@@ -17,7 +17,7 @@ LEGEND = "= as recorded   ✗ drifted   ? nothing recorded   ■ blocked   – n
 WORDS = {"SUPPORTED": "✓", "ARTEFACT": "≈", "REFUTED": "⊘", "UNDERPOWERED": "…"}
 WORDS_LEGEND = (
     "✓ SUPPORTED   ≈ ARTEFACT (a null makes the number)   ⊘ REFUTED   … UNDERPOWERED (n would decide)\n"
-    "* fragile: draws of the null or rounding could change the word   no word: a fact or no honest test"
+    "* fragile: draws of the null or rounding could change the word   no word: a fact or no valid test"
 )
 CAME_OUT = {"REPRODUCED": "●", "NOT REPRODUCED": "○", "INCONCLUSIVE": "◐"}
 CAME_OUT_LEGEND = "does the published number come out?   ● REPRODUCED   ○ NOT REPRODUCED   ◐ INCONCLUSIVE"

@@ -81,11 +81,11 @@ def paired_verdict(before: int, after: int, n: int, *, delta: float, p: float) -
     words, fragile = {verdict.word for verdict in verdicts}, any(verdict.fragile for verdict in verdicts)
     why = (
         f"{before} and {after} of {n}: effect {100 * value:+.1f} points, [{100 * low.min():+.1f}, {100 * high.max():+.1f}] "
-        f"over all {len(verdicts)} tables that the counts allow, Delta {100 * delta:+.1f}, largest p {p:.2g}"
+        f"over all {len(verdicts)} tables that fit the counts, Delta {100 * delta:+.1f}, largest p {p:.2g}"
     )
     if len(words) == 1:
         return Verdict(words.pop(), why, fragile)
-    return Verdict(Validity.UNDERPOWERED, f"{why}: which table it was decides, and it was not released", fragile)
+    return Verdict(Validity.UNDERPOWERED, f"{why}: the word depends on the table, and only counts were released", fragile)
 
 
 def contrast_range(counts: Sequence[int], position: int, n: int) -> tuple[float, float]:

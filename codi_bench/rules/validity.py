@@ -100,12 +100,14 @@ def n_decide(n: int, se: float, delta: float, z: float) -> int:
 
 def _underpowered(why: str, *, n: int, se: float | None, delta: float, z: float, fragile: bool) -> Verdict:
     if se is None:
-        return Verdict(Validity.UNDERPOWERED, f"{why}: undecided, and no standard error tells how many problems would", fragile)
+        return Verdict(
+            Validity.UNDERPOWERED, f"{why}: undecided; without a standard error the number of problems needed is unknown", fragile
+        )
     number = n_decide(n, se, delta, z)
     if number <= n:
-        reason = f"{number} have 90 % power at Delta, so the effect lies near a bound, or a stricter null is not passed"
-        return Verdict(Validity.UNDERPOWERED, f"{why}: undecided, though {reason}", fragile)
-    return Verdict(Validity.UNDERPOWERED, f"{why}: at least {number} problems would decide", fragile, number)
+        reason = f"{number} already have 90 % power at Delta, so the effect lies near a bound or fails a stricter null"
+        return Verdict(Validity.UNDERPOWERED, f"{why}: undecided, although {reason}", fragile)
+    return Verdict(Validity.UNDERPOWERED, f"{why}: undecided, at least {number} problems would decide", fragile, number)
 
 
 def _answers(holds: bool | None, distance: float | None, tolerance: float) -> set[bool | None]:
@@ -131,8 +133,8 @@ def _monte_carlo(p: float, permutations: int | None) -> float:
 
 def _read_interval(theta: Estimate, unit: str) -> str:
     if theta.low is None and theta.high is None:
-        return "no honest interval"
-    gap = ", the missing end has no honest bound" if theta.low is None or theta.high is None else ""
+        return "no valid interval"
+    gap = ", no valid bound at the missing end" if theta.low is None or theta.high is None else ""
     return f"[{_amount(theta.low, unit)}, {_amount(theta.high, unit)}]{gap}"
 
 
@@ -255,7 +257,7 @@ def none_stands_out(
     if largest < margin:
         return Verdict(Validity.SUPPORTED, why, fragile)
     if deviates:
-        return Verdict(Validity.REFUTED, f"{why}: a deviation is supported", fragile)
+        return Verdict(Validity.REFUTED, f"{why}: one deviation is SUPPORTED under its own rule", fragile)
     return _underpowered(why, n=n, se=se, delta=margin, z=z, fragile=fragile)
 
 
@@ -267,7 +269,7 @@ def order_verdict(difference: Estimate, *, unit: str = "points") -> Verdict:
     _check_interval(difference)
     value, low, high = difference.value, difference.low, difference.high
     if low is None or high is None:
-        return Verdict(Validity.UNDERPOWERED, f"A - B = {_amount(value, unit)} {unit}, no honest interval")
+        return Verdict(Validity.UNDERPOWERED, f"A - B = {_amount(value, unit)} {unit}, no valid interval")
     word = Validity.SUPPORTED if low > 0 else Validity.REFUTED if high < 0 else Validity.UNDERPOWERED
     why = f"A - B = {_amount(value, unit)} {unit}, 95 % interval {_amount(low, unit)} to {_amount(high, unit)}"
     return Verdict(word, why, fragile=min(abs(low), abs(high)) <= NUMERIC)
@@ -332,7 +334,7 @@ def spread_word(
     tau = f"tau {100 * spread.tau.value:.1f} [{100 * spread.tau.low:.1f}, {100 * spread.tau.high:.1f}] points"
     why = (
         f"Q = {spread.q:.1f} (p = {spread.p:.2g}), best cell p = {top_corrected_p:.2g}, its contrast {top_contrast_p:.2g}; "
-        f"{passing} of {len(accuracy)} cells pass alone; {tau} against half the mean effect, {100 * half:.1f}"
+        f"{passing} of {len(accuracy)} cells pass on their own; {tau} against half the mean effect, {100 * half:.1f}"
     )
     n = len(np.asarray(correct))
     decide = max(n + 1, n_decide(n, se, half, Z95)) if spread.tau.low < half <= spread.tau.high else None

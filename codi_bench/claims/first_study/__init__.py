@@ -16,8 +16,8 @@ from codi_bench.models.edits import BOT
 
 SOURCE = "GPT-2 vs LLaMA CODI: Comparative Analysis, 2025-10-24"
 GPT2, LLAMA = "gpt2", "llama-3.2-1b"  # the two models of the study, whose sentences differ
-NO_INTERVAL = "extremes and spreads over cells have no honest interval"
-NO_BOUND = "an extreme over cells has no honest interval; its null band is printed"
+NO_INTERVAL = "extremes and spreads over cells have no valid interval"
+NO_BOUND = "an extreme over cells has no valid interval; its null band is printed"
 SAME = "the same count"
 FACT = without_word("a fact has no null")
 
