@@ -149,7 +149,7 @@ def problems(
         print_json_line(line)
 
 
-@app.command(**shown("codi-bench think --model gpt2-mini --problems p.jsonl --out thoughts.safetensors", panel=MATERIAL))
+@app.command(**shown("codi-bench think --model gpt2-mini --problems p.jsonl --out t.safetensors", panel=MATERIAL))
 def think(
     model: options.ModelName,
     problems: options.ProblemFile,
