@@ -213,7 +213,7 @@ def installed(wheel, tmp_path_factory):
     same.write_text("\n".join(f"{name}=={version}" for name, version in versions.items() if name != "codi-bench"))
     uv = [sys.executable, "-m", "uv"]
     call(*uv, "venv", "--python", sys.executable, base / "venv")
-    call(*uv, "pip", "install", "--python", base / "venv", "--constraints", same, wheel)
+    call(*uv, "pip", "install", "--python", base / "venv", "--constraint", same, wheel)
     return call
 
 
