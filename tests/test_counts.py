@@ -81,7 +81,7 @@ def test_an_unknown_alternative_is_named():
 
 
 def test_the_reason_names_the_range():
-    assert "tables that the counts allow" in paired_verdict(42, 36, 100, delta=0.02, p=0.3).why
+    assert "over all 37 tables" in paired_verdict(42, 36, 100, delta=0.02, p=0.3).why
 
 
 def joint(counts, n):
