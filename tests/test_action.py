@@ -51,7 +51,7 @@ def test_no_expression_stands_in_a_script(name):
     step = SCRIPTS[name]
     assert "${{" not in step["run"] and step["shell"] == "bash"
     own = set(re.findall(r"\$\{?([A-Z][A-Z_]+)", step["run"]))
-    given = {"GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_ACTION_PATH", "RUNNER_TEMP"}
+    given = {"GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_ACTION_PATH", "RUNNER_TEMP", "RUNNER_OS"}
     assert own <= given | set(step["env"]) and set(step["env"]) - own <= {"GH_TOKEN", "PIP_EXTRA_INDEX_URL"}
 
 
@@ -60,6 +60,13 @@ def test_what_the_install_needs_lies_in_the_checkout():
     assert (ROOT / "constraints.txt").is_file() and (ROOT / "pyproject.toml").is_file()
     for step in STEPS.values():
         assert "run" in step or re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"])
+
+
+def test_windows_is_refused_before_anything_is_installed(job, monkeypatch):
+    monkeypatch.setenv("RUNNER_OS", "Windows")
+    job.outputs["python"] = {"python-path": "no-such-python"}
+    done = job.step("Install codi-bench")
+    assert done.returncode == 1 and done.stdout.startswith("::error") and "Linux" in done.stdout and not done.stderr
 
 
 def test_the_docs_have_every_input_and_output_and_their_examples_are_workflows():
@@ -208,10 +215,11 @@ def test_without_the_permission_there_is_a_warning(job):
     assert done.returncode == 0 and done.stdout.startswith("::warning") and "pull-requests: write" in done.stdout
 
 
-def test_a_long_table_and_an_odd_title_fit(job):
-    job.ran("1 supported", table="× wide\n" * 20_000)
+@pytest.mark.parametrize("before", range(3))
+def test_a_long_table_and_an_odd_title_fit(job, before):
+    job.ran("1 supported", table="a" * before + "× wide\n" * 20_000)  # also cut within a character
     job.title = "A\n--> <b>$(id)/…:*"
-    job.comment()
+    assert job.comment().returncode == 0
     text = (job.state / "posted").read_text(encoding="utf-8")
     assert len(text.encode()) < 65_000 and text.startswith("<!-- codi-bench: A- bid -->\n## A- bid\n")
     assert job.outputs["text"]["title"] == "A- bid"

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -45,6 +50,14 @@ def test_it_fits_a_screen_and_names_everything_that_is_registered(home):
     assert not (home / "cache").exists()  # it changes nothing
 
 
+def test_every_library_that_the_package_requires_is_looked_at():
+    project = Path(doctor.__file__).parents[2] / "pyproject.toml"
+    if not project.is_file():
+        pytest.skip("NOT A CHECKOUT: pyproject.toml does not travel with the package")
+    required = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
+    assert {re.match(r"[\w-]+", requirement)[0] for requirement in required} == {*doctor.NEEDED}
+
+
 def test_json_says_the_same(home):
     said = json.loads(run("--json").output)
     assert said["ok"] is True and {"versions", "devices", "cache", "models"} < {finding["part"] for finding in said["findings"]}
@@ -75,6 +88,24 @@ def test_missing_extras_are_named_and_break_nothing(monkeypatch):
     extras = [finding for finding in findings if finding.part == "extras"]
     assert len(extras) == len(doctor.EXTRAS) and all(finding.mend.startswith("pip install") for finding in extras)
     assert not doctor.broken(findings)
+
+
+def test_where_no_memory_is_told_the_devices_are_listed_all_the_same(monkeypatch):
+    def sysconf(name):
+        raise ValueError("unrecognized configuration name")  # as macOS says of a name that it does not have
+
+    monkeypatch.setattr(doctor.os, "sysconf", sysconf)
+    assert "memory unknown" in found()["devices", "cpu"].text
+
+
+@pytest.mark.parametrize("library", ["numpy"])
+def test_a_library_without_which_nothing_can_be_looked_at_is_named_and_not_raised(library):
+    code = f"import sys; sys.modules[{library!r}] = None; sys.argv = ['codi-bench', 'doctor', *sys.argv[1:]]\n"
+    code += "from codi_bench.cli import main\nmain()"
+    for options in ([], ["--json"]):
+        done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True)
+        assert done.returncode == 1 and not done.stderr and library in done.stdout
+    assert json.loads(done.stdout)["ok"] is False
 
 
 # Planted faults

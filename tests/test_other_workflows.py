@@ -1,7 +1,7 @@
 """What other workflows read: the section of a model card, the dataset folder, and the properties of a JUnit file."""
 
 import xml.etree.ElementTree as ElementTree
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import yaml
@@ -71,6 +71,24 @@ def test_the_card_of_a_model_that_was_not_run_claims_nothing():
 def test_a_drift_stands_in_the_card():
     text = model_card([row(regression="DRIFTED", reason="stored 0.6, measured 0.5")], KNOWN, "gpt2-mini")
     assert "stored 0.6, measured 0.5" in text.partition("### Differs")[2]
+
+
+def test_a_drifted_number_is_no_pass_in_the_table_of_the_card_nor_in_its_results():
+    card = ModelCard(model_card([replace(SOUND, regression="DRIFTED", reason="why"), *ROWS[2:]], KNOWN, "gpt2-mini"))
+    drifted, other = card.data.eval_results
+    assert drifted.metric_args["regression"] == "DRIFTED" and "regression" not in other.metric_args
+    assert "✓ SUPPORTED, DRIFTED |" in card.text and card.text.count("DRIFTED |") == 1
+
+
+@pytest.mark.parametrize("p", [0.0009, 1e-300, 0.0])
+def test_no_p_is_zero(p):
+    text = ModelCard(model_card([replace(SOUND, null=value(0.55, p=p))], KNOWN, "gpt2-mini")).text
+    assert "| &lt;0.001 |" in " ".join(text.split())
+
+
+def test_a_blocked_row_has_no_number_in_the_dataset_nor_in_the_csv():
+    record = flat(row("size", status="blocked", reason="why", measured=value(3.0), recorded=value(2.0), null=NULL))
+    assert record["measured"] is record["null"] is record["null_p"] is None and record["recorded"] == 2.0
 
 
 @pytest.fixture

@@ -189,6 +189,24 @@ def test_the_table_is_first_and_then_each_row_of_the_study_with_a_picture_a_sent
     assert len(pictures) == 1 and "permuted labels 85.1 [82.0, 88.4]" in pictures[0]["aria-label"]
 
 
+def test_a_number_from_released_files_is_neither_held_out_nor_compared_with_permuted_labels():
+    number = row("sae-error-prediction", "gpt2", "test_accuracy", "sound", measured=value(0.755), null=value(0.655))
+    run = page([number, replace(number, model="gpt2-mini")], environment())
+    assert "held out, 75.5 % (gpt2)" not in Document(run).words("section", id="row-sae-error-prediction")
+    found = sound_html(page([replace(number, origin="released"), replace(number, model="gpt2-mini")], environment()))
+    section = found.words("section", id="row-sae-error-prediction")
+    assert "75.5 % (gpt2-mini), against 65.5 % on permuted labels" in section and "the question alone" in section
+    assert "Numbers of gpt2 come from released files" in section
+    (picture,) = [each for each in found.of("div", **{"class": "lanes"}) if "gpt2: sound protocol 75.5" in each["aria-label"]]
+    assert "gpt2-mini: held out 75.5" in picture["aria-label"]
+
+
+def test_a_blocked_row_has_no_place_in_a_picture_whatever_its_file_says():
+    blocked = row("task-accuracy", metric="accuracy", status="blocked", reason="why", measured=value(0.9))
+    html = sound_html(page([blocked], environment()))
+    assert not html.of("section", **{"class": "row"}) and "90.0" not in html.words("body")
+
+
 def test_every_claim_stands_under_its_own_id_and_under_the_number_that_older_pages_gave_it():
     rows = [*full(), row(claim="study"), row(claim=TRICK), row(claim="run", protocol="sound")]
     found = sound_html(page(rows, environment()))

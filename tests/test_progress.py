@@ -85,6 +85,15 @@ def test_a_bar_is_drawn_on_a_terminal_and_never_in_ci(monkeypatch, capfd, watche
     assert ("thinking again" in captured.err and "5/10" in captured.err) == drawn == bool(captured.err) and not captured.out
 
 
+def test_a_wish_for_colours_draws_no_bar_into_a_file(monkeypatch, capfd):
+    monkeypatch.delenv("TTY_COMPATIBLE", raising=False)
+    monkeypatch.setenv("CI", "")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with progress.progress("thinking", 10) as tell:
+        tell(3)
+    assert not capfd.readouterr().err
+
+
 def test_a_training_says_how_much_there_is_to_do_and_how_long_it_takes_where_nobody_watches(capsys):
     with training_steps("mine") as tell:
         for done in range(5, 31):  # goes on from step 5

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from codi_bench.errors import one_line
+
 if TYPE_CHECKING:
     from codi_bench.suite.doctor import Finding
 
@@ -21,8 +23,14 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON and 
 
     It uses no network and changes nothing. Exit status: 0, or 1 if something that every run needs is broken.
     """
-    from codi_bench.suite.doctor import broken, examine
-
+    try:
+        from codi_bench.suite.doctor import broken, examine
+    except ImportError as error:  # a library without which nothing of this package can be looked at
+        fault = {"part": "versions", "name": error.name or "a library", "state": "broken"}
+        fault |= {"text": f"does not load: {one_line(error)}", "mend": "pip install --force-reinstall codi-bench"}
+        line = f"  {SIGNS['broken']} {fault['name']} {fault['text']} → {fault['mend']}"
+        print(json.dumps({"ok": False, "findings": [fault]}, indent=1) if as_json else line)
+        raise typer.Exit(1) from None
     findings = examine()
     if as_json:
         print(json.dumps({"ok": not broken(findings), "findings": [asdict(finding) for finding in findings]}, indent=1))

@@ -28,7 +28,6 @@ from codi_bench.thoughts.released import MODELS, RELEASED
 
 BEGIN, END = "<!-- begin: codi-bench baselines readme -->", "<!-- end: codi-bench baselines readme -->"
 FINDINGS_BEGIN, FINDINGS_END = "<!-- begin: findings -->", "<!-- end: findings -->"
-FINDINGS_BEGIN, FINDINGS_END = "<!-- begin: findings -->", "<!-- end: findings -->"
 CLAIM = "scratch-order"  # whose source README shows
 CLAIM_BEGIN, CLAIM_END = "```python\n# codi_bench/claims/scratchpad.py", "```"
 FIGURE = "headline"

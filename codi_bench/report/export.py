@@ -10,7 +10,7 @@ from typing import Any
 
 from tabulate import LATEX_ESCAPE_RULES, tabulate
 
-from codi_bench.records.results import Row, finite
+from codi_bench.records.results import OK, Row, finite
 from codi_bench.report.audit import evidence, without_word
 from codi_bench.report.comparison import StudyTable
 from codi_bench.report.comparison_text import LEGEND as STUDY_LEGEND
@@ -175,16 +175,19 @@ def csv_text(report: Report) -> str:
 
 
 def flat(row: Row) -> dict[str, Any]:
-    """A row without anything in it that has parts: numbers with their ends, p, cell and words, None where there is none."""
+    """A row without anything in it that has parts: numbers with their ends, p, cell and words, None where there is none.
+
+    Of a row that is blocked or was not run only what was published and what is recorded counts.
+    """
     record = {name: getattr(row, name) for name in ("claim", "model", "metric", "protocol", "status", "unit", "n")}
     for name in ("measured", "reported", "recorded", "null"):
-        value = getattr(row, name) or {}
+        value = (getattr(row, name) or {}) if row.status == OK or name in ("reported", "recorded") else {}
         for end in ("", "_low", "_high"):
             x = value.get(end[1:] or "value")
             record[name + end] = x if finite(x) is not None else None
     cell = row.cell or {}
     latent = cell.get("latent_pos")
-    record |= {"null_p": finite((row.null or {}).get("p")), "layer": cell.get("layer")}
+    record |= {"null_p": finite((row.null or {}).get("p")) if row.status == OK else None, "layer": cell.get("layer")}
     record |= {"latent_pos": None if latent is None else str(latent), "decide": row.detail.get("decide")}
     words = {name: getattr(row, name) for name in ("validity", "reproduction", "regression")}
     return record | words | {"fragile": bool(row.detail.get("fragile")), "reason": row.reason}

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from codi_bench.records.results import Number, finite
+from codi_bench.records.results import OK, Number, finite
 from codi_bench.report.table import REPORTED, SOUND, Cell, TableLine, number, shown_unit
 
 PROTOCOLS = {REPORTED: "as published", SOUND: "sound"}
@@ -72,8 +72,8 @@ def picture(title: str, lines: Mapping[str, Sequence[Labelled]]) -> Picture | No
 
 
 def measured_value(line: TableLine) -> float | None:
-    """The measured number of a line, if there is one."""
-    return finite((line.row.measured or {}).get("value")) if line.row else None
+    """The measured number of a line, if there is one; a row that is blocked or was not run has none that counts."""
+    return finite((line.row.measured or {}).get("value")) if line.row and line.row.status == OK else None
 
 
 def _lanes(labelled: Sequence[Labelled]) -> list[tuple[Lane, Number]]:

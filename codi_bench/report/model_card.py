@@ -87,6 +87,7 @@ def _arguments(row: Row) -> dict[str, Any]:
     values: dict[str, Any] = {"verdict": row.validity, "protocol": row.protocol, "unit": row.unit, "n": row.n}
     values |= {"low": finite(measured.get("low")), "high": finite(measured.get("high"))}
     values |= {f"null_{name}": finite(null.get(name)) for name in ("value", "low", "high", "p")}
+    values |= {"regression": row.regression} if row.regression == "DRIFTED" else {}
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -119,11 +120,12 @@ def _cells(row: Row) -> list[str]:
     value, at = number(row.measured, unit, sign), place(row)
     decide = row.detail.get("decide") if row.protocol == SOUND else None
     verdict = f"{word(row.validity or '')}{'*' * bool(row.detail.get('fragile'))}{f', n ≥ {decide}' * bool(decide)}"
+    verdict += ", DRIFTED" * (row.regression == "DRIFTED")
     protocol = PROTOCOLS.get(row.protocol, row.protocol)
     null_text = number(row.null, unit, sign)
     return [
         *(row.claim, row.metric, protocol, f"{value}{f' at {at}' * bool(at)}", null_text),
-        *("" if p is None else f"{p:.2g}", str(row.n or ""), verdict),
+        *("" if p is None else "<0.001" if p < 0.001 else f"{p:.2g}", str(row.n or ""), verdict),
     ]
 
 

@@ -20,7 +20,7 @@ class RowSpec:
     """A row to be: whose winner, claim and metrics (as published, sound) it shows, and the parts of its sentence.
 
     axis: what its numbers are; does: what they do; nulls: what gives the null of each protocol; sound: the sound protocol in a
-    sentence.
+    sentence; released: what gives the null of a number from released files, if something else does.
     """
 
     title: str
@@ -31,6 +31,16 @@ class RowSpec:
     does: str
     nulls: tuple[str, str]
     sound: str = "held out,"
+    released: str = ""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a number is called: its label in the picture, how a sentence about it opens, and what gives its null."""
+
+    label: str
+    opening: str
+    null: str
 
 
 ROWS = (
@@ -61,6 +71,7 @@ ROWS = (
         axis="answers told right from wrong, %",
         does="a classifier on SAE features is right on",
         nulls=("permuted labels",) * 2,
+        released="a classifier that reads the question alone",
     ),
     RowSpec(
         "Ablation: what does one thought cost?",
@@ -87,12 +98,17 @@ ROWS = (
 
 @dataclass(frozen=True)
 class StudyRow:
-    """A row that was measured. winner: who won in the study, and whether that holds here, where two models can tell."""
+    """A row that was measured.
+
+    winner: who won in the study, and whether that holds here, where two models can tell; released: models whose numbers were
+    computed from what others released.
+    """
 
     spec: RowSpec
     picture: Picture
     sentence: str
     winner: StudyWinner | None
+    released: Sequence[str]
 
 
 def study_rows(report: Report) -> list[StudyRow]:
@@ -103,7 +119,8 @@ def study_rows(report: Report) -> list[StudyRow]:
         lines = {model: _lines(spec, table.lines) for model, table in report.tables.items()}
         drawing = picture(spec.axis, {model: _labelled(spec, each) for model, each in lines.items()})
         if drawing is not None:
-            rows.append(StudyRow(spec, drawing, _sentence(spec, lines), winners.get(spec.subject)))
+            released = [model for model, each in lines.items() if any(map(_is_released, each.values()))]
+            rows.append(StudyRow(spec, drawing, _sentence(spec, lines), winners.get(spec.subject), released))
     return rows
 
 
@@ -143,24 +160,39 @@ def _place(spec: RowSpec, line: TableLine) -> str:
 
 
 def _labelled(spec: RowSpec, lines: Mapping[str, TableLine]) -> list[Labelled]:
-    names = {REPORTED: "as published", SOUND: "sound protocol" if spec.sound == SOUNDLY else "held out"}
-    nulls = dict(zip((REPORTED, SOUND), spec.nulls, strict=True))
-    return [Labelled(names[protocol] + _place(spec, line), nulls[protocol], line) for protocol, line in lines.items()]
+    terms = {protocol: _terms(spec, protocol, line) for protocol, line in lines.items()}
+    return [Labelled(terms[protocol].label + _place(spec, line), terms[protocol].null, line) for protocol, line in lines.items()]
+
+
+def _terms(spec: RowSpec, protocol: str, line: TableLine) -> Terms:
+    """Only a run holds problems out; counts that others released have another sound protocol, and may have another null."""
+    reported_null, sound_null = spec.nulls
+    if protocol == REPORTED:
+        return Terms("as published", "as published,", reported_null)
+    if _is_released(line):
+        return Terms("sound protocol", SOUNDLY, spec.released or sound_null)
+    return Terms("sound protocol" if spec.sound == SOUNDLY else "held out", spec.sound, sound_null)
+
+
+def _is_released(line: TableLine) -> bool:
+    return line.row is not None and line.row.origin == "released"
 
 
 def _sentence(spec: RowSpec, lines: Mapping[str, Mapping[str, TableLine]]) -> str:
     """What both protocols read, and what they read where there is nothing; models are named once, and numbers in their order."""
+    groups: dict[Terms, dict[str, TableLine]] = {}
+    for protocol in (REPORTED, SOUND):
+        for model, each in lines.items():
+            if protocol in each:
+                groups.setdefault(_terms(spec, protocol, each[protocol]), {})[model] = each[protocol]
     parts: list[str] = []
-    for protocol, opening, null in zip((REPORTED, SOUND), ("as published,", spec.sound), spec.nulls, strict=True):
-        known = {model: each[protocol] for model, each in lines.items() if protocol in each}
-        if not known:
-            continue
+    for terms, known in groups.items():
         is_named = not parts or len(known) < len(lines)
         values = {model: _text(line, "measured") for model, line in known.items()}
         nulls = {model: _text(line, "null") for model, line in known.items()}
-        text = f"{opening}{'' if parts else f' {spec.does}'} {_listed(values, named=is_named)}"
+        text = f"{terms.opening}{'' if parts else f' {spec.does}'} {_listed(values, named=is_named)}"
         if all(nulls.values()) and any(finite((line.row.null or {}).get("value")) for line in known.values() if line.row):
-            text += f", against {_listed(nulls, named=False)} {'on' if null.startswith('permuted') else 'of'} {null}"
+            text += f", against {_listed(nulls, named=False)} {'on' if terms.null.startswith('permuted') else 'of'} {terms.null}"
         parts.append(text)
     sentence = "; ".join(parts)
     return f"{sentence[:1].upper()}{sentence[1:]}."

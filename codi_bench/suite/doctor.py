@@ -39,6 +39,7 @@ NEEDED: tuple[str, ...] = (
     "scikit-learn",
 )
 NEEDED += ("statsmodels", "pydantic", "pytest", "rich", "typer", "pandas", "matplotlib")
+NEEDED += ("jinja2", "tabulate", "threadpoolctl", "filelock", "fsspec", "platformdirs")
 LOADED = ("torch", "transformers", "datasets", "pytest")  # those that a run dies of where they do not load
 BASE = [file for file in BASE_FILES if "*" not in file]
 REINSTALL = "pip install --force-reinstall codi-bench"
@@ -117,16 +118,23 @@ def _versions() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    free, total = (os.sysconf("SC_PAGE_SIZE") * os.sysconf(name) for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))
     threads = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
     instructions = torch.backends.cpu.get_cpu_capability()
-    yield Finding("devices", "cpu", OK, f"{instructions}, {threads}, {_gb(free)} of {_gb(total)} GB memory free")
+    yield Finding("devices", "cpu", OK, f"{instructions}, {threads}, {_memory()}")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     for i in range(count):
         yield Finding("devices", f"cuda:{i}", OK, f"{torch.cuda.get_device_name(i)}, {_gpu_memory(i)}")
     if not count:
         built = "" if torch.version.cuda else ": this PyTorch is built for the CPU alone"
         yield Finding("devices", "cuda", MISSING, f"PyTorch sees no GPU{built}")
+
+
+def _memory() -> str:
+    try:
+        free, total = (os.sysconf("SC_PAGE_SIZE") * os.sysconf(name) for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # macOS has no such name, Windows no such function
+        return "memory unknown"
+    return f"{_gb(free)} of {_gb(total)} GB memory free"
 
 
 def _gpu_memory(index: int) -> str:

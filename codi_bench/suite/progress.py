@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -115,7 +116,9 @@ def progress(
     where steps are too unlike to tell the time left by their number. Gives tell(steps=1, text=None): called with how many more
     are done, and with what is being done now.
     """
-    console = Console(stderr=True)
+    # FORCE_COLOR is a wish for colours, also in files, and not for lines that are drawn over
+    is_terminal = None if "TTY_COMPATIBLE" in os.environ else sys.stderr is not None and sys.stderr.isatty()
+    console = Console(stderr=True, force_terminal=is_terminal)
     interactive = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
     time = (TimeRemainingColumn(), TextColumn("left")) if left and total else (TimeElapsedColumn(),)
     columns = (TextColumn("{task.description}", markup=False), *((BarColumn(), MofNCompleteColumn()) if total else ()), *time)
