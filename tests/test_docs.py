@@ -71,12 +71,12 @@ class Block:
 
 
 def blocks(text: str) -> list[Block]:
-    found = []
+    parts = []
     for match in BLOCK.finditer(text):
         title = TITLE.search(match[4])
         span = match.span(5)
-        found.append(Block(match[3], title[1] if title else "", bool(match[1]), match[2], dedent(match[5]), *span))
-    return found
+        parts.append(Block(match[3], title[1] if title else "", bool(match[1]), match[2], dedent(match[5]), *span))
+    return parts
 
 
 def pages_with(*kinds: str) -> list[Path]:
@@ -195,13 +195,13 @@ def checked(page: Path, shell, *, nightly: bool) -> None:
         wrong += [
             (command, printed) for command, shown, printed in results if not agree(shown, printed) or "Traceback" in printed
         ]
-        kept = [f"$ {command}\n{shown if agree(shown, printed) else _lines(printed)}" for command, shown, printed in results]
-        new += [text[end : block.start], indent("".join(kept), block.margin)]
+        console = [f"$ {command}\n{shown if agree(shown, printed) else _lines(printed)}" for command, shown, printed in results]
+        new += [text[end : block.start], indent("".join(console), block.margin)]
         end = block.end
     if wrong and UPDATE:
         page.write_text("".join([*new, text[end:]]), encoding="utf-8")
-    told = "\n".join(f"$ {command}\n{printed}" for command, printed in wrong)
-    assert not wrong, f"{named(page)} shows something else; CODI_BENCH_DOCS=update puts this in:\n{told}"
+    texts = "\n".join(f"$ {command}\n{printed}" for command, printed in wrong)
+    assert not wrong, f"{named(page)} shows something else; CODI_BENCH_DOCS=update puts this in:\n{texts}"
 
 
 def _lines(printed: str) -> str:
@@ -290,8 +290,8 @@ def test_a_command_or_option_that_does_not_exist_is_noticed(pytestconfig):
         "codybench run": "codybench",
     }
     for line, what in lines.items():
-        told = [unknown(words, pytestconfig) for words in command_lines(Block("sh", "", False, "", line, 0, 0))]
-        assert "".join(told) == what, line
+        answers = [unknown(words, pytestconfig) for words in command_lines(Block("sh", "", False, "", line, 0, 0))]
+        assert "".join(answers) == what, line
 
 
 @pytest.mark.parametrize("page", pages_with("python"), ids=named)

@@ -32,7 +32,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def found():
+def findings_by_name():
     return {(finding.part, finding.name): finding for finding in doctor.examine()}
 
 
@@ -59,26 +59,28 @@ def test_every_library_that_the_package_requires_is_looked_at():
 
 
 def test_json_says_the_same(home):
-    said = json.loads(run("--json").output)
-    assert said["ok"] is True and {"versions", "devices", "cache", "models"} < {finding["part"] for finding in said["findings"]}
-    assert {tuple(finding) for finding in said["findings"]} == {("part", "name", "state", "text", "mend")}
+    answer = json.loads(run("--json").output)
+    assert answer["ok"] is True and {"versions", "devices", "cache", "models"} < {
+        finding["part"] for finding in answer["findings"]
+    }
+    assert {tuple(finding) for finding in answer["findings"]} == {("part", "name", "state", "text", "mend")}
 
 
 def test_what_is_missing_has_a_command_and_what_is_there_has_none(home, monkeypatch):
-    before = found()
+    before = findings_by_name()
     assert before["models", "gpt2"].mend == "hf download zen-E/CODI-gpt2" and before["models", "gpt2"].state == doctor.MISSING
     assert before["what you can do", "published models"].mend == "hf download zen-E/CODI-gpt2"
     for file in ("zen-E/CODI-gpt2/model.safetensors", "gpt2/config.json", "gpt2/tokenizer.json"):
         (home / "hub" / file).parent.mkdir(parents=True, exist_ok=True)
         (home / "hub" / file).touch()
-    between = found()
+    between = findings_by_name()
     assert between["models", "gpt2"].state == doctor.OK and "gsm8k" in between["what you can do", "published models"].text
     (home / "datasets" / "openai___gsm8k" / "main").mkdir(parents=True)
     (home / "datasets" / "openai___gsm8k" / "main" / "gsm8k-test.arrow").touch()
-    after = found()
+    after = findings_by_name()
     assert after["problem sets", "gsm8k"].state == after["what you can do", "published models"].state == doctor.OK
     monkeypatch.setattr(doctor, "_cached", lambda repository, file: "CODI" in repository)
-    assert found()["models", "gpt2"].mend == "hf download gpt2"
+    assert findings_by_name()["models", "gpt2"].mend == "hf download gpt2"
 
 
 def test_missing_extras_are_named_and_break_nothing(monkeypatch):
@@ -95,7 +97,7 @@ def test_where_no_memory_is_told_the_devices_are_listed_all_the_same(monkeypatch
         raise ValueError("unrecognized configuration name")  # as macOS says of a name that it does not have
 
     monkeypatch.setattr(doctor.os, "sysconf", sysconf)
-    assert "memory unknown" in found()["devices", "cpu"].text
+    assert "memory unknown" in findings_by_name()["devices", "cpu"].text
 
 
 @pytest.mark.parametrize("library", ["numpy"])
@@ -157,11 +159,11 @@ def no_pandas(home, monkeypatch):
 )
 def test_what_every_run_needs_is_named_with_status_1(home, monkeypatch, plant, part, name, said):
     plant(home, monkeypatch)
-    finding = found()[part, name]
+    finding = findings_by_name()[part, name]
     assert finding.state == doctor.BROKEN and said in finding.text and finding.mend
     done = run()
     assert done.exit_code == 1 and "✗" in done.output and said in " ".join(done.output.split())
-    assert found()["what you can do", "the study"].mend == finding.mend or name == "gpt2-mini"
+    assert findings_by_name()["what you can do", "the study"].mend == finding.mend or name == "gpt2-mini"
 
 
 def test_a_cache_that_cannot_be_used_is_missing_and_not_broken(home, monkeypatch):
@@ -171,7 +173,7 @@ def test_a_cache_that_cannot_be_used_is_missing_and_not_broken(home, monkeypatch
         if folder.name == "locked":
             folder.mkdir()
             monkeypatch.setattr(doctor.tempfile, "TemporaryFile", lambda dir: os.open(home, os.O_WRONLY))  # as a folder of others
-        findings = found()
+        findings = findings_by_name()
         assert findings["cache", "results"].state == doctor.MISSING and "CODI_BENCH_CACHE" in findings["cache", "results"].mend
         assert not doctor.broken([*findings.values()])
 
@@ -180,7 +182,7 @@ def test_hub_caches_that_cannot_be_read_are_said(home, monkeypatch):
     (home / "hub").touch()  # a file where the folder should be
     monkeypatch.setattr(doctor, "_cached", lambda repository, file: os.listdir(home / "hub"))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", None)
-    findings = found()
+    findings = findings_by_name()
     for key in (("cache", "hub"), ("models", "gpt2"), ("problem sets", "gsm8k")):
         assert findings[key].state == doctor.MISSING and "cannot be" in findings[key].text
     assert run().exit_code == 0
@@ -197,4 +199,4 @@ def test_gpus_are_listed_with_their_memory(monkeypatch, memory, said):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda index: f"Fake {index}")
     monkeypatch.setattr("torch.cuda.mem_get_info", info)
-    assert [found()["devices", f"cuda:{i}"].text for i in (0, 1)] == [f"Fake 0, {said}", f"Fake 1, {said}"]
+    assert [findings_by_name()["devices", f"cuda:{i}"].text for i in (0, 1)] == [f"Fake 0, {said}", f"Fake 1, {said}"]

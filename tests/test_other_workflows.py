@@ -68,6 +68,12 @@ def test_the_card_of_a_model_that_was_not_run_claims_nothing():
     assert card.data.eval_results is None and "NOT RUN: size: no GPU here" in card.text and "|" not in card.text
 
 
+def test_a_card_of_released_numbers_does_not_say_that_they_were_measured():
+    known = KNOWN | {"devices": {"gpt2-mini": "released"}}
+    text = ModelCard(model_card([replace(SOUND, origin="released")], known, "gpt2-mini")).text
+    assert "others released" in text and "Measured with" not in text
+
+
 def test_a_drift_stands_in_the_card():
     text = model_card([row(regression="DRIFTED", reason="stored 0.6, measured 0.5")], KNOWN, "gpt2-mini")
     assert "stored 0.6, measured 0.5" in text.partition("### Differs")[2]

@@ -17,8 +17,11 @@ LARGEST_DROP = "drop_*"
 
 
 @dataclass(frozen=True)
-class StudyRow:
-    """A row of the study's summary. subject: its name among the study's winners; numbers: label, claim, metric and protocol."""
+class StudySection:
+    """A section about one row of the study's summary.
+
+    subject: its name among the study's winners; numbers: label, claim, metric and protocol.
+    """
 
     heading: str
     claimed: str
@@ -27,13 +30,13 @@ class StudyRow:
 
 
 STUDY = (
-    StudyRow(
+    StudySection(
         "Task accuracy",
         "The study: LLaMA answers more problems of GSM8K than GPT-2. The null is always giving the most frequent answer.",
         "accuracy",
         (("accuracy, %", "task-accuracy", "accuracy", SOUND),),
     ),
-    StudyRow(
+    StudySection(
         "Probes",
         "The study: linear probes on the thoughts tell right answers from wrong ones. It scored each probe on the 100 problems "
         "that the probe was fitted to. The null is the same protocol with permuted labels.",
@@ -48,7 +51,7 @@ STUDY = (
             ("the question alone, held out, AUC, %", "rel-probe-surface", "auc_held_out_1000", SOUND),
         ),
     ),
-    StudyRow(
+    StudySection(
         "SAE features and errors",
         "The study: features of a sparse autoencoder on the thoughts predict whether the answer will be wrong. Of GPT-2's "
         "classifier only counts were released.",
@@ -63,7 +66,7 @@ STUDY = (
             ("AUC beyond the model's confidence, points", "sae-error-prediction", "gain_confidence", SOUND),
         ),
     ),
-    StudyRow(
+    StudySection(
         "Where information sits",
         "The study: GPT-2 concentrates information in a few cells of layer and token, LLaMA spreads it evenly. The number is "
         "how much probe accuracy differs between cells. The word judges what the study said of the model that the measured one "
@@ -74,7 +77,7 @@ STUDY = (
             ("held out, beyond sampling error, points", "spread", "tau", SOUND),
         ),
     ),
-    StudyRow(
+    StudySection(
         "Ablation",
         "The study: GPT-2 has critical tokens, 2 and 3 (here latents 1 and 2), and LLaMA has none. The released runs zero two "
         "inputs at a time, as the study did; on the embedded pair one thought is replaced by its mean. The word of the range "
@@ -198,8 +201,8 @@ def first_study(rows: Sequence[Row], environment: dict) -> str:
                 lines += _line(label, model, row, source)
             seen.add((claim, metric))
         outcomes = [(where, one) for (where, subject), one in winners.items() if subject == summary.subject]
-        said = " ".join(f"On {where}: **{one.outcome}** ({one.why})." for where, one in outcomes)
-        winner = f"The study's winner is {outcomes[0][1].winner}. {said}" if outcomes else "No winner was measured."
+        verdicts = " ".join(f"On {where}: **{one.outcome}** ({one.why})." for where, one in outcomes)
+        winner = f"The study's winner is {outcomes[0][1].winner}. {verdicts}" if outcomes else "No winner was measured."
         parts += [f"## {position}. {summary.heading}", summary.claimed, grid(lines, COLUMNS), winner]
     return "\n\n".join(parts).replace("\xa0", " ")
 

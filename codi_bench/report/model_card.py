@@ -13,6 +13,7 @@ from typing import Any
 from tabulate import tabulate
 
 from codi_bench.errors import CodiBenchError
+from codi_bench.records.baseline import RELEASED
 from codi_bench.records.results import OK, Row, finite, of_model
 from codi_bench.report.audit import own_words
 from codi_bench.report.sentences import stopped
@@ -133,8 +134,9 @@ def _origin(environment: dict, model: str) -> str:
     """With what, when and on what the numbers were measured, as far as the results say."""
     version, date = environment.get("codi-bench"), environment.get("date")
     device, inputs = of_model(environment, "devices", model), of_model(environment, "inputs", model) or {}
-    texts = [f"Measured with codi-bench{f' {version}' * bool(version)}", f"on {str(date)[:10]}" if date else ""]
-    texts += [f"({device})" if device else ""]
+    did, device_text = ("Computed", "from files that others released") if device == RELEASED else ("Measured", f"({device})")
+    texts = [f"{did} with codi-bench{f' {version}' * bool(version)}", f"on {str(date)[:10]}" if date else ""]
+    texts += [device_text if device else ""]
     origin = escaped(" ".join(filter(None, texts))) + "."
     hashes = {name: re.sub("[^0-9a-f]", "", str(inputs.get(name, ""))) for name in ("weights", "problems")}
     return " ".join([origin, *(f"sha256 of the {name}: `{text}`." for name, text in hashes.items() if text)])

@@ -173,15 +173,15 @@ def _cache() -> Iterator[Finding]:
 
 
 def _hub_cache() -> Finding:
-    found = partial(Finding, "cache", "hub")
+    finding = partial(Finding, "cache", "hub")
     try:
         from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
 
         note = " (offline: HF_HUB_OFFLINE is set)" if HF_HUB_OFFLINE else ""
         num_folders = len([*os.scandir(HF_HUB_CACHE)]) if Path(HF_HUB_CACHE).exists() else 0
-        return found(OK, f"{num_folders} folders{note}, in {HF_HUB_CACHE}")
+        return finding(OK, f"{num_folders} folders{note}, in {HF_HUB_CACHE}")
     except Exception as error:
-        return found(MISSING, f"cannot be read: {one_line(error)}", "export HF_HOME=FOLDER")
+        return finding(MISSING, f"cannot be read: {one_line(error)}", "export HF_HOME=FOLDER")
 
 
 # Models and problem sets
@@ -193,24 +193,24 @@ def _models() -> Iterator[Finding]:
 
 
 def _safely_model(model: ModelEntry) -> Iterator[Finding]:
-    found = partial(Finding, "models", model.name)
+    finding = partial(Finding, "models", model.name)
     try:
         if model.embedded:
             _check_weights(model.folder)
-            yield found(OK, "in this package")
+            yield finding(OK, "in this package")
         elif model.adapter:
             yield _adapter(model)
         else:
             assert model.hub is not None and model.base is not None  # neither embedded nor an adapter
             if not any(_cached(model.hub, file) for file in ANY_WEIGHTS):
-                yield found(MISSING, "its weights are not downloaded", f"hf download {model.hub}")
+                yield finding(MISSING, "its weights are not downloaded", f"hf download {model.hub}")
             elif not all(_cached(model.base, file) for file in BASE):
-                yield found(MISSING, "its base is not downloaded", f"hf download {model.base}")
+                yield finding(MISSING, "its base is not downloaded", f"hf download {model.base}")
             else:
-                yield found(OK, f"{model.hub} over {model.base}, in the hub cache")
+                yield finding(OK, f"{model.hub} over {model.base}, in the hub cache")
     except Exception as error:
         state, mend = (BROKEN, REINSTALL) if model.embedded else (MISSING, "")
-        yield found(state, f"cannot be read: {one_line(error)}", mend)
+        yield finding(state, f"cannot be read: {one_line(error)}", mend)
 
 
 def _check_weights(folder: Path) -> None:
@@ -224,14 +224,14 @@ def _check_weights(folder: Path) -> None:
 
 
 def _adapter(model: ModelEntry) -> Finding:
-    found = partial(Finding, "models", model.name)
+    finding = partial(Finding, "models", model.name)
     base = PACKAGED[model.base or ""]
     absent = [name for name in (base.package, "gguf", "peft") if find_spec(name) is None]
     if not model.folder.is_dir():
-        return found(MISSING, "its adapter is in the repository alone", "pip install -e .  # in a clone of the repository")
+        return finding(MISSING, "its adapter is in the repository alone", "pip install -e .  # in a clone of the repository")
     if absent:
-        return found(MISSING, f"not installed: {', '.join(absent)}", f"pip install 'codi-bench[{base.extra}]'")
-    return found(OK, f"adapter in the repository, over {model.base} of {base.package}")
+        return finding(MISSING, f"not installed: {', '.join(absent)}", f"pip install 'codi-bench[{base.extra}]'")
+    return finding(OK, f"adapter in the repository, over {model.base} of {base.package}")
 
 
 def _cached(repository: str, file: str) -> bool:

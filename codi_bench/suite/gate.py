@@ -14,8 +14,6 @@ from codi_bench.problems import Problem, parse_number, problems_hash, score
 from codi_bench.records.gate import Gate, PinnedAnswer
 from codi_bench.suite.bench import PUBLISHED_BATCH, ModelBench
 
-NUM_PINNED = 32
-
 
 def libraries() -> str:
     """The versions on which answers may depend, in words."""
