@@ -380,7 +380,7 @@ def test_a_number_with_an_interval_says_which_record_it_quotes(page):
 
 
 def test_a_quoted_number_that_moved_is_noticed(recorded):
-    page = "<!-- numbers: gpt2-mini/probe-accuracy:mean; and 50 -->\nChance is 50 %, probes read 88.7 % [85.1, 91.9], {} % permuted.\n"
+    page = "<!-- numbers: gpt2-mini/probe-accuracy:mean; and 50 -->\nChance is 50 %, read is 88.7 % [85.1, 91.9], null {} %.\n"
     assert not_recorded(page.format("81.2"), recorded) == [] and not_recorded(page.format("81.3"), recorded) == ["81.3"]
     with pytest.raises(AssertionError, match="not recorded"):
         not_recorded(page.replace("accuracy", "accurate"), recorded)
