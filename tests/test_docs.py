@@ -2,8 +2,10 @@
 
 ```console blocks are run, in the order of their page and in one empty folder a page. A line `…` in the output stands for any
 lines, a `…` inside a line for any text; numbers may differ as they do between instruction sets. A block with title="FILE" is
-written to that file first. `<!-- nightly -->` before a block leaves one that takes long to the night. Commands and options in
-```sh blocks are looked up. `CODI_BENCH_DOCS=update pytest tests/test_docs.py` puts in what the commands print.
+written to that file first, and `<!-- setup: COMMAND -->` is run unseen ($MODEL is the folder of gpt2-mini). `<!-- nightly -->`
+before a block leaves one that takes long to the night. Commands and options in ```sh blocks are looked up.
+`CODI_BENCH_DOCS=update pytest tests/test_docs.py` puts in what the commands print. Numbers that prose quotes are compared with
+the records that `<!-- numbers: MODEL/CLAIM -->` names before their paragraph (`; and 50 3` lists those that are none).
 """
 
 from __future__ import annotations
@@ -304,6 +306,80 @@ def test_python_of_a_page_is_python_and_what_it_imports_of_ours_exists(page):
                 assert all(hasattr(import_module(node.module), alias.name) for alias in node.names), ast.unparse(node)
 
 
+# Numbers in prose
+
+QUOTED = re.compile(r"<!-- numbers: ([^;]+?)(?:; and (.+?))? -->\n(.*?)(?=\n\n|\Z)", re.S)
+INTERVAL = re.compile(r"\[[-+]?\d[\d.]*, [-+]?\d[\d.]*\]")
+GENERATED = re.compile(r"<!-- begin: .*?<!-- end: [^\n]*|^( *)```.*?^ *```$|^(?: {4}.*\n)+", re.S | re.M)
+
+
+def quotable(rows, source: str) -> list[float]:
+    """Numbers as a page may print what SOURCE has: MODEL/CLAIM, MODEL/CLAIM:METRIC or a file of baselines."""
+    if source.endswith(".json"):
+        recorded = json.loads((ROOT / "baselines" / source).read_text(encoding="utf-8"))
+        texts = json.dumps([recorded[name] for name in ("settings", "target", "said", "in common")])
+        values = [scale * float(text) for text in NUMBER.findall(texts) for scale in (1, 100, 0.01)]
+    else:
+        place, _, metric = source.partition(":")
+        values = [
+            scale * abs(value)
+            for row in rows
+            if f"{row.model}/{row.claim}" == place and row.metric.startswith(metric)
+            for value in _values(row)
+            for scale in ((1, 100) if row.unit == "fraction" else (1,))
+        ]
+    assert values, f"{source} is not recorded"
+    return values
+
+
+def _values(row) -> list[float]:
+    """What is published, measured and recorded of a row, and by how much it is more than its null."""
+    numbers = [row.reported or {}, row.measured or {}, row.null or {}]
+    both = [number["value"] for number in numbers[1:] if number.get("value") is not None]
+    values = [value for number in numbers for value in number.values() if isinstance(value, int | float)]
+    return [*values, row.n or 0, *([both[0] - both[1]] if len(both) == 2 else [])]
+
+
+def not_recorded(text: str, rows) -> list[str]:
+    """Numbers of a page that its `<!-- numbers: SOURCE …; and OTHER … -->` does not account for."""
+    wrong = []
+    for sources, others, block in QUOTED.findall(text):
+        if sources == "elsewhere":  # published by others, and not measured here
+            continue
+        values = [value for source in sources.split() for value in quotable(rows, source)]
+        prose = re.sub(r"`[^`]*`|\]\([^)]*\)", " ", block)
+        for number in re.findall(r"(?<![\w.-])\d+(?:\.\d+)?(?![\w-])", prose):
+            half = 0.5 * 10.0 ** -len(number.partition(".")[2]) + 1e-9
+            if number not in others.split() and all(abs(value - float(number)) > half for value in values):
+                wrong.append(number)
+    return wrong
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    from codi_bench.records.as_rows import recorded_rows
+
+    return recorded_rows(ROOT / "baselines")[1]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "<!-- numbers: " in page.read_text(encoding="utf-8")], ids=named)
+def test_numbers_that_a_page_quotes_are_those_of_the_records(page, recorded):
+    assert not_recorded(page.read_text(encoding="utf-8"), recorded) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_a_number_with_an_interval_says_which_record_it_quotes(page):
+    prose = QUOTED.sub("", GENERATED.sub("", page.read_text(encoding="utf-8")))
+    assert [line for line in prose.splitlines() if INTERVAL.search(line)] == [], "put <!-- numbers: MODEL/CLAIM --> before it"
+
+
+def test_a_quoted_number_that_moved_is_noticed(recorded):
+    page = "<!-- numbers: gpt2-mini/probe-accuracy:mean; and 50 -->\nChance is 50 %, read is 88.7 % [85.1, 91.9], null {} %.\n"
+    assert not_recorded(page.format("81.2"), recorded) == [] and not_recorded(page.format("81.3"), recorded) == ["81.3"]
+    with pytest.raises(AssertionError, match="not recorded"):
+        not_recorded(page.replace("accuracy", "accurate"), recorded)
+
+
 # The site
 
 
@@ -377,6 +453,7 @@ def test_the_site_needs_nothing_from_elsewhere(site):
     pages = [*site.rglob("*.html")]
     assert len(pages) > 20 and [page for page in pages if loaded.search(page.read_text(encoding="utf-8"))] == []
     text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    assert '<td><span class="whole">✓ SUPPORTED</span></td>' in text  # neither broken there, nor numbers with intervals
     assert "<!-- from the code" not in text and not re.search(r'href="(?!http)[^"]*\.(md|ipynb)[#"]', text)
 
 

@@ -69,8 +69,8 @@ STUDY = (
     StudySection(
         "Where information sits",
         "The study: GPT-2 concentrates information in a few cells of layer and token, LLaMA spreads it evenly. The number is "
-        "how much probe accuracy differs between cells. The word judges what the study said of the model that the measured one "
-        "stands beside.",
+        "how much probe accuracy differs between cells. The word says whether the study's sentence holds: its sentence on GPT-2 "
+        "for gpt2-mini, its sentence on LLaMA for llama-mini.",
         "distribution",
         (
             ("as published, standard deviation, points", "spread", "std", REPORTED),
@@ -80,8 +80,8 @@ STUDY = (
     StudySection(
         "Ablation",
         "The study: GPT-2 has critical tokens, 2 and 3 (here latents 1 and 2), and LLaMA has none. The released runs zero two "
-        "inputs at a time, as the study did; on the embedded pair one thought is replaced by its mean. The word of the range "
-        "judges the study's sentence.",
+        "inputs at a time, as the study did; on the embedded pair one thought is replaced by its mean. The word behind the range "
+        "says whether the study's sentence on critical tokens holds.",
         "robustness",
         (
             ("largest drop, points", "ablation", LARGEST_DROP, SOUND),
@@ -132,7 +132,7 @@ CONTRADICTIONS = (
             "The first study: latents 1 and 2.",
         ),
         "Tested: does the replacement decide which latent costs most? Not on the embedded pair: all four replacements name the "
-        "same latent, another one for each model. So no word is given; there is no difference to test.",
+        "same latent on gpt2-mini, and the same one on llama-mini. So no word is given; there is no difference to test.",
         {"contra-most-important": ("zero", "mean", "noise", "resample")},
     ),
     Contradiction(

@@ -43,20 +43,21 @@ FINDINGS: tuple[tuple[str, tuple[tuple[str, str, str, str, str], ...]], ...] = (
         ),
     ),
     (
-        "What a question looks like (steps, length, size of numbers) predicts whether CODI-GPT-2 will answer it: AUC {}, 1000 "
-        "problems, without any thought. A probe has to do better than that.",
+        "What a question looks like (steps, length, size of numbers) predicts whether CODI-GPT-2 answers it rightly: AUC {} on "
+        "1000 problems, without any thought. A probe on the thoughts has to do better than that.",
         (("rel-probe-surface", "gpt2", "auc_held_out_1000", SOUND, "measured"),),
     ),
     (
-        "CODI-GPT-2's thoughts show a number at even places and none at odd ones in {} of problems, CODI-LLaMA-1B's in {}. "
-        "The pattern belongs to one model, not to CODI.",
+        "Read by the output head, every second thought of CODI-GPT-2 is a number and the others are none, in {} of problems; "
+        "of CODI-LLaMA-1B in {}. The pattern belongs to one model, not to CODI.",
         (
             ("rel-parity", "gpt2", "alternates", SOUND, "measured"),
             ("rel-parity", "llama-3.2-1b", "alternates", SOUND, "measured"),
         ),
     ),
     (
-        "Coconut (GPT-2) answers {} of ProsQA without any thought. Its accuracy there is no evidence that it reasons in them.",
+        "Coconut over GPT-2, another model that reasons in vectors, answers {} of ProsQA without any thought. Its accuracy there "
+        "is no evidence that it reasons in them.",
         (("rel-coconut-no-latents", "coconut-gpt2-prosqa-rizvi", "accuracy", SOUND, "measured"),),
     ),
     (

@@ -25,7 +25,7 @@ def says(rows: Sequence[Row], environment: dict) -> list[str]:
     if families and any(row.validity for row in rows):
         count = sum(row.validity == "SUPPORTED" for row in rows if row.protocol == SOUND)
         expected = f"{ALPHA} × {families} families = {ALPHA * families:.2g}"
-        sentences.append(f"Expected number of false SUPPORTED: {expected}; sound rows with SUPPORTED: {count}.")
+        sentences.append(f"By chance {expected} false SUPPORTED are expected; the sound numbers have {count} SUPPORTED.")
     return sentences
 
 
@@ -42,8 +42,8 @@ def headline(rows: dict[tuple[str, str], Row], environment: dict, *, others: boo
         f"The study's headline numbers, mean probe accuracy: {' and '.join(numbers)}.",
         f"Its protocol: {protocol}." if protocol else "",
         noise,
-        f"Not measured in this run, so without a word: {' and '.join(absent)}." if absent else "",
-        "The next sentences are about other models, which they name." if absent and others else "",
+        f"Not measured in this run, and so without a word: {' and '.join(absent)}." if absent else "",
+        "The next sentences are about the other models that they name." if absent and others else "",
     ]
     return [" ".join(filter(None, sentences))]
 

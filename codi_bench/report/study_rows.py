@@ -51,7 +51,7 @@ ROWS = (
         ("accuracy", "accuracy"),
         axis="problems answered right, %",
         does="the share of right answers is",
-        nulls=("", "one constant answer"),
+        nulls=("", "always giving one answer"),
         sound=SOUNDLY,
     ),
     RowSpec(
@@ -192,7 +192,7 @@ def _sentence(spec: RowSpec, lines: Mapping[str, Mapping[str, TableLine]]) -> st
         nulls = {model: _text(line, "null") for model, line in known.items()}
         text = f"{terms.opening}{'' if parts else f' {spec.does}'} {_listed(values, named=is_named)}"
         if all(nulls.values()) and any(finite((line.row.null or {}).get("value")) for line in known.values() if line.row):
-            text += f", against {_listed(nulls, named=False)} {'on' if terms.null.startswith('permuted') else 'of'} {terms.null}"
+            text += f", against {_listed(nulls, named=False)} {'on' if terms.null.startswith('permuted') else 'for'} {terms.null}"
         parts.append(text)
     sentence = "; ".join(parts)
     return f"{sentence[:1].upper()}{sentence[1:]}."

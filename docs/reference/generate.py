@@ -30,6 +30,8 @@ MARKER = re.compile(r"<!-- from the code: (\w+) ?(.*?) -->")
 RANGE = re.compile(r" range(?=>)")
 NO_LIMIT = re.compile(r"<=\d{7,}|(; )?0<=x<=\d{7,}")  # they keep numbers representable, and tell a reader nothing
 AT_LEAST = re.compile(r"([\d.]+)<=x(?=[;\]])")
+CELL = re.compile(r"(?<=<td>)[^<]+(?=</td>)")
+WHOLE = re.compile(r"-?[\d.]+ \[[-\d., ]+\]|[✓≈⊘…] [A-Z]+\*?|(?:gpt2|llama|coconut|sim|smollm2)-[\w.-]+")  # no line breaks in it
 
 
 def on_startup(**_: Any) -> None:
@@ -43,9 +45,9 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_page_content(html: str, *, page: Any, files: Any, **_: Any) -> str:
-    """Called for every page: links of notebooks lead to pages, as mkdocs makes those of all others; keys scroll their output."""
+    """Called for every page: numbers and words in tables are not broken; in notebooks links lead to pages, and keys scroll."""
     if not page.file.src_uri.endswith(".ipynb"):
-        return html
+        return CELL.sub(lambda cell: WHOLE.sub(r'<span class="whole">\g<0></span>', cell[0]), html)
 
     def link(match: re.Match[str]) -> str:
         target = files.get_file_from_path(posixpath.normpath(posixpath.join(posixpath.dirname(page.file.src_uri), match[1])))
