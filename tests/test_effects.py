@@ -244,9 +244,7 @@ def test_reference_problems_are_of_other_groups_than_scored_ones(tiny, tmp_path,
 
 def test_too_few_problems_for_a_reference_say_what_to_give(tiny, tmp_path):
     bench = ModelBench(tiny, Store(tmp_path), ProblemSource(tuple(generate(24, seed=3))), max_new_tokens=NEW)
-    with pytest.raises(
-        ProblemError, match="50 or more .* behind the first 20 the file has 4 .* give more problems, or a smaller --n"
-    ):
+    with pytest.raises(ProblemError, match="at least 50 .* first 20 the file has only 4 .* more problems, or a smaller --n"):
         effects(bench, 20)
     assert effects(bench, 20, [[], [Edit(0, "zero")]]).reference == ""  # nothing is taken from others
 

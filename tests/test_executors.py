@@ -74,7 +74,7 @@ def test_results_are_there_whole_under_their_key_or_not_at_all(where, tmp_path):
     found.put("models/a.json", b"{")
     with pytest.raises(CodiBenchError, match=r"models/a.json: .*; remove it, and the sweep does that task again"):
         found.read("models/a", "k1")
-    with pytest.raises(CodiBenchError, match="no such folder"):
+    with pytest.raises(CodiBenchError, match="weights/b: the folder is missing"):
         found.get_folder("weights/b", tmp_path / "none")
     if where == "folder":
         assert not [path for path in (tmp_path / "deep").rglob("*") if path.is_file() and path.suffix not in (".json", ".bin")]

@@ -40,7 +40,7 @@ def test_a_model_that_answers_nothing_and_a_row_of_other_numbers_are_said(tmp_pa
     with pytest.raises(MeasureError, match="nothing to lose"):
         list(protocols_on(tmp_path, "rel-simcot-enough", MODEL, budgets(*[60] * 8)))
     odd = budgets(1, n=2, numbers=[1])[simcot_budgets] + budgets(1, n=1, numbers=[2])[simcot_budgets]
-    with pytest.raises(ProblemError, match=r"row 2: k_values are \[2\], in row 0 \[1\]"):
+    with pytest.raises(ProblemError, match=r"row 2: k_values are \[2\], .*\[1\] in row 0"):
         next(protocols_on(tmp_path, "rel-simcot-enough", MODEL, {simcot_budgets: odd}))
 
 

@@ -31,7 +31,7 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or that 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Check claims about language models that reason in latent thoughts (CODI, Coconut): as published, and again soundly.",
+    help="Check claims about models that reason in latent thoughts (CODI, Coconut), as published and by a sound protocol.",
     **shown(
         "codi-bench run  # the first study on two small models, in two minutes",
         "codi-bench show probe-best  # one claim in full",

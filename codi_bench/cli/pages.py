@@ -58,7 +58,7 @@ STUDY = (
         "SAE errors",
         (
             ("as published, accuracy, %", "sae-error-prediction", "test_accuracy", REPORTED),
-            ("accuracy, %, judged soundly", "sae-error-prediction", "test_accuracy", SOUND),
+            ("accuracy, %, sound", "sae-error-prediction", "test_accuracy", SOUND),
             ("over the larger class, points", "sae-error-prediction", "over_majority", SOUND),
             ("over what the question shows, points", "sae-error-prediction", "over_surface", SOUND),
             ("held out, AUC", "sae-error-prediction", "auc", SOUND),
@@ -219,7 +219,7 @@ def contradictions(rows: Sequence[Row]) -> str:
                     source, sound = (by_key.get((claim, model, metric, protocol)) for protocol in (REPORTED, SOUND))
                     is_one = bool(source and sound and source.measured == sound.measured)
                     lines += _line(_label(source), model, sound if is_one else source, source) if source else []
-                    lines += _line(f"{_label(sound)}, soundly", model, sound, None) if sound and not is_one else []
+                    lines += _line(f"{_label(sound)}, sound", model, sound, None) if sound and not is_one else []
         parts += [f"## {pair.heading}", "\n".join(f"- {side}" for side in pair.sides), pair.outcome, grid(lines, COLUMNS)]
     return "\n\n".join(parts)
 

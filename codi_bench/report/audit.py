@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from codi_bench.records.results import OK, Number, Row
-from codi_bench.report.table import REPORTED, REPORTING, SOUND, WORDS, in_order, is_number, measured_models, metric_order, number
+from codi_bench.report.table import REPORTED, REPORTING, SOUND, WORDS, in_order, measured_models, metric_order, number, p_text
 
 HEADLINE = ("probe-accuracy", "mean")
 ALPHA = 0.025  # of one family, docs/verdicts.md, section 3
@@ -77,7 +77,8 @@ def words(model: str, rows: Sequence[Row], environment: dict) -> list[str]:
     Metrics are named if those of a claim got different words, or only some of them got one.
     """
     verdict_rows, lists = list(own_words(rows, environment)), []
-    for protocol, outcomes, opening in ((REPORTED, ("ARTEFACT",), "as the study measured, "), (SOUND, WORDS, "soundly, ")):
+    protocols = (REPORTED, ("ARTEFACT",), "as published, "), (SOUND, WORDS, "under the sound protocol, ")
+    for protocol, outcomes, opening in protocols:
         for word in outcomes:
             other_claims = {row.claim for row in rows if row.protocol == protocol and row.validity != word}
             metrics = _metrics(
@@ -151,5 +152,5 @@ def _study_percent(value: Number | None) -> str:
 
 
 def _p(row: Row) -> str:
-    p = (row.null or {}).get("p")
-    return f" (p = {p:.2g})" if is_number(p) else ""
+    p = p_text((row.null or {}).get("p"))
+    return f" ({p})" if p else ""

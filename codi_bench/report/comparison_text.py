@@ -105,7 +105,7 @@ def words_by_source(rows: Sequence[Row], environment: dict, width: int = 100, mo
             source = re.split(r"[,(:]", text.get("source") or "unknown")[0].strip()
             tallies.setdefault((source, text.get("family") or "other claims"), Counter())[row.validity] += 1
     if not tallies:
-        return ["Nothing was measured soundly: no number has a word."]
+        return ["Nothing was measured under a sound protocol: no number has a word."]
     body = [[source, family, *(str(tally[word] or "") for word in WORDS)] for (source, family), tally in sorted(tallies.items())]
     heads = ["source", "claims about", *(f"{sign} {word.lower()}" for word, sign in WORDS.items())]
     lines = tabulate(body[:most], heads, "simple", disable_numparse=True, colalign=["left", "left", *["right"] * len(WORDS)])

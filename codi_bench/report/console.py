@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from tabulate import tabulate
 
-from codi_bench.report.table import REPORTED, SOUND, UNITS, Cell, Table
+from codi_bench.report.table import REPORTED, UNITS, Cell, Table
 
 WIDTH, NARROWEST = 100, 60  # columns: tables are not squeezed further
 
@@ -85,6 +85,5 @@ def cell(text: str) -> str:
 
 
 def metric_text(metric: str, protocol: str, unit: str, whole: str) -> str:
-    """accuracy, %, soundly: a metric, its unit and the protocol if it is not the reported one; whole: what "-" is called."""
-    protocol_text = "" if protocol == REPORTED else ", soundly" if protocol == SOUND else f", {protocol}"
-    return whole if metric == "-" else metric + UNITS.get(unit, "") + protocol_text
+    """accuracy, %, sound: a metric, its unit and the protocol if it is not the reported one; whole: what "-" is called."""
+    return whole if metric == "-" else metric + UNITS.get(unit, "") + (f", {protocol}" if protocol != REPORTED else "")

@@ -139,7 +139,7 @@ def _protocols(environment: dict) -> list[str]:
         claim = claims[name]
         forms = {"family": "({})", "sentence": "{}", "protocol": "*{}*", "source": "({})"}
         parts.append(f"- **{name}**: {' '.join(form.format(claim[key]) for key, form in forms.items() if claim.get(key))}")
-        parts += [f"  - soundly: *{claim['sound']}*"] if claim.get("sound") else []
+        parts += [f"  - sound: *{claim['sound']}*"] if claim.get("sound") else []
     return parts
 
 
@@ -200,7 +200,7 @@ SIGNS = {"≥": "at least", "–": "--", "—": "---", "−": "-", "“": "``", 
 SIGNS |= {'"': "''"}
 INDENT = "\x01"  # stands for a command until tabulate has escaped the text around it
 CAPTION = (
-    "Claims measured on {model}. A metric's own line: as the study measured it; soundly: under the sound "
+    "Claims measured on {model}. A metric's own line: as its source measured it; sound: under the sound "
     "protocol. Brackets: 95 % intervals and bands. n at least: what would decide. *: fragile."
 )
 

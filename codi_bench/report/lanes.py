@@ -1,4 +1,4 @@
-"""Pictures of the page: what was published, the number as published and soundly measured, and the null of each, on one axis.
+"""Pictures of the page: what was published, the number under both protocols, and the null of each, on one axis.
 
 Each stands in a lane of its own with its name before it and its number behind it, so that there is no legend to be matched.
 """

@@ -103,8 +103,8 @@ def section(rows: Sequence[Row], environment: dict, model: str) -> str:
     body = [[escaped(text) for text in _cells(row)] for row in _judged(rows, environment)]
     drifted = [f"{row.claim} {row.metric}: {row.reason}" for row in rows if row.regression == "DRIFTED"]
     unmeasured = [
-        f"{in_capitals(status)}: {', '.join(claims)}{' (sound protocol)' * soundly}{f': {reason}' * bool(reason)}"
-        for status, _, claims, soundly, reason in stopped(rows)
+        f"{in_capitals(status)}: {', '.join(claims)}{' (sound protocol)' * sound_alone}{f': {reason}' * bool(reason)}"
+        for status, _, claims, sound_alone, reason in stopped(rows)
     ]
     parts = ["## What codi-bench says", "", _origin(environment, model), ""]
     parts += (

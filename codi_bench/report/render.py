@@ -127,7 +127,7 @@ def _print_report(console: Console, report: Report) -> None:
     rows = report.rows
     say(console, f"Claims measured on: {', '.join(report.models) or 'nothing'}")
     if any(row.protocol == SOUND for row in rows):
-        say(console, "A metric's own line: as the study measured it. 'soundly': under the sound protocol.", style="dim")
+        say(console, "A metric's own line: as its source measured it; 'sound': under the sound protocol.", style="dim")
     for table in report.tables.values():
         print_table(console, table)
     console.print()
@@ -177,7 +177,7 @@ def _columns(table: Table, lines: list[TableLine], available: int) -> list[Termi
 
 
 def _columns_at(step: int, table: Table, lines: list[TableLine]) -> list[TerminalColumn]:
-    """Step 1 writes 'soundly' under names, then BREAKS."""
+    """Step 1 writes 'sound' under names, then BREAKS."""
     names = labels(lines, max(len(line["metric"].text) for line in lines) if step else None)
     markup = [escape(text) if line.cells else f"[bold]{escape(text)}[/]" for text, line in zip(names, lines, strict=True)]
     columns = [_column(f"{table.title}\nclaim, metric", names, markup, "left")]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from codi_bench.records.results import OK, Row, Winner
-from codi_bench.report.table import SOUND, SYMBOLS, is_number
+from codi_bench.report.table import SOUND, SYMBOLS, is_number, p_text
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """The notes on numbers, and the number of records that other code made."""
     return other_code(rows) + [
-        f"note, {row.claim} on {row.model}: {row.metric}{_soundly(row)}: {row.detail['note']}"
+        f"note, {row.claim} on {row.model}: {row.metric}{_sound(row)}: {row.detail['note']}"
         for row in rows
         if "note" in row.detail
     ]
@@ -51,8 +51,8 @@ def _difference(comparison: Winner) -> str:
         (1, 3, "") if comparison["metric"] == "auc" else (1 if comparison["unit"] == "points" else 100, 1, " points")
     )
     band = f" [{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]" if is_number(low) and is_number(high) else ""
-    p = f", p = {comparison['p']:.2g}" if is_number(comparison.get("p")) else ""
-    return f"{' - '.join(comparison['models'])} = {scale * value:+.{digits}f}{band}{unit}{p}"
+    p = p_text(comparison.get("p"))
+    return f"{' - '.join(comparison['models'])} = {scale * value:+.{digits}f}{band}{unit}{f', {p}' if p else ''}"
 
 
 def reproductions(rows: Sequence[Row]) -> list[str]:
@@ -70,9 +70,9 @@ def reproductions(rows: Sequence[Row]) -> list[str]:
 def blocked_or_not_run(rows: Sequence[Row]) -> list[str]:
     """One line per reason, with the claims that were not measured because of it."""
     return [
-        f"{SYMBOLS[status]} {status} {model}: {len(claims)} claim{'s' * (len(claims) > 1)}{', soundly' * soundly}"
+        f"{SYMBOLS[status]} {status} {model}: {len(claims)} claim{'s' * (len(claims) > 1)}{' (sound protocol)' * sound_alone}"
         + (f": {reason}" if reason else "")
-        for status, model, claims, soundly, reason in stopped(rows)
+        for status, model, claims, sound_alone, reason in stopped(rows)
     ]
 
 
@@ -90,7 +90,7 @@ def stopped(rows: Sequence[Row]) -> list[tuple[str, str, list[str], bool, str]]:
 
 def drifted(rows: Sequence[Row]) -> list[str]:
     """The rows that are red, and why; each line once."""
-    lines = [f"{row.claim} on {row.model}{_soundly(row)}: {row.reason}" for row in rows if row.regression == "DRIFTED"]
+    lines = [f"{row.claim} on {row.model}{_sound(row)}: {row.reason}" for row in rows if row.regression == "DRIFTED"]
     return list(dict.fromkeys(lines))
 
 
@@ -102,5 +102,5 @@ def counts(rows: Sequence[Row]) -> dict[str, int]:
     return tally
 
 
-def _soundly(row: Row) -> str:
-    return ", soundly" if row.protocol == SOUND else ""
+def _sound(row: Row) -> str:
+    return ", sound" if row.protocol == SOUND else ""

@@ -116,8 +116,8 @@ def _cells(row: Row) -> dict[str, Cell]:
     if row.status != OK:
         return cells | ({"measured": Cell(number(row.recorded, shown_unit(row)), note="recorded")} if row.recorded else {})
     unit = shown_unit(row)
-    decide = row.detail.get("decide") if row.protocol != REPORTED else None  # what decides is more problems, soundly
-    p = f"p = {row.null['p']:.2g}" if row.null and is_number(row.null.get("p")) else ""
+    decide = row.detail.get("decide") if row.protocol != REPORTED else None  # more problems decide the sound protocol alone
+    p = p_text((row.null or {}).get("p"))
     cells |= {"measured": Cell(number(row.measured, unit), note=place(row)), "null": Cell(number(row.null, unit), note=p)}
     cells |= {"n": Cell(str(row.n))} if row.n and row.n > 1 else {}
     if row.reproduction:
@@ -203,16 +203,16 @@ def nested(lines: Sequence[TableLine]) -> list[TableLine]:
 
 
 def labels(lines: Sequence[TableLine], width: int | None = None) -> list[str]:
-    """A claim's name, and indented under it its metrics: as the study measured it a metric has its name alone.
+    """A claim's name, and indented under it its metrics: as its source measured it a metric has its name alone.
 
-    width: a metric that exists soundly alone says so under its name where that is wider.
+    width: a metric of the sound protocol alone says so under its name where that is wider.
     """
     texts, previous = [], ""
     for line in lines:
         metric, protocol = line["metric"].text, line["protocol"].text
         label = f"  {metric}" if metric else line.groups[-1]
         if protocol not in ("", REPORTED):
-            name = "soundly" if protocol == SOUND else protocol
+            name = protocol
             gap = "\n    " if width is not None and len(f"{metric}, {name}") > width else " "
             label = f"    {name}" if metric == previous else f"{label},{gap}{name}"
         texts.append(label)
@@ -253,6 +253,11 @@ def number(value: Number | Mapping[str, float | None] | None, unit: str, sign: s
     if not is_number(point):
         return f"{ends[0]}–{ends[1]}{sign}" if ends else ""
     return show(point) + sign + (f" [{ends[0]}, {ends[1]}]" if ends else "")
+
+
+def p_text(p: float | None) -> str:
+    """p = 0.016; "" if there is none. A p of an exact test may be smaller than any float, and is never 0."""
+    return "" if not is_number(p) else f"p = {p:.2g}" if p else "p < 1e-300"
 
 
 def place(row: Row) -> str:
