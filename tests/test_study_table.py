@@ -220,7 +220,7 @@ def test_one_claim_in_full_has_both_protocols_nulls_why_and_the_command(tmp_path
         "accuracy, %, sound: ⊘ REFUTED",
         "null: 50.0 [40.0, 60.0], p = 0.2",
         "verdict: effect -0.2 points",
-        "measure it again: pytest benchmarks --claim probe-best --model llama-mini",
+        "measure it again: codi-bench run --claim probe-best --model llama-mini",
         "winner, probe-best auc: none",
     ):
         assert part in text
@@ -238,7 +238,7 @@ def test_an_unknown_name_is_one_line_with_the_nearest(arguments, said, tmp_path)
 
 def test_without_a_report_the_records_are_shown(tmp_path):
     text = shown("size", "--report", str(tmp_path)).output
-    assert "570440" in text.replace("0.57 M", "570440") and "from what is recorded in" in text
+    assert "570440" in text.replace("0.57 M", "570440") and "from the records in" in text
 
 
 def test_what_is_recorded_of_released_answers_stands_where_nothing_was_measured():

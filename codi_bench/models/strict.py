@@ -30,6 +30,12 @@ def read_words(folder: Path, *files: str) -> tuple[PretrainedConfig, PreTrainedT
     missing = [name for name in ("config.json", *files) if not (folder / name).is_file()]
     if not missing and not any((folder / name).is_file() for name in VOCABULARIES):
         missing = [VOCABULARIES[0]]  # without it transformers makes up an empty tokenizer
+    weights = [folder / name for name in ("model.safetensors", "pytorch_model.bin")]
+    if "config.json" in missing and any(path.is_file() for path in weights):
+        raise CheckpointError(
+            f"{folder}: holds weights but no config.json; if this is the checkpoint, it belongs to --model, and the folder of the "
+            "language model under it to --base"
+        )
     if missing:
         raise CheckpointError(
             f"{folder}: {' and '.join(missing)} missing; give a folder with config.json, tokenizer.json and tokenizer_config.json"
