@@ -51,8 +51,9 @@ def save_folder(model: Codi, folder: Path, *, dtype: torch.dtype = torch.float16
 
 def _below(folder: Path) -> str:
     """What to give instead of a folder without weights: those below it that have some."""
-    files = [path for pattern in ("*/*", "*/*/*") for path in folder.glob(pattern)]
-    below = sorted({str(path.parent) for path in files if path.name in (FOLDER_META, "model.safetensors", "pytorch_model.bin")})
+    folders = sorted({path.parent for pattern in ("*/*", "*/*/*") for path in folder.glob(pattern)})
+    weights = [each for each in folders if (each / "model.safetensors").is_file() or (each / "pytorch_model.bin").is_file()]
+    below = [str(each) for each in weights if (each / FOLDER_META).is_file() or not (each / "config.json").is_file()]
     return f"the folder with the weights itself, such as {' or '.join(below[:3])}" if below else "the folder that holds them"
 
 

@@ -33,8 +33,8 @@ def read_words(folder: Path, *files: str) -> tuple[PretrainedConfig, PreTrainedT
     weights = [folder / name for name in ("model.safetensors", "pytorch_model.bin")]
     if "config.json" in missing and any(path.is_file() for path in weights):
         raise CheckpointError(
-            f"{folder}: holds weights but no config.json; if this is the checkpoint, it belongs to --model, and the folder of the "
-            "language model under it to --base"
+            f"{folder}: holds weights but no config.json; if this is the checkpoint, it belongs to --model, and its "
+            "language model's folder to --base"
         )
     if missing:
         raise CheckpointError(
