@@ -30,15 +30,15 @@ def read_words(folder: Path, *files: str) -> tuple[PretrainedConfig, PreTrainedT
     missing = [name for name in ("config.json", *files) if not (folder / name).is_file()]
     if not missing and not any((folder / name).is_file() for name in VOCABULARIES):
         missing = [VOCABULARIES[0]]  # without it transformers makes up an empty tokenizer
-    weights = [folder / name for name in ("model.safetensors", "pytorch_model.bin")]
-    if "config.json" in missing and any(path.is_file() for path in weights):
-        raise CheckpointError(
-            f"{folder}: holds weights but no config.json; if this is the checkpoint, it belongs to --model, and its "
-            "language model's folder to --base"
-        )
     if missing:
+        weights = [folder / name for name in ("model.safetensors", "pytorch_model.bin")]
+        is_checkpoint = (
+            "config.json" in missing and any(path.is_file() for path in weights) and not (folder / "codi.json").is_file()
+        )
+        swapped = "; if this is the checkpoint itself, give it as --model, and the language model under it as --base"
         raise CheckpointError(
             f"{folder}: {' and '.join(missing)} missing; give a folder with config.json, tokenizer.json and tokenizer_config.json"
+            + swapped * is_checkpoint
         )
     check_words(folder)
     try:
