@@ -222,7 +222,7 @@ def test_gpu_claims_are_not_run_here_and_say_why(run_benchmarks):
     give = "or give --model gpt2=FOLDER --base gpt2=FOLDER; `--device cpu` measures on the CPU"
     give = f"this machine has no GPU; on one with a GPU, download zen-E/CODI-gpt2 and gpt2, {give}"
     assert give in said
-    assert "not-run gpt2-mini: 1 claim: this machine has no GPU; `pytest benchmarks` measures on the CPU" in said
+    assert "not-run gpt2-mini: 1 claim: this machine has no GPU; `codi-bench run` measures on the CPU" in said
 
 
 def test_strict_makes_not_run_red(run_benchmarks):

@@ -35,8 +35,8 @@ def test_durations_are_said_as_people_say_them():
         ({"a": 10, "b": 20, "c": 40}, {"a": 10, "b": 50, "c": 80}, 0, ""),
         ({"a": 1, "b": 20, "c": 0}, {"a": 60}, 20, "2 to go, about 20 s"),  # a second is too little to compare by
         ({"a": 10, "b": 20, "c": 0}, {"a": 1000}, progress.SLOWEST * 20, "2 to go, about 60 s"),  # nor does one odd claim decide
-        ({}, {}, 0, "3 to go, 3 of them never timed"),
-        ({"a": 3}, {}, 3, "3 to go, about 3 s, 2 of them never timed"),
+        ({}, {}, 0, "3 to go, never timed before"),
+        ({"a": 3}, {}, 3, "3 to go, at least 3 s: 2 of them never timed before"),
     ],
 )
 def test_time_left_is_that_of_what_is_to_come(known, taken, left, says):

@@ -331,7 +331,7 @@ def test_a_file_that_cannot_be_used_is_named_in_one_line_and_nothing_is_written(
         bad.write_bytes(BROKEN[kind])
     short.write_bytes(contents(accuracy(RIGHT[:3])))  # outcomes of another length: the other side must agree in all else
     error = refused(monkeypatch, capsys, str(short) if kind.startswith("outcomes") else files[0], str(bad))
-    assert str(bad) in error and ("run `pytest benchmarks`" in error or "run the suite again" in error)
+    assert str(bad) in error and ("run `codi-bench run`" in error or "run the suite again" in error)
     assert not list(tmp_path.rglob("comparison.md"))
 
 

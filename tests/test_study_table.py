@@ -220,7 +220,7 @@ def test_one_claim_in_full_has_both_protocols_nulls_why_and_the_command(tmp_path
         "accuracy, %, sound: ⊘ REFUTED",
         "null: 50.0 [40.0, 60.0], p = 0.2",
         "verdict: effect -0.2 points",
-        "measure it again: pytest benchmarks --claim probe-best --model llama-mini",
+        "measure it again: codi-bench run --claim probe-best --model llama-mini",
         "winner, probe-best auc: none",
     ):
         assert part in text

@@ -68,7 +68,9 @@ def outcome_text(assessment: OutcomeAssessment) -> str:
         decide = (
             f"at least {a.decide}, to decide every undecided result"
             if a.decide
-            else "this many; more problems would decide nothing further"
+            else f"these {a.models[0].n} {what} decide; nothing is undecided"
+            if not several
+            else "these decide; nothing is undecided"
         )
         tail.append(f"n that decides: {decide}")
     head = f"  {'':<{NAME}}{'right, % [95 %]':>20}{'drop, points [95 %]':>23}{'p (Holm)':>9}  word"

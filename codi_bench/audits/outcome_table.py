@@ -66,7 +66,9 @@ def _csv(path: Path) -> Iterator[Row]:
         reader = csv.reader(file)
         head = [name.strip() for name in next(reader, [])]
         if len(set(head)) < len(head):
-            raise InputError(f"line 1: the columns {', '.join(head)} are not all different; give each its own name")
+            raise InputError(
+                f"line 1: the columns {', '.join(head)} are not all different; name each once, as in problem,condition,right"
+            )
         for cells in reader:
             if not cells:
                 continue
@@ -129,7 +131,7 @@ def checked_table(rows: Sequence[Row], clean: str | None = None) -> list[ModelTa
     there = list(dict.fromkeys(name for _, row in rows for name in row))
     for name in NEEDED:
         if name not in there:
-            raise InputError(f"{name}: no such column, there are {', '.join(map(str, there)) or 'none'}; name one so")
+            raise InputError(f"{name}: no such column, there are {', '.join(map(str, there)) or 'none'}; rename one to {name}")
     columns = [*NEEDED, *(name for name in OPTIONAL if name in there)]
     outcomes: dict[str, dict[tuple[str, str], bool]] = {}
     places: dict[tuple[str, str, str], str] = {}

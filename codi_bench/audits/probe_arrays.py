@@ -58,7 +58,7 @@ def read_probes(path: str | Path) -> dict[str, np.ndarray]:
         arrays = _npz(path) if path.suffix == ".npz" else _safetensors(path)
         for name in NAMES[:2]:
             if name not in arrays:
-                raise InputError(f"{name}: no such array; the file has {', '.join(sorted(arrays)) or 'none'}; name one so")
+                raise InputError(f"{name}: no such array; the file has {', '.join(sorted(arrays)) or 'none'}; save one as {name}")
     return arrays
 
 

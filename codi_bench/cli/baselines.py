@@ -17,7 +17,7 @@ from codi_bench.cli import complete
 from codi_bench.cli.help import group, shown
 from codi_bench.cli.options import Baselines, Device, Dtype, within
 from codi_bench.errors import CodiBenchError
-from codi_bench.store.files import package_folder
+from codi_bench.store.files import is_installed, package_folder
 
 Report = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the run that proposed or measured the numbers.")]
 Models = Annotated[
@@ -94,6 +94,11 @@ def accept(
     folder, reason = baselines or package_folder("baselines"), " ".join(reason.split())
     if weak := weak_reason(reason):
         raise CodiBenchError(f"--reason {reason!r} {weak}")
+    if baselines is None and is_installed():
+        raise CodiBenchError(
+            f"{folder}: belongs to the installed package, and the next installation replaces it; make a folder of your own and "
+            "give it with --baselines, here and to `codi-bench run`"
+        )
     proposals, file_proposals = read_proposals(report, folder, model, claim)
     verdict_lines = [line for proposal in proposals for line in proposal.changes.verdicts]
     if verdict_lines and not verdicts_changed:

@@ -49,6 +49,14 @@ def save_folder(model: Codi, folder: Path, *, dtype: torch.dtype = torch.float16
     write_text(folder / FOLDER_META, json.dumps(fields, indent=1, sort_keys=True) + "\n")
 
 
+def _below(folder: Path) -> str:
+    """What to give instead of a folder without weights: those below it that have some."""
+    folders = sorted({path.parent for pattern in ("*/*", "*/*/*") for path in folder.glob(pattern)})
+    weights = [each for each in folders if (each / "model.safetensors").is_file() or (each / "pytorch_model.bin").is_file()]
+    below = [str(each) for each in weights if (each / FOLDER_META).is_file() or not (each / "config.json").is_file()]
+    return f"the folder with the weights itself, such as {' or '.join(below[:3])}" if below else "the folder that holds them"
+
+
 def load_folder(
     folder: Path, *, device: str | torch.device, dtype: torch.dtype, name: str = "", num_latents: int | None = None
 ) -> Codi:
@@ -57,8 +65,8 @@ def load_folder(
         raise CheckpointError(f"{folder}: no such folder; give the name of a registered model or a folder with weights")
     if not (folder / FOLDER_META).is_file():
         raise CheckpointError(
-            f"{folder}: no {FOLDER_META}, so this is not a model folder of codi-bench (see `codi-bench train`), and neither "
-            "model.safetensors nor pytorch_model.bin, so it is no published checkpoint"
+            f"{folder}: holds no weights (no {FOLDER_META}, as `codi-bench train` writes it, and neither model.safetensors nor "
+            f"pytorch_model.bin, as in a published checkpoint); give {_below(folder)}"
         )
     meta = read_settings(folder / FOLDER_META, FolderMeta)
     config, tokenizer = read_words(folder, *TOKENIZER_FILES)

@@ -154,7 +154,9 @@ class Codi(nn.Module):
         """Raises ProblemError if there are more inputs than positions."""
         if self.num_positions is not None and needed > self.num_positions:
             name = self.name or "the backbone"
-            raise ProblemError(f"{what}: needs {needed} positions, but {name} has only {self.num_positions}")
+            raise ProblemError(
+                f"{what}: needs {needed} positions, but {name} has only {self.num_positions}; give shorter questions"
+            )
 
     @property
     def device(self) -> torch.device:

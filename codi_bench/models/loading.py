@@ -127,7 +127,7 @@ def _find_base(folder: Path, base: str | Path | None, model_name: str, model_ent
     if model_entry is None or model_entry.base is None:
         raise CheckpointError(
             f"{folder}: no codi.json, so this is not a model folder of codi-bench; a published checkpoint needs the language "
-            f"model it was trained over: give --base FOLDER or its hub name (to pytest: --base {model_name}=FOLDER)"
+            f"model it was trained over: give --base FOLDER or its hub name (to `codi-bench run`: --base {model_name}=FOLDER)"
         )
     return hub.fetch(model_entry.base, patterns=hub.BASE_FILES, mend=_mend(model_entry))
 

@@ -31,8 +31,14 @@ def read_words(folder: Path, *files: str) -> tuple[PretrainedConfig, PreTrainedT
     if not missing and not any((folder / name).is_file() for name in VOCABULARIES):
         missing = [VOCABULARIES[0]]  # without it transformers makes up an empty tokenizer
     if missing:
+        weights = [folder / name for name in ("model.safetensors", "pytorch_model.bin")]
+        is_checkpoint = (
+            "config.json" in missing and any(path.is_file() for path in weights) and not (folder / "codi.json").is_file()
+        )
+        swapped = "; if this is the checkpoint itself, give it as --model, and the language model under it as --base"
         raise CheckpointError(
             f"{folder}: {' and '.join(missing)} missing; give a folder with config.json, tokenizer.json and tokenizer_config.json"
+            + swapped * is_checkpoint
         )
     check_words(folder)
     try:

@@ -12,7 +12,7 @@ import pytest
 from codi_bench.plugin.items import Claims, claims_among
 from codi_bench.plugin.options import crowded, given, suite_of
 from codi_bench.store.files import write_text
-from codi_bench.suite.progress import REPORT_SECONDS, LiveLine, Schedule, is_warm, load_timings, save_timings
+from codi_bench.suite.progress import REPORT_SECONDS, LiveLine, Schedule, expected_seconds, save_timings
 
 SHOWN_WARNINGS = 8
 
@@ -23,7 +23,7 @@ class Reporter:
     def __init__(self, config):
         self.config, self.outcomes, self.crashed, self.shown, self.red = config, {}, set(), "", []
         self.pairs, self.schedule, self.live = {}, Schedule([], {}), LiveLine()  # test → (claim, model)
-        self.warm = False  # does the run find what it needs in the cache?
+        self.stored: set[str] = set()  # what is read from the cache, as "claim on model"
         self.start = time.monotonic()
 
     def pytest_collection_finish(self, session):
@@ -38,10 +38,12 @@ class Reporter:
         from codi_bench.store.cache import default_folder
 
         cache, keys = default_folder().parent, [" on ".join(pair) for pair in self.pairs.values()]
-        self.warm = is_warm(cache, keys)
-        timings = {} if option.n or option.permutations else load_timings(cache, warm=self.warm)
+        timings, self.stored = expected_seconds(cache, keys)
+        timings = {} if option.n or option.permutations else timings
         self.schedule = Schedule(keys, timings, tail=REPORT_SECONDS)
-        note = "; warm: thoughts and answers are in the cache" if self.warm else "; cold: everything is computed"
+        stored = sum(key in self.stored for key in keys)
+        note = "; cold: everything is computed" if not stored else "; warm: thoughts and answers are in the cache"
+        note = f"; thoughts and answers of {stored} are in the cache" if 0 < stored < len(keys) else note
         note += f"; {workers} workers share it" if workers > 1 else ""
         self._line(f"codi-bench: {self.schedule.says('to measure (one claim on one model each)')}{note}")
         if warning := crowded(option, self.config.option.markexpr, workers):
@@ -74,7 +76,10 @@ class Reporter:
         from codi_bench.store.cache import default_folder
 
         if not suite_of(self.config).changed:
-            save_timings(default_folder().parent, self.schedule.taken, warm=self.warm)
+            for warm in (False, True):  # a run may find a part of what it needs
+                taken = {key: seconds for key, seconds in self.schedule.taken.items() if (key in self.stored) is warm}
+                if taken:
+                    save_timings(default_folder().parent, taken, warm=warm)
 
     def _report(self) -> None:
         """Write results, report and proposals; where they cannot be written the table is shown all the same."""

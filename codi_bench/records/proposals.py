@@ -26,7 +26,7 @@ from codi_bench.records.changes import Changes, changes
 from codi_bench.records.results import OWN_ERRORS
 from codi_bench.store.files import check_writable, write_text, write_texts
 
-PROPOSE = "run `pytest benchmarks --update-baselines`"
+PROPOSE = "run `codi-bench run --update-baselines`"
 
 
 @dataclass(frozen=True)

@@ -282,7 +282,7 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Row]]:
         _check_once(contents["rows"])
         _check_words(contents["rows"])
     except (OSError, ValueError) as error:
-        raise CodiBenchError(f"{path}: not a results file ({one_line(error)}); run `pytest benchmarks` to make one") from error
+        raise CodiBenchError(f"{path}: not a results file ({one_line(error)}); run `codi-bench run` to make one") from error
     return cast(dict[str, Any], contents["environment"]), contents["rows"]
 
 

@@ -319,7 +319,7 @@ def study_table(rows: Sequence[Row], environment: dict) -> StudyTable | None:
     names |= {"° recorded"} if any(row.recorded and row.status == NOT_RUN and row.model in run.models for row in rows) else set()
     how = "measured here" if {*run.models} - theirs else "measured on what others released"
     how = how if sizes else "not measured in this run"
-    basis = ", ".join([how, *[f"up to {max(sizes, default=0)} problems"] * bool(sizes), *sorted(names)])
+    basis = ", ".join([how, *[f"up to {max(sizes, default=0)} problems"] * (max(sizes, default=0) > 1), *sorted(names)])
     return StudyTable(tuple(run.models), basis, tuple(lines), pair, tuple(_study_winners(run, pair, asked) if pair else ()))
 
 

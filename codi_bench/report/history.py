@@ -155,9 +155,7 @@ def results_files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         matches = sorted(path.rglob("results.json")) if path.is_dir() else [path]
         if not matches:
-            raise CodiBenchError(
-                f"{path}: no results.json in or below this folder; name results files, or run `pytest benchmarks`"
-            )
+            raise CodiBenchError(f"{path}: no results.json in or below this folder; name results files, or run `codi-bench run`")
         files += matches
     return files
 

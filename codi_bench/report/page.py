@@ -262,7 +262,7 @@ def provenance(claim: str, model: str, environment: dict, rows: Sequence[Row]) -
     facts["not told there"] = "; ".join(dict.fromkeys(filter(None, (detail.get("unknown") for detail in theirs))))
     facts |= {"device": "" if theirs else device, "seeds": ", ".join(f"{name} {seed}" for name, seed in sorted(seeds.items()))}
     where = " --released FOLDER" if theirs else "" if device.startswith("cpu") or not device else " -m gpu"
-    command = f"pytest benchmarks{where} --claim {claim} --model {model} {environment.get('options', '')}".rstrip()
+    command = f"codi-bench run{where} --claim {claim} --model {model} {environment.get('options', '')}".rstrip()
     return {"facts": {name: fact for name, fact in facts.items() if fact}, "command": command}
 
 

@@ -36,16 +36,16 @@ from codi_bench.report.table import (
     labels,
     nested,
 )
-from codi_bench.store.files import Inputs, check_folder, write_text
+from codi_bench.store.files import Inputs, check_folder, is_installed, write_text
 
 SHOWN_RED, SHOWN_STOPPED = 12, 6  # of what drifted, and of what was stopped; all of them are in report.md, and in full
 SHOWN_LENGTH = 250  # characters of why it drifted
 COLOURS = {"✗": "red", "■": "magenta", "?": "yellow", "=": "green", "✓": "green", "≈": "magenta", "⊘": "red", "…": "yellow"}
 COLOURS |= {"●": "green", "○": "red", "◐": "yellow"}
 RECORD = (
-    "pytest benchmarks --update-baselines",
-    "codi-bench baselines diff",
-    'codi-bench baselines accept --reason "why they are right"',
+    "codi-bench run --update-baselines{own}  # and the options of this run",
+    "codi-bench baselines diff{own}",
+    'codi-bench baselines accept{own} --reason "why they are right"',
 )
 PAGE = "report.html"
 LONG = "report.txt"
@@ -259,4 +259,5 @@ def next_steps(rows: Sequence[Row]) -> list[str]:
         "UNCHECKED: nothing is recorded to check these numbers against; look at them, then record them": any_unchecked,
     }
     texts = [f"next, {text}" for text, applies in steps.items() if applies]
-    return texts + [f"    {command}" for command in RECORD] * (any_drift or any_unchecked)
+    own = " --baselines FOLDER" if is_installed() else ""  # one of your own: the package's is replaced with it
+    return texts + [f"    {command.format(own=own)}" for command in RECORD] * (any_drift or any_unchecked)

@@ -276,3 +276,8 @@ def package_folder(name: str) -> Path:
     """`benchmarks` or `baselines`: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     return next((folder for folder in (package / name, package.parent / name) if folder.is_dir()), package.parent / name)
+
+
+def is_installed() -> bool:
+    """Do the packaged baselines lie inside the installed package, where the next installation replaces them?"""
+    return package_folder("baselines").parent == Path(__file__).resolve().parent.parent

@@ -22,7 +22,7 @@ from codi_bench.report.table import results_table
 from codi_bench.store.cache import default_folder
 from codi_bench.store.names import check_name
 from codi_bench.suite.facts import run_environment
-from codi_bench.suite.progress import Schedule, is_warm, load_timings, progress
+from codi_bench.suite.progress import Schedule, expected_seconds, progress
 from codi_bench.suite.suite import Suite
 from codi_bench.suite.winners import winners
 
@@ -160,7 +160,7 @@ def _measure(suite: Suite, visible: bool, *, study: bool) -> list[Row]:
         if suite.takes(model, claim) and (suite.names(model, claim) or (study and claim.suite == STUDY))
     }
     cache = default_folder().parent
-    schedule = Schedule(list(pairs), {} if suite.changed else load_timings(cache, warm=is_warm(cache, list(pairs))))
+    schedule = Schedule(list(pairs), {} if suite.changed else expected_seconds(cache, list(pairs))[0])
     rows = []
     with progress("", len(pairs), left=False, visible=visible) as tell:
         for name, (model, claim) in pairs.items():

@@ -38,6 +38,13 @@ def is_warm(cache: Path, keys: Sequence[str]) -> bool:
     return all(key in timed for key in keys) and next((cache / "store").glob("*.safetensors"), None) is not None
 
 
+def expected_seconds(cache: Path, keys: Sequence[str]) -> tuple[dict[str, float], set[str]]:
+    """Seconds of these claims on models, and which of them an earlier run on this machine has stored."""
+    stored = {key for key in keys if is_warm(cache, [key])}
+    warm = load_timings(cache, warm=True)
+    return load_timings(cache) | {key: warm[key] for key in stored}, stored
+
+
 def load_timings(cache: Path, *, warm: bool = False) -> dict[str, float]:
     """Seconds by "claim on model": those of this machine, and where it has none those of the package.
 
@@ -96,9 +103,14 @@ class Schedule:
     def says(self, what: str = "to go") -> str:
         """The remaining work in words, "" at the end."""
         count = len(self.keys) - len(self.taken)
-        time = f"about {duration(self.left())}" if self.unknown < count else ""
-        never = f"{self.unknown} of them never timed" if self.unknown and count else ""
-        return ", ".join(filter(None, [f"{count} {what}" if count else "", time if count else "", never]))
+        if not count:
+            return ""
+        if self.unknown == count:
+            return f"{count} {what}, never timed before"
+        time = duration(self.left())
+        return f"{count} {what}, " + (
+            f"at least {time}: {self.unknown} of them never timed before" if self.unknown else f"about {time}"
+        )
 
 
 def in_ci() -> bool:

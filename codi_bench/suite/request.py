@@ -176,11 +176,17 @@ def _pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         name, _, path = text.partition("=")
         if not (name and path):
-            raise CodiBenchError(f"{option} {text!r}: write NAME=PATH")
+            raise CodiBenchError(f"{option} {text!r}: write NAME=PATH, such as {_example(option, text)}")
         arguments.path(f"{option} {name}", path)
         if not _same_place(pairs.setdefault(check_name(name, option), path), path):
             raise CodiBenchError(f"{option} {text}: {name} is {pairs[name]} already; give one of them another name")
     return pairs
+
+
+def _example(option: str, text: str) -> str:
+    """The text as it may have been meant."""
+    name = "gsm8k" if option == "--problems" else "mine"
+    return f"{option} {name}={text.strip('=') or 'PATH'}"
 
 
 def _same_place(one: str, other: str) -> bool:

@@ -206,7 +206,7 @@ class Suite:
         if failures:
             return "red", [f"{row.metric}: {row.reproduction}, {row.detail['reproduction']}" for row in failures]
         if model.embedded:
-            mend = "run `pytest benchmarks --update-baselines`, look at the proposal and accept it"
+            mend = "run `codi-bench run --update-baselines`, look at the proposal and accept it"
             return "red", [f"nothing is recorded for this embedded model; {mend}"]
         if any(row.reproduction == Reproduction.REPRODUCED for row in rows):
             return OK, []
@@ -227,7 +227,7 @@ class Suite:
             if known and known.hub:
                 folders = f"--model {known.name}=FOLDER --base {known.name}=FOLDER"
                 remedy = f"; on one with a GPU, download {known.hub} and {known.base}, or give {folders}"
-            on_cpu = "`pytest benchmarks`" if model.embedded else "`--device cpu`"
+            on_cpu = "`codi-bench run`" if model.embedded else "`--device cpu`"
             return NOT_RUN, f"this machine has no GPU{remedy}; {on_cpu} measures on the CPU"
         if model.embedded:
             own = self._model_bench(model)  # weights that came with the package: what is wrong with them is red
