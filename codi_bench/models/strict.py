@@ -31,14 +31,9 @@ def read_words(folder: Path, *files: str) -> tuple[PretrainedConfig, PreTrainedT
     if not missing and not any((folder / name).is_file() for name in VOCABULARIES):
         missing = [VOCABULARIES[0]]  # without it transformers makes up an empty tokenizer
     if missing:
-        weights = [folder / name for name in ("model.safetensors", "pytorch_model.bin")]
-        is_checkpoint = (
-            "config.json" in missing and any(path.is_file() for path in weights) and not (folder / "codi.json").is_file()
-        )
-        swapped = "; if this is the checkpoint itself, give it as --model, and the language model under it as --base"
         raise CheckpointError(
             f"{folder}: {' and '.join(missing)} missing; give a folder with config.json, tokenizer.json and tokenizer_config.json"
-            + swapped * is_checkpoint
+            f"{_swapped(folder, missing)}"
         )
     check_words(folder)
     try:
@@ -51,6 +46,14 @@ def read_words(folder: Path, *files: str) -> tuple[PretrainedConfig, PreTrainedT
     if tokenizer.eos_token_id is None:
         raise CheckpointError(f"{folder}/tokenizer_config.json: field 'eos_token' is missing, so answers could never end; add it")
     return config, tokenizer
+
+
+def _swapped(folder: Path, missing: list[str]) -> str:
+    """What to do if the folder is a published checkpoint, which was given in place of its language model."""
+    has_weights = any((folder / name).is_file() for name in ("model.safetensors", "pytorch_model.bin"))
+    if "config.json" not in missing or not has_weights or (folder / "codi.json").is_file():
+        return ""
+    return "; if this is the checkpoint itself, give it as --model, and the language model under it as --base"
 
 
 def build(config: PretrainedConfig, folder: Path) -> PreTrainedModel:
