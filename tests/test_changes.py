@@ -333,6 +333,19 @@ def test_accept_refuses_in_one_line_and_writes_nothing(command, scratch, what):
     assert message in err and err.count("\n") == 1
 
 
+def test_records_of_an_installed_package_are_left_and_a_folder_of_ones_own_is_named(monkeypatch, capsys, scratch):
+    from codi_bench.cli import baselines, main
+
+    monkeypatch.setattr(baselines, "is_installed", lambda: True)
+    for own, status in ((), 2), (("--baselines", str(scratch / "baselines")), 0):
+        arguments = ["accept", "--reason", WHY, "--report", str(scratch / "report"), *own]
+        monkeypatch.setattr(sys, "argv", ["codi-bench", "baselines", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert (stopped.value.code or 0) == status
+        assert ("--baselines" in capsys.readouterr().err) == bool(status)
+
+
 def test_verdicts_that_appear_or_vanish_are_refused_too_unless_told(command, scratch):
     def change(proposed):
         proposed["metrics"]["drop_9"] = proposed["metrics"].pop("drop_4")

@@ -137,6 +137,22 @@ def test_settings_out_of_range(tiny_gpt2, settings):
         codi_of(*tiny_gpt2, **settings)
 
 
+def test_the_folder_above_and_a_swapped_base_are_told_what_to_give(tiny_gpt2):
+    checkpoint, base = tiny_gpt2
+    above = checkpoint.parent / "above"
+    above.mkdir()
+    checkpoint.rename(above / "checkpoint")
+    with pytest.raises(CheckpointError, match=f"holds no weights .* such as {above / 'checkpoint'}$"):
+        load(above, base=base)
+    with pytest.raises(CheckpointError, match="config.json.* missing.* give it as --model"):
+        load(above / "checkpoint", base=above / "checkpoint")
+    empty = above / "empty"
+    empty.mkdir()
+    with pytest.raises(CheckpointError, match="config.json") as refused:
+        load(above / "checkpoint", base=empty)
+    assert "--model" not in str(refused.value)
+
+
 def test_a_shallow_model_is_probed_at_its_inner_layers_whatever_its_name(tiny_gpt2):
     for name in (None, "gpt2", "llama-3.2-1b"):
         model = load(tiny_gpt2[0], base=tiny_gpt2[1], name=name, **SETTINGS)
