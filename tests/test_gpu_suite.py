@@ -212,7 +212,7 @@ def test_published_weights_are_found_in_the_hub_cache(run, as_gpt2, published, g
 
 BAD = {
     "base without model": (["--base", "mine=somewhere"], "--base mine=somewhere: there is no such model in this run"),
-    "published checkpoint without base": (["--model", "mine={checkpoint}"], "to pytest: --base mine=FOLDER"),
+    "published checkpoint without base": (["--model", "mine={checkpoint}"], "--base mine=FOLDER"),
     "set of no model": (["--problems", "svamp={problems}"], "no model of this run is measured on svamp"),
     "two sets": (
         ["--model", "mine={checkpoint}", "--problems", "svamp={problems}", "--problems", "multiarith={problems}"],
