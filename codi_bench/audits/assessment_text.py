@@ -114,7 +114,7 @@ def _critical(critical: Critical) -> str:
     if critical.conditions:
         return f"critical: {', '.join(critical.conditions)} ({evidence}; {q})"
     if critical.none:
-        return f"critical: none, all surely below 5 points ({evidence}; {q})"
+        return f"critical: none, all below 5 points by their intervals ({evidence}; {q})"
     enough = f", n ≥ {critical.decide}" if critical.decide else ""
     return f"critical: undecided{enough} ({evidence}; {q})"
 
