@@ -66,5 +66,6 @@ def check_room(right: ArrayLike, constant: float = 0.0, *, floor: float = ROOM, 
     if low <= constant + floor:
         raise MeasureError(
             f"nothing {what}: {100 * right.mean():.1f} % of {right.size} problems are answered correctly, at least "
-            f"{100 * low:.1f} % by the interval; a constant answer has {100 * constant:.1f} %, and the model needs {100 * floor:.0f} points more"
+            f"{100 * low:.1f} % by the interval; a constant answer has {100 * constant:.1f} %, and the model needs "
+            f"{100 * floor:.0f} points more"
         )
