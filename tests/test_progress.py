@@ -57,12 +57,12 @@ def test_durations_of_this_machine_stand_over_the_packaged_ones(packaged):
 
 def test_a_warm_run_goes_by_warm_durations_and_a_cold_one_by_cold_ones(packaged):
     (packaged.parent / "packaged" / "_perf" / "timings-warm.json").write_text('{"a": 1}')
-    assert load_timings(packaged, warm=True) == {"a": 1.0, "b": 20.0} and not progress.is_warm(packaged, ["a"])
+    assert load_timings(packaged, warm=True) == {"a": 1.0, "b": 20.0} and not progress.stored_keys(packaged, ["a"])
     save_timings(packaged, {"a": 8.0, "b": 9.0})
-    assert not progress.is_warm(packaged, ["a"])  # timed, but nothing is stored any more
+    assert not progress.stored_keys(packaged, ["a"])  # timed, but nothing is stored any more
     (packaged / "store").mkdir()
     (packaged / "store" / "x.safetensors").touch()
-    assert progress.is_warm(packaged, ["a", "b"]) and not progress.is_warm(packaged, ["a", "c"])
+    assert progress.stored_keys(packaged, ["a", "b"]) == {"a", "b"} and progress.stored_keys(packaged, ["a", "c"]) == {"a"}
     save_timings(packaged, {"b": 2.0}, warm=True)
     assert load_timings(packaged, warm=True) == {"a": 1.0, "b": 2.0} and load_timings(packaged) == {"a": 8.0, "b": 9.0}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from codi_bench.models.registry import EMBEDDED, PUBLISHED
 from codi_bench.records.baseline import REPORTED, SOUND
 from codi_bench.records.results import OK, Row
-from codi_bench.report.comparison import StudyWinner, study_table
+from codi_bench.report.comparison import StudyWinner, largest_drop, study_table
 from codi_bench.report.console import grid
 from codi_bench.report.table import REPORTING, UNITS, number, place, shown_unit, word
 
@@ -233,13 +233,8 @@ def _row(rows: Mapping[tuple[str, str, str, str], Row], key: tuple[str, str, str
     claim, model, metric, protocol = key
     if metric != LARGEST_DROP:
         return rows.get(key)
-    drops = [
-        row
-        for row in rows.values()
-        if (row.claim, row.model, row.protocol) == (claim, model, protocol) and row.metric.removeprefix("drop_").isdigit()
-    ]
-    drops = [row for row in drops if getattr(row, number_of)]
-    return max(drops, key=lambda row: getattr(row, number_of).get("value") or 0.0, default=None)
+    own = [row for row in rows.values() if (row.claim, row.model, row.protocol) == (claim, model, protocol)]
+    return largest_drop([row for row in own if getattr(row, number_of)], number_of)
 
 
 def _line(label: str, model: str, row: Row | None, source: Row | None) -> list[list[str]]:

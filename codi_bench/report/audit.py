@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from codi_bench.records.results import OK, Number, Row
-from codi_bench.report.table import REPORTED, REPORTING, SOUND, WORDS, in_order, measured_models, metric_order, number, p_text
+from codi_bench.report.table import REPORTED, REPORTING, SOUND, WORDS, in_order, measured_models, metric_order, number, p_clause
 
 HEADLINE = ("probe-accuracy", "mean")
 ALPHA = 0.025  # of one family, docs/verdicts.md, section 3
@@ -152,5 +152,5 @@ def _study_percent(value: Number | None) -> str:
 
 
 def _p(row: Row) -> str:
-    p = p_text((row.null or {}).get("p"))
+    p = p_clause((row.null or {}).get("p"))
     return f" ({p})" if p else ""

@@ -138,13 +138,18 @@ def _cell(value: Number | Mapping | None, unit: str, mark: str) -> Cell:
 
 def _largest_drop(run: _Run, claim: str, model: str, metric: str, protocol: str) -> Cell:
     """Without an interval: an extreme has no valid one."""
-    drops = [row for row in run.rows if (row.claim, row.model, row.protocol, row.status) == (claim, model, protocol, OK)]
-    drops = [row for row in drops if re.fullmatch(r"drop_\d+", row.metric)]
-    if not drops:
+    rows = [row for row in run.rows if (row.claim, row.model, row.protocol, row.status) == (claim, model, protocol, OK)]
+    row = largest_drop(rows, "measured")
+    if row is None:
         return run.absent(claim, model, run.row(claim, model, metric, protocol))
-    row = max(drops, key=lambda row: (row.measured or {}).get("value") or 0.0)
     place = row.metric.removeprefix("drop_")
     return Cell(f"{number({'value': (row.measured or {}).get('value')}, row.unit)} @ {place}", WORDS.get(row.validity or "", ""))
+
+
+def largest_drop(rows: Sequence[Row], part: str) -> Row | None:
+    """Of rows of one claim, model and protocol the one of the latent that costs most; part: `measured` or `reported`."""
+    drops = [row for row in rows if re.fullmatch(r"drop_\d+", row.metric)]
+    return max(drops, key=lambda row: (getattr(row, part) or {}).get("value") or 0.0, default=None)
 
 
 def _critical(run: _Run, claim: str, model: str, metric: str, protocol: str) -> Cell:
@@ -223,8 +228,8 @@ def _published(run: _Run, spec: _Spec, model: str) -> str:
         return CONCLUSIONS[spec.claim][model]
     rows = [row for row in run.rows if (row.claim, row.model, row.protocol) == (spec.claim, model, REPORTED) and row.reported]
     if spec.show is _largest_drop:
-        rows = [row for row in rows if re.fullmatch(r"drop_\d+", row.metric)]
-        rows = sorted(rows, key=lambda row: (row.reported or {}).get("value") or 0.0)[-1:]
+        largest = largest_drop(rows, "reported")
+        rows = [largest] if largest else []
     else:
         rows = [row for row in rows if row.metric == spec.metric]
     if not rows or spec.show is _null:

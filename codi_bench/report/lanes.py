@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from codi_bench.records.results import OK, Number, finite
-from codi_bench.report.table import REPORTED, SOUND, Cell, TableLine, number, shown_unit
+from codi_bench.report.table import Cell, TableLine, number, shown_unit
 
-PROTOCOLS = {REPORTED: "as published", SOUND: "sound"}
 PUBLISHED, MEASURED, NULL = "published", "measured", "null"  # kinds of lanes, and the names of their styles
 EDGE = 3.0  # percent of the width that stay free on both sides, for half a mark
 TICKS = (1, 2, 2.5, 5, 10)

@@ -17,7 +17,7 @@ from codi_bench.records.baseline import RELEASED
 from codi_bench.records.results import OK, Row, finite, of_model
 from codi_bench.report.audit import own_words
 from codi_bench.report.sentences import stopped
-from codi_bench.report.table import REPORTED, SOUND, in_capitals, number, place, shown_unit, word
+from codi_bench.report.table import PROTOCOLS, SOUND, in_capitals, number, place, shown_unit, sign_of, word
 from codi_bench.store.names import check_name
 
 TASK: dict[str, Any] = {"task_type": "text-generation", "task_name": "Text generation with continuous thoughts"}
@@ -27,7 +27,6 @@ SETS: dict[str, dict[str, Any]] = {
 }
 OTHER_SET: dict[str, Any] = {"dataset_type": "problems", "dataset_name": "Problems, by their sha256"}
 HEADS = ("claim", "metric", "protocol", "value [95 %]", "no effect gives [95 %]", "p", "n", "verdict")
-PROTOCOLS = {REPORTED: "as published", SOUND: "sound"}
 LEGEND = (
     "SUPPORTED: the claim holds under a sound protocol. ARTEFACT: the protocol makes the number. REFUTED: the claim does not "
     "hold. UNDERPOWERED: more problems would decide. *: random draws or rounding could change the verdict."
@@ -117,7 +116,7 @@ def section(rows: Sequence[Row], environment: dict, model: str) -> str:
 
 def _cells(row: Row) -> list[str]:
     unit, p = shown_unit(row), finite((row.null or {}).get("p"))
-    sign = {"fraction": " %", "points": " points", "nats": " nats"}.get(unit, "")
+    sign = sign_of(unit)
     value, at = number(row.measured, unit, sign), place(row)
     decide = row.detail.get("decide") if row.protocol == SOUND else None
     verdict = f"{word(row.validity or '')}{'*' * bool(row.detail.get('fragile'))}{f', n ≥ {decide}' * bool(decide)}"

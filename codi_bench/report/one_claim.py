@@ -8,11 +8,10 @@ from rich.console import Console
 
 from codi_bench.records.results import OK, Row
 from codi_bench.report.console import printed, terminal_console
-from codi_bench.report.lanes import PROTOCOLS
 from codi_bench.report.page import provenance, remarks
 from codi_bench.report.render import print_table, say
 from codi_bench.report.sentences import blocked_or_not_run, winners
-from codi_bench.report.table import TableLine, results_table
+from codi_bench.report.table import PROTOCOLS, TableLine, results_table
 
 
 def claim_text(rows: Sequence[Row], environment: dict, claim: str, models: Sequence[str]) -> str:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from codi_bench.records.results import NOT_RUN, OK, Row
 from codi_bench.report.contents import Report
-from codi_bench.report.lanes import PROTOCOLS, Labelled, Picture, picture
+from codi_bench.report.lanes import Labelled, Picture, picture
 from codi_bench.report.study_rows import study_rows
 from codi_bench.report.table import (
     CAME_OUT,
     COUNTERPART_NAMES,
+    PROTOCOLS,
     REPORTING,
     SYMBOLS,
     WORDS,

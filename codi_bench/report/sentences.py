@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from codi_bench.records.results import OK, Row, Winner
-from codi_bench.report.table import SOUND, SYMBOLS, is_number, p_text
+from codi_bench.report.table import SOUND, SYMBOLS, is_number, p_clause
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
@@ -51,7 +51,7 @@ def _difference(comparison: Winner) -> str:
         (1, 3, "") if comparison["metric"] == "auc" else (1 if comparison["unit"] == "points" else 100, 1, " points")
     )
     band = f" [{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]" if is_number(low) and is_number(high) else ""
-    p = p_text(comparison.get("p"))
+    p = p_clause(comparison.get("p"))
     return f"{' - '.join(comparison['models'])} = {scale * value:+.{digits}f}{band}{unit}{f', {p}' if p else ''}"
 
 

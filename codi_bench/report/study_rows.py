@@ -10,7 +10,7 @@ from codi_bench.records.results import finite
 from codi_bench.report.comparison import StudyWinner
 from codi_bench.report.contents import Report
 from codi_bench.report.lanes import Labelled, Picture, measured_value, picture
-from codi_bench.report.table import REPORTED, SOUND, TableLine, number, shown_unit
+from codi_bench.report.table import REPORTED, SOUND, TableLine, number, shown_unit, sign_of
 
 SOUNDLY = "under the sound protocol,"
 
@@ -203,7 +203,7 @@ def _text(line: TableLine, which: str) -> str:
     row = line.row
     value = finite((getattr(row, which) or {}).get("value")) if row else None
     unit = shown_unit(row) if row else ""
-    return "" if value is None else number({"value": value}, unit, {"fraction": " %", "points": " points"}.get(unit, ""))
+    return "" if value is None else number({"value": value}, unit, sign_of(unit))
 
 
 def _listed(texts: Mapping[str, str], *, named: bool) -> str:

@@ -25,6 +25,7 @@ UNITS = {"fraction": ", %", "points": ", points", "nats": ", nats"}
 REPORTING = {"gpt2": "GPT-2", "llama-3.2-1b": "LLaMA-1B"}  # the models that the first study is about
 COUNTERPART_NAMES = REPORTING | {"coconut-gpt2": "Coconut"}  # and one whose published numbers stand beside itself alone
 REPORTED, SOUND = "reported", "sound"
+PROTOCOLS = {REPORTED: "as published", SOUND: "sound"}  # as people read them
 ORDER = ("accuracy", "mean", "std", "tau", "min", "max", "test_accuracy", "auc", "gain", "train_accuracy", "gap", "drop_bot")
 
 
@@ -117,7 +118,7 @@ def _cells(row: Row) -> dict[str, Cell]:
         return cells | ({"measured": Cell(number(row.recorded, shown_unit(row)), note="recorded")} if row.recorded else {})
     unit = shown_unit(row)
     decide = row.detail.get("decide") if row.protocol != REPORTED else None  # more problems decide the sound protocol alone
-    p = p_text((row.null or {}).get("p"))
+    p = p_clause((row.null or {}).get("p"))
     cells |= {"measured": Cell(number(row.measured, unit), note=place(row)), "null": Cell(number(row.null, unit), note=p)}
     cells |= {"n": Cell(str(row.n))} if row.n and row.n > 1 else {}
     if row.reproduction:
@@ -255,7 +256,12 @@ def number(value: Number | Mapping[str, float | None] | None, unit: str, sign: s
     return show(point) + sign + (f" [{ends[0]}, {ends[1]}]" if ends else "")
 
 
-def p_text(p: float | None) -> str:
+def sign_of(unit: str) -> str:
+    """What stands behind a number of that unit in a sentence: " %", " points", " nats" or nothing."""
+    return UNITS.get(unit, "").removeprefix(",")
+
+
+def p_clause(p: float | None) -> str:
     """p = 0.016; "" if there is none. A p of an exact test may be smaller than any float, and is never 0."""
     return "" if not is_number(p) else f"p = {p:.2g}" if p else "p < 1e-300"
 

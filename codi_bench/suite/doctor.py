@@ -27,19 +27,11 @@ from codi_bench.problems.files import HUBS
 from codi_bench.store.files import package_folder
 
 OK, MISSING, BROKEN = "ok", "missing", "broken"
-NEEDED: tuple[str, ...] = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "huggingface_hub",
-    "datasets",
-    "safetensors",
-    "numpy",
-    "scipy",
-    "scikit-learn",
+NEEDED = (
+    *("torch", "transformers", "tokenizers", "huggingface_hub", "datasets", "safetensors", "numpy", "scipy", "scikit-learn"),
+    *("statsmodels", "pydantic", "pytest", "rich", "typer", "pandas", "matplotlib"),
+    *("jinja2", "tabulate", "threadpoolctl", "filelock", "fsspec", "platformdirs"),
 )
-NEEDED += ("statsmodels", "pydantic", "pytest", "rich", "typer", "pandas", "matplotlib")
-NEEDED += ("jinja2", "tabulate", "threadpoolctl", "filelock", "fsspec", "platformdirs")
 LOADED = ("torch", "transformers", "datasets", "pytest")  # those that a run dies of where they do not load
 BASE = [file for file in BASE_FILES if "*" not in file]
 REINSTALL = "pip install --force-reinstall codi-bench"

@@ -32,15 +32,17 @@ REPORT_SECONDS = 5.0  # to draw the report, behind the last claim
 TIMINGS = TypeAdapter(dict[str, Annotated[float, Field(ge=0, le=1e7)]])  # seconds; more is no run
 
 
-def is_warm(cache: Path, keys: Sequence[str]) -> bool:
-    """Did earlier runs on this machine measure all of it, and is what they stored still there?"""
+def stored_keys(cache: Path, keys: Sequence[str]) -> set[str]:
+    """Those that earlier runs on this machine measured; none if what they stored is gone."""
+    if next((cache / "store").glob("*.safetensors"), None) is None:
+        return set()
     timed = _read(cache / COLD) | _read(cache / WARM)
-    return all(key in timed for key in keys) and next((cache / "store").glob("*.safetensors"), None) is not None
+    return {key for key in keys if key in timed}
 
 
 def expected_seconds(cache: Path, keys: Sequence[str]) -> tuple[dict[str, float], set[str]]:
     """Seconds of these claims on models, and which of them an earlier run on this machine has stored."""
-    stored = {key for key in keys if is_warm(cache, [key])}
+    stored = stored_keys(cache, keys)
     warm = load_timings(cache, warm=True)
     return load_timings(cache) | {key: warm[key] for key in stored}, stored
 
