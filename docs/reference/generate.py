@@ -27,9 +27,6 @@ from codi_bench.records.baseline import json_schema
 from codi_bench.records.results import ResultsFile
 
 MARKER = re.compile(r"<!-- from the code: (\w+) ?(.*?) -->")
-RANGE = re.compile(r" range(?=>)")
-NO_LIMIT = re.compile(r"<=\d{7,}|(; )?0<=x<=\d{7,}")  # they keep numbers representable, and tell a reader nothing
-AT_LEAST = re.compile(r"([\d.]+)<=x(?=[;\]])")
 CELL = re.compile(r"(?<=<td>)[^<]+(?=</td>)")
 WHOLE = re.compile(r"-?[\d.]+ \[[-\d., ]+\]|[✓≈⊘…] [A-Z]+\*?|(?:gpt2|llama|coconut|sim|smollm2)-[\w.-]+")  # no line breaks in it
 
@@ -156,7 +153,7 @@ def _kind(kind: dict[str, Any]) -> str:
 
 def _parameter(parameter: Any, context: Any) -> tuple[str, str]:
     names, help = parameter.get_help_record(context)
-    return f"`{RANGE.sub('', names)}`", _text(AT_LEAST.sub(r"at least \1", NO_LIMIT.sub("", help)).replace(" []", ""))
+    return f"`{names}`", _text(help)
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
