@@ -258,7 +258,7 @@ def answer_discretised(model: Codi, questions: Sequence[str], places: Sequence[i
             thought = state.last
             if place in places:
                 thought = model.embed(model.logits(thought)[..., : model.vocab_size].argmax(-1))
-            state = feed(model, state, model.projection(thought).unsqueeze(1))
+            state = feed(model, state, model.thought(thought, place).unsqueeze(1))
         yield 0, generate(model, end_thoughts(model, state), settings.max_new_tokens)[1]
 
     return answer_batches(model, ids, 1, settings, answer)[0]

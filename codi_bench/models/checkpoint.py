@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from codi_bench.errors import CheckpointError
-from codi_bench.models.codi import COCONUT, CODI, Codi, Projection
+from codi_bench.models.codi import COCONUT, CODI, Codi, Pauses, Projection
 from codi_bench.models.settings import FOLDER_META, FolderMeta, read_settings
 from codi_bench.models.strict import build, check, embedding_names, fill, is_tied, read_safetensors, read_words, without_memory
 from codi_bench.store.files import file_hash, write_text, write_whole
@@ -35,13 +35,15 @@ def save_folder(model: Codi, folder: Path, *, dtype: torch.dtype = torch.float16
     for field in ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "_attn_implementation"):
         config.pop(field, None)
     write_text(folder / "config.json", json.dumps(config, indent=1, sort_keys=True) + "\n")
-    first = None if isinstance(model.projection, nn.Identity) else cast(nn.Linear, cast(Projection, model.projection)[1])
+    first = cast(nn.Linear, model.projection[1]) if isinstance(model.projection, Projection) else None
+    pauses = model.projection if isinstance(model.projection, Pauses) else None
     ids = (model.pad_id, model.bot_id, model.eot_id)
     meta = FolderMeta(
-        num_latents=model.num_latents,
+        num_latents=len(pauses.vectors) if pauses else model.num_latents,
         vocab_size=model.vocab_size,
         projection_width=first.out_features if first else 0,
         projection_layer_norm=hasattr(model.projection, "ln"),
+        pauses=True if pauses else None,
         extra_ids=None if ids == tuple(model.vocab_size + i for i in range(3)) else ids,
         prompt=None if model.prompt == CODI else "coconut",
     )
@@ -55,6 +57,14 @@ def _below(folder: Path) -> str:
     weights = [each for each in folders if (each / "model.safetensors").is_file() or (each / "pytorch_model.bin").is_file()]
     below = [str(each) for each in weights if (each / FOLDER_META).is_file() or not (each / "config.json").is_file()]
     return f"the folder with the weights itself, such as {' or '.join(below[:3])}" if below else "the folder that holds them"
+
+
+def _projection(meta: FolderMeta, width: int) -> nn.Module:
+    if meta.pauses:
+        return Pauses(meta.num_latents, width)
+    if meta.projection_width:
+        return Projection(width, meta.projection_width, layer_norm=meta.projection_layer_norm)
+    return nn.Identity()
 
 
 def load_folder(
@@ -72,11 +82,7 @@ def load_folder(
     config, tokenizer = read_words(folder, *TOKENIZER_FILES)
     with without_memory():
         backbone = build(config, folder)
-        projection = (
-            Projection(config.hidden_size, meta.projection_width, layer_norm=meta.projection_layer_norm)
-            if meta.projection_width
-            else nn.Identity()
-        )
+        projection = _projection(meta, config.hidden_size)
     words, rows = len(tokenizer), backbone.get_input_embeddings().num_embeddings
     if words != meta.vocab_size or rows != meta.vocab_size + 3:
         raise CheckpointError(

@@ -57,6 +57,22 @@ class Projection(nn.Sequential):
             self.add_module("ln", nn.LayerNorm(width))
 
 
+class Pauses(nn.Module):
+    """Learned constants that are fed instead of thoughts, [K, d]: a control in which no thought passes anything on.
+
+    Source: Goyal et al. 2023, "Think before you speak" (pause tokens), and "pause as thought" in arXiv 2412.06769. There all
+    places share one token; here each has its own vector, so that the control differs from CODI by the recurrence alone.
+    """
+
+    def __init__(self, num_latents: int, width: int):
+        super().__init__()
+        self.vectors = nn.Parameter(torch.randn(num_latents, width))
+
+    def forward(self, final_normed: Tensor, latent_pos: int) -> Tensor:
+        """The constant of a place in the shape of final_normed [..., d]; places beyond the last repeat it."""
+        return self.vectors[min(latent_pos, len(self.vectors) - 1)].expand_as(final_normed)
+
+
 @torch.no_grad()
 def start_as_identity(projection: Projection, scale: float) -> None:
     """Make a fresh projection of inner width 2 d an identity: it feeds the state, normalised to the given root mean square.
@@ -108,8 +124,8 @@ def products(x: Tensor) -> AbstractContextManager[object]:
 class Codi(nn.Module):
     """A backbone, its projection and the three ids that follow the tokenizer's vocabulary of size V.
 
-    backbone: Hugging Face causal LM whose embeddings hold V + 3 rows. projection: a `Projection`, or `nn.Identity()` where
-    the hidden state itself is fed (Coconut). num_latents: K, the thoughts fed between bot and eot. extra_ids: (pad, bot, eot),
+    backbone: Hugging Face causal LM whose embeddings hold V + 3 rows. projection: a `Projection`, `nn.Identity()` where the
+    hidden state itself is fed (Coconut), or `Pauses` where nothing is. num_latents: K, the thoughts fed between bot and eot. extra_ids: (pad, bot, eot),
     by default CODI's V, V + 1, V + 2. prompt: the format of questions and answers in training.
     """
 
@@ -170,6 +186,12 @@ class Codi(nn.Module):
     def embed(self, ids: Tensor) -> Tensor:
         """ids [b, t] → input embeddings [b, t, d] (without position embeddings, which the backbone adds)."""
         return self.backbone.get_input_embeddings()(ids)
+
+    def thought(self, final_normed: Tensor, latent_pos: int) -> Tensor:
+        """What is fed at a latent position, in the shape of the state before it, [..., d]."""
+        if isinstance(self.projection, Pauses):
+            return self.projection(final_normed, latent_pos)
+        return self.projection(final_normed)
 
     def logits(self, final_normed: Tensor) -> Tensor:
         """final_normed [..., d] → logits [..., V + 3]."""

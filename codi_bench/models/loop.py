@@ -71,10 +71,10 @@ def think(
         ids, mask = model.pad([[*question, model.bot_id] for question in questions])
         positions = torch.arange(ids.shape[1], device=model.device).expand(*ids.shape)
         state = feed(model, None, model.embed(ids), mask, positions=positions, all_layers=all_layers).all_seen()
-    latents, hidden = [model.projection(state.last)], [state.hidden_states]
-    for _ in range(num_latents):
+    latents, hidden = [model.thought(state.last, 0)], [state.hidden_states]
+    for k in range(num_latents):
         state = feed(model, state, latents[-1].unsqueeze(1), all_layers=all_layers)
-        latents.append(model.projection(state.last))
+        latents.append(model.thought(state.last, k + 1))
         hidden.append(state.hidden_states)
     if not torch.is_grad_enabled() and not torch.isfinite(latents[-1]).all():  # what follows one is not finite either
         raise MeasureError(f"the thoughts of {model.name or 'the model'} are not finite; use --dtype float32, or other weights")
@@ -117,7 +117,7 @@ def go_on(model: Codi, clean: Thinking, state: State, first: Sequence[int], cond
         inputs = [next_inputs[:, c] if v is None else v.to(next_inputs.dtype) for c, v in zip(active, values)]
         state = step(model, state, torch.stack(inputs, dim=1), active)
         next_inputs = next_inputs.clone()
-        next_inputs[:, active] = model.projection(state.hidden)
+        next_inputs[:, active] = model.thought(state.hidden, p)
     return state
 
 

@@ -98,8 +98,8 @@ def _thought(model: Codi, batch: list[Example], question: State, masks: str) -> 
             state = replace(state, sees=torch.cat([mask[:, None].bool(), latent_sees], dim=2))
         return state
     state = feed(model, question, model.embed(torch.full((len(batch), 1), model.bot_id, device=model.device)))
-    for _ in range(model.num_latents):
-        state = feed(model, state, model.projection(state.last).unsqueeze(1))
+    for k in range(model.num_latents):
+        state = feed(model, state, model.thought(state.last, k).unsqueeze(1))
     return state
 
 

@@ -29,7 +29,8 @@ def lens_ranks(model: Codi, hidden_states: np.ndarray, words: Sequence[Sequence[
     chunk = max(1, AT_ONCE // (places * (layers + 1) * (model.vocab_size + 3)))
     for start in range(0, n, chunk):
         states = torch.tensor(hidden_states[start : start + chunk], device=model.device, dtype=model.backbone.dtype)
-        normed = torch.cat([final_norm(model)(states[:, :, :-1]), states[:, :, -1:], model.projection(states[:, :, -1:])], dim=2)
+        thoughts = torch.stack([model.thought(states[:, k, -1:], k) for k in range(places)], dim=1)
+        normed = torch.cat([final_norm(model)(states[:, :, :-1]), states[:, :, -1:], thoughts], dim=2)
         logits = model.logits(normed).float()
         for i, problem in enumerate(words[start : start + chunk]):
             for j, ids in enumerate(problem):

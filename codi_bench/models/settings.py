@@ -24,7 +24,8 @@ Schema = TypeVar("Schema")
 
 
 class FolderMeta(BaseModel):
-    """codi.json of our own folders. projection_width: 0 without a projection. extra_ids: those of pad, bot and eot.
+    """codi.json of our own folders. projection_width: 0 without a projection. pauses: are learned constants fed, not thoughts?
+    extra_ids: those of pad, bot and eot.
 
     prompt: the source whose training format questions and answers have, by default CODI.
     """
@@ -35,6 +36,7 @@ class FolderMeta(BaseModel):
     vocab_size: Rows
     projection_width: Width
     projection_layer_norm: bool
+    pauses: bool | None = None
     extra_ids: tuple[int, int, int] | None = None  # V, V + 1, V + 2
     prompt: Literal["codi", "coconut"] | None = None
     question_suffix: str | None = None  # of folders written before there was a prompt
@@ -46,6 +48,8 @@ class FolderMeta(BaseModel):
         ids = [self.vocab_size + i for i in range(3)]
         if self.extra_ids is not None and sorted(self.extra_ids) != ids:
             raise ValueError(f"'extra_ids' must be {ids} in some order, not {list(self.extra_ids)}")
+        if self.pauses and (self.projection_width or not self.num_latents):
+            raise ValueError("'pauses' needs a projection_width of 0 and a num_latents of 1 or more")
         if self.projection_layer_norm and not self.projection_width:
             raise ValueError("'projection_width' is 0 (no projection), but projection_layer_norm is true")
         return self

@@ -21,7 +21,7 @@ class Recipe:
     phases: (who learns, steps) in order; "teacher" alone or "both". The published models start from a pretrained backbone; these
     start from scratch, and a student that distils from an untrained teacher learns to ignore its thoughts.
     horizon, cooldown: the learning rate follows a cosine over `horizon` steps and falls linearly to zero over the last
-    `cooldown`. limits: of the problems that are trained on.
+    `cooldown`. limits: of the problems that are trained on. recurrent: are thoughts fed, or learned constants?
     """
 
     name: str
@@ -42,6 +42,7 @@ class Recipe:
     weight_decay: float = 0.01
     initializer_range: float = 0.05
     limits: Limits = EVERYTHING
+    recurrent: bool = True
     notes: tuple[str, ...] = ()
 
     @property
@@ -193,6 +194,16 @@ RECIPES = {
             notes=TRIALS,
         ),
     )
+}
+# Same data, steps and batches; the backbone starts with the same weights. Only what is fed at the six places differs.
+RECIPES |= {
+    f"{recipe.name}-pause": replace(
+        recipe,
+        name=f"{recipe.name}-pause",
+        recurrent=False,
+        notes=(f"The recipe of {recipe.name}, whose phases were found with thoughts. It was not tuned for constants.",),
+    )
+    for recipe in tuple(RECIPES.values())
 }
 
 

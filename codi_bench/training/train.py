@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from codi_bench.errors import CheckpointError, MeasureError, arguments, one_line
 from codi_bench.models.checkpoint import save_folder
-from codi_bench.models.codi import Codi, Projection, start_as_identity
+from codi_bench.models.codi import Codi, Pauses, Projection, start_as_identity
 from codi_bench.models.loading import check_device
 from codi_bench.models.objective import Example, codi_losses, encode_examples, teacher_loss
 from codi_bench.problems import Problem, problems_hash, stream, vocabulary
@@ -234,11 +234,15 @@ def _start_student(model: Codi, examples: list[Example]) -> None:
     """Start the student as a soft version of the teacher: each thought is the state from which the teacher reads its next word.
 
     The projection starts as the identity at the scale of the embeddings, bot as the word that ends a question and eot as the
-    one that ends a step. From random ones the student learned to answer without its thoughts and never unlearned it (see the
+    one that ends a step. Constants instead of thoughts start as random vectors of that scale. From random ones the student learned to answer without its thoughts and never unlearned it (see the
     notes of the recipes).
     """
     embeddings = cast(Tensor, model.backbone.get_input_embeddings().weight)
-    start_as_identity(cast(Projection, model.projection), embeddings[: model.vocab_size].square().mean().sqrt().item())
+    scale = embeddings[: model.vocab_size].square().mean().sqrt().item()
+    if isinstance(model.projection, Pauses):
+        model.projection.vectors.mul_(scale / model.projection.vectors.square().mean().sqrt())
+    else:
+        start_as_identity(cast(Projection, model.projection), scale)
     embeddings[model.bot_id] = embeddings[examples[0].question[-1]]
     embeddings[model.eot_id] = embeddings[next(e.thought[-1] for e in examples if e.thought)]
 
@@ -276,7 +280,7 @@ def _new_model(recipe: Recipe, work: Path, seed: int) -> Codi:
     backbone = AutoModelForCausalLM.from_config(recipe.config(len(tokenizer)), attn_implementation="eager")
     return Codi(
         backbone,
-        Projection(recipe.width, recipe.inner),
+        Projection(recipe.width, recipe.inner) if recipe.recurrent else Pauses(recipe.num_latents, recipe.width),
         tokenizer,
         vocab_size=len(tokenizer),
         num_latents=recipe.num_latents,
