@@ -38,7 +38,7 @@ print(json.dumps({"codes": {name: claim_code(each, ModelBench).text for name, ea
 @pytest.fixture
 def copy(tmp_path):
     """The package with its baselines and benchmarks, to be written in."""
-    ignored = shutil.ignore_patterns("__pycache__", "adapters")
+    ignored = shutil.ignore_patterns("__pycache__", "controls")
     for name in ("codi_bench", "baselines", "benchmarks"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
     shutil.copy(ROOT / "conftest.py", tmp_path)

@@ -26,7 +26,7 @@ REPOSITORY = PROJECT["urls"]["Repository"]
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
 # What of a checkout no release holds: it is of use to those who develop it.
-NOT_IN_SDIST = ("tests/", "codi_bench/adapters/", ".github/", ".ci/", ".pre-commit-config.yaml")
+NOT_IN_SDIST = ("tests/", "codi_bench/controls/", ".github/", ".ci/", ".pre-commit-config.yaml")
 MB = 10**6
 
 
@@ -122,7 +122,7 @@ def test_the_wheel_has_the_package_its_weights_and_its_records_and_nothing_else(
     inside = [name.removeprefix("codi_bench/") for name in contents(wheel) if not name.startswith(info)]
     files = [path for name in ("codi_bench", "benchmarks", "baselines") for path in (ROOT / name).rglob("*") if path.is_file()]
     expected = [path.relative_to(ROOT).as_posix().removeprefix("codi_bench/") for path in files if path.suffix != ".pyc"]
-    expected = [name for name in expected if not name.startswith("adapters/")]
+    expected = [name for name in expected if not name.startswith("controls/")]
     assert sorted(inside) == sorted(expected)
     weights = {f"embedded/{model.name}/model.safetensors" for model in REGISTRY.values() if model.embedded}
     assert len(weights) == 2
@@ -132,7 +132,7 @@ def test_the_wheel_has_the_package_its_weights_and_its_records_and_nothing_else(
         "baselines/gpt2-mini/size.json",
         "report/templates/page.html.jinja",
     } <= {*inside}
-    assert not any(re.search(r"(^|/)(tests|adapters|docs|\.\w+|__pycache__)(/|$)", name) for name in inside)
+    assert not any(re.search(r"(^|/)(tests|controls|docs|\.\w+|__pycache__)(/|$)", name) for name in inside)
     assert {Path(name).suffix for name in inside} == {".py", ".typed", ".json", ".md", ".css", ".jinja", ".safetensors"}
     assert info + "licenses/LICENSE" in contents(wheel)
 
@@ -144,10 +144,10 @@ def test_neither_is_large(wheel, sdist):
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="NOT A CHECKOUT: git does not tell what belongs to it")
-def test_the_sdist_has_every_file_of_the_checkout_but_tests_adapters_and_those_of_github(sdist):
+def test_the_sdist_has_every_file_of_the_checkout_but_tests_controls_and_those_of_github(sdist):
     """Where this fails, name the new file in pyproject.toml, below the target sdist, or in NOT_IN_SDIST here."""
     tracked = {name for name in listed() if not name.startswith(NOT_IN_SDIST)}
-    assert not any(name.startswith(("tests/", "codi_bench/adapters/")) for name in names(sdist))
+    assert not any(name.startswith(("tests/", "codi_bench/controls/")) for name in names(sdist))
     assert len(tracked) > 500 and tracked <= names(sdist)
     assert names(sdist) - {"PKG-INFO"} - tracked <= listed("--others", "--exclude-standard")
 

@@ -62,7 +62,6 @@ def test_every_registered_model_stands_beside_a_published_one_and_an_own_one_bes
         "gpt2": GPT2,
         "llama-3.2-1b": LLAMA,
         "coconut-gpt2": GPT2,
-        "smollm2-135m": LLAMA,
     }
     own = entry_for("mine", "llama", 16)
     assert own.beside == "" and script(SimpleNamespace(model=SimpleNamespace(entry=own))) == GPT2

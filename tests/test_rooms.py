@@ -13,7 +13,7 @@ import codi_bench
 
 PACKAGE = Path(codi_bench.__file__).parent
 PAGE = PACKAGE.parent / "docs" / "architecture.md"
-DATA = {"adapters", "embedded", "benchmarks", "baselines"}
+DATA = {"controls", "embedded", "benchmarks", "baselines"}
 ALONE = {
     "transformers": {"models", "training"},
     "peft": {"models", "training"},

@@ -125,8 +125,8 @@ class Codi(nn.Module):
     """A backbone, its projection and the three ids that follow the tokenizer's vocabulary of size V.
 
     backbone: Hugging Face causal LM whose embeddings hold V + 3 rows. projection: a `Projection`, `nn.Identity()` where the
-    hidden state itself is fed (Coconut), or `Pauses` where nothing is. num_latents: K, the thoughts fed between bot and eot. extra_ids: (pad, bot, eot),
-    by default CODI's V, V + 1, V + 2. prompt: the format of questions and answers in training.
+    hidden state itself is fed (Coconut), or `Pauses` where nothing is. num_latents: K, the thoughts fed between bot and eot.
+    extra_ids: (pad, bot, eot), by default CODI's V, V + 1, V + 2. prompt: the format of questions and answers in training.
     """
 
     def __init__(

@@ -105,7 +105,7 @@ def _find(name_or_path: str | Path) -> tuple[Path, ModelEntry | None]:
         return Path(name_or_path), None
     named_entry = named_entry or next((candidate for candidate in REGISTRY.values() if text and candidate.hub == text), None)
     if named_entry is not None and not named_entry.hub:
-        if named_entry.adapter and not named_entry.folder.is_dir():
+        if named_entry.control_of and not named_entry.folder.is_dir():
             mend = "install from a clone of the repository, with `pip install -e .`"
             raise MissingWeightsError(f"{named_entry.folder}: {text} is not in the wheel; {mend}")
         return named_entry.folder, named_entry

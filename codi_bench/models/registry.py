@@ -15,12 +15,13 @@ class ModelEntry:
     """A registered model.
 
     architecture: of the backbone, `gpt2` or `llama`. layers: the three probed `hidden_states` indices and sae_layers those that
-    the SAE reads, stored so that nobody recomputes them. hub: the published checkpoint, None for an embedded model, and for an
-    adapter of ours, whose base a Python package ships. num_latents, lora_alpha: training settings of a published checkpoint, that
-    its files do not hold (the training scripts of github.com/zhenyi4/codi; the rank, 128 there, is read off the weights).
-    projects: are thoughts projected before they are fed? (Coconut feeds the state itself.) partner: the model that it is compared
-    with. beside: the published model that it stands beside, by whose sentences it is judged and whose scripts its reported
-    protocols follow; "" for a user's own, which is judged by those of all.
+    the SAE reads, stored so that nobody recomputes them. hub: the published checkpoint, None for a model of this project.
+    num_latents, lora_alpha: training settings of a published checkpoint, that its files do not hold (the training scripts of
+    github.com/zhenyi4/codi; the rank, 128 there, is read off the weights). projects: are thoughts projected before they are fed?
+    (Coconut feeds the state itself.) partner: the model that it is compared with. beside: the published model that it stands
+    beside, by whose sentences it is judged and whose scripts its reported protocols follow; "" for a user's own, which is judged
+    by those of all. control_of: the model of which this one is the control without recurrence (see `Pauses`). Its weights lie in
+    the repository, not in the wheel, and it is measured when it is named.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ModelEntry:
     projects: bool = True
     partner: str = ""
     beside: str = ""
+    control_of: str = ""
 
     def has_shape(self, architecture: str, num_layers: int, width: int) -> bool:
         """Is a backbone of this architecture, depth and width like the registered one?"""
@@ -43,22 +45,20 @@ class ModelEntry:
 
     @property
     def embedded(self) -> bool:
-        return self.hub is None and self.base is None
-
-    @property
-    def adapter(self) -> bool:
-        """Is it an adapter of ours? It lies in the repository, not in the wheel."""
-        return self.hub is None and self.base is not None
+        """Do its weights lie in this project?"""
+        return self.hub is None
 
     @property
     def folder(self) -> Path:
         """Where a model lies that is not published elsewhere."""
-        return PACKAGE / ("embedded" if self.embedded else "adapters") / self.name
+        return PACKAGE / ("controls" if self.control_of else "embedded") / self.name
 
     @property
     def whence(self) -> str:
         """Where its weights come from, in words."""
-        return "in this package" if self.embedded else f"{self.hub or 'an adapter in the repository'} over {self.base}"
+        if self.control_of:
+            return "in the repository"
+        return "in this package" if self.embedded else f"{self.hub} over {self.base}"
 
     @property
     def probed(self) -> tuple[int, ...]:
@@ -133,21 +133,9 @@ REGISTRY = {
             partner="gpt2",
             beside="gpt2",
         ),
-        # CODI over SmolLM2-135M-Instruct, trained here on GSM8K; the study's layers of 16 at the like depth of 30
-        ModelEntry(
-            "smollm2-135m",
-            "llama",
-            layers=(15, 26, 28),
-            sae_layers=(26, 27, 28, 29, 30),
-            base="smollm2-135m",
-            num_layers=30,
-            width=576,
-            partner="llama-3.2-1b",
-            beside="llama-3.2-1b",
-        ),
     )
 }
-EMBEDDED = tuple(name for name, entry in REGISTRY.items() if entry.embedded)
+EMBEDDED = tuple(name for name, entry in REGISTRY.items() if entry.embedded and not entry.control_of)
 PUBLISHED = tuple(name for name, entry in REGISTRY.items() if entry.hub)
 
 

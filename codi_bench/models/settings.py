@@ -24,10 +24,10 @@ Schema = TypeVar("Schema")
 
 
 class FolderMeta(BaseModel):
-    """codi.json of our own folders. projection_width: 0 without a projection. pauses: are learned constants fed, not thoughts?
-    extra_ids: those of pad, bot and eot.
+    """codi.json of our own folders. projection_width: 0 without a projection. extra_ids: those of pad, bot and eot.
 
-    prompt: the source whose training format questions and answers have, by default CODI.
+    pauses: are learned constants fed instead of thoughts (`codi.Pauses`)? prompt: the source whose training format questions and
+    answers have, by default CODI.
     """
 
     model_config = OPEN

@@ -21,8 +21,7 @@ from typing import Any
 from codi_bench import __version__
 from codi_bench.errors import one_line
 from codi_bench.models.hub import ANY_WEIGHTS, BASE_FILES
-from codi_bench.models.packaged import PACKAGED
-from codi_bench.models.registry import REGISTRY, ModelEntry
+from codi_bench.models.registry import EMBEDDED, REGISTRY, ModelEntry
 from codi_bench.problems.files import HUBS
 from codi_bench.store.files import package_folder
 
@@ -187,13 +186,13 @@ def _models() -> Iterator[Finding]:
 def _safely_model(model: ModelEntry) -> Iterator[Finding]:
     finding = partial(Finding, "models", model.name)
     try:
-        if model.embedded:
+        if model.control_of and not model.folder.is_dir():
+            yield finding(MISSING, "its weights are in the repository alone", "pip install -e .  # in a clone of the repository")
+        elif model.embedded:
             _check_weights(model.folder)
-            yield finding(OK, "in this package")
-        elif model.adapter:
-            yield _adapter(model)
+            yield finding(OK, model.whence)
         else:
-            assert model.hub is not None and model.base is not None  # neither embedded nor an adapter
+            assert model.hub is not None and model.base is not None  # not embedded
             if not any(_cached(model.hub, file) for file in ANY_WEIGHTS):
                 yield finding(MISSING, "its weights are not downloaded", f"hf download {model.hub}")
             elif not all(_cached(model.base, file) for file in BASE):
@@ -213,17 +212,6 @@ def _check_weights(folder: Path) -> None:
         (folder / name).read_text(encoding="utf-8")
     with safe_open(folder / "model.safetensors", framework="numpy") as file:
         file.keys()
-
-
-def _adapter(model: ModelEntry) -> Finding:
-    finding = partial(Finding, "models", model.name)
-    base = PACKAGED[model.base or ""]
-    absent = [name for name in (base.package, "gguf", "peft") if find_spec(name) is None]
-    if not model.folder.is_dir():
-        return finding(MISSING, "its adapter is in the repository alone", "pip install -e .  # in a clone of the repository")
-    if absent:
-        return finding(MISSING, f"not installed: {', '.join(absent)}", f"pip install 'codi-bench[{base.extra}]'")
-    return finding(OK, f"adapter in the repository, over {model.base} of {base.package}")
 
 
 def _cached(repository: str, file: str) -> bool:
@@ -268,7 +256,7 @@ def _jobs(findings: Sequence[Finding]) -> Iterator[Finding]:
         names = ", ".join(f"{fault.name} {fault.text}" for fault in faults)
         yield job("the study", BROKEN, f"needs: {names}", faults[0].mend)
         return
-    pair = ", ".join(model.name for model in REGISTRY.values() if model.embedded)
+    pair = ", ".join(EMBEDDED)
     for name, command in (
         ("study", "codi-bench run"),
         ("questions", "codi-bench run -m questions"),

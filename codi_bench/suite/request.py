@@ -52,7 +52,7 @@ class ModelRequest:
 
     @property
     def for_gpus(self) -> bool:
-        """Is it a published checkpoint or an adapter without a given folder? These are measured only with `-m gpu`."""
+        """Is it a published checkpoint without a given folder? These are measured only with `-m gpu`."""
         return self.path is None and self.registered is not None and not self.embedded
 
     def problem_set(self, given: Collection[str]) -> str:

@@ -257,12 +257,6 @@ LORA_RECIPES = {
             answer_shift=1,
             rank=16,
             masks=MASKED,
-            notes=(
-                "The adapter in the repository repeats its answer up to the limit of tokens. Its eos is `<|im_end|>`, "
-                "whose embedding has a cosine of 0.99 with rows that were never trained (such as `<|im_start|>`), and "
-                "embeddings and head are frozen. To train it again, train that row too, or end answers with "
-                "`<|endoftext|>`.",
-            ),
         ),
     )
 }

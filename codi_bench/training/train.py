@@ -234,8 +234,8 @@ def _start_student(model: Codi, examples: list[Example]) -> None:
     """Start the student as a soft version of the teacher: each thought is the state from which the teacher reads its next word.
 
     The projection starts as the identity at the scale of the embeddings, bot as the word that ends a question and eot as the
-    one that ends a step. Constants instead of thoughts start as random vectors of that scale. From random ones the student learned to answer without its thoughts and never unlearned it (see the
-    notes of the recipes).
+    one that ends a step. From random ones the student learned to answer without its thoughts and never unlearned it (see the
+    notes of the recipes). Constants instead of thoughts start as random vectors of the same scale.
     """
     embeddings = cast(Tensor, model.backbone.get_input_embeddings().weight)
     scale = embeddings[: model.vocab_size].square().mean().sqrt().item()
