@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from codi_bench.claims import CLAIMS
+from codi_bench.cli.control_page import without_recurrence
 from codi_bench.cli.pages import contradictions, first_study
 from codi_bench.errors import CodiBenchError
 from codi_bench.models.registry import PUBLISHED
@@ -104,8 +105,8 @@ def readme_of(path: Path, baselines: Path) -> Readme:
 
     README: the study's table, findings, and the source of a claim. docs/released.md: the table of the study's own two models,
     from what others released. docs/findings/: literature.md has the numbers of other sources; `cli.pages` writes first-study.md
-    and contradictions.md. Raises CodiBenchError for a file that cannot be read or lacks its marks, and for a number that is shown
-    and not recorded.
+    and contradictions.md, `cli.control_page` without-recurrence.md. Raises CodiBenchError for a file that cannot be read or lacks
+    its marks, and for a number that is shown and not recorded.
     """
     environment, rows = recorded_rows(baselines, released=False)
     drawings = figures(rows, environment, only=(FIGURE,))
@@ -122,7 +123,12 @@ def readme_of(path: Path, baselines: Path) -> Readme:
     environment, rows = recorded_rows(baselines)
     theirs = [row for row in rows if row.model in (*PUBLISHED, *MODELS)]
     table = _indented(comparison([row for row in theirs if row.model in PUBLISHED], environment))
-    for name, inside in (("first-study", first_study(rows, environment)), ("contradictions", contradictions(rows))):
+    pages = {
+        "first-study": first_study(rows, environment),
+        "contradictions": contradictions(rows),
+        "without-recurrence": without_recurrence(rows),
+    }
+    for name, inside in pages.items():
         page = literature.with_name(f"{name}.md")
         texts[page] = _fill(page, f"\nRecorded {environment['date']}.\n\n{inside}\n")
     parts = [note, table, HEADS[0], _words(theirs), HEADS[1], _files()]

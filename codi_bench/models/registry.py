@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from codi_bench.errors import CheckpointError, UnknownNameError
@@ -135,6 +135,12 @@ REGISTRY = {
         ),
     )
 }
+REGISTRY |= {
+    f"{entry.name}-pause": replace(entry, name=f"{entry.name}-pause", partner=f"{entry.partner}-pause", control_of=entry.name)
+    for entry in tuple(REGISTRY.values())
+    if entry.embedded
+}
+CONTROLS = {entry.control_of: name for name, entry in REGISTRY.items() if entry.control_of}
 EMBEDDED = tuple(name for name, entry in REGISTRY.items() if entry.embedded and not entry.control_of)
 PUBLISHED = tuple(name for name, entry in REGISTRY.items() if entry.hub)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from codi_bench.claims import CLAIMS, in_words
-from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY
-from codi_bench.records.baseline import RELEASED, Baseline, Record, Reported, load_baseline, of_record_key
+from codi_bench.claims.claim import FACT
+from codi_bench.models.registry import CONTROLS, EMBEDDED, PUBLISHED, REGISTRY
+from codi_bench.records.baseline import RELEASED, Baseline, Record, Reported, load_baseline, of_record_key, record_key
 from codi_bench.records.extras import noise_figures, recorded_winners
 from codi_bench.records.results import NOT_RUN, OK, Detail, NullNumber, Number, PublishedNumber, Row
 from codi_bench.thoughts.released import MODELS
@@ -32,7 +34,7 @@ def recorded_rows(baselines: Path, *, device: str = "cpu", released: bool = True
             baseline = load_baseline(baselines, model, claim.id)
             if record := baseline.newest(where):
                 newest[model] = max(record, newest.get(model, record), key=lambda candidate: candidate.date)
-                rows += _rows(baseline, record)
+                rows += with_controls(baselines, _rows(baseline, record))
     keys = {row.key for row in rows}
     published = [
         Row(protocol="reported", status=NOT_RUN, reason=REASON, **number, detail=_open(number["claim"]) if released else {})
@@ -50,6 +52,27 @@ def recorded_rows(baselines: Path, *, device: str = "cpu", released: bool = True
         "date": max((record.date for record in newest.values()), default=""),
     }
     return environment, rows
+
+
+def with_controls(baselines: Path, rows: list[Row]) -> list[Row]:
+    """The rows of one claim on one model; a measured one gets what is recorded of the model's control without recurrence.
+
+    Claims that say what a model is (`fact`) get none. Raises BaselineError for a damaged file.
+    """
+    control = CONTROLS.get(rows[0].model) if rows else None
+    claim = CLAIMS.get(rows[0].claim) if rows else None
+    if control is None or claim is None or claim.kind == FACT:
+        return rows
+    record = load_baseline(baselines, control, claim.id).newest("cpu")
+    return [_with_control(row, control, record) for row in rows] if record else rows
+
+
+def _with_control(row: Row, control: str, record: Record) -> Row:
+    entry = record.metrics.get(record_key(row.protocol, row.metric))
+    if entry is None or row.status != OK:
+        return row
+    number: Number = {"value": entry.value, "low": entry.low, "high": entry.high}
+    return replace(row, detail={**row.detail, "control": {"model": control, "number": number, "word": entry.verdict}})
 
 
 def published_numbers(baselines: Path, claims: Iterable[str]) -> list[PublishedNumber]:

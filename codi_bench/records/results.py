@@ -94,6 +94,14 @@ class Step(TypedDict, total=False):
 
 
 @with_config(OPEN)
+class Control(TypedDict):
+    """A recorded number of a control without recurrence, and its word. model: the control."""
+
+    model: Name
+    number: Number
+    word: Word | None
+
+
 class Detail(TypedDict, total=False):
     """Details of a row: reasons in words, and data for figures."""
 
@@ -113,6 +121,7 @@ class Detail(TypedDict, total=False):
     files: list[str]  # released ones that the number was computed from, where they were released
     unknown: str  # what these do not tell of how they were made
     unreleased: str  # what the claim needs, and nobody released
+    control: Control  # what is recorded of the control without recurrence
     counts: list[Count]  # right, and of how many, where outcomes by problem were not released
     against: dict[Name, list[Count]]  # the counts of other models, of which no more is known
     outcomes: str | None

@@ -131,6 +131,13 @@ def _null(run: _Run, claim: str, model: str, metric: str, protocol: str) -> Cell
     return _cell(row.null, shown_unit(row), "") if row and row.null else run.absent(claim, model, row)
 
 
+def _control(run: _Run, claim: str, model: str, metric: str, protocol: str) -> Cell:
+    """What is recorded of the model's control without recurrence, with its own word; nothing for a model that has none."""
+    row = run.row(claim, model, metric, protocol)
+    control = row.detail.get("control") if row is not None else None
+    return _cell(control["number"], shown_unit(row), WORDS.get(control["word"] or "", "")) if row and control else Cell()
+
+
 def _cell(value: Number | Mapping | None, unit: str, mark: str) -> Cell:
     point, _, interval = number(value, unit).replace("100.0", "100").partition(" [")
     return Cell(point, mark, f"[{interval}" if interval else "")
@@ -199,16 +206,19 @@ class _Spec:
 
 LINES: tuple[str | _Spec, ...] = (
     _Spec("Task accuracy, %", "task-accuracy", "accuracy", SOUND),
+    _Spec("without recurrence", "task-accuracy", "accuracy", SOUND, _control),
     "Probes, %: do the thoughts tell right from wrong?",
     _Spec("as published, mean", "probe-accuracy", "mean"),
     _Spec("  permuted labels", "probe-accuracy", "mean", REPORTED, _null),
     _Spec("as published, best", "probe-best", "accuracy"),
     _Spec("  permuted labels", "probe-best", "accuracy", REPORTED, _null),
     _Spec("held out, AUC, best", "probe-best", "auc", SOUND),
+    _Spec("  without recurrence", "probe-best", "auc", SOUND, _control),
     "SAE features: do they predict errors? (beyond: points)",
     _Spec("as published, %", "sae-error-prediction", "test_accuracy"),
     _Spec("  permuted labels", "sae-error-prediction", "test_accuracy", REPORTED, _null),
     _Spec("held out, AUC", "sae-error-prediction", "auc", SOUND),
+    _Spec("  without recurrence", "sae-error-prediction", "auc", SOUND, _control),
     _Spec("beyond raw states", "sae-error-prediction", "gain", SOUND),
     _Spec("beyond confidence", "sae-error-prediction", "gain_confidence", SOUND),
     "Ablation: one thought replaced, points lost",
@@ -232,7 +242,7 @@ def _published(run: _Run, spec: _Spec, model: str) -> str:
         rows = [largest] if largest else []
     else:
         rows = [row for row in rows if row.metric == spec.metric]
-    if not rows or spec.show is _null:
+    if not rows or spec.show in (_null, _control):
         return ""
     text = re.sub(r"\.0(?=–|$)", "", number(rows[0].reported, shown_unit(rows[0])))
     has_place = spec.show is _largest_drop and (rows[0].reported or {}).get("value") is not None
@@ -312,7 +322,9 @@ def study_table(rows: Sequence[Row], environment: dict) -> StudyTable | None:
         if isinstance(spec, str):
             lines.append(StudyLine(spec, {}, {}))
         elif spec.claim in asked and (spec.show is not _speed or environment.get("speed")):  # records have no speed
-            lines.append(_line(run, spec))
+            line = _line(run, spec)
+            if spec.show is not _control or any(cell.text for cell in line.measured.values()):
+                lines.append(line)
     followers = [*lines[1:], StudyLine("", {}, {})]
     lines = [line for line, follower in zip(lines, followers, strict=True) if line.measured or follower.name.startswith(" ")]
     pairs = [(a, b) for a in run.models if run.beside(a) == GPT2 for b in run.models if run.beside(b) == LLAMA]
@@ -331,7 +343,7 @@ def study_table(rows: Sequence[Row], environment: dict) -> StudyTable | None:
 def _line(run: _Run, spec: _Spec) -> StudyLine:
     published = {model: _published(run, spec, model) for model in REPORTING}
     cells = {model: spec.show(run, spec.claim, model, spec.metric, spec.protocol) for model in run.models}
-    is_tested = len(run.models) > 1 and spec.show is not _null
+    is_tested = len(run.models) > 1 and spec.show not in (_null, _control)
     winner, p = _winner(run, spec.claim, spec.metric, run.models) if is_tested else ("", None)
     name = spec.name if spec.name[0].isupper() else f"  {spec.name}"
     return StudyLine(name, published, cells, winner, _p(p))

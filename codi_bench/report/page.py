@@ -26,7 +26,10 @@ from codi_bench.report.table import (
     counterparts,
     in_capitals,
     in_order,
+    number,
     outcome,
+    shown_unit,
+    word,
 )
 
 if TYPE_CHECKING:
@@ -195,10 +198,20 @@ def remarks(row: Row, decide: str) -> list[tuple[str, str]]:
         ("null", null if isinstance(null, str) else None),
         ("replaced by", " of ".join(str(detail[key]) for key in ("replaced_by", "reference") if detail.get(key))),
         ("formula", detail.get("formula")),
+        ("and without recurrence", _of_control(row)),
         ("note", detail.get("note")),
         ("code", detail.get("code")),
     ]
     return [(heading, str(text)) for heading, text in remarks if text]
+
+
+def _of_control(row: Row) -> str:
+    """What is recorded of the control without recurrence."""
+    control = row.detail.get("control")
+    if not control:
+        return ""
+    text = f"{number(control['number'], shown_unit(row))} on {control['model']}"
+    return f"{text}, {word(control['word'])}" if control["word"] else text
 
 
 def _claim(name: str, environment: dict, lines: dict[str, list[TableLine]], rows: Sequence[Row]) -> dict:

@@ -14,10 +14,10 @@ from codi_bench.claims.on_files import missing, released_models
 from codi_bench.errors import BaselineError, CodiBenchError, MissingError, arguments
 from codi_bench.models.hub import is_repository
 from codi_bench.models.loading import load
-from codi_bench.models.registry import EMBEDDED, REGISTRY
+from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY
 from codi_bench.problems import load_problems
 from codi_bench.problems.files import ELSEWHERE
-from codi_bench.records.as_rows import published_numbers
+from codi_bench.records.as_rows import published_numbers, with_controls
 from codi_bench.records.baseline import REPORTED, load_baseline, metrics_recorded, orphans, path_of
 from codi_bench.records.extras import noise_figures
 from codi_bench.records.gate import load_gate
@@ -86,7 +86,7 @@ class Suite:
         logs, own_logs = released_logs(self.logs)
         self.files = released_in([*(arguments.path("--released", path) for path in self.released), *logs])
         served = [name for name in released_models() if any(self.serves(name, claim) for claim in self.asked_claims)]
-        default = [*dict.fromkeys([*(REGISTRY if self.gpu else EMBEDDED), *served])]
+        default = [*dict.fromkeys([*EMBEDDED, *(PUBLISHED if self.gpu else ()), *served])]
         self.asked_models = model_requests(self.models, self.bases, own_logs, default)
         self.given = given_problems(self.problems)
         check_numbers(
@@ -162,6 +162,7 @@ class Suite:
             bench = self._model_bench(model)
         try:
             outcome = engine.measure_claim(bench, wanted, baseline, compare=not self.changed, recorded=self.recorded)
+            outcome = replace(outcome, rows=with_controls(self.baseline_folder, outcome.rows))
         except CodiBenchError as error:
             return _unusable(model, wanted, f"{path_of(self.baseline_folder, model.name, wanted.id)}: {error}; correct the file")
         if outcome.word != OK or (baseline.of_origin(released=on_files) and not self.changed):
@@ -229,15 +230,16 @@ class Suite:
                 remedy = f"; on one with a GPU, download {known.hub} and {known.base}, or give {folders}"
             on_cpu = "`codi-bench run`" if model.embedded else "`--device cpu`"
             return NOT_RUN, f"this machine has no GPU{remedy}; {on_cpu} measures on the CPU"
-        if model.embedded:
-            own = self._model_bench(model)  # weights that came with the package: what is wrong with them is red
-            return (BLOCKED, why) if device != "cpu" and (why := preflight(own, None)) else (OK, "")
         try:
             bench = self._model_bench(model)
         except MissingError as error:
             return NOT_RUN, str(error)
         except CodiBenchError as error:
+            if model.embedded:  # weights that came with the package: what is wrong with them is red
+                raise
             return BLOCKED, f"preflight: {error}"
+        if model.embedded:
+            return (BLOCKED, why) if device != "cpu" and (why := preflight(bench, None)) else (OK, "")
         reported = load_baseline(self.baseline_folder, model.name, "task-accuracy").reported.get("accuracy")
         gate = load_gate(self.baseline_folder, model.name)
         why = preflight(bench, reported, gate)

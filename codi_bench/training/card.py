@@ -17,6 +17,7 @@ from codi_bench.models.adapter import META
 from codi_bench.models.conditions import CLEAN, Edited
 from codi_bench.models.edits import Edit
 from codi_bench.models.loading import load
+from codi_bench.models.registry import REGISTRY
 from codi_bench.problems import Problem, generate, problems_hash, score
 from codi_bench.rules.stats import holm, mcnemar_exact, newcombe_paired, rate_of
 from codi_bench.store.files import write_text
@@ -26,6 +27,10 @@ from codi_bench.training.train import TrainingRun
 
 HELD_OUT, REFERENCE = 1000, 500
 MAX_NEW_TOKENS = 64
+CONTROL = (
+    "It is a control: six learned constants are fed where a CODI model feeds its thoughts, so that nothing is passed on from "
+    "one to the next. "
+)
 TEACHER, BARE = "teacher, chain of thought in words", "student, no latents (K = 0)"
 
 
@@ -45,6 +50,8 @@ def write_card(folder: Path, recipe: Recipe, run: TrainingRun, *, seed: int, dty
         **_circumstances(run),
         "held_out": evaluate(folder),
     }
+    if other := REGISTRY[recipe.name].control_of:
+        figures["beside"] = beside(folder, other)
     _write(folder, figures, card(recipe, figures))
 
 
@@ -117,6 +124,33 @@ def evaluate(folder: Path, *, batch_size: int = 64) -> dict[str, Any]:
     }
 
 
+def beside(folder: Path, name: str) -> dict[str, Any]:
+    """Accuracy of a control and of its model on the same 1000 held-out problems, by number of steps.
+
+    p is that of an exact McNemar test, with Holm over the numbers of steps; `only_…` counts problems that one alone answers.
+    """
+    problems = generate(HELD_OUT, seed=0, split="test")
+    questions = [p.question for p in problems]
+    control, model = (
+        _correctness(load(place).answer(questions, max_new_tokens=MAX_NEW_TOKENS).texts, problems) for place in (folder, name)
+    )
+    groups = _by_steps(problems)
+    p = [mcnemar_exact(control[mask], model[mask]) for mask in groups.values()]
+    return {
+        "model": name,
+        "by_steps": {
+            group: {
+                "model": _rate(model[mask]),
+                "control": _rate(control[mask]),
+                "only_model": int((model & ~control)[mask].sum()),
+                "only_control": int((control & ~model)[mask].sum()),
+                "p": float(p_value),
+            }
+            for (group, mask), p_value in zip(groups.items(), [*holm(p[:-1]), p[-1]], strict=True)
+        },
+    }
+
+
 def _measure(weights: Path, finetuned: Finetuned, problems: list[Problem]) -> dict[str, Any]:
     """Accuracy of teacher and student as they load from their folder, every batch masked."""
     recipe, device = finetuned.recipe, str(finetuned.run.model.device)
@@ -157,12 +191,16 @@ def _correctness(texts: Sequence[str], problems: list[Problem]) -> np.ndarray:
 
 def _accuracies(texts: Mapping[str, Sequence[str]], problems: list[Problem]) -> dict[str, dict[str, Any]]:
     """The accuracy of each way to answer, with its Wilson interval, for each number of steps and overall."""
-    steps = np.array([p.num_steps for p in problems])
-    groups = {str(k): steps == k for k in sorted(set(steps.tolist()))} | {"all": steps >= 0}
     return {
-        name: {group: _rate(_correctness(answers, problems)[mask]) for group, mask in groups.items()}
+        name: {group: _rate(_correctness(answers, problems)[mask]) for group, mask in _by_steps(problems).items()}
         for name, answers in texts.items()
     }
+
+
+def _by_steps(problems: list[Problem]) -> dict[str, np.ndarray]:
+    """Which problems have how many steps, and all of them last: masks [n]."""
+    steps = np.array([p.num_steps for p in problems])
+    return {str(k): steps == k for k in sorted(set(steps.tolist()))} | {"all": steps >= 0}
 
 
 def _rate(correct: np.ndarray) -> dict[str, Any]:
@@ -187,10 +225,12 @@ def card(recipe: Recipe, figures: dict[str, Any]) -> str:
         f"# {recipe.name}",
         f"A CODI model of {evaluation['parameters']:,} parameters ({recipe.family} architecture, {recipe.layers} layers, "
         f"width {recipe.width}, K = {recipe.num_latents}), trained from scratch on generated word problems. "
+        f"{'' if recipe.recurrent else CONTROL}"
         "The weights are stored in fp16 and computed with in fp32.",
         _facts(figures),
         f"## Accuracy by number of steps ({evaluation['n']} held-out problems, rounded weights)",
         _accuracy(evaluation["accuracy"]),
+        *([] if "beside" not in figures else _against(figures["beside"])),
         f"With every latent replaced by its mean, accuracy on problems of two and more steps drops by "
         f"{drop['points']:.1f} points [{drop['low']:.1f}, {drop['high']:.1f}] (n = {drop['n']}).",
         "One latent replaced by its mean (exact McNemar, Holm over K):",
@@ -200,6 +240,27 @@ def card(recipe: Recipe, figures: dict[str, Any]) -> str:
         "## Earlier trials",
         _bullets(recipe.notes),
     )
+
+
+def _against(figures: dict[str, Any]) -> list[str]:
+    """The paragraphs that set a control beside its model."""
+    cells = [
+        [
+            steps,
+            *(f"{100 * row[side]['value']:.1f} %" for side in ("model", "control")),
+            f"{row['only_model']} : {row['only_control']}",
+            f"{row['p']:.2g}",
+        ]
+        for steps, row in figures["by_steps"].items()
+    ]
+    heads = ["steps", figures["model"], "this control", "only one is right", "p"]
+    return [
+        "## Beside its model",
+        f"The same {figures['by_steps']['all']['model']['n']} problems, answered by `{figures['model']}` and by this control "
+        "(exact McNemar, Holm over the numbers of steps).",
+        tabulate(cells, heads, tablefmt="github"),
+        "## Edits",
+    ]
 
 
 def lora_card(done: Finetuned, figures: dict[str, Any], usage: str) -> str:
@@ -240,7 +301,7 @@ def _bullets(notes: Iterable[str]) -> str:
 
 
 def _facts(figures: dict[str, Any], but: tuple[str, ...] = ()) -> str:
-    rows = [[name, f"`{value}`"] for name, value in figures.items() if name not in (*but, "losses", "held_out")]
+    rows = [[name, f"`{value}`"] for name, value in figures.items() if name not in (*but, "losses", "held_out", "beside")]
     return tabulate(rows, ["", ""], tablefmt="github")
 
 
