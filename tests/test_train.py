@@ -253,6 +253,7 @@ def test_an_exported_run_is_a_model_folder(whole, tmp_path):
 
 
 def test_recipes_by_name():
-    assert {recipe(name) for name in ("gpt2-mini", "llama-mini")} == set(RECIPES.values())
+    names = ("gpt2-mini", "llama-mini", "gpt2-mini-pause", "llama-mini-pause")
+    assert {recipe(name) for name in names} == set(RECIPES.values())
     with pytest.raises(UnknownNameError, match="unknown recipe 'gpt-mini': did you mean 'gpt2-mini'"):
         recipe("gpt-mini")
