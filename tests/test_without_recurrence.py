@@ -71,6 +71,11 @@ def test_places_beyond_the_last_repeat_it(model):
     assert not np.array_equal(latents[K - 1], latents[K - 2])
 
 
+def test_fresh_weights_are_fresh_constants_too(model):
+    untrained, again = model.untrained(1).codi.projection.vectors, model.untrained(1).codi.projection.vectors
+    assert torch.equal(untrained, again) and not torch.equal(untrained, model.codi.projection.vectors)
+
+
 def test_its_answers_are_those_of_a_plain_pass_over_the_constants(model):
     """Question, bot, constants and eot in one pass without a cache, then one token after another."""
     codi, answers = model.codi, model.answer(QUESTIONS[:3], max_new_tokens=6).texts

@@ -66,7 +66,11 @@ class Pauses(nn.Module):
 
     def __init__(self, num_latents: int, width: int):
         super().__init__()
-        self.vectors = nn.Parameter(torch.randn(num_latents, width))
+        self.vectors = nn.Parameter(torch.empty(num_latents, width))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.vectors)
 
     def forward(self, final_normed: Tensor, latent_pos: int) -> Tensor:
         """The constant of a place in the shape of final_normed [..., d]; places beyond the last repeat it."""
