@@ -196,6 +196,10 @@ def test_maps_keep_remove_and_shift_what_they_say():
     axes = principal_axes(x)
     assert np.allclose(axes.energy(axes.axes[..., :2, :]), axes.variance[..., :2].sum(-1))
     assert np.allclose(axes.energy(basis), np.einsum("nhi,hri->nhr", x - axes.centre, basis).var(0).sum(-1))
+    other = random_basis((2, 3, 6), rng)
+    assert np.allclose(axes.scale(basis, other) ** 2 * axes.energy(other), axes.energy(basis))
+    still = principal_axes(np.concatenate([x[:, :1], np.ones((50, 1, 6))], axis=1))  # as the values of a constant input are
+    assert still.scale(basis, other)[0] > 0 and still.scale(basis, other)[1] == 0
     with pytest.raises(MeasureError, match="two problems or more"):
         principal_axes(x[:1])
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from codi_bench.errors import EditError, ProblemError
 from codi_bench.models.codi import Codi
-from codi_bench.models.conditions import CLEAN, Affine, AtCue, KeysMoved, Patched
+from codi_bench.models.conditions import CLEAN, Affine, AtCue, Fed, KeysMoved, Patched
 from codi_bench.models.cue import cue_ids
 from codi_bench.models.loading import load
 from codi_bench.problems import generate
@@ -109,3 +109,17 @@ def test_a_map_that_does_not_fit_is_refused(tiny):
     if tiny.codi.num_positions:
         with pytest.raises(ProblemError, match="the longest question with bot, thoughts, eot and cue"):
             tiny.at_cue([" ".join(["apples"] * tiny.codi.num_positions)])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("what", ["keys", "cue", "fed"])
+def test_what_is_not_finite_is_no_edit(tiny, bad, what):
+    """Its answers would run to the limit of tokens."""
+    d = tiny.width
+    condition = {
+        "keys": KeysMoved(0, every(tiny, 1.0, bad)),
+        "cue": AtCue(Affine(np.eye(d, dtype=np.float32), np.full(d, bad, np.float32))),
+        "fed": Fed(np.full((1, K, d), bad, np.float32)),
+    }[what]
+    with pytest.raises(EditError, match=r"conditions\[0\]\.(move|latents) must be finite"):
+        tiny.answers(QUESTIONS[:1], [condition], max_new_tokens=1)

@@ -220,7 +220,7 @@ def key_run(bench: Bench) -> Branches:
     bases = {"learned_{}": learned} | {f"random_{{}}_{i}": random_basis(learned.shape, rng) for i in range(NUM_RANDOM)}
     conditions: dict[str, Condition] = {CLEAN: NOTHING_DONE}
     for name, basis in bases.items():
-        scale = np.sqrt(axes.energy(learned) / axes.energy(basis))
+        scale = axes.scale(learned, basis)
         for k, directions in enumerate(zip(basis, axes.centre, scale, strict=True)):
             conditions[name.format(k)] = KeysMoved(k, removing(*directions))
     return answer_under(bench, conditions)

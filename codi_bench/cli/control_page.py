@@ -88,7 +88,7 @@ def _claims(supported: Sequence[Row]) -> str:
 
 def _outcome(row: Row) -> str:
     control = row.detail.get("control")
-    return OUTCOMES.get((control or {}).get("word") or "", ABSENT)
+    return OUTCOMES.get(control["word"] or "", ABSENT) if control else ABSENT
 
 
 def _word(validity: str | None) -> str:

@@ -27,6 +27,11 @@ class Axes:
         along = np.einsum("...rd,...ad->...ra", basis, self.axes)
         return np.asarray(np.einsum("...ra,...a->...", along**2, self.variance))
 
+    def scale(self, basis: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """The factor by which `other` must be scaled to hold as much variance as `basis`, [...]; 0 where it holds none."""
+        wanted, held = self.energy(basis), self.energy(other)
+        return np.sqrt(np.divide(wanted, held, out=np.zeros_like(wanted), where=held > 0))
+
 
 def principal_axes(x: np.ndarray) -> Axes:
     """Principal axes of vectors [n, ..., d]. Raises MeasureError for fewer than two."""

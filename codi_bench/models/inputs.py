@@ -125,11 +125,19 @@ def _check_parts(condition: object, name: str, width: int) -> None:
         shape = np.shape(arguments.instance(f"{name}.latents", condition.latents, np.ndarray))
         if condition.latents.dtype.kind != "f" or len(shape) != 3 or shape[2] != width:
             raise EditError(f"{name}.latents must be floats [n, k, {width}], got {condition.latents.dtype} {list(shape)}")
+        _check_finite(f"{name}.latents", condition.latents)
         _check_places(() if condition.places is None else condition.places, name)
     if isinstance(condition, KeysMoved):
         arguments.whole(f"{name}.place", condition.place, 0)
     if isinstance(condition, AtCue | KeysMoved) and condition.move is not None:
-        arguments.instance(f"{name}.move", condition.move, Affine)
+        move = arguments.instance(f"{name}.move", condition.move, Affine)
+        _check_finite(f"{name}.move", move.matrix, move.offset)
+
+
+def _check_finite(name: str, *arrays: np.ndarray) -> None:
+    """What is not finite would make every answer run to the limit of tokens, and mean nothing."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise EditError(f"{name} must be finite; it holds NaN or infinity")
 
 
 def _check_places(places: object, name: str) -> None:
