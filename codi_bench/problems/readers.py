@@ -290,10 +290,10 @@ def _numbers(row: Row, field: str, default: tuple[float, ...]) -> tuple[float, .
 
 def _answer(row: Row) -> str:
     """The gold answer of a row: a number, words that the question offers, or "" where there is none."""
-    answer = row.get("answer")
+    answer = cast("object", row.get("answer"))
     if answer is None or (isinstance(answer, str) and not answer.strip()):
         return ""
-    if is_choice(answer, _text(row, "question")):
+    if isinstance(answer, str) and is_choice(answer, _text(row, "question")):
         return answer.strip()
     if isinstance(answer, str) and not any(sign.isdigit() for sign in answer):
         raise RowError(
