@@ -14,13 +14,13 @@ import numpy as np
 
 from codi_bench.audits.ablation import CLEAN, SELF
 from codi_bench.claims import runs
-from codi_bench.claims.ablations import KINDS
+from codi_bench.claims.ablations import KINDS, edited
 from codi_bench.claims.blocks import PAIRED, constant, effect_over, gains, not_lost, rate, rates
 from codi_bench.claims.branches import Branches, branches
 from codi_bench.claims.claim import SEED, Bench, Protocols, Published, claim, once
 from codi_bench.errors import MeasureError
 from codi_bench.models import conditions
-from codi_bench.models.conditions import Condition, Edited, Fed, Patched, Shortened
+from codi_bench.models.conditions import Fed, Patched, Shortened
 from codi_bench.models.edits import Edit
 from codi_bench.problems import Problem
 from codi_bench.rules.controls import check_room
@@ -31,7 +31,7 @@ PIPELINE = "The Curriculum Is the Mechanism, github.com/bmarti44/research-pipeli
 FAMILY, GUESS, ACCURACY_FLOOR = "word answers", "a guess", 0.05
 SWAPPED, REVERSED = "transplant", "reversed"
 RIGHT = "right if all that stands behind the last # is the answer"
-CONTROLS = "Controls: some condition must move an answer or its probability, and the clean run must be better than a guess"
+CONTROLS = "Controls: some condition must change something, and the clean run must be better than a guess"
 WORDS: dict[str, Any] = {"family": FAMILY, "answers": "words"}
 NAMED = re.compile(r"\ban? (\w+) or (?:an? )?(\w+)\?\s*$")  # the two answers that a question of ProsQA ends with
 
@@ -81,7 +81,7 @@ def fewer_thoughts(bench: Bench) -> Branches:
     names = [str(k) for k in range(bench.model.num_latents + 1)]
     asked = [Shortened(int(name)) for name in names]
     problems = bench.problems.sample(runs.NUM_PROBLEMS)
-    return branches(names, bench.answers(problems, asked, log_probability=True), clean=names[-1])
+    return branches(names, bench.answers(problems, asked), clean=names[-1])
 
 
 @claim(
@@ -112,15 +112,14 @@ def replaced_thoughts(bench: Bench) -> Branches:
     problems = bench.problems.sample(runs.NUM_PROBLEMS, edited=True)
     if len(problems) < 2 or not bench.model.num_latents:
         raise MeasureError("another problem's thoughts need two problems and a model that thinks; give more problems")
-    every, others = tuple(range(bench.model.num_latents)), tuple(p.question for p in [*problems[1:], problems[0]])
-    asked: dict[str, Condition] = {CLEAN: conditions.CLEAN}
-    asked |= {kind: Edited((Edit("all", kind),)) for kind in (SELF, *KINDS)}
-    asked |= {SWAPPED: Patched(others, every), REVERSED: Fed(runs.latents(bench, problems)[:, :-1][:, ::-1])}
-    outcomes = bench.answers(problems, list(asked.values()), log_probability=True, seed=SEED + bench.seed)
-    right = branches([*asked], outcomes, same=[SELF])
+    edits = {CLEAN: [], SELF: [Edit("all", "self")]} | {kind: [Edit("all", kind)] for kind in KINDS}
+    right = branches([*edits], edited(bench, list(edits.values()), problems), same=[SELF])
     if (right[SELF] != right[CLEAN]).any():
         return Branches(right, MeasureError("a control fails: replacing every thought by itself changes an answer"))
-    return right
+    every, others = tuple(range(bench.model.num_latents)), tuple(p.question for p in [*problems[1:], problems[0]])
+    asked = [Patched(others, every), Fed(runs.latents(bench, problems)[:, :-1][:, ::-1])]
+    exchanged = bench.answers(problems, asked, seed=SEED + bench.seed).right()
+    return Branches(right | dict(zip((SWAPPED, REVERSED), exchanged, strict=True)), right.failure)
 
 
 @claim(

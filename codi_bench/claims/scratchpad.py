@@ -14,7 +14,7 @@ SOURCE = "Scratchpad Thinking, NeurIPS 2025 MI workshop, github.com/sayam-goyal/
 LOSS = f"loss against the clean run; {PAIRED}"
 CONSTANT = f"against always giving the most frequent answer: {PAIRED}"
 NUM_ANSWERED, ACCURACY_FLOOR = 1319, 0.05
-REARRANGED: dict[str, Any] = {"family": "latents", "n": NUM_ABLATED, "answers": "either"}
+LATENTS: dict[str, Any] = {"family": "latents", "n": NUM_ABLATED, "answers": "either"}
 
 
 @claim(
@@ -38,12 +38,10 @@ def baseline(bench: Bench, published: Published) -> Protocols:
 @claim(
     "scratch-order",
     SOURCE,
-    family="latents",
     kind="exists",
-    n=NUM_ABLATED,
     protocol=f"the own thoughts of a clean run, permuted once for all and reversed, {NUM_ABLATED} problems",
     sound=LOSS,
-    answers="either",
+    **LATENTS,
 )
 def order(bench: Bench, published: Published) -> Protocols:
     """The thoughts are needed in their order."""
@@ -58,7 +56,7 @@ def order(bench: Bench, published: Published) -> Protocols:
     kind="exists",
     protocol=f"the own thoughts of a clean run, some alone, {NUM_ABLATED} problems",
     sound=LOSS,
-    **REARRANGED,
+    **LATENTS,
 )
 def subset(bench: Bench, published: Published) -> Protocols:
     """With half of the thoughts accuracy falls."""
@@ -73,7 +71,7 @@ def subset(bench: Bench, published: Published) -> Protocols:
     kind="exists",
     protocol=f"one thought of a clean run, fed once, {NUM_ABLATED} problems",
     sound=f"loss against a zero vector; {PAIRED}",
-    **REARRANGED,
+    **LATENTS,
 )
 def single(bench: Bench, published: Published) -> Protocols:
     """One thought alone leaves less than a zero vector does."""
@@ -91,7 +89,7 @@ def single(bench: Bench, published: Published) -> Protocols:
     kind="exists",
     protocol=f"one thought of a clean run, fed at every position, {NUM_ABLATED} problems",
     sound=f"loss against zero vectors; {PAIRED}",
-    **REARRANGED,
+    **LATENTS,
 )
 def repeat(bench: Bench, published: Published) -> Protocols:
     """One thought, fed at every position, leaves less than zero vectors do."""
@@ -109,7 +107,7 @@ def repeat(bench: Bench, published: Published) -> Protocols:
     kind="value",
     protocol=f"half of the thoughts, or one zero vector, first {NUM_ABLATED} problems",
     sound="nothing more: see scratch-subset and scratch-single",
-    **REARRANGED,
+    **LATENTS,
 )
 def retention(bench: Bench, published: Published) -> Protocols:
     """This share of the right answers stays right."""
