@@ -20,7 +20,7 @@ from codi_bench.claims.branches import Branches, branches
 from codi_bench.claims.claim import SEED, Bench, Protocols, Published, claim, once
 from codi_bench.errors import MeasureError
 from codi_bench.models import conditions
-from codi_bench.models.conditions import Fed, Patched, Shortened
+from codi_bench.models.conditions import Condition, Fed, Patched, Shortened
 from codi_bench.models.edits import Edit
 from codi_bench.problems import Problem
 from codi_bench.rules.controls import check_room
@@ -117,7 +117,7 @@ def replaced_thoughts(bench: Bench) -> Branches:
     if (right[SELF] != right[CLEAN]).any():
         return Branches(right, MeasureError("a control fails: replacing every thought by itself changes an answer"))
     every, others = tuple(range(bench.model.num_latents)), tuple(p.question for p in [*problems[1:], problems[0]])
-    asked = [Patched(others, every), Fed(runs.latents(bench, problems)[:, :-1][:, ::-1])]
+    asked: list[Condition] = [Patched(others, every), Fed(runs.latents(bench, problems)[:, :-1][:, ::-1])]
     exchanged = bench.answers(problems, asked, seed=SEED + bench.seed).right()
     return Branches(right | dict(zip((SWAPPED, REVERSED), exchanged, strict=True)), right.failure)
 
