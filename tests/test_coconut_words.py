@@ -196,6 +196,24 @@ def test_thoughts_that_nothing_is_lost_without():
         words("coconut-fewer", fake(**{name: half for name in kept}, after_0=one_less))
 
 
+def test_what_replaced_thoughts_cost():
+    full, half, names = np.arange(200) < 194, np.arange(200) < 100, ("clean", "zero", "mean", "noise", "transplant", "reversed")
+    other = {"0,1,2,3,4,5=another run": np.roll(full, 1), "fed 5 4 3 2 1 0": full}
+    source = problems_of(200)
+    bench = FakeBench({"": full, "all=zero": half, **other}, problems=source, sets={"sample": lambda n, edited=False: source})
+    bench.given |= {name: full for name in ("all=self", "all=mean", "all=noise")}
+    reported, sound = measured("coconut-replaced", bench)
+    assert tuple(reported) == names and reported["zero"].value == 0.5 and {*sound} == {*names[1:]}
+    assert [sound[name].verdict.word.name for name in names[1:]] == ["REFUTED", *["SUPPORTED"] * 4]
+    bench.given["all=self"], bench.memo = half, {}
+    with pytest.raises(MeasureError, match="a control fails"):
+        measured("coconut-replaced", bench)
+    bench.given |= {"all=self": full, "all=zero": full}
+    bench.memo = {}
+    with pytest.raises(MeasureError, match="dead edit"):
+        measured("coconut-replaced", bench)
+
+
 # Files and names
 
 
