@@ -90,8 +90,8 @@ def fewer_thoughts(bench: Bench) -> Branches:
     kind="none",
     n=500,
     protocol=(
-        f"all problems of the set; eot behind the first k thoughts, 0 to all; {RIGHT}. There, without any thought: the question "
-        "alone, neither bot nor eot behind it"
+        f"all problems of the set; eot behind the first k thoughts, 0 to all; {RIGHT}. In the first source, without any "
+        "thought: the question alone, neither bot nor eot behind it"
     ),
     sound=f"the loss against all thoughts is surely below 5 points. {CONTROLS}",
     **WORDS,
