@@ -24,10 +24,11 @@ from codi_bench.claims.coconut_words import guess
 from codi_bench.errors import CheckpointError, MeasureError
 from codi_bench.models.conditions import Shortened
 from codi_bench.models.loading import load
-from codi_bench.models.registry import REGISTRY
+from codi_bench.models.registry import EMBEDDED, REGISTRY
 from codi_bench.problems import Problem, load_problems
 from codi_bench.records.baseline import load_baseline
 from codi_bench.store.cache import Store
+from codi_bench.store.files import package_folder
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.engine import measure_claim
 from codi_bench.suite.problem_source import ProblemSource
@@ -153,6 +154,12 @@ def test_claims_about_words_are_measured_and_those_about_numbers_refused(tiny, t
         assert refused.word == "blocked" and "about numbers" in refused.lines[0] and not any(row.measured for row in refused.rows)
     numbers = ModelBench(bench.model, Store(tmp_path / "s"), ProblemSource(n=4))
     assert "about answers in words" in outcome("coconut-acc", numbers).lines[0]
+
+
+def test_problems_with_numbers_are_those_that_were_recorded():
+    for model in EMBEDDED:
+        records = load_baseline(package_folder("baselines"), model, "task-accuracy").recorded
+        assert {record.problems for record in records} == {ProblemSource().hash}
 
 
 # What the claims say of planted answers
