@@ -290,22 +290,92 @@ PROSQA = {
     "steps": ["Alex is a gorpus.", "Every gorpus is a bompus."],
     "answer": "Alex is a bompus.",
     "edges": [[0, 1]],
+    "root": 0,
+    "target": 1,
+    "neg_target": 2,
+    "idx_to_symbol": ["Alex", "bompus", "lorpus"],
+}
+PRONTOQA = {
+    "question": "Zumpuses are fast. Each fast is wet. Stella is a zumpus. True or false: Stella is not wet.",
+    "steps": ["Stella is a zumpus. Zumpuses are fast.", "Stella is wet."],
+    "answer": "False",
 }
 
 
-def test_answers_in_words_are_scored_as_words(tmp_path):
-    path = tmp_path / "prosqa.json"
-    path.write_text(json.dumps([PROSQA, PROSQA | {"answer": "False"}]), encoding="utf-8")
-    first, second = load_problems("prosqa", path=path)
-    assert (first.answer, first.steps, second.answer) == ("Alex is a bompus.", (), "False")
-    for text in ("### Alex is a bompus.", "The answer is: Alex  is a bompus.\n", "Alex is a bompus."):
-        assert score(text, first.answer) and score(text, first.answer, "study")
-    for text in ("### Alex is a lorpus.", "Alex is a bompus. ### Alex is a lorpus.", "", "### 5", "not Alex is a bompus."):
-        assert not score(text, first.answer)
+def test_problems_with_answers_in_words_keep_their_sentences(tmp_path):
+    for name, row in (("prosqa", PROSQA), ("prontoqa", PRONTOQA)):
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps([row, {key: row[key] for key in ("question", "answer")}]), encoding="utf-8")
+        problem, bare = load_problems(name, path=path)
+        assert (problem.answer, problem.steps, problem.num_steps) == (row["answer"], tuple(row["steps"]), 2)
+        assert (problem.values, bare.steps, bare.question) == ((), (), row["question"])
+        (tmp_path / "own.jsonl").write_text(problem.to_json(), encoding="utf-8")
+        assert read_problems(tmp_path / "own.jsonl") == [problem]  # what is written is read again
+
+
+def as_coconut_counts(text, gold, question):
+    """`run.py` of Coconut, read anew: the whole text is decoded, the question too, and cut at the last #."""
+    whole = question + "\n" + text
+    return whole[whole.rfind("#") + 1 :].replace(",", "").strip() == gold.replace(",", "").strip()
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("### Alex is a bompus.", True),
+        ("###   Alex is a bompus. \n", True),
+        ("#Alex, is a bompus.", True),
+        ("### Alex is a lorpus. ### Alex is a bompus.", True),
+        ("### Alex is a bompus. ### Alex is a lorpus.", False),
+        ("### Alex is a bompus", False),  # the full stop counts
+        ("### alex is a bompus.", False),  # and capitals
+        ("### Alex  is a bompus.", False),  # and blanks inside
+        ("Alex is a bompus.", False),  # no #: the question is part of what is compared
+        ("### not Alex is a bompus.", False),
+        ("### 5", False),
+        ("", False),
+    ],
+)
+def test_answers_in_words_are_counted_as_coconut_counts_them(text, right):
+    assert as_coconut_counts(text, PROSQA["answer"], PROSQA["question"]) is right
+    assert score(text, PROSQA["answer"]) is score(text, PROSQA["answer"], "study") is right
+
+
+def test_words_behind_the_cue():
+    assert score("The answer is: Alex is a bompus.", "Alex is a bompus.")  # as CODI is trained to begin
     assert parse_words("a # b ### Yes, it is") == "Yes it is" and not score("", "") and not score("5", "")
     assert not score("", ",") and not score("a #", "#")
     with pytest.raises(ProblemError, match="prosqa: cannot be downloaded as rows; give its file with --problems prosqa=FILE"):
         load_problems("prosqa")
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"steps": ["Alex is a gorpus.", 3]}, ("row 2", "'steps'", "sentences")),
+        ({"steps": {"0": "Alex is a gorpus."}}, ("row 2", "'steps'", "sentences")),
+        ({"steps": ["Alex is a gorpus.", " "]}, ("row 2", "'steps'", "sentences")),
+        ({"answer": "Alex is a rompus."}, ("row 2", "'answer'", "'Alex is a rompus.'", "words of the question")),
+        ({"answer": ["False"]}, ("row 2", "'answer'", "give")),
+        ({"answer": "12"}, ("row 2", "'answer'", "'12'", "row 1", "files of their own")),
+        ({"answer": None}, ("row 2", "'answer'", "missing")),
+        ({"question": 7}, ("row 2", "'question'", "missing or empty")),
+    ],
+)
+def test_a_damaged_row_names_file_row_and_field(tmp_path, change, parts):
+    path = tmp_path / "prosqa.json"
+    path.write_text(json.dumps([PROSQA, PROSQA | change]), encoding="utf-8")
+    said = refusal(lambda: load_problems("prosqa", path=path), ProblemError)
+    assert said.startswith(str(path)) and all(part in said for part in parts), said
+
+
+@pytest.mark.parametrize(
+    ("row", "name", "right_name"), [(PROSQA, "gsm8k", "prosqa"), ({"question": "2 and 2?", "answer": "4"}, "prosqa", "gsm8k")]
+)
+def test_numbers_and_words_do_not_pass_for_each_other(tmp_path, row, name, right_name):
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps([row]), encoding="utf-8")
+    assert refusal(lambda: load_problems(name, path=path), ProblemError).endswith(f"give it as {right_name}={path}")
 
 
 @pytest.mark.parametrize("answer", ["eighteen", "Alex is a wumpus.", "7 gorpuses", "N/A"])

@@ -293,10 +293,10 @@ class Claim:
 
     kind: value, exists, location, none, even, order or fact (docs/verdicts.md, section 1). function: yields the numbers of the
     reported protocol, then the same metrics (and further ones) as they should have been measured, with verdicts. n: problems, or
-    pairs, that it uses. compared: the metric of the sound protocol to compare two models. with_partner: measured on two models,
-    and recorded with the weights of both. reading: how it is measured on released files, if possible. runs: can it be
-    measured on a model, or only on released files? unreleased: what nobody released, so that it cannot be judged without
-    weights.
+    pairs, that it uses. compared: the metric of the sound protocol to compare two models. answers: what those of its problems
+    must be. with_partner: measured on two models, and recorded with the weights of both. reading: how it is measured on released
+    files, if possible. runs: can it be measured on a model, or only on released files? unreleased: what nobody released, so that
+    it cannot be judged without weights.
     """
 
     id: str
@@ -310,6 +310,7 @@ class Claim:
     function: Function = field(repr=False)
     seeds: dict[str, int] = field(default_factory=dict)
     compared: str | None = None
+    answers: Literal["numbers", "words", "either"] = "numbers"
     with_partner: bool = False
     reading: Reading | None = field(default=None, repr=False)
     runs: bool = True

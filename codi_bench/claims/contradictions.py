@@ -73,6 +73,7 @@ def table3(bench: Bench, published: Published) -> Protocols:
     n=NUM_READ,
     protocol=f"eot behind bot, zeros for all latents, means for all latents, {NUM_READ} problems",
     sound=f"each against each of lower figures, on the same problems: {PAIRED}",
+    answers="either",
     **CONTRADICTION,
 )
 def without_thoughts(bench: Bench, published: Published) -> Protocols:
@@ -97,6 +98,7 @@ def without_thoughts(bench: Bench, published: Published) -> Protocols:
         "each two replacements: their positions chosen on the first half of the problems; on the other half, how much more each "
         "costs at its own than at the other's: is the simultaneous bootstrap interval of the weaker above zero?"
     ),
+    answers="either",
     **CONTRADICTION,
 )
 def most_important(bench: Bench, published: Published) -> Protocols:
@@ -149,6 +151,7 @@ def loss(ablations: Sweep, kind: str, place: int) -> np.ndarray:
     n=NUM_READ,
     protocol=f"the own thoughts in order, reversed, and none (eot behind bot), {NUM_READ} problems",
     sound="what reversed thoughts give over none, less what order gives over reversed: is the bootstrap interval above zero?",
+    answers="either",
     **CONTRADICTION,
 )
 def order_or_content(bench: Bench, published: Published) -> Protocols:

@@ -25,6 +25,7 @@ LATENTS: dict[str, Any] = {"family": "latents", "kind": "value"}
     n=NUM_READ,
     protocol=f"right after eot behind any of 0 to k latents, {NUM_READ} problems",
     sound="nothing more: it grows by construction, whatever a latent holds; see cap-truncation",
+    answers="either",
     **LATENTS,
 )
 def solved_rate(bench: Bench, published: Published) -> Protocols:

@@ -25,6 +25,7 @@ NOTHING_LOST: dict[str, Any] = {"family": "latents", "kind": "none", "sound": "t
     SOURCE,
     n=NUM_ABLATED,
     protocol=f"noise of equal norm, {NUM_ABLATED} problems (the number cannot be read)",
+    answers="either",
     **NOTHING_LOST,
 )
 def last_two(bench: Bench, published: Published) -> Protocols:

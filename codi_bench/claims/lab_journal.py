@@ -42,6 +42,7 @@ LATENTS: dict[str, Any] = {"family": "latents", "n": NUM_ABLATED}
     kind="value",
     protocol=f"share of right answers, first {NUM_ABLATED} problems",
     sound="nothing more: see cap-ablate-all",
+    answers="either",
     **LATENTS,
 )
 def necessity(bench: Bench, published: Published) -> Protocols:
@@ -57,6 +58,7 @@ def necessity(bench: Bench, published: Published) -> Protocols:
     kind="value",
     protocol=f"share of right answers, first {NUM_ABLATED} problems; zeros for the first i latents",
     sound="nothing more: it grows by construction, whatever a latent holds",
+    answers="either",
     **LATENTS,
 )
 def cumulative(bench: Bench, published: Published) -> Protocols:
@@ -92,6 +94,7 @@ def number_positions(bench: Bench, published: Published) -> Protocols:
         "loss against the clean run, mean over donors; exact McNemar of the first donor, Holm in the claim times the claims of "
         "the family"
     ),
+    answers="either",
     **LATENTS,
 )
 def resampled(bench: Bench, published: Published) -> Protocols:
@@ -134,6 +137,7 @@ def discretised(bench: Bench) -> Branches:
         f"latents that are the projected embedding of the head's first word, at odd positions and at all, {NUM_ABLATED} problems"
     ),
     sound=LOSS,
+    answers="either",
     **LATENTS,
 )
 def discretise(bench: Bench, published: Published) -> Protocols:

@@ -55,6 +55,7 @@ def batch_effect(bench: Bench, published: Published) -> Protocols:
     n=NUM_READ,
     protocol=f"eot behind the first k latents, {NUM_READ} problems (there: 1319, batch 1)",
     sound=f"loss against all latents; {PAIRED}",
+    answers="either",
 )
 def truncation(bench: Bench, published: Published) -> Protocols:
     """With fewer latents the model answers fewer problems rightly, with steps at three and five latents."""
@@ -101,6 +102,7 @@ def truncation_by_steps(bench: Bench, published: Published) -> Protocols:
         f"all latents zero, mean of training problems (there: of test problems) or noise of equal norm, {NUM_ABLATED} problems"
     ),
     sound=LOSS,
+    answers="either",
     **LATENTS,
 )
 def ablate_all(bench: Bench, published: Published) -> Protocols:
@@ -122,6 +124,7 @@ def ablate_all(bench: Bench, published: Published) -> Protocols:
     n=NUM_ABLATED,
     protocol=f"one latent zero, mean or noise of equal norm, what follows recomputed, {NUM_ABLATED} problems",
     sound=LOSS,
+    answers="either",
     **LATENTS,
 )
 def ablate_one(bench: Bench, published: Published) -> Protocols:

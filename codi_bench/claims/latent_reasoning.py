@@ -262,6 +262,7 @@ def kv_rank4(bench: Bench, published: Published) -> Protocols:
     n=NUM_READ,
     protocol=f"eot behind all latents, or all but up to three, {NUM_READ} problems",
     sound="loss against all latents, but for the last surely below 5 points; exact McNemar, Holm",
+    answers="either",
 )
 def latent_budget(bench: Bench, published: Published) -> Protocols:
     """The last latent is not needed; those before it are."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from codi_bench.audits.ablation import DROP_FLOOR
 from codi_bench.claims.ablations import NUM_ABLATED, rearranged
 from codi_bench.claims.blocks import PAIRED, drops, losses, of_right, over_constant, rate, rates
@@ -12,6 +14,7 @@ SOURCE = "Scratchpad Thinking, NeurIPS 2025 MI workshop, github.com/sayam-goyal/
 LOSS = f"loss against the clean run; {PAIRED}"
 CONSTANT = f"against always giving the most frequent answer: {PAIRED}"
 NUM_ANSWERED, ACCURACY_FLOOR = 1319, 0.05
+LATENTS: dict[str, Any] = {"family": "latents", "n": NUM_ABLATED, "answers": "either"}
 
 
 @claim(
@@ -22,6 +25,7 @@ NUM_ANSWERED, ACCURACY_FLOOR = 1319, 0.05
     n=NUM_ANSWERED,
     protocol=f"{NUM_ANSWERED} problems, each alone, greedy, numbers equal as floats",
     sound=CONSTANT,
+    answers="either",
 )
 def baseline(bench: Bench, published: Published) -> Protocols:
     """Each problem alone, the model answers this share correctly."""
@@ -34,11 +38,10 @@ def baseline(bench: Bench, published: Published) -> Protocols:
 @claim(
     "scratch-order",
     SOURCE,
-    family="latents",
     kind="exists",
-    n=NUM_ABLATED,
     protocol=f"the own thoughts of a clean run, permuted once for all and reversed, {NUM_ABLATED} problems",
     sound=LOSS,
+    **LATENTS,
 )
 def order(bench: Bench, published: Published) -> Protocols:
     """The thoughts are needed in their order."""
@@ -50,11 +53,10 @@ def order(bench: Bench, published: Published) -> Protocols:
 @claim(
     "scratch-subset",
     SOURCE,
-    family="latents",
     kind="exists",
-    n=NUM_ABLATED,
     protocol=f"the own thoughts of a clean run, some alone, {NUM_ABLATED} problems",
     sound=LOSS,
+    **LATENTS,
 )
 def subset(bench: Bench, published: Published) -> Protocols:
     """With half of the thoughts accuracy falls."""
@@ -66,11 +68,10 @@ def subset(bench: Bench, published: Published) -> Protocols:
 @claim(
     "scratch-single",
     SOURCE,
-    family="latents",
     kind="exists",
-    n=NUM_ABLATED,
     protocol=f"one thought of a clean run, fed once, {NUM_ABLATED} problems",
     sound=f"loss against a zero vector; {PAIRED}",
+    **LATENTS,
 )
 def single(bench: Bench, published: Published) -> Protocols:
     """One thought alone leaves less than a zero vector does."""
@@ -85,11 +86,10 @@ def single(bench: Bench, published: Published) -> Protocols:
 @claim(
     "scratch-repeat",
     SOURCE,
-    family="latents",
     kind="exists",
-    n=NUM_ABLATED,
     protocol=f"one thought of a clean run, fed at every position, {NUM_ABLATED} problems",
     sound=f"loss against zero vectors; {PAIRED}",
+    **LATENTS,
 )
 def repeat(bench: Bench, published: Published) -> Protocols:
     """One thought, fed at every position, leaves less than zero vectors do."""
@@ -104,11 +104,10 @@ def repeat(bench: Bench, published: Published) -> Protocols:
 @claim(
     "scratch-retention",
     SOURCE,
-    family="latents",
     kind="value",
-    n=NUM_ABLATED,
     protocol=f"half of the thoughts, or one zero vector, first {NUM_ABLATED} problems",
     sound="nothing more: see scratch-subset and scratch-single",
+    **LATENTS,
 )
 def retention(bench: Bench, published: Published) -> Protocols:
     """This share of the right answers stays right."""

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from codi_bench.problems import parse_number, score
-from codi_bench.problems.answers import gold_number, parse_words
+from codi_bench.problems.answers import in_words, parse_words
 from codi_bench.thoughts.record import Answers
 
 
 def answer_lines(answers: Answers, golds: Sequence[str]) -> list[dict[str, Any]]:
     """tokens, text and answer of each problem; `correct` where it has a gold answer, `correct_study` where that differs."""
-    in_words = any(gold and gold_number(gold) is None for gold in golds)
-    lines = []
+    read, lines = parse_words if in_words(golds) else parse_number, []
     for tokens, text, gold in zip(answers.tokens, answers.texts, golds, strict=True):
-        line = {"tokens": list(tokens), "text": text, "answer": parse_words(text) if in_words else parse_number(text)}
+        line = {"tokens": list(tokens), "text": text, "answer": read(text)}
         if gold:
             published, study = (score(text, gold, scoring) for scoring in ("published", "study"))
             line |= {"correct": published} if study == published else {"correct": published, "correct_study": study}

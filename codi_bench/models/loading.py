@@ -49,7 +49,7 @@ def load(
     num_latents: int | None = None,
     lora_alpha: float | None = None,
 ) -> Model:
-    """Load a registered model by name, a folder (ours, or a checkpoint as published), or `org/name` on the hub.
+    """Load a registered model by name, a folder (ours, or a checkpoint as published, or its file), or `org/name` on the hub.
 
     base: folder or hub name of the language model under a published checkpoint; registered models need none. name: what to
     call a folder (default: its own name). device: `auto` is cuda if available; dtype: `auto` is float32. num_latents (K)
@@ -71,6 +71,8 @@ def load(
     folder, named_entry = _find(name_or_path)
     model_entry = named_entry or REGISTRY.get(name or "")
     model_name = name or (named_entry.name if named_entry else os.path.basename(os.path.abspath(name_or_path)))  # of `.` too
+    if model_entry is not None and model_entry.weights and (folder / model_entry.weights).is_file():
+        folder = folder / model_entry.weights
     if is_published(folder):
         base_path = _find_base(folder, base, model_name, model_entry)
         codi = load_published(
@@ -101,7 +103,7 @@ def _find(name_or_path: str | Path) -> tuple[Path, ModelEntry | None]:
     """The folder of a model, downloaded if needed, and its entry if its registered or hub name was given."""
     text = name_or_path if isinstance(name_or_path, str) else ""
     named_entry = REGISTRY.get(text)
-    if named_entry is None and Path(name_or_path).is_dir():
+    if named_entry is None and (Path(name_or_path).is_dir() or Path(name_or_path).is_file()):
         return Path(name_or_path), None
     named_entry = named_entry or next((candidate for candidate in REGISTRY.values() if text and candidate.hub == text), None)
     if named_entry is not None and not named_entry.hub:
@@ -112,8 +114,9 @@ def _find(name_or_path: str | Path) -> tuple[Path, ModelEntry | None]:
     if named_entry is not None or hub.is_repository(text):
         repository = named_entry.hub if named_entry else text
         assert repository is not None
-        mend = _mend(named_entry) if named_entry else ""
-        return hub.fetch(repository, patterns=hub.BESIDE_WEIGHTS, one_of=hub.ANY_WEIGHTS, mend=mend), named_entry
+        mend, names = (_mend(named_entry), named_entry.weights) if named_entry else ("", "")
+        one_of = (names,) if names else hub.ANY_WEIGHTS
+        return hub.fetch(repository, patterns=hub.BESIDE_WEIGHTS, one_of=one_of, mend=mend), named_entry
     if not text or "/" in text or text.startswith("."):
         raise CheckpointError(f"{name_or_path}: no such folder; give the name of a registered model or a folder with weights")
     entry(text)  # raises, naming the nearest model
@@ -134,7 +137,7 @@ def _find_base(folder: Path, base: str | Path | None, model_name: str, model_ent
 
 def _mend(model_entry: ModelEntry) -> str:
     return (
-        f"run `hf download {model_entry.hub}` and `hf download {model_entry.base}` where there is a network, or give --model "
+        f"run `{model_entry.download}` and `hf download {model_entry.base}` where there is a network, or give --model "
         f"{model_entry.name}=FOLDER --base {model_entry.name}=FOLDER"
     )
 

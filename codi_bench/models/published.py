@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from codi_bench.errors import CheckpointError
 from codi_bench.models.codi import COCONUT, CODI, Codi, Projection, Prompt
-from codi_bench.models.hub import ANY_WEIGHTS
 from codi_bench.models.settings import MERGES, VOCABULARIES
 from codi_bench.models.strict import (
     build,
@@ -36,7 +35,7 @@ from codi_bench.models.strict import (
     read_words,
     without_memory,
 )
-from codi_bench.models.weights import dense, read_weights
+from codi_bench.models.weights import dense, read_weights, weight_names
 
 if TYPE_CHECKING:  # loaded with the first model
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -75,9 +74,9 @@ LAYOUTS = (
 )
 
 
-def is_published(folder: Path) -> bool:
+def is_published(checkpoint: Path) -> bool:
     """Is this a published checkpoint: weights, whole or in shards, without the `codi.json` of our own folders?"""
-    return not (folder / "codi.json").exists() and any((folder / name).exists() for name in ANY_WEIGHTS)
+    return not (checkpoint / "codi.json").exists() and bool(weight_names(checkpoint))
 
 
 def load_published(
@@ -92,7 +91,8 @@ def load_published(
 ) -> Codi:
     """Load a published checkpoint strictly; LoRA is merged in fp32, W + alpha / r B A, before the weights become dtype.
 
-    checkpoint: folder with `model.safetensors` or `pytorch_model.bin`, whole or in shards; no other file of it is read.
+    checkpoint: file of weights, or folder with `model.safetensors`, `pytorch_model.bin`, whole or in shards, or one
+    `checkpoint_<epoch>`; no other file of it is read.
     base: folder with `config.json` and tokenizer of the language model it was trained over, whose own weights are not read.
     num_latents, lora_alpha: K and alpha of the training, which are not in the files; the rank r is read from every module.
     A log line lists the parts of the files that were left out.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from codi_bench.errors import CheckpointError, UnknownNameError
 
@@ -18,10 +19,11 @@ class ModelEntry:
     the SAE reads, stored so that nobody recomputes them. hub: the published checkpoint, None for a model of this project.
     num_latents, lora_alpha: training settings of a published checkpoint, that its files do not hold (the training scripts of
     github.com/zhenyi4/codi; the rank, 128 there, is read off the weights). projects: are thoughts projected before they are fed?
-    (Coconut feeds the state itself.) partner: the model that it is compared with. beside: the published model that it stands
-    beside, by whose sentences it is judged and whose scripts its reported protocols follow; "" for a user's own, which is judged
-    by those of all. control_of: the model of which this one is the control without recurrence (see `Pauses`). Its weights lie in
-    the repository, not in the wheel, and it is measured when it is named.
+    (Coconut feeds the state itself.) weights: the file of `hub` that holds its weights; "" for the first known name. problems:
+    the set that a published model was trained for and is measured on. partner: the model that it is compared with. beside: the
+    published model that it stands beside, by whose sentences it is judged and whose scripts its reported protocols follow; "" for
+    a user's own, which is judged by those of all. control_of: the model of which this one is the control without recurrence (see
+    `Pauses`). Its weights lie in the repository, not in the wheel, and it is measured when it is named.
     """
 
     name: str
@@ -35,6 +37,8 @@ class ModelEntry:
     num_latents: int = 6
     lora_alpha: float = 32
     projects: bool = True
+    weights: str = ""
+    problems: str = "gsm8k"
     partner: str = ""
     beside: str = ""
     control_of: str = ""
@@ -61,6 +65,11 @@ class ModelEntry:
         return "in this package" if self.embedded else f"{self.hub} over {self.base}"
 
     @property
+    def download(self) -> str:
+        """The command that fetches the weights of a published model."""
+        return f"hf download {self.hub} {self.weights}".rstrip()
+
+    @property
     def probed(self) -> tuple[int, ...]:
         """`layers`; raises CheckpointError for a model of one layer, which has none to probe (it can still think and answer)."""
         if not self.layers:
@@ -69,6 +78,19 @@ class ModelEntry:
                 "2; it works with `codi-bench think` and `answer`"
             )
         return self.layers
+
+
+def _coconut(name: str, hub: str, weights: str, **more: Any) -> ModelEntry:
+    """Coconut over GPT-2 (github.com/facebookresearch/coconut), probed where `gpt2` is."""
+    gpt2: dict[str, Any] = {
+        "layers": (4, 8, 11),
+        "sae_layers": (4, 8, 11),
+        "base": "gpt2",
+        "num_layers": 12,
+        "width": 768,
+        "beside": "gpt2",
+    }
+    return ModelEntry(name, "gpt2", **gpt2, hub=hub, weights=weights, projects=False, **more)
 
 
 REGISTRY = {
@@ -119,19 +141,29 @@ REGISTRY = {
             partner="gpt2",
             beside="llama-3.2-1b",
         ),
-        # Coconut over GPT-2 (github.com/facebookresearch/coconut: three stages of two thoughts), epoch 33; probed where gpt2 is
-        ModelEntry(
-            "coconut-gpt2",
-            "gpt2",
-            layers=(4, 8, 11),
-            sae_layers=(4, 8, 11),
-            hub="connordilgren/gpt2-gsm8k-coconut",
-            base="gpt2",
-            num_layers=12,
-            width=768,
-            projects=False,
-            partner="gpt2",
-            beside="gpt2",
+        # three stages of two thoughts, epoch 33
+        _coconut("coconut-gpt2", "connordilgren/gpt2-gsm8k-coconut", "checkpoint_33", partner="gpt2"),
+        # logic problems: six stages of one thought, and always six thoughts; the first is that of the released outcomes
+        _coconut(
+            "coconut-gpt2-prosqa",
+            "bmarti44/coconut-curriculum-checkpoints",
+            "coconut/checkpoint_best",
+            problems="prosqa",
+            partner="coconut-gpt2-prosqa-dilgren",
+        ),
+        _coconut(
+            "coconut-gpt2-prosqa-dilgren",
+            "connordilgren/gpt2-prosqa-coconut",
+            "checkpoint_40",
+            problems="prosqa",
+            partner="coconut-gpt2-prosqa",
+        ),
+        _coconut(
+            "coconut-gpt2-prontoqa",
+            "connordilgren/gpt2-prontoqa-coconut",
+            "checkpoint_36",
+            problems="prontoqa",
+            partner="coconut-gpt2-prosqa-dilgren",
         ),
     )
 }

@@ -37,14 +37,30 @@ class Weights:
     left_out: tuple[str, ...]
 
 
-def read_weights(folder: Path) -> Weights:
-    """The weights of a folder: `model.safetensors`, `pytorch_model.bin` or `checkpoint_33`, else those that an index names.
+def weight_names(path: Path) -> list[str]:
+    """The files with weights in a folder, the one that counts first; its own name for a file.
 
+    Coconut's training names its files `checkpoint_<epoch>` (pickles of tensors). None of several such files counts.
+    """
+    if path.is_file():
+        return [path.name]
+    named = [name for name in ANY_WEIGHTS if (path / name).is_file()]
+    return named or sorted(file.name for file in path.glob("checkpoint_*") if file.is_file())
+
+
+def read_weights(checkpoint: Path) -> Weights:
+    """The weights of a file, or of a folder.
+
+    Of a folder: `model.safetensors` or `pytorch_model.bin`, else those that an index names, else the only `checkpoint_<epoch>`.
     Raises CheckpointError for files that are missing, damaged or contradict each other.
     """
-    names = [name for name in ANY_WEIGHTS if (folder / name).is_file()]
+    names, folder = weight_names(checkpoint), checkpoint.parent if checkpoint.is_file() else checkpoint
     if not names:
         raise CheckpointError(f"{folder}: no weights ({' or '.join(WEIGHT_FILES)} is missing); download the checkpoint again")
+    if len(names) > 1 and names[0] not in ANY_WEIGHTS:
+        raise CheckpointError(
+            f"{folder}: has {len(names)} checkpoints, {enumeration(names)}; give one of these files in its place"
+        )
     path = folder / names[0]
     contents: object
     shards, left_out = set[str](), list[str]()

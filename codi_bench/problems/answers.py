@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -92,32 +93,42 @@ def parse_number(text: str) -> float | None:
 
 
 def parse_words(text: str) -> str:
-    """The answer in words: the text after the last cue, without commas and with runs of blanks collapsed.
+    """The answer in words: the text behind the last cue (`#`, or CODI's), without commas and without blanks around it.
 
-    Source: `run.py` of github.com/facebookresearch/coconut, which compares the text after the last `#`, with commas removed.
+    "" without a cue: Coconut's evaluation then compares question and answer with the gold answer, which never agree.
+    Source: `run.py` of github.com/facebookresearch/coconut, which compares the text behind the last `#`, with commas removed.
     """
-    behind = max((text.rfind(cue) + len(cue) for cue in (CODI_CUE, "#") if cue in text), default=0)
-    return " ".join(text[behind:].replace(",", "").split())
+    behind = max((text.rfind(cue) + len(cue) for cue in (CODI_CUE, "#") if cue in text), default=len(text))
+    return _bare(text[behind:])
+
+
+def _bare(answer: str) -> str:
+    return answer.replace(",", "").strip()
 
 
 def score(prediction: str, gold: str, scoring: str = "published") -> bool:
     """Is the predicted text right? Scoring `published` compares floats, `study` compares integer parts.
 
-    gold: a number as `read_gold` reads it is compared with the last number of the text. An answer in words is compared with the
-    words after the cue, under either scoring. With an empty gold, no text is right. Raises ProblemError for a gold with
-    digits that is not a number, for an unknown scoring, and unless the predicted answer is a text.
+    gold: a number as `read_gold` reads it is compared with the last number of the text. An answer in words must equal the words
+    behind the cue, capitals, full stop and inner blanks included, under either scoring. With an empty gold, no text is right.
+    Raises ProblemError for a gold with digits that is not a number, for an unknown scoring, and unless the prediction is a text.
     """
     scoring = arguments.choice("scoring", scoring, ("published", "study"), error=ProblemError)
     prediction = arguments.instance("prediction", prediction, str, what="text", error=ProblemError)
     gold = arguments.instance("gold", gold, str, what="text", error=ProblemError)
     target = gold_number(gold)
     if target is None:
-        words = parse_words(gold)
+        words = _bare(gold)
         return bool(words) and parse_words(prediction) == words
     value = parse_number(prediction)
     if value is None:
         return False
     return value == target or (scoring == "study" and math.isfinite(value) and int(value) == int(target))
+
+
+def in_words(golds: Iterable[str]) -> bool:
+    """Are some of these gold answers words? Raises what `gold_number` raises."""
+    return any(gold and gold_number(gold) is None for gold in golds)
 
 
 @lru_cache(maxsize=1 << 14)

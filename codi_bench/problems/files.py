@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from codi_bench.errors import MissingProblemsError, ProblemError, UnknownNameError, arguments, one_line
-from codi_bench.problems.answers import gold_number
+from codi_bench.problems.answers import gold_number, in_words
 from codi_bench.problems.generator import generate
 from codi_bench.problems.problem import Problem
 from codi_bench.problems.readers import FORMS, OWN, SETS, Form, Row
@@ -69,6 +69,9 @@ def load_problems(
         other = next((form.name for form in forms if form.name not in ("", name)), "") if name in NAMES else ""
         if other:
             raise ProblemError(f"{path}: has the fields of the set {other}, not of {name}; give it as {other}={path}")
+        if name in NAMES and (worded := in_words([problems[0].answer])) != (name in IN_WORDS):
+            kinds = ("words", "prosqa") if worded else ("numbers", "gsm8k")
+            raise ProblemError(f"{path}: its answers are {kinds[0]}, those of {name} are not; give it as {kinds[1]}={path}")
         return _first(n, problems, str(path))
     if name not in NAMES:
         raise UnknownNameError("problem set", name, NAMES)

@@ -18,8 +18,8 @@ STEP = re.compile(r"<<([^=<>]+)=([^<>]+)>>")
 class Problem:
     """One word problem with everything that an audit needs.
 
-    question: the text as it was written, blanks included. steps: the annotated chain, `"<<7+5=12>>"` each, in order. answer: a
-    number in plain decimals, words in a set of words (ProsQA), "" where nobody knows it. group: shared by variants of one problem
+    question: the text as it was written, blanks included. steps: the annotated chain in order, `"<<7+5=12>>"` each, or sentences.
+    answer: a number in plain decimals, words (ProsQA), "" where nobody knows it. group: shared by variants of one problem
     (the unit that is split, permuted and resampled). operands: the numbers of the question; values: the result of each step.
     """
 

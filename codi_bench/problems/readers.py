@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from codi_bench.errors import ProblemError, arguments
-from codi_bench.problems.answers import is_choice, plain, read_gold
+from codi_bench.problems.answers import in_words, is_choice, plain, read_gold
 from codi_bench.problems.problem import STEP, Problem
 
 Row = dict[str, Any]
@@ -49,10 +49,12 @@ class RowError(ProblemError):
 def read_own(row: Row) -> Problem:
     """The format that `codi-bench problems` writes, and Coconut's JSON. Only the question is required; most uses need the answer.
 
-    Missing fields are filled from the others: operands from the question, values from the steps.
+    Missing fields are filled from the others: operands from the question, values from the steps. The steps to an answer in words
+    are sentences, as they were written, without values.
     """
-    steps, values = _steps(row.get("steps"))
-    read = _problem("gsm8k", _text(row, "question"), _answer(row), (steps, values), template=str(row.get("template") or ""))
+    answer = _answer(row)
+    chain = (_sentences(row), ()) if in_words([answer]) else _steps(row.get("steps"))
+    read = _problem("gsm8k", _text(row, "question"), answer, chain, template=str(row.get("template") or ""))
     return replace(read, operands=_numbers(row, "operands", read.operands), values=_numbers(row, "values", read.values))
 
 
@@ -217,6 +219,15 @@ def _steps(field: Any) -> Chain:
     return chain
 
 
+def _sentences(row: Row) -> tuple[str, ...]:
+    """The steps to an answer in words, such as ProsQA's "Tom is a terpus."; () where there are none."""
+    steps = row.get("steps") or []
+    sentences = [steps] if isinstance(steps, str) else steps
+    if not isinstance(sentences, list) or not all(isinstance(sentence, str) and sentence.strip() for sentence in sentences):
+        raise RowError("field 'steps' must be a list of sentences such as \"Tom is a terpus.\", or be left out")
+    return tuple(sentences)
+
+
 def _solved(equation: Any, field: str) -> Chain:
     try:
         return solve(re.sub(r"^\s*[A-Za-z]\s*=", "", equation)) if equation else NOTHING
@@ -279,11 +290,16 @@ def _numbers(row: Row, field: str, default: tuple[float, ...]) -> tuple[float, .
 
 def _answer(row: Row) -> str:
     """The gold answer of a row: a number, words that the question offers, or "" where there is none."""
-    answer = row.get("answer")
+    answer = cast("object", row.get("answer"))
     if answer is None or (isinstance(answer, str) and not answer.strip()):
         return ""
-    if is_choice(answer, _text(row, "question")):
-        return " ".join(answer.split())
+    if isinstance(answer, str) and is_choice(answer, _text(row, "question")):
+        return answer.strip()
+    if isinstance(answer, str) and not any(sign.isdigit() for sign in answer):
+        raise RowError(
+            f"field 'answer' is {answer!r}, which is not a number, nor words of the question, nor true or false, yes or no; "
+            "give one of these alone"
+        )
     return _gold(row, "answer")
 
 

@@ -193,8 +193,8 @@ def _safely_model(model: ModelEntry) -> Iterator[Finding]:
             yield finding(OK, model.whence)
         else:
             assert model.hub is not None and model.base is not None  # not embedded
-            if not any(_cached(model.hub, file) for file in ANY_WEIGHTS):
-                yield finding(MISSING, "its weights are not downloaded", f"hf download {model.hub}")
+            if not any(_cached(model.hub, file) for file in ([model.weights] if model.weights else ANY_WEIGHTS)):
+                yield finding(MISSING, "its weights are not downloaded", model.download)
             elif not all(_cached(model.base, file) for file in BASE):
                 yield finding(MISSING, "its base is not downloaded", f"hf download {model.base}")
             else:
@@ -268,7 +268,10 @@ def _jobs(findings: Sequence[Finding]) -> Iterator[Finding]:
     gpus = [
         finding for finding in findings if finding.part == "devices" and finding.name.startswith("cuda") and finding.state == OK
     ]
-    yield _published(ready, gpus, gsm8k, by_name)
+    yield _published([model for model in ready if REGISTRY[model].problems == "gsm8k"], gpus, gsm8k, by_name)
+    for model in (model for model in ready if REGISTRY[model].problems != "gsm8k"):
+        problems = f"--problems {REGISTRY[model].problems}=FILE"
+        yield job(model, OK, f"codi-bench run {'-m gpu' if gpus else '--device cpu'} --model {model} {problems}")
     yield job("your own", OK, "codi-bench run --model mine=DIR --base mine=BASE; codi-bench audit probes FILE")
     yield job("training", OK, "codi-bench train gpt2-mini; codi-bench sweep")
 

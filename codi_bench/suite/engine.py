@@ -42,6 +42,7 @@ from codi_bench.rules.validity import Verdict
 from codi_bench.store.code import Code, code_of
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.environment import environment
+from codi_bench.suite.problem_source import check_answers
 from codi_bench.suite.released_bench import FilesBench
 from codi_bench.suite.request import PairOutcome
 from codi_bench.suite.winners import packed_scores
@@ -82,6 +83,7 @@ def measure_claim(
     name, sound, blocked_rows = bench.model.name, list[Measured](), list[Row]()
     protocols = claim.function(bench, published_values(baseline))
     try:
+        check_answers(claim, bench.problems)
         reported = next(protocols)
     except (CodiBenchError, RuntimeError) as error:  # RuntimeError: out of memory, or what a device says
         why = one_line(error)

@@ -7,8 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
+from codi_bench.claims.claim import Claim
 from codi_bench.errors import MeasureError, MissingProblemsError, ProblemError
 from codi_bench.problems import Problem, generate, load_problems, problems_hash
+from codi_bench.problems.answers import in_words
 from codi_bench.problems.files import ELSEWHERE, is_gsm8k_test
 from codi_bench.problems.generator import DIGITS, EVERYTHING, Limits
 from codi_bench.problems.out_of_distribution import distracted, renumbered
@@ -119,6 +121,22 @@ class ProblemSource:
                 f"{len(scored)} the file has only {len(rest)} of other groups; give more problems, or a smaller --n"
             )
         return rest[:most], f"{len(rest[:most])} given problems that are not scored"
+
+
+def check_answers(claim: Claim, problems: object) -> None:
+    """Raises MeasureError if a claim needs answers of another kind than those of given problems.
+
+    Otherwise words would count as wrong numbers, and a claim that nothing is lost would hold of a model that was asked nothing.
+    """
+    given = problems.given if isinstance(problems, ProblemSource) else ()
+    worded = in_words(problem.answer for problem in given[:1])
+    if claim.answers == "numbers" and worded:
+        raise MeasureError("not applicable: this claim is about numbers, and the answers of these problems are words")
+    if claim.answers == "words" and not worded and isinstance(problems, ProblemSource):
+        raise MeasureError(
+            "not applicable: this claim is about answers in words, and these are numbers; give --problems prosqa=FILE or "
+            "prontoqa=FILE, and a model for them"
+        )
 
 
 @lru_cache(maxsize=16)

@@ -11,7 +11,7 @@ from pathlib import Path
 from codi_bench.errors import CodiBenchError, ProblemError, UnknownNameError, arguments
 from codi_bench.models.registry import REGISTRY, ModelEntry
 from codi_bench.problems import Problem, load_problems
-from codi_bench.problems.files import NAMES
+from codi_bench.problems.files import IN_WORDS, NAMES
 from codi_bench.records.baseline import Record
 from codi_bench.records.results import Row
 from codi_bench.store.files import file_hash
@@ -55,14 +55,18 @@ class ModelRequest:
         """Is it a published checkpoint without a given folder? These are measured only with `-m gpu`."""
         return self.path is None and self.registered is not None and not self.embedded
 
+    def in_words(self, given: Collection[str]) -> bool:
+        """Is it measured on problems whose answers are words?"""
+        return self.problem_set(given) in IN_WORDS
+
     def problem_set(self, given: Collection[str]) -> str:
         """The problem set on which it is measured, if these sets are given.
 
-        GSM8K for the published models; for a user's own model the given set (with GSM8K, others are out of distribution), or
-        generated problems. Raises CodiBenchError if that is ambiguous.
+        For a published model that of its registry entry; for a user's own model the given set (with GSM8K, others are out of
+        distribution), or generated problems. Raises CodiBenchError if that is ambiguous.
         """
         if self.registered is not None:
-            return "generated" if self.embedded else "gsm8k"
+            return "generated" if self.embedded else self.registered.problems
         names = [name for name in given if name != "generated"]
         if len(names) > 1 and "gsm8k" not in names:
             raise CodiBenchError(f"--problems: {' and '.join(names)} are given, but {self.name} is measured on one set; give one")

@@ -135,7 +135,7 @@ class Suite:
         if model.log:
             return claim.reading is not None and (decoded_latent,) in claim.reading.files.values()
         if claim.runs and model.runs:
-            return True
+            return claim.answers != "words" or claim.id in self.claims or model.in_words(self.given)
         return self.serves(model.name, claim) or bool(claim.files(model.name) and self.models)
 
     def names(self, model: ModelRequest, claim: Claim) -> bool:

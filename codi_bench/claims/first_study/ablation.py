@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from codi_bench.audits import ablation as ablating
@@ -39,6 +41,7 @@ SOUND = (
     "that follows recomputed; exact McNemar, Holm over the latents; beside it, on the first problems, all latents, direct "
     "effects, and zero, noise of equal norm and another problem's latent (5 donors)"
 )
+ABLATION: dict[str, Any] = {"family": "ablation", "n": NUM_ABLATED, "protocol": PROTOCOL, "sound": SOUND, "answers": "either"}
 
 
 @once
@@ -51,7 +54,7 @@ def without_token(bench: Bench) -> tuple[np.ndarray, np.ndarray]:
     return right[0], right[1:]
 
 
-@claim("ablation", f"{SOURCE}, §3", family="ablation", kind="value", n=NUM_ABLATED, protocol=PROTOCOL, sound=SOUND)
+@claim("ablation", f"{SOURCE}, §3", kind="value", **ABLATION)
 def ablation(bench: Bench, published: Published) -> Protocols:
     """Removing token t costs this many points of accuracy."""
     clean, zeroed = without_token(bench)
@@ -94,7 +97,7 @@ def replaced_drop(bench: Bench, ablations: Sweep, place: int | str, published: P
     )
 
 
-@claim("ablation-critical", f"{SOURCE}, §3", family="ablation", kind="location", n=NUM_ABLATED, protocol=PROTOCOL, sound=SOUND)
+@claim("ablation-critical", f"{SOURCE}, §3", kind="location", **ABLATION)
 def ablation_critical(bench: Bench, published: Published) -> Protocols:
     """Some tokens are critical (GPT-2: 2 and 3) or none is (LLaMA)."""
     clean, zeroed = without_token(bench)

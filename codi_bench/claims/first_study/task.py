@@ -29,6 +29,7 @@ PROTOCOL = "bot-first, so bot and five latents; greedy, at most 256 tokens; righ
     protocol=PROTOCOL,
     sound=f"all latents, {runs.NUM_PROBLEMS} problems in order; against always giving the most frequent answer, exact McNemar",
     compared="accuracy",
+    answers="either",
 )
 def task_accuracy(bench: Bench, published: Published) -> Protocols:
     """The model answers this share of the problems correctly."""
@@ -67,7 +68,9 @@ def by_steps(capture: Captured) -> dict[str, list[float | None]]:
     return {str(k): ends(wilson(capture.right[steps == k].sum(), int((steps == k).sum()))) for k in np.unique(steps).tolist()}
 
 
-@claim("size", f"{SOURCE}, §4", family="size", kind="fact", n=1, protocol="counted, the backbone alone", sound=SAME)
+@claim(
+    "size", f"{SOURCE}, §4", family="size", kind="fact", n=1, protocol="counted, the backbone alone", sound=SAME, answers="either"
+)
 def size(bench: Bench, published: Published) -> Protocols:
     """LLaMA has about eight times the parameters."""
     model = bench.model

@@ -29,6 +29,7 @@ NUM_READ, NUM_CHOOSING, FEWEST_READ = FAMILIES["decoding"].n, 200, 20
         f"{NUM_READ} problems; eot is fed after the first k latents; loss against all latents, exact McNemar, Holm over k; "
         "enough where the loss is surely below 5 points"
     ),
+    answers="either",
 )
 def early_answer(bench: Bench, published: Published) -> Protocols:
     """The answer is settled before the last latent: after k latents it is as often right."""
