@@ -14,12 +14,13 @@ from codi_bench.errors import CheckpointError, MissingWeightsError, one_line
 from codi_bench.models.packaged import PACKAGED, packaged_folder
 
 BASE_FILES = ("config.json", "tokenizer.json", "tokenizer*", "vocab*", "merges*", "special_tokens*", "added_tokens*")
-# The first that a repository has, as the published code prefers; the last is the name that Coconut's training gave to the
-# published one (`checkpoint_<epoch>`: a pickle of tensors like the second).
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "checkpoint_33")
+# The first that a repository has, as the published code prefers. Coconut's training names its files `checkpoint_<epoch>`: pickles
+# of tensors like the second; these are the epochs that were published.
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "checkpoint_33", "checkpoint_28")
 # Where weights lie in several files: the index that says which tensor is where, and the files' names
 INDEXES = {"model.safetensors.index.json": "model-*.safetensors", "pytorch_model.bin.index.json": "pytorch_model-*.bin"}
-ANY_WEIGHTS = (*WEIGHT_FILES, *INDEXES)  # the first of these counts
+ONLY_SHARD = "model-00001-of-00001.safetensors"  # of SIM_COT-GPT2-CODI: the whole by its name, so it needs no index
+ANY_WEIGHTS = (*WEIGHT_FILES, *INDEXES, ONLY_SHARD)  # the first of these counts
 BESIDE_WEIGHTS = ("codi.json*", "config.json*", "tokenizer*.json", "*.index.json")
 
 

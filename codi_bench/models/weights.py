@@ -38,7 +38,7 @@ class Weights:
 
 
 def read_weights(folder: Path) -> Weights:
-    """The weights of a folder: `model.safetensors`, `pytorch_model.bin` or `checkpoint_33`, else those that an index names.
+    """The weights of a folder: a whole file (`hub.WEIGHT_FILES`), else those that an index names, else the only shard.
 
     Raises CheckpointError for files that are missing, damaged or contradict each other.
     """
@@ -53,7 +53,7 @@ def read_weights(folder: Path) -> Weights:
     else:
         contents, left_out = _unnested(_read_file(path), path)
     others = {other.name for pattern in INDEXES.values() for other in folder.glob(pattern)} | ({*names[1:]} & INDEXES.keys())
-    if strays := others - shards:
+    if strays := others - shards - {path.name}:
         left_out.append(f"{enumeration(strays)} (not of {path.name}, which counts)")
     files = (path, *(folder / name for name in sorted(shards)))
     return Weights(path, files, _unwrapped(_named(contents, path), path), tuple(left_out))
