@@ -35,8 +35,8 @@ from codi_bench.suite.suite import Suite
 PAD, BOT, EOT = V, V + 1, V + 2
 START, END, LATENT = V, V + 1, V + 2  # Coconut's
 K, NEW, RANK, ALPHA, PROJECTED = 6, 8, 4, 32, 40
-NAMES = {"gpt2": "sim-cot-gpt2", "llama": "sim-cot-llama-3.2-3b"}
-COCONUT, COCONUT_K = "sim-cot-coconut-gpt2", 10
+NAMES = {"gpt2": "sim-cot-gpt2", "llama": "sim-cot-llama-3b"}
+COCONUT, COCONUT_K = "sim-cot-coconut", 10
 TARGETS = {
     "gpt2": ["c_attn", "c_proj", "c_fc"],
     "llama": ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj"],
@@ -297,7 +297,7 @@ def test_the_gain_is_that_of_the_same_problems(better, worse, gain, word):
 def test_the_gain_is_claimed_of_models_with_a_published_one_without_it(tmp_path):
     claim, suite = CLAIMS["simcot-gain"], Suite(models=[*REGISTRY], report=tmp_path)
     takers = {model.name for model in suite.asked_models if suite.takes(model, claim)}
-    assert takers == {"sim-cot-gpt2", "sim-cot-llama-3.2-1b", COCONUT}
+    assert takers == {"sim-cot-gpt2", "sim-cot-llama-1b", COCONUT}
     assert {REGISTRY[name].partner for name in takers} == {"gpt2", "llama-3.2-1b", "coconut-gpt2"}
 
 
@@ -305,7 +305,7 @@ def test_the_gain_is_claimed_of_models_with_a_published_one_without_it(tmp_path)
     ("name", "claim", "printed"),
     [
         ("sim-cot-gpt2", "codi-acc-gsm8k", {"accuracy": 0.426}),
-        ("sim-cot-llama-3.1-8b", "codi-acc-gsm8k", {"accuracy": 0.641}),
+        ("sim-cot-llama-8b", "codi-acc-gsm8k", {"accuracy": 0.641}),
         ("sim-cot-gpt2", "simcot-gain", {"gain_gsm8k": 0.6, "gain_svamp": 0.9, "headline": None}),
     ],
 )

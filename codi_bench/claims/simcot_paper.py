@@ -25,7 +25,7 @@ SOURCE = "SIM-CoT, arXiv 2509.20317"
         "(there: trained again by its authors). The README prints another gain on GSM8K than the tables: headline"
     ),
     sound="the same, each problem alone: does the interval of the difference, by Newcombe, lie above zero?",
-    models=("sim-cot-gpt2", "sim-cot-llama-3.2-1b", "sim-cot-coconut-gpt2"),
+    models=("sim-cot-gpt2", "sim-cot-llama-1b", "sim-cot-coconut"),
     with_partner=True,
     **LATENTS,
 )
@@ -36,7 +36,7 @@ def gain(bench: Bench, published: Published) -> Protocols:
     def gains(condition: Condition, *, judged: bool) -> list[Measured]:
         rows = []
         for name, problems in sets.items():
-            gain = newcombe_paired(*(answered(side, problems, condition) for side in (bench, bench.partner)))
+            gain = newcombe_paired(answered(bench, problems, condition), answered(bench.partner, problems, condition))
             rows.append(points(f"gain_{name}", gain, len(problems), verdict=order_verdict(gain) if judged else None))
         return rows
 

@@ -157,8 +157,8 @@ CONTRADICTIONS = (
         "How much better does SIM-CoT answer than what it is trained from?",
         (
             "SIM-CoT's README: 4.3 points better than CODI on GPT-2.",
-            "Table 1 of its paper: 42.6 against 42.0 % of GSM8K, and a mean of 48.3 against 48.0 % on three other sets. 4.3 points is "
-            "what the same table has for Coconut there. The CODI paper gives CODI 43.7 %.",
+            "Table 1 of its paper: 42.6 against 42.0 % of GSM8K, and a mean of 48.3 against 48.0 % on three other sets. There "
+            "the same table has 4.3 points for Coconut. The CODI paper gives CODI 43.7 %.",
         ),
         "Not tested yet: nobody released both models' answers to the same problems. `simcot-gain` tests it where the weights of "
         "both are given: whether the headline lies in the interval of the gain, and whether there is a gain at all.",

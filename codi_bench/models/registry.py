@@ -147,7 +147,7 @@ REGISTRY = {
             beside="gpt2",
         ),
         ModelEntry(
-            "sim-cot-llama-3.2-1b",
+            "sim-cot-llama-1b",
             "llama",
             layers=(8, 14, 15),
             sae_layers=(12, 13, 14, 15, 16),
@@ -159,7 +159,7 @@ REGISTRY = {
             beside="llama-3.2-1b",
         ),
         ModelEntry(
-            "sim-cot-llama-3.2-3b",
+            "sim-cot-llama-3b",
             "llama",
             layers=(14, 24, 26),
             sae_layers=(24, 25, 26, 27, 28),
@@ -167,11 +167,11 @@ REGISTRY = {
             base="meta-llama/Llama-3.2-3B-Instruct",
             num_layers=28,
             width=3072,
-            partner="sim-cot-llama-3.2-1b",
+            partner="sim-cot-llama-1b",
             beside="llama-3.2-1b",
         ),
         ModelEntry(
-            "sim-cot-llama-3.1-8b",
+            "sim-cot-llama-8b",
             "llama",
             layers=(16, 28, 30),
             sae_layers=(28, 29, 30, 31, 32),
@@ -179,12 +179,12 @@ REGISTRY = {
             base="meta-llama/Llama-3.1-8B-Instruct",
             num_layers=32,
             width=4096,
-            partner="sim-cot-llama-3.2-1b",
+            partner="sim-cot-llama-1b",
             beside="llama-3.2-1b",
         ),
         # Coconut under SIM-CoT, `checkpoint_28`: five stages of two thoughts, ten from the first stage on
         ModelEntry(
-            "sim-cot-coconut-gpt2",
+            "sim-cot-coconut",
             "gpt2",
             layers=(4, 8, 11),
             sae_layers=(4, 8, 11),

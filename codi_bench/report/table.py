@@ -23,14 +23,8 @@ CAME_OUT = {"REPRODUCED": "●", "NOT REPRODUCED": "○", "INCONCLUSIVE": "◐"}
 CAME_OUT_LEGEND = "does the published number come out?   ● REPRODUCED   ○ NOT REPRODUCED   ◐ INCONCLUSIVE"
 UNITS = {"fraction": ", %", "points": ", points", "nats": ", nats"}
 REPORTING = {"gpt2": "GPT-2", "llama-3.2-1b": "LLaMA-1B"}  # the models that the first study is about
-COUNTERPART_NAMES = REPORTING | {  # and those whose published numbers stand beside themselves alone
-    "coconut-gpt2": "Coconut",
-    "sim-cot-gpt2": "SIM-CoT",
-    "sim-cot-llama-3.2-1b": "SIM-CoT 1B",
-    "sim-cot-llama-3.2-3b": "SIM-CoT 3B",
-    "sim-cot-llama-3.1-8b": "SIM-CoT 8B",
-    "sim-cot-coconut-gpt2": "SIM-CoT",
-}
+SIM_COT = ("sim-cot-gpt2", "sim-cot-llama-1b", "sim-cot-llama-3b", "sim-cot-llama-8b", "sim-cot-coconut")
+COUNTERPART_NAMES = REPORTING | {"coconut-gpt2": "Coconut"} | dict.fromkeys(SIM_COT, "SIM-CoT")  # the others stand alone
 REPORTED, SOUND = "reported", "sound"
 PROTOCOLS = {REPORTED: "as published", SOUND: "sound"}  # as people read them
 ORDER = ("accuracy", "mean", "std", "tau", "min", "max", "test_accuracy", "auc", "gain", "train_accuracy", "gap", "drop_bot")
