@@ -24,7 +24,7 @@ from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.engine import measure_claim
 from codi_bench.suite.problem_source import ProblemSource
 
-UNEDITED = {"codi-acc-gsm8k", "codi-ood", "codi-ood-beats-cot", "scratch-baseline"}  # accuracies
+UNEDITED = {"codi-acc-gsm8k", "codi-ood", "codi-ood-beats-cot", "scratch-baseline", "simcot-gain"}  # accuracies
 UNEDITED |= {"cap-cfr", "contra-table3", "lens"}  # nothing is done to these problems: what they are read for
 UNEDITED |= {"cap-batch-effect"}  # paddings that change nothing are how it should be
 ELSEWHERE = {"pc-band", "steer-correctness", "kv-rank4"}  # planted where their states and keys are: test_latent_reasoning

@@ -62,6 +62,11 @@ def test_every_registered_model_stands_beside_a_published_one_and_an_own_one_bes
         "gpt2": GPT2,
         "llama-3.2-1b": LLAMA,
         "coconut-gpt2": GPT2,
+        "sim-cot-gpt2": GPT2,
+        "sim-cot-llama-1b": LLAMA,
+        "sim-cot-llama-3b": LLAMA,
+        "sim-cot-llama-8b": LLAMA,
+        "sim-cot-coconut": GPT2,
     }
     own = entry_for("mine", "llama", 16)
     assert own.beside == "" and script(SimpleNamespace(model=SimpleNamespace(entry=own))) == GPT2

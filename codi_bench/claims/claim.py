@@ -295,8 +295,8 @@ class Claim:
     reported protocol, then the same metrics (and further ones) as they should have been measured, with verdicts. n: problems, or
     pairs, that it uses. compared: the metric of the sound protocol to compare two models. answers: what those of its problems
     must be. with_partner: measured on two models, and recorded with the weights of both. reading: how it is measured on released
-    files, if possible. runs: can it be measured on a model, or only on released files? unreleased: what nobody released, so that
-    it cannot be judged without weights.
+    files, if possible. runs: can it be measured on a model, or only on released files? models: those that it is about, () for
+    all. unreleased: what nobody released, so that it cannot be judged without weights.
     """
 
     id: str
@@ -314,6 +314,7 @@ class Claim:
     with_partner: bool = False
     reading: Reading | None = field(default=None, repr=False)
     runs: bool = True
+    models: tuple[str, ...] = ()
     unreleased: str = ""
 
     def files(self, model: str) -> tuple[ReleasedFile, ...]:

@@ -154,6 +154,17 @@ CONTRADICTIONS = (
         {"cap-batch-effect": (), "rel-padding": ("batch_1", "batch_16", "batch_128", "differ_16", "differ_128")},
     ),
     Contradiction(
+        "How much better does SIM-CoT answer than what it is trained from?",
+        (
+            "SIM-CoT's README: 4.3 points better than CODI on GPT-2.",
+            "Table 1 of its paper: 42.6 against 42.0 % of GSM8K, and a mean of 48.3 against 48.0 % on three other sets. There "
+            "the same table has 4.3 points for Coconut. The CODI paper gives CODI 43.7 %.",
+        ),
+        "Not tested yet: nobody released both models' answers to the same problems. `simcot-gain` tests it where the weights of "
+        "both are given: whether the headline lies in the interval of the gain, and whether there is a gain at all.",
+        {"simcot-gain": ("gain_gsm8k", "headline")},
+    ),
+    Contradiction(
         "Is a result held in one thought or in all of them?",
         (
             "A lab notebook, thoughts moved between twin problems: 84 % of the answers follow with all thoughts, 36 % with the "

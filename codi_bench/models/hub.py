@@ -18,7 +18,8 @@ BASE_FILES = ("config.json", "tokenizer.json", "tokenizer*", "vocab*", "merges*"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 # Where weights lie in several files: the index that says which tensor is where, and the files' names
 INDEXES = {"model.safetensors.index.json": "model-*.safetensors", "pytorch_model.bin.index.json": "pytorch_model-*.bin"}
-ANY_WEIGHTS = (*WEIGHT_FILES, *INDEXES)  # the first of these counts
+ONLY_SHARD = "model-00001-of-00001.safetensors"  # of SIM_COT-GPT2-CODI: the whole by its name, so it needs no index
+ANY_WEIGHTS = (*WEIGHT_FILES, *INDEXES, ONLY_SHARD)  # the first of these counts
 BESIDE_WEIGHTS = ("codi.json*", "config.json*", "tokenizer*.json", "*.index.json")
 
 

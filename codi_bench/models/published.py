@@ -4,8 +4,9 @@ CODI (github.com/zhenyi4/codi, `src/model.py`): `codi.base_model.model.<key>` wi
 `codi.<key>` after full fine-tuning; `prj.1`, `prj.3` and `prj.ln`, or no projection at all. The ids pad, bot, eot follow V.
 Coconut (github.com/facebookresearch/coconut, `coconut.py`): `base_causallm.<key>` and the embedding once more; the ids
 start-latent, end-latent, latent follow V; a newline ends the question; the hidden state itself is fed.
-SIM-CoT (github.com/InternLM/SIM-CoT) trains either of them with a second language model, which decodes steps from thoughts and is
-not needed for answers. Parts of a checkpoint that the model does not need are left out, and a log line lists them.
+SIM-CoT (github.com/InternLM/SIM-CoT, `src/model.py` and `coconut.py` too) trains either of them with a second language model,
+which decodes steps from thoughts and is not needed for answers. Parts of a checkpoint that the model does not need are left out,
+and a log line lists them.
 """
 
 from __future__ import annotations
@@ -119,7 +120,14 @@ def load_published(
     shapes = _expected_shapes(tensors, backbone, projection, prefix, loras)
     shapes |= dict.fromkeys(layout.copies, shapes[embedding])
     shared = (embedding, *((head,) if config.tie_word_embeddings else ()), *layout.copies)
-    tensors = check(tensors, shapes, shared=shared, path=path, against=f"{base / 'config.json'} and the published layout")
+    tensors = check(
+        tensors,
+        shapes,
+        shared=shared,
+        path=path,
+        against=f"{base / 'config.json'} and the published layout",
+        without_shared=_missing_rows(layout, vocab_size),
+    )
     if left_out := [*read.left_out, *_training_parts(read.contents), *rows_left_out]:
         logging.getLogger(__name__).warning("%s: left out: %s", path, "; ".join(left_out))
 
@@ -184,16 +192,22 @@ def _vocabulary(
 ) -> tuple[int, dict[str, Tensor], list[str]]:
     """V, on which configuration, tokenizer and embeddings (V + 3 rows) must agree, and the embeddings without surplus rows.
 
-    Third, the rows that were left out, in words.
+    Third, the rows that were left out, in words. Raises CheckpointError, by name for rows of pad, bot and eot that are missing.
     """
     names = ("transformer.wte.weight", "model.embed_tokens.weight", "lm_head.weight")
     tables = {name: tensors[name] for name in (*(layout.prefix + name for name in names), *layout.copies) if name in tensors}
-    rows = [len(table) for table in tables.values() if table.dim()]
+    lengths = {name: len(table) for name, table in tables.items() if table.dim()}
+    rows = [*lengths.values()]
     size = config.vocab_size
     whole, further = size + 3, range(size + 3, size + 3 + layout.surplus)
     if further and {*rows} == {further.stop} and len(tokenizer) == size:
         cut = {name: table[:whole] for name, table in tables.items()}
         return size, cut, [f"embedding rows {', '.join(map(str, further))} (of ids behind pad, bot and eot)"]
+    if len(tokenizer) == size and (short := [(key, n) for key, n in lengths.items() if size <= n < whole]):
+        key, n = short[0]
+        raise CheckpointError(
+            f"{path}: {key} has {n} rows ({size} words and 3 ids would be right); {_missing_rows(layout, size, n)}"
+        )
     if len(tokenizer) != size or (rows and rows[0] != whole):
         clause = f" and the checkpoint has {rows[0]} rows ({size} words and 3 ids would be right)" if rows else ""
         raise CheckpointError(
@@ -201,6 +215,20 @@ def _vocabulary(
             f"{len(tokenizer)}{clause}; give the base that the checkpoint was trained over"
         )
     return size, {}, []
+
+
+def _missing_rows(layout: Layout, size: int, rows: int = 0) -> str:
+    """For an error: what a table of so many rows lacks behind the words of the base, and what to do.
+
+    These rows are drawn when the table is enlarged, and LoRA does not train them, so no other file has them. A loader that is not
+    strict keeps rows that it drew itself, in silence, and the model answers worse.
+    """
+    names = sorted(zip(layout.ids, ("pad", "bot", "eot"), strict=True))
+    missing = ", ".join(f"{size + offset} ({name})" for offset, name in names if size + offset >= rows)
+    return (
+        f"its embedding rows {missing} are in no other file, and random ones would cost right answers: download the checkpoint "
+        "again, or save the whole state dict after training"
+    )
 
 
 def _projection(tensors: dict[str, Tensor], width: int) -> nn.Module:

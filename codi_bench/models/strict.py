@@ -127,11 +127,18 @@ def merged(weight: Tensor, a: Tensor, b: Tensor, alpha: float, *, transposed: bo
 
 
 def check(
-    tensors: Mapping[str, Tensor], expected: Mapping[str, Sequence[int]], *, shared: Sequence[str], path: Path, against: str
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, Sequence[int]],
+    *,
+    shared: Sequence[str],
+    path: Path,
+    against: str,
+    without_shared: str = "",
 ) -> dict[str, Tensor]:
     """The tensors, if their names and shapes are exactly the expected ones and every number is finite.
 
-    shared: names of one tensor; any of them may be missing if another is there. against: what the weights must fit.
+    shared: names of one tensor; any of them may be missing if another is there. without_shared: what to add to the error if none
+    is there. against: what the weights must fit.
     Raises one CheckpointError that lists missing, unexpected and wrongly shaped keys, or NaN, or shared tensors that differ.
     """
     present = [name for name in shared if name in tensors]
@@ -147,6 +154,8 @@ def check(
     }
     if any(mismatches.values()):
         summary = "; ".join(f"{kind}: {enumeration(keys)}" for kind, keys in mismatches.items() if keys)
+        if without_shared and not present:
+            summary += f"; {without_shared}"
         raise CheckpointError(f"{path}: the weights do not fit {against}: {summary}")
     nonfinite = {name for name, value in tensors.items() if not _is_finite(value)}
     if nonfinite:

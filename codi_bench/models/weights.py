@@ -69,7 +69,7 @@ def read_weights(checkpoint: Path) -> Weights:
     else:
         contents, left_out = _unnested(_read_file(path), path)
     others = {other.name for pattern in INDEXES.values() for other in folder.glob(pattern)} | ({*names[1:]} & INDEXES.keys())
-    if strays := others - shards:
+    if strays := others - shards - {path.name}:
         left_out.append(f"{enumeration(strays)} (not of {path.name}, which counts)")
     files = (path, *(folder / name for name in sorted(shards)))
     return Weights(path, files, _unwrapped(_named(contents, path), path), tuple(left_out))

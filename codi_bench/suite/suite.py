@@ -134,7 +134,7 @@ class Suite:
         """
         if model.log:
             return claim.reading is not None and (decoded_latent,) in claim.reading.files.values()
-        if claim.runs and model.runs:
+        if claim.runs and model.runs and model.name in (claim.models or (model.name,)):
             return claim.answers != "words" or claim.id in self.claims or model.in_words(self.given)
         return self.serves(model.name, claim) or bool(claim.files(model.name) and self.models)
 

@@ -95,7 +95,6 @@ def released(
 
 # Models of which nothing but released outcomes is measured here, and what they are; the others have their entry in the registry.
 MODELS: dict[str, str] = {
-    "sim-cot-gpt2": "internlm/SIM_COT-GPT2-CODI",
     "coconut-gpt2-prosqa-rizvi": "Coconut on GPT-2, trained on ProsQA by michaelrizvi/coconut, checkpoint_50",
     "coconut-gpt2-prontoqa-rizvi": "Coconut on GPT-2, trained on ProntoQA by michaelrizvi/coconut, checkpoint_50",
     "coconut-smollm2-135m-prosqa-rizvi": "Coconut on SmolLM2-135M, trained on ProsQA by michaelrizvi/coconut",
