@@ -8,11 +8,14 @@ question is most like what it tells: the hundred matches are the hundred rows, o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from codi_bench.problems.problem import Problem
 
 SET = "gsm-symbolic"
+MIXTURE = (
+    f"{SET} is made from a hundred problems of GSM8K's test set, and both are used here: neither is new to a model of the other"
+)
 # fmt: off
 GSM8K_ROWS = (  # of GSM8K's test set, from 0; generator 0 first
     989, 930, 982, 242, 469, 677, 365, 99, 116, 843, 496, 406, 220, 1099, 300, 1053, 149, 955, 800, 1264,
@@ -41,16 +44,19 @@ def source_of(name: str) -> int:
     return GSM8K_ROWS[int(name.removeprefix(f"{SET}-"))]
 
 
-def mixture(problems: Iterable[Problem]) -> str:
-    """A warning, if these are problems of `gsm-symbolic` beside those of GSM8K's test set that it is made from; else "".
+def sets_of(problems: Iterable[Problem]) -> set[str]:
+    """gsm-symbolic, if there is a problem of it, and gsm8k, if there is a test problem that a generator was made from.
 
-    Problems of GSM-Hard are those of GSM8K with other numbers, and have the same groups.
+    GSM-Hard has the problems of GSM8K with other numbers, and their groups.
     """
     groups = {problem.group for problem in problems}
-    sources = {group for group in groups if group.removeprefix("gsm8k-")[:8] in GROUPS}
-    if not sources or not any(group.startswith(f"{SET}-") for group in groups):
-        return ""
-    return (
-        f"{SET} is made from a hundred problems of GSM8K's test set, and {len(sources)} of these are beside it here: "
-        "what holds on one of the two is no news on the other"
-    )
+    is_there = {
+        SET: any(group.startswith(f"{SET}-") for group in groups),
+        "gsm8k": any(group.startswith("gsm8k-") and group.removeprefix("gsm8k-")[:8] in GROUPS for group in groups),
+    }
+    return {name for name, there in is_there.items() if there}
+
+
+def mixture(sets: Collection[str]) -> str:
+    """What to say where both sets are used in one measurement; "" if not both are."""
+    return MIXTURE if {SET, "gsm8k"} <= {*sets} else ""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
+from itertools import repeat
 from typing import Any
 
 from codi_bench.errors import MissingProblemsError, ProblemError, arguments
@@ -74,7 +75,8 @@ def fault_of(generator: Generator) -> str:
     for seed in range(SAMPLE):
         draw = generator(random.Random(seed))
         try:
-            draws.append((to_problem("", draw), _worked(draw)))
+            worked = _worked(draw)
+            draws.append((_problem("", draw, worked), worked))
         except ProblemError as error:
             faults.append(str(error))
     if len(draws) < FEWEST:
@@ -84,7 +86,11 @@ def fault_of(generator: Generator) -> str:
 
 def to_problem(name: str, draw: Mapping[str, Any]) -> Problem:
     """What a generator drew as a problem of the group `name`. Raises ProblemError unless its steps hold."""
-    row = {"question": draw["question"], "steps": list(_worked(draw).steps), "answer": draw["answer"]}
+    return _problem(name, draw, _worked(draw))
+
+
+def _problem(name: str, draw: Mapping[str, Any], worked: Worked) -> Problem:
+    row = {"question": draw["question"], "steps": list(worked.steps), "answer": draw["answer"]}
     problem = replace(read_own(row), group=name)
     check(problem)
     return problem
@@ -111,24 +117,25 @@ def generate(
     Raises ProblemError for an argument that cannot be, or if there are too few.
     """
     n = arguments.whole("n", n, error=ProblemError)
-    source = stream(seed=seed, split=split, steps=steps, held_out=held_out)
-    return distinct(n, source, content, f"{SET} has fewer than {n} such problems in {split}")
+    lengths, rng, chosen = choices("problems", seed=seed, split=split, steps=steps, held_out=held_out)
+    drawn = (draw_problem(name, generator, rng, split, lengths) for name, generator in chosen)
+    return distinct(n, drawn, content, f"{SET} has fewer than {n} such problems in {split}")
 
 
 def content(problem: Problem) -> str:
     return f"{problem.group}:{problem.operands}"
 
 
-def stream(
-    *, seed: int = 0, split: str = "test", steps: Collection[int] = (), held_out: bool | None = None
-) -> Iterator[Problem | None]:
-    """An endless stream of draws; None for one that is of the other split, has another number of steps, or does not hold."""
+def choices(
+    purpose: str, *, seed: int, split: str, steps: Collection[int], held_out: bool | None
+) -> tuple[set[int], random.Random, Iterator[tuple[str, Generator]]]:
+    """The numbers of steps, what draws, and without end the next generator to draw with. Raises ProblemError."""
     seed = arguments.seed(seed, error=ProblemError)
     split = arguments.choice("split", split, ("train", "test"), error=ProblemError)
     lengths = {arguments.whole("steps", count, error=ProblemError) for count in steps}
     known = generators()
-    rng, names = random.Random(f"codi-bench:{SET}:{seed}:{split}"), known.names(held_out)
-    return (draw_problem(name, known.usable[name], rng, split, lengths) for name in _choices(rng, names))
+    rng, names = random.Random(f"codi-bench:{SET}:{purpose}:{seed}:{split}"), known.names(held_out)
+    return lengths, rng, ((name, known.usable[name]) for name in map(rng.choice, repeat(names)))
 
 
 def draw_problem(name: str, generator: Generator, rng: Any, split: str, lengths: Collection[int] = ()) -> Problem | None:
@@ -146,11 +153,6 @@ def draw_problem(name: str, generator: Generator, rng: Any, split: str, lengths:
 def run_set() -> list[Problem]:
     """A thousand test problems for a run. The last 200 are of other generators than the rest, and can give means and donors."""
     return [*generate(RUN - RUN_REFERENCES, held_out=False), *generate(RUN_REFERENCES, held_out=True)]
-
-
-def _choices(rng: random.Random, names: Sequence[str]) -> Iterator[str]:
-    while True:
-        yield rng.choice(names)
 
 
 def _worked(draw: Mapping[str, Any]) -> Worked:

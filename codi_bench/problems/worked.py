@@ -10,6 +10,7 @@ import ast
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from codi_bench.errors import ProblemError
 from codi_bench.problems.problem import STEP
@@ -92,6 +93,7 @@ def step_value(step: str) -> Fraction:
     return right
 
 
+@lru_cache(maxsize=1 << 16)
 def evaluate(expression: str) -> Fraction:
     """The exact value of numbers with + - * / and brackets. Raises ProblemError for anything else."""
 
@@ -160,11 +162,10 @@ def _step(expression: list[str], value: str) -> str:
             expression = ["(", *expression, ")", "*", "100"]
         else:
             expression = [*expression, "*", "100"]
-    texts = (
-        f"({_plain(text)})" if before == "/" and not text.isdigit() and len(text) > 1 else _plain(text)
-        for before, text in zip(["", *expression], expression)
-    )
-    return f"<<{''.join(texts)}={_plain(value)}>>"
+    texts = [_plain(text) for text in expression]
+    texts = [f"({text})" if before == "/" and "/" in text[1:] else text for before, text in zip(["", *texts], texts)]
+    left = re.sub(r"\((\d+(?:\.\d+)?)\)", r"\1", "".join(texts))  # brackets around one number
+    return f"<<{left}={_plain(value)}>>"
 
 
 def _plain(number: str) -> str:
