@@ -58,8 +58,8 @@ def load_problems(
 ) -> list[Problem]:
     """The first n problems of a set, in order, or of the file at path. n None: all of them, or 1000 that are generated.
 
-    seed: for `generated` and `gsm-symbolic`. On the hub, SVAMP and MultiArith stand in another order than in their original files,
-    and MultiArith has no equations, so its problems have no steps.
+    seed: for `generated` and `gsm-symbolic` only. On the hub, SVAMP and MultiArith stand in another order than in their original
+    files, and MultiArith has no equations, so its problems have no steps.
     Raises ProblemError, naming file, line and field, for a broken file, a file of another set or an invalid argument;
     MissingProblemsError for a set that cannot be fetched; UnknownNameError for an unknown set (a file may have any set name).
     """

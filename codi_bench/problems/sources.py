@@ -14,7 +14,7 @@ from codi_bench.problems.problem import Problem
 
 SET = "gsm-symbolic"
 MIXTURE = (
-    f"{SET} is made from a hundred problems of GSM8K's test set, and both are used here: neither is new to a model of the other"
+    f"{SET} is made from a hundred problems of GSM8K's test set, and both are used here: do not read them as independent sets"
 )
 # fmt: off
 GSM8K_ROWS = (  # of GSM8K's test set, from 0; generator 0 first

@@ -159,7 +159,7 @@ def _worked(draw: Mapping[str, Any]) -> Worked:
     return read_worked(draw["metadata"]["answer_cot"].rpartition("####")[0])
 
 
-def _numbers(question: str) -> tuple[float, ...]:
+def _numbers(question: str) -> Any:
     return tuple(float(number.replace(",", "")) for number in IN_QUESTION.findall(question))
 
 

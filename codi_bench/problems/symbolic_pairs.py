@@ -54,10 +54,10 @@ class Draws:
     values: list[Any] = field(default_factory=list)
     options: list[Sequence[Any]] = field(default_factory=list)
 
-    def randint(self, least: int, largest: int) -> int:
+    def randint(self, least: int, largest: int) -> Any:
         return self._draw(range(least, largest + 1))
 
-    def randrange(self, *limits: int) -> int:
+    def randrange(self, *limits: int) -> Any:
         return self._draw(range(*limits))
 
     def choice(self, entries: Sequence[Any]) -> Any:
