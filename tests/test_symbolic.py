@@ -23,6 +23,7 @@ from codi_bench.problems import symbolic, symbolic_pairs
 from codi_bench.problems.problem import Problem
 from codi_bench.problems.sources import GROUPS, GSM8K_ROWS, mixture, sets_of, source_of
 from codi_bench.problems.worked import evaluate, read_worked, step_value
+from codi_bench.report.sentences import related_sets
 from codi_bench.suite.request import given_problems
 
 # Steps from prose
@@ -251,4 +252,7 @@ def test_both_sets_in_one_measurement_are_said():
     source, other = Problem("q", (), "1", f"gsm8k-{GROUPS[5]}01234567"), Problem("q", (), "1", "gsm8k-0000000001234567")
     assert sets_of([symbolic_problem, source, other]) == {"gsm-symbolic", "gsm8k"}
     assert "independent" in mixture(sets_of([symbolic_problem, source]))
+    assert "independent" in "".join(related_sets({"problem_sets": {"mine": "gsm-symbolic", "gpt2": "gsm8k"}}))
+    assert "independent" in "".join(related_sets({"problem_sets": {"mine": "gsm-symbolic and gsm8k"}}))
+    assert related_sets({"problem_sets": {"mine": "gsm-symbolic", "gpt2-mini": "generated"}}) == related_sets({}) == []
     assert mixture(sets_of([symbolic_problem, other])) == mixture(sets_of([source, other])) == ""

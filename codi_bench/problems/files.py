@@ -44,7 +44,7 @@ HUBS = {
     "multiarith": Hub("ChilleD/MultiArith", {"test": ("train", "test")}),
 }
 IN_WORDS = ("prosqa", "prontoqa")  # whose answers are words: no repository has them as rows, files have
-NAMES = ("generated", SET, *HUBS, *IN_WORDS)
+NAMES = ("generated", *HUBS, SET, *IN_WORDS)
 ELSEWHERE = ("svamp", "gsm-hard", "multiarith")  # out of distribution for what was trained on GSM8K
 # sha256 of the first thousand questions of GSM8K's test set, a line each: the list that published numbers are about
 GSM8K_TEST = "f7d3e42116775b4aba501bcabe1e71f52ffc4c9790be15d71272ae58efb4cd08"
