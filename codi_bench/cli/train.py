@@ -200,6 +200,7 @@ def _train_over(
     from codi_bench.models.loading import DTYPES
     from codi_bench.models.objective import MASKS
     from codi_bench.problems import read_problems
+    from codi_bench.problems.sources import mixture, sets_of
     from codi_bench.training import lora
     from codi_bench.training.card import write_lora_card
     from codi_bench.training.recipes import LORA_RECIPES, RECIPES, lora_recipe
@@ -213,6 +214,8 @@ def _train_over(
     if {"steps", "epochs"} <= settings.keys():
         raise CodiBenchError("--steps and --epochs: give only one of them")
     training_set, held_out_set = read_problems(files["problems"]), read_problems(files["eval"]) if "eval" in files else None
+    if remark := mixture(sets_of([*training_set, *(held_out_set or [])])):
+        print(f"! {remark}", file=sys.stderr)
     base = base or LORA_RECIPES[name].base
     architecture = lora.base_family(backbone.base_folder(base))
     fields = {FIELDS.get(name, name): value for name, value in settings.items()}
@@ -228,7 +231,7 @@ def _train_over(
     where = {"seed": recipe.seed, "device": device, "dtype": dtype, "format": layout}
     flags = {"base": base, **files, **settings, **where, **({"weights": weights} if layout == "own" else {})}
     command = " ".join([f"codi-bench train {name}", *(f"{_flag(flag)} {value}" for flag, value in flags.items())])
-    write_lora_card(folder, result, command=command, weights=model_path, held_out=held_out_set)
+    write_lora_card(folder, result, command=command, weights=model_path, held_out=held_out_set, remark=remark)
     print(f"{model_path}: model; {folder}: card (README.md) and figures (training.json)")
 
 

@@ -54,7 +54,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     | {
         "metavar": "NAME=FILE",
         "help": "Read a problem set from a file: gsm8k=FILE, svamp=FILE, gsm-hard=FILE, multiarith=FILE, prosqa=FILE, "
-        "prontoqa=FILE or generated=FILE. Repeatable. Default: the hub, or generated problems.",
+        "prontoqa=FILE or generated=FILE. The name gsm-symbolic alone makes that set. Repeatable. Default: the hub, or generated "
+        "problems.",
     },
     "released": MANY
     | {

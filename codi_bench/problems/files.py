@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from codi_bench.errors import MissingProblemsError, ProblemError, UnknownNameError, arguments, one_line
+from codi_bench.problems import symbolic
 from codi_bench.problems.answers import gold_number, in_words
 from codi_bench.problems.generator import generate
 from codi_bench.problems.problem import Problem
 from codi_bench.problems.readers import FORMS, OWN, SETS, Form, Row
+from codi_bench.problems.sources import SET
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ HUBS = {
     "multiarith": Hub("ChilleD/MultiArith", {"test": ("train", "test")}),
 }
 IN_WORDS = ("prosqa", "prontoqa")  # whose answers are words: no repository has them as rows, files have
-NAMES = ("generated", *HUBS, *IN_WORDS)
+NAMES = ("generated", *HUBS, SET, *IN_WORDS)
 ELSEWHERE = ("svamp", "gsm-hard", "multiarith")  # out of distribution for what was trained on GSM8K
 # sha256 of the first thousand questions of GSM8K's test set, a line each: the list that published numbers are about
 GSM8K_TEST = "f7d3e42116775b4aba501bcabe1e71f52ffc4c9790be15d71272ae58efb4cd08"
@@ -54,10 +56,10 @@ LISTS = ("steps", "operands", "values", "lEquations", "lSolutions")  # that a ta
 def load_problems(
     name: str = "generated", *, path: str | Path | None = None, n: int | None = None, split: str = "test", seed: int = 0
 ) -> list[Problem]:
-    """The first n problems of a set, in order, or of the file at path. n None: all of them, or 1000 generated ones.
+    """The first n problems of a set, in order, or of the file at path. n None: all of them, or 1000 that are generated.
 
-    seed: for generated problems only. On the hub, SVAMP and MultiArith stand in another order than in their original files, and
-    MultiArith has no equations, so its problems have no steps.
+    seed: for `generated` and `gsm-symbolic` only. On the hub, SVAMP and MultiArith stand in another order than in their original
+    files, and MultiArith has no equations, so its problems have no steps.
     Raises ProblemError, naming file, line and field, for a broken file, a file of another set or an invalid argument;
     MissingProblemsError for a set that cannot be fetched; UnknownNameError for an unknown set (a file may have any set name).
     """
@@ -79,8 +81,9 @@ def load_problems(
         raise MissingProblemsError(
             f"{name}: cannot be downloaded as rows; give its file with --problems {name}=FILE (or --path FILE)"
         )
-    if name == "generated":
-        return generate(1000 if n is None else n, seed=seed, split=split)
+    if name in ("generated", SET):
+        make = generate if name == "generated" else symbolic.generate
+        return make(1000 if n is None else n, seed=seed, split=split)
     return _first(n, _read_hub(name, split), f"{name} ({split})")
 
 

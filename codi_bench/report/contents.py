@@ -50,7 +50,7 @@ def report_of(rows: Sequence[Row], environment: dict) -> Report:
         tables={model: results_table(everything, environment, model) for model in measured_models(rows) or [""]},
         audit=says(everything, environment),
         winners=sentences.winners(environment),
-        notes=[*sentences.decoded_again(environment), *sentences.notes(rows)],
+        notes=[*sentences.related_sets(environment), *sentences.decoded_again(environment), *sentences.notes(rows)],
         reproductions=sentences.reproductions(rows),
         unmeasured=sentences.blocked_or_not_run(rows),
         drifted=sentences.drifted(rows),

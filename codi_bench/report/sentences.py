@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from codi_bench.problems.sources import mixture
 from codi_bench.records.results import OK, Row, Winner
 from codi_bench.report.table import SOUND, SYMBOLS, is_number, p_clause
 
@@ -20,6 +21,12 @@ def notes(rows: Sequence[Row]) -> list[str]:
 def decoded_again(environment: dict) -> list[str]:
     """For each checkpoint, which answers were decoded again before its claims counted, or why none were."""
     return [f"preflight, {model}: {note}" for model, note in (environment.get("gate") or {}).items()]
+
+
+def related_sets(environment: dict) -> list[str]:
+    """That problem sets of this run were made from one another, if they were."""
+    sets = {name for names in (environment.get("problem_sets") or {}).values() for name in names.split(" and ")}
+    return [f"problem sets: {text}" for text in [mixture(sets)] if text]
 
 
 def other_code(rows: Sequence[Row]) -> list[str]:

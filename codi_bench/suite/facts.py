@@ -12,11 +12,13 @@ from codi_bench.claims import CLAIMS, FAMILIES, in_words
 from codi_bench.errors import CodiBenchError
 from codi_bench.models.loading import resolve
 from codi_bench.models.registry import REGISTRY
+from codi_bench.problems.sources import SET, sets_of
 from codi_bench.records.baseline import SOUND
 from codi_bench.records.extras import noise_figures
 from codi_bench.records.results import OK, Row
 from codi_bench.suite.bench import ModelBench
 from codi_bench.suite.environment import available, environment, versions
+from codi_bench.suite.problem_source import ProblemSource
 
 if TYPE_CHECKING:
     from codi_bench.suite.suite import Suite
@@ -70,11 +72,19 @@ def facts_of(suite: Suite, name: str) -> dict:
         facts["gate"] = suite.gates[name]
     if isinstance(bench, ModelBench):
         source = bench.problems
-        facts["problem_set"] = "gsm8k" if source.on_gsm8k else "file" if source.given else "generated"
+        facts["problem_set"] = _problem_set(source)
     if isinstance(bench, ModelBench) and any(claim.family == "task accuracy" for claim in suite.asked_claims):
         with suppress(RuntimeError, CodiBenchError):  # out of memory, or a question too long: its rows say so
             facts["speed"] = bench.speed
     return facts
+
+
+def _problem_set(source: ProblemSource) -> str:
+    """generated, gsm8k, gsm-symbolic, `gsm-symbolic and gsm8k` where a file mixes these, or else file."""
+    if source.on_gsm8k or not source.given:
+        return "gsm8k" if source.given else "generated"
+    sets = sets_of(source.given)
+    return " and ".join(sorted(sets)) if SET in sets else "file"
 
 
 def _options(suite: Suite) -> str:

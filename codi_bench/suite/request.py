@@ -12,6 +12,8 @@ from codi_bench.errors import CodiBenchError, ProblemError, UnknownNameError, ar
 from codi_bench.models.registry import REGISTRY, ModelEntry
 from codi_bench.problems import Problem, load_problems
 from codi_bench.problems.files import IN_WORDS, NAMES
+from codi_bench.problems.sources import SET
+from codi_bench.problems.symbolic import run_set
 from codi_bench.records.baseline import Record
 from codi_bench.records.results import Row
 from codi_bench.store.files import file_hash
@@ -165,13 +167,14 @@ def released_logs(logs: Sequence[str]) -> tuple[list[Path], list[str]]:
     return released, own
 
 
-def given_problems(texts: Iterable[str]) -> Mapping[str, tuple[Problem, ...]]:
-    """Problem sets by name, read from `NAME=PATH`. Raises CodiBenchError."""
-    paths = _pairs("--problems", texts)
+def given_problems(texts: Sequence[str]) -> Mapping[str, tuple[Problem, ...]]:
+    """Problem sets by name, read from `NAME=PATH`; `gsm-symbolic` needs no path. Raises CodiBenchError."""
+    paths = _pairs("--problems", (text for text in texts if text != SET))
     for name in paths:
         if name not in NAMES:
             raise UnknownNameError("problem set", name, NAMES)
-    return {name: tuple(load_problems(name, path=path)) for name, path in paths.items()}
+    made = {SET: tuple(run_set())} if SET in texts and SET not in paths else {}
+    return made | {name: tuple(load_problems(name, path=path)) for name, path in paths.items()}
 
 
 def _pairs(option: str, texts: Iterable[str]) -> dict[str, str]:

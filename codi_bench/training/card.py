@@ -55,8 +55,13 @@ def write_card(folder: Path, recipe: Recipe, run: TrainingRun, *, seed: int, dty
     _write(folder, figures, card(recipe, figures))
 
 
-def write_lora_card(folder: Path, done: Finetuned, *, command: str, weights: Path, held_out: list[Problem] | None) -> None:
-    """Write the card of a model over a backbone. weights: the exported folder, measured on held-out problems if there are any."""
+def write_lora_card(
+    folder: Path, done: Finetuned, *, command: str, weights: Path, held_out: list[Problem] | None, remark: str = ""
+) -> None:
+    """Write the card of a model over a backbone. weights: the exported folder, measured on held-out problems if there are any.
+
+    remark: what a reader must know of the accuracy.
+    """
     recipe, run = done.recipe, done.run
     figures = {
         **{k: v for k, v in asdict(recipe).items() if k not in ("notes", "epochs" if recipe.steps else "steps")},
@@ -83,7 +88,7 @@ def write_lora_card(folder: Path, done: Finetuned, *, command: str, weights: Pat
             "LoRA is stored beside the frozen weights, in the published layout: "
             f"`--model FOLDER/{weights.relative_to(folder)} {options}`."
         )
-    _write(folder, figures, lora_card(done, figures, usage))
+    _write(folder, figures, lora_card(done, figures, usage, remark))
 
 
 def evaluate(folder: Path, *, batch_size: int = 64) -> dict[str, Any]:
@@ -263,8 +268,8 @@ def _against(figures: dict[str, Any]) -> list[str]:
     ]
 
 
-def lora_card(done: Finetuned, figures: dict[str, Any], usage: str) -> str:
-    """The card of a model over a backbone, as Markdown. usage: how its folder is loaded."""
+def lora_card(done: Finetuned, figures: dict[str, Any], usage: str, remark: str = "") -> str:
+    """The card of a model over a backbone, as Markdown. usage: how its folder is loaded; remark: as in `write_lora_card`."""
     recipe, evaluation = done.recipe, figures["held_out"]
     accuracy = (
         ["Not measured: no held-out problems were given (`--eval FILE`)."]
@@ -285,6 +290,7 @@ def lora_card(done: Finetuned, figures: dict[str, Any], usage: str) -> str:
         _facts(figures, but=("name", "command", "parameters")),
         "## Accuracy by number of steps",
         *accuracy,
+        remark,
         "## Loss",
         "`distill` is the distillation loss before its factor.",
         _losses(figures["losses"]),
