@@ -56,8 +56,7 @@ def write_lora_card(folder: Path, done: Finetuned, *, command: str, weights: Pat
         "command": command,
         "modules": list(recipe.modules),
         "base_sha256": done.base_hash,
-        "examples": done.used,
-        "skipped": done.skipped,
+        "phases": [asdict(phase) for phase in done.phases],
         "steps": run.steps,
         "trained_parameters": sum(p.numel() for p in run.model.parameters() if p.requires_grad),
         "parameters": run.model.num_parameters - sum(p.numel() for n, p in run.model.named_parameters() if ".lora_" in n),
@@ -66,7 +65,7 @@ def write_lora_card(folder: Path, done: Finetuned, *, command: str, weights: Pat
     }
     if (weights / META).is_file():
         usage = (
-            f"The folder has only LoRA, projection and new rows, in fp16. It loads over `{recipe.base}` only: `--model FOLDER`."
+            f"The folder has only LoRA, projection and rows of embeddings, in fp16. It loads over `{recipe.base}` only: `--model FOLDER`."
         )
     elif weights == folder:
         usage = "LoRA is merged into the weights, so the folder needs no base: `--model FOLDER`."
@@ -214,11 +213,15 @@ def lora_card(done: Finetuned, figures: dict[str, Any], usage: str) -> str:
             _accuracy(evaluation["accuracy"]),
         ]
     )
+    if recipe.rows:
+        trained, rest = "LoRA, the projection and the embedding rows of eos, pad, bot and eot", "The rest is the backbone's."
+    else:
+        trained = "LoRA and the projection"
+        rest = "The rest is the backbone's; the three new embeddings keep their random values."
     return _paragraphs(
         f"# {recipe.name}",
-        f"A CODI model of {figures['parameters']:,} parameters over `{recipe.base}`, K = {recipe.num_latents}. Only LoRA "
-        f"and the projection were trained, {figures['trained_parameters']:,} parameters. The rest is the backbone's; the three "
-        "new embeddings keep their random values.",
+        f"A CODI model of {figures['parameters']:,} parameters over `{recipe.base}`, K = {recipe.num_latents}. Only {trained} "
+        f"were trained, {figures['trained_parameters']:,} parameters. {rest}",
         usage,
         f"    {figures['command']}",
         _facts(figures, but=("name", "command", "parameters")),
