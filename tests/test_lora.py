@@ -16,39 +16,25 @@ import torch
 from checkpoints import FAMILIES, edit_json, killed_at, official, published_outputs, same_weights
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
+from benchmarks.stress.tiny import write_base
 from codi_bench.cli import app
 from codi_bench.errors import CheckpointError, CodiBenchError, ProblemError, UnknownNameError
 from codi_bench.models import backbone, packaged
 from codi_bench.models.answering import Pass, answer_edited
 from codi_bench.models.loading import load
 from codi_bench.models.objective import Losses, codi_losses, encode_examples
-from codi_bench.problems import generate, problems_hash, read_problems, vocabulary
+from codi_bench.problems import generate, problems_hash, read_problems
 from codi_bench.training import lora
 from codi_bench.training import train as training
 from codi_bench.training.recipes import LORA_RECIPES, lora_recipe, recipe
-from codi_bench.training.tokenizer import write_tokenizer
 
 pytest.importorskip("peft")
 
 ROOT = Path(__file__).parent.parent
 QUESTIONS = [p.question for p in generate(12, seed=5)]
-
-
-def write_base(family, folder, **changes):
-    """A backbone as somebody else would have trained it: width 32, two layers. Llama's head is not its embedding."""
-    write_tokenizer(vocabulary(), folder)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 128}
-    if family == "llama":
-        sizes |= {"intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
-    words = len(AutoTokenizer.from_pretrained(folder, local_files_only=True))
-    shared = {"vocab_size": words, "bos_token_id": 1, "eos_token_id": 1, "tie_word_embeddings": family == "gpt2"}
-    config = {"gpt2": GPT2Config, "llama": LlamaConfig}[family](**{**sizes, **shared, "initializer_range": 0.2, **changes})
-    torch.manual_seed(len(family))
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    return folder
 
 
 def write_problems(path, problems, cot=True):

@@ -43,8 +43,8 @@ def train(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="Training problems with their steps, such as the JSON lines of GSM8K-Aug. Needed with --base. Several, each with "
-            "its own --problems, are trained on one after another.",
+            help="Training problems with their steps, such as the JSON lines of GSM8K-Aug. Needed with --base. Give it several "
+            "times to train on one file after another.",
         ),
     ] = None,
     held_out: Annotated[
@@ -162,8 +162,8 @@ def train(
     folder = out or Path("runs") / name
     work = work or folder / "work"
     for place, flag in ((folder, "out"), (work, "work")):
-        for file in problems or [None]:
-            check_folder(place, WRITTEN, f"give --{flag} DIR", {"--base": base, "--problems": file, "--eval": held_out})
+        inputs = {"--base": base, **{f"--{option} {path}": path for option, paths in files.items() for path in paths}}
+        check_folder(place, WRITTEN, f"give --{flag} DIR", inputs)
     if base is None and name in RECIPES:
         _train_from_nothing(name, folder, work, seed or 0, device, dtype)
     else:

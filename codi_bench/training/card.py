@@ -58,14 +58,15 @@ def write_lora_card(folder: Path, done: Finetuned, *, command: str, weights: Pat
         "base_sha256": done.base_hash,
         "phases": [asdict(phase) for phase in done.phases],
         "steps": run.steps,
-        "trained_parameters": sum(p.numel() for p in run.model.parameters() if p.requires_grad),
+        "trained_parameters": done.trained_parameters,
         "parameters": run.model.num_parameters - sum(p.numel() for n, p in run.model.named_parameters() if ".lora_" in n),
         **_circumstances(run),
         "held_out": None if held_out is None else _measure(weights, done, held_out),
     }
     if (weights / META).is_file():
         usage = (
-            f"The folder has only LoRA, projection and rows of embeddings, in fp16. It loads over `{recipe.base}` only: `--model FOLDER`."
+            "The folder has only LoRA, projection and rows of embeddings, in fp16. It loads over "
+            f"`{recipe.base}` only: `--model FOLDER`."
         )
     elif weights == folder:
         usage = "LoRA is merged into the weights, so the folder needs no base: `--model FOLDER`."

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import math
 import random
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,13 +56,14 @@ class Phase:
 
 @dataclass(frozen=True)
 class Finetuned:
-    """A finished run with its inputs. base: the folder of the backbone."""
+    """A finished run with its inputs; its model has the trained rows in its tables. base: the folder of the backbone."""
 
     recipe: LoraRecipe
     run: TrainingRun
     base: Path
     base_hash: str
     phases: tuple[Phase, ...]
+    trained_parameters: int
 
 
 def base_family(folder: Path) -> str:
@@ -81,15 +83,19 @@ def finetune(
 ) -> Finetuned:
     """Train a recipe in the folder `work`; an interrupted run continues from its checkpoint.
 
-    problem_sets: problems with steps, one set for each phase of the training. The checkpoint holds what is trained and the three new rows. Weights are optimised in fp32; recipe.dtype is that of the
-    passes, as under autocast. log_every: 0 gives a log of some 500 lines at most. progress: as of `Progress`.
+    problem_sets: problems with steps, one set for each phase of the training. The checkpoint holds what is trained and the three
+    new rows. Weights are optimised in fp32; recipe.dtype is that of the passes, as under autocast. log_every: 0 gives a log of
+    some 500 lines at most. progress: as of `Progress`.
     Raises CodiBenchError without peft, CheckpointError for a base that does not fit or a folder of another run, ProblemError
     where nothing can be trained on, InputError for steps of another number of phases.
     """
     _peft()
     arguments.instance("recipe", recipe, LoraRecipe)
     problem_sets = [
-        [arguments.instance(f"problem_sets[{i}][{j}]", p, Problem) for j, p in enumerate(arguments.entries(f"problem_sets[{i}]", s))]
+        [
+            arguments.instance(f"problem_sets[{i}][{j}]", p, Problem)
+            for j, p in enumerate(arguments.entries(f"problem_sets[{i}]", s))
+        ]
         for i, s in enumerate(arguments.entries("problem_sets", problem_sets))
     ]
     if recipe.steps and len(recipe.steps) != len(problem_sets):
@@ -99,10 +105,11 @@ def finetune(
         )
     work = check_job(work, device, save_every, log_every, fewest=0)
     arguments.function("progress", progress)
-    for problems in problem_sets:
+    for problems in problem_sets or [[]]:
         if not any(p.steps for p in problems):
             raise ProblemError(
-                "no problem has steps, but the teacher needs the chain of thought; give it in the field 'cot' (GSM8K-Aug) or 'steps'"
+                "no problem has steps, but the teacher needs the chain of thought; give it in the field 'cot' (GSM8K-Aug) or "
+                "'steps'"
             )
     folder = base_folder(recipe.base)
     model = new_model(recipe, folder)
@@ -114,7 +121,7 @@ def finetune(
         steps_of_set = recipe.steps[i] if recipe.steps else math.ceil(len(selection) / size) * recipe.epochs
         phases.append(Phase(problems_hash(problems), len(selection), skipped, steps_of_set))
     model = model.to(device)
-    steps = sum(phase.steps for phase in phases)
+    *starts, steps = accumulate((phase.steps for phase in phases), initial=0)
     base_hash = hash_files(folder)
     identity = {
         "recipe": {**asdict(recipe), "base": "", "notes": [], "epochs": 0, "steps": [phase.steps for phase in phases]},
@@ -123,11 +130,9 @@ def finetune(
     }
 
     def parts(step: int) -> list[list[Example]]:
-        for examples, phase in zip(example_sets, phases):
-            if step < phase.steps:
-                break
-            step -= phase.steps
-        batch = [examples[i] for i in step_indices(len(examples), size, recipe.seed, step)]
+        phase = bisect_right(starts, step) - 1
+        examples = example_sets[phase]
+        batch = [examples[i] for i in step_indices(len(examples), size, recipe.seed, step - starts[phase])]
         if recipe.by_length:
             batch.sort(key=lambda e: len(e.question) + len(e.thought) + len(e.answer))
         return [batch[start : start + recipe.batch_size] for start in range(0, len(batch), recipe.batch_size)]
@@ -156,8 +161,11 @@ def finetune(
     log_interval = log_every or max(10, steps // 500)
     dtype = getattr(torch, recipe.dtype)
     seconds, log = run_job(job, work, dtype=dtype, save_every=save_every, log_every=log_interval, progress=progress)
+    trained_parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if isinstance(model, RowCodi):
+        model = model.plain()
     run = TrainingRun(model.eval(), steps, seconds, problems_hash([p for problems in problem_sets for p in problems]), log)
-    return Finetuned(recipe, run, folder, base_hash, tuple(phases))
+    return Finetuned(recipe, run, folder, base_hash, tuple(phases), trained_parameters)
 
 
 def new_model(recipe: LoraRecipe, folder: Path) -> Codi:
@@ -238,22 +246,17 @@ def learning_rate(recipe: LoraRecipe, step: int, steps: int) -> float:
 # Export
 
 
-def plain(model: Codi) -> Codi:
-    """The model with its trained rows in the tables."""
-    return model.plain() if isinstance(model, RowCodi) else model
-
-
 def merged(model: Codi) -> Codi:
     """A copy with LoRA merged, W + alpha / r B A in fp32: a plain model without peft."""
     from peft.tuners.lora import LoraLayer
 
-    result = plain(copy.deepcopy(model))
-    for name, module in list(result.backbone.named_modules()):
+    plain = copy.deepcopy(model)
+    for name, module in list(plain.backbone.named_modules()):
         if isinstance(module, LoraLayer):
             module.merge()
             parent, _, leaf = name.rpartition(".")
-            setattr(result.backbone.get_submodule(parent), leaf, module.get_base_layer())
-    return result.requires_grad_(False)
+            setattr(plain.backbone.get_submodule(parent), leaf, module.get_base_layer())
+    return plain.requires_grad_(False)
 
 
 def export_own(model: Codi, base: Path, folder: Path, *, dtype: torch.dtype = torch.float16) -> Path:
@@ -261,11 +264,11 @@ def export_own(model: Codi, base: Path, folder: Path, *, dtype: torch.dtype = to
 
     Raises CheckpointError if a weight is too large for dtype.
     """
-    whole = merged(model)
-    largest = max(float(p.abs().max()) for p in whole.parameters())
+    plain = merged(model)
+    largest = max(float(p.abs().max()) for p in plain.parameters())
     if largest > torch.finfo(dtype).max:
         raise CheckpointError(f"{folder}: a weight of {largest:.3g} does not fit into {str(dtype)[6:]}; use --weights bfloat16")
-    save_folder(whole, folder, dtype=dtype)
+    save_folder(plain, folder, dtype=dtype)
     for path in sorted({path for pattern in WORDS for path in base.glob(pattern) if path.is_file()}):
         copy_file(path, folder / path.name)
     if not all((folder / name).is_file() for name in TOKENIZER_FILES):  # a base with an older tokenizer's files alone
@@ -278,7 +281,6 @@ def export_published(model: Codi, folder: Path) -> Path:
 
     Frozen weights that bf16 represents exactly are stored in bf16, others in fp32. A tied head is left out.
     """
-    model = plain(model)
     head = embedding_names(model.backbone)[1] if is_tied(model.backbone) else ""
     trained_names = {name for name, p in model.named_parameters() if p.requires_grad}
     tensors = {}
@@ -295,10 +297,12 @@ def export_published(model: Codi, folder: Path) -> Path:
 
 
 def export_adapter(model: Codi, recipe: LoraRecipe, base_hash: str, folder: Path) -> Path:
-    """Write the trained weights, the new rows, and that of eos if it was trained. base_hash: of the backbone's files. Raises CheckpointError beyond fp16."""
+    """Write the trained weights, the new rows, and that of eos if it was trained. base_hash: of the backbone's files.
+
+    Raises CheckpointError beyond fp16.
+    """
     from peft.tuners.lora import LoraLayer
 
-    model = plain(model)
     tensors = {f"projection.{name}": value for name, value in model.projection.state_dict().items()}
     tensors |= adapter.row_places(model, eos=recipe.rows)
     for name, module in model.backbone.named_modules():

@@ -265,9 +265,9 @@ LORA_RECIPES = {
             rows=True,
             by_length=True,
             notes=(
-                "Meant to be trained in three phases: problems of `generated`, then of `gsm-symbolic`, then of GSM8K, with 4000, "
-                "8000 and 1200 steps. Nobody has trained it so yet: neither these numbers nor the learning rate were tried at full "
-                "length.",
+                "Meant to be trained in three phases: problems of `generated`, then of `gsm-symbolic`, then of GSM8K's training "
+                "set, with 4000, 8000 and 1200 steps. Nobody has trained it so yet: neither these numbers nor the learning rate "
+                "were tried at full length.",
             ),
         ),
     )
