@@ -491,6 +491,18 @@ def test_a_command_trains_an_adapter(bases, file, tmp_path):
     assert "measured with the exported weights" in card and f"It loads over `{bases['llama']}` only" in card
 
 
+def test_a_command_trains_rows_in_phases(bases, file, tmp_path):
+    second, out = write_problems(tmp_path / "second.jsonl", generate(8, seed=6, split="train")), tmp_path / "out"
+    command = ["smollm2-135m", "--base", bases["llama"], "--problems", file, "--problems", second, *flags(format="adapter")]
+    assert "steps are given for 1 phases, but problems for 2" in cli(*command, "--out", out)
+    cli(*command, "--steps", 1, "--out", out)
+    figures, card = json.loads((out / "training.json").read_text()), (out / "README.md").read_text()
+    assert [(phase["examples"], phase["steps"]) for phase in figures["phases"]] == [(40, 2), (8, 1)] and figures["steps"] == 3
+    assert f"--problems {file} --problems {second} --steps 2 --steps 1" in figures["command"]
+    assert "embedding rows of eos, pad, bot and eot" in card and "random values" not in card
+    assert load(out).codi.num_latents == 6
+
+
 # Backbones that a package ships
 
 
