@@ -179,7 +179,8 @@ def doors(model, folder) -> dict[str, tuple[Callable, dict[str, Any], dict[str, 
         (
             with_changes,
             {"recipe": recipes.LORA_RECIPES["gpt2"], "rank": 2, "alpha": 2, "learning_rate": 0.1, "inner": 3, "epochs": 1}
-            | {"batch_size": 2, "accumulate": 1, "distill_factor": 1.0, "answer_shift": 0, "seed": 1, "num_latents": 2},
+            | {"batch_size": 2, "accumulate": 1, "distill_factor": 1.0, "answer_shift": 0, "seed": 1, "num_latents": 2}
+            | {"steps": [1, 2]},
         ),
     ]
     fixed = {

@@ -16,39 +16,25 @@ import torch
 from checkpoints import FAMILIES, edit_json, killed_at, official, published_outputs, same_weights
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
+from benchmarks.stress.tiny import write_base
 from codi_bench.cli import app
 from codi_bench.errors import CheckpointError, CodiBenchError, ProblemError, UnknownNameError
 from codi_bench.models import backbone, packaged
 from codi_bench.models.answering import Pass, answer_edited
 from codi_bench.models.loading import load
 from codi_bench.models.objective import Losses, codi_losses, encode_examples
-from codi_bench.problems import generate, problems_hash, read_problems, vocabulary
+from codi_bench.problems import generate, problems_hash, read_problems
 from codi_bench.training import lora
 from codi_bench.training import train as training
 from codi_bench.training.recipes import LORA_RECIPES, lora_recipe, recipe
-from codi_bench.training.tokenizer import write_tokenizer
 
 pytest.importorskip("peft")
 
 ROOT = Path(__file__).parent.parent
 QUESTIONS = [p.question for p in generate(12, seed=5)]
-
-
-def write_base(family, folder, **changes):
-    """A backbone as somebody else would have trained it: width 32, two layers. Llama's head is not its embedding."""
-    write_tokenizer(vocabulary(), folder)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 128}
-    if family == "llama":
-        sizes |= {"intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
-    words = len(AutoTokenizer.from_pretrained(folder, local_files_only=True))
-    shared = {"vocab_size": words, "bos_token_id": 1, "eos_token_id": 1, "tie_word_embeddings": family == "gpt2"}
-    config = {"gpt2": GPT2Config, "llama": LlamaConfig}[family](**{**sizes, **shared, "initializer_range": 0.2, **changes})
-    torch.manual_seed(len(family))
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    return folder
 
 
 def write_problems(path, problems, cot=True):
@@ -73,7 +59,7 @@ def small(bases):
     """A function (family, **changes) → a recipe of seconds."""
 
     def make(family, **changes):
-        settings = {"base": str(bases[family]), "rank": 8, "inner": 48, "steps": 6, "batch_size": 4, "accumulate": 2}
+        settings = {"base": str(bases[family]), "rank": 8, "inner": 48, "steps": (6,), "batch_size": 4, "accumulate": 2}
         settings |= {"learning_rate": 2e-2, "dtype": "float32"}
         return lora.with_changes(lora_recipe(f"tiny-{family}", family), **{**settings, **changes})
 
@@ -86,7 +72,7 @@ def whole(small, file, tmp_path_factory):
     found = {}
     for family in ("gpt2", "llama"):
         work = tmp_path_factory.mktemp("whole")
-        found[family] = lora.finetune(small(family), read_problems(file), work, save_every=2, log_every=2), work
+        found[family] = lora.finetune(small(family), [read_problems(file)], work, save_every=2, log_every=2), work
     return found
 
 
@@ -100,7 +86,7 @@ def answers(codi):
 
 def test_published_settings():
     both = {"rank": 128, "alpha": 32, "dropout": 0.1, "weight_decay": 0.1, "warmup": 0.03, "max_norm": 2.0, "dtype": "bfloat16"}
-    both |= {"num_latents": 6, "seed": 11, "masks": "unmasked-padding", "steps": 0}
+    both |= {"num_latents": 6, "seed": 11, "masks": "unmasked-padding", "steps": (), "rows": False, "by_length": False}
     gpt2 = {"base": "gpt2", "modules": ("c_attn", "c_proj", "c_fc"), "epochs": 40, "batch_size": 64, "accumulate": 2}
     gpt2 |= {"learning_rate": 3e-3, "inner": 768, "distill_factor": 1, "max_tokens": 1000, "answer_shift": 0}
     llama = {"base": "meta-llama/Llama-3.2-1B-Instruct", "epochs": 10, "batch_size": 32, "accumulate": 4, "learning_rate": 8e-5}
@@ -158,7 +144,7 @@ def test_lora_and_projection_learn_and_nothing_else(whole, small, family):
         assert torch.equal(value, before[name]) == (name not in learns), name
     first, last = done.run.log[0], done.run.log[-1]
     assert last["student"] < first["student"] - 0.1 and last["teacher"] < first["teacher"]
-    assert (done.used, done.skipped, done.run.steps) == (40, {}, 6)
+    assert (done.phases[0].examples, done.phases[0].skipped, done.run.steps) == (40, {}, 6)
     codi = done.run.model
     table, old = codi.backbone.get_input_embeddings().weight, AutoModelForCausalLM.from_pretrained(done.base)
     assert torch.equal(table[: codi.vocab_size], old.get_input_embeddings().weight)
@@ -205,9 +191,9 @@ def test_parts_of_a_step_add_up_to_its_batch(whole, family):
 def test_the_loss_is_that_of_the_recipe(small, file, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(lora, "codi_losses", lambda *args, **options: asked.append(options) or codi_losses(*args, **options))
-    mine = small("llama", steps=1, masks="fixed-mask", answer_shift=0)
-    lora.finetune(mine, read_problems(file), tmp_path / "a")
-    lora.finetune(small("llama", steps=1), read_problems(file), tmp_path / "b")
+    mine = small("llama", steps=(1,), masks="fixed-mask", answer_shift=0)
+    lora.finetune(mine, [read_problems(file)], tmp_path / "a")
+    lora.finetune(small("llama", steps=(1,)), [read_problems(file)], tmp_path / "b")
     assert asked == [{"masks": "fixed-mask", "answer_shift": 0}] * 2 + [{"masks": "unmasked-padding", "answer_shift": 1}] * 2
 
 
@@ -217,10 +203,10 @@ def test_the_loss_is_that_of_the_recipe(small, file, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("family", "dtype"), [("gpt2", "float32"), ("llama", "float32"), ("llama", "bfloat16")])
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(small, whole, file, tmp_path, monkeypatch, family, dtype):
     mine, problems = small(family, dtype=dtype), read_problems(file)
-    wanted = (whole[family][0] if dtype == "float32" else lora.finetune(mine, problems, tmp_path / "whole")).run.model
-    killed_at(5, lambda: lora.finetune(mine, problems, tmp_path / "work", save_every=2), monkeypatch)
+    wanted = (whole[family][0] if dtype == "float32" else lora.finetune(mine, [problems], tmp_path / "whole")).run.model
+    killed_at(5, lambda: lora.finetune(mine, [problems], tmp_path / "work", save_every=2), monkeypatch)
     torch.manual_seed(99)  # another process
-    again = lora.finetune(mine, problems, tmp_path / "work", save_every=2).run.model
+    again = lora.finetune(mine, [problems], tmp_path / "work", save_every=2).run.model
     assert same_weights(again, wanted)
     assert all(p.dtype == torch.float32 for p in again.parameters())
     assert any(not torch.equal(p, p.bfloat16().float()) for p in again.parameters() if p.requires_grad)
@@ -241,16 +227,16 @@ def test_a_work_folder_of_another_run_is_refused(small, whole, file, tmp_path):
     problems = read_problems(file)
     for changes, wrong in (({"rank": 4}, "recipe"), ({"seed": 3}, "recipe")):
         with pytest.raises(CheckpointError, match=f"belongs to another run \\({wrong} differ\\)"):
-            lora.finetune(small("gpt2", **changes), problems, work)
+            lora.finetune(small("gpt2", **changes), [problems], work)
     other = [dataclasses.replace(p, steps=p.steps[:1]) for p in problems]
     assert problems_hash(other) == problems_hash(problems)
     with pytest.raises(CheckpointError, match=r"belongs to another run \(examples differ\)"):
-        lora.finetune(small("gpt2"), other, work)
+        lora.finetune(small("gpt2"), [other], work)
     moved = shutil.copytree(done.base, tmp_path / "moved")
-    assert same_weights(lora.finetune(small("gpt2", base=str(moved)), problems, work).run.model, done.run.model)
+    assert same_weights(lora.finetune(small("gpt2", base=str(moved)), [problems], work).run.model, done.run.model)
     write_base("gpt2", moved, initializer_range=0.1)
     with pytest.raises(CheckpointError, match=r"belongs to another run \(base differ\)"):
-        lora.finetune(small("gpt2", base=str(moved)), problems, work)
+        lora.finetune(small("gpt2", base=str(moved)), [problems], work)
 
 
 # Export
@@ -352,7 +338,7 @@ def test_what_is_left_out(small, bases):
 
 def test_one_step_leaves_an_empty_chain_and_trains(small, tmp_path):
     problems = [dataclasses.replace(p, steps=p.steps[-1:]) for p in generate(8, seed=1, split="train")]
-    done = lora.finetune(small("gpt2", steps=1), problems, tmp_path, log_every=1)
+    done = lora.finetune(small("gpt2", steps=(1,)), [problems], tmp_path, log_every=1)
     assert done.run.log[0]["teacher"] > 0
 
 
@@ -362,7 +348,7 @@ def test_one_step_leaves_an_empty_chain_and_trains(small, tmp_path):
 def test_peft_is_asked_for_in_one_line(small, file, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(CodiBenchError, match=r"needs the library peft; run pip install codi-bench\[train\]"):
-        lora.finetune(small("gpt2"), read_problems(file), tmp_path)
+        lora.finetune(small("gpt2"), [read_problems(file)], tmp_path)
 
 
 def test_bases_that_do_not_fit(small, bases, file, tmp_path):
@@ -405,9 +391,9 @@ def test_the_command_trains_measures_and_writes_a_card(bases, file, tmp_path):
     assert f"{out}: model" in printed
     assert load(out, device="cpu").num_latents == 2
     figures, card = json.loads((out / "training.json").read_text()), (out / "README.md").read_text()
-    assert figures["examples"] == 40 and figures["seed"] == 11 and figures["masks"] == "unmasked-padding"
+    phase = {"examples": 40, "skipped": {}, "steps": 2, "problems_sha256": problems_hash(read_problems(file))}
+    assert figures["phases"] == [phase] and figures["seed"] == 11 and figures["masks"] == "unmasked-padding"
     assert [figures[name] for name in ("rank", "alpha", "inner", "steps")] == [4, 32, 16, 2] and "epochs" not in figures
-    assert figures["problems_sha256"] == problems_hash(read_problems(file))
     assert figures["held_out"]["n"] == 6 and figures["held_out"]["accuracy"]["student, 2 latents"]["all"]["n"] == 6
     assert figures["command"].startswith(
         f"codi-bench train mine --base {bases['gpt2']} --problems {file} --eval {held_out} --steps 2"
@@ -503,6 +489,18 @@ def test_a_command_trains_an_adapter(bases, file, tmp_path):
     assert load(out, num_latents=2).codi.num_latents == 2
     card = (out / "README.md").read_text()
     assert "measured with the exported weights" in card and f"It loads over `{bases['llama']}` only" in card
+
+
+def test_a_command_trains_rows_in_phases(bases, file, tmp_path):
+    second, out = write_problems(tmp_path / "second.jsonl", generate(8, seed=6, split="train")), tmp_path / "out"
+    command = ["smollm2-135m", "--base", bases["llama"], "--problems", file, "--problems", second, *flags(format="adapter")]
+    assert "steps are given for 1 phases, but problems for 2" in cli(*command, "--out", out)
+    cli(*command, "--steps", 1, "--out", out)
+    figures, card = json.loads((out / "training.json").read_text()), (out / "README.md").read_text()
+    assert [(phase["examples"], phase["steps"]) for phase in figures["phases"]] == [(40, 2), (8, 1)] and figures["steps"] == 3
+    assert f"--problems {file} --problems {second} --steps 2 --steps 1" in figures["command"]
+    assert "embedding rows of eos, pad, bot and eot" in card and "random values" not in card
+    assert load(out).codi.num_latents == 6
 
 
 # Backbones that a package ships

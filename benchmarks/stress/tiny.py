@@ -1,11 +1,11 @@
-"""A tiny seeded CODI model of either family, in a folder like any user's: what a run over it costs is the run itself."""
+"""A tiny seeded CODI model of either family, in a folder like any user's, and a tiny backbone to train one over."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
 
 from codi_bench.models.checkpoint import save_folder
 from codi_bench.models.codi import Codi, Projection
@@ -54,4 +54,18 @@ def write_tiny(family: str, folder: Path, *, brief: bool = False) -> Path:
         backbone.transformer.ln_f.bias.data += ENDING * eos / eos.square().sum()
     projection = Projection(recipe.width, recipe.inner)
     save_folder(Codi(backbone, projection, tokenizer, vocab_size=len(tokenizer), num_latents=recipe.num_latents), folder)
+    return folder
+
+
+def write_base(family: str, folder: Path, **changes) -> Path:
+    """Write a random backbone in the form of a pretrained one: width 32, two layers. Llama's head is not its embedding."""
+    write_tokenizer(vocabulary(), folder)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 128}
+    if family == "llama":
+        sizes |= {"intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+    words = len(AutoTokenizer.from_pretrained(folder, local_files_only=True))
+    shared = {"vocab_size": words, "bos_token_id": 1, "eos_token_id": 1, "tie_word_embeddings": family == "gpt2"}
+    config = {"gpt2": GPT2Config, "llama": LlamaConfig}[family](**{**sizes, **shared, "initializer_range": 0.2, **changes})
+    torch.manual_seed(len(family))
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder

@@ -40,9 +40,11 @@ def train(
         str | None, typer.Option(metavar="BASE", help="The language model to train over: a folder or a hub name.")
     ] = None,
     problems: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            metavar="FILE", help="Training problems with their steps, such as the JSON lines of GSM8K-Aug. Needed with --base."
+            metavar="FILE",
+            help="Training problems with their steps, such as the JSON lines of GSM8K-Aug. Needed with --base. Give it several "
+            "times to train on one file after another.",
         ),
     ] = None,
     held_out: Annotated[
@@ -87,7 +89,8 @@ def train(
         int | None, typer.Option(metavar="N", help="Passes over the problems.", rich_help_panel=SETTINGS_PANEL)
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Steps in all, instead of --epochs.", rich_help_panel=SETTINGS_PANEL)
+        list[int] | None,
+        typer.Option(metavar="N", help="Steps, instead of --epochs; once for each --problems.", rich_help_panel=SETTINGS_PANEL),
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(metavar="N", help="Problems per batch.", rich_help_panel=SETTINGS_PANEL)
@@ -142,8 +145,8 @@ def train(
     from codi_bench.training.recipes import RECIPES, recipe
 
     check_name(name, "NAME")
-    files = {flag: value for flag, value in {"problems": problems, "eval": held_out}.items() if value is not None}
-    settings = {name: value for name in SETTINGS if (value := context.params[name]) is not None}
+    files = {flag: value for flag, value in {"problems": problems, "eval": held_out and [held_out]}.items() if value}
+    settings = {name: value for name in SETTINGS if (value := context.params[name]) not in (None, [])}
     if base is None and recipe(name) in RECIPES.values() and (files or settings):
         extra = ", ".join(map(_flag, {**files, **settings}))
         raise CodiBenchError(
@@ -158,8 +161,8 @@ def train(
         torch.set_num_threads(threads)
     folder = out or Path("runs") / name
     work = work or folder / "work"
-    inputs = {"--base": base, "--problems": problems, "--eval": held_out}
     for place, flag in ((folder, "out"), (work, "work")):
+        inputs = {"--base": base, **{f"--{option} {path}": path for option, paths in files.items() for path in paths}}
         check_folder(place, WRITTEN, f"give --{flag} DIR", inputs)
     if base is None and name in RECIPES:
         _train_from_nothing(name, folder, work, seed or 0, device, dtype)
@@ -185,7 +188,7 @@ def _train_from_nothing(name: str, folder: Path, work: Path, seed: int, device: 
 def _train_over(
     name: str,
     base: str | None,
-    files: dict[str, Path],
+    files: dict[str, list[Path]],
     settings: dict,
     folder: Path,
     work: Path,
@@ -213,15 +216,15 @@ def _train_over(
         raise CodiBenchError(f"unknown masks '{settings['masks']}': use one of {', '.join(MASKS)}")
     if {"steps", "epochs"} <= settings.keys():
         raise CodiBenchError("--steps and --epochs: give only one of them")
-    training_set, held_out_set = read_problems(files["problems"]), read_problems(files["eval"]) if "eval" in files else None
-    if remark := mixture(sets_of([*training_set, *(held_out_set or [])])):
+    problem_sets, held_out = ([read_problems(path) for path in files.get(name, [])] for name in ("problems", "eval"))
+    if remark := mixture(sets_of([problem for each in (*problem_sets, *held_out) for problem in each])):
         print(f"! {remark}", file=sys.stderr)
     base = base or LORA_RECIPES[name].base
     architecture = lora.base_family(backbone.base_folder(base))
     fields = {FIELDS.get(name, name): value for name, value in settings.items()}
     recipe = lora.with_changes(lora_recipe(name, architecture), base=base, seed=seed, dtype=dtype, **fields)
     with training_steps(name) as tell:
-        result = lora.finetune(recipe, training_set, work, device=device, progress=tell)
+        result = lora.finetune(recipe, problem_sets, work, device=device, progress=tell)
     if layout == "own":
         model_path = lora.export_own(result.run.model, result.base, folder, dtype=DTYPES[weights])
     elif layout == "published":
@@ -230,8 +233,11 @@ def _train_over(
         model_path = lora.export_adapter(result.run.model, recipe, result.base_hash, folder)
     where = {"seed": recipe.seed, "device": device, "dtype": dtype, "format": layout}
     flags = {"base": base, **files, **settings, **where, **({"weights": weights} if layout == "own" else {})}
-    command = " ".join([f"codi-bench train {name}", *(f"{_flag(flag)} {value}" for flag, value in flags.items())])
-    write_lora_card(folder, result, command=command, weights=model_path, held_out=held_out_set, remark=remark)
+    given = [(flag, each) for flag, value in flags.items() for each in (value if isinstance(value, list) else [value])]
+    command = " ".join([f"codi-bench train {name}", *(f"{_flag(flag)} {value}" for flag, value in given)])
+    write_lora_card(
+        folder, result, command=command, weights=model_path, held_out=held_out[0] if held_out else None, remark=remark
+    )
     print(f"{model_path}: model; {folder}: card (README.md) and figures (training.json)")
 
 

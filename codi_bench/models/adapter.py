@@ -1,4 +1,4 @@
-"""Adapters: only what CODI training adds to a backbone (LoRA, projection, rows of pad, bot and eot), in fp16, with its settings.
+"""Adapters: only what CODI training adds to a backbone (LoRA, projection, embedding rows), in fp16, with its settings.
 
 A folder of a few megabytes that loads only over the base that it was trained over.
 """
@@ -6,6 +6,7 @@ A folder of a few megabytes that loads only over the base that it was trained ov
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,19 @@ from codi_bench.models.strict import check, lora_shapes, merged, read_safetensor
 from codi_bench.store.files import file_hash
 
 WEIGHTS = "adapter.safetensors"
+
+
+def row_places(model: Codi, *, eos: bool) -> dict[str, Tensor]:
+    """The embedding rows of an adapter, by their names in its file: those of pad, bot and eot, and that of eos if it was trained.
+
+    They share memory with the model.
+    """
+    places = {f"rows.{name}": rows for name, rows in new_rows(model).items()}
+    if eos:
+        modules = {"embedding": model.backbone.get_input_embeddings(), "head": model.backbone.get_output_embeddings()}
+        rows = {name: cast(Tensor, module.weight).detach()[model.eos_id :][:1] for name, module in modules.items()}
+        places |= {f"eos.{name}": row for name, row in rows.items() if f"rows.{name}" in places}  # none of a tied head
+    return places
 
 
 def load_adapter(
@@ -55,16 +69,16 @@ def load_adapter(
         num_latents=meta.num_latents if num_latents is None else num_latents,
         name=name or folder.name,
     )
-    _fill(model, read_safetensors(folder / WEIGHTS), meta.lora_alpha, folder / WEIGHTS, base_path)
+    _fill(model, read_safetensors(folder / WEIGHTS), meta, folder / WEIGHTS, base_path)
     model.fingerprint = f"adapter 1 {file_hash(folder / WEIGHTS, folder / META)} over {base_hash}"
     return model.to(device=device, dtype=dtype).requires_grad_(False).eval()
 
 
 @torch.no_grad()
-def _fill(model: Codi, tensors: dict[str, Tensor], alpha: float, path: Path, base: Path) -> None:
+def _fill(model: Codi, tensors: dict[str, Tensor], meta: AdapterMeta, path: Path, base: Path) -> None:
     """Copy every tensor to its place. Each place in rows and projection must get one."""
     places = {f"projection.{name}": value for name, value in model.projection.state_dict().items()}
-    places |= {f"rows.{name}": rows for name, rows in new_rows(model).items()}
+    places |= row_places(model, eos=meta.eos_row)
     shapes = {name: tuple(value.shape) for name, value in places.items()}
     adapted: dict[str, tuple[Tensor, bool]] = {}
     for name, module in model.backbone.named_modules():
@@ -77,4 +91,4 @@ def _fill(model: Codi, tensors: dict[str, Tensor], alpha: float, path: Path, bas
     for name, place in places.items():
         place.copy_(tensors[name])
     for name, (weight, transposed) in adapted.items():
-        weight.copy_(merged(weight, tensors[f"lora.{name}.A"], tensors[f"lora.{name}.B"], alpha, transposed=transposed))
+        weight.copy_(merged(weight, tensors[f"lora.{name}.A"], tensors[f"lora.{name}.B"], meta.lora_alpha, transposed=transposed))

@@ -56,7 +56,7 @@ class FolderMeta(BaseModel):
 
 
 class AdapterMeta(BaseModel):
-    """adapter.json: the base that it loads over, and settings that are not in the weights."""
+    """adapter.json: the base that it loads over, and settings that are not in the weights. eos_row: was that row trained too?"""
 
     model_config = ConfigDict(extra="forbid")
     format: Literal[1] = 1
@@ -65,6 +65,7 @@ class AdapterMeta(BaseModel):
     num_latents: Latents
     projection_width: int = Field(ge=1, le=1 << 18)
     lora_alpha: float = Field(gt=0, allow_inf_nan=False)
+    eos_row: bool = False
 
 
 class Config(TypedDict, total=False):

@@ -68,17 +68,17 @@ def write_lora_card(
         "command": command,
         "modules": list(recipe.modules),
         "base_sha256": done.base_hash,
-        "examples": done.used,
-        "skipped": done.skipped,
+        "phases": [asdict(phase) for phase in done.phases],
         "steps": run.steps,
-        "trained_parameters": sum(p.numel() for p in run.model.parameters() if p.requires_grad),
+        "trained_parameters": done.trained_parameters,
         "parameters": run.model.num_parameters - sum(p.numel() for n, p in run.model.named_parameters() if ".lora_" in n),
         **_circumstances(run),
         "held_out": None if held_out is None else _measure(weights, done, held_out),
     }
     if (weights / META).is_file():
         usage = (
-            f"The folder has only LoRA, projection and new rows, in fp16. It loads over `{recipe.base}` only: `--model FOLDER`."
+            "The folder has only LoRA, projection and rows of embeddings, in fp16. It loads over "
+            f"`{recipe.base}` only: `--model FOLDER`."
         )
     elif weights == folder:
         usage = "LoRA is merged into the weights, so the folder needs no base: `--model FOLDER`."
@@ -280,11 +280,15 @@ def lora_card(done: Finetuned, figures: dict[str, Any], usage: str, remark: str 
             _accuracy(evaluation["accuracy"]),
         ]
     )
+    if recipe.rows:
+        trained, rest = "LoRA, the projection and the embedding rows of eos, pad, bot and eot", "The rest is the backbone's."
+    else:
+        trained = "LoRA and the projection"
+        rest = "The rest is the backbone's; the three new embeddings keep their random values."
     return _paragraphs(
         f"# {recipe.name}",
-        f"A CODI model of {figures['parameters']:,} parameters over `{recipe.base}`, K = {recipe.num_latents}. Only LoRA "
-        f"and the projection were trained, {figures['trained_parameters']:,} parameters. The rest is the backbone's; the three "
-        "new embeddings keep their random values.",
+        f"A CODI model of {figures['parameters']:,} parameters over `{recipe.base}`, K = {recipe.num_latents}. Only {trained} "
+        f"were trained, {figures['trained_parameters']:,} parameters. {rest}",
         usage,
         f"    {figures['command']}",
         _facts(figures, but=("name", "command", "parameters")),

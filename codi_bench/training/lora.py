@@ -1,21 +1,22 @@
 """Train CODI over a pretrained backbone: LoRA beside its frozen weights, and a projection.
 
 Source: github.com/zhenyi4/codi, `train.py` and `src/model.py`. As there, only LoRA and projection are trained. The embeddings
-stay unchanged, as do the three new rows for pad, bot and eot, which transformers draws around the mean of the others. Two things
-differ: one pass of the teacher gives both its loss and the states to distil (there two passes, each with its own dropout), and
-no part of an example is cut at 256 tokens.
+stay unchanged, as do the three new rows for pad, bot and eot, which transformers draws around the mean of the others, unless the
+recipe trains rows. Two things differ: one pass of the teacher gives both its loss and the states to distil (there two passes,
+each with its own dropout), and no part of an example is cut at 256 tokens.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import math
 import random
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,7 +26,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from codi_bench.errors import CheckpointError, CodiBenchError, ProblemError, arguments
+from codi_bench.errors import CheckpointError, CodiBenchError, InputError, ProblemError, arguments
 from codi_bench.models import adapter
 from codi_bench.models.backbone import WORDS, base_folder, hash_files, new_rows, quiet, read_backbone
 from codi_bench.models.checkpoint import TOKENIZER_FILES, WEIGHTS, save_folder
@@ -37,21 +38,32 @@ from codi_bench.problems import Problem, problems_hash
 from codi_bench.rules.stats import stream
 from codi_bench.store.files import copy_file, write_files, write_text, write_whole
 from codi_bench.training.recipes import LoraRecipe
+from codi_bench.training.rows import RowCodi
 from codi_bench.training.train import Job, Progress, TrainingRun, adamw, check_job, run_job
 
 PUBLISHED_FOLDER = "codi-checkpoint"
 
 
 @dataclass(frozen=True)
+class Phase:
+    """A part of a training with problems of its own. examples, skipped: their numbers, the latter by reason."""
+
+    problems_sha256: str
+    examples: int
+    skipped: dict[str, int]
+    steps: int
+
+
+@dataclass(frozen=True)
 class Finetuned:
-    """A finished run with its inputs. base: the folder of the backbone; used, skipped: numbers of examples, by reason."""
+    """A finished run with its inputs; its model has the trained rows in its tables. base: the folder of the backbone."""
 
     recipe: LoraRecipe
     run: TrainingRun
     base: Path
     base_hash: str
-    used: int
-    skipped: dict[str, int]
+    phases: tuple[Phase, ...]
+    trained_parameters: int
 
 
 def base_family(folder: Path) -> str:
@@ -61,7 +73,7 @@ def base_family(folder: Path) -> str:
 
 def finetune(
     recipe: LoraRecipe,
-    problems: Sequence[Problem],
+    problem_sets: Sequence[Sequence[Problem]],
     work: Path,
     *,
     device: str = "cpu",
@@ -69,42 +81,61 @@ def finetune(
     log_every: int = 0,
     progress: Progress = lambda done, total, text: None,
 ) -> Finetuned:
-    """Train a recipe on problems with steps, in the folder `work`; an interrupted run continues from its checkpoint.
+    """Train a recipe in the folder `work`; an interrupted run continues from its checkpoint.
 
-    The checkpoint holds what is trained and the three new rows. Weights are optimised in fp32; recipe.dtype is that of the
-    passes, as under autocast. log_every: 0 gives a log of some 500 lines at most. progress: as of `Progress`.
+    problem_sets: problems with steps, one set for each phase of the training. The checkpoint holds what is trained and the three
+    new rows. Weights are optimised in fp32; recipe.dtype is that of the passes, as under autocast. log_every: 0 gives a log of
+    some 500 lines at most. progress: as of `Progress`.
     Raises CodiBenchError without peft, CheckpointError for a base that does not fit or a folder of another run, ProblemError
-    where nothing can be trained on.
+    where nothing can be trained on, InputError for steps of another number of phases.
     """
     _peft()
     arguments.instance("recipe", recipe, LoraRecipe)
-    problems = [arguments.instance(f"problems[{i}]", p, Problem) for i, p in enumerate(arguments.entries("problems", problems))]
+    problem_sets = [
+        [
+            arguments.instance(f"problem_sets[{i}][{j}]", p, Problem)
+            for j, p in enumerate(arguments.entries(f"problem_sets[{i}]", s))
+        ]
+        for i, s in enumerate(arguments.entries("problem_sets", problem_sets))
+    ]
+    if recipe.steps and len(recipe.steps) != len(problem_sets):
+        raise InputError(
+            f"steps are given for {len(recipe.steps)} phases, but problems for {len(problem_sets)}; give --steps once for each "
+            "--problems"
+        )
     work = check_job(work, device, save_every, log_every, fewest=0)
     arguments.function("progress", progress)
-    if not any(p.steps for p in problems):
-        raise ProblemError(
-            "no problem has steps, but the teacher needs the chain of thought; give it in the field 'cot' (GSM8K-Aug) or 'steps'"
-        )
+    for problems in problem_sets or [[]]:
+        if not any(p.steps for p in problems):
+            raise ProblemError(
+                "no problem has steps, but the teacher needs the chain of thought; give it in the field 'cot' (GSM8K-Aug) or "
+                "'steps'"
+            )
     folder = base_folder(recipe.base)
     model = new_model(recipe, folder)
-    selection, skipped = usable(problems, model, recipe)
-    model = model.to(device)
-    examples = encode_examples(model, selection)
     size = recipe.batch_size * recipe.accumulate
-    steps = recipe.steps or math.ceil(len(examples) / size) * recipe.epochs
+    example_sets, phases = [], []
+    for i, problems in enumerate(problem_sets):
+        selection, skipped = usable(problems, model, recipe)
+        example_sets.append(encode_examples(model, selection))
+        steps_of_set = recipe.steps[i] if recipe.steps else math.ceil(len(selection) / size) * recipe.epochs
+        phases.append(Phase(problems_hash(problems), len(selection), skipped, steps_of_set))
+    model = model.to(device)
+    *starts, steps = accumulate((phase.steps for phase in phases), initial=0)
     base_hash = hash_files(folder)
     identity = {
-        "recipe": {**json.loads(json.dumps(asdict(recipe))), "base": "", "notes": [], "epochs": 0, "steps": steps},
+        "recipe": {**asdict(recipe), "base": "", "notes": [], "epochs": 0, "steps": [phase.steps for phase in phases]},
         "base": base_hash,
-        "examples": hashlib.sha256("".join(f"{e}\n" for e in examples).encode()).hexdigest(),
+        "examples": [hashlib.sha256("".join(f"{e}\n" for e in examples).encode()).hexdigest() for examples in example_sets],
     }
 
     def parts(step: int) -> list[list[Example]]:
-        indices = step_indices(len(examples), size, recipe.seed, step)
-        return [
-            [examples[i] for i in indices[start : start + recipe.batch_size]]
-            for start in range(0, len(indices), recipe.batch_size)
-        ]
+        phase = bisect_right(starts, step) - 1
+        examples = example_sets[phase]
+        batch = [examples[i] for i in step_indices(len(examples), size, recipe.seed, step - starts[phase])]
+        if recipe.by_length:
+            batch.sort(key=lambda e: len(e.question) + len(e.thought) + len(e.answer))
+        return [batch[start : start + recipe.batch_size] for start in range(0, len(batch), recipe.batch_size)]
 
     def loss(worker: Codi, part: list[Example], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         losses = codi_losses(worker, part, masks=recipe.masks, answer_shift=recipe.answer_shift)
@@ -125,13 +156,16 @@ def finetune(
         lambda step: learning_rate(recipe, step, steps),
         before,
         recipe.max_norm,
-        frozen=new_rows(model),
+        frozen={} if recipe.rows else new_rows(model),
     )
     log_interval = log_every or max(10, steps // 500)
     dtype = getattr(torch, recipe.dtype)
     seconds, log = run_job(job, work, dtype=dtype, save_every=save_every, log_every=log_interval, progress=progress)
-    run = TrainingRun(model.eval(), steps, seconds, problems_hash(problems), log)
-    return Finetuned(recipe, run, folder, base_hash, len(examples), skipped)
+    trained_parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if isinstance(model, RowCodi):
+        model = model.plain()
+    run = TrainingRun(model.eval(), steps, seconds, problems_hash([p for problems in problem_sets for p in problems]), log)
+    return Finetuned(recipe, run, folder, base_hash, tuple(phases), trained_parameters)
 
 
 def new_model(recipe: LoraRecipe, folder: Path) -> Codi:
@@ -156,14 +190,15 @@ def new_model(recipe: LoraRecipe, folder: Path) -> Codi:
         fan_in_fan_out=recipe.family == "gpt2",  # its maps are stored [in, out]
     )
     peft.inject_adapter_in_model(lora, backbone)  # freezes the rest
-    return Codi(
+    model = Codi(
         backbone,
         Projection(config.hidden_size, recipe.inner),
         tokenizer,
         vocab_size=len(tokenizer),
         num_latents=recipe.num_latents,
         name=recipe.name,
-    ).train()
+    )
+    return (RowCodi(model) if recipe.rows else model).train()
 
 
 def usable(problems: Sequence[Problem], model: Codi, recipe: LoraRecipe) -> tuple[list[Problem], dict[str, int]]:
@@ -262,11 +297,14 @@ def export_published(model: Codi, folder: Path) -> Path:
 
 
 def export_adapter(model: Codi, recipe: LoraRecipe, base_hash: str, folder: Path) -> Path:
-    """Write the trained weights and the new rows. base_hash: of the backbone's files. Raises CheckpointError beyond fp16."""
+    """Write the trained weights, the new rows, and that of eos if it was trained. base_hash: of the backbone's files.
+
+    Raises CheckpointError beyond fp16.
+    """
     from peft.tuners.lora import LoraLayer
 
     tensors = {f"projection.{name}": value for name, value in model.projection.state_dict().items()}
-    tensors |= {f"rows.{name}": rows for name, rows in new_rows(model).items()}
+    tensors |= adapter.row_places(model, eos=recipe.rows)
     for name, module in model.backbone.named_modules():
         if isinstance(module, LoraLayer):
             tensors |= {f"lora.{name}.A": module.lora_A["default"].weight, f"lora.{name}.B": module.lora_B["default"].weight}
@@ -280,6 +318,7 @@ def export_adapter(model: Codi, recipe: LoraRecipe, base_hash: str, folder: Path
         num_latents=recipe.num_latents,
         projection_width=recipe.inner,
         lora_alpha=recipe.alpha,
+        eos_row=recipe.rows,
     )
     write_text(folder / adapter.META, meta.model_dump_json(indent=1) + "\n")
     return folder
@@ -299,8 +338,10 @@ def with_changes(recipe: LoraRecipe, **changes: Any) -> LoraRecipe:
     changes = {name: value for name, value in changes.items() if value is not None}
     for name, value in changes.items():
         flag = f"--{flags.get(name, name.replace('_', '-'))}"
-        if name in ("rank", "inner", "epochs", "steps", "batch_size", "accumulate"):
+        if name in ("rank", "inner", "epochs", "batch_size", "accumulate"):
             arguments.whole(flag, value)
+        elif name == "steps":
+            changes[name] = tuple(arguments.whole(flag, steps) for steps in arguments.entries(flag, value))
         elif name == "num_latents":
             arguments.whole(flag, value, 1, arguments.LATENTS)
         elif name in ("alpha", "learning_rate", "distill_factor"):
