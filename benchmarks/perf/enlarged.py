@@ -1,0 +1,121 @@
+"""An embedded model in the size of a published one, with the same answers: what a whole study of that size takes, without its weights.
+
+Random weights would not do: most sound rows of a model that knows nothing are blocked, and what is blocked takes no time. Here
+every coordinate of the residual stream stands `times` over, which neither norm notices, and maps that read it take the mean of
+its copies. The small model's blocks lie evenly among others, whose attention writes nothing and whose MLP writes small numbers
+that have no mean over the copies: nobody reads them, but hidden states have full rank, as probes would meet them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from codi_bench import load
+from codi_bench.models.checkpoint import save_folder
+from codi_bench.models.codi import Codi, Projection
+from codi_bench.problems import vocabulary
+from codi_bench.training.tokenizer import write_tokenizer
+
+# By the end of a weight's name, the axes on which the residual stream is read and written; vectors are written.
+READS = {"c_attn.weight": 0, "c_fc.weight": 0, **dict.fromkeys(("q_proj.weight", "k_proj.weight", "v_proj.weight"), 1)}
+READS |= {"gate_proj.weight": 1, "up_proj.weight": 1}
+WRITES = {"wte.weight": 1, "wpe.weight": 1, "embed_tokens.weight": 1, "c_proj.weight": 1, "o_proj.weight": 0, "down_proj.weight": 0}
+INNER = ("c_attn.bias", "c_fc.bias")  # vectors that are not of the residual stream
+SMALL = 0.01  # of a random MLP's writes: they move no answer, and float16 keeps them
+
+
+@dataclass(frozen=True)
+class Larger:
+    """The size of a published model: `times` the width of an embedded one, so many layers, MLP inputs and words."""
+
+    times: int
+    layers: int
+    inner: int
+    words: int
+
+
+SIZES = {
+    "gpt2-mini": Larger(times=8, layers=12, inner=8 * 416, words=50257),  # 141 M parameters, GPT-2 has 124 M
+    "llama-mini": Larger(times=10, layers=16, inner=8192, words=128256),  # 1.30 B, LLaMA-3.2-1B has 1.24 B
+}
+TINY = {name: Larger(times=2, layers=8, inner=2 * 528, words=400) for name in SIZES}
+
+
+@torch.no_grad()
+def enlarge(name: str, size: Larger, folder: Path) -> Path:
+    """Write the embedded model of that name in that size as a folder of its own, in float16."""
+    small = load(name, device="cpu").codi
+    words = vocabulary()
+    write_tokenizer([*words, *(f"unused{i}" for i in range(small.vocab_size, size.words))], folder)
+    old = small.backbone.config
+    heads = size.times * old.num_attention_heads
+    sizes = {"hidden_size": size.times * old.hidden_size, "num_hidden_layers": size.layers, "num_attention_heads": heads}
+    if old.model_type == "llama":
+        sizes |= {"intermediate_size": size.inner, "num_key_value_heads": heads}
+    config = type(old).from_dict({**old.to_dict(), **_own_names(old, sizes), "vocab_size": size.words + 3})
+    torch.manual_seed(0)
+    backbone = AutoModelForCausalLM.from_config(config)
+    wide = config.hidden_size
+    codi = Codi(backbone, Projection(wide, wide), small.tokenizer, vocab_size=size.words, num_latents=small.num_latents)
+    layers = {i: (i + 1) * size.layers // small.num_layers - 1 for i in range(small.num_layers)}
+    tensors, targets = small.state_dict(), codi.state_dict()
+    for layer in {*range(size.layers)} - {*layers.values()}:
+        _silence({key: value for key, value in targets.items() if re.search(rf"\.(h|layers)\.{layer}\.", key)}, size.times)
+    for key, value in tensors.items():
+        place = re.sub(r"^(backbone\.model\.layers|backbone\.transformer\.h)\.(\d+)", lambda at: f"{at[1]}.{layers[int(at[2])]}", key)
+        _put(targets[place], value, key, size, small)
+    save_folder(codi, folder)
+    return folder
+
+
+def _own_names(config, sizes: dict) -> dict:
+    """Sizes under the names that the configuration itself has for them (n_embd, n_layer, n_head)."""
+    return {config.attribute_map.get(name, name): value for name, value in sizes.items()}
+
+
+def _end(key: str) -> str:
+    return ".".join(key.split(".")[-2:])
+
+
+def _silence(block: dict[str, Tensor], times: int) -> None:
+    """Let a random block write nothing from its attention, and from its MLP small numbers without a mean over the copies."""
+    for key, value in block.items():
+        if key.endswith(("attn.c_proj.weight", "o_proj.weight")):
+            value.zero_()
+        elif key.endswith(("mlp.c_proj.weight", "down_proj.weight")):
+            axis = WRITES[_end(key)]
+            copies = value.unflatten(axis, (times, -1))
+            copies.sub_(copies.mean(axis, keepdim=True)).mul_(SMALL)
+
+
+def _put(target: Tensor, value: Tensor, key: str, size: Larger, small: Codi) -> None:
+    """Write a weight of the small model to where it belongs in the large one, whose other inner units and heads are off."""
+    end = _end(key)
+    if key.startswith("projection."):
+        reads, writes = {"1.weight": 1}.get(end), {"3.weight": 0}.get(end)
+        inner = end == "1.bias"
+    else:
+        reads, writes, inner = READS.get(end), WRITES.get(end), end in INNER
+    if value.ndim == 1 and not inner:
+        writes = 0
+    if end == "lm_head.weight":
+        return  # it is the embedding
+    if end in ("wte.weight", "embed_tokens.weight"):  # pad, bot and eot stand last; unused words are as likely as the unknown one
+        value = torch.cat([value[:-3], value[:1].expand(size.words - small.vocab_size, -1), value[-3:]])
+    for axis, share in ((writes, 1), (reads, size.times)):
+        if axis is not None:
+            value = torch.cat([value / share] * size.times, axis)
+    if end in ("ln_f.weight", "ln_f.bias", "norm.weight"):  # the head, which is the embedding, sums over the copies …
+        value = value / size.times
+    if key == "projection.1.weight":  # … and so does the projection
+        value = value * size.times
+    if "c_attn" in key:  # queries, keys and values, each of all heads
+        target, value = target.unflatten(-1, (3, -1)), value.unflatten(-1, (3, -1))
+    target.zero_()
+    target[tuple(slice(length) for length in value.shape)] = value
