@@ -288,5 +288,6 @@ def test_full_size(shape, speed, request, tmp_path):
             f"{value:.3g} {name}, the bar is {bar:g}" for name, value, bar, sign in bars if bar and sign * value < sign * bar
         ]
         assert not missed_bars, "; ".join(missed_bars)
-    work = f"{'tiny, ' * tiny}{n} {what} x {len(CONDITIONS)} conditions in batches of {batch_size}, the study's loop on {len(sample)} of them"
+    what = f"{what}, tiny" if tiny else what
+    work = f"{n} {what} x {len(CONDITIONS)} conditions in batches of {batch_size}, the study's loop on {len(sample)} of them"
     speed.assert_holds(work=work, device=device, dtype=dtype)

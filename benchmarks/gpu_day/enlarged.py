@@ -1,4 +1,4 @@
-"""An embedded model in the size of a published one, with the same answers: what a whole study of that size takes, without its weights.
+"""An embedded model in the size of a published one, with the same answers: for the time that a whole study takes.
 
 Random weights would not do: most sound rows of a model that knows nothing are blocked, and what is blocked takes no time. Here
 every coordinate of the residual stream stands `times` over, which neither norm notices, and maps that read it take the mean of
@@ -22,12 +22,20 @@ from codi_bench.models.codi import Codi, Projection
 from codi_bench.problems import vocabulary
 from codi_bench.training.tokenizer import write_tokenizer
 
-# By the end of a weight's name, the axes on which the residual stream is read and written; vectors are written.
-READS = {"c_attn.weight": 0, "c_fc.weight": 0, **dict.fromkeys(("q_proj.weight", "k_proj.weight", "v_proj.weight"), 1)}
-READS |= {"gate_proj.weight": 1, "up_proj.weight": 1}
-WRITES = {"wte.weight": 1, "wpe.weight": 1, "embed_tokens.weight": 1, "c_proj.weight": 1, "o_proj.weight": 0, "down_proj.weight": 0}
-INNER = ("c_attn.bias", "c_fc.bias")  # vectors that are not of the residual stream
-SMALL = 0.01  # of a random MLP's writes: they move no answer, and float16 keeps them
+# By the end of a weight's name, the axis on which it reads or writes the residual stream. Vectors are written, but for those of INNER.
+READS = {"c_attn.weight": 0, "c_fc.weight": 0, "q_proj.weight": 1, "k_proj.weight": 1, "v_proj.weight": 1}
+READS |= {"gate_proj.weight": 1, "up_proj.weight": 1, "1.weight": 1}
+WRITES = {
+    "wte.weight": 1,
+    "wpe.weight": 1,
+    "embed_tokens.weight": 1,
+    "c_proj.weight": 1,
+    "o_proj.weight": 0,
+    "down_proj.weight": 0,
+}
+WRITES |= {"3.weight": 0}  # of the projection, whose first map is 1
+INNER = ("c_attn.bias", "c_fc.bias", "1.bias")
+SMALL = 0.003  # of a random MLP's writes: they move no answer, and float16 keeps them
 
 
 @dataclass(frozen=True)
@@ -55,28 +63,25 @@ def enlarge(name: str, size: Larger, folder: Path) -> Path:
     write_tokenizer([*words, *(f"unused{i}" for i in range(small.vocab_size, size.words))], folder)
     old = small.backbone.config
     heads = size.times * old.num_attention_heads
-    sizes = {"hidden_size": size.times * old.hidden_size, "num_hidden_layers": size.layers, "num_attention_heads": heads}
-    if old.model_type == "llama":
-        sizes |= {"intermediate_size": size.inner, "num_key_value_heads": heads}
-    config = type(old).from_dict({**old.to_dict(), **_own_names(old, sizes), "vocab_size": size.words + 3})
+    wide = size.times * old.hidden_size
+    if old.model_type == "gpt2":
+        sizes = {"n_embd": wide, "n_layer": size.layers, "n_head": heads, "n_inner": size.inner}
+    else:
+        sizes = {"hidden_size": wide, "num_hidden_layers": size.layers, "intermediate_size": size.inner}
+        sizes |= {"num_attention_heads": heads, "num_key_value_heads": heads}
+    config = type(old).from_dict({**old.to_dict(), **sizes, "vocab_size": size.words + 3})
     torch.manual_seed(0)
     backbone = AutoModelForCausalLM.from_config(config)
-    wide = config.hidden_size
     codi = Codi(backbone, Projection(wide, wide), small.tokenizer, vocab_size=size.words, num_latents=small.num_latents)
     layers = {i: (i + 1) * size.layers // small.num_layers - 1 for i in range(small.num_layers)}
     tensors, targets = small.state_dict(), codi.state_dict()
     for layer in {*range(size.layers)} - {*layers.values()}:
         _silence({key: value for key, value in targets.items() if re.search(rf"\.(h|layers)\.{layer}\.", key)}, size.times)
     for key, value in tensors.items():
-        place = re.sub(r"^(backbone\.model\.layers|backbone\.transformer\.h)\.(\d+)", lambda at: f"{at[1]}.{layers[int(at[2])]}", key)
-        _put(targets[place], value, key, size, small)
+        place = re.sub(r"(?<=\.h\.|yers\.)\d+", lambda layer: str(layers[int(layer[0])]), key)
+        _put(targets[place], value, _end(key), size)
     save_folder(codi, folder)
     return folder
-
-
-def _own_names(config, sizes: dict) -> dict:
-    """Sizes under the names that the configuration itself has for them (n_embd, n_layer, n_head)."""
-    return {config.attribute_map.get(name, name): value for name, value in sizes.items()}
 
 
 def _end(key: str) -> str:
@@ -94,28 +99,21 @@ def _silence(block: dict[str, Tensor], times: int) -> None:
             copies.sub_(copies.mean(axis, keepdim=True)).mul_(SMALL)
 
 
-def _put(target: Tensor, value: Tensor, key: str, size: Larger, small: Codi) -> None:
+def _put(target: Tensor, value: Tensor, end: str, size: Larger) -> None:
     """Write a weight of the small model to where it belongs in the large one, whose other inner units and heads are off."""
-    end = _end(key)
-    if key.startswith("projection."):
-        reads, writes = {"1.weight": 1}.get(end), {"3.weight": 0}.get(end)
-        inner = end == "1.bias"
-    else:
-        reads, writes, inner = READS.get(end), WRITES.get(end), end in INNER
-    if value.ndim == 1 and not inner:
-        writes = 0
     if end == "lm_head.weight":
         return  # it is the embedding
     if end in ("wte.weight", "embed_tokens.weight"):  # pad, bot and eot stand last; unused words are as likely as the unknown one
-        value = torch.cat([value[:-3], value[:1].expand(size.words - small.vocab_size, -1), value[-3:]])
-    for axis, share in ((writes, 1), (reads, size.times)):
-        if axis is not None:
-            value = torch.cat([value / share] * size.times, axis)
-    if end in ("ln_f.weight", "ln_f.bias", "norm.weight"):  # the head, which is the embedding, sums over the copies …
+        value = torch.cat([value[:-3], value[:1].expand(len(target) - len(value), -1), value[-3:]])
+    writes = 0 if value.ndim == 1 and end not in INNER else WRITES.get(end)
+    if writes is not None:
+        value = torch.cat([value] * size.times, writes)
+    if end in READS:
+        value = torch.cat([value] * size.times, READS[end])
+    # The head, which is the embedding, sums over the copies of the last state, and so does the projection: that is made smaller.
+    if (end in READS and end != "1.weight") or end in ("ln_f.weight", "ln_f.bias", "norm.weight"):
         value = value / size.times
-    if key == "projection.1.weight":  # … and so does the projection
-        value = value * size.times
-    if "c_attn" in key:  # queries, keys and values, each of all heads
+    if end.startswith("c_attn"):  # queries, keys and values, each of all heads
         target, value = target.unflatten(-1, (3, -1)), value.unflatten(-1, (3, -1))
     target.zero_()
     target[tuple(slice(length) for length in value.shape)] = value

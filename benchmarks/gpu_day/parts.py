@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
 import sys
 import time
 from functools import partial
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from codi_bench.errors import CodiBenchError
 from codi_bench.records import speed as perf
 from codi_bench.records.baseline import read_strict, strict_text
 from codi_bench.store.files import copy_file, write_text
@@ -19,9 +21,24 @@ from codi_bench.store.files import copy_file, write_text
 SAME = 1e-3  # share of predictions that may differ from one device to another: those on the boundary
 
 
+def environment(*, device: str, **_) -> None:
+    """Print device, versions, instructions and driver."""
+    import torch
+
+    from codi_bench.models.loading import check_device
+    from codi_bench.suite import environment as here
+
+    check_device(device, "float32")
+    found = here.environment(device, "float32").model_dump() | here.versions() | {"cuda": torch.version.cuda or "none"}
+    driver = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    if shutil.which(driver[0]):
+        found["driver"] = subprocess.run(driver, capture_output=True, text=True, check=False).stdout.strip()
+    print(json.dumps({name: str(value) for name, value in found.items()}))
+
+
 def enlarge(name: str, folder: Path, *, tiny: bool, **_) -> None:
     """An embedded model in the size of a published one."""
-    from benchmarks.perf import enlarged
+    from benchmarks.gpu_day import enlarged
 
     enlarged.enlarge(name, (enlarged.TINY if tiny else enlarged.SIZES)[name], folder)
 
@@ -67,7 +84,13 @@ def base(folder: Path, **_) -> None:
 
     words = vocabulary()
     write_tokenizer(words, folder)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
     config = LlamaConfig(vocab_size=len(words) + 2, bos_token_id=1, eos_token_id=1, **sizes)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
@@ -89,16 +112,20 @@ def gather(out: Path, **_) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="gpu_parts", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    for job in (enlarge, probes, base, gather):
+    for job in (environment, enlarge, probes, base, gather):
         command = commands.add_parser(job.__name__, help=job.__doc__)
         command.set_defaults(job=job)
         if job is enlarge:
             command.add_argument("name")
-        command.add_argument("out" if job is gather else "folder", type=Path)
+        if job is not environment:
+            command.add_argument("out" if job is gather else "folder", type=Path)
         command.add_argument("--device", default="cpu")
         command.add_argument("--tiny", action="store_true")
     arguments = vars(parser.parse_args())
-    arguments.pop("job")(**arguments)
+    try:
+        arguments.pop("job")(**arguments)
+    except CodiBenchError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
