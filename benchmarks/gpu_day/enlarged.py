@@ -22,18 +22,11 @@ from codi_bench.models.codi import Codi, Projection
 from codi_bench.problems import vocabulary
 from codi_bench.training.tokenizer import write_tokenizer
 
-# By the end of a weight's name, the axis on which it reads or writes the residual stream. Vectors are written, but for those of INNER.
+# By the end of a weight's name, the axis on which it reads or writes the residual stream; vectors are written, but for INNER.
 READS = {"c_attn.weight": 0, "c_fc.weight": 0, "q_proj.weight": 1, "k_proj.weight": 1, "v_proj.weight": 1}
 READS |= {"gate_proj.weight": 1, "up_proj.weight": 1, "1.weight": 1}
-WRITES = {
-    "wte.weight": 1,
-    "wpe.weight": 1,
-    "embed_tokens.weight": 1,
-    "c_proj.weight": 1,
-    "o_proj.weight": 0,
-    "down_proj.weight": 0,
-}
-WRITES |= {"3.weight": 0}  # of the projection, whose first map is 1
+WRITES = {"wte.weight": 1, "wpe.weight": 1, "embed_tokens.weight": 1, "c_proj.weight": 1, "o_proj.weight": 0}
+WRITES |= {"down_proj.weight": 0, "3.weight": 0}  # 1 and 3 are the maps of the projection
 INNER = ("c_attn.bias", "c_fc.bias", "1.bias")
 SMALL = 0.003  # of a random MLP's writes: they move no answer, and float16 keeps them
 
@@ -78,7 +71,7 @@ def enlarge(name: str, size: Larger, folder: Path) -> Path:
     for layer in {*range(size.layers)} - {*layers.values()}:
         _silence({key: value for key, value in targets.items() if re.search(rf"\.(h|layers)\.{layer}\.", key)}, size.times)
     for key, value in tensors.items():
-        place = re.sub(r"(?<=\.h\.|yers\.)\d+", lambda layer: str(layers[int(layer[0])]), key)
+        place = re.sub(r"\b(h|layers)\.(\d+)", lambda block: f"{block[1]}.{layers[int(block[2])]}", key)
         _put(targets[place], value, _end(key), size)
     save_folder(codi, folder)
     return folder
