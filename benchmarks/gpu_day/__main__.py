@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if wrong := [text for text in (*options.model, *options.base) if text.partition("=")[0] not in FULL_SIZE]:
         parser.error(f"{wrong[0]}: give {' or '.join(f'{name}=FOLDER' for name in FULL_SIZE)}")
     out = (options.out or Path("report", "gpu-day-tiny" if options.tiny else "gpu-day")).absolute()
+    for texts in (options.model, options.base, options.problems, options.train):
+        texts[:] = [name + equals + str(Path(path).absolute()) for name, equals, path in (text.rpartition("=") for text in texts)]
     day_blocks = blocks(options, out)
     names = [block.name for block in day_blocks]
     if wrong := sorted({*options.only} - {*names}):

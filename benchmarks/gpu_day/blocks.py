@@ -73,7 +73,7 @@ def adapter(options: Namespace, out: Path) -> list[Block]:
         file = str(folder / f"{name}.jsonl")
         commands.append((*CODI_BENCH, "problems", name, "--n", str(n), "--split", "train", "--out", file))
         files[file] = steps
-    files |= {str(Path(file).absolute()): last for file in options.train}
+    files |= {file: last for file in options.train}
     train = [word for file, steps in files.items() for word in ("--problems", file, "--steps", str(steps))]
     if options.tiny:
         commands.append((*PARTS, "base", str(folder / "base")))

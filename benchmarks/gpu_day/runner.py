@@ -134,13 +134,14 @@ class Day:
 def run(command: Sequence[str], folder: Path, limit: float) -> int | None:
     """The exit status of a command, or None if it was stopped at the limit in seconds, with every process that it had started.
 
-    It logs to the folder, has its cache there and uses no network.
+    It runs and logs in the folder, has its cache there and uses no network.
     """
     own = {"CODI_BENCH_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    own["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
     with open(folder / "log.txt", "a", encoding="utf-8") as log:
         print("$", *command, file=log, flush=True)
         streams = {"stdout": log, "stderr": subprocess.STDOUT}
-        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | own, start_new_session=True, **streams)
+        process = subprocess.Popen(command, cwd=folder, env=os.environ | own, start_new_session=True, **streams)
         try:
             return process.wait(max(limit, 0.0))
         except subprocess.TimeoutExpired:
