@@ -109,7 +109,7 @@ def counting(path, then=""):
 
 
 def test_one_that_fails_or_hangs_is_recorded_with_its_reason_and_the_next_goes_on(planted, tmp_path):
-    child = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
+    child = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
     hangs = child + f"open({str(tmp_path / 'pid')!r}, 'w').write(str(p.pid)); p.wait()"
     status, found = planted(
         [

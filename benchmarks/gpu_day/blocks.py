@@ -33,7 +33,7 @@ def blocks(options: Namespace, out: Path) -> list[Block]:
         *(study(name, options, out) for name in FULL_SIZE),
         Block("probes", [(*PARTS, "probes", *_tiny(options), "--device", options.device, str(out / "probes"))], probe_figures),
         *([] if ADAPTER in REGISTRY and not options.tiny else adapter(options, out)),
-        Block("records", [(*PARTS, "gather", str(out)), (*CODI_BENCH, "baselines", "diff", "--report", str(out))], proposed),
+        Block("records", [(*PARTS, "gather", str(out))], proposed),
     ]
 
 

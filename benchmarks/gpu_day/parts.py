@@ -25,10 +25,10 @@ def environment(*, device: str, **_) -> None:
     """Print device, versions, instructions and driver."""
     import torch
 
-    from codi_bench.models.loading import check_device
     from codi_bench.suite import environment as here
 
-    check_device(device, "float32")
+    if not here.available(device):
+        raise CodiBenchError(f"device '{device}' is not here; try the commands with --tiny --device cpu")
     found = here.environment(device, "float32").model_dump() | here.versions() | {"cuda": torch.version.cuda or "none"}
     driver = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     if shutil.which(driver[0]):
