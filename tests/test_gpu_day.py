@@ -40,7 +40,7 @@ def tiny(tmp_path_factory):
         patch.setenv("PYTHONPATH", os.pathsep.join([str(without), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]))
         arguments = ["--tiny", "--device", "cpu", "--out", str(out)]
         assert day.main(arguments) == 0, {name: result["reason"] for name, result in results(out).items()}
-    return out, arguments
+        yield out, arguments
 
 
 def test_every_block_is_done_and_says_where(tiny):
@@ -100,7 +100,7 @@ def planted(monkeypatch, tmp_path):
 
 
 def block(name, source, read=lambda *_: {"seconds": 5.0}, **fields):
-    return Block(name, [(sys.executable, "-c", source)], read, **fields)
+    return Block(name, [(sys.executable, "-I", "-S", "-c", source)], read, **fields)
 
 
 def counting(path, then=""):
@@ -120,12 +120,8 @@ def test_one_that_fails_or_hangs_is_recorded_with_its_reason_and_the_next_goes_o
         ],
         device=H200,
     )
-    assert status == 1 and [found[name]["state"] for name in ("fails", "hangs", "empty", "ends with 1")] == [
-        FAILED,
-        LATE,
-        FAILED,
-        DONE,
-    ]
+    states = {name: result["state"] for name, result in found.items()}
+    assert status == 1 and states == {"fails": FAILED, "hangs": LATE, "empty": FAILED, "ends with 1": DONE}
     assert found["fails"]["reason"] == "status 3: no weights" and found["fails"]["bars"] == {"seconds ≤ 10": NOT_MEASURED}
     assert "stopped after 1 x 3 s" in found["hangs"]["reason"] and "none.json" in found["empty"]["reason"]
     pid = int((tmp_path / "pid").read_text())
@@ -161,8 +157,8 @@ def test_only_what_is_missing_is_measured_again_and_all_of_it_under_other_code_o
 def test_what_goes_on_by_itself_gets_several_slices(planted, tmp_path):
     tries = tmp_path / "tries"
     source = counting(tries, f"import time; time.sleep(60 * (len(open({str(tries)!r}).read()) < 3))")
-    assert planted([block("two", source, slices=2)], "one", "--minutes", "0.01")[1]["two"]["state"] == LATE
-    assert planted([block("two", source, slices=2)], "one", "--minutes", "0.01")[0] == 0 and tries.read_text() == "xxx"
+    assert planted([block("two", source, slices=2)], "one", "--minutes", "0.02")[1]["two"]["state"] == LATE
+    assert planted([block("two", source, slices=2)], "one", "--minutes", "0.02")[0] == 0 and tries.read_text() == "xxx"
 
 
 @pytest.mark.parametrize(
@@ -187,10 +183,8 @@ def test_bars_are_judged_on_an_h100_class_gpu_alone(device, tiny, seconds, word)
 def test_a_block_without_a_result_is_not_run(planted, capsys):
     two = [block("one", ""), block("two", "")]
     assert planted(two, "one", "--only", "two")[0] == 1
-    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]] == [
-        ["one", *NOT_RUN.split()[:1]],
-        ["two", DONE],
-    ]
+    one, two = capsys.readouterr().out.splitlines()[1:]
+    assert NOT_RUN in one and DONE in two
 
 
 def test_what_is_given_goes_to_the_blocks_that_take_it(tmp_path):
@@ -204,5 +198,5 @@ def test_what_is_given_goes_to_the_blocks_that_take_it(tmp_path):
     train = commands["training"][-1]
     assert [train[i + 1] for i, word in enumerate(train) if word == "--steps"] == ["4000", "8000", "1200"]
     assert [Path(train[i + 1]).name for i, word in enumerate(train) if word == "--problems"] == [
-        *("generated.jsonl", "gsm-symbolic.jsonl", "last.jsonl"),
+        *("generated-train-200000.jsonl", "gsm-symbolic-train-80000.jsonl", "last.jsonl"),
     ]

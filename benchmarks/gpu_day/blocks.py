@@ -17,11 +17,12 @@ CODI_BENCH, PARTS = (sys.executable, "-m", "codi_bench.cli"), (sys.executable, "
 FULL_SIZE = {"gpt2": ("gpt2-mini", 1), "llama-3.2-1b": ("llama-mini", 3)}
 ABLATION = {"gpt2": (Bar("seconds", 10, -1), Bar("ratio", 100)), "llama-3.2-1b": (Bar("seconds", 30, -1),)}
 ADAPTER = "smollm2-135m"
-PHASES = (("generated", 20_000, 4000), ("gsm-symbolic", 40_000, 8000))  # of its training: set, problems, steps; easy ones first
+PHASES = (("generated", 200_000, 4000), ("gsm-symbolic", 80_000, 8000))  # of its training: set, problems, steps; easy ones first
 LAST_STEPS = 1200  # on each file of --train
+HELD_OUT = ("gsm-symbolic", 500)
 SLICES = 12  # pieces of the time limit that it gets in one day
 TINY_STUDY = ("--claim", "size", "--claim", "task-accuracy", "--n", "20")
-TINY_PHASES, TINY_STEPS = (("generated", 24, 2),), 2
+TINY_PHASES, TINY_STEPS, TINY_HELD_OUT = (("generated", 24, 2),), 2, ("generated", 4)
 
 
 def blocks(options: Namespace, out: Path) -> list[Block]:
@@ -67,14 +68,19 @@ def study(name: str, options: Namespace, out: Path) -> Block:
 def adapter(options: Namespace, out: Path) -> list[Block]:
     """Train the adapter over SmolLM2 piece by piece, then measure it."""
     folder = out / "training"
-    phases, last = (TINY_PHASES, TINY_STEPS) if options.tiny else (PHASES, LAST_STEPS)
-    commands, files = [], {}
-    for name, n, steps in phases:
-        file = str(folder / f"{name}.jsonl")
-        commands.append((*CODI_BENCH, "problems", name, "--n", str(n), "--split", "train", "--out", file))
-        files[file] = steps
-    files |= {file: last for file in options.train}
-    train = [word for file, steps in files.items() for word in ("--problems", file, "--steps", str(steps))]
+    phases, last, held_out = (TINY_PHASES, TINY_STEPS, TINY_HELD_OUT) if options.tiny else (PHASES, LAST_STEPS, HELD_OUT)
+    commands: list[Sequence[str]] = []
+
+    def file(split: str, name: str, n: int) -> str:
+        """A file of problems; one that is there from the last slice is not made again."""
+        path = folder / f"{name}-{split}-{n}.jsonl"
+        if not path.is_file():
+            commands.append((*CODI_BENCH, "problems", name, "--n", str(n), "--split", split, "--out", str(path)))
+        return str(path)
+
+    files = {file("train", name, n): steps for name, n, steps in phases} | dict.fromkeys(options.train, last)
+    train = [word for path, steps in files.items() for word in ("--problems", path, "--steps", str(steps))]
+    train += ["--eval", file("test", *held_out)]
     if options.tiny:
         commands.append((*PARTS, "base", str(folder / "base")))
         train += ["--base", str(folder / "base"), "--batch-size", "2", "--accumulate", "1"]
@@ -141,8 +147,10 @@ def probe_figures(folder: Path, _seconds: Sequence[float]) -> Figures:
 
 
 def training_figures(folder: Path, _seconds: Sequence[float]) -> Figures:
-    """The last line of the loss."""
-    return json.loads((folder / "work" / "loss.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    """Steps, the last losses, and the accuracy on held-out problems by how they were answered."""
+    figures = _json(folder / "model" / "training.json")
+    accuracy = {name: groups["all"]["value"] for name, groups in figures["held_out"]["accuracy"].items()}
+    return figures["losses"][-1] | accuracy
 
 
 def proposed(folder: Path, _seconds: Sequence[float]) -> Figures:
