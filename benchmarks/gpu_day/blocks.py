@@ -147,10 +147,10 @@ def probe_figures(folder: Path, _seconds: Sequence[float]) -> Figures:
 
 
 def training_figures(folder: Path, _seconds: Sequence[float]) -> Figures:
-    """Steps, the last losses, and the accuracy on held-out problems by how they were answered."""
+    """The accuracy on held-out problems by how they were answered, and the last losses."""
     figures = _json(folder / "model" / "training.json")
     accuracy = {name: groups["all"]["value"] for name, groups in figures["held_out"]["accuracy"].items()}
-    return figures["losses"][-1] | accuracy
+    return accuracy | figures["losses"][-1]
 
 
 def proposed(folder: Path, _seconds: Sequence[float]) -> Figures:
