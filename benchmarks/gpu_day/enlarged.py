@@ -28,7 +28,7 @@ READS |= {"gate_proj.weight": 1, "up_proj.weight": 1, "1.weight": 1}
 WRITES = {"wte.weight": 1, "wpe.weight": 1, "embed_tokens.weight": 1, "c_proj.weight": 1, "o_proj.weight": 0}
 WRITES |= {"down_proj.weight": 0, "3.weight": 0}  # 1 and 3 are the maps of the projection
 INNER = ("c_attn.bias", "c_fc.bias", "1.bias")
-SMALL = 0.003  # of a random MLP's writes: they move no answer, and float16 keeps them
+SMALL = 0.003  # size of a random MLP's writes beside an embedding's: they move no answer, and float16 keeps them
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def enlarge(name: str, size: Larger, folder: Path) -> Path:
     layers = {i: (i + 1) * size.layers // small.num_layers - 1 for i in range(small.num_layers)}
     tensors, targets = small.state_dict(), codi.state_dict()
     for layer in {*range(size.layers)} - {*layers.values()}:
-        _silence({key: value for key, value in targets.items() if re.search(rf"\.(h|layers)\.{layer}\.", key)}, size.times)
+        block = {key: value for key, value in targets.items() if re.search(rf"\.(h|layers)\.{layer}\.", key)}
+        _silence(block, size.times, SMALL * float(small.backbone.get_input_embeddings().weight.std()))
     for key, value in tensors.items():
         place = re.sub(r"\b(h|layers)\.(\d+)", lambda block: f"{block[1]}.{layers[int(block[2])]}", key)
         _put(targets[place], value, _end(key), size)
@@ -81,15 +82,16 @@ def _end(key: str) -> str:
     return ".".join(key.split(".")[-2:])
 
 
-def _silence(block: dict[str, Tensor], times: int) -> None:
-    """Let a random block write nothing from its attention, and from its MLP small numbers without a mean over the copies."""
+def _silence(block: dict[str, Tensor], times: int, scale: float) -> None:
+    """Let a random block write nothing from attention, and from its MLP numbers of that scale without a mean over the copies."""
     for key, value in block.items():
         if key.endswith(("attn.c_proj.weight", "o_proj.weight")):
             value.zero_()
         elif key.endswith(("mlp.c_proj.weight", "down_proj.weight")):
             axis = WRITES[_end(key)]
             copies = value.unflatten(axis, (times, -1))
-            copies.sub_(copies.mean(axis, keepdim=True)).mul_(SMALL)
+            copies.sub_(copies.mean(axis, keepdim=True))
+            value.mul_(scale / (value.std() * value.shape[1 - axis] ** 0.5))
 
 
 def _put(target: Tensor, value: Tensor, end: str, size: Larger) -> None:
