@@ -21,7 +21,7 @@ settings.register_profile("codi-bench", deadline=None, max_examples=25, suppress
 settings.load_profile("codi-bench")
 
 
-LONGEST = ("test_parallel.py", "test_stress.py", "test_faults.py", "test_plugin.py", "test_docs.py")
+LONGEST = ("test_gpu_day.py", "test_parallel.py", "test_stress.py", "test_faults.py", "test_plugin.py", "test_docs.py")
 
 
 def pytest_configure(config):

@@ -166,6 +166,13 @@ def test_what_every_run_needs_is_named_with_status_1(home, monkeypatch, plant, p
     assert findings_by_name()["what you can do", "the study"].mend == finding.mend or name == "gpt2-mini"
 
 
+def test_without_datasets_everything_but_the_hub_is_measured(home, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    findings = findings_by_name()
+    assert findings["versions", "datasets"].state == findings["problem sets", "gsm8k"].state == doctor.MISSING
+    assert findings["what you can do", "study"].state == doctor.OK and run().exit_code == 0
+
+
 def test_a_cache_that_cannot_be_used_is_missing_and_not_broken(home, monkeypatch):
     (home / "file").touch()
     for folder in (home / "file" / "cache", home / "locked"):

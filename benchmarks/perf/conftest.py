@@ -48,6 +48,18 @@ class Run:
 RUN = pytest.StashKey[Run]()
 
 
+def pytest_addoption(parser):
+    """Of a run on this folder alone: pytest asks only the files that are named for options."""
+    group = parser.getgroup("codi-bench perf")
+    group.addoption("--perf-runs", type=int, metavar="N", help=f"processes that --update-baselines measures in ({perf.RUNS})")
+    group.addoption("--tiny", action="store_true", help="full-size shapes of a few thousand weights, to try the commands")
+
+
+def runs_of(config) -> int:
+    """The processes that a proposed ratio is pooled from; their spread needs two."""
+    return max(2, config.getoption("perf_runs", None) or perf.RUNS)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """Before -k and -m leave any out."""
@@ -66,14 +78,14 @@ def pytest_collection_finish(session):
     if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > os.cpu_count() / 2:
         terminal.write_line(f"speed: the machine is busy (load {load:.1f}): what is measured now may not hold on a quiet one")
     arguments = [str(each) for each in config.invocation_params.args if each != "--update-baselines"]
-    for k in range(1, perf.RUNS):
+    for k in range(1, runs_of(config)):
         folder, start = (report / "perf" / f"run-{k}").absolute(), time.perf_counter()
         (folder / RATIOS).unlink(missing_ok=True)
         command = [sys.executable, "-m", "pytest", *arguments, "--report", str(folder)]
         done = subprocess.run(command, cwd=config.invocation_params.dir, capture_output=True, text=True, check=False)
         write_text(folder / "output.txt", done.stdout + done.stderr)
         config.stash[RUN].others.append(json.loads((folder / RATIOS).read_text()) if (folder / RATIOS).is_file() else {})
-        terminal.write_line(f"speed: run {k} of {perf.RUNS} took {time.perf_counter() - start:.0f} s")
+        terminal.write_line(f"speed: run {k} of {runs_of(config)} took {time.perf_counter() - start:.0f} s")
 
 
 def pytest_terminal_summary(terminalreporter, config):

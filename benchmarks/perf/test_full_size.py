@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import resource
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -63,6 +63,16 @@ class Shape:
     config: Callable
     cpu: Size
     cuda: Size
+
+    @property
+    def tiny(self) -> Shape:
+        """The same family with a few thousand weights and no bars, on which the commands can be tried."""
+        sizes = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, "initializer_range": 0.3}
+        sizes |= {"bos_token_id": 1, "eos_token_id": 1}
+        if self.name != "gpt2":
+            sizes |= {"intermediate_size": 64, "num_key_value_heads": 2, "head_dim": 8}
+        small = Size(4, sample=1, rounds=2)
+        return replace(self, config=lambda: type(self.config())(vocab_size=400, **sizes), cpu=small, cuda=small)
 
 
 SHAPES = [
@@ -115,7 +125,7 @@ def stand_in_questions(n: int, vocab_size: int) -> list[str]:
 
 def texts_for(option, shape: Shape, n: int, vocab_size: int) -> tuple[object, list[str], str]:
     """Tokenizer, n questions, and in words what they are."""
-    folder = dict(text.partition("=")[::2] for text in getattr(option, "base", [])).get(shape.name)
+    folder = dict(text.partition("=")[::2] for text in option.bases).get(shape.name)
     file = dict(text.partition("=")[::2] for text in option.problems).get("gsm8k")
     if folder and file:
         questions = [p.question for p in load_problems("gsm8k", path=file, n=n)]
@@ -166,10 +176,10 @@ def useful_flops(codi: Codi, lengths: Sequence[int], conditions: Sequence[Sequen
     return total
 
 
-def matmul_rate(device: str, dtype: str) -> float:
+def matmul_rate(device: str, dtype: str, tiny: bool = False) -> float:
     """FLOP/s of the best of a few large square matmuls, with the threads that the model has."""
     best = 0.0
-    for size in (2048, 3072) if device == "cpu" else (4096, 8192):
+    for size in (128,) if tiny else (2048, 3072) if device == "cpu" else (4096, 8192):
         one, other = (torch.randn(size, size, device=device, dtype=DTYPES[dtype]) for _ in range(2))
         for _ in range(6):
             best = max(best, 2 * size**3 / timed(partial(torch.matmul, one, other), device)[0])
@@ -185,7 +195,8 @@ def peak_bytes(device: str) -> int:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_full_size(shape, speed, request, tmp_path):
-    option = given(request.config)
+    option, tiny = given(request.config), request.config.getoption("tiny", False)
+    shape = shape.tiny if tiny else shape
     device, dtype = resolve(option.device, option.dtype)
     size = shape.cpu if device == "cpu" else shape.cuda
     if device != "cpu":
@@ -212,7 +223,7 @@ def test_full_size(shape, speed, request, tmp_path):
     rates = []
 
     def beside():
-        rates.append(matmul_rate(device, dtype))
+        rates.append(matmul_rate(device, dtype, tiny))
 
     answers = job()  # which warms up, too
     memory = peak_bytes(device)
@@ -277,5 +288,6 @@ def test_full_size(shape, speed, request, tmp_path):
             f"{value:.3g} {name}, the bar is {bar:g}" for name, value, bar, sign in bars if bar and sign * value < sign * bar
         ]
         assert not missed_bars, "; ".join(missed_bars)
+    what = f"{what}, tiny" if tiny else what
     work = f"{n} {what} x {len(CONDITIONS)} conditions in batches of {batch_size}, the study's loop on {len(sample)} of them"
     speed.assert_holds(work=work, device=device, dtype=dtype)
