@@ -614,13 +614,17 @@ def test_any_repository_with_its_base(cache):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_published_name_that_is_not_cached_says_what_to_do(cache, name):
+def test_a_published_name_that_is_not_cached_says_what_to_do(cache, name, tmp_path):
     entry = REGISTRY[name]
     mend = f"run `{entry.download}` and `hf download {entry.base}` where there is a network, or give --model {name}=FOLDER"
     for asked in (name, entry.hub):
         said = refusal(lambda asked=asked: load(asked), CheckpointError)
         assert said.startswith(f"{entry.hub}: not in the local cache") and mend in said and f"--base {name}=FOLDER" in said
-    in_hub_cache(cache, entry.hub, GPT2)
+    folder = shutil.copytree(GPT2, tmp_path / "weights")
+    if entry.weights:
+        (folder / entry.weights).parent.mkdir(exist_ok=True)
+        (folder / "pytorch_model.bin").rename(folder / entry.weights)
+    in_hub_cache(cache, entry.hub, folder)
     with pytest.raises(CheckpointError, match=f"^{entry.base}: not in the local cache, and HF_HUB_OFFLINE"):
         load(name)
 
