@@ -19,6 +19,8 @@ class RowCodi(Codi):
     tied has rows of its own.
     """
 
+    row_ids: Tensor
+
     def __init__(self, plain: Codi):
         super().__init__(
             plain.backbone,
@@ -28,7 +30,8 @@ class RowCodi(Codi):
             num_latents=plain.num_latents,
             name=plain.name,
         )
-        self.row_ids = [self.eos_id, self.pad_id, self.bot_id, self.eot_id]
+        ids = [self.eos_id, self.pad_id, self.bot_id, self.eot_id]
+        self.register_buffer("row_ids", torch.tensor(ids, device=self.device), persistent=False)
         embedding, head = self._tables()
         self.embedding_rows = nn.Parameter(embedding.detach()[self.row_ids].clone())
         self.head_rows = self.embedding_rows if head is embedding else nn.Parameter(head.detach()[self.row_ids].clone())
@@ -39,14 +42,14 @@ class RowCodi(Codi):
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids [b, t] → input embeddings [b, t, d], with the trained rows."""
-        places = ids.unsqueeze(-1) == torch.tensor(self.row_ids, device=ids.device)  # [b, t, 4]
+        places = ids.unsqueeze(-1) == self.row_ids  # [b, t, 4]
         rows = places.to(self.embedding_rows.dtype) @ self.embedding_rows
         return torch.where(places.any(-1, keepdim=True), rows, super().embed(ids))
 
     def logits(self, final_normed: Tensor) -> Tensor:
         """final_normed [..., d] → logits [..., V + 3], with the trained rows."""
         logits = super().logits(final_normed)
-        return logits.index_copy_(-1, torch.tensor(self.row_ids, device=logits.device), F.linear(final_normed, self.head_rows))
+        return logits.index_copy_(-1, self.row_ids, F.linear(final_normed, self.head_rows))
 
     @torch.no_grad()
     def plain(self) -> Codi:
