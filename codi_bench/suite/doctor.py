@@ -196,9 +196,9 @@ def _safely_model(model: ModelEntry) -> Iterator[Finding]:
         else:
             assert model.hub is not None and model.base is not None  # not embedded
             if not any(_cached(model.hub, file) for file in ([model.weights] if model.weights else ANY_WEIGHTS)):
-                yield finding(MISSING, "its weights are not downloaded", model.download)
+                yield finding(MISSING, "not downloaded", model.download)
             elif not all(_cached(model.base, file) for file in BASE):
-                yield finding(MISSING, "its base is not downloaded", f"hf download {model.base}")
+                yield finding(MISSING, "base not downloaded", f"hf download {model.base}")
             else:
                 yield finding(OK, f"{model.hub} over {model.base}, in the hub cache")
     except Exception as error:
