@@ -637,9 +637,7 @@ def test_a_partial_snapshot(cache, tmp_path):
         load(GPT2, name="gpt2")
     in_hub_cache(cache, "zen-E/CODI-gpt2", tmp_path / "base")
     (cache / "models--zen-E--CODI-gpt2" / "snapshots" / "0123456789abcdef0123456789abcdef01234567" / SAFE).unlink()
-    with pytest.raises(
-        CheckpointError, match="CODI-gpt2: model.safetensors or pytorch_model.bin or .*not found in"
-    ):
+    with pytest.raises(CheckpointError, match="CODI-gpt2: model.safetensors or pytorch_model.bin or .*not found in"):
         load("gpt2")
 
 

@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,9 @@ from codi_bench.problems.sources import GROUPS, GSM8K_ROWS, mixture, sets_of, so
 from codi_bench.problems.worked import evaluate, read_worked, step_value
 from codi_bench.report.sentences import related_sets
 from codi_bench.suite.request import given_problems
+
+# `tox -e symbolic` has the library; it brings many others, so `tox -e test` does without
+LIBRARY = pytest.mark.skipif(find_spec("reasoning_gym") is None, reason="needs reasoning-gym: tox -e symbolic")
 
 # Steps from prose
 
@@ -117,6 +121,7 @@ def test_a_problem_whose_steps_do_not_hold_is_refused(steps, answer, word):
     assert word in refusal(lambda: symbolic.check(Problem("How many?", steps, answer, "g")), ProblemError)
 
 
+@LIBRARY
 def test_the_hundred_generators():
     known = symbolic.generators()
     assert len(known.usable) + len(known.left_out) == 100 and len(known.usable) >= 80
@@ -133,6 +138,7 @@ def test_the_hundred_generators():
 # Problems
 
 
+@LIBRARY
 def test_every_answer_is_what_its_steps_give_and_the_splits_never_meet():
     test, train = symbolic.generate(300, seed=1), symbolic.generate(600, seed=1, split="train")
     for problem in test + train:
@@ -145,16 +151,19 @@ def test_every_answer_is_what_its_steps_give_and_the_splits_never_meet():
     assert test == symbolic.generate(300, seed=1) != symbolic.generate(300, seed=2)
 
 
+@LIBRARY
 def test_generators_can_be_held_out():
     test, train = symbolic.generate(60, held_out=True), symbolic.generate(60, split="train", held_out=False)
     assert not {problem.group for problem in test} & {problem.group for problem in train}
 
 
+@LIBRARY
 def test_steps_choose_problems():
     assert {problem.num_steps for problem in symbolic.generate(40, steps=[3])} == {3}
     assert {problem.num_steps for problem in symbolic.generate(40, steps=[2, 4])} == {2, 4}
 
 
+@LIBRARY
 def test_the_same_seed_gives_the_same_text_in_another_process():
     program = "from codi_bench.problems import symbolic; print(*(p.to_json() for p in symbolic.generate(15, seed=4)), sep='\\n')"
     environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONIOENCODING": "utf-8"}
@@ -162,6 +171,7 @@ def test_the_same_seed_gives_the_same_text_in_another_process():
     assert text.splitlines() == [problem.to_json() for problem in symbolic.generate(15, seed=4)]
 
 
+@LIBRARY
 def test_a_run_has_references_of_other_generators():
     problems = given_problems(["gsm-symbolic"])["gsm-symbolic"]
     assert len(problems) == 1000
@@ -176,6 +186,7 @@ def test_without_the_library_one_line_says_what_to_install(monkeypatch):
 # Pairs
 
 
+@LIBRARY
 def test_a_pair_differs_in_one_number_and_in_the_answer():
     pairs = symbolic_pairs.pairs(40, seed=3)
     assert len({pair.recipient.group for pair in pairs}) > 20
@@ -198,6 +209,7 @@ def test_the_generator_itself_answers_the_changed_question():
     assert answers == {1, 2}
 
 
+@LIBRARY
 def test_no_pair_has_an_unchanged_answer_or_other_words():
     pair = symbolic_pairs.pairs(1)[0]
     donor = pair.donor
@@ -227,6 +239,7 @@ def test_a_generator_that_draws_otherwise_after_a_change_makes_no_pair():
     assert not ended
 
 
+@LIBRARY
 def test_the_command_writes_both_problems_of_each_pair(tmp_path):
     out = tmp_path / "pairs.jsonl"
     options = ["--n", "2", "--pairs", "--by-generator", "--steps", "2", "--out", str(out)]
