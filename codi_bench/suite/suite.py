@@ -154,12 +154,10 @@ class Suite:
             if status == NOT_RUN:
                 why = missing(wanted, model.name, self.files, why)
             return PairOutcome(engine.unmeasured(model.name, wanted, baseline, status, why), status, [why])
-        bench: ModelBench | FilesBench
-        if on_files:
-            bench, wanted = self._files_bench(model), wanted.on_files
+        bench: ModelBench | FilesBench = self._files_bench(model) if on_files else self._model_bench(model)
+        if isinstance(bench, FilesBench):
+            wanted = wanted.on_files
             bench = bench if model.log else bench.of_claim(wanted.files(model.name))
-        else:
-            bench = self._model_bench(model)
         try:
             outcome = engine.measure_claim(bench, wanted, baseline, compare=not self.changed, recorded=self.recorded)
             outcome = replace(outcome, rows=with_controls(self.baseline_folder, outcome.rows))
