@@ -19,10 +19,14 @@ NUMBERS = (  # claim, metric: what thoughts are credited with most
     ("task-accuracy", "accuracy"),
     ("probe-best", "auc"),
     ("sae-error-prediction", "auc"),
-    ("step-values", "step_1"),
-    ("lens", "step_1"),
-    ("patch-all", "step_1"),
-    ("patch-keys", "step_1"),
+    ("step-values", "accuracy_step1"),
+    ("step-values", "accuracy_step2"),
+    ("lens", "hit_step1"),
+    ("lens", "hit_step2"),
+    ("ablation", "drop_0"),
+    ("ablation", "drop_4"),
+    ("patch-all", "follow_step1"),
+    ("patch-all", "follow_step2"),
 )
 OUTCOMES = {SUPPORTED: "holds too", "ARTEFACT": "falls", "REFUTED": "falls", "UNDERPOWERED": "undecided"}
 ABSENT = "not judged"

@@ -32,6 +32,7 @@ FINDINGS_BEGIN, FINDINGS_END = "<!-- begin: findings -->", "<!-- end: findings -
 CLAIM = "scratch-order"  # whose source README shows
 CLAIM_BEGIN, CLAIM_END = "```python\n# codi_bench/claims/scratchpad.py", "```"
 FIGURE = "headline"
+CONTROL = "control"  # of a row: what is recorded of the model's control without recurrence
 HEADS = "## Every claim that they decide", "## The files"
 
 # Each finding takes its numbers from rows: claim, model, metric, protocol, and what of the row is shown.
@@ -66,6 +67,16 @@ FINDINGS: tuple[tuple[str, tuple[tuple[str, str, str, str, str], ...]], ...] = (
         (
             ("probe-accuracy", "gpt2-mini", "mean", REPORTED, "measured"),
             ("probe-accuracy", "gpt2-mini", "mean", REPORTED, "null"),
+        ),
+    ),
+    (
+        "Learned constants in the place of thoughts, with nothing else changed, take `gpt2-mini` from {} to {} and `llama-mini` "
+        "from {} to {}. Their probes read right from wrong about as well.",
+        (
+            ("task-accuracy", "gpt2-mini", "accuracy", SOUND, "measured"),
+            ("task-accuracy", "gpt2-mini", "accuracy", SOUND, CONTROL),
+            ("task-accuracy", "llama-mini", "accuracy", SOUND, "measured"),
+            ("task-accuracy", "llama-mini", "accuracy", SOUND, CONTROL),
         ),
     ),
 )
@@ -146,10 +157,12 @@ def _findings(rows: Sequence[Row]) -> str:
         numbers = []
         for *key, part in places:
             row = by_key.get((key[0], key[1], key[2], key[3]))
-            if row is None or not getattr(row, part):
+            control = row.detail.get("control") if row is not None else None
+            shown = (control["number"] if control else None) if part == CONTROL else getattr(row, part, None)
+            if row is None or not shown:
                 raise CodiBenchError(f"{key[1]}/{key[0]}: '{key[2]}' is not recorded, and README shows it; record it first")
             unit = "auc" if key[2].startswith("auc") else shown_unit(row)
-            numbers.append(number(getattr(row, part), unit, " %" * (unit == "fraction")))
+            numbers.append(number(shown, unit, " %" * (unit == "fraction")))
         lines.append(f"{len(lines) + 1}. {sentence.format(*numbers)}")
     return "\n".join(lines)
 
