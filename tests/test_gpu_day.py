@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import time
 from argparse import Namespace
@@ -23,6 +24,17 @@ H200, OTHER = "NVIDIA H200", "NVIDIA A100-SXM4-80GB"
 
 def results(out):
     return {path.stem: json.loads(path.read_text()) for path in (out / "results").glob("*.json")}
+
+
+def has_ended(pid):
+    return not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+
+
+def until(happened, seconds):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
 
 
 # Every block, on tiny shapes
@@ -124,12 +136,7 @@ def test_one_that_fails_or_hangs_is_recorded_with_its_reason_and_the_next_goes_o
     assert status == 1 and states == {"fails": FAILED, "hangs": LATE, "empty": FAILED, "ends with 1": DONE}
     assert found["fails"]["reason"] == "status 3: no weights" and found["fails"]["bars"] == {"seconds ≤ 10": NOT_MEASURED}
     assert "stopped after 1 x 3 s" in found["hangs"]["reason"] and "none.json" in found["empty"]["reason"]
-    pid = int((tmp_path / "pid").read_text())
-    for _ in range(100):  # what it had started is gone too, as soon as init has noticed
-        if not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text():
-            return
-        time.sleep(0.05)
-    pytest.fail("its child goes on")
+    until(lambda: has_ended(int((tmp_path / "pid").read_text())), 5)  # what it had started, as soon as init has noticed
 
 
 def test_only_what_is_missing_is_measured_again_and_all_of_it_under_other_code_or_options(planted, tmp_path):
@@ -159,6 +166,75 @@ def test_what_goes_on_by_itself_gets_several_slices(planted, tmp_path):
     source = counting(tries, f"import time; time.sleep(60 * (len(open({str(tries)!r}).read()) < 3))")
     assert planted([block("two", source, slices=2)], "one", "--minutes", "0.02")[1]["two"]["state"] == LATE
     assert planted([block("two", source, slices=2)], "one", "--minutes", "0.02")[0] == 0 and tries.read_text() == "xxx"
+
+
+def test_what_reads_the_files_of_another_block_is_measured_again_after_it(planted, tmp_path):
+    first, last = tmp_path / "first", tmp_path / "last"
+
+    def day_of(source):
+        return [block("first", counting(first, source)), block("other", ""), block("last", counting(last), after=["first"])]
+
+    planted(day_of("raise SystemExit(2)"))
+    assert planted(day_of(""))[0] == 0 and (first.read_text(), last.read_text()) == ("xx", "xx")
+    assert planted(day_of(""))[0] == 0 and (first.read_text(), last.read_text()) == ("xx", "xx")
+    (tmp_path / "day" / "results" / "other.json").unlink()
+    assert planted(day_of(""))[0] == 0 and last.read_text() == "xx"
+
+
+def test_what_goes_on_by_itself_keeps_its_folder_but_not_its_last_result(planted, tmp_path):
+    """A training that fails must leave no model of before, which the next block would measure."""
+    source = "from pathlib import Path; Path('work').touch(); Path('model').mkdir(); Path('model', 'weights').touch()"
+    planted([block("training", source, slices=2, cleared="model")])
+    folder = tmp_path / "day" / "training"
+    assert {"work", "model"} < {path.name for path in folder.iterdir()}
+    planted([block("training", "raise SystemExit(2)", slices=2, cleared="model")], "another")
+    assert (folder / "work").is_file() and not (folder / "model").exists()
+    planted([block("training", "raise SystemExit(2)")], "another")
+    assert not (folder / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("statuses", "reason", "words"),
+    [
+        (("ok", "blocked"), "a control fails", {"SAME": 1, "blocked": 1}),
+        (("blocked", "blocked"), "preflight: 3 % is too little", "3 % is too little"),
+        (("not-run", "not-run"), "not downloaded", "not downloaded"),
+        (("ok", "blocked"), "CUDA out of memory. Tried to allocate 2 GiB", "out of memory"),
+    ],
+)
+def test_a_study_that_measured_nothing_is_not_fast(planted, tmp_path, statuses, reason, words):
+    table = [
+        {"claim": "lens", "model": "gpt2", "status": status, "regression": "SAME", "reason": "" if status == "ok" else reason}
+        for status in statuses
+    ]
+    source = f"open('results.json', 'w').write({json.dumps({'rows': table})!r})"
+    (result,) = planted([block("study", source, read=blocks.rows, bars=[Bar("seconds", 60, -1)])], device=H200)[1].values()
+    if isinstance(words, dict):
+        assert result["state"] == DONE and words.items() < result["figures"].items() and result["bars"]["seconds ≤ 60"] == MET
+    else:
+        assert result["state"] == FAILED and words in result["reason"] and result["bars"]["seconds ≤ 60"] == NOT_MEASURED
+
+
+def test_a_day_that_is_ended_ends_what_it_had_started(tmp_path):
+    child = [
+        sys.executable,
+        "-S",
+        "-c",
+        f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)",
+    ]
+    here = [sys.executable, "-S", "-c", "print('{}')"]
+    source = f"""
+import runpy, sys
+from benchmarks.gpu_day import blocks, runner
+blocks.PARTS, blocks.blocks = {here!r}, lambda *_: [runner.Block("long", [{child!r}], None)]
+sys.argv = ["gpu_day", "--out", {str(tmp_path / "day")!r}]
+runpy.run_module("benchmarks.gpu_day.__main__", run_name="__main__")
+"""
+    process = subprocess.Popen([sys.executable, "-c", source], cwd=runner.ROOT)
+    until(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text(), 60)
+    process.terminate()
+    assert process.wait(30) == 143 and not results(tmp_path / "day")
+    until(lambda: has_ended(int((tmp_path / "pid").read_text())), 5)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 import rows as built
 from rows import printed, row, value
 
+from codi_bench.errors import CodiBenchError
 from codi_bench.records.results import read_results, write_results
 from codi_bench.report.audit import evidence, says
 from codi_bench.report.badge import BADGES
@@ -277,6 +278,22 @@ def test_an_older_run_without_sound_rows_still_renders(tmp_path):
     assert "mean, % 92.1 88.7 [85.1, 91.9] 100 =" in " ".join(long.split())
     page = (tmp_path / "report.md").read_text()
     assert "## Evidence" not in page and "sound:" not in page and "| layers" in page
+
+
+@pytest.mark.parametrize("further", [{"nobody": "reads this"}, {"scale": 0.5}, {}])
+def test_details_that_a_report_does_not_read_stay_in_the_file(further, tmp_path):
+    detail = {"note": "x", "control": {"model": "gpt2-mini-pause", "number": value(0.5), "word": None}, **further}
+    for name in ("one", "again"):
+        write_results(tmp_path / name, environment(), [row(detail=detail)])
+        detail = read_results(tmp_path / name)[1][0].detail
+    assert detail.keys() == {"note", "control", *further} and further.items() <= detail.items()
+
+
+@pytest.mark.parametrize("control", [{"model": "mine"}, {"model": "", "number": value(0.5), "word": None}, "gpt2-mini-pause"])
+def test_a_broken_control_is_no_results_file(control, tmp_path):
+    write_results(tmp_path / "results.json", environment(), [row(detail={"control": control})])
+    with pytest.raises(CodiBenchError, match="detail.control"):
+        read_results(tmp_path / "results.json")
 
 
 def test_every_file_lies_beside_the_results(tmp_path):

@@ -30,6 +30,9 @@ from codi_bench.records.as_rows import recorded_rows, with_controls
 from codi_bench.report.comparison import study_table
 from codi_bench.report.page import remarks
 from codi_bench.store.files import package_folder
+from codi_bench.suite import engine
+from codi_bench.suite.request import PairOutcome
+from codi_bench.suite.suite import Suite
 from codi_bench.training import train as training
 from codi_bench.training.recipes import RECIPES
 
@@ -219,6 +222,36 @@ def test_a_measured_row_gets_what_is_recorded_of_the_control_and_no_other_row_do
         row("size", "gpt2-mini", "parameters", unit="count", measured=value(5e5)),  # a fact
     ):
         assert with_controls(folder, [other]) == [other]
+
+
+@pytest.mark.parametrize(
+    ("options", "has_line"),
+    [
+        ({}, True),
+        ({"models": ["gpt2-mini=FOLDER"]}, False),  # a user's own weights under that name
+        ({"n": 20}, False),
+        ({"permutations": 199}, False),
+        ({"problems": ["generated=FILE"]}, False),
+    ],
+)
+def test_only_what_is_measured_as_the_control_was_gets_its_line(options, has_line, tiny_folders, tmp_path, monkeypatch):
+    (tmp_path / "problems.jsonl").write_text("".join(p.to_json() + "\n" for p in PROBLEMS))
+    places = {"FOLDER": str(tiny_folders["gpt2"]), "FILE": str(tmp_path / "problems.jsonl")}
+    for name in ("models", "problems"):
+        for place, path in places.items():
+            options = options | {name: [text.replace(place, path) for text in options.get(name, [])]}
+    for name in ("gpt2-mini", "gpt2-mini-pause"):  # the control's record has the pair's numbers
+        record = tmp_path / "baselines" / name / "task-accuracy.json"
+        record.parent.mkdir(parents=True)
+        shutil.copy(package_folder("baselines") / "gpt2-mini" / "task-accuracy.json", record)
+        edit_json(record, model=name)
+    asked = {"models": options.pop("models") or ["gpt2-mini"], "claims": ["task-accuracy"], "report": tmp_path / "report"}
+    suite = Suite(**asked, **options, baselines=tmp_path / "baselines")
+    accuracy = row("task-accuracy", "gpt2-mini", "accuracy", "sound", measured=value(0.6))
+    monkeypatch.setattr(engine, "measure_claim", lambda *_, **__: PairOutcome([accuracy], "ok", []))
+    monkeypatch.setattr(suite, "_checked", lambda _: ("ok", ""))
+    outcome = suite.measure(suite.asked_models[0], suite.asked_claims[0])
+    assert ["control" in each.detail for each in outcome.rows] == [has_line]
 
 
 def control_of(number, word):

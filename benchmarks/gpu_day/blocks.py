@@ -27,15 +27,15 @@ TINY_PHASES, TINY_STEPS, TINY_HELD_OUT = (("generated", 24, 2),), 2, ("generated
 
 def blocks(options: Namespace, out: Path) -> list[Block]:
     """The blocks of a day with these options, whose folders lie in `out`."""
-    return [
+    day = [
         Block("facts", [(*CODI_BENCH, "doctor", "--json")], facts, codes=(0, 1)),
         pair(options, out),
         *(shape(name, options, out) for name in FULL_SIZE),
         *(study(name, options, out) for name in FULL_SIZE),
         Block("probes", [(*PARTS, "probes", *_tiny(options), "--device", options.device, str(out / "probes"))], probe_figures),
         *([] if ADAPTER in REGISTRY and not options.tiny else adapter(options, out)),
-        Block("records", [(*PARTS, "gather", str(out))], proposed),
     ]
+    return [*day, Block("records", [(*PARTS, "gather", str(out))], proposed, after=[block.name for block in day])]
 
 
 def pair(options: Namespace, out: Path) -> Block:
@@ -89,8 +89,8 @@ def adapter(options: Namespace, out: Path) -> list[Block]:
     model = ("--model", f"{ADAPTER}={folder / 'model'}", "--update-baselines")
     measure = (*_study(options, out / "adapter", "study or questions"), *model, *_few(options))
     return [
-        Block("training", commands, training_figures, slices=SLICES),
-        Block("adapter", [measure], rows, codes=(0, 1)),
+        Block("training", commands, training_figures, slices=SLICES, cleared="model"),  # it goes on from work
+        Block("adapter", [measure], rows, codes=(0, 1), after=["training"]),
     ]
 
 
@@ -126,8 +126,15 @@ def facts(folder: Path, _seconds: Sequence[float]) -> Figures:
 
 
 def rows(folder: Path, seconds: Sequence[float]) -> Figures:
-    """How long the last command took, how many of its numbers have which word, and which claims moved."""
+    """How long the last command took, how many of its numbers have which word, and which claims moved.
+
+    Raises ValueError where no number was measured, or memory ran out: what is blocked takes no time, and would meet a bar.
+    """
     table = _json(folder / "results.json")["rows"]
+    if not any(row["status"] == "ok" for row in table):
+        raise ValueError(next((row["reason"] for row in table), "no rows"))
+    if short := [row["reason"] for row in table if "out of memory" in row["reason"]]:
+        raise ValueError(f"{len(short)} rows: {short[0]}")
     words = [row["regression"] or row["status"] if row["status"] == "ok" else row["status"] for row in table]
     moved = sorted({f"{row['claim']} on {row['model']}" for row in table if row["regression"] == "DRIFTED"})
     counts = {word: words.count(word) for word in sorted({*words})}

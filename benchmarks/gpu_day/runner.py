@@ -48,6 +48,8 @@ class Block:
 
     read: the folder and the seconds of each command → figures. codes: exit statuses that are no failure (a run that proposes
     numbers ends with 1). slices: how often a command may be stopped at the limit and started again, where it goes on from there.
+    cleared: what of its folder is removed first, all by default. after: blocks whose files it reads; after one of them it is
+    measured again.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Block:
     bars: Sequence[Bar] = ()
     codes: tuple[int, ...] = (0,)
     slices: int = 1
+    cleared: str = "."
+    after: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,13 @@ class Day:
     options: dict[str, object]
 
     def result(self, block: Block) -> Result:
-        """The result of a block: `not run` where its file is missing, damaged, or of other code, options or device."""
+        """The result of a block: `not run` where its file is missing, damaged, or of other code, options, device or files."""
+        file = self._file(block.name)
         try:
-            result = Result(**json.loads(self._file(block).read_text(encoding="utf-8")))
-            if (result.environment, result.options) == (self.environment, self.options):
+            result = Result(**json.loads(file.read_text(encoding="utf-8")))
+            others = [other for other in map(self._file, block.after) if other.is_file()]
+            is_newest = all(other.stat().st_mtime_ns <= file.stat().st_mtime_ns for other in others)
+            if (result.environment, result.options) == (self.environment, self.options) and is_newest:
                 return result
         except (OSError, ValueError, TypeError):
             pass
@@ -94,8 +101,7 @@ class Day:
     def measure(self, block: Block) -> Result:
         """Run a block and write its result, whatever comes of it."""
         folder, start = self.out / block.name, time.monotonic()
-        if block.slices == 1:
-            shutil.rmtree(folder, ignore_errors=True)  # thoughts that are cached would take no time
+        shutil.rmtree(folder / block.cleared, ignore_errors=True)  # thoughts that are cached would take no time
         folder.mkdir(parents=True, exist_ok=True)
         figures: Figures = {}
         state, reason, seconds = self._run(block, folder)
@@ -108,7 +114,7 @@ class Day:
         bars = {str(bar): bar.word(figures, device, tiny=tiny) if state == DONE else NOT_MEASURED for bar in block.bars}
         taken = round(time.monotonic() - start, 2)
         result = Result(block.name, state, self.environment, self.options, reason, taken, figures, bars)
-        write_text(self._file(block), json.dumps(asdict(result), indent=1) + "\n")
+        write_text(self._file(block.name), json.dumps(asdict(result), indent=1) + "\n")
         return result
 
     def _run(self, block: Block, folder: Path) -> tuple[str, str, list[float]]:
@@ -127,8 +133,8 @@ class Day:
                 return FAILED, f"status {code}: {_last_line(folder / 'log.txt')}", seconds
         return DONE, "", seconds
 
-    def _file(self, block: Block) -> Path:
-        return self.out / "results" / f"{block.name}.json"
+    def _file(self, name: str) -> Path:
+        return self.out / "results" / f"{name}.json"
 
 
 def run(command: Sequence[str], folder: Path, limit: float) -> int | None:

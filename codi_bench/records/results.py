@@ -93,7 +93,7 @@ class Step(TypedDict, total=False):
     cells: Annotated[list[StepCell], Field(max_length=1000)]
 
 
-@with_config(OPEN)
+@with_config(CLOSED)
 class Control(TypedDict):
     """A recorded number of a control without recurrence, and its word. model: the control."""
 
@@ -102,6 +102,7 @@ class Control(TypedDict):
     word: Word | None
 
 
+@with_config(OPEN)
 class Detail(TypedDict, total=False):
     """Details of a row: reasons in words, and data for figures."""
 

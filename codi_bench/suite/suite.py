@@ -160,7 +160,8 @@ class Suite:
             bench = bench if model.log else bench.of_claim(wanted.files(model.name))
         try:
             outcome = engine.measure_claim(bench, wanted, baseline, compare=not self.changed, recorded=self.recorded)
-            outcome = replace(outcome, rows=with_controls(self.baseline_folder, outcome.rows))
+            if model.path is None and not self.changed and "generated" not in self.given:  # as the control is recorded
+                outcome = replace(outcome, rows=with_controls(self.baseline_folder, outcome.rows))
         except CodiBenchError as error:
             return _unusable(model, wanted, f"{path_of(self.baseline_folder, model.name, wanted.id)}: {error}; correct the file")
         if outcome.word != OK or (baseline.of_origin(released=on_files) and not self.changed):
