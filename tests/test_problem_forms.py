@@ -345,7 +345,7 @@ def test_words_behind_the_cue():
     assert score("The answer is: Alex is a bompus.", "Alex is a bompus.")  # as CODI is trained to begin
     assert parse_words("a # b ### Yes, it is") == "Yes it is" and not score("", "") and not score("5", "")
     assert not score("", ",") and not score("a #", "#")
-    with pytest.raises(ProblemError, match="prosqa: cannot be downloaded as rows; give its file with --problems prosqa=FILE"):
+    with pytest.raises(ProblemError, match="prosqa: cannot be downloaded; give its file .*--problems prosqa=FILE"):
         load_problems("prosqa")
 
 

