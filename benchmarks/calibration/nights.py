@@ -18,6 +18,7 @@ import numpy as np
 from codi_bench.audits.ablation import CONTRAST_FLOOR, DROP_FLOOR, critical_word, drop_word, none_word
 from codi_bench.claims import CLAIMS, Measured
 from codi_bench.measures.ablation import position_effects
+from codi_bench.models.registry import CONTROLS
 from codi_bench.records import changes
 from codi_bench.records import tolerance as noise
 from codi_bench.records.baseline import (
@@ -88,7 +89,7 @@ def with_suite(settings: dict) -> dict:
     return settings | {
         "rules": code_hash(verdicts, changes, engine)[:12],
         "recorded": hashlib.sha256(text.encode()).hexdigest()[:12],
-        "metrics": metrics_recorded(package_folder("baselines")),  # M, of which a night measures these
+        "metrics": metrics_recorded(package_folder("baselines"), without=CONTROLS.values()),  # M, of which a night measures these
         "measured": len(recorded),
         "with outcomes": sum(m.tolerance.kind == "outcomes" for m in recorded),
         "floats": sum(m.tolerance.kind == "value" and m.tolerance.device > 0 for m in recorded),

@@ -303,13 +303,13 @@ def json_schema() -> str:
     return json.dumps(block_schema(Baseline.model_json_schema(by_alias=True), BLOCKS), indent=1, sort_keys=True) + "\n"
 
 
-def metrics_recorded(folder: Path) -> int:
+def metrics_recorded(folder: Path, *, without: Collection[str] = ()) -> int:
     """M of docs/verdicts.md, section 4: metrics recorded below a folder, of each file those of its largest record; at least 1.
 
-    A night is one test of all of them, however many of them a run measures. A damaged file counts as empty: it has its own test.
+    A night is one test of all, however many a run measures. A damaged file counts as empty. without: models that no night measures.
     """
     total = 0
-    for path in folder.glob(FILES):
+    for path in (path for path in folder.glob(FILES) if path.parent.name not in without):
         with suppress(CodiBenchError):  # damaged, or in a folder that no model can be called as
             records = load_baseline(folder, path.parent.name, path.stem).recorded
             total += max((len(record.metrics) for record in records), default=0)

@@ -14,7 +14,7 @@ from codi_bench.claims.on_files import missing, released_models
 from codi_bench.errors import BaselineError, CodiBenchError, MissingError, arguments
 from codi_bench.models.hub import is_repository
 from codi_bench.models.loading import load
-from codi_bench.models.registry import EMBEDDED, PUBLISHED, REGISTRY
+from codi_bench.models.registry import CONTROLS, EMBEDDED, PUBLISHED, REGISTRY
 from codi_bench.problems import load_problems
 from codi_bench.problems.files import ELSEWHERE
 from codi_bench.records.as_rows import published_numbers, with_controls
@@ -114,8 +114,8 @@ class Suite:
 
     @cached_property
     def recorded(self) -> int:
-        """The number of recorded metrics of all models and claims, in this run or not."""
-        return metrics_recorded(self.baseline_folder)
+        """The number of recorded metrics of all models and claims, in this run or not; of controls only those of this run."""
+        return metrics_recorded(self.baseline_folder, without={*CONTROLS.values()} - {model.name for model in self.asked_models})
 
     @property
     def changed(self) -> str:
