@@ -306,7 +306,7 @@ def json_schema() -> str:
 def metrics_recorded(folder: Path, *, without: Collection[str] = ()) -> int:
     """M of docs/verdicts.md, section 4: metrics recorded below a folder, of each file those of its largest record; at least 1.
 
-    A night is one test of all, however many a run measures. A damaged file counts as empty. without: models that no night measures.
+    A night is one test of all, however many a run measures. A damaged file counts as empty. without: models of no night.
     """
     total = 0
     for path in (path for path in folder.glob(FILES) if path.parent.name not in without):
