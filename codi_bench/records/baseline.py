@@ -311,8 +311,7 @@ def metrics_recorded(folder: Path, *, without: Collection[str] = ()) -> int:
     total = 0
     for path in (path for path in folder.glob(FILES) if path.parent.name not in without):
         with suppress(CodiBenchError):  # damaged, or in a folder that no model can be called as
-            records = load_baseline(folder, path.parent.name, path.stem).recorded
-            total += max((len(record.metrics) for record in records), default=0)
+            total += max((len(r.metrics) for r in load_baseline(folder, path.parent.name, path.stem).recorded), default=0)
     return max(1, total)
 
 
