@@ -123,7 +123,7 @@ def test_one_that_fails_or_hangs_is_recorded_with_its_reason_and_the_next_goes_o
     states = {name: result["state"] for name, result in found.items()}
     assert status == 1 and states == {"fails": FAILED, "hangs": LATE, "empty": FAILED, "ends with 1": DONE}
     assert found["fails"]["reason"] == "status 3: no weights" and found["fails"]["bars"] == {"seconds ≤ 10": NOT_MEASURED}
-    assert "stopped after 1 x 3 s" in found["hangs"]["reason"] and "none.json" in found["empty"]["reason"]
+    assert "limit of 3 s; give more --minutes" in found["hangs"]["reason"] and "none.json" in found["empty"]["reason"]
     pid = int((tmp_path / "pid").read_text())
     for _ in range(100):  # what it had started is gone too, as soon as init has noticed
         if not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text():
