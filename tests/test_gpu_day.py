@@ -135,7 +135,7 @@ def test_one_that_fails_or_hangs_is_recorded_with_its_reason_and_the_next_goes_o
     states = {name: result["state"] for name, result in found.items()}
     assert status == 1 and states == {"fails": FAILED, "hangs": LATE, "empty": FAILED, "ends with 1": DONE}
     assert found["fails"]["reason"] == "status 3: no weights" and found["fails"]["bars"] == {"seconds ≤ 10": NOT_MEASURED}
-    assert "stopped after 1 x 3 s" in found["hangs"]["reason"] and "none.json" in found["empty"]["reason"]
+    assert "limit of 3 s; give more --minutes" in found["hangs"]["reason"] and "none.json" in found["empty"]["reason"]
     until(lambda: has_ended(int((tmp_path / "pid").read_text())), 5)  # what it had started, as soon as init has noticed
 
 

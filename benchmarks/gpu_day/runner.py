@@ -128,7 +128,9 @@ class Day:
                     break
             seconds.append(time.monotonic() - began)
             if code is None:
-                return LATE, f"{' '.join(command[2:5])} was stopped after {block.slices} x {self.limit:.3g} s", seconds
+                times, mend = (f", {block.slices} times", "run it again") if block.slices > 1 else ("", "give more --minutes")
+                stopped = f"{' '.join(command[2:4])} was stopped at the limit of {self.limit:.3g} s{times}"
+                return LATE, f"{stopped}; {mend}", seconds
             if code not in block.codes:
                 return FAILED, f"status {code}: {_last_line(folder / 'log.txt')}", seconds
         return DONE, "", seconds

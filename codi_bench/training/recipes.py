@@ -266,8 +266,8 @@ LORA_RECIPES = {
             by_length=True,
             notes=(
                 "Meant to be trained in three phases: problems of `generated`, then of `gsm-symbolic`, then of GSM8K's training "
-                "set, with 4000, 8000 and 1200 steps. Nobody has trained it so yet: neither these numbers nor the learning rate "
-                "were tried at full length.",
+                "set, with 4000, 8000 and 1200 steps. These numbers and the learning rate were chosen before anybody had trained "
+                "it at full length; they are not tuned.",
             ),
         ),
     )
