@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 import codi_bench
-from codi_bench.models.registry import REGISTRY
+from codi_bench.models.registry import EMBEDDED
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -124,7 +124,7 @@ def test_the_wheel_has_the_package_its_weights_and_its_records_and_nothing_else(
     expected = [path.relative_to(ROOT).as_posix().removeprefix("codi_bench/") for path in files if path.suffix != ".pyc"]
     expected = [name for name in expected if not name.startswith("controls/")]
     assert sorted(inside) == sorted(expected)
-    weights = {f"embedded/{model.name}/model.safetensors" for model in REGISTRY.values() if model.embedded}
+    weights = {f"embedded/{name}/model.safetensors" for name in EMBEDDED}
     assert len(weights) == 2
     assert weights | {
         "py.typed",
