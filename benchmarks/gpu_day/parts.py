@@ -77,22 +77,9 @@ def probes(folder: Path, *, device: str, tiny: bool, **_) -> None:
 
 def base(folder: Path, **_) -> None:
     """A tiny Llama with random weights, over which training can be tried."""
-    from transformers import AutoModelForCausalLM, LlamaConfig
+    from benchmarks.stress.tiny import write_base
 
-    from codi_bench.problems import vocabulary
-    from codi_bench.training.tokenizer import write_tokenizer
-
-    words = vocabulary()
-    write_tokenizer(words, folder)
-    sizes = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-    }
-    config = LlamaConfig(vocab_size=len(words) + 2, bos_token_id=1, eos_token_id=1, **sizes)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    write_base("llama", folder)
 
 
 def gather(out: Path, **_) -> None:

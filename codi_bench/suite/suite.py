@@ -156,8 +156,7 @@ class Suite:
             return PairOutcome(engine.unmeasured(model.name, wanted, baseline, status, why), status, [why])
         bench: ModelBench | FilesBench = self._files_bench(model) if on_files else self._model_bench(model)
         if isinstance(bench, FilesBench):
-            wanted = wanted.on_files
-            bench = bench if model.log else bench.of_claim(wanted.files(model.name))
+            wanted, bench = wanted.on_files, bench if model.log else bench.of_claim(wanted.on_files.files(model.name))
         try:
             outcome = engine.measure_claim(bench, wanted, baseline, compare=not self.changed, recorded=self.recorded)
             if model.path is None and not self.changed and "generated" not in self.given:  # as the control is recorded
