@@ -62,7 +62,7 @@ def measure_all(chosen: Sequence[Block], day: Day, *, together: int) -> None:
             measure(block)
         return
     with ThreadPoolExecutor(together) as pool:
-        for block in chosen:
+        for block in sorted(chosen, key=lambda block: -sum(block.name in other.after for other in chosen)):
             begun[block.name] = pool.submit(measure, block)
     for done in begun.values():
         done.result()
