@@ -333,9 +333,9 @@ def quotable(rows, source: str) -> list[float]:
 
 
 def _values(row) -> list[float]:
-    """What is published, measured and recorded of a row, and by how much it is more than its null."""
-    numbers = [row.reported or {}, row.measured or {}, row.null or {}]
-    both = [number["value"] for number in numbers[1:] if number.get("value") is not None]
+    """What is published, measured and recorded of a row, by how much it is more than its null, and what its control gave."""
+    numbers = [row.reported or {}, row.measured or {}, row.null or {}, row.detail.get("control", {}).get("number", {})]
+    both = [number["value"] for number in numbers[1:3] if number.get("value") is not None]
     values = [value for number in numbers for value in number.values() if isinstance(value, int | float)]
     return [*values, row.n or 0, *([both[0] - both[1]] if len(both) == 2 else [])]
 

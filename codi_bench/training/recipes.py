@@ -100,11 +100,12 @@ class Recipe:
 class LoraRecipe:
     """CODI over a pretrained backbone: LoRA beside frozen weights and a projection are trained, and a few embedding rows.
 
-    base: folder or hub name. A step takes batch_size * accumulate examples; by_length: those of like length share a batch.
-    steps: of each phase (a set of problems), instead of epochs, or (). inner: width of the projection. max_tokens: examples with
-    more in question, chain and answer are skipped, and so are answers that do not begin with a digit. masks, answer_shift: see
-    `codi_losses`. rows: are the embedding rows of pad, bot, eot and eos trained? The optimiser is AdamW without decay of vectors;
-    the learning rate warms up over `warmup` of all steps and falls to zero along a cosine.
+    base: folder or hub name. A step takes batch_size * accumulate examples; by_length: those of like length share a batch, and as
+    a batch counts by its examples, tokens of short ones weigh more. steps: of each phase (a set of problems), instead of epochs,
+    or (). inner: width of the projection. max_tokens: examples with more in question, chain and answer are skipped, and so are
+    answers that do not begin with a digit. masks, answer_shift: see `codi_losses`. rows: are the embedding rows of pad, bot, eot
+    and eos trained? The optimiser is AdamW without decay of vectors; the learning rate warms up over `warmup` of all steps and
+    falls to zero along a cosine.
     """
 
     name: str
