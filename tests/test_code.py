@@ -321,7 +321,7 @@ def test_a_constant_changes_the_claims_that_use_it(copied, name):
 def test_a_constant_of_the_bench_changes_every_claim_and_another_registered_model_none(copied):
     moved = moved_claims(copied, file_of(ModelBench), replaced("PUBLISHED_BATCH = 128", "PUBLISHED_BATCH = 64"))
     assert moved == CLAIMS.keys()
-    assert not moved_claims(copied, file_of(entry), replaced("width=576,", "width=577,"))
+    assert not moved_claims(copied, file_of(entry), replaced("width=3072,", "width=3073,"))
 
 
 def test_threads_that_ask_at_once_get_the_hash_that_one_gets():

@@ -124,7 +124,12 @@ def test_the_packaged_durations_are_those_of_claims_that_there_are():
     cold, warm = (
         json.loads((package_folder("baselines") / "_perf" / file).read_text()) for file in (progress.COLD, progress.WARM)
     )
-    pairs = {f"{claim.id} on {model}" for claim in CLAIMS.values() if claim.runs and not claim.models for model in EMBEDDED}
+    pairs = {
+        f"{claim.id} on {model}"
+        for claim in CLAIMS.values()
+        if claim.runs and not claim.models and claim.answers != "words"
+        for model in EMBEDDED
+    }
     assert cold.keys() == warm.keys() == pairs and all(warm[pair] <= cold[pair] for pair in pairs)
     assert (
         20 < sum(warm.values()) < sum(cold.values()) < 2000

@@ -127,7 +127,12 @@ def test_a_pull_request_builds_the_site_and_main_alone_publishes_it():
     assert jobs["publish"]["if"] == "github.ref == 'refs/heads/main'" and "if" not in jobs["build"]
     assert tox("docs")[0] == [["mkdocs", "build", "--strict"]]
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert {name for names in re.findall(r"-e ([\w,]+)", script) for name in names.split(",")} == {"lint", "docs", "test"}
+    assert {name for names in re.findall(r"-e ([\w,]+)", script) for name in names.split(",")} == {
+        "lint",
+        "docs",
+        "symbolic",
+        "test",
+    }
 
 
 def test_a_night_is_strict_on_a_gpu_and_thinks_anew():
