@@ -62,7 +62,7 @@ def test_every_block_is_done_and_says_where(tiny):
     for result in found.values():
         assert {"device", "instructions", "torch", "cuda", "code", "threads"} <= result["environment"].keys()
         assert result["environment"]["device"] == "cpu" and result["options"]["tiny"] is True
-    assert found["pair"]["figures"]["UNCHECKED"] == 16  # twenty problems are no record
+    assert found["pair"]["figures"]["UNCHECKED"] == 16  # eight problems are no record
     assert found["probes"]["figures"]["differ from CPU"] == found["probes"]["figures"]["differ from scikit-learn"] == 0
     assert found["facts"]["figures"]["broken"] == "nothing"
 

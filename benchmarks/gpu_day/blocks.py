@@ -21,7 +21,7 @@ PHASES = (("generated", 200_000, 4000), ("gsm-symbolic", 80_000, 8000))  # of it
 LAST_STEPS = 1200  # on each file of --train
 HELD_OUT = ("gsm-symbolic", 500)
 SLICES = 12  # pieces of the time limit that it gets in one day
-TINY_STUDY = ("--claim", "size", "--claim", "task-accuracy", "--n", "20")
+TINY_STUDY = ("--claim", "size", "--claim", "task-accuracy", "--n", "8")
 TINY_PHASES, TINY_STEPS, TINY_HELD_OUT = (("generated", 24, 2),), 2, ("generated", 4)
 
 
