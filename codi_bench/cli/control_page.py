@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 from codi_bench.claims import CLAIMS
+from codi_bench.claims.claim import FACT
+from codi_bench.cli.pages import label_of
 from codi_bench.errors import CheckpointError
 from codi_bench.models.registry import CONTROLS, REGISTRY
 from codi_bench.records.baseline import SOUND
 from codi_bench.records.results import Row
 from codi_bench.report.console import grid
-from codi_bench.report.table import UNITS, number, p_clause, shown_unit, word
+from codi_bench.report.table import number, p_clause, shown_unit, word
 
 SUPPORTED = "SUPPORTED"
 NUMBERS = (  # claim, metric: what thoughts are credited with most
@@ -37,7 +39,7 @@ def without_recurrence(rows: Sequence[Row]) -> str:
 
     Raises CheckpointError where the weights of a control are missing: its card has the paired tests.
     """
-    judged = [row for row in rows if row.model in CONTROLS and row.protocol == SOUND and CLAIMS[row.claim].kind != "fact"]
+    judged = [row for row in rows if row.model in CONTROLS and row.protocol == SOUND and CLAIMS[row.claim].kind != FACT]
     supported = [row for row in judged if row.validity == SUPPORTED]
     total = Counter(_outcome(row) for row in supported)
     summary = (
@@ -71,9 +73,8 @@ def _numbers(rows: Sequence[Row]) -> str:
         for model in CONTROLS:
             if row := by_key.get((claim, metric, model)):
                 control = row.detail.get("control")
-                there = [number(control["number"], shown_unit(row)), _word(control["word"])] if control else [ABSENT, ""]
-                label = f"`{claim}` {metric}{UNITS.get(shown_unit(row), '')}"
-                lines.append([label, model, number(row.measured, shown_unit(row)), _word(row.validity), *there])
+                there = [number(control["number"], shown_unit(row)), word(control["word"])] if control else [ABSENT, ""]
+                lines.append([label_of(row), model, number(row.measured, shown_unit(row)), word(row.validity), *there])
     return grid(lines, ["number", "model", "thoughts", "word", "constants", "word"])
 
 
@@ -93,7 +94,3 @@ def _claims(supported: Sequence[Row]) -> str:
 def _outcome(row: Row) -> str:
     control = row.detail.get("control")
     return OUTCOMES.get(control["word"] or "", ABSENT) if control else ABSENT
-
-
-def _word(validity: str | None) -> str:
-    return word(validity) if validity else ""

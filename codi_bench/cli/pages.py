@@ -229,14 +229,15 @@ def contradictions(rows: Sequence[Row]) -> str:
                 for model in (*PUBLISHED, *EMBEDDED):
                     source, sound = (by_key.get((claim, model, metric, protocol)) for protocol in (REPORTED, SOUND))
                     is_one = bool(source and sound and source.measured == sound.measured)
-                    lines += _line(_label(source), model, sound if is_one else source, source) if source else []
-                    lines += _line(f"{_label(sound)}, sound", model, sound, None) if sound and not is_one else []
+                    lines += _line(label_of(source), model, sound if is_one else source, source) if source else []
+                    lines += _line(f"{label_of(sound)}, sound", model, sound, None) if sound and not is_one else []
         parts += [f"## {pair.heading}", "\n".join(f"- {side}" for side in pair.sides), pair.outcome, grid(lines, COLUMNS)]
     return "\n\n".join(parts)
 
 
-def _label(row: Row) -> str:
-    return f"`{row.claim}` {row.metric}{UNITS.get(row.unit, '')}"
+def label_of(row: Row) -> str:
+    """A number by its claim, metric and unit."""
+    return f"`{row.claim}` {row.metric}{UNITS.get(shown_unit(row), '')}"
 
 
 def _row(rows: Mapping[tuple[str, str, str, str], Row], key: tuple[str, str, str, str], number_of: str) -> Row | None:
@@ -264,6 +265,6 @@ def _line(label: str, model: str, row: Row | None, source: Row | None) -> list[l
             number(row.measured, shown_unit(row)) + where,
             null,
             str(row.n),
-            word(row.validity) if row.validity else "",
+            word(row.validity),
         ]
     ]

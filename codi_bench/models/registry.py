@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from codi_bench.errors import CheckpointError, UnknownNameError
 
@@ -80,18 +79,33 @@ class ModelEntry:
         return self.layers
 
 
-def _coconut(name: str, hub: str, weights: str, **more: Any) -> ModelEntry:
-    """Coconut over GPT-2 (github.com/facebookresearch/coconut), probed where `gpt2` is."""
-    gpt2: dict[str, Any] = {
-        "layers": (4, 8, 11),
-        "sae_layers": (4, 8, 11),
-        "base": "gpt2",
-        "num_layers": 12,
-        "width": 768,
-        "beside": "gpt2",
-    }
-    return ModelEntry(name, "gpt2", **gpt2, hub=hub, weights=weights, projects=False, **more)
-
+# The published models of the first study; others over the same bases are probed where they are.
+GPT2 = ModelEntry(
+    "gpt2",
+    "gpt2",
+    layers=(4, 8, 11),
+    sae_layers=(4, 8, 11),
+    hub="zen-E/CODI-gpt2",
+    base="gpt2",
+    num_layers=12,
+    width=768,
+    partner="llama-3.2-1b",
+    beside="gpt2",
+)
+LLAMA = ModelEntry(
+    "llama-3.2-1b",
+    "llama",
+    layers=(8, 14, 15),
+    sae_layers=(12, 13, 14, 15, 16),
+    hub="zen-E/CODI-llama3.2-1b-Instruct",
+    base="meta-llama/Llama-3.2-1B-Instruct",
+    num_layers=16,
+    width=2048,
+    partner="gpt2",
+    beside="llama-3.2-1b",
+)
+# Coconut's training saves its epochs as files. It feeds the state itself.
+COCONUT = replace(GPT2, projects=False)
 
 REGISTRY = {
     entry.name: entry
@@ -117,79 +131,38 @@ REGISTRY = {
             partner="gpt2-mini",
             beside="llama-3.2-1b",
         ),
-        ModelEntry(
-            "gpt2",
-            "gpt2",
-            layers=(4, 8, 11),
-            sae_layers=(4, 8, 11),
-            hub="zen-E/CODI-gpt2",
-            base="gpt2",
-            num_layers=12,
-            width=768,
-            partner="llama-3.2-1b",
-            beside="gpt2",
-        ),
-        ModelEntry(
-            "llama-3.2-1b",
-            "llama",
-            layers=(8, 14, 15),
-            sae_layers=(12, 13, 14, 15, 16),
-            hub="zen-E/CODI-llama3.2-1b-Instruct",
-            base="meta-llama/Llama-3.2-1B-Instruct",
-            num_layers=16,
-            width=2048,
-            partner="gpt2",
-            beside="llama-3.2-1b",
-        ),
+        GPT2,
+        LLAMA,
         # three stages of two thoughts, epoch 33
-        _coconut("coconut-gpt2", "connordilgren/gpt2-gsm8k-coconut", "checkpoint_33", partner="gpt2"),
+        replace(COCONUT, name="coconut-gpt2", hub="connordilgren/gpt2-gsm8k-coconut", weights="checkpoint_33", partner="gpt2"),
         # logic problems: six stages of one thought, and always six thoughts; the first is that of the released outcomes
-        _coconut(
-            "coconut-gpt2-prosqa",
-            "bmarti44/coconut-curriculum-checkpoints",
-            "coconut/checkpoint_best",
+        replace(
+            COCONUT,
+            name="coconut-gpt2-prosqa",
+            hub="bmarti44/coconut-curriculum-checkpoints",
+            weights="coconut/checkpoint_best",
             problems="prosqa",
             partner="coconut-gpt2-prosqa-dilgren",
         ),
-        _coconut(
-            "coconut-gpt2-prosqa-dilgren",
-            "connordilgren/gpt2-prosqa-coconut",
-            "checkpoint_40",
+        replace(
+            COCONUT,
+            name="coconut-gpt2-prosqa-dilgren",
+            hub="connordilgren/gpt2-prosqa-coconut",
+            weights="checkpoint_40",
             problems="prosqa",
             partner="coconut-gpt2-prosqa",
         ),
-        _coconut(
-            "coconut-gpt2-prontoqa",
-            "connordilgren/gpt2-prontoqa-coconut",
-            "checkpoint_36",
+        replace(
+            COCONUT,
+            name="coconut-gpt2-prontoqa",
+            hub="connordilgren/gpt2-prontoqa-coconut",
+            weights="checkpoint_36",
             problems="prontoqa",
             partner="coconut-gpt2-prosqa-dilgren",
         ),
         # SIM-CoT (github.com/InternLM/SIM-CoT): its scripts test_*.sh say K and alpha, and depths are those of the study's models
-        ModelEntry(
-            "sim-cot-gpt2",
-            "gpt2",
-            layers=(4, 8, 11),
-            sae_layers=(4, 8, 11),
-            hub="internlm/SIM_COT-GPT2-CODI",
-            base="gpt2",
-            num_layers=12,
-            width=768,
-            partner="gpt2",
-            beside="gpt2",
-        ),
-        ModelEntry(
-            "sim-cot-llama-1b",
-            "llama",
-            layers=(8, 14, 15),
-            sae_layers=(12, 13, 14, 15, 16),
-            hub="internlm/SIM_COT-LLaMA3-CODI-1B",
-            base="meta-llama/Llama-3.2-1B-Instruct",
-            num_layers=16,
-            width=2048,
-            partner="llama-3.2-1b",
-            beside="llama-3.2-1b",
-        ),
+        replace(GPT2, name="sim-cot-gpt2", hub="internlm/SIM_COT-GPT2-CODI", partner="gpt2"),
+        replace(LLAMA, name="sim-cot-llama-1b", hub="internlm/SIM_COT-LLaMA3-CODI-1B", partner="llama-3.2-1b"),
         ModelEntry(
             "sim-cot-llama-3b",
             "llama",
@@ -215,7 +188,14 @@ REGISTRY = {
             beside="llama-3.2-1b",
         ),
         # Coconut under SIM-CoT, `checkpoint_28`: five stages of two thoughts, ten from the first stage on
-        _coconut("sim-cot-coconut", "internlm/SIM_COT-GPT2-Coconut", "checkpoint_28", num_latents=10, partner="coconut-gpt2"),
+        replace(
+            COCONUT,
+            name="sim-cot-coconut",
+            hub="internlm/SIM_COT-GPT2-Coconut",
+            weights="checkpoint_28",
+            num_latents=10,
+            partner="coconut-gpt2",
+        ),
     )
 }
 REGISTRY |= {

@@ -230,9 +230,9 @@ def is_number(x: float | None) -> TypeGuard[float]:
     return finite(x) is not None
 
 
-def word(validity: str) -> str:
-    """A verdict with its symbol, so that neither colour nor symbol has to be known."""
-    return f"{WORDS[validity]} {validity}"
+def word(validity: str | None) -> str:
+    """A verdict with its symbol, so that neither colour nor symbol has to be known; "" for a number without one."""
+    return f"{WORDS[validity]} {validity}" if validity else ""
 
 
 def number(value: Number | Mapping[str, float | None] | None, unit: str, sign: str = "") -> str:

@@ -48,10 +48,10 @@ def write_card(folder: Path, recipe: Recipe, run: TrainingRun, *, seed: int, dty
         "phases": [list(phase) for phase in recipe.phases],
         **{name: getattr(recipe, name) for name in settings},
         **_circumstances(run),
-        "held_out": evaluate(folder),
     }
+    figures["held_out"], right = evaluate(folder)
     if other := REGISTRY[recipe.name].control_of:
-        figures["beside"] = beside(folder, other)
+        figures["beside"] = beside(right, other)
     _write(folder, figures, card(recipe, figures))
 
 
@@ -91,13 +91,19 @@ def write_lora_card(
     _write(folder, figures, lora_card(done, figures, usage, remark))
 
 
-def evaluate(folder: Path, *, batch_size: int = 64) -> dict[str, Any]:
-    """Accuracy of teacher, student and student under edits on 1000 held-out problems, read from the saved folder.
+def held_out_problems() -> list[Problem]:
+    """Those that a model from nothing is measured on."""
+    return generate(HELD_OUT, seed=0, split="test")
 
-    Means come from 500 training problems. Positions: exact McNemar against the clean run, Holm over K.
+
+def evaluate(folder: Path, *, batch_size: int = 64) -> tuple[dict[str, Any], np.ndarray]:
+    """Accuracy of teacher, student and student under edits on held-out problems, read from the saved folder.
+
+    Second, which of them the student answers rightly, bool [n]. Means come from 500 training problems. Positions: exact McNemar
+    against the clean run, Holm over K.
     """
     model = load(folder)
-    problems = generate(HELD_OUT, seed=0, split="test")
+    problems = held_out_problems()
     reference = generate(REFERENCE, seed=1, split="train")
     questions = [p.question for p in problems]
     means = model.reference([p.question for p in reference], [p.answer for p in reference], [p.group for p in reference])
@@ -112,7 +118,7 @@ def evaluate(folder: Path, *, batch_size: int = 64) -> dict[str, Any]:
     clean, all_mean, *single = (_correctness(condition_answers.texts, problems) for condition_answers in answers)
     multi_step = np.array([p.num_steps > 1 for p in problems])
     drop = newcombe_paired(clean[multi_step], all_mean[multi_step])
-    return {
+    figures = {
         "n": HELD_OUT,
         "parameters": model.codi.num_parameters,
         "accuracy": _accuracies(texts, problems),
@@ -127,18 +133,18 @@ def evaluate(folder: Path, *, batch_size: int = 64) -> dict[str, Any]:
             for k, (correct, p) in enumerate(zip(single, holm([mcnemar_exact(clean, correct) for correct in single])))
         ],
     }
+    return figures, clean
 
 
-def beside(folder: Path, name: str) -> dict[str, Any]:
-    """Accuracy of a control and of its model on the same 1000 held-out problems, by number of steps.
+def beside(control: np.ndarray, name: str) -> dict[str, Any]:
+    """Accuracy of a control and of its model on the same held-out problems, by number of steps.
 
-    p is that of an exact McNemar test, with Holm over the numbers of steps; `only_…` counts problems that one alone answers.
+    control: which of them the control answers rightly, bool [n]. p is that of an exact McNemar test, with Holm over the numbers
+    of steps; `only_…` counts problems that one alone answers.
     """
-    problems = generate(HELD_OUT, seed=0, split="test")
-    questions = [p.question for p in problems]
-    control, model = (
-        _correctness(load(place).answer(questions, max_new_tokens=MAX_NEW_TOKENS).texts, problems) for place in (folder, name)
-    )
+    problems = held_out_problems()
+    answers = load(name).answer([p.question for p in problems], max_new_tokens=MAX_NEW_TOKENS)
+    model = _correctness(answers.texts, problems)
     groups = _by_steps(problems)
     p = [mcnemar_exact(control[mask], model[mask]) for mask in groups.values()]
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,14 +22,7 @@ class RowCodi(Codi):
     row_ids: Tensor
 
     def __init__(self, plain: Codi):
-        super().__init__(
-            plain.backbone,
-            plain.projection,
-            plain.tokenizer,
-            vocab_size=plain.vocab_size,
-            num_latents=plain.num_latents,
-            name=plain.name,
-        )
+        super().__init__(**_parts(plain))
         ids = [self.eos_id, self.pad_id, self.bot_id, self.eot_id]
         self.register_buffer("row_ids", torch.tensor(ids, device=self.device), persistent=False)
         embedding, head = self._tables()
@@ -56,11 +49,10 @@ class RowCodi(Codi):
         """The model with its rows written into the tables; shares everything else."""
         for table, rows in zip(self._tables(), (self.embedding_rows, self.head_rows)):
             table[self.row_ids] = rows
-        return Codi(
-            self.backbone,
-            self.projection,
-            self.tokenizer,
-            vocab_size=self.vocab_size,
-            num_latents=self.num_latents,
-            name=self.name,
-        )
+        return Codi(**_parts(self))
+
+
+def _parts(model: Codi) -> dict[str, Any]:
+    """What a model is made of: the arguments of `Codi`."""
+    names = ("backbone", "projection", "tokenizer", "vocab_size", "num_latents", "name", "prompt")
+    return {name: getattr(model, name) for name in names} | {"extra_ids": (model.pad_id, model.bot_id, model.eot_id)}
